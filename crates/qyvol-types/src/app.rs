@@ -1,0 +1,191 @@
+//! The application's manifest in its normalised form: what the `.qyv` says
+//! once its defaults are filled in. In an image's config it is the canonical
+//! JSON that is signed and run; nothing reads YAML on a target host.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::AssetPath;
+use crate::reference::{is_repository, is_tag};
+
+/// An application's manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppManifest {
+    /// Name: a repository name, `acme/hello`.
+    pub name: String,
+    /// Version: a tag, `1.0.0`.
+    pub version: String,
+    /// The component or module's file: relative to the manifest's folder in a
+    /// `.qyv`, the file name alone in an image.
+    pub entrypoint: String,
+    /// What it runs on.
+    pub runtime: Runtime,
+    /// The language it is written in, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// How it is used.
+    #[serde(rename = "type")]
+    pub app_type: AppType,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// The file system it sees as `/`, if it may.
+    pub fs: FileSystem,
+    /// Where it sees its assets, read-only.
+    pub assets_root: String,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Arguments after the program's name, before the user's.
+    pub args: Vec<String>,
+    /// Limits.
+    pub resources: Resources,
+    /// What to pack as assets; only in the `.qyv`, never in an image.
+    #[serde(skip)]
+    pub assets: Vec<AssetRule>,
+}
+
+/// What an application runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// WASI, preview 1 or 2.
+    Wasi,
+}
+
+/// How an application is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppType {
+    /// A command.
+    Cli,
+    /// A service.
+    Service,
+    /// Functions to call.
+    Function,
+    /// A graphical application.
+    Gui,
+}
+
+/// What an application may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Permissions {
+    /// Access to the file system.
+    pub fs: FsAccess,
+    /// Sockets and name lookup.
+    pub net: bool,
+    /// Starting processes of the host.
+    pub exec: bool,
+    /// Graphics.
+    pub gfx: bool,
+}
+
+/// Access to the configured file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FsAccess {
+    /// Nothing but the assets.
+    #[default]
+    None,
+    /// The file system, read-only.
+    Read,
+    /// The file system, read and write.
+    Write,
+    /// Also folders of the host that the operator grants.
+    Full,
+}
+
+/// The file system that an application sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSystem {
+    /// Its kind.
+    #[serde(rename = "type")]
+    pub kind: FsKind,
+    /// Where it comes from, for `netfs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Whether a copy is kept, for `netfs`.
+    pub cache: bool,
+}
+
+/// A kind of file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FsKind {
+    /// In memory, gone afterwards.
+    Memfs,
+    /// A folder of the application's own on this host.
+    Diskfs,
+    /// Over the network.
+    Netfs,
+}
+
+/// Limits on a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Bytes of linear memory, all memories together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Milliseconds of wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+}
+
+/// One entry of `assets`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssetRule {
+    /// A file, a folder or a glob, relative to the manifest's folder.
+    pub from: String,
+    /// Where it goes under the assets root; at its own path where absent.
+    pub to: Option<AssetPath>,
+}
+
+impl AppManifest {
+    /// Checks what the types don't say, for a manifest that came in a config;
+    /// returns what is wrong.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !is_repository(&self.name) {
+            return Err("its name is not a repository name".to_string());
+        }
+        if !is_tag(&self.version) {
+            return Err("its version is not a tag".to_string());
+        }
+        if AssetPath::parse(&self.entrypoint).is_err() || self.entrypoint.contains('/') {
+            return Err("its entrypoint is not a file name".to_string());
+        }
+        check_assets_root(&self.assets_root)?;
+        for (name, value) in &self.env {
+            check_env_name(name)?;
+            check_word("environment value", value)?;
+        }
+        for arg in &self.args {
+            check_word("argument", arg)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn check_assets_root(root: &str) -> Result<(), String> {
+    match root.strip_prefix('/').map(AssetPath::parse) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(why)) => Err(format!("assets_root {why}")),
+        None => Err("assets_root must be absolute, as /assets is".to_string()),
+    }
+}
+
+pub(crate) fn check_env_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(['=', '\0']) || name.chars().any(char::is_control) {
+        return Err("an environment variable's name can't be empty nor have `=` or control characters".to_string());
+    }
+    Ok(())
+}
+
+pub(crate) fn check_word(what: &str, value: &str) -> Result<(), String> {
+    if value.contains('\0') {
+        return Err(format!("{what} can't have a NUL character"));
+    }
+    Ok(())
+}

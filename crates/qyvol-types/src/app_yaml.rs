@@ -1,0 +1,478 @@
+//! Reading a `.qyv`: YAML to [`AppManifest`], every problem with its place.
+//! The grammar is `spec/manifest.md`; `formats/qyv.schema.json` says the same
+//! to editors.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::app::{check_assets_root, check_env_name, check_word};
+use crate::reference::{is_repository, is_tag};
+use crate::yaml::{self, Fields, Node, Problems, Reader, Value};
+use crate::{
+    AppManifest, AppType, AssetPath, AssetRule, FileSystem, FsAccess, FsKind, Permissions, Resources, Runtime, escape,
+};
+
+/// The version of a manifest that names none.
+const DEFAULT_VERSION: &str = "0.0.0";
+/// Where assets are seen unless the manifest says otherwise.
+const DEFAULT_ASSETS_ROOT: &str = "/assets";
+
+const KEYS: &[&str] = &[
+    "name",
+    "version",
+    "entrypoint",
+    "runtime",
+    "language",
+    "type",
+    "permissions",
+    "fs",
+    "assets",
+    "assets_root",
+    "env",
+    "args",
+    "resources",
+];
+
+/// Reads a manifest from the text of a `.qyv`.
+pub fn parse_app_manifest(text: &str) -> Result<AppManifest, Problems> {
+    let root = yaml::parse(text)?;
+    let mut reader = Reader::new(text);
+    let manifest = manifest(&mut reader, &root);
+    reader.finish(manifest)
+}
+
+fn manifest(r: &mut Reader<'_>, root: &Node) -> Option<AppManifest> {
+    let fields = r.fields(root, "the manifest", KEYS)?;
+    let name = name(r, &fields);
+    let version = version(r, &fields);
+    let entrypoint = entrypoint(r, &fields);
+    let runtime = match fields.get("runtime") {
+        Some(node) => r.word(node, "runtime", &[("wasi", Runtime::Wasi)]),
+        None => Some(Runtime::Wasi),
+    };
+    let language = fields.get("language").and_then(|node| {
+        let text = r.text(node, "language")?;
+        let fine = text.len() <= 64 && text.chars().all(|c| c.is_alphanumeric() || " +#.-_".contains(c));
+        if !fine {
+            r.problem(node.place, "language must be a word, as rust or c++");
+        }
+        fine.then(|| text.to_string())
+    });
+    let app_type = match fields.get("type") {
+        Some(node) => r.word(
+            node,
+            "type",
+            &[
+                ("cli", AppType::Cli),
+                ("service", AppType::Service),
+                ("function", AppType::Function),
+                ("gui", AppType::Gui),
+            ],
+        ),
+        None => Some(AppType::Cli),
+    };
+    let permissions = fields
+        .get("permissions")
+        .map_or(Some(Permissions::default()), |n| permissions(r, n));
+    let fs = file_system(r, fields.get("fs"));
+    let assets = fields.get("assets").map(|n| assets(r, n)).unwrap_or_default();
+    let assets_root = assets_root(r, &fields);
+    let env = fields.get("env").map(|n| env(r, n)).unwrap_or_default();
+    let args = fields.get("args").map(|n| args(r, n)).unwrap_or_default();
+    let resources = fields
+        .get("resources")
+        .map_or(Some(Resources::default()), |n| resources(r, n));
+    Some(AppManifest {
+        name: name?,
+        version: version?,
+        entrypoint: entrypoint?,
+        runtime: runtime?,
+        language,
+        app_type: app_type?,
+        permissions: permissions?,
+        fs: fs?,
+        assets_root: assets_root?,
+        env,
+        args,
+        resources: resources?,
+        assets,
+    })
+}
+
+fn name(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
+    let node = r.required(fields, "name", "the manifest")?;
+    let text = r.text(node, "name")?;
+    if is_repository(text) {
+        return Some(text.to_string());
+    }
+    let lower = text.to_lowercase().replace(' ', "-");
+    let message = format!("`{}` can't be a name", escape(text));
+    let rule = "lower-case letters and digits, separated by `.`, `_`, `-` or `/`";
+    if is_repository(&lower) {
+        r.problem_with_help(node.place, message, format!("{rule}: for instance {lower}"));
+    } else {
+        r.problem_with_help(node.place, message, rule);
+    }
+    None
+}
+
+fn version(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
+    let Some(node) = fields.get("version") else {
+        return Some(DEFAULT_VERSION.to_string());
+    };
+    let text = r.text(node, "version")?;
+    if !is_tag(text) {
+        r.problem_with_help(
+            node.place,
+            format!("`{}` can't be a version", escape(text)),
+            "up to 128 letters, digits, `.`, `-` and `_`, as 1.0.0 or 1.0.0-rc.1: it becomes a tag, where `+` is not allowed",
+        );
+        return None;
+    }
+    Some(text.to_string())
+}
+
+fn entrypoint(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
+    let node = r.required(fields, "entrypoint", "the manifest")?;
+    relative(r, node, "entrypoint").map(|p| p.to_string())
+}
+
+/// A path inside the manifest's folder; a leading `./` is dropped.
+fn relative(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<AssetPath> {
+    let text = r.text(node, what)?;
+    let mut path = text;
+    while let Some(rest) = path.strip_prefix("./") {
+        path = rest;
+    }
+    match AssetPath::parse(path) {
+        Ok(path) => Some(path),
+        Err(why) => {
+            let message = format!("{what} `{}` {why}", escape(text));
+            r.problem_with_help(node.place, message, "a relative path inside the manifest's folder");
+            None
+        }
+    }
+}
+
+fn permissions(r: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
+    let fields = r.fields(node, "permissions", &["fs", "net", "exec", "gfx"])?;
+    let fs = match fields.get("fs") {
+        Some(node) => r.word(
+            node,
+            "permissions.fs",
+            &[
+                ("none", FsAccess::None),
+                ("read", FsAccess::Read),
+                ("read-only", FsAccess::Read),
+                ("write", FsAccess::Write),
+                ("read-write", FsAccess::Write),
+                ("full", FsAccess::Full),
+            ],
+        ),
+        None => Some(FsAccess::None),
+    };
+    let net = fields.get("net").map_or(Some(false), |node| {
+        if matches!(node.value, Value::Mapping(_)) {
+            r.problem_with_help(
+                node.place,
+                "permissions.net can't be a list of hosts in this version, which would not enforce it",
+                "true or false",
+            );
+            return None;
+        }
+        r.boolean(node, "permissions.net")
+    });
+    let mut flag = |key: &str, what: &str| fields.get(key).map_or(Some(false), |node| r.boolean(node, what));
+    let exec = flag("exec", "permissions.exec");
+    let gfx = flag("gfx", "permissions.gfx");
+    Some(Permissions {
+        fs: fs?,
+        net: net?,
+        exec: exec?,
+        gfx: gfx?,
+    })
+}
+
+fn file_system(r: &mut Reader<'_>, node: Option<&Node>) -> Option<FileSystem> {
+    let default = FileSystem {
+        kind: FsKind::Memfs,
+        source: None,
+        cache: false,
+    };
+    let Some(node) = node else { return Some(default) };
+    let fields = r.fields(node, "fs", &["type", "source", "cache"])?;
+    let kind = match fields.get("type") {
+        Some(node) => r.word(
+            node,
+            "fs.type",
+            &[
+                ("memfs", FsKind::Memfs),
+                ("diskfs", FsKind::Diskfs),
+                ("netfs", FsKind::Netfs),
+            ],
+        ),
+        None => Some(FsKind::Memfs),
+    };
+    let source = match fields.get("source") {
+        Some(node) => {
+            if kind.is_some_and(|k| k != FsKind::Netfs) {
+                r.problem_with_help(
+                    node.place,
+                    "fs.source has no meaning with this fs.type",
+                    "only netfs has a source; folders of the host are granted by the operator when it runs",
+                );
+            }
+            Some(r.text(node, "fs.source")?.to_string())
+        }
+        None => None,
+    };
+    let cache = fields.get("cache").map_or(Some(false), |node| {
+        let cache = r.boolean(node, "fs.cache")?;
+        if cache && kind.is_some_and(|k| k != FsKind::Netfs) {
+            r.problem(
+                node.place,
+                "fs.cache has no meaning with this fs.type: only netfs has a cache",
+            );
+        }
+        Some(cache)
+    });
+    Some(FileSystem {
+        kind: kind?,
+        source,
+        cache: cache?,
+    })
+}
+
+fn assets(r: &mut Reader<'_>, node: &Node) -> Vec<AssetRule> {
+    let mut rules = Vec::new();
+    for item in r.items(node, "assets") {
+        let rule = match &item.value {
+            Value::Mapping(_) => asset_mapping(r, item),
+            _ => asset_from(r, item).map(|from| AssetRule { from, to: None }),
+        };
+        rules.extend(rule);
+    }
+    rules
+}
+
+fn asset_mapping(r: &mut Reader<'_>, item: &Node) -> Option<AssetRule> {
+    let fields = r.fields(item, "an entry of assets", &["from", "to"])?;
+    let from = r
+        .required(&fields, "from", "an entry of assets")
+        .and_then(|n| asset_from(r, n));
+    let to = match fields.get("to") {
+        Some(node) => Some(relative(r, node, "to")?),
+        None => None,
+    };
+    Some(AssetRule { from: from?, to })
+}
+
+/// A path or glob inside the folder. Its own characters are looser than a
+/// path's (`*`, `?`, `[…]`); what it finds is checked when it is packed.
+fn asset_from(r: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let text = r.text(node, "an entry of assets")?;
+    let path = text.strip_prefix("./").unwrap_or(text);
+    let leaves = path.is_empty()
+        || path.starts_with('/')
+        || path.contains(['\\', '\0'])
+        || path.split('/').any(|component| component == "..");
+    if leaves {
+        r.problem_with_help(
+            node.place,
+            format!("`{}` can't be an entry of assets", escape(text)),
+            "a relative path or glob inside the manifest's folder, with `/` and without `..`",
+        );
+        return None;
+    }
+    Some(path.trim_end_matches('/').to_string())
+}
+
+fn assets_root(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
+    let Some(node) = fields.get("assets_root") else {
+        return Some(DEFAULT_ASSETS_ROOT.to_string());
+    };
+    let text = r.text(node, "assets_root")?;
+    if let Err(why) = check_assets_root(text) {
+        r.problem(node.place, why);
+        return None;
+    }
+    Some(text.to_string())
+}
+
+fn env(r: &mut Reader<'_>, node: &Node) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for (key, value) in r.entries(node, "env") {
+        if let Err(why) = check_env_name(&key.text) {
+            r.problem(key.place, why);
+        }
+        if let Some(text) = r.text_or_number(value, "an environment value") {
+            if let Err(why) = check_word("an environment value", text) {
+                r.problem(value.place, why);
+            }
+            env.insert(key.text.clone(), text.to_string());
+        }
+    }
+    env
+}
+
+fn args(r: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    let mut args = Vec::new();
+    for item in r.items(node, "args") {
+        if let Some(text) = r.text_or_number(item, "an argument") {
+            if let Err(why) = check_word("an argument", text) {
+                r.problem(item.place, why);
+            }
+            args.push(text.to_string());
+        }
+    }
+    args
+}
+
+fn resources(r: &mut Reader<'_>, node: &Node) -> Option<Resources> {
+    let fields = r.fields(node, "resources", &["memory", "timeout"])?;
+    let memory = match fields.get("memory") {
+        Some(node) => {
+            let text = r.text_or_number(node, "resources.memory")?;
+            let bytes = parse_size(text);
+            if bytes.is_none() {
+                r.problem(
+                    node.place,
+                    "resources.memory must be a size, as 256MB, 64MiB or a number of bytes",
+                );
+            }
+            Some(bytes?)
+        }
+        None => None,
+    };
+    let timeout = match fields.get("timeout") {
+        Some(node) => {
+            let text = r.text(node, "resources.timeout")?;
+            let millis = humantime::parse_duration(text).ok().filter(|d| *d > Duration::ZERO);
+            let millis = millis.and_then(|d| u64::try_from(d.as_millis()).ok());
+            if millis.is_none() {
+                r.problem(node.place, "resources.timeout must be a duration, as 30s, 5m or 500ms");
+            }
+            Some(millis?)
+        }
+        None => None,
+    };
+    Some(Resources { memory, timeout })
+}
+
+/// Bytes of a size with a decimal (`MB`) or binary (`MiB`) unit.
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "ki" | "kib" => 1 << 10,
+        "mi" | "mib" => 1 << 20,
+        "gi" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_of_the_seed_documents_parse() {
+        let hello = parse_app_manifest("name: hello-qyvol\nentrypoint: hello.wasm\nruntime: wasi\n").unwrap();
+        assert_eq!(
+            (hello.version.as_str(), hello.assets_root.as_str()),
+            ("0.0.0", "/assets")
+        );
+        let gui = parse_app_manifest(
+            "name: editor-texto\nentrypoint: editor.wasm\nruntime: wasi\nlanguage: kotlin\npermissions:\n  fs: read-write\n  net: false\n  gfx: true\ntype: gui\n",
+        )
+        .unwrap();
+        assert_eq!((gui.permissions.fs, gui.permissions.gfx), (FsAccess::Write, true));
+        let null = parse_app_manifest("name: a\nentrypoint: ./a.wasm\npermissions:\n  fs:\n").unwrap();
+        assert_eq!(
+            (null.permissions.fs, null.entrypoint.as_str()),
+            (FsAccess::None, "a.wasm")
+        );
+    }
+
+    #[test]
+    fn the_whole_manifest_parses() {
+        let text = "name: acme/hello\nversion: 1.0.0\nentrypoint: hello.component.wasm\nruntime: wasi\nlanguage: rust\ntype: cli\npermissions: { fs: none, net: false, exec: false, gfx: false }\nfs: { type: memfs, source: null, cache: false }\nassets: [ \"public/**\", { from: models/m.onnx, to: model.onnx } ]\nassets_root: /assets\nenv: { LOG_LEVEL: info, PORT: 8080 }\nargs: [--serve]\nresources: { memory: 256MB, timeout: 30s }\n";
+        let app = parse_app_manifest(text).unwrap();
+        assert_eq!(app.resources.memory, Some(256_000_000));
+        assert_eq!(app.resources.timeout, Some(30_000));
+        assert_eq!(app.env["PORT"], "8080");
+        assert_eq!(app.assets.len(), 2);
+        let json = crate::json::encode(&app).unwrap();
+        let back: AppManifest = crate::json::decode(&json).unwrap();
+        assert_eq!(
+            back,
+            AppManifest {
+                assets: Vec::new(),
+                ..app
+            }
+        );
+    }
+
+    #[test]
+    fn unknown_key_names_its_place_and_the_nearest_key() {
+        let problems = parse_app_manifest("name: a\nentrypoint: a.wasm\npermisions:\n  fs: none\n").unwrap_err();
+        let problem = &problems.0[0];
+        assert_eq!((problem.place.line, problem.place.column), (3, 1));
+        assert_eq!(problem.help.as_deref(), Some("did you mean `permissions`?"));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let problems = parse_app_manifest(
+            "name: Hello World\nversion: 1.10\npermissions: {fs: all, net: yes}\nfs: {cache: true}\n",
+        )
+        .unwrap_err();
+        let text = problems.to_string();
+        for part in [
+            "hello-world",
+            "\"1.10\"",
+            "entrypoint",
+            "read-write",
+            "true or false",
+            "cache",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn entrypoint_or_asset_that_leaves_the_folder_is_refused() {
+        for bad in [
+            "../a.wasm",
+            "/a.wasm",
+            "a/../../b.wasm",
+            "C:\\a.wasm",
+            "''",
+            "a\\b.wasm",
+        ] {
+            parse_app_manifest(&format!("name: a\nentrypoint: {bad}\n")).expect_err(bad);
+        }
+        for bad in [
+            "../**",
+            "/etc/passwd",
+            "a/../../b",
+            "''",
+            "{from: a, to: ../b}",
+            "{from: a, to: /b}",
+        ] {
+            parse_app_manifest(&format!("name: a\nentrypoint: a.wasm\nassets: [{bad}]\n")).expect_err(bad);
+        }
+    }
+
+    #[test]
+    fn what_is_not_enforced_yet_is_refused_not_ignored() {
+        let problems =
+            parse_app_manifest("name: a\nentrypoint: a.wasm\npermissions: {net: {allow: [\"x:1\"]}}\n").unwrap_err();
+        assert!(problems.to_string().contains("not enforce"), "{problems}");
+    }
+}

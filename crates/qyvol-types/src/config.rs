@@ -1,0 +1,144 @@
+//! The image config: the CNCF Wasm OCI artifact's
+//! (`application/vnd.wasm.config.v0+json`) and one key of Qyvol's, `qyv`.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{AppManifest, Digest, Timestamp, json, limits};
+
+/// What the payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Os {
+    /// A core module for WASI preview 1.
+    Wasip1,
+    /// A component for WASI preview 2.
+    Wasip2,
+}
+
+/// An image's config.
+///
+/// Other keys of the CNCF config are ignored, as its specification asks;
+/// inside `qyv` an unknown key is refused, for it could be a limit that this
+/// version would not enforce.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageConfig {
+    /// When the image was made; 1970 unless the builder was told.
+    pub created: Timestamp,
+    /// Always `wasm`.
+    pub architecture: String,
+    /// What the payload is.
+    pub os: Os,
+    /// Digests of the layers, in order.
+    pub layer_digests: Vec<Digest>,
+    /// What a component imports and exports; absent for a core module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<ComponentConfig>,
+    /// Qyvol's part.
+    pub qyv: QyvConfig,
+}
+
+/// The world of a component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentConfig {
+    /// Imports, sorted.
+    pub imports: Vec<String>,
+    /// Exports, sorted.
+    pub exports: Vec<String>,
+    /// Always null here; in the CNCF config it names the WIT target.
+    #[serde(default)]
+    pub target: Option<String>,
+}
+
+/// The `qyv` key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QyvConfig {
+    /// Version of this key's form: 1.
+    pub version: u64,
+    /// The application's manifest, normalised.
+    pub app: AppManifest,
+    /// The assets, where the image has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assets: Option<AssetsConfig>,
+}
+
+/// What the asset layer holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AssetsConfig {
+    /// Digest of the tar before compression.
+    #[serde(rename = "diffID")]
+    pub diff_id: Digest,
+    /// Number of files.
+    pub files: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// Why some bytes are not a config.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Not strict JSON, or a field is missing, unknown or of another type.
+    #[error("image config is {0}")]
+    Json(#[from] json::JsonError),
+    /// Past its bound.
+    #[error("image config is {got} bytes: at most {} are read", limits::CONFIG_BYTES)]
+    TooLarge {
+        /// Its size.
+        got: usize,
+    },
+    /// A value this version doesn't know.
+    #[error("image config has {field} {got:?}: expected {expected}")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// What stands there.
+        got: String,
+        /// What may stand there.
+        expected: &'static str,
+    },
+}
+
+impl ImageConfig {
+    /// Reads a config.
+    pub fn parse(bytes: &[u8]) -> Result<ImageConfig, ConfigError> {
+        if bytes.len() as u64 > limits::CONFIG_BYTES {
+            return Err(ConfigError::TooLarge { got: bytes.len() });
+        }
+        let config: ImageConfig = json::decode(bytes)?;
+        let value = |field, got: String, expected| Err(ConfigError::Value { field, got, expected });
+        if config.architecture != "wasm" {
+            return value("architecture", config.architecture, "wasm");
+        }
+        if config.qyv.version != 1 {
+            return value("qyv.version", config.qyv.version.to_string(), "1");
+        }
+        if (config.os == Os::Wasip2) != config.component.is_some() {
+            return value(
+                "component",
+                format!("{:?}", config.component.is_some()),
+                "a component with os wasip2 alone",
+            );
+        }
+        if let Err(why) = config.qyv.app.check() {
+            return value("qyv.app", why, "a manifest that `qyv build` wrote");
+        }
+        let assets = config.qyv.assets.as_ref();
+        if assets.is_some_and(|a| a.files > limits::ASSET_FILES || a.bytes > limits::ASSET_BYTES) {
+            return value(
+                "qyv.assets",
+                "more files or bytes".to_string(),
+                "numbers within the limits",
+            );
+        }
+        Ok(config)
+    }
+
+    /// The bytes that go into the image.
+    pub fn encode(&self) -> Result<Vec<u8>, ConfigError> {
+        Ok(json::encode(self)?)
+    }
+}

@@ -1,0 +1,142 @@
+//! Strict reading of JSON from outside.
+//!
+//! serde_json keeps the last of two equal keys where it decodes to a map, and
+//! two readers that keep different ones can be shown different documents. So
+//! each document is walked once for form, then decoded.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use crate::limits;
+
+/// Why some bytes are not acceptable JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("not valid JSON: {0}")]
+pub struct JsonError(#[from] serde_json::Error);
+
+/// Checks that `bytes` are one JSON document in UTF-8 with no key twice in an
+/// object and no more than [`limits::NESTING`] levels.
+pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    Form { depth: limits::NESTING }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(())
+}
+
+/// Checks the form, then decodes.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
+    check(bytes)?;
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// Encodes without white space: what Qyvol writes wherever bytes are signed or
+/// digested. Structs keep their field order, maps are sorted (`BTreeMap`).
+pub fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, JsonError> {
+    Ok(serde_json::to_vec(value)?)
+}
+
+#[derive(Clone, Copy)]
+struct Form {
+    depth: usize,
+}
+
+impl Form {
+    fn deeper<E: serde::de::Error>(self) -> Result<Form, E> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Form { depth }),
+            None => Err(E::custom(format_args!(
+                "nested more than {} levels deep",
+                limits::NESTING
+            ))),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Form {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Form {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        while seq.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if seen.contains(&key) {
+                let key = crate::escape(&key).to_string();
+                return Err(A::Error::custom(format_args!("key \"{key}\" stands twice")));
+            }
+            seen.insert(key);
+            map.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicate_key_is_refused_at_any_depth() {
+        assert!(check(br#"{"a":1,"b":{"a":1}}"#).is_ok());
+        assert!(check(br#"{"a":1,"a":1}"#).is_err());
+        assert!(check(br#"[{"x":{"a":1,"\u0061":2}}]"#).is_err());
+    }
+
+    #[test]
+    fn nesting_bomb_is_refused_without_overflowing_the_stack() {
+        let bomb = "[".repeat(100_000);
+        assert!(check(bomb.as_bytes()).is_err());
+        let deep = format!("{}{}", "[".repeat(limits::NESTING + 1), "]".repeat(limits::NESTING + 1));
+        assert!(check(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn trailing_junk_is_refused() {
+        assert!(check(b"{} {}").is_err());
+        assert!(check(b"{}\n").is_ok());
+        assert!(check(b"").is_err());
+    }
+}

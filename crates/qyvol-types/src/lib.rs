@@ -1,0 +1,42 @@
+//! The values that every part of Qyvol speaks in, and their strict parsers.
+//!
+//! Nothing here does I/O, reads a clock or an environment. Each type can only
+//! be made by a parser or constructor that has checked it, so code that holds
+//! a [`Digest`], an [`AssetPath`] or a [`Reference`] never checks it again.
+//!
+//! Invariants:
+//! - a digest is parsed once into algorithm and bytes; file names come from it
+//!   alone, never from a string that crossed a wire;
+//! - a manifest or config keeps the bytes it was parsed from; its digest is
+//!   over those bytes, and nothing is re-serialised;
+//! - JSON from outside passes [`json::check`] (depth, duplicate keys) before it
+//!   is decoded.
+//!
+//! Deliberately absent: anything that opens a file, verifies a signature or
+//! knows how an image is packed.
+
+mod app;
+mod app_yaml;
+mod asset_path;
+mod config;
+mod descriptor;
+mod digest;
+mod escape;
+pub mod json;
+pub mod limits;
+mod manifest;
+pub mod media_type;
+mod reference;
+mod time;
+pub mod yaml;
+
+pub use app::{AppManifest, AppType, AssetRule, FileSystem, FsAccess, FsKind, Permissions, Resources, Runtime};
+pub use app_yaml::parse_app_manifest;
+pub use asset_path::{AssetPath, AssetPathError, PathSet};
+pub use config::{AssetsConfig, ComponentConfig, ConfigError, ImageConfig, Os, QyvConfig};
+pub use descriptor::Descriptor;
+pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use escape::{Escaped, escape};
+pub use manifest::{ImageManifest, ManifestError};
+pub use reference::{Reference, ReferenceError};
+pub use time::{Timestamp, TimestampError};

@@ -1,0 +1,33 @@
+//! Upper bounds on what is read from outside. Each is checked before the
+//! memory it bounds is taken.
+
+/// The head of a `.qyvbin`, decoded.
+pub const HEAD_BYTES: u64 = 1 << 20;
+/// An image manifest or signature manifest.
+pub const MANIFEST_BYTES: u64 = 256 << 10;
+/// An image config.
+pub const CONFIG_BYTES: u64 = 512 << 10;
+/// A signature bundle.
+pub const BUNDLE_BYTES: u64 = 64 << 10;
+/// Signatures looked at for one image.
+pub const SIGNATURES: usize = 64;
+/// All signatures looked at for one image, together.
+pub const SIGNATURES_BYTES: u64 = 1 << 20;
+/// The signed bytes: DSSE's pre-authentication encoding.
+pub const PAE_BYTES: usize = 4096;
+/// A `.qyv` manifest or a trust policy.
+pub const YAML_BYTES: u64 = 256 << 10;
+/// Nesting of a YAML or JSON document.
+pub const NESTING: usize = 32;
+/// A component or core module.
+pub const COMPONENT_BYTES: u64 = 1 << 30;
+/// Files among an image's assets.
+pub const ASSET_FILES: u64 = 1_000_000;
+/// All assets of an image, unpacked.
+pub const ASSET_BYTES: u64 = 256 << 30;
+/// Layers of an image.
+pub const LAYERS: usize = 2;
+/// Images in one archive.
+pub const ARCHIVE_IMAGES: usize = 256;
+/// Window of a zstd frame.
+pub const ZSTD_WINDOW: u64 = 8 << 20;

@@ -1,0 +1,40 @@
+//! The media types that Qyvol reads and writes. `formats/media-types.json` is
+//! generated from this list.
+
+/// An OCI image manifest.
+pub const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// An OCI image index.
+pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The CNCF Wasm OCI artifact's config.
+pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
+/// A component or core module, raw.
+pub const WASM: &str = "application/wasm";
+/// The assets: a canonical tar, zstd-compressed.
+pub const ASSETS: &str = "application/vnd.qyvol.assets.v1.tar+zstd";
+/// A sigstore bundle, version 0.3.
+pub const SIGSTORE_BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// The OCI empty config, `{}`.
+pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// An in-toto statement, DSSE's payload type.
+pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// Every type with what it is for, in the order of the generated table.
+pub const ALL: &[(&str, &str)] = &[
+    (IMAGE_MANIFEST, "image manifest and signature manifest"),
+    (IMAGE_INDEX, "index.json of a .qyvbin"),
+    (WASM_CONFIG, "image config, with the key `qyv`"),
+    (WASM, "layer 0: the component or core module, raw"),
+    (ASSETS, "layer 1: the assets, a canonical tar in zstd frames"),
+    (SIGSTORE_BUNDLE, "signature: a sigstore bundle v0.3"),
+    (EMPTY, "config of a signature manifest: {}"),
+    (IN_TOTO, "payload type of the signed envelope"),
+];
+
+/// Annotation: the image's own `name:version`, in `index.json`.
+pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation: a blob's title, its file name.
+pub const ANNOTATION_TITLE: &str = "org.opencontainers.image.title";
+/// Annotation: what a sigstore bundle holds.
+pub const ANNOTATION_BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
+/// Annotation: the predicate type of the statement in a sigstore bundle.
+pub const ANNOTATION_BUNDLE_PREDICATE: &str = "dev.sigstore.bundle.predicateType";
