@@ -25,7 +25,7 @@ impl Algorithm {
     }
 
     /// Length of a digest in bytes.
-    pub fn len(self) -> usize {
+    pub fn size(self) -> usize {
         match self {
             Algorithm::Sha256 => 32,
             Algorithm::Sha512 => 64,
@@ -69,7 +69,7 @@ pub enum DigestError {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
-    // Zero-padded past `algorithm.len()`, so that the derived order and
+    // Zero-padded past `algorithm.size()`, so that the derived order and
     // equality are those of the value.
     value: [u8; 64],
 }
@@ -99,13 +99,13 @@ impl Digest {
 
     /// The value: 32 or 64 bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.value[..self.algorithm.len()]
+        &self.value[..self.algorithm.size()]
     }
 
     /// The value in lower-case hexadecimal, safe as a file name.
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut out = String::with_capacity(self.algorithm.len() * 2);
+        let mut out = String::with_capacity(self.algorithm.size() * 2);
         for byte in self.bytes() {
             out.push(char::from(DIGITS[usize::from(byte >> 4)]));
             out.push(char::from(DIGITS[usize::from(byte & 15)]));
@@ -131,10 +131,10 @@ impl FromStr for Digest {
             "sha512" => Algorithm::Sha512,
             _ => return Err(DigestError::UnknownAlgorithm),
         };
-        if hex.len() != algorithm.len() * 2 {
+        if hex.len() != algorithm.size() * 2 {
             return Err(DigestError::Length {
                 algorithm: algorithm.name(),
-                expected: algorithm.len() * 2,
+                expected: algorithm.size() * 2,
                 got: hex.len(),
             });
         }

@@ -20,9 +20,9 @@ pub const YAML_BYTES: u64 = 256 << 10;
 /// Nesting of a YAML or JSON document.
 pub const NESTING: usize = 32;
 /// A component or core module.
-pub const COMPONENT_BYTES: u64 = 1 << 30;
+pub const COMPONENT_BYTES: u64 = 256 << 20;
 /// Files among an image's assets.
-pub const ASSET_FILES: u64 = 1_000_000;
+pub const ASSET_FILES: u64 = 250_000;
 /// All assets of an image, unpacked.
 pub const ASSET_BYTES: u64 = 256 << 30;
 /// Layers of an image.
@@ -31,3 +31,5 @@ pub const LAYERS: usize = 2;
 pub const ARCHIVE_IMAGES: usize = 256;
 /// Window of a zstd frame.
 pub const ZSTD_WINDOW: u64 = 8 << 20;
+/// One file or blob inside an archive: what a ustar size field holds.
+pub const ENTRY_BYTES: u64 = (1 << 33) - 1;

@@ -1,0 +1,183 @@
+//! From an application's manifest to the blobs of an image.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use qyvol_store::{Ingest, Push, Reporter};
+use qyvol_types::{
+    AppManifest, ComponentConfig, Descriptor, ImageConfig, ImageManifest, Os, QyvConfig, Reference, Timestamp, limits,
+    media_type,
+};
+
+use crate::assets::{AssetPlan, pack, plan_assets};
+use crate::wasm::{Payload, componentize, denied_imports};
+use crate::{HeadImage, ImageError};
+
+/// How to build.
+#[derive(Clone, Debug)]
+pub struct BuildOptions {
+    /// The time that the config records.
+    pub created: Timestamp,
+    /// Whether a core module is made a component.
+    pub componentize: bool,
+    /// Canonical paths never packed as assets: the manifest, the output.
+    pub skip: HashSet<PathBuf>,
+}
+
+/// Reads what an application is made of, then writes it as an image.
+///
+/// [`ImageBuilder::read`] finds every fault of the input; only then does
+/// [`ImageBuilder::write`] touch a store.
+#[derive(Debug)]
+pub struct ImageBuilder {
+    app: AppManifest,
+    created: Timestamp,
+    component: Vec<u8>,
+    payload: Payload,
+    assets: AssetPlan,
+}
+
+/// An image whose blobs have been staged.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The image, not signed yet.
+    pub image: HeadImage,
+    /// The image's descriptor.
+    pub descriptor: Descriptor,
+    /// Its config.
+    pub config: ImageConfig,
+    /// Imports that the permissions deny, each with the permission.
+    pub denied: Vec<(String, &'static str)>,
+}
+
+impl ImageBuilder {
+    /// Reads the component and plans the assets of `app`, whose paths are
+    /// relative to `folder`.
+    pub fn read(mut app: AppManifest, folder: &Path, options: &BuildOptions) -> Result<ImageBuilder, ImageError> {
+        let mut component = read_entrypoint(folder, &app.entrypoint)?;
+        if options.componentize {
+            component = componentize(&component).map_err(|e| in_file(e, &app.entrypoint))?;
+        }
+        let payload = Payload::read(&component).map_err(|e| in_file(e, &app.entrypoint))?;
+        let mut skip = options.skip.clone();
+        skip.extend(fs::canonicalize(folder.join(&app.entrypoint)));
+        let assets = plan_assets(folder, &app.assets, &skip)?;
+        // What is signed names the file, not where it lay when it was built.
+        if let Some(name) = app.entrypoint.rsplit('/').next() {
+            app.entrypoint = name.to_string();
+        }
+        app.assets = Vec::new();
+        Ok(ImageBuilder { app, created: options.created, component, payload, assets })
+    }
+
+    /// What is known of the component or module.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// The component's or module's bytes.
+    pub fn component(&self) -> &[u8] {
+        &self.component
+    }
+
+    /// The files that will be packed.
+    pub fn assets(&self) -> &AssetPlan {
+        &self.assets
+    }
+
+    /// The application's manifest as the image will have it.
+    pub fn app(&self) -> &AppManifest {
+        &self.app
+    }
+
+    /// Bytes to read, for a progress bar.
+    pub fn total(&self) -> u64 {
+        self.assets.bytes + self.component.len() as u64
+    }
+
+    /// Writes the blobs of the image into `stage`.
+    pub fn write(&self, stage: &mut Ingest, report: &dyn Reporter) -> Result<Built, ImageError> {
+        let component = Descriptor::of(media_type::WASM, &self.component)
+            .with_annotation(media_type::ANNOTATION_TITLE, &self.app.entrypoint);
+        stage.push(&component, &mut self.component.as_slice())?;
+        report.advanced(component.size);
+        let mut layers = vec![component];
+        let mut assets = None;
+        if !self.assets.files.is_empty() {
+            let mut writer = stage.writer()?;
+            let packed = pack(&self.assets, &mut writer, report)?;
+            let layer = writer.finish(media_type::ASSETS, Some(packed.digest))?;
+            if layer.size > limits::ENTRY_BYTES {
+                return Err(ImageError::Limit {
+                    what: "asset layer in bytes",
+                    got: layer.size,
+                    limit: limits::ENTRY_BYTES,
+                });
+            }
+            layers.push(layer);
+            assets = Some(packed.config);
+        }
+        let config = ImageConfig {
+            created: self.created,
+            architecture: "wasm".to_string(),
+            os: self.payload.os,
+            layer_digests: layers.iter().map(|l| l.digest).collect(),
+            component: (self.payload.os == Os::Wasip2).then(|| ComponentConfig {
+                imports: self.payload.imports.clone(),
+                exports: self.payload.exports.clone(),
+                target: None,
+            }),
+            qyv: QyvConfig { version: 1, app: self.app.clone(), assets },
+        };
+        let config_bytes = config.encode().map_err(|e| ImageError::format(e.to_string()))?;
+        let config_descriptor = Descriptor::of(media_type::WASM_CONFIG, &config_bytes);
+        stage.push(&config_descriptor, &mut config_bytes.as_slice())?;
+        let manifest = ImageManifest::image(config_descriptor, layers)?;
+        let descriptor = manifest.descriptor();
+        stage.push(&descriptor, &mut manifest.raw())?;
+        let name = Reference::local(&self.app.name, &self.app.version).map_err(|e| ImageError::format(e.to_string()))?;
+        Ok(Built {
+            image: HeadImage { name, manifest, config: config_bytes, signatures: Vec::new() },
+            descriptor,
+            config,
+            denied: denied_imports(&self.payload.imports, &self.app.permissions),
+        })
+    }
+}
+
+/// Reads the entrypoint: a regular file inside the folder, within the bound.
+fn read_entrypoint(folder: &Path, entrypoint: &str) -> Result<Vec<u8>, ImageError> {
+    let path = folder.join(entrypoint);
+    let failed = |source| ImageError::File { action: "read the entrypoint", path: path.clone(), source };
+    let root = fs::canonicalize(folder).map_err(failed)?;
+    let real = fs::canonicalize(&path).map_err(failed)?;
+    if !real.starts_with(&root) {
+        return Err(ImageError::asset(entrypoint, "the entrypoint is a link that leaves the manifest's folder"));
+    }
+    let meta = fs::metadata(&real).map_err(failed)?;
+    if !meta.is_file() {
+        return Err(ImageError::asset(entrypoint, "the entrypoint is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(&real).map_err(failed)?;
+    file.take(limits::COMPONENT_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limits::COMPONENT_BYTES {
+        return Err(ImageError::Limit {
+            what: "size of the entrypoint in bytes",
+            got: meta.len(),
+            limit: limits::COMPONENT_BYTES,
+        });
+    }
+    Ok(bytes)
+}
+
+fn in_file(error: ImageError, entrypoint: &str) -> ImageError {
+    match error {
+        ImageError::Wasm(why) => {
+            ImageError::Wasm(format!("entrypoint `{}`: {why}", qyvol_types::escape(entrypoint)))
+        }
+        other => other,
+    }
+}

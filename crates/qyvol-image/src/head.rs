@@ -1,0 +1,328 @@
+//! The head of an archive: everything but the content.
+//!
+//! Reading goes: split the tar, hash each blob against its name, follow
+//! `index.json`, then write the head anew and compare. The comparison is what
+//! makes reading strict; the steps before it only gather what to write.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
+
+use qyvol_types::{Descriptor, Digest, ImageManifest, Reference, limits, media_type};
+use serde::{Deserialize, Serialize};
+
+use crate::ImageError;
+use crate::tar_stream::{header, padding, read_header};
+
+const LAYOUT_PATH: &str = "oci-layout";
+const INDEX_PATH: &str = "index.json";
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const EMPTY: &[u8] = b"{}";
+
+/// The images of an archive, with their signatures.
+#[derive(Clone, Debug)]
+pub struct Head {
+    images: Vec<HeadImage>,
+}
+
+/// One image.
+#[derive(Clone, Debug)]
+pub struct HeadImage {
+    /// Its own `name:version`, as the index says. It is the config's too, which
+    /// is for whoever has verified the image to check.
+    pub name: Reference,
+    /// Its manifest.
+    pub manifest: ImageManifest,
+    /// Its config's bytes.
+    pub config: Vec<u8>,
+    /// Its signatures, sorted by their manifests' digests.
+    pub signatures: Vec<HeadSignature>,
+}
+
+/// One signature: a manifest that refers to the image, and a bundle.
+#[derive(Clone, Debug)]
+pub struct HeadSignature {
+    /// The signature's manifest.
+    pub manifest: ImageManifest,
+    /// The bundle it carries, not looked into.
+    pub bundle: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Index {
+    schema_version: u64,
+    media_type: String,
+    manifests: Vec<Descriptor>,
+}
+
+impl HeadSignature {
+    /// Wraps a bundle as a referrer of `subject`.
+    pub fn new(subject: &Descriptor, predicate_type: &str, bundle: Vec<u8>) -> Result<HeadSignature, ImageError> {
+        let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE, &bundle);
+        let subject = Descriptor::new(&subject.media_type, subject.digest, subject.size);
+        let annotations = BTreeMap::from([
+            (media_type::ANNOTATION_BUNDLE_CONTENT.to_string(), "dsse-envelope".to_string()),
+            (media_type::ANNOTATION_BUNDLE_PREDICATE.to_string(), predicate_type.to_string()),
+        ]);
+        let manifest = ImageManifest::referrer(media_type::SIGSTORE_BUNDLE, subject, layer, annotations)?;
+        Ok(HeadSignature { manifest, bundle })
+    }
+
+    /// Reads back what a store keeps: the manifest and the bundle it names.
+    pub fn from_parts(manifest: ImageManifest, bundle: Vec<u8>) -> Result<HeadSignature, ImageError> {
+        let signature = HeadSignature { manifest, bundle };
+        signature.check()?;
+        Ok(signature)
+    }
+
+    fn check(&self) -> Result<(), ImageError> {
+        let empty = Descriptor::of(media_type::EMPTY, EMPTY);
+        let bundle = Descriptor::of(media_type::SIGSTORE_BUNDLE, &self.bundle);
+        let fine = self.manifest.artifact_type() == Some(media_type::SIGSTORE_BUNDLE)
+            && self.manifest.subject().is_some()
+            && self.manifest.config() == &empty
+            && self.manifest.layers() == [bundle];
+        if !fine {
+            return Err(ImageError::format("a referrer is not a signature: a sigstore bundle as its one layer, and the empty config"));
+        }
+        Ok(())
+    }
+}
+
+impl HeadImage {
+    /// The descriptor of the manifest, as the image's signatures name it.
+    pub fn descriptor(&self) -> Descriptor {
+        self.manifest.descriptor()
+    }
+
+    /// Checks that the manifest has the shape of a Qyvol image.
+    fn check(&self) -> Result<(), ImageError> {
+        check_shape(&self.manifest)
+    }
+}
+
+/// Checks that a manifest is an image's: the config, a component, and at most
+/// one layer of assets.
+pub(crate) fn check_shape(manifest: &ImageManifest) -> Result<(), ImageError> {
+    let bad = |why: String| Err(ImageError::format(format!("its image {why}")));
+    if manifest.artifact_type().is_some() || manifest.subject().is_some() {
+        return bad("has an artifact type or subject, as signatures do".to_string());
+    }
+    let config = manifest.config();
+    if config.media_type != media_type::WASM_CONFIG {
+        return bad(format!("has a config of type {}", qyvol_types::escape(&config.media_type)));
+    }
+    let types: Vec<&str> = manifest.layers().iter().map(|l| l.media_type.as_str()).collect();
+    if !matches!(types.as_slice(), [media_type::WASM] | [media_type::WASM, media_type::ASSETS]) {
+        return bad("has other layers than one component and at most one of assets".to_string());
+    }
+    for (what, limit, layer) in [
+        ("component", limits::COMPONENT_BYTES, manifest.layers().first()),
+        ("asset layer", limits::ENTRY_BYTES, manifest.layers().get(1)),
+        ("image config", limits::CONFIG_BYTES, Some(config)),
+    ] {
+        let got = layer.map_or(0, |l| l.size);
+        if got > limit {
+            return Err(ImageError::Limit { what, got, limit });
+        }
+    }
+    if manifest.layers().iter().any(|l| l.digest.algorithm() != qyvol_types::Algorithm::Sha256) {
+        return bad("has a layer whose digest is not SHA-256".to_string());
+    }
+    Ok(())
+}
+
+/// Whether a file's first bytes look like an archive's: a zstd frame.
+pub fn is_archive(start: &[u8]) -> bool {
+    start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+}
+
+impl Head {
+    /// A head over some images: sorted by name, each with its signatures sorted
+    /// by digest. Refuses two images of one name, and signatures of others.
+    pub fn new(mut images: Vec<HeadImage>) -> Result<Head, ImageError> {
+        if images.is_empty() {
+            return Err(ImageError::format("it holds no image"));
+        }
+        if images.len() > limits::ARCHIVE_IMAGES {
+            return Err(ImageError::Limit {
+                what: "number of images",
+                got: images.len() as u64,
+                limit: limits::ARCHIVE_IMAGES as u64,
+            });
+        }
+        images.sort_by(|a, b| a.name.to_string().cmp(&b.name.to_string()));
+        if let Some(pair) = images.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(ImageError::format(format!("it holds two images of the name {}", pair[0].name)));
+        }
+        for image in &mut images {
+            image.check()?;
+            let subject = image.descriptor();
+            for signature in &image.signatures {
+                signature.check()?;
+                let named = signature.manifest.subject();
+                if named.is_none_or(|s| s.digest != subject.digest || s.size != subject.size) {
+                    return Err(ImageError::format("a signature belongs to another image"));
+                }
+            }
+            image.signatures.sort_by_key(|s| s.manifest.digest());
+            image.signatures.dedup_by_key(|s| s.manifest.digest());
+        }
+        Ok(Head { images })
+    }
+
+    /// The images, sorted by name.
+    pub fn images(&self) -> &[HeadImage] {
+        &self.images
+    }
+
+    /// The content blobs that follow the head, in order, each once.
+    pub fn content(&self) -> Vec<Descriptor> {
+        let mut seen = BTreeSet::new();
+        let layers = self.images.iter().flat_map(|i| i.manifest.layers());
+        layers.filter(|l| seen.insert(l.digest)).cloned().collect()
+    }
+
+    /// The small blobs that the head itself carries.
+    pub(crate) fn blobs(&self) -> Vec<(Digest, &[u8])> {
+        let mut seen = BTreeSet::new();
+        let mut out = Vec::new();
+        let mut add = |digest: Digest, bytes| {
+            if seen.insert(digest) {
+                out.push((digest, bytes));
+            }
+        };
+        for image in &self.images {
+            add(image.manifest.digest(), image.manifest.raw());
+            add(image.manifest.config().digest, &image.config);
+            for signature in &image.signatures {
+                add(signature.manifest.digest(), signature.manifest.raw());
+                add(Digest::of(EMPTY), EMPTY);
+                add(Digest::of(&signature.bundle), &signature.bundle);
+            }
+        }
+        out
+    }
+
+    /// The head's part of the tar stream.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, ImageError> {
+        let mut manifests = Vec::new();
+        for image in &self.images {
+            let name = image.name.to_string();
+            manifests.push(image.descriptor().with_annotation(media_type::ANNOTATION_REF_NAME, &name));
+            manifests.extend(image.signatures.iter().map(|s| s.manifest.descriptor()));
+        }
+        let index = Index { schema_version: 2, media_type: media_type::IMAGE_INDEX.to_string(), manifests };
+        let index = qyvol_types::json::encode(&index).map_err(|e| ImageError::format(e.to_string()))?;
+        let mut out = Vec::new();
+        entry(&mut out, LAYOUT_PATH, LAYOUT);
+        entry(&mut out, INDEX_PATH, &index);
+        for (digest, bytes) in self.blobs() {
+            entry(&mut out, &blob_path(&digest), bytes);
+        }
+        if out.len() as u64 > limits::HEAD_BYTES {
+            return Err(ImageError::Limit {
+                what: "head of the archive in bytes",
+                got: out.len() as u64,
+                limit: limits::HEAD_BYTES,
+            });
+        }
+        Ok(out)
+    }
+
+    /// Reads a head from its decoded bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Head, ImageError> {
+        let (index, blobs) = split(bytes)?;
+        let index: Index = qyvol_types::json::decode(index)
+            .map_err(|e| ImageError::format(format!("its index.json is {e}")))?;
+        if index.schema_version != 2 || index.media_type != media_type::IMAGE_INDEX {
+            return Err(ImageError::format("its index.json is not an OCI image index"));
+        }
+        let mut images: Vec<HeadImage> = Vec::new();
+        for descriptor in &index.manifests {
+            let manifest = ImageManifest::parse(find(&blobs, &descriptor.digest, "manifest")?.to_vec())?;
+            match (&descriptor.artifact_type, descriptor.annotations.get(media_type::ANNOTATION_REF_NAME)) {
+                (None, Some(name)) => {
+                    let name = name.parse().map_err(|why| {
+                        ImageError::format(format!("its image has a name that is {why}"))
+                    })?;
+                    let config = find(&blobs, &manifest.config().digest, "config")?.to_vec();
+                    images.push(HeadImage { name, manifest, config, signatures: Vec::new() });
+                }
+                (Some(_), None) => {
+                    let layer = manifest.layers().first().ok_or_else(|| ImageError::format("a signature has no bundle"))?;
+                    let bundle = find(&blobs, &layer.digest, "bundle")?.to_vec();
+                    let image = images.last_mut().ok_or_else(|| ImageError::format("a signature stands before its image"))?;
+                    image.signatures.push(HeadSignature { manifest, bundle });
+                }
+                _ => return Err(ImageError::format("an entry of its index.json is neither an image with a name nor a signature")),
+            }
+        }
+        let head = Head::new(images)?;
+        let canonical = head.encode()?;
+        if canonical != bytes {
+            let at = canonical.iter().zip(bytes).position(|(a, b)| a != b).unwrap_or(canonical.len().min(bytes.len()));
+            return Err(ImageError::format(format!("its head differs from the canonical one at byte {at}")));
+        }
+        Ok(head)
+    }
+}
+
+/// The path of a blob in the layout.
+pub(crate) fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+fn entry(out: &mut Vec<u8>, path: &str, bytes: &[u8]) {
+    out.extend_from_slice(&header(path, bytes.len() as u64));
+    out.extend_from_slice(bytes);
+    out.resize(out.len() + padding(bytes.len() as u64), 0);
+}
+
+type Blobs<'a> = HashMap<Digest, &'a [u8]>;
+
+/// Splits the head's tar into `index.json` and the blobs by digest.
+fn split(bytes: &[u8]) -> Result<(&[u8], Blobs<'_>), ImageError> {
+    let mut rest = bytes;
+    take_entry(&mut rest, Some(LAYOUT_PATH))?;
+    let (_, index) = take_entry(&mut rest, Some(INDEX_PATH))?;
+    let mut blobs = HashMap::new();
+    while !rest.is_empty() {
+        let (name, content) = take_entry(&mut rest, None)?;
+        let digest = Digest::of(content);
+        if blob_path(&digest) != name {
+            let name = qyvol_types::escape(&name).to_string();
+            return Err(ImageError::format(format!("the content of `{name}` in its head has digest {digest}")));
+        }
+        blobs.insert(digest, content);
+    }
+    Ok((index, blobs))
+}
+
+fn take_entry<'a>(rest: &mut &'a [u8], due: Option<&str>) -> Result<(String, &'a [u8]), ImageError> {
+    let Some((name, size)) = read_header(rest)? else {
+        return Err(ImageError::format("its head ends the tar"));
+    };
+    if let Some(due) = due.filter(|due| *due != name) {
+        let name = qyvol_types::escape(&name).to_string();
+        return Err(ImageError::format(format!("its head has `{name}` where `{due}` is due")));
+    }
+    let whole = usize::try_from(size).ok().and_then(|n| n.checked_add(padding(size)));
+    let (entry, after) = whole
+        .and_then(|n| rest.split_at_checked(n))
+        .ok_or_else(|| ImageError::format("its head is cut short"))?;
+    *rest = after;
+    Ok((name, &entry[..size as usize]))
+}
+
+fn find<'a>(blobs: &Blobs<'a>, digest: &Digest, what: &str) -> Result<&'a [u8], ImageError> {
+    blobs.get(digest).copied().ok_or_else(|| ImageError::format(format!("its head lacks the {what} {digest}")))
+}
+
+/// Reads and decodes the first frame. Also returns its length in the file.
+pub(crate) fn read(from: &mut impl Read) -> Result<(Head, Vec<u8>, u64), ImageError> {
+    let frame = crate::frames::read_frame(from, limits::HEAD_BYTES)?.ok_or_else(|| ImageError::format("it is empty"))?;
+    let decoded = crate::frames::Decompressor::new()?.decode(&frame, None, limits::HEAD_BYTES)?;
+    let head = Head::decode(&decoded)?;
+    Ok((head, decoded, frame.len() as u64))
+}

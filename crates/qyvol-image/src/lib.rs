@@ -1,0 +1,40 @@
+//! Images and the `.qyvbin` file that carries them: `spec/qyvbin.md` in code.
+//!
+//! ```text
+//!   .qyv + wasm + assets --build--> blobs --write--> .qyvbin --open--> Archive
+//! ```
+//!
+//! A `.qyvbin` is a canonical tar of an OCI image layout in zstd frames. The
+//! first frame, the head, holds all that `inspect` and signature checks read;
+//! the content follows, a blob after the other, in frames of [`frames::CHUNK`].
+//!
+//! Invariants:
+//! - writing is a pure function of an image and its signatures;
+//! - reading is strict: the head must be, byte for byte, what the writer would
+//!   write for what it says, and content must have the digests it promises;
+//! - memory is bounded by a few chunks, whatever the size of the content.
+//!
+//! Deliberately absent: keys and trust (an archive's signatures are opaque
+//! bytes here), the network, and running anything.
+
+mod archive;
+mod assets;
+mod build;
+mod error;
+pub mod frames;
+mod head;
+mod parallel;
+mod seek_table;
+mod tar_stream;
+mod unpack;
+mod wasm;
+mod write;
+
+pub use archive::Archive;
+pub use assets::{AssetFile, AssetPlan, plan_assets};
+pub use build::{BuildOptions, Built, ImageBuilder};
+pub use error::ImageError;
+pub use head::{Head, HeadImage, HeadSignature, is_archive};
+pub use unpack::{Unpacked, unpack_assets};
+pub use wasm::{Payload, componentize, denied_imports, wit};
+pub use write::write_archive;

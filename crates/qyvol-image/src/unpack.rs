@@ -1,0 +1,190 @@
+//! Unpacking a layer of assets into an empty, private folder.
+//!
+//! The layer is read once: its digest is checked by the reader it comes from,
+//! the digest of its tar here. Only regular files exist in the format, so there
+//! is no link to follow; each file is created anew or the unpacking fails.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+use qyvol_store::Reporter;
+use qyvol_types::{Algorithm, AssetPath, AssetsConfig, Hasher, PathSet};
+
+use crate::ImageError;
+use crate::frames::{CHUNK, Decompressor, read_frame};
+use crate::tar_stream::{padding, read_header};
+
+/// What was unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Number of files.
+    pub files: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// Unpacks `layer` into `folder`. On an error the folder holds rubbish, which
+/// its owner removes.
+pub fn unpack_assets(
+    mut layer: impl Read + Send,
+    promise: &AssetsConfig,
+    folder: &Path,
+    report: &dyn Reporter,
+) -> Result<Unpacked, ImageError> {
+    let (send, receive) = mpsc::sync_channel(2);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut frames = Frames { layer: &mut layer, decompressor: None };
+            while let Some(chunk) = frames.next().transpose() {
+                let failed = chunk.is_err();
+                if send.send(chunk).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let reader = ChunkReader {
+            chunks: receive.into_iter(),
+            chunk: Vec::new(),
+            at: 0,
+            hasher: Hasher::new(Algorithm::Sha256),
+            error: None,
+        };
+        unpack(reader, promise, folder, report)
+    })
+}
+
+struct Frames<'a, R> {
+    layer: &'a mut R,
+    decompressor: Option<Decompressor>,
+}
+
+impl<R: Read> Frames<'_, R> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>, ImageError> {
+        let Some(frame) = read_frame(self.layer, CHUNK as u64)? else { return Ok(None) };
+        if self.decompressor.is_none() {
+            self.decompressor = Some(Decompressor::new()?);
+        }
+        match &mut self.decompressor {
+            Some(d) => Ok(Some(d.decode(&frame, None, CHUNK as u64)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The tar as one stream, hashed as it passes.
+struct ChunkReader<I> {
+    chunks: I,
+    chunk: Vec<u8>,
+    at: usize,
+    hasher: Hasher,
+    error: Option<ImageError>,
+}
+
+impl<I: Iterator<Item = Result<Vec<u8>, ImageError>>> Read for ChunkReader<I> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.chunk.len() {
+            match self.chunks.next() {
+                Some(Ok(chunk)) => {
+                    self.hasher.update(&chunk);
+                    self.chunk = chunk;
+                    self.at = 0;
+                }
+                Some(Err(error)) => {
+                    self.error = Some(error);
+                    return Err(io::Error::other("the layer can't be read"));
+                }
+                None => return Ok(0),
+            }
+        }
+        let n = buffer.len().min(self.chunk.len() - self.at);
+        buffer[..n].copy_from_slice(&self.chunk[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+fn unpack<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
+    mut reader: ChunkReader<I>,
+    promise: &AssetsConfig,
+    folder: &Path,
+    report: &dyn Reporter,
+) -> Result<Unpacked, ImageError> {
+    let result = entries(&mut reader, promise, folder, report);
+    // The tar parser only sees that reading failed; here is why.
+    if let Some(error) = reader.error.take() {
+        return Err(error);
+    }
+    let unpacked = result?;
+    let got = reader.hasher.finish();
+    if got != promise.diff_id {
+        return Err(ImageError::Digest { what: "tar of the assets", expected: promise.diff_id, got });
+    }
+    Ok(unpacked)
+}
+
+fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
+    reader: &mut ChunkReader<I>,
+    promise: &AssetsConfig,
+    folder: &Path,
+    report: &dyn Reporter,
+) -> Result<Unpacked, ImageError> {
+    let mut names = PathSet::new();
+    let mut last: Option<AssetPath> = None;
+    let mut made: Option<PathBuf> = None;
+    let mut done = Unpacked { files: 0, bytes: 0 };
+    while let Some((path, size)) = read_header(reader)? {
+        let path = AssetPath::parse(&path).map_err(|why| ImageError::asset_path(&path, &why))?;
+        if last.as_ref().is_some_and(|last| *last >= path) {
+            return Err(ImageError::asset(path.as_str(), "it stands out of order among the assets"));
+        }
+        names.insert(&path).map_err(|why| ImageError::asset_path(path.as_str(), &why))?;
+        done.files += 1;
+        done.bytes = done.bytes.saturating_add(size);
+        if done.files > promise.files || done.bytes > promise.bytes {
+            return Err(ImageError::format("its assets are more than its config says"));
+        }
+        let target = folder.join(path.as_str());
+        let failed = |source| ImageError::File { action: "unpack", path: target.clone(), source };
+        let parent = target.parent().unwrap_or(folder);
+        if made.as_deref() != Some(parent) {
+            fs::create_dir_all(parent).map_err(failed)?;
+            made = Some(parent.to_path_buf());
+        }
+        let mut file = File::options().write(true).create_new(true).open(&target).map_err(failed)?;
+        copy(reader, &mut file, size).map_err(failed)?;
+        let mut pad = [0; 512];
+        let pad = &mut pad[..padding(size)];
+        reader.read_exact(pad)?;
+        if pad.iter().any(|b| *b != 0) {
+            return Err(ImageError::asset(path.as_str(), "its padding in the tar is not zero"));
+        }
+        report.advanced(size);
+        last = Some(path);
+    }
+    if reader.read(&mut [0])? != 0 {
+        return Err(ImageError::format("something follows the end of its assets' tar"));
+    }
+    if done.files != promise.files || done.bytes != promise.bytes {
+        return Err(ImageError::format("its assets are fewer than its config says"));
+    }
+    Ok(done)
+}
+
+/// Copies exactly `size` bytes.
+fn copy(from: &mut impl Read, to: &mut File, size: u64) -> io::Result<()> {
+    let mut left = size;
+    let mut buffer = [0; 64 << 10];
+    while left > 0 {
+        let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let n = from.read(&mut buffer[..room])?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        to.write_all(&buffer[..n])?;
+        left -= n as u64;
+    }
+    Ok(())
+}
