@@ -1,0 +1,36 @@
+//! Qyvol's content-addressed stores and the copy between them.
+//!
+//! Everything is a store of blobs addressed by descriptor, and moving an image
+//! is one [`copy()`]. This crate holds the traits that a store implements
+//! ([`Fetch`], [`Exists`], [`Push`], [`Referrers`]), the reader that checks
+//! size and digest while bytes pass ([`VerifyReader`]), a store in memory
+//! ([`MemoryStore`]) and the one on disk ([`LocalStore`]).
+//!
+//! Invariants:
+//! - bytes taken through [`Fetch::fetch`] are those of the descriptor, or the
+//!   reader fails before it has handed out the last of them;
+//! - nothing becomes visible in a [`LocalStore`] before it is whole, hashed
+//!   and on disk, and a name only ever points to a complete image;
+//! - every path in a store is made from a parsed digest or from the digest of
+//!   a name, never from text that crossed a wire;
+//! - nothing here follows a symbolic link below the store's own folder.
+//!
+//! Deliberately absent: trust (the store keeps signatures as referrers and
+//! does not judge them), networks, archives, unpacking (the caller passes a
+//! closure), clocks, environment and output. The rules are in `spec/store.md`.
+
+mod copy;
+mod error;
+mod local;
+mod memory;
+mod record;
+mod sys;
+mod traits;
+mod verify;
+
+pub use copy::{CopyError, copy};
+pub use error::StoreError;
+pub use local::{BlobWriter, Damage, Ingest, LocalStore, Notice, PruneItem, PruneKind, PrunePlan, Pruned, RunLock};
+pub use memory::MemoryStore;
+pub use traits::{Body, Exists, Fetch, NoReport, Push, Referrers, Reporter};
+pub use verify::VerifyReader;

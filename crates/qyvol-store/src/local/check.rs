@@ -1,0 +1,337 @@
+//! Looking at everything in a store and saying what is damaged.
+//!
+//! Every blob is hashed, every name and referrer followed, every tree compared
+//! with its index, every piece of compiled code hashed. Leftovers of processes
+//! that were killed are no damage: the next writer or prune takes them away.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use qyvol_types::{Descriptor, Digest, Hasher, ImageManifest, escape, limits, media_type};
+use serde::Serialize;
+
+use super::layout::from_file_name;
+use super::prune::text_names;
+use super::{LocalStore, code};
+use crate::error::show;
+use crate::{Exists, Fetch, Reporter, StoreError, sys};
+
+/// Something in a store that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// Where.
+    pub path: PathBuf,
+    /// What is wrong; safe to show.
+    pub what: String,
+    /// What to do about it; safe to show.
+    pub mend: String,
+    /// Whether that was done now, in part or whole.
+    pub mended: bool,
+}
+
+const AGAIN: &str = "run `qyv check --mend`, then load, pull or build the image again";
+const REMAKE: &str = "run `qyv check --mend`: it is made again when it is next needed";
+
+impl LocalStore {
+    /// Looks at everything. With `mend`, what is damaged is moved to
+    /// quarantine, so that the next load or pull brings it back, and loose
+    /// modes are tightened. Prune waits meanwhile, where this process can lock.
+    pub fn check(&self, report: &dyn Reporter, mend: bool) -> Result<Vec<Damage>, StoreError> {
+        let _gc = match sys::stat(self.layout().v1()) {
+            Ok(Some(_)) => self.lock_gc(sys::Lock::Shared).ok(),
+            _ => return Ok(Vec::new()),
+        };
+        let mut check = Check {
+            store: self,
+            report,
+            mend,
+            found: Vec::new(),
+        };
+        check.folders()?;
+        check.key();
+        check.blobs()?;
+        check.names()?;
+        check.referrers()?;
+        check.trees()?;
+        check.code()?;
+        // The notices of what was met on the way are all in the result.
+        self.take_notices();
+        Ok(check.found)
+    }
+}
+
+struct Check<'a> {
+    store: &'a LocalStore,
+    report: &'a dyn Reporter,
+    mend: bool,
+    found: Vec<Damage>,
+}
+
+impl Check<'_> {
+    fn add(&mut self, path: &Path, what: String, mend: &str, mended: bool) {
+        self.found.push(Damage {
+            path: path.to_path_buf(),
+            what,
+            mend: mend.to_string(),
+            mended,
+        });
+    }
+
+    /// Notes damage whose mending is to move it out of the way.
+    fn broken(&mut self, path: &Path, what: String, mend: &str) {
+        let mended = self.mend && self.store.layout().quarantine(path).unwrap_or(false);
+        self.add(path, what, mend, mended);
+    }
+
+    fn folders(&mut self) -> Result<(), StoreError> {
+        let v1 = self.store.layout().v1().to_path_buf();
+        let mut left: Vec<PathBuf> = Vec::new();
+        for name in text_names(&v1)? {
+            left.push(v1.join(name));
+        }
+        // The folders that the store makes itself, not what is unpacked.
+        for (parent, depth) in [("blobs", 2), ("referrers", 2), ("code", 1)] {
+            let mut level = vec![v1.join(parent)];
+            for _ in 0..depth {
+                let mut below = Vec::new();
+                for folder in &level {
+                    below.extend(text_names(folder)?.into_iter().map(|name| folder.join(name)));
+                }
+                left.extend(below.iter().cloned());
+                level = below;
+            }
+        }
+        for path in left {
+            let Some(meta) = sys::stat(&path).map_err(|e| StoreError::io("read", &path, e))? else {
+                continue;
+            };
+            if !meta.is_dir() {
+                let what = format!("expected a folder, got {}", sys::kind_of(&meta));
+                self.broken(&path, what, "run `qyv check --mend`, or remove it");
+            } else if meta.mode() & 0o022 != 0 {
+                self.loose(&path, &meta);
+            } else if meta.uid() != sys::user() && meta.uid() != 0 {
+                let what = format!("it belongs to user {}", meta.uid());
+                let mend = format!("run `chown -R {} {}`", sys::user(), show(&path));
+                self.add(&path, what, &mend, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes something that others can write to, seen not to be a link.
+    fn loose(&mut self, path: &Path, meta: &fs::Metadata) {
+        let what = format!("others can write to it (mode {:04o})", meta.mode() & 0o7777);
+        let tight = fs::Permissions::from_mode(meta.mode() & 0o7755);
+        let mended = self.mend && fs::set_permissions(path, tight).is_ok();
+        self.add(path, what, &format!("run `chmod go-w {}`", show(path)), mended);
+    }
+
+    fn key(&mut self) {
+        let path = self.store.layout().key();
+        if let Err(StoreError::Damaged { what, .. }) = code::read_key(&path) {
+            self.broken(&path, format!("record key: {what}"), REMAKE);
+        }
+    }
+
+    fn blobs(&mut self) -> Result<(), StoreError> {
+        let paths = self.store.blob_paths()?;
+        let total = paths.iter().map(|(path, _)| size_of(path)).fold(0, u64::saturating_add);
+        self.report.started("blobs", Some(total));
+        for (path, digest) in paths {
+            let Some(digest) = digest else {
+                self.broken(&path, "its name is no digest".to_string(), "run `qyv prune`");
+                continue;
+            };
+            if let Ok(Some(meta)) = sys::stat(&path)
+                && meta.is_file()
+                && meta.mode() & 0o022 != 0
+            {
+                self.loose(&path, &meta);
+            }
+            match self.hash(&path, &digest) {
+                // Gone since it was listed.
+                Ok(None) => {}
+                Ok(Some(got)) if got == digest => {}
+                Ok(Some(got)) => self.broken(&path, format!("its content has the digest {got}"), AGAIN),
+                Err(error) => {
+                    let mend = if sys::is_link(&error) {
+                        AGAIN
+                    } else {
+                        "see the system's log for a failing disk"
+                    };
+                    let what = format!("it can't be read: {error}");
+                    if sys::is_link(&error) {
+                        self.broken(&path, what, mend);
+                    } else {
+                        self.add(&path, what, mend, false);
+                    }
+                }
+            }
+        }
+        self.report.finished();
+        Ok(())
+    }
+
+    fn hash(&self, path: &Path, digest: &Digest) -> io::Result<Option<Digest>> {
+        let mut file: File = match sys::open_read(path) {
+            Ok(file) => file,
+            Err(error) if sys::is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let n = match file.read(&mut buffer) {
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
+                return Ok(Some(hasher.finish()));
+            };
+            hasher.update(chunk);
+            self.report.advanced(n as u64);
+        }
+    }
+
+    fn names(&mut self) -> Result<(), StoreError> {
+        for entry in self.store.entries()? {
+            match entry {
+                Ok(entry) => {
+                    let path = self.store.layout().reference(&entry.name.to_string());
+                    let name = escape(&entry.name.to_string()).to_string();
+                    if let Some(what) = self.incomplete(&entry.descriptor)? {
+                        let mend = format!("load, pull or build {name} again, or run `qyv rm {name}`");
+                        self.add(&path, format!("{name}: {what}"), &mend, false);
+                    }
+                }
+                Err(StoreError::Damaged { path, what }) => {
+                    self.broken(
+                        &path,
+                        format!("name: {what}"),
+                        "run `qyv check --mend`, then tag the image again",
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What an image lacks. Its blobs were hashed already: here it is whether
+    /// they are there.
+    fn incomplete(&self, root: &Descriptor) -> Result<Option<String>, StoreError> {
+        let lacks = |d: &Descriptor| format!("blob {} is missing", d.digest);
+        if !self.store.exists(root)? {
+            return Ok(Some(lacks(root)));
+        }
+        if root.media_type != media_type::IMAGE_MANIFEST {
+            return Ok(None);
+        }
+        let bytes = match self.store.fetch_bytes(root, limits::MANIFEST_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_content() => return Ok(Some(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        let manifest = match ImageManifest::parse(bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        for child in std::iter::once(manifest.config()).chain(manifest.layers()) {
+            if !self.store.exists(child)? {
+                return Ok(Some(lacks(child)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn referrers(&mut self) -> Result<(), StoreError> {
+        let top = self.store.layout().folder("referrers");
+        for algorithm in text_names(&top)? {
+            let folder = top.join(&algorithm);
+            for name in text_names(&folder)? {
+                let path = folder.join(&name);
+                let Ok(subject) = format!("{algorithm}:{name}").parse::<Digest>() else {
+                    self.broken(&path, "its name is no digest".to_string(), "run `qyv prune`");
+                    continue;
+                };
+                for link in self.store.links(&subject)? {
+                    self.link(&path, &subject, link)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn link(
+        &mut self,
+        folder: &Path,
+        subject: &Digest,
+        link: Result<Descriptor, StoreError>,
+    ) -> Result<(), StoreError> {
+        match link {
+            Ok(link) => {
+                let path = folder.join(super::layout::file_name(&link.digest));
+                if let Some(what) = self.incomplete(&link)? {
+                    let what = format!("referrer of {subject}: {what}");
+                    self.broken(&path, what, AGAIN);
+                }
+                Ok(())
+            }
+            Err(StoreError::Damaged { path, what }) => {
+                self.broken(&path, format!("referrer of {subject}: {what}"), AGAIN);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn trees(&mut self) -> Result<(), StoreError> {
+        let folder = self.store.layout().folder("trees");
+        for id in digests(&folder, ".index")? {
+            if let Some(what) = self.store.check_tree(&id)? {
+                // Looking at it through the store is what moves it away.
+                let mended = self.mend && self.store.tree(&id)?.is_none();
+                let path = self.store.layout().tree(&id);
+                self.add(&path, format!("unpacked tree: {what}"), REMAKE, mended);
+            }
+        }
+        Ok(())
+    }
+
+    fn code(&mut self) -> Result<(), StoreError> {
+        let top = self.store.layout().folder("code");
+        for engine in text_names(&top)? {
+            let folder = top.join(&engine);
+            for component in digests(&folder, ".record")? {
+                match self.store.check_code(&engine, &component) {
+                    Ok(None) | Err(StoreError::Engine(_)) => {}
+                    Ok(Some(what)) => {
+                        let path = folder.join(super::layout::file_name(&component));
+                        self.broken(&path, what, REMAKE);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The digests that files in a folder are named by, those that have a file
+/// with this suffix.
+fn digests(folder: &Path, suffix: &str) -> Result<BTreeSet<Digest>, StoreError> {
+    let names = text_names(folder)?;
+    Ok(names
+        .iter()
+        .filter_map(|name| from_file_name(name.strip_suffix(suffix)?))
+        .collect())
+}
+
+fn size_of(path: &Path) -> u64 {
+    sys::stat(path).ok().flatten().map_or(0, |meta| meta.len())
+}

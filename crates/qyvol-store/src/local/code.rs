@@ -1,0 +1,310 @@
+//! Compiled code, and the key that vouches for it.
+//!
+//! Compiled code is native: whoever can put a file here runs what they like.
+//! So a file is only used with a record that this store's key made for this
+//! engine and component, and only if it is a plain file of ours with one name
+//! that nobody else can write. Code never comes from an image or a registry.
+
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use qyvol_types::Digest;
+
+use super::ingest::hash_file;
+use super::layout::file_name;
+use super::staging::Staging;
+use super::{LocalStore, read_small, read_with_meta};
+use crate::record::{CODE_RECORD, RecordKey, Stamp};
+use crate::{StoreError, sys};
+
+/// What a look at a file of compiled code said.
+enum Look {
+    Absent,
+    Good(File),
+    /// The content is right; the record describes another inode.
+    Moved(File, [u8; 32]),
+    Bad(String),
+}
+
+/// Where the code is that an engine made of a component.
+struct Place<'a> {
+    engine: &'a str,
+    component: &'a Digest,
+    folder: PathBuf,
+    code: PathBuf,
+    record: PathBuf,
+}
+
+impl LocalStore {
+    fn code_place<'a>(&self, engine: &'a str, component: &'a Digest) -> Result<Place<'a>, StoreError> {
+        let folder = self.layout().engine(engine)?;
+        let name = file_name(component);
+        Ok(Place {
+            engine,
+            component,
+            code: folder.join(&name),
+            record: folder.join(format!("{name}.record")),
+            folder,
+        })
+    }
+
+    /// The code that `engine` compiled from `component`, opened. Some only if
+    /// the record is this store's and matches the file; a file whose inode
+    /// differs is hashed whole. Anything else is moved to quarantine and
+    /// counts as absent. Writes nothing where all is well.
+    pub fn code(&self, engine: &str, component: &Digest) -> Result<Option<File>, StoreError> {
+        let place = self.code_place(engine, component)?;
+        let Some(key) = self.record_key()? else {
+            return Ok(None);
+        };
+        match look(&key, &place) {
+            Look::Absent => return Ok(None),
+            Look::Good(file) => return Ok(Some(file)),
+            Look::Moved(..) | Look::Bad(_) => {}
+        }
+        // Another process may be between the two renames of an installation:
+        // look again when it is done. Staging comes first because its lock
+        // does; neither can be had on a store that this process can't write.
+        let staging = Staging::new(self).ok();
+        let lock = staging.as_ref().and_then(|_| self.lock_install().ok());
+        match look(&key, &place) {
+            Look::Absent => Ok(None),
+            Look::Good(file) => Ok(Some(file)),
+            Look::Moved(file, sha256) => {
+                if let (Some(staging), Some(_)) = (&staging, &lock) {
+                    // A store that was moved: the next look is quick again.
+                    let _ = put_record(staging, &key, &place, &file, &sha256);
+                }
+                Ok(Some(file))
+            }
+            Look::Bad(why) => {
+                self.quarantine(&place.code, &why);
+                if lock.is_some() {
+                    let _ = sys::remove(&place.record);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps code that was compiled on this host. Where valid code is there
+    /// already, that is given back.
+    pub fn put_code(&self, engine: &str, component: &Digest, code: &[u8]) -> Result<File, StoreError> {
+        let place = self.code_place(engine, component)?;
+        let staging = Staging::new(self)?;
+        let key = self.make_key(&staging)?;
+        let (path, file) = staging.write(0o400, code)?;
+        // The writing end is closed before anyone maps the file.
+        drop(file);
+        let sha256 = Digest::of(code);
+        let _lock = self.lock_install()?;
+        match look(&key, &place) {
+            Look::Good(file) => return Ok(file),
+            Look::Moved(file, sha256) => {
+                put_record(&staging, &key, &place, &file, &sha256)?;
+                return Ok(file);
+            }
+            Look::Absent => {}
+            Look::Bad(why) => self.quarantine(&place.code, &why),
+        }
+        let failed = |error| StoreError::io("create", &place.code, error);
+        self.engine_folder(&place.folder)?;
+        // A record without code, or of other code, must not meet the new file.
+        sys::remove(&place.record).map_err(failed)?;
+        sys::remove(&place.code).map_err(failed)?;
+        fs::rename(&path, &place.code).map_err(failed)?;
+        sys::sync_dir(&place.folder)?;
+        let file = sys::open_read(&place.code).map_err(failed)?;
+        let sha256: [u8; 32] = sha256.bytes().try_into().unwrap_or_default();
+        put_record(&staging, &key, &place, &file, &sha256)?;
+        Ok(file)
+    }
+
+    /// Makes an engine's folder, or makes one that was loosened private again.
+    fn engine_folder(&self, folder: &Path) -> Result<(), StoreError> {
+        let failed = |error| StoreError::io("create folder", folder, error);
+        if let Some(meta) = sys::stat(folder).map_err(failed)? {
+            if !meta.is_dir() {
+                self.quarantine(folder, "folder of compiled code is a link");
+            } else if meta.mode() & 0o022 != 0 {
+                fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+            }
+        }
+        if sys::make_dir(folder, 0o700).map_err(failed)?
+            && let Some(parent) = folder.parent()
+        {
+            sys::sync_dir(parent)?;
+        }
+        Ok(())
+    }
+
+    /// What is wrong with some code, after hashing it whole; for `check`.
+    pub(crate) fn check_code(&self, engine: &str, component: &Digest) -> Result<Option<String>, StoreError> {
+        let place = self.code_place(engine, component)?;
+        let Some(key) = self.record_key()? else {
+            return Ok(None);
+        };
+        let failed = |error| StoreError::io("read", &place.code, error);
+        let looked = {
+            let _lock = self.lock_install();
+            look(&key, &place)
+        };
+        match looked {
+            Look::Bad(why) => Ok(Some(why)),
+            Look::Absent | Look::Moved(..) => Ok(None),
+            Look::Good(file) => {
+                let record = read_small(&place.record, CODE_RECORD as u64)?.unwrap_or_default();
+                let Some((sha256, _)) = key.read_code(place.engine, place.component, &record) else {
+                    return Ok(None);
+                };
+                let size = file.metadata().map_err(failed)?.len();
+                let got = hash_file(&file, &place.code)?;
+                let same = got.bytes() == sha256;
+                Ok((!same).then(|| format!("compiled code of {size} bytes was altered")))
+            }
+        }
+    }
+
+    /// The key of the records, if the store has one that this process may
+    /// read and nobody else can.
+    pub(crate) fn record_key(&self) -> Result<Option<RecordKey>, StoreError> {
+        let mut cached = self.inner.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(key) = &*cached {
+            return Ok(Some(key.clone()));
+        }
+        match read_key(&self.layout().key()) {
+            Ok(Some(key)) => {
+                *cached = Some(key.clone());
+                Ok(Some(key))
+            }
+            // A store that someone else provides: its records can't be checked.
+            Err(StoreError::Denied { .. }) | Ok(None) => Ok(None),
+            Err(StoreError::Damaged { path, what }) => {
+                drop(cached);
+                self.quarantine(&path, &format!("record key: {what}"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The key of the records, made where there is none. Processes that make
+    /// one at once agree: it is made under the install lock.
+    pub(crate) fn make_key(&self, staging: &Staging) -> Result<RecordKey, StoreError> {
+        if let Some(key) = self.record_key()? {
+            return Ok(key);
+        }
+        let _lock = self.lock_install()?;
+        if let Some(key) = self.record_key()? {
+            return Ok(key);
+        }
+        let mut bytes = [0; RecordKey::LEN];
+        sys::random(&mut bytes)?;
+        let (path, _) = staging.write(0o600, &bytes)?;
+        let target = self.layout().key();
+        fs::rename(&path, &target).map_err(|e| StoreError::io("create", &target, e))?;
+        sys::sync_dir(&self.layout().folder("state"))?;
+        Ok(RecordKey::new(&bytes))
+    }
+}
+
+/// Reads a key file: 32 bytes of ours that nobody else can read.
+pub(crate) fn read_key(path: &Path) -> Result<Option<RecordKey>, StoreError> {
+    let Some((bytes, meta)) = read_with_meta(path, RecordKey::LEN as u64)? else {
+        return Ok(None);
+    };
+    let damaged = |what: String| StoreError::Damaged {
+        path: path.to_path_buf(),
+        what,
+    };
+    if meta.uid() != sys::user() {
+        return Err(damaged(format!("it belongs to user {}", meta.uid())));
+    }
+    if meta.mode() & 0o077 != 0 {
+        return Err(damaged(format!(
+            "others can read it (mode {:04o})",
+            meta.mode() & 0o7777
+        )));
+    }
+    let bytes: &[u8; RecordKey::LEN] = bytes
+        .as_slice()
+        .try_into()
+        .map_err(|_| damaged(format!("{} bytes, expected {}", bytes.len(), RecordKey::LEN)))?;
+    Ok(Some(RecordKey::new(bytes)))
+}
+
+/// Writes the record of a file that is in place.
+fn put_record(
+    staging: &Staging,
+    key: &RecordKey,
+    place: &Place<'_>,
+    file: &File,
+    sha256: &[u8; 32],
+) -> Result<(), StoreError> {
+    let failed = |error| StoreError::io("write", &place.record, error);
+    let stamp = Stamp::of(&file.metadata().map_err(failed)?);
+    let record = key.code_record(place.engine, place.component, sha256, &stamp);
+    let (path, written) = staging.write(0o400, &record)?;
+    sys::wait_past(&written, stamp.ctime).map_err(failed)?;
+    fs::rename(&path, &place.record).map_err(failed)?;
+    sys::sync_dir(&place.folder)
+}
+
+fn look(key: &RecordKey, place: &Place<'_>) -> Look {
+    // The record first: one that is there has its code beside it.
+    let record = match read_small(&place.record, CODE_RECORD as u64) {
+        Ok(Some(record)) => record,
+        // Left over from an installation that was interrupted.
+        Ok(None) => return Look::Absent,
+        Err(error) => return Look::Bad(format!("record of compiled code: {error}")),
+    };
+    match sys::stat(&place.folder) {
+        Ok(Some(meta)) if meta.is_dir() => {
+            if let Some(why) = not_ours(&meta) {
+                return Look::Bad(format!("folder of compiled code {why}"));
+            }
+        }
+        _ => return Look::Bad("folder of compiled code is a link".to_string()),
+    }
+    let file = match sys::open_read(&place.code) {
+        Ok(file) => file,
+        Err(error) if sys::is_absent(&error) => return Look::Absent,
+        Err(error) => return Look::Bad(format!("compiled code can't be opened: {error}")),
+    };
+    let meta = match file.metadata() {
+        Ok(meta) => meta,
+        Err(error) => return Look::Bad(format!("compiled code can't be read: {error}")),
+    };
+    if !meta.is_file() {
+        return Look::Bad(format!("compiled code is {}", sys::kind_of(&meta)));
+    }
+    if let Some(why) = not_ours(&meta) {
+        return Look::Bad(format!("compiled code {why}"));
+    }
+    if meta.nlink() != 1 {
+        return Look::Bad(format!("compiled code has {} links, expected 1", meta.nlink()));
+    }
+    let Some((sha256, stamp)) = key.read_code(place.engine, place.component, &record) else {
+        return Look::Bad("record of compiled code was not made by this store for it".to_string());
+    };
+    if Stamp::of(&meta) == stamp {
+        return Look::Good(file);
+    }
+    match hash_file(&file, &place.code) {
+        Ok(got) if got.bytes() == sha256 && meta.len() == stamp.size => Look::Moved(file, sha256),
+        Ok(_) => Look::Bad("compiled code was altered".to_string()),
+        Err(error) => Look::Bad(format!("compiled code: {error}")),
+    }
+}
+
+/// Why a file or folder could be someone else's doing.
+fn not_ours(meta: &Metadata) -> Option<String> {
+    if meta.uid() != sys::user() {
+        return Some(format!("belongs to user {}", meta.uid()));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Some(format!("can be written by others (mode {:04o})", meta.mode() & 0o7777));
+    }
+    None
+}

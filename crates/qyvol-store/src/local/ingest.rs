@@ -1,0 +1,459 @@
+//! Writing to the store on disk.
+//!
+//! Blobs are staged in a private folder and appear only at commit, in this
+//! order: blobs, referrer links, names; each group is on the device before the
+//! next begins. So whatever moment a process or a machine stops at, a name
+//! points to a complete image. Dropping an ingest leaves nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use qyvol_types::{Descriptor, Digest, Hasher, ImageManifest, Reference, json, limits, media_type};
+
+use super::refs::{ENTRY_BYTES, Entry, key_of};
+use super::staging::Staging;
+use super::{LocalStore, read_small};
+use crate::memory::referrer_link;
+use crate::{Body, Exists, Fetch, Push, Referrers, StoreError, sys};
+
+/// Bytes read and hashed at once.
+const CHUNK: usize = 128 << 10;
+
+/// Blobs, referrers and names on their way into a [`LocalStore`].
+#[derive(Debug)]
+pub struct Ingest {
+    staged: Arc<Staged>,
+    names: BTreeMap<Reference, Descriptor>,
+}
+
+#[derive(Debug)]
+struct Staged {
+    store: LocalStore,
+    contents: Mutex<Contents>,
+    staging: Staging,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    blobs: HashMap<Digest, Blob>,
+    links: BTreeMap<(Digest, Digest), Descriptor>,
+}
+
+#[derive(Clone, Debug)]
+struct Blob {
+    path: PathBuf,
+    size: u64,
+}
+
+impl Staged {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        // Each change is one insertion: a panic leaves nothing half done.
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a finished file in under its digest.
+    fn add(&self, descriptor: &Descriptor, path: PathBuf) -> Result<(), StoreError> {
+        let link = referrer_link(descriptor, || {
+            fs::read(&path).map_err(|e| StoreError::io("read", &path, e))
+        })?;
+        let mut contents = self.lock();
+        let size = descriptor.size;
+        if let Some(old) = contents.blobs.insert(descriptor.digest, Blob { path, size }) {
+            let _ = fs::remove_file(old.path);
+        }
+        if let Some((subject, referrer)) = link {
+            contents.links.insert((subject, referrer.digest), referrer);
+        }
+        Ok(())
+    }
+}
+
+impl Ingest {
+    pub(crate) fn begin(store: &LocalStore) -> Result<Ingest, StoreError> {
+        Ok(Ingest {
+            staged: Arc::new(Staged {
+                staging: Staging::new(store)?,
+                store: store.clone(),
+                contents: Mutex::default(),
+            }),
+            names: BTreeMap::new(),
+        })
+    }
+
+    /// A blob whose digest is not known beforehand. It may outlive this value;
+    /// what isn't finished by the time of the commit is dropped.
+    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
+        let path = self.staged.staging.path().join(sys::random_name()?);
+        let file = sys::create_new(&path, 0o444).map_err(|e| StoreError::io("create", &path, e))?;
+        Ok(BlobWriter {
+            staged: Arc::clone(&self.staged),
+            file,
+            path: Some(path),
+            hasher: Some(Hasher::new(qyvol_types::Algorithm::Sha256)),
+            written: 0,
+        })
+    }
+
+    /// Stages bytes and gives back their descriptor.
+    pub fn add(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, StoreError> {
+        let descriptor = Descriptor::of(media_type, bytes);
+        self.push(&descriptor, &mut &*bytes)?;
+        Ok(descriptor)
+    }
+
+    /// Makes `descriptor` a referrer of `subject`. Manifests that are pushed
+    /// become the referrers of their own `subject` without this.
+    pub fn add_referrer(&mut self, subject: &Digest, descriptor: &Descriptor) {
+        let key = (*subject, descriptor.digest);
+        self.staged.lock().links.insert(key, descriptor.clone());
+    }
+
+    /// Gives an image a name, from the commit on.
+    pub fn tag(&mut self, name: &Reference, descriptor: &Descriptor) {
+        self.names.insert(key_of(name), descriptor.clone());
+    }
+
+    /// Puts everything in place. What another process put there meanwhile is
+    /// the same content, and success. Fails before anything is visible if a
+    /// named image or a referrer is incomplete.
+    pub fn commit(self) -> Result<(), StoreError> {
+        for (name, descriptor) in &self.names {
+            if let Some(digest) = self.first_missing(descriptor)? {
+                let name = Box::new(name.clone());
+                return Err(StoreError::Incomplete { name, digest });
+            }
+        }
+        let (mut blobs, links) = {
+            let mut contents = self.staged.lock();
+            let blobs: Vec<_> = contents.blobs.drain().collect();
+            (blobs, std::mem::take(&mut contents.links))
+        };
+        blobs.sort_by_key(|(digest, _)| *digest);
+        for referrer in links.values() {
+            let staged = blobs.binary_search_by_key(&referrer.digest, |(digest, _)| *digest);
+            if staged.is_err() && !self.staged.store.exists(referrer)? {
+                return Err(StoreError::NotFound {
+                    digest: referrer.digest,
+                });
+            }
+        }
+        self.commit_blobs(&blobs)?;
+        self.commit_links(&links)?;
+        self.commit_names()
+    }
+
+    fn commit_blobs(&self, blobs: &[(Digest, Blob)]) -> Result<(), StoreError> {
+        let store = &self.staged.store;
+        let mut folders = Folders::default();
+        for (digest, blob) in blobs {
+            let target = store.layout().blob(digest);
+            // What is there is kept, unless it can't be this blob at all.
+            if store.blob_size(digest)? == Some(blob.size) {
+                continue;
+            }
+            sys::open_read(&blob.path)
+                .and_then(|file| file.sync_all())
+                .map_err(|e| StoreError::io("write", &blob.path, e))?;
+            folders.place(&blob.path, &target)?;
+        }
+        folders.sync()
+    }
+
+    fn commit_links(&self, links: &BTreeMap<(Digest, Digest), Descriptor>) -> Result<(), StoreError> {
+        let store = &self.staged.store;
+        let mut folders = Folders::default();
+        for ((subject, digest), referrer) in links {
+            let folder = store.layout().referrers(subject);
+            let target = folder.join(super::layout::file_name(digest));
+            // A damaged one is replaced.
+            if let Ok(Some(bytes)) = read_small(&target, ENTRY_BYTES)
+                && json::decode::<Descriptor>(&bytes).is_ok_and(|link| link.digest == *digest)
+            {
+                continue;
+            }
+            let (path, _) = self.staged.staging.write(0o444, &encode(referrer, &target)?)?;
+            folders.place(&path, &target)?;
+        }
+        folders.sync()
+    }
+
+    fn commit_names(&self) -> Result<(), StoreError> {
+        let mut folders = Folders::default();
+        for (name, descriptor) in &self.names {
+            let target = self.staged.store.layout().reference(&name.to_string());
+            let entry = Entry {
+                name: name.clone(),
+                descriptor: descriptor.clone(),
+            };
+            let (path, _) = self.staged.staging.write(0o644, &encode(&entry, &target)?)?;
+            folders.place(&path, &target)?;
+        }
+        folders.sync()
+    }
+
+    /// The first blob of an image that is neither staged nor stored.
+    fn first_missing(&self, root: &Descriptor) -> Result<Option<Digest>, StoreError> {
+        if !self.exists(root)? {
+            return Ok(Some(root.digest));
+        }
+        if root.media_type != media_type::IMAGE_MANIFEST {
+            return Ok(None);
+        }
+        let digest = root.digest;
+        let bytes = self.fetch_bytes(root, limits::MANIFEST_BYTES)?;
+        let manifest = ImageManifest::parse(bytes).map_err(|source| StoreError::Manifest { digest, source })?;
+        for child in std::iter::once(manifest.config()).chain(manifest.layers()) {
+            if !self.exists(child)? {
+                return Ok(Some(child.digest));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn encode<T: serde::Serialize>(value: &T, path: &Path) -> Result<Vec<u8>, StoreError> {
+    json::encode(value).map_err(|error| StoreError::Io {
+        action: "encode",
+        path: path.to_path_buf(),
+        source: io::Error::other(error),
+    })
+}
+
+/// Renames files into place and syncs each folder that changed once.
+#[derive(Default)]
+struct Folders(BTreeSet<PathBuf>);
+
+impl Folders {
+    fn place(&mut self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        let failed = |error| StoreError::io("create", to, error);
+        if let Some(parent) = to.parent() {
+            self.make(parent)?;
+            self.0.insert(parent.to_path_buf());
+        }
+        fs::rename(from, to).map_err(failed)
+    }
+
+    /// Makes a folder and those above it, noting each whose entries changed.
+    fn make(&mut self, folder: &Path) -> Result<(), StoreError> {
+        let failed = |error| StoreError::io("create folder", folder, error);
+        let made = match sys::make_dir(folder, 0o755) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(parent) = folder.parent() {
+                    self.make(parent)?;
+                }
+                sys::make_dir(folder, 0o755).map_err(failed)?
+            }
+            other => other.map_err(failed)?,
+        };
+        if made && let Some(parent) = folder.parent() {
+            self.0.insert(parent.to_path_buf());
+        }
+        Ok(())
+    }
+
+    fn sync(self) -> Result<(), StoreError> {
+        self.0.iter().try_for_each(|folder| sys::sync_dir(folder))
+    }
+}
+
+impl Fetch for Ingest {
+    /// Staged content first, then the store's.
+    fn fetch_unverified(&self, descriptor: &Descriptor) -> Result<Body, StoreError> {
+        let staged = self.staged.lock().blobs.get(&descriptor.digest).cloned();
+        match staged {
+            Some(blob) => {
+                let file = sys::open_read(&blob.path).map_err(|e| StoreError::io("open", &blob.path, e))?;
+                Ok(Box::new(file))
+            }
+            None => self.staged.store.fetch_unverified(descriptor),
+        }
+    }
+}
+
+impl Exists for Ingest {
+    fn exists(&self, descriptor: &Descriptor) -> Result<bool, StoreError> {
+        let staged = self.staged.lock().blobs.get(&descriptor.digest).map(|b| b.size);
+        match staged {
+            Some(size) => Ok(size == descriptor.size),
+            None => self.staged.store.exists(descriptor),
+        }
+    }
+}
+
+impl Push for Ingest {
+    fn push(&self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError> {
+        let mut writer = self.writer()?;
+        writer.hasher = Some(Hasher::new(descriptor.digest.algorithm()));
+        let mut buffer = vec![0; usize::try_from(descriptor.size.clamp(1, CHUNK as u64)).unwrap_or(CHUNK)];
+        loop {
+            let n = match body.read(&mut buffer) {
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(StoreError::reading(&descriptor.digest, error)),
+            };
+            let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
+                break;
+            };
+            if n as u64 > descriptor.size - writer.written {
+                return Err(StoreError::WrongSize {
+                    digest: descriptor.digest,
+                    expected: descriptor.size,
+                    got: writer.written.saturating_add(n as u64),
+                    more: true,
+                });
+            }
+            writer.put(chunk)?;
+        }
+        if writer.written != descriptor.size {
+            return Err(StoreError::WrongSize {
+                digest: descriptor.digest,
+                expected: descriptor.size,
+                got: writer.written,
+                more: false,
+            });
+        }
+        writer.finish(&descriptor.media_type, Some(&descriptor.digest))?;
+        Ok(())
+    }
+}
+
+impl Referrers for Ingest {
+    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, StoreError> {
+        let mut found: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+        for referrer in self.staged.store.referrers(subject)? {
+            found.insert(referrer.digest, referrer);
+        }
+        for ((of, digest), referrer) in &self.staged.lock().links {
+            if of == subject {
+                found.insert(*digest, referrer.clone());
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+/// A blob being staged. Dropped before it is finished, it leaves nothing.
+///
+/// Errors of its [`Write`] carry a [`StoreError`] with the path; see
+/// [`StoreError::from_io`].
+pub struct BlobWriter {
+    staged: Arc<Staged>,
+    file: File,
+    path: Option<PathBuf>,
+    hasher: Option<Hasher>,
+    written: u64,
+}
+
+impl BlobWriter {
+    /// Leaves the hashing to the caller, who does it elsewhere: the digest
+    /// given to [`finish`](BlobWriter::finish) is then taken as it is. Readers
+    /// still check it. To be called before the first byte.
+    pub fn without_hashing(mut self) -> BlobWriter {
+        self.hasher = None;
+        self
+    }
+
+    /// Bytes written.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Stages what was written. `known` is the expected digest; where this
+    /// writer hashes, another digest is refused, and where nobody hashed, the
+    /// file is read again.
+    pub fn finish(mut self, media_type: &str, known: Option<&Digest>) -> Result<Descriptor, StoreError> {
+        let digest = match (self.hasher.take(), known) {
+            (Some(hasher), known) => {
+                let got = hasher.finish();
+                if let Some(expected) = known.filter(|known| **known != got) {
+                    return Err(StoreError::WrongDigest {
+                        expected: *expected,
+                        got: Box::new(got),
+                    });
+                }
+                got
+            }
+            (None, Some(known)) => *known,
+            (None, None) => {
+                let path = self.path.as_deref().unwrap_or(Path::new(""));
+                hash_file(&self.file, path)?
+            }
+        };
+        let descriptor = Descriptor::new(media_type, digest, self.written);
+        if let Some(path) = &self.path {
+            self.staged.add(&descriptor, path.clone())?;
+            self.path = None;
+        }
+        Ok(descriptor)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all(bytes).map_err(|error| self.failed(error))?;
+        self.count(bytes);
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        self.written += bytes.len() as u64;
+    }
+
+    fn failed(&self, error: io::Error) -> StoreError {
+        StoreError::io("write", self.path.as_deref().unwrap_or(Path::new("")), error)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = match self.file.write(buf) {
+            Ok(n) => n,
+            Err(error) => return Err(self.failed(error).into()),
+        };
+        self.count(buf.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl fmt::Debug for BlobWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobWriter({:?}, {} bytes)", self.path, self.written)
+    }
+}
+
+/// The SHA-256 of a file from its start.
+pub(crate) fn hash_file(file: &File, path: &Path) -> Result<Digest, StoreError> {
+    use std::os::unix::fs::FileExt;
+    let mut hasher = Hasher::new(qyvol_types::Algorithm::Sha256);
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        let n = match file.read_at(&mut buffer, offset) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(StoreError::io("read", path, error)),
+        };
+        let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
+            return Ok(hasher.finish());
+        };
+        hasher.update(chunk);
+        offset += n as u64;
+    }
+}

@@ -1,0 +1,301 @@
+//! Taking away what nothing reaches.
+//!
+//! Reached is what a name or a running guest leads to: the manifest, its
+//! config and layers, its referrers and theirs, the trees unpacked from and
+//! the code compiled from those layers. A plan is made without locking anyone
+//! out and can be shown; acting on it makes the plan again under the exclusive
+//! lock and removes only what both hold, so that nothing is removed that came
+//! into use meanwhile, and nothing that was not shown.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use qyvol_types::{Descriptor, Digest, ImageManifest, limits, media_type};
+use serde::Serialize;
+
+use super::layout::from_file_name;
+use super::{LocalStore, staging};
+use crate::{Fetch, StoreError, sys};
+
+/// What a prune removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PruneKind {
+    /// Compiled code with its record.
+    Code,
+    /// An unpacked tree with its index.
+    Tree,
+    /// The link from an image to what refers to it.
+    Referrer,
+    /// A blob.
+    Blob,
+    /// A staging folder of a process that was killed.
+    Staging,
+    /// Something that was found damaged and moved away.
+    Quarantine,
+}
+
+/// One thing to remove.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PruneItem {
+    /// What it is.
+    pub kind: PruneKind,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What a prune would remove.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PrunePlan {
+    /// Everything, in the order of removal.
+    pub items: Vec<PruneItem>,
+    /// The size of all of it.
+    pub bytes: u64,
+    #[serde(skip)]
+    engine: Option<String>,
+}
+
+/// What a prune removed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Pruned {
+    /// What is gone.
+    pub removed: Vec<PruneItem>,
+    /// Its size.
+    pub bytes: u64,
+    /// What could not be removed, and why.
+    pub failed: Vec<(PathBuf, String)>,
+}
+
+impl LocalStore {
+    /// What a prune would remove now. Fails where it can't be told what is
+    /// reached: a damaged name, referrer or manifest.
+    pub fn prune_plan(&self) -> Result<PrunePlan, StoreError> {
+        self.plan(None)
+    }
+
+    /// The same, and compiled code of every engine but this one.
+    pub fn prune_plan_keeping(&self, engine: &str) -> Result<PrunePlan, StoreError> {
+        self.plan(Some(engine.to_string()))
+    }
+
+    /// Removes what a plan holds and what is still unreached. Waits for
+    /// writers to finish.
+    pub fn prune(&self, plan: &PrunePlan) -> Result<Pruned, StoreError> {
+        self.layout().create()?;
+        let _gc = self.lock_gc(sys::Lock::Exclusive)?;
+        let _install = self.lock_install()?;
+        let now: BTreeSet<(PruneKind, PathBuf)> = self
+            .plan(plan.engine.clone())?
+            .items
+            .into_iter()
+            .map(|item| (item.kind, item.path))
+            .collect();
+        let mut pruned = Pruned::default();
+        for item in &plan.items {
+            if !now.contains(&(item.kind, item.path.clone())) {
+                continue;
+            }
+            match remove(item) {
+                Ok(()) => {
+                    pruned.bytes = pruned.bytes.saturating_add(item.bytes);
+                    pruned.removed.push(item.clone());
+                }
+                Err(error) => pruned.failed.push((item.path.clone(), error.to_string())),
+            }
+        }
+        self.remove_empty_folders();
+        self.remove_free_locks();
+        Ok(pruned)
+    }
+
+    fn plan(&self, engine: Option<String>) -> Result<PrunePlan, StoreError> {
+        let reached = self.reached()?;
+        let mut items = Vec::new();
+        let mut add = |kind, path: PathBuf| {
+            let bytes = sys::usage(&path);
+            items.push(PruneItem { kind, path, bytes });
+        };
+        let of = |name: &str, suffix: &str| from_file_name(name.strip_suffix(suffix).unwrap_or(name));
+
+        let code = self.layout().folder("code");
+        for folder in text_names(&code)? {
+            let other = engine.as_ref().is_some_and(|engine| *engine != folder);
+            let folder = code.join(folder);
+            for name in text_names(&folder)? {
+                let reached = of(&name, ".record").is_some_and(|d| reached.contains(&d));
+                if other || !reached {
+                    add(PruneKind::Code, folder.join(name));
+                }
+            }
+        }
+        let trees = self.layout().folder("trees");
+        let names = text_names(&trees)?;
+        for name in &names {
+            let digest = of(name, ".index");
+            // A tree without an index is a leftover; an installation that is
+            // under way now is one no more when the plan is made again.
+            let whole = name.ends_with(".index") || names.binary_search(&format!("{name}.index")).is_ok();
+            if !whole || digest.is_none_or(|d| !reached.contains(&d)) {
+                add(PruneKind::Tree, trees.join(name));
+            }
+        }
+        let referrers = self.layout().folder("referrers");
+        for algorithm in text_names(&referrers)? {
+            let folder = referrers.join(&algorithm);
+            for name in text_names(&folder)? {
+                let subject: Option<Digest> = format!("{algorithm}:{name}").parse().ok();
+                if subject.is_none_or(|d| !reached.contains(&d)) {
+                    add(PruneKind::Referrer, folder.join(name));
+                }
+            }
+        }
+        for (path, digest) in self.blob_paths()? {
+            if digest.is_none_or(|d| !reached.contains(&d)) {
+                add(PruneKind::Blob, path);
+            }
+        }
+        for (folder, lock, _) in staging::dead(&self.layout().folder("tmp")) {
+            add(PruneKind::Staging, folder);
+            add(PruneKind::Staging, lock);
+        }
+        let quarantine = self.layout().folder("quarantine");
+        for name in sys::names(&quarantine)? {
+            add(PruneKind::Quarantine, quarantine.join(name));
+        }
+        // Records and indexes before what they vouch for, so that a prune
+        // that is killed leaves leftovers and no damage.
+        items.sort_by_key(|item| (item.kind, !is_record(&item.path)));
+        let bytes = items.iter().fold(0, |sum: u64, item| sum.saturating_add(item.bytes));
+        Ok(PrunePlan { items, bytes, engine })
+    }
+
+    /// Every digest that a name or a running guest leads to.
+    pub(crate) fn reached(&self) -> Result<HashSet<Digest>, StoreError> {
+        let mut left = Vec::new();
+        for entry in self.entries()? {
+            left.push(entry?.descriptor);
+        }
+        for digest in self.running_images()? {
+            if let Some(size) = self.blob_size(&digest)? {
+                left.push(Descriptor::new(media_type::IMAGE_MANIFEST, digest, size));
+            }
+        }
+        let mut reached = HashSet::new();
+        while let Some(descriptor) = left.pop() {
+            if !reached.insert(descriptor.digest) || descriptor.media_type != media_type::IMAGE_MANIFEST {
+                continue;
+            }
+            for link in self.links(&descriptor.digest)? {
+                left.push(link?);
+            }
+            let digest = descriptor.digest;
+            let bytes = match self.fetch_bytes(&descriptor, limits::MANIFEST_BYTES) {
+                Ok(bytes) => bytes,
+                // What it led to can't be known and can't be run.
+                Err(StoreError::NotFound { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            let manifest = ImageManifest::parse(bytes).map_err(|source| StoreError::Manifest { digest, source })?;
+            left.push(manifest.config().clone());
+            left.extend(manifest.layers().iter().cloned());
+        }
+        Ok(reached)
+    }
+
+    /// Images whose run lock is held.
+    fn running_images(&self) -> Result<Vec<Digest>, StoreError> {
+        let folder = self.layout().folder("locks");
+        let mut found = Vec::new();
+        for name in text_names(&folder)? {
+            let Some(digest) = from_file_name(&name) else {
+                continue;
+            };
+            let path = folder.join(name);
+            match sys::open_read(&path).and_then(|file| sys::try_lock(&file)) {
+                Ok(true) => {}
+                Ok(false) => found.push(digest),
+                Err(error) if sys::is_absent(&error) => {}
+                // Not to be told: then it counts as running.
+                Err(_) => found.push(digest),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes lock files that nobody holds. A process that opens one at this
+    /// moment sees that it has no name any more and makes another.
+    fn remove_free_locks(&self) {
+        let folder = self.layout().folder("locks");
+        for name in text_names(&folder).unwrap_or_default() {
+            if from_file_name(&name).is_none() {
+                continue;
+            }
+            let path = folder.join(name);
+            if let Ok(file) = sys::open_read(&path)
+                && sys::try_lock(&file).unwrap_or(false)
+            {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+    }
+
+    /// Removes folders that a prune has emptied. To be called with the
+    /// exclusive lock held: writers make these folders.
+    fn remove_empty_folders(&self) {
+        for (parent, depth) in [("blobs", 2), ("referrers", 2), ("code", 1)] {
+            let mut level = vec![self.layout().folder(parent)];
+            for _ in 0..depth {
+                level = level
+                    .iter()
+                    .flat_map(|folder| {
+                        let names = sys::names(folder).unwrap_or_default();
+                        names.into_iter().map(|name| folder.join(name)).collect::<Vec<_>>()
+                    })
+                    .collect();
+            }
+            for folder in level {
+                // Fails where it is not empty, which is what is meant.
+                let _ = std::fs::remove_dir(folder);
+            }
+        }
+    }
+
+    /// Every file below `blobs/` with the digest that its path names, if it
+    /// names one.
+    pub(crate) fn blob_paths(&self) -> Result<Vec<(PathBuf, Option<Digest>)>, StoreError> {
+        let blobs = self.layout().folder("blobs");
+        let mut found = Vec::new();
+        for algorithm in text_names(&blobs)? {
+            let folder = blobs.join(&algorithm);
+            for head in text_names(&folder)? {
+                let folder = folder.join(&head);
+                for name in text_names(&folder)? {
+                    let digest: Option<Digest> = format!("{algorithm}:{name}").parse().ok();
+                    found.push((folder.join(&name), digest.filter(|_| name.starts_with(&head))));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn is_record(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "record" || e == "index")
+}
+
+fn remove(item: &PruneItem) -> std::io::Result<()> {
+    sys::remove(&item.path)
+}
+
+/// The names in a folder as text. Names that are not text are none of the
+/// store's; their stand-ins name no digest.
+pub(crate) fn text_names(folder: &Path) -> Result<Vec<String>, StoreError> {
+    let names = sys::names(folder)?;
+    Ok(names
+        .into_iter()
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect())
+}

@@ -1,0 +1,174 @@
+//! Names and referrers: small files that hold a descriptor.
+//!
+//! A name's file is named by the SHA-256 of the name and holds the name too,
+//! so that a file can't be taken for another name's and a listing needs
+//! nothing else.
+
+use std::fs;
+use std::io;
+
+use qyvol_types::{Descriptor, Digest, Reference, json, media_type};
+use serde::{Deserialize, Serialize};
+
+use super::{LocalStore, layout, read_small};
+use crate::{Referrers, StoreError, sys};
+
+/// Bytes of a file that holds a descriptor.
+pub(crate) const ENTRY_BYTES: u64 = 64 << 10;
+
+/// What a name's file holds.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    pub(crate) name: Reference,
+    pub(crate) descriptor: Descriptor,
+}
+
+/// The name that an image is filed under: a tag decides without the digest
+/// beside it, and stands for `latest` where there is neither.
+pub(crate) fn key_of(name: &Reference) -> Reference {
+    let name = name.clone().or_latest();
+    match name.tag() {
+        Some(tag) => name.with_tag(tag).unwrap_or(name),
+        None => name,
+    }
+}
+
+impl LocalStore {
+    /// What a name stands for. A name with a digest stands for the manifest of
+    /// that digest, if the store has it, whatever its tag says; one without a
+    /// tag is `latest`.
+    pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, StoreError> {
+        if let Some(digest) = name.digest() {
+            let size = self.blob_size(digest)?;
+            return Ok(size.map(|size| Descriptor::new(media_type::IMAGE_MANIFEST, *digest, size)));
+        }
+        let name = key_of(name);
+        let path = self.layout().reference(&name.to_string());
+        let Some(bytes) = read_small(&path, ENTRY_BYTES)? else {
+            return Ok(None);
+        };
+        let damaged = |what: String| StoreError::Damaged {
+            path: path.clone(),
+            what,
+        };
+        let entry: Entry = json::decode(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if entry.name != name {
+            return Err(damaged(format!("it holds the name {}, expected {name}", entry.name)));
+        }
+        Ok(Some(entry.descriptor))
+    }
+
+    /// Every name with its image, sorted by name. A damaged file is left out
+    /// and noted (see [`take_notices`](LocalStore::take_notices)).
+    pub fn references(&self) -> Result<Vec<(Reference, Descriptor)>, StoreError> {
+        let mut found = Vec::new();
+        for entry in self.entries()? {
+            match entry {
+                Ok(entry) => found.push((entry.name, entry.descriptor)),
+                Err(StoreError::Damaged { path, what }) => {
+                    self.notice(&path, format!("name left out: {what}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    /// Every file of a name, read.
+    pub(crate) fn entries(&self) -> Result<Vec<Result<Entry, StoreError>>, StoreError> {
+        let folder = self.layout().folder("refs");
+        let mut found = Vec::new();
+        for file in sys::names(&folder)? {
+            let path = folder.join(&file);
+            let damaged = |what: String| StoreError::Damaged {
+                path: path.clone(),
+                what,
+            };
+            let bytes = match read_small(&path, ENTRY_BYTES) {
+                Ok(Some(bytes)) => bytes,
+                // Removed since it was listed.
+                Ok(None) => continue,
+                Err(error @ StoreError::Damaged { .. }) => {
+                    found.push(Err(error));
+                    continue;
+                }
+                Err(error) => {
+                    found.push(Err(damaged(error.to_string())));
+                    continue;
+                }
+            };
+            found.push(match json::decode::<Entry>(&bytes) {
+                Err(error) => Err(damaged(error.to_string())),
+                Ok(entry) if self.layout().reference(&entry.name.to_string()) != path => Err(damaged(format!(
+                    "it holds the name {}, which belongs in another file",
+                    entry.name
+                ))),
+                Ok(entry) => Ok(entry),
+            });
+        }
+        Ok(found)
+    }
+
+    /// Takes a name away; false where there was none. The blobs stay until a
+    /// prune.
+    pub fn remove_reference(&self, name: &Reference) -> Result<bool, StoreError> {
+        let path = self.layout().reference(&key_of(name).to_string());
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                sys::sync_dir(&self.layout().folder("refs"))?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("remove", &path, error)),
+        }
+    }
+
+    /// The files of a subject's referrers, read.
+    pub(crate) fn links(&self, subject: &Digest) -> Result<Vec<Result<Descriptor, StoreError>>, StoreError> {
+        let folder = self.layout().referrers(subject);
+        let mut found = Vec::new();
+        for file in sys::names(&folder)? {
+            let path = folder.join(&file);
+            let damaged = |what: String| StoreError::Damaged {
+                path: path.clone(),
+                what,
+            };
+            let bytes = match read_small(&path, ENTRY_BYTES) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(error @ StoreError::Damaged { .. }) => {
+                    found.push(Err(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            found.push(match json::decode::<Descriptor>(&bytes) {
+                Err(error) => Err(damaged(error.to_string())),
+                Ok(link) if file.to_str() != Some(&layout::file_name(&link.digest)) => {
+                    Err(damaged(format!("it holds the digest {}", link.digest)))
+                }
+                Ok(link) => Ok(link),
+            });
+        }
+        Ok(found)
+    }
+}
+
+impl Referrers for LocalStore {
+    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, StoreError> {
+        let mut found = Vec::new();
+        for link in self.links(subject)? {
+            match link {
+                Ok(link) => found.push(link),
+                Err(StoreError::Damaged { path, what }) => {
+                    self.notice(&path, format!("referrer left out: {what}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        found.sort_by_key(|link| link.digest);
+        Ok(found)
+    }
+}

@@ -1,0 +1,101 @@
+//! The traits of a store, one verb each, and the reporter of progress.
+//!
+//! All synchronous. A remote store bridges to its own runtime inside.
+
+use std::io::Read;
+
+use qyvol_types::{Descriptor, Digest};
+
+use crate::{StoreError, VerifyReader};
+
+/// Content on its way out of a store.
+pub type Body = Box<dyn Read + Send>;
+
+/// Bytes reserved at once for content whose size only the descriptor states.
+const RESERVE: u64 = 1 << 20;
+
+/// A store that content can be read from.
+pub trait Fetch {
+    /// The content that the store has under this digest, unchecked. Fails with
+    /// [`StoreError::NotFound`] where there is none.
+    fn fetch_unverified(&self, descriptor: &Descriptor) -> Result<Body, StoreError>;
+
+    /// The content, its size and digest checked in the stream: the reader
+    /// fails before it hands out the last byte of anything else.
+    fn fetch(&self, descriptor: &Descriptor) -> Result<VerifyReader<Body>, StoreError> {
+        let body = self.fetch_unverified(descriptor)?;
+        Ok(VerifyReader::new(body, descriptor))
+    }
+
+    /// The whole content, checked. A descriptor over `limit` bytes is refused
+    /// before anything is read or allocated.
+    fn fetch_bytes(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
+        if descriptor.size > limit {
+            return Err(StoreError::TooLarge {
+                digest: descriptor.digest,
+                size: descriptor.size,
+                limit,
+            });
+        }
+        let mut reader = self.fetch(descriptor)?;
+        // The size is a claim until the bytes have come.
+        let reserve = usize::try_from(descriptor.size.min(RESERVE)).unwrap_or(0);
+        let mut bytes = Vec::with_capacity(reserve);
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(|error| StoreError::reading(&descriptor.digest, error))?;
+        Ok(bytes)
+    }
+}
+
+/// A store that can say whether it has some content.
+pub trait Exists {
+    /// Whether content of this digest and size is there.
+    fn exists(&self, descriptor: &Descriptor) -> Result<bool, StoreError>;
+}
+
+/// A store that content can be written to.
+pub trait Push {
+    /// Stores the content, hashing it on the way; anything that is not exactly
+    /// what the descriptor says is refused and leaves nothing behind. Content
+    /// that is there already is success. A manifest with a `subject` becomes
+    /// its referrer.
+    fn push(&self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError>;
+}
+
+/// A store that knows what refers to an image.
+pub trait Referrers {
+    /// Descriptors of the manifests whose `subject` is this one, sorted by
+    /// digest.
+    fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, StoreError>;
+}
+
+/// Is told how long work goes. No method returns anything, so that what is
+/// shown can't steer what is done.
+pub trait Reporter: Sync {
+    /// Work begins on `what`; `total` is its bytes, where known.
+    fn started(&self, what: &str, total: Option<u64>) {
+        let _ = (what, total);
+    }
+    /// So many more bytes of it are done.
+    fn advanced(&self, bytes: u64) {
+        let _ = bytes;
+    }
+    /// It is done.
+    fn finished(&self) {}
+    /// It was there already.
+    fn skipped(&self, what: &str) {
+        let _ = what;
+    }
+    /// Something was left out that does not stop the work. The message is
+    /// safe to show.
+    fn warned(&self, message: &str) {
+        let _ = message;
+    }
+}
+
+/// Reports nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoReport;
+
+impl Reporter for NoReport {}
