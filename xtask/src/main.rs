@@ -1,0 +1,47 @@
+//! The project's own tasks, `cargo xtask COMMAND`: checks of the house rules,
+//! benchmarks against peers, the guests of the examples, generated documents.
+//!
+//! Nothing here is shipped. It needs `git` for the list of files, and what a
+//! command's own documentation names.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod bench;
+mod docs;
+mod rust_source;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  tidy             check the rules of the house: imports, documents, sources
+  docs [--check]   write the generated documents, or fail where they differ
+  guests [OPTIONS] build the examples' guests
+  bench [OPTIONS]  measure against peers; `cargo xtask bench --help`";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", args.as_slice()),
+    };
+    let result = match command {
+        "tidy" => tidy::run(rest),
+        "docs" => docs::run(rest),
+        "bench" => bench::run(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => Err(format!("no command `{other}`\n{USAGE}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
