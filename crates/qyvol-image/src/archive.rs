@@ -50,7 +50,13 @@ struct Frame {
 impl Archive {
     /// Opens an archive.
     pub fn open(path: &Path) -> Result<Archive, ImageError> {
-        let failed = |action| move |source| ImageError::File { action, path: path.to_path_buf(), source };
+        let failed = |action| {
+            move |source| ImageError::File {
+                action,
+                path: path.to_path_buf(),
+                source,
+            }
+        };
         let file = File::open(path).map_err(failed("open"))?;
         let meta = file.metadata().map_err(failed("open"))?;
         if !meta.is_file() {
@@ -80,16 +86,33 @@ impl Archive {
         decoded.push(END.len() as u32);
         let frames = Archive::frames(&file, len, head_len, head.encode()?.len(), &decoded)?;
         let small = head.blobs().into_iter().map(|(d, bytes)| (d, bytes.to_vec())).collect();
-        let inner = Inner { file, path: path.to_path_buf(), frames, blobs };
-        Ok(Archive { inner: Arc::new(inner), head, small })
+        let inner = Inner {
+            file,
+            path: path.to_path_buf(),
+            frames,
+            blobs,
+        };
+        Ok(Archive {
+            inner: Arc::new(inner),
+            head,
+            small,
+        })
     }
 
     /// Reads the seek table and holds it against the head and the file's length.
-    fn frames(file: &File, len: u64, head_len: u64, head_decoded: usize, decoded: &[u32]) -> Result<Vec<Frame>, ImageError> {
+    fn frames(
+        file: &File,
+        len: u64,
+        head_len: u64,
+        head_decoded: usize,
+        decoded: &[u32],
+    ) -> Result<Vec<Frame>, ImageError> {
         let mut all = vec![head_decoded as u32];
         all.extend_from_slice(decoded);
         let table_len = seek_table::table_len(all.len());
-        let start = len.checked_sub(table_len).ok_or_else(|| ImageError::format("it is cut short"))?;
+        let start = len
+            .checked_sub(table_len)
+            .ok_or_else(|| ImageError::format("it is cut short"))?;
         let mut table = vec![0; table_len as usize];
         file.read_exact_at(&mut table, start)?;
         let compressed = seek_table::decode(&table, &all)?;
@@ -99,11 +122,17 @@ impl Archive {
             if u64::from(compressed) > bound(u64::from(decoded)) {
                 return Err(ImageError::format("its seek table has a frame larger than its content"));
             }
-            frames.push(Frame { offset, compressed, decoded });
+            frames.push(Frame {
+                offset,
+                compressed,
+                decoded,
+            });
             offset += u64::from(compressed);
         }
         if offset != start || frames.first().map(|f| u64::from(f.compressed)) != Some(head_len) {
-            return Err(ImageError::format("its length is not the one that its seek table adds up to"));
+            return Err(ImageError::format(
+                "its length is not the one that its seek table adds up to",
+            ));
         }
         frames.remove(0);
         Ok(frames)
@@ -175,8 +204,15 @@ impl Inner {
     }
 
     fn decode(&self, decompressor: &mut Decompressor, index: usize) -> Result<Vec<u8>, ImageError> {
-        let frame = *self.frames.get(index).ok_or_else(|| ImageError::format("it lacks a frame"))?;
-        decompressor.decode(&self.raw(frame)?, Some(u64::from(frame.decoded)), u64::from(frame.decoded))
+        let frame = *self
+            .frames
+            .get(index)
+            .ok_or_else(|| ImageError::format("it lacks a frame"))?;
+        decompressor.decode(
+            &self.raw(frame)?,
+            Some(u64::from(frame.decoded)),
+            u64::from(frame.decoded),
+        )
     }
 }
 
@@ -194,7 +230,14 @@ impl Fetch for Archive {
         } else {
             read_ahead(Chunks::new(self.inner.clone(), first, count)?)
         };
-        Ok(Box::new(EntryReader { chunks, chunk: Vec::new(), at: 0, header: due, left: d.size, padding: padding(d.size) }))
+        Ok(Box::new(EntryReader {
+            chunks,
+            chunk: Vec::new(),
+            at: 0,
+            header: due,
+            left: d.size,
+            padding: padding(d.size),
+        }))
     }
 }
 
@@ -216,9 +259,16 @@ struct Chunks {
 
 impl Chunks {
     fn new(archive: Arc<Inner>, first: usize, count: usize) -> Result<Chunks, StoreError> {
-        let decompressor = Decompressor::new()
-            .map_err(|e| StoreError::Other { action: "decode the archive".to_string(), source: Box::new(e) })?;
-        Ok(Chunks { archive, decompressor, next: first, end: first + count })
+        let decompressor = Decompressor::new().map_err(|e| StoreError::Other {
+            action: "decode the archive".to_string(),
+            source: Box::new(e),
+        })?;
+        Ok(Chunks {
+            archive,
+            decompressor,
+            next: first,
+            end: first + count,
+        })
     }
 }
 
@@ -314,7 +364,10 @@ impl Read for EntryReader {
             return Err(EntryReader::bad("a blob is cut short"));
         }
         let ready = &self.chunk[self.at..];
-        let n = ready.len().min(buffer.len()).min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let n = ready
+            .len()
+            .min(buffer.len())
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         buffer[..n].copy_from_slice(&ready[..n]);
         self.at += n;
         self.left -= n as u64;

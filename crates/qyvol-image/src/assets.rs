@@ -38,14 +38,21 @@ pub struct AssetFile {
 /// folder or glob finds them.
 pub fn plan_assets(root: &Path, rules: &[AssetRule], skip: &HashSet<PathBuf>) -> Result<AssetPlan, ImageError> {
     let real_root = fs::canonicalize(root).map_err(|e| file_error("open", root, e))?;
-    let mut finder = Finder { root, real_root, skip, found: BTreeMap::new() };
+    let mut finder = Finder {
+        root,
+        real_root,
+        skip,
+        found: BTreeMap::new(),
+    };
     for rule in rules {
         finder.rule(rule)?;
     }
     let mut plan = AssetPlan::default();
     let mut names = PathSet::new();
     for (path, (source, size)) in finder.found {
-        names.insert(&path).map_err(|why| ImageError::asset_path(path.as_str(), &why))?;
+        names
+            .insert(&path)
+            .map_err(|why| ImageError::asset_path(path.as_str(), &why))?;
         plan.bytes += size;
         plan.files.push(AssetFile { path, source, size });
     }
@@ -55,11 +62,19 @@ pub fn plan_assets(root: &Path, rules: &[AssetRule], skip: &HashSet<PathBuf>) ->
 }
 
 fn limit(what: &'static str, got: u64, limit: u64) -> Result<(), ImageError> {
-    if got > limit { Err(ImageError::Limit { what, got, limit }) } else { Ok(()) }
+    if got > limit {
+        Err(ImageError::Limit { what, got, limit })
+    } else {
+        Ok(())
+    }
 }
 
 fn file_error(action: &'static str, path: &Path, source: std::io::Error) -> ImageError {
-    ImageError::File { action, path: path.to_path_buf(), source }
+    ImageError::File {
+        action,
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
 struct Finder<'a> {
@@ -82,7 +97,17 @@ impl Finder<'_> {
     fn rule(&mut self, rule: &AssetRule) -> Result<(), ImageError> {
         let from = rule.from.as_str();
         let whole = self.root.join(from);
-        let mut selection = Selection { base: from, to: rule.to.as_ref(), glob: None, count: 0 };
+        let fixed = from
+            .split('/')
+            .take_while(|c| !c.contains(['*', '?', '[', '{']))
+            .collect::<Vec<_>>()
+            .join("/");
+        let mut selection = Selection {
+            base: from,
+            to: rule.to.as_ref(),
+            glob: None,
+            count: 0,
+        };
         match fs::symlink_metadata(&whole) {
             Ok(meta) if meta.is_dir() => self.walk(from, &mut selection)?,
             Ok(_) => {
@@ -94,7 +119,6 @@ impl Finder<'_> {
                 let glob = GlobBuilder::new(from).literal_separator(true).build();
                 let glob = glob.map_err(|e| ImageError::asset(from, format_args!("it is not a glob: {}", e.kind())))?;
                 selection.glob = Some(glob.compile_matcher());
-                let fixed = from.split('/').take_while(|c| !c.contains(['*', '?', '[', '{'])).collect::<Vec<_>>().join("/");
                 selection.base = &fixed;
                 if self.root.join(&fixed).is_dir() {
                     self.walk(&fixed, &mut selection)?;
@@ -113,22 +137,37 @@ impl Finder<'_> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&path).map_err(|e| file_error("list", &path, e))? {
             let entry = entry.map_err(|e| file_error("list", &path, e))?;
-            let is_dir = entry.file_type().map_err(|e| file_error("read", &entry.path(), e))?.is_dir();
+            let is_dir = entry
+                .file_type()
+                .map_err(|e| file_error("read", &entry.path(), e))?
+                .is_dir();
             names.push((entry.file_name(), is_dir));
         }
         for (name, is_dir) in names {
             let Some(text) = name.to_str() else {
-                return Err(ImageError::asset(&path.join(name).to_string_lossy(), "its name is not valid UTF-8"));
+                return Err(ImageError::asset(
+                    &path.join(name).to_string_lossy(),
+                    "its name is not valid UTF-8",
+                ));
             };
-            let relative = if folder.is_empty() { text.to_string() } else { format!("{folder}/{text}") };
+            let relative = if folder.is_empty() {
+                text.to_string()
+            } else {
+                format!("{folder}/{text}")
+            };
             if is_dir {
                 self.walk(&relative, selection)?;
             } else if selection.glob.as_ref().is_none_or(|g| g.is_match(&relative)) {
                 if fs::canonicalize(self.root.join(&relative)).is_ok_and(|real| self.skip.contains(&real)) {
                     continue;
                 }
-                let rest = relative.strip_prefix(selection.base).unwrap_or(&relative).trim_start_matches('/');
-                let to = selection.to.map_or_else(|| relative.clone(), |to| format!("{to}/{rest}"));
+                let rest = relative
+                    .strip_prefix(selection.base)
+                    .unwrap_or(&relative)
+                    .trim_start_matches('/');
+                let to = selection
+                    .to
+                    .map_or_else(|| relative.clone(), |to| format!("{to}/{rest}"));
                 self.add(&relative, &to)?;
                 selection.count += 1;
             }
@@ -141,18 +180,26 @@ impl Finder<'_> {
         let source = self.root.join(from);
         let real = fs::canonicalize(&source).map_err(|e| file_error("read", &source, e))?;
         if !real.starts_with(&self.real_root) {
-            return Err(ImageError::asset(from, "it is a link that leaves the manifest's folder"));
+            return Err(ImageError::asset(
+                from,
+                "it is a link that leaves the manifest's folder",
+            ));
         }
         let meta = fs::metadata(&real).map_err(|e| file_error("read", &source, e))?;
         if meta.is_dir() {
-            return Err(ImageError::asset(from, "it is a link to a folder: list the folder itself"));
+            return Err(ImageError::asset(
+                from,
+                "it is a link to a folder: list the folder itself",
+            ));
         }
         if !meta.is_file() {
             return Err(ImageError::asset(from, "it is not a regular file"));
         }
         limit("size of an asset in bytes", meta.len(), limits::ENTRY_BYTES)?;
         match self.found.get(&path) {
-            Some((other, _)) if *other != real => Err(ImageError::asset(from, format_args!("two files want to be `{path}`"))),
+            Some((other, _)) if *other != real => {
+                Err(ImageError::asset(from, format_args!("two files want to be `{path}`")))
+            }
             _ => {
                 self.found.insert(path, (real, meta.len()));
                 Ok(())
@@ -196,7 +243,11 @@ pub(crate) fn pack(plan: &AssetPlan, out: &mut impl Write, report: &dyn Reporter
     })?;
     let diff_id = diff_id.ok_or_else(|| ImageError::format("the assets were not packed to their end"))?;
     Ok(Packed {
-        config: AssetsConfig { diff_id, files: plan.files.len() as u64, bytes: plan.bytes },
+        config: AssetsConfig {
+            diff_id,
+            files: plan.files.len() as u64,
+            bytes: plan.bytes,
+        },
         digest: hasher.finish(),
     })
 }
@@ -230,7 +281,10 @@ impl<'a> TarStream<'a> {
                 chunk.extend(self.pending.drain(..n));
             } else if let Some((file, asset, left)) = &mut self.current {
                 let room = ((CHUNK - chunk.len()) as u64).min(*left);
-                let got = file.by_ref().take(room).read_to_end(&mut chunk).map_err(|e| file_error("read", &asset.source, e))?;
+                let got = Read::by_ref(file)
+                    .take(room)
+                    .read_to_end(&mut chunk)
+                    .map_err(|e| file_error("read", &asset.source, e))?;
                 *left -= got as u64;
                 let changed = (got as u64) < room;
                 if changed || (*left == 0 && is_longer(file, asset)?) {

@@ -69,7 +69,13 @@ impl ImageBuilder {
             app.entrypoint = name.to_string();
         }
         app.assets = Vec::new();
-        Ok(ImageBuilder { app, created: options.created, component, payload, assets })
+        Ok(ImageBuilder {
+            app,
+            created: options.created,
+            component,
+            payload,
+            assets,
+        })
     }
 
     /// What is known of the component or module.
@@ -108,7 +114,7 @@ impl ImageBuilder {
         if !self.assets.files.is_empty() {
             let mut writer = stage.writer()?;
             let packed = pack(&self.assets, &mut writer, report)?;
-            let layer = writer.finish(media_type::ASSETS, Some(packed.digest))?;
+            let layer = writer.finish(media_type::ASSETS, Some(&packed.digest))?;
             if layer.size > limits::ENTRY_BYTES {
                 return Err(ImageError::Limit {
                     what: "asset layer in bytes",
@@ -129,7 +135,11 @@ impl ImageBuilder {
                 exports: self.payload.exports.clone(),
                 target: None,
             }),
-            qyv: QyvConfig { version: 1, app: self.app.clone(), assets },
+            qyv: QyvConfig {
+                version: 1,
+                app: self.app.clone(),
+                assets,
+            },
         };
         let config_bytes = config.encode().map_err(|e| ImageError::format(e.to_string()))?;
         let config_descriptor = Descriptor::of(media_type::WASM_CONFIG, &config_bytes);
@@ -137,9 +147,15 @@ impl ImageBuilder {
         let manifest = ImageManifest::image(config_descriptor, layers)?;
         let descriptor = manifest.descriptor();
         stage.push(&descriptor, &mut manifest.raw())?;
-        let name = Reference::local(&self.app.name, &self.app.version).map_err(|e| ImageError::format(e.to_string()))?;
+        let name =
+            Reference::local(&self.app.name, &self.app.version).map_err(|e| ImageError::format(e.to_string()))?;
         Ok(Built {
-            image: HeadImage { name, manifest, config: config_bytes, signatures: Vec::new() },
+            image: HeadImage {
+                name,
+                manifest,
+                config: config_bytes,
+                signatures: Vec::new(),
+            },
             descriptor,
             config,
             denied: denied_imports(&self.payload.imports, &self.app.permissions),
@@ -150,11 +166,18 @@ impl ImageBuilder {
 /// Reads the entrypoint: a regular file inside the folder, within the bound.
 fn read_entrypoint(folder: &Path, entrypoint: &str) -> Result<Vec<u8>, ImageError> {
     let path = folder.join(entrypoint);
-    let failed = |source| ImageError::File { action: "read the entrypoint", path: path.clone(), source };
+    let failed = |source| ImageError::File {
+        action: "read the entrypoint",
+        path: path.clone(),
+        source,
+    };
     let root = fs::canonicalize(folder).map_err(failed)?;
     let real = fs::canonicalize(&path).map_err(failed)?;
     if !real.starts_with(&root) {
-        return Err(ImageError::asset(entrypoint, "the entrypoint is a link that leaves the manifest's folder"));
+        return Err(ImageError::asset(
+            entrypoint,
+            "the entrypoint is a link that leaves the manifest's folder",
+        ));
     }
     let meta = fs::metadata(&real).map_err(failed)?;
     if !meta.is_file() {
@@ -162,7 +185,9 @@ fn read_entrypoint(folder: &Path, entrypoint: &str) -> Result<Vec<u8>, ImageErro
     }
     let mut bytes = Vec::new();
     let file = File::open(&real).map_err(failed)?;
-    file.take(limits::COMPONENT_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(limits::COMPONENT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > limits::COMPONENT_BYTES {
         return Err(ImageError::Limit {
             what: "size of the entrypoint in bytes",
@@ -175,9 +200,7 @@ fn read_entrypoint(folder: &Path, entrypoint: &str) -> Result<Vec<u8>, ImageErro
 
 fn in_file(error: ImageError, entrypoint: &str) -> ImageError {
     match error {
-        ImageError::Wasm(why) => {
-            ImageError::Wasm(format!("entrypoint `{}`: {why}", qyvol_types::escape(entrypoint)))
-        }
+        ImageError::Wasm(why) => ImageError::Wasm(format!("entrypoint `{}`: {why}", qyvol_types::escape(entrypoint))),
         other => other,
     }
 }

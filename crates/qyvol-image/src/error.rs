@@ -75,7 +75,10 @@ impl ImageError {
     }
 
     pub(crate) fn asset(path: &str, why: impl ToString) -> ImageError {
-        ImageError::Asset { path: path.to_string(), why: why.to_string() }
+        ImageError::Asset {
+            path: path.to_string(),
+            why: why.to_string(),
+        }
     }
 
     pub(crate) fn asset_path(path: &str, why: &AssetPathError) -> ImageError {

@@ -112,7 +112,10 @@ fn parse_header(bytes: &[u8]) -> Result<FrameHeader, ImageError> {
         let base = 1u64 << (10 + (window >> 3));
         let window = base + base / 8 * u64::from(window & 7);
         if window > qyvol_types::limits::ZSTD_WINDOW {
-            return Err(bad(&format!("has a window of {window} bytes: at most {}", qyvol_types::limits::ZSTD_WINDOW)));
+            return Err(bad(&format!(
+                "has a window of {window} bytes: at most {}",
+                qyvol_types::limits::ZSTD_WINDOW
+            )));
         }
         at += 1;
     }
@@ -128,7 +131,10 @@ fn parse_header(bytes: &[u8]) -> Result<FrameHeader, ImageError> {
         *to = *from;
     }
     let content_size = u64::from_le_bytes(size) + if width == 2 { 256 } else { 0 };
-    Ok(FrameHeader { content_size, len: at + width })
+    Ok(FrameHeader {
+        content_size,
+        len: at + width,
+    })
 }
 
 /// Reads one whole frame whose decoded size is at most `max_decoded`, without
@@ -155,7 +161,11 @@ pub(crate) fn read_frame(from: &mut impl Read, max_decoded: u64) -> Result<Optio
         }
     };
     if header.content_size > max_decoded {
-        return Err(ImageError::Limit { what: "content of a zstd frame", got: header.content_size, limit: max_decoded });
+        return Err(ImageError::Limit {
+            what: "content of a zstd frame",
+            got: header.content_size,
+            limit: max_decoded,
+        });
     }
     let cap = bound(header.content_size);
     loop {
@@ -210,7 +220,11 @@ impl Decompressor {
             )));
         }
         if header.content_size > max {
-            return Err(ImageError::Limit { what: "content of a zstd frame", got: header.content_size, limit: max });
+            return Err(ImageError::Limit {
+                what: "content of a zstd frame",
+                got: header.content_size,
+                limit: max,
+            });
         }
         if frame.len() < header.len {
             return Err(ImageError::format("zstd frame is cut short"));

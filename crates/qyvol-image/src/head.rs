@@ -61,8 +61,14 @@ impl HeadSignature {
         let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE, &bundle);
         let subject = Descriptor::new(&subject.media_type, subject.digest, subject.size);
         let annotations = BTreeMap::from([
-            (media_type::ANNOTATION_BUNDLE_CONTENT.to_string(), "dsse-envelope".to_string()),
-            (media_type::ANNOTATION_BUNDLE_PREDICATE.to_string(), predicate_type.to_string()),
+            (
+                media_type::ANNOTATION_BUNDLE_CONTENT.to_string(),
+                "dsse-envelope".to_string(),
+            ),
+            (
+                media_type::ANNOTATION_BUNDLE_PREDICATE.to_string(),
+                predicate_type.to_string(),
+            ),
         ]);
         let manifest = ImageManifest::referrer(media_type::SIGSTORE_BUNDLE, subject, layer, annotations)?;
         Ok(HeadSignature { manifest, bundle })
@@ -83,7 +89,9 @@ impl HeadSignature {
             && self.manifest.config() == &empty
             && self.manifest.layers() == [bundle];
         if !fine {
-            return Err(ImageError::format("a referrer is not a signature: a sigstore bundle as its one layer, and the empty config"));
+            return Err(ImageError::format(
+                "a referrer is not a signature: a sigstore bundle as its one layer, and the empty config",
+            ));
         }
         Ok(())
     }
@@ -110,10 +118,16 @@ pub(crate) fn check_shape(manifest: &ImageManifest) -> Result<(), ImageError> {
     }
     let config = manifest.config();
     if config.media_type != media_type::WASM_CONFIG {
-        return bad(format!("has a config of type {}", qyvol_types::escape(&config.media_type)));
+        return bad(format!(
+            "has a config of type {}",
+            qyvol_types::escape(&config.media_type)
+        ));
     }
     let types: Vec<&str> = manifest.layers().iter().map(|l| l.media_type.as_str()).collect();
-    if !matches!(types.as_slice(), [media_type::WASM] | [media_type::WASM, media_type::ASSETS]) {
+    if !matches!(
+        types.as_slice(),
+        [media_type::WASM] | [media_type::WASM, media_type::ASSETS]
+    ) {
         return bad("has other layers than one component and at most one of assets".to_string());
     }
     for (what, limit, layer) in [
@@ -126,7 +140,11 @@ pub(crate) fn check_shape(manifest: &ImageManifest) -> Result<(), ImageError> {
             return Err(ImageError::Limit { what, got, limit });
         }
     }
-    if manifest.layers().iter().any(|l| l.digest.algorithm() != qyvol_types::Algorithm::Sha256) {
+    if manifest
+        .layers()
+        .iter()
+        .any(|l| l.digest.algorithm() != qyvol_types::Algorithm::Sha256)
+    {
         return bad("has a layer whose digest is not SHA-256".to_string());
     }
     Ok(())
@@ -153,7 +171,10 @@ impl Head {
         }
         images.sort_by(|a, b| a.name.to_string().cmp(&b.name.to_string()));
         if let Some(pair) = images.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            return Err(ImageError::format(format!("it holds two images of the name {}", pair[0].name)));
+            return Err(ImageError::format(format!(
+                "it holds two images of the name {}",
+                pair[0].name
+            )));
         }
         for image in &mut images {
             image.check()?;
@@ -209,10 +230,18 @@ impl Head {
         let mut manifests = Vec::new();
         for image in &self.images {
             let name = image.name.to_string();
-            manifests.push(image.descriptor().with_annotation(media_type::ANNOTATION_REF_NAME, &name));
+            manifests.push(
+                image
+                    .descriptor()
+                    .with_annotation(media_type::ANNOTATION_REF_NAME, &name),
+            );
             manifests.extend(image.signatures.iter().map(|s| s.manifest.descriptor()));
         }
-        let index = Index { schema_version: 2, media_type: media_type::IMAGE_INDEX.to_string(), manifests };
+        let index = Index {
+            schema_version: 2,
+            media_type: media_type::IMAGE_INDEX.to_string(),
+            manifests,
+        };
         let index = qyvol_types::json::encode(&index).map_err(|e| ImageError::format(e.to_string()))?;
         let mut out = Vec::new();
         entry(&mut out, LAYOUT_PATH, LAYOUT);
@@ -233,36 +262,59 @@ impl Head {
     /// Reads a head from its decoded bytes.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Head, ImageError> {
         let (index, blobs) = split(bytes)?;
-        let index: Index = qyvol_types::json::decode(index)
-            .map_err(|e| ImageError::format(format!("its index.json is {e}")))?;
+        let index: Index =
+            qyvol_types::json::decode(index).map_err(|e| ImageError::format(format!("its index.json is {e}")))?;
         if index.schema_version != 2 || index.media_type != media_type::IMAGE_INDEX {
             return Err(ImageError::format("its index.json is not an OCI image index"));
         }
         let mut images: Vec<HeadImage> = Vec::new();
         for descriptor in &index.manifests {
             let manifest = ImageManifest::parse(find(&blobs, &descriptor.digest, "manifest")?.to_vec())?;
-            match (&descriptor.artifact_type, descriptor.annotations.get(media_type::ANNOTATION_REF_NAME)) {
+            match (
+                &descriptor.artifact_type,
+                descriptor.annotations.get(media_type::ANNOTATION_REF_NAME),
+            ) {
                 (None, Some(name)) => {
-                    let name = name.parse().map_err(|why| {
-                        ImageError::format(format!("its image has a name that is {why}"))
-                    })?;
+                    let name = name
+                        .parse()
+                        .map_err(|why| ImageError::format(format!("its image has a name that is {why}")))?;
                     let config = find(&blobs, &manifest.config().digest, "config")?.to_vec();
-                    images.push(HeadImage { name, manifest, config, signatures: Vec::new() });
+                    images.push(HeadImage {
+                        name,
+                        manifest,
+                        config,
+                        signatures: Vec::new(),
+                    });
                 }
                 (Some(_), None) => {
-                    let layer = manifest.layers().first().ok_or_else(|| ImageError::format("a signature has no bundle"))?;
+                    let layer = manifest
+                        .layers()
+                        .first()
+                        .ok_or_else(|| ImageError::format("a signature has no bundle"))?;
                     let bundle = find(&blobs, &layer.digest, "bundle")?.to_vec();
-                    let image = images.last_mut().ok_or_else(|| ImageError::format("a signature stands before its image"))?;
+                    let image = images
+                        .last_mut()
+                        .ok_or_else(|| ImageError::format("a signature stands before its image"))?;
                     image.signatures.push(HeadSignature { manifest, bundle });
                 }
-                _ => return Err(ImageError::format("an entry of its index.json is neither an image with a name nor a signature")),
+                _ => {
+                    return Err(ImageError::format(
+                        "an entry of its index.json is neither an image with a name nor a signature",
+                    ));
+                }
             }
         }
         let head = Head::new(images)?;
         let canonical = head.encode()?;
         if canonical != bytes {
-            let at = canonical.iter().zip(bytes).position(|(a, b)| a != b).unwrap_or(canonical.len().min(bytes.len()));
-            return Err(ImageError::format(format!("its head differs from the canonical one at byte {at}")));
+            let at = canonical
+                .iter()
+                .zip(bytes)
+                .position(|(a, b)| a != b)
+                .unwrap_or(canonical.len().min(bytes.len()));
+            return Err(ImageError::format(format!(
+                "its head differs from the canonical one at byte {at}"
+            )));
         }
         Ok(head)
     }
@@ -292,7 +344,9 @@ fn split(bytes: &[u8]) -> Result<(&[u8], Blobs<'_>), ImageError> {
         let digest = Digest::of(content);
         if blob_path(&digest) != name {
             let name = qyvol_types::escape(&name).to_string();
-            return Err(ImageError::format(format!("the content of `{name}` in its head has digest {digest}")));
+            return Err(ImageError::format(format!(
+                "the content of `{name}` in its head has digest {digest}"
+            )));
         }
         blobs.insert(digest, content);
     }
@@ -305,7 +359,9 @@ fn take_entry<'a>(rest: &mut &'a [u8], due: Option<&str>) -> Result<(String, &'a
     };
     if let Some(due) = due.filter(|due| *due != name) {
         let name = qyvol_types::escape(&name).to_string();
-        return Err(ImageError::format(format!("its head has `{name}` where `{due}` is due")));
+        return Err(ImageError::format(format!(
+            "its head has `{name}` where `{due}` is due"
+        )));
     }
     let whole = usize::try_from(size).ok().and_then(|n| n.checked_add(padding(size)));
     let (entry, after) = whole
@@ -316,12 +372,16 @@ fn take_entry<'a>(rest: &mut &'a [u8], due: Option<&str>) -> Result<(String, &'a
 }
 
 fn find<'a>(blobs: &Blobs<'a>, digest: &Digest, what: &str) -> Result<&'a [u8], ImageError> {
-    blobs.get(digest).copied().ok_or_else(|| ImageError::format(format!("its head lacks the {what} {digest}")))
+    blobs
+        .get(digest)
+        .copied()
+        .ok_or_else(|| ImageError::format(format!("its head lacks the {what} {digest}")))
 }
 
 /// Reads and decodes the first frame. Also returns its length in the file.
 pub(crate) fn read(from: &mut impl Read) -> Result<(Head, Vec<u8>, u64), ImageError> {
-    let frame = crate::frames::read_frame(from, limits::HEAD_BYTES)?.ok_or_else(|| ImageError::format("it is empty"))?;
+    let frame =
+        crate::frames::read_frame(from, limits::HEAD_BYTES)?.ok_or_else(|| ImageError::format("it is empty"))?;
     let decoded = crate::frames::Decompressor::new()?.decode(&frame, None, limits::HEAD_BYTES)?;
     let head = Head::decode(&decoded)?;
     Ok((head, decoded, frame.len() as u64))

@@ -23,10 +23,9 @@ where
     F: FnMut(I) -> Result<O, E>,
 {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
-    type Reply<O, E> = SyncSender<Result<O, E>>;
+    let (jobs, todo) = mpsc::channel::<(I, SyncSender<Result<O, E>>)>();
+    let todo = Mutex::new(todo);
     thread::scope(|scope| {
-        let (jobs, todo) = mpsc::channel::<(I, Reply<O, E>)>();
-        let todo = Mutex::new(todo);
         // The queue of replies bounds what is under way.
         let (queue, replies) = mpsc::sync_channel::<Receiver<Result<O, E>>>(workers * 2);
         let (todo, worker) = (&todo, &worker);
@@ -84,7 +83,15 @@ mod tests {
             n += 1;
             Ok((n <= 500).then_some(n))
         });
-        ordered(next, || |x| Ok(x * 2), |x| { seen.push(x); Ok(()) }).unwrap();
+        ordered(
+            next,
+            || |x| Ok(x * 2),
+            |x| {
+                seen.push(x);
+                Ok(())
+            },
+        )
+        .unwrap();
         assert_eq!(seen, (1..=500).map(|x| x * 2).collect::<Vec<_>>());
 
         let next: Next<'_, u64, String> = Box::new(|| Ok(Some(1)));

@@ -44,7 +44,9 @@ pub(crate) fn decode(bytes: &[u8], decoded: &[u32]) -> Result<Vec<u32>, ImageErr
     }
     let frames: Vec<(u32, u32)> = compressed.iter().copied().zip(decoded.iter().copied()).collect();
     if frames.len() != decoded.len() || encode(&frames) != bytes {
-        return Err(ImageError::format("its seek table is missing or is not the one that its head asks for"));
+        return Err(ImageError::format(
+            "its seek table is missing or is not the one that its head asks for",
+        ));
     }
     Ok(compressed)
 }

@@ -37,7 +37,10 @@ pub fn unpack_assets(
     let (send, receive) = mpsc::sync_channel(2);
     thread::scope(|scope| {
         scope.spawn(move || {
-            let mut frames = Frames { layer: &mut layer, decompressor: None };
+            let mut frames = Frames {
+                layer: &mut layer,
+                decompressor: None,
+            };
             while let Some(chunk) = frames.next().transpose() {
                 let failed = chunk.is_err();
                 if send.send(chunk).is_err() || failed {
@@ -63,7 +66,9 @@ struct Frames<'a, R> {
 
 impl<R: Read> Frames<'_, R> {
     fn next(&mut self) -> Result<Option<Vec<u8>>, ImageError> {
-        let Some(frame) = read_frame(self.layer, CHUNK as u64)? else { return Ok(None) };
+        let Some(frame) = read_frame(self.layer, CHUNK as u64)? else {
+            return Ok(None);
+        };
         if self.decompressor.is_none() {
             self.decompressor = Some(Decompressor::new()?);
         }
@@ -120,7 +125,11 @@ fn unpack<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     let unpacked = result?;
     let got = reader.hasher.finish();
     if got != promise.diff_id {
-        return Err(ImageError::Digest { what: "tar of the assets", expected: promise.diff_id, got });
+        return Err(ImageError::Digest {
+            what: "tar of the assets",
+            expected: promise.diff_id,
+            got,
+        });
     }
     Ok(unpacked)
 }
@@ -138,22 +147,35 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     while let Some((path, size)) = read_header(reader)? {
         let path = AssetPath::parse(&path).map_err(|why| ImageError::asset_path(&path, &why))?;
         if last.as_ref().is_some_and(|last| *last >= path) {
-            return Err(ImageError::asset(path.as_str(), "it stands out of order among the assets"));
+            return Err(ImageError::asset(
+                path.as_str(),
+                "it stands out of order among the assets",
+            ));
         }
-        names.insert(&path).map_err(|why| ImageError::asset_path(path.as_str(), &why))?;
+        names
+            .insert(&path)
+            .map_err(|why| ImageError::asset_path(path.as_str(), &why))?;
         done.files += 1;
         done.bytes = done.bytes.saturating_add(size);
         if done.files > promise.files || done.bytes > promise.bytes {
             return Err(ImageError::format("its assets are more than its config says"));
         }
         let target = folder.join(path.as_str());
-        let failed = |source| ImageError::File { action: "unpack", path: target.clone(), source };
+        let failed = |source| ImageError::File {
+            action: "unpack",
+            path: target.clone(),
+            source,
+        };
         let parent = target.parent().unwrap_or(folder);
         if made.as_deref() != Some(parent) {
             fs::create_dir_all(parent).map_err(failed)?;
             made = Some(parent.to_path_buf());
         }
-        let mut file = File::options().write(true).create_new(true).open(&target).map_err(failed)?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&target)
+            .map_err(failed)?;
         copy(reader, &mut file, size).map_err(failed)?;
         let mut pad = [0; 512];
         let pad = &mut pad[..padding(size)];

@@ -25,10 +25,14 @@ impl Payload {
     /// Validates `wasm` and lists its imports and exports.
     pub fn read(wasm: &[u8]) -> Result<Payload, ImageError> {
         if !wasm.starts_with(b"\0asm") {
-            return Err(ImageError::Wasm("it is not WebAssembly: it does not start with the magic bytes \\0asm".to_string()));
+            return Err(ImageError::Wasm(
+                "it is not WebAssembly: it does not start with the magic bytes \\0asm".to_string(),
+            ));
         }
         let features = WasmFeatures::default() | WasmFeatures::COMPONENT_MODEL;
-        Validator::new_with_features(features).validate_all(wasm).map_err(invalid)?;
+        Validator::new_with_features(features)
+            .validate_all(wasm)
+            .map_err(invalid)?;
         let mut os = Os::Wasip1;
         let (mut imports, mut exports) = (Vec::new(), Vec::new());
         let mut depth = 0u32;
@@ -81,7 +85,11 @@ impl Payload {
 
 fn invalid(error: wasmparser::BinaryReaderError) -> ImageError {
     let message = error.message().to_string();
-    ImageError::Wasm(format!("it is not valid WebAssembly: {} (at byte {})", escape(&message), error.offset()))
+    ImageError::Wasm(format!(
+        "it is not valid WebAssembly: {} (at byte {})",
+        escape(&message),
+        error.offset()
+    ))
 }
 
 /// The imports that `permissions` deny, each with the permission that does.
@@ -105,7 +113,9 @@ pub fn denied_imports(imports: &[String], permissions: &Permissions) -> Vec<(Str
 pub fn componentize(module: &[u8]) -> Result<Vec<u8>, ImageError> {
     let payload = Payload::read(module)?;
     if payload.os == Os::Wasip2 {
-        return Err(ImageError::Wasm("it is a component already: leave out --componentize".to_string()));
+        return Err(ImageError::Wasm(
+            "it is a component already: leave out --componentize".to_string(),
+        ));
     }
     let adapter = match payload.check_command() {
         Ok(()) => wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
@@ -124,7 +134,15 @@ pub fn wit(component: &[u8]) -> Result<String, ImageError> {
     let failed = |error: &dyn std::fmt::Display| ImageError::Wasm(format!("its WIT can't be read: {error}"));
     let decoded = wit_component::decode(component).map_err(|e| failed(&format_args!("{e:#}")))?;
     let mut printer = wit_component::WitPrinter::new(wit_component::OutputToString::default());
-    let nested: Vec<_> = decoded.resolve().packages.iter().map(|(id, _)| id).filter(|id| *id != decoded.package()).collect();
-    printer.print(decoded.resolve(), decoded.package(), &nested).map_err(|e| failed(&format_args!("{e:#}")))?;
+    let nested: Vec<_> = decoded
+        .resolve()
+        .packages
+        .iter()
+        .map(|(id, _)| id)
+        .filter(|id| *id != decoded.package())
+        .collect();
+    printer
+        .print(decoded.resolve(), decoded.package(), &nested)
+        .map_err(|e| failed(&format_args!("{e:#}")))?;
     Ok(printer.output.to_string())
 }
