@@ -3,8 +3,10 @@
 //! Nothing here follows a symbolic link in the last component of a path, and
 //! removal follows none at all.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -107,21 +109,34 @@ pub(crate) fn is_link(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::LOOP)
 }
 
-/// The names in a folder; none where the folder is absent. Sorted, so that
-/// everything made from a listing is the same on every file system.
-pub(crate) fn names(path: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
-    let failed = |error| StoreError::io("list", path, error);
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if is_absent(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
+/// The names in a folder; none where the folder is absent or something else,
+/// a link to a folder among them. Sorted, so that everything made from a
+/// listing is the same on every file system.
+pub(crate) fn names(path: &Path) -> Result<Vec<OsString>, StoreError> {
+    list(path).map_err(|error| StoreError::io("list", path, error))
+}
+
+fn list(path: &Path) -> io::Result<Vec<OsString>> {
+    let dir = match open_dir(path) {
+        Ok(dir) => dir,
+        Err(error) if is_absent(&error) || is_link(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
     };
     let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry.map_err(failed)?.file_name());
+    for entry in rustix::fs::Dir::read_from(&dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(OsStr::from_bytes(name).to_os_string());
+        }
     }
     names.sort();
     Ok(names)
+}
+
+fn open_dir(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 /// Removes whatever is at `path`: a link itself, a folder with all it holds.
@@ -145,15 +160,14 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 fn make_removable(top: &Path) -> io::Result<()> {
     let mut folders = vec![top.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = File::from(rustix::fs::open(&folder, flags, Mode::empty())?);
+        let dir = open_dir(&folder)?;
         if dir.metadata()?.mode() & 0o700 != 0o700 {
             dir.set_permissions(fs::Permissions::from_mode(0o700))?;
         }
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
+        for name in list(&folder)? {
+            let path = folder.join(name);
+            if stat(&path)?.is_some_and(|meta| meta.is_dir()) {
+                folders.push(path);
             }
         }
     }
@@ -169,9 +183,8 @@ pub(crate) fn usage(path: &Path) -> u64 {
             continue;
         };
         if meta.is_dir() {
-            if let Ok(entries) = fs::read_dir(&path) {
-                left.extend(entries.flatten().map(|entry| entry.path()));
-            }
+            let names = list(&path).unwrap_or_default();
+            left.extend(names.into_iter().map(|name| path.join(name)));
         } else {
             bytes = bytes.saturating_add(meta.len());
         }

@@ -142,7 +142,7 @@ impl LocalStore {
     /// What is wrong with some code, after hashing it whole; for `check`.
     pub(crate) fn check_code(&self, engine: &str, component: &Digest) -> Result<Option<String>, StoreError> {
         let place = self.code_place(engine, component)?;
-        let Some(key) = self.record_key()? else {
+        let Ok(Some(key)) = self.fit_key() else {
             return Ok(None);
         };
         let failed = |error| StoreError::io("read", &place.code, error);
@@ -167,26 +167,30 @@ impl LocalStore {
     }
 
     /// The key of the records, if the store has one that this process may
-    /// read and nobody else can.
+    /// read and nobody else can. One that is not fit for use is moved away.
     pub(crate) fn record_key(&self) -> Result<Option<RecordKey>, StoreError> {
-        let mut cached = self.inner.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(key) = &*cached {
-            return Ok(Some(key.clone()));
-        }
-        match read_key(&self.layout().key()) {
-            Ok(Some(key)) => {
-                *cached = Some(key.clone());
-                Ok(Some(key))
-            }
-            // A store that someone else provides: its records can't be checked.
-            Err(StoreError::Denied { .. }) | Ok(None) => Ok(None),
+        match self.fit_key() {
             Err(StoreError::Damaged { path, what }) => {
-                drop(cached);
                 self.quarantine(&path, &format!("record key: {what}"));
                 Ok(None)
             }
-            Err(error) => Err(error),
+            other => other,
         }
+    }
+
+    /// The same, left where it is.
+    pub(crate) fn fit_key(&self) -> Result<Option<RecordKey>, StoreError> {
+        let mut cached = self.inner.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if cached.is_none() {
+            *cached = match read_key(&self.layout().key()) {
+                Ok(key) => key,
+                // A store that someone else provides: its records can't be
+                // checked.
+                Err(StoreError::Denied { .. }) => None,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(cached.clone())
     }
 
     /// The key of the records, made where there is none. Processes that make

@@ -174,16 +174,25 @@ impl LocalStore {
 
     /// Every digest that a name or a running guest leads to.
     pub(crate) fn reached(&self) -> Result<HashSet<Digest>, StoreError> {
+        let mut reached = HashSet::new();
         let mut left = Vec::new();
         for entry in self.entries()? {
             left.push(entry?.descriptor);
         }
         for digest in self.running_images()? {
-            if let Some(size) = self.blob_size(&digest)? {
-                left.push(Descriptor::new(media_type::IMAGE_MANIFEST, digest, size));
+            let Some(size) = self.blob_size(&digest)? else {
+                continue;
+            };
+            let root = Descriptor::new(media_type::IMAGE_MANIFEST, digest, size);
+            // A lock says nothing about what it is on; any blob may be held.
+            if size > limits::MANIFEST_BYTES
+                || ImageManifest::parse(self.fetch_bytes(&root, limits::MANIFEST_BYTES)?).is_err()
+            {
+                reached.insert(digest);
+            } else {
+                left.push(root);
             }
         }
-        let mut reached = HashSet::new();
         while let Some(descriptor) = left.pop() {
             if !reached.insert(descriptor.digest) || descriptor.media_type != media_type::IMAGE_MANIFEST {
                 continue;

@@ -120,7 +120,7 @@ impl LocalStore {
 
     /// What is wrong with a tree, for `check`.
     pub(crate) fn check_tree(&self, id: &Digest) -> Result<Option<String>, StoreError> {
-        let Some(key) = self.record_key()? else {
+        let Ok(Some(key)) = self.fit_key() else {
             return Ok(None);
         };
         let _lock = self.lock_install();

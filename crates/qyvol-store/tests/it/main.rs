@@ -1,0 +1,21 @@
+//! The stores through their public interface. Each test is named after the
+//! defect that it catches.
+
+#[cfg(test)]
+mod blobs;
+#[cfg(test)]
+mod check;
+#[cfg(test)]
+mod code;
+#[cfg(test)]
+mod folders;
+#[cfg(test)]
+mod names;
+#[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod prune;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod trees;
