@@ -1,0 +1,269 @@
+//! Holds `formats/*.schema.json` against the readers in qyvol-types: what one
+//! takes the other must take, and both must know the same keys.
+//!
+//! The checker below knows the keywords that our schemas use and fails on any
+//! other. A whole implementation of JSON Schema would be the largest dependency
+//! of the workspace after wasmtime.
+
+use std::path::{Path, PathBuf};
+
+use qyvol_types::yaml::{self, Node, Value as Yaml};
+use qyvol_types::{json, parse_app_manifest};
+use regex_lite::Regex;
+use serde_json::{Value, json};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn schema(name: &str) -> Value {
+    let text = std::fs::read(root().join("formats").join(name)).unwrap();
+    json::decode(&text).unwrap()
+}
+
+/// Whether `value` is valid by the part `at` of the schema `root`.
+fn valid(root: &Value, at: &Value, value: &Value) -> bool {
+    let Some(keywords) = at.as_object() else {
+        return at != &json!(false);
+    };
+    keywords.iter().all(|(keyword, wanted)| match keyword.as_str() {
+        "$schema" | "$id" | "$defs" | "title" | "description" | "examples" | "default" => true,
+        // Looked at with the keyword they belong to.
+        "then" | "else" => true,
+        "$ref" => {
+            let pointer = wanted.as_str().unwrap().strip_prefix('#').unwrap();
+            valid(root, root.pointer(pointer).unwrap(), value)
+        }
+        "type" => match wanted {
+            Value::Array(names) => names.iter().any(|name| is_type(name.as_str().unwrap(), value)),
+            name => is_type(name.as_str().unwrap(), value),
+        },
+        "const" => wanted == value,
+        "enum" => wanted.as_array().unwrap().contains(value),
+        "anyOf" => wanted.as_array().unwrap().iter().any(|part| valid(root, part, value)),
+        "not" => !valid(root, wanted, value),
+        "if" => {
+            let branch = if valid(root, wanted, value) { "then" } else { "else" };
+            keywords.get(branch).is_none_or(|part| valid(root, part, value))
+        }
+        "pattern" => value
+            .as_str()
+            .is_none_or(|s| Regex::new(wanted.as_str().unwrap()).unwrap().is_match(s)),
+        "maxLength" => value
+            .as_str()
+            .is_none_or(|s| s.chars().count() as u64 <= wanted.as_u64().unwrap()),
+        "minimum" => value.as_f64().is_none_or(|n| n >= wanted.as_f64().unwrap()),
+        "maximum" => value.as_f64().is_none_or(|n| n <= wanted.as_f64().unwrap()),
+        "items" => value
+            .as_array()
+            .is_none_or(|items| items.iter().all(|item| valid(root, wanted, item))),
+        "required" => value.as_object().is_none_or(|object| {
+            let names = wanted.as_array().unwrap();
+            names.iter().all(|name| object.contains_key(name.as_str().unwrap()))
+        }),
+        "properties" => value.as_object().is_none_or(|object| {
+            let parts = wanted.as_object().unwrap();
+            parts
+                .iter()
+                .all(|(key, part)| object.get(key).is_none_or(|value| valid(root, part, value)))
+        }),
+        "additionalProperties" => value.as_object().is_none_or(|object| {
+            let known = keywords.get("properties").and_then(Value::as_object);
+            let mut others = object
+                .iter()
+                .filter(|(key, _)| !known.is_some_and(|k| k.contains_key(*key)));
+            others.all(|(_, value)| valid(root, wanted, value))
+        }),
+        "propertyNames" => value
+            .as_object()
+            .is_none_or(|object| object.keys().all(|key| valid(root, wanted, &json!(key)))),
+        other => panic!("the schema uses `{other}`, which this checker doesn't know"),
+    })
+}
+
+fn is_type(name: &str, value: &Value) -> bool {
+    match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "number" => value.is_number(),
+        // By JSON Schema, 1.0 is one too.
+        "integer" => value.as_f64().is_some_and(|n| n.fract() == 0.0),
+        other => panic!("no type {other}"),
+    }
+}
+
+/// The document as an editor sees it: YAML 1.2 with the core schema.
+fn as_editors_do(node: &Node) -> Value {
+    match &node.value {
+        Yaml::Sequence(items) => items.iter().map(as_editors_do).collect(),
+        Yaml::Mapping(entries) => {
+            let pairs = entries
+                .iter()
+                .map(|(key, value)| (key.text.clone(), as_editors_do(value)));
+            Value::Object(pairs.collect())
+        }
+        Yaml::Scalar { text, plain: false } => json!(text),
+        Yaml::Scalar { text, plain: true } => match text.as_str() {
+            "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+            "true" | "True" | "TRUE" => json!(true),
+            "false" | "False" | "FALSE" => json!(false),
+            _ => number(text).unwrap_or_else(|| json!(text)),
+        },
+    }
+}
+
+fn number(text: &str) -> Option<Value> {
+    if yaml::bare(text) != yaml::Bare::Number {
+        return None;
+    }
+    let hex = text
+        .strip_prefix("0x")
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let whole = hex.or_else(|| text.parse::<u64>().ok());
+    Some(match whole {
+        Some(whole) => json!(whole),
+        None => json!(text.parse::<f64>().ok()?),
+    })
+}
+
+fn header<'a>(head: &'a str, key: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+}
+
+#[test]
+fn schema_of_the_manifest_agrees_with_its_reader_on_every_vector() {
+    let (manifest, config) = (schema("qyv.schema.json"), schema("config.schema.json"));
+    let app_schema = config.pointer("/$defs/app").unwrap();
+    let mut wrong = Vec::new();
+    let mut tried = 0;
+    for entry in std::fs::read_dir(root().join("formats/vectors/manifest")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (head, body) = text.split_once("\n\n").unwrap();
+        // `skip`: not valid YAML of the strict subset, so that there is nothing
+        // to hold against the schema. `accept`: what the schema can't say.
+        let expected = header(head, "schema").or(header(head, "expect")).unwrap();
+        if expected != "skip"
+            && let Ok(node) = yaml::parse(body)
+        {
+            tried += 1;
+            let value = as_editors_do(&node);
+            if valid(&manifest, &manifest, &value) != (expected == "accept") {
+                wrong.push(format!("{}: expected {expected}: {value}", path.display()));
+            }
+        }
+        if let Some(app) = header(head, "app") {
+            let mut app: Value = serde_json::from_str(app).unwrap();
+            // In an image it is the file's name alone (MAN-042).
+            let file = app["entrypoint"]
+                .as_str()
+                .unwrap()
+                .rsplit('/')
+                .next()
+                .unwrap()
+                .to_string();
+            app["entrypoint"] = json!(file);
+            if !valid(&config, app_schema, &app) {
+                wrong.push(format!("{}: not a normalised manifest: {app}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(tried > 100, "only {tried} vectors were tried");
+}
+
+#[test]
+fn schema_knows_the_keys_that_the_reader_knows() {
+    let manifest = schema("qyv.schema.json");
+    let unlike = "0000";
+    for (pointer, place) in [
+        ("/properties", format!("{unlike}: 0\n")),
+        (
+            "/properties/permissions/properties",
+            format!("permissions: {{ {unlike}: 0 }}\n"),
+        ),
+        ("/properties/fs/properties", format!("fs: {{ {unlike}: 0 }}\n")),
+        (
+            "/properties/assets/items/anyOf/1/properties",
+            format!("assets: [{{ from: a, {unlike}: 0 }}]\n"),
+        ),
+        (
+            "/properties/resources/properties",
+            format!("resources: {{ {unlike}: 0 }}\n"),
+        ),
+    ] {
+        let problems = parse_app_manifest(&format!("name: a\nentrypoint: a.wasm\n{place}")).unwrap_err();
+        let help = problems
+            .0
+            .iter()
+            .find_map(|p| p.help.as_deref()?.strip_prefix("known keys: "))
+            .unwrap();
+        let mut reader: Vec<&str> = help.split(", ").collect();
+        let mut schema: Vec<&str> = manifest
+            .pointer(pointer)
+            .unwrap()
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        reader.sort_unstable();
+        schema.sort_unstable();
+        assert_eq!(schema, reader, "{pointer}");
+    }
+}
+
+#[test]
+fn every_example_manifest_is_valid() {
+    let manifest = schema("qyv.schema.json");
+    let Ok(examples) = std::fs::read_dir(root().join("examples")) else {
+        return;
+    };
+    for example in examples {
+        let folder = example.unwrap().path();
+        let Ok(files) = std::fs::read_dir(&folder) else {
+            continue;
+        };
+        for file in files
+            .map(|file| file.unwrap().path())
+            .filter(|file| file.extension().is_some_and(|e| e == "qyv"))
+        {
+            let text = std::fs::read_to_string(&file).unwrap();
+            if let Err(problems) = parse_app_manifest(&text) {
+                panic!("{}: {problems}", file.display());
+            }
+            let value = as_editors_do(&yaml::parse(&text).unwrap());
+            assert!(valid(&manifest, &manifest, &value), "{}: {value}", file.display());
+        }
+    }
+}
+
+#[test]
+fn config_with_a_key_too_many_is_not_valid() {
+    let config = schema("config.schema.json");
+    let app = json!({
+        "name": "a", "version": "1", "entrypoint": "a.wasm", "runtime": "wasi", "type": "cli",
+        "permissions": { "fs": "none", "net": false, "exec": false, "gfx": false },
+        "fs": { "type": "memfs", "cache": false }, "assets_root": "/assets",
+        "env": {}, "args": [], "resources": {}
+    });
+    let good = json!({ "version": 1, "app": app });
+    assert!(valid(&config, &config, &good));
+    for (pointer, key, value) in [
+        ("", "limit", json!(1)),
+        ("", "version", json!(2)),
+        ("", "assets", json!({ "diffID": "sha256:0", "files": 1, "bytes": 1 })),
+        ("/app", "assets", json!([])),
+        ("/app", "entrypoint", json!("bin/a.wasm")),
+        ("/app/permissions", "udp", json!(true)),
+        ("/app/permissions", "net", json!("yes")),
+        ("/app/env", "A=B", json!("x")),
+    ] {
+        let mut bad = good.clone();
+        bad.pointer_mut(pointer).unwrap()[key] = value;
+        assert!(!valid(&config, &config, &bad), "{bad}");
+    }
+}
