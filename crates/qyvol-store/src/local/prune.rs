@@ -22,15 +22,15 @@ use crate::{Fetch, StoreError, sys};
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum PruneKind {
-    /// Compiled code with its record.
+    /// Compiled code, with its record.
     Code,
-    /// An unpacked tree with its index.
+    /// An unpacked tree, with its index.
     Tree,
     /// The link from an image to what refers to it.
     Referrer,
     /// A blob.
     Blob,
-    /// A staging folder of a process that was killed.
+    /// A staging folder of a process that was killed, with its lock.
     Staging,
     /// Something that was found damaged and moved away.
     Quarantine,
@@ -94,8 +94,13 @@ impl LocalStore {
             .map(|item| (item.kind, item.path))
             .collect();
         let mut pruned = Pruned::default();
+        let mut linked = false;
         for item in &plan.items {
             if !now.contains(&(item.kind, item.path.clone())) {
+                continue;
+            }
+            // A blob that a referrer's link still names must stay.
+            if item.kind == PruneKind::Blob && linked {
                 continue;
             }
             match remove(item) {
@@ -103,7 +108,10 @@ impl LocalStore {
                     pruned.bytes = pruned.bytes.saturating_add(item.bytes);
                     pruned.removed.push(item.clone());
                 }
-                Err(error) => pruned.failed.push((item.path.clone(), error.to_string())),
+                Err(error) => {
+                    linked |= item.kind == PruneKind::Referrer;
+                    pruned.failed.push((item.path.clone(), error.to_string()));
+                }
             }
         }
         self.remove_empty_folders();
@@ -115,31 +123,30 @@ impl LocalStore {
         let reached = self.reached()?;
         let mut items = Vec::new();
         let mut add = |kind, path: PathBuf| {
-            let bytes = sys::usage(&path);
+            let beside = beside(kind, &path).map_or(0, |path| sys::usage(&path));
+            let bytes = sys::usage(&path).saturating_add(beside);
             items.push(PruneItem { kind, path, bytes });
         };
-        let of = |name: &str, suffix: &str| from_file_name(name.strip_suffix(suffix).unwrap_or(name));
+        let reaches = |name: &str| from_file_name(name).is_some_and(|d| reached.contains(&d));
 
         let code = self.layout().folder("code");
         for folder in text_names(&code)? {
             let other = engine.as_ref().is_some_and(|engine| *engine != folder);
             let folder = code.join(folder);
-            for name in text_names(&folder)? {
-                let reached = of(&name, ".record").is_some_and(|d| reached.contains(&d));
-                if other || !reached {
+            for name in stems(&folder, ".record")? {
+                if other || !reaches(&name) {
                     add(PruneKind::Code, folder.join(name));
                 }
             }
         }
         let trees = self.layout().folder("trees");
-        let names = text_names(&trees)?;
-        for name in &names {
-            let digest = of(name, ".index");
+        for name in stems(&trees, ".index")? {
             // A tree without an index is a leftover; an installation that is
             // under way now is one no more when the plan is made again.
-            let whole = name.ends_with(".index") || names.binary_search(&format!("{name}.index")).is_ok();
-            if !whole || digest.is_none_or(|d| !reached.contains(&d)) {
-                add(PruneKind::Tree, trees.join(name));
+            let path = trees.join(&name);
+            let whole = beside(PruneKind::Tree, &path).is_some_and(|index| index.exists());
+            if !whole || !reaches(&name) {
+                add(PruneKind::Tree, path);
             }
         }
         let referrers = self.layout().folder("referrers");
@@ -157,17 +164,14 @@ impl LocalStore {
                 add(PruneKind::Blob, path);
             }
         }
-        for (folder, lock, _) in staging::dead(&self.layout().folder("tmp")) {
+        for (folder, _, _) in staging::dead(&self.layout().folder("tmp")) {
             add(PruneKind::Staging, folder);
-            add(PruneKind::Staging, lock);
         }
         let quarantine = self.layout().folder("quarantine");
         for name in sys::names(&quarantine)? {
             add(PruneKind::Quarantine, quarantine.join(name));
         }
-        // Records and indexes before what they vouch for, so that a prune
-        // that is killed leaves leftovers and no damage.
-        items.sort_by_key(|item| (item.kind, !is_record(&item.path)));
+        items.sort();
         let bytes = items.iter().fold(0, |sum: u64, item| sum.saturating_add(item.bytes));
         Ok(PrunePlan { items, bytes, engine })
     }
@@ -291,12 +295,44 @@ impl LocalStore {
     }
 }
 
-fn is_record(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "record" || e == "index")
+/// The file that goes with an item: what vouches for it, or its lock.
+fn beside(kind: PruneKind, path: &Path) -> Option<PathBuf> {
+    let suffix = match kind {
+        PruneKind::Code => "record",
+        PruneKind::Tree => "index",
+        PruneKind::Staging => "lock",
+        _ => return None,
+    };
+    let mut name = path.file_name()?.to_os_string();
+    name.push(".");
+    name.push(suffix);
+    Some(path.with_file_name(name))
 }
 
+/// Removes an item: a record or index before what it vouches for, so that a
+/// prune that is stopped leaves leftovers and no damage; a lock after what it
+/// stands for.
 fn remove(item: &PruneItem) -> std::io::Result<()> {
-    sys::remove(&item.path)
+    match beside(item.kind, &item.path) {
+        Some(lock) if item.kind == PruneKind::Staging => {
+            sys::remove(&item.path)?;
+            sys::remove(&lock)
+        }
+        Some(record) => {
+            sys::remove(&record)?;
+            sys::remove(&item.path)
+        }
+        None => sys::remove(&item.path),
+    }
+}
+
+/// The names in a folder without a suffix that some have, each once.
+fn stems(folder: &Path, suffix: &str) -> Result<BTreeSet<String>, StoreError> {
+    let names = text_names(folder)?;
+    Ok(names
+        .iter()
+        .map(|name| name.strip_suffix(suffix).unwrap_or(name).to_string())
+        .collect())
 }
 
 /// The names in a folder as text. Names that are not text are none of the

@@ -236,3 +236,14 @@ fn manifest_that_two_readers_could_see_differently_is_not_stored() {
         assert!(matches!(memory.push(&d, &mut &*bad), Err(StoreError::Manifest { .. })));
     }
 }
+
+#[test]
+fn builder_threads_can_share_an_ingest_and_own_its_writers() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    fn sent<T: Send + 'static>(_: &T) {}
+    let home = Home::new();
+    let ingest = home.store.begin().unwrap();
+    shared(&ingest);
+    shared(&home.store);
+    sent(&ingest.writer().unwrap());
+}
