@@ -1,6 +1,7 @@
 //! Runs `formats/vectors/manifest` and `formats/vectors/paths`: the manifests
 //! and paths that any reader of the format takes or refuses. What is too large
 //! to be kept as a file is made here.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 

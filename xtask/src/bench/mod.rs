@@ -1,4 +1,182 @@
-//! x
-pub(crate) fn run(_: &[String]) -> Result<(), String> {
-    Ok(())
+//! `cargo xtask bench`: the command against the tools that do its jobs today,
+//! side by side in one run, on this machine. Only ratios mean anything
+//! elsewhere, and they are what must hold.
+//!
+//! A peer or an input that isn't there is named in the table; nothing is left
+//! out in silence. It stays out of CI: a shared machine measures its neighbours.
+
+mod assets;
+mod measure;
+mod rows;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::tree::root;
+
+const HELP: &str = "\
+usage: cargo xtask bench [--only TEXT] [--runs N] [--big] [--keep]
+
+  --only TEXT  the rows whose name contains TEXT
+  --runs N     times each short command is run (21); long ones a quarter of it
+  --big        also the peak of memory at 1 GiB of assets
+  --keep       keep the scratch folder, target/bench
+
+environment:
+  QYV          the command (target/release/qyv, built where it is missing)
+  WASMTIME     wasmtime's own command: cargo install wasmtime-cli --version 48.0.8
+  PATH         bash, tar, zstd, sha256sum";
+
+/// What the rows need.
+struct Bench {
+    qyv: PathBuf,
+    wasmtime: Option<PathBuf>,
+    /// Folder for everything that the runs write.
+    scratch: PathBuf,
+    runs: usize,
+    big: bool,
+}
+
+impl Bench {
+    /// Times a command of seconds is run.
+    fn long_runs(&self) -> usize {
+        self.runs.div_ceil(4)
+    }
+}
+
+/// A line of the table.
+struct Row {
+    what: String,
+    ours: String,
+    peer: String,
+    ratio: String,
+    to_reach: String,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    Reached,
+    Missed,
+    /// Why it could not be measured.
+    NotMeasured(String),
+}
+
+pub(crate) fn run(args: &[String]) -> Result<(), String> {
+    let mut bench = Bench {
+        qyv: PathBuf::new(),
+        wasmtime: std::env::var_os("WASMTIME").map(PathBuf::from),
+        scratch: root().join("target/bench"),
+        runs: 21,
+        big: false,
+    };
+    let (mut only, mut keep) = (String::new(), false);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().cloned().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--only" => only = value()?,
+            "--runs" => {
+                let text = value()?;
+                let runs = text.parse().ok().filter(|runs| *runs > 0);
+                bench.runs = runs.ok_or(format!("--runs {text}: expected a number over 0"))?;
+            }
+            "--big" => bench.big = true,
+            "--keep" => keep = true,
+            "--help" | "-h" => {
+                println!("{HELP}");
+                return Ok(());
+            }
+            other => return Err(format!("no option `{other}`\n{HELP}")),
+        }
+    }
+    bench.qyv = command()?;
+    fresh(&bench.scratch.join("home"))?;
+    let wanted = rows::ALL.iter().filter(|(name, _)| name.contains(&only));
+    let mut table = vec![];
+    for (name, measure) in wanted {
+        eprintln!("measuring: {name}");
+        table.extend(measure(&bench).unwrap_or_else(|why| vec![not_measured(name, why)]));
+    }
+    if table.is_empty() {
+        let names: Vec<&str> = rows::ALL.iter().map(|(name, _)| *name).collect();
+        return Err(format!("no row contains `{only}`: there are {}", names.join(", ")));
+    }
+    print(&table);
+    if !keep {
+        // The assets are kept: they are the same every time.
+        fresh(&bench.scratch.join("home"))?;
+    }
+    match table
+        .iter()
+        .filter(|row| matches!(row.verdict, Verdict::Missed))
+        .count()
+    {
+        0 => Ok(()),
+        missed => Err(format!("{missed} of {} rows do not reach their mark", table.len())),
+    }
+}
+
+fn not_measured(name: &str, why: String) -> Row {
+    let none = || "-".to_string();
+    Row {
+        what: name.to_string(),
+        ours: none(),
+        peer: none(),
+        ratio: none(),
+        to_reach: none(),
+        verdict: Verdict::NotMeasured(why),
+    }
+}
+
+/// The command under measure.
+fn command() -> Result<PathBuf, String> {
+    if let Some(qyv) = std::env::var_os("QYV") {
+        return Ok(PathBuf::from(qyv));
+    }
+    let qyv = root().join("target/release/qyv");
+    if !qyv.exists() {
+        let status = Command::new("cargo")
+            .args(["build", "--release", "--package", "qyv"])
+            .current_dir(root())
+            .status()
+            .map_err(|e| format!("building qyv: {e}"))?;
+        if !status.success() {
+            return Err(format!("building qyv: cargo: {status}"));
+        }
+    }
+    Ok(qyv)
+}
+
+/// An empty folder.
+fn fresh(folder: &Path) -> Result<(), String> {
+    remove(folder)?;
+    std::fs::create_dir_all(folder).map_err(|e| format!("making {}: {e}", folder.display()))
+}
+
+fn remove(folder: &Path) -> Result<(), String> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("removing {}: {e}", folder.display())),
+        _ => Ok(()),
+    }
+}
+
+fn print(table: &[Row]) {
+    let cells: Vec<[String; 6]> = table
+        .iter()
+        .map(|row| {
+            let verdict = match &row.verdict {
+                Verdict::Reached => "yes".to_string(),
+                Verdict::Missed => "NO".to_string(),
+                Verdict::NotMeasured(why) => format!("not measured: {why}"),
+            };
+            let [a, b, c, d, e] = [&row.what, &row.ours, &row.peer, &row.ratio, &row.to_reach];
+            [a.clone(), b.clone(), c.clone(), d.clone(), e.clone(), verdict]
+        })
+        .collect();
+    let head = ["what", "ours", "peer", "ratio", "to reach", "ok"].map(str::to_string);
+    let rule = ["---"; 6].map(str::to_string);
+    for line in [head, rule].iter().chain(&cells) {
+        println!("| {} |", line.join(" | "));
+    }
+    println!("\nmedian (least) of each; runs by turns with the peer");
 }

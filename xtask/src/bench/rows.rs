@@ -1,0 +1,311 @@
+//! The rows of the table: what is run, against what, and what must hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use qyvol_types::parse_app_manifest;
+
+use super::measure::{Run, Side, Times, by_turns};
+use super::{Bench, Row, Verdict, assets, fresh, remove};
+use crate::tree::root;
+
+type Measure = fn(&Bench) -> Result<Vec<Row>, String>;
+
+/// Every row with its name.
+pub(super) const ALL: &[(&str, Measure)] = &[
+    ("warm run, hello", warm_hello),
+    ("warm run, JavaScript component", warm_javascript),
+    ("first run, hello", first_hello),
+    ("first run, JavaScript component", first_javascript),
+    ("build and verify, 256 MiB of mixed assets", build_and_verify),
+    ("inspect beyond --version", inspect),
+    ("peak memory at 1 GiB of assets", memory),
+    ("size of the command", size),
+];
+
+/// An example's folder, its manifest's name and its component.
+struct Example {
+    folder: PathBuf,
+    component: PathBuf,
+}
+
+impl Example {
+    fn find(name: &str, otherwise: &str) -> Result<Example, String> {
+        let folder = root().join("examples").join(name);
+        let missing = || format!("examples/{name} has no component: {otherwise}");
+        let entries = fs::read_dir(&folder).map_err(|_| missing())?;
+        let manifest = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|e| e == "qyv"))
+            .ok_or_else(missing)?;
+        let text = fs::read_to_string(&manifest).map_err(|e| format!("reading {}: {e}", manifest.display()))?;
+        let app = parse_app_manifest(&text).map_err(|e| format!("{}: {e}", manifest.display()))?;
+        let component = folder.join(app.entrypoint);
+        if component.exists() {
+            Ok(Example { folder, component })
+        } else {
+            Err(missing())
+        }
+    }
+
+    fn hello() -> Result<Example, String> {
+        Example::find("hello", "run `cargo xtask guests`")
+    }
+
+    fn javascript() -> Result<Example, String> {
+        Example::find("hello-js", "run `cargo xtask guests --large`")
+    }
+}
+
+impl Bench {
+    /// A run of the command in the scratch home.
+    fn qyv(&self, args: &[&str]) -> Run {
+        Run::new(&self.qyv, args).env("QYVOL_HOME", self.home())
+    }
+
+    fn home(&self) -> PathBuf {
+        self.scratch.join("home")
+    }
+
+    fn peer(&self, args: &[&str]) -> Result<Run, String> {
+        let missing =
+            "the peer is missing: set WASMTIME to wasmtime's command, of `cargo install wasmtime-cli --version 48.0.8`";
+        let wasmtime = self.wasmtime.as_ref().ok_or(missing)?;
+        // Its cache goes by these two.
+        let run = Run::new(wasmtime, args).env("HOME", self.home());
+        Ok(run.env("XDG_CACHE_HOME", self.peer_cache()))
+    }
+
+    fn peer_cache(&self) -> PathBuf {
+        self.scratch.join("home/peer-cache")
+    }
+
+    /// Packs a folder and signs it with the scratch home's own key.
+    fn pack(&self, folder: &Path, name: &str) -> Result<PathBuf, String> {
+        let file = self.scratch.join(name);
+        self.qyv(&["build", utf8(folder)?, "-o", utf8(&file)?]).check()?;
+        Ok(file)
+    }
+}
+
+fn utf8(path: &Path) -> Result<&str, String> {
+    path.to_str().ok_or_else(|| format!("{}: not UTF-8", path.display()))
+}
+
+fn nothing() -> Result<(), String> {
+    Ok(())
+}
+
+/// A row of times: reached where ours is at most `limit` of the peer's.
+fn ratio(what: &str, [ours, peer]: &[Times; 2], peer_name: &str, limit: f64) -> Row {
+    let ratio = ours.median().as_secs_f64() / peer.median().as_secs_f64();
+    Row {
+        what: what.to_string(),
+        ours: shown(ours),
+        peer: format!("{} {peer_name}", shown(peer)),
+        ratio: format!("{ratio:.2}"),
+        to_reach: format!("{limit}"),
+        verdict: reached(ratio <= limit),
+    }
+}
+
+fn reached(is: bool) -> Verdict {
+    if is { Verdict::Reached } else { Verdict::Missed }
+}
+
+fn shown(times: &Times) -> String {
+    let one = |time: Duration| match time.as_secs_f64() {
+        s if s >= 10.0 => format!("{s:.1} s"),
+        s if s >= 1.0 => format!("{s:.2} s"),
+        s => format!("{:.2} ms", s * 1e3),
+    };
+    format!("{} ({})", one(times.median()), one(times.min()))
+}
+
+fn warm(bench: &Bench, what: &str, example: &Example, archive: &str, limit: f64) -> Result<Vec<Row>, String> {
+    let peer = bench.peer(&["run", "-C", "cache=y", utf8(&example.component)?])?;
+    let file = bench.pack(&example.folder, archive)?;
+    let ours = bench.qyv(&["run", utf8(&file)?]);
+    if ours.check()? != peer.check()? {
+        return Err("the two print different things".to_string());
+    }
+    let sides = [[ours], [peer]];
+    let sides = sides.each_ref().map(|runs| Side { before: &nothing, runs });
+    let times = by_turns(bench.runs, sides)?;
+    Ok(vec![ratio(what, &times, "wasmtime run, its cache on", limit)])
+}
+
+fn warm_hello(bench: &Bench) -> Result<Vec<Row>, String> {
+    warm(bench, "warm run, hello", &Example::hello()?, "hello.qyvbin", 0.4)
+}
+
+fn warm_javascript(bench: &Bench) -> Result<Vec<Row>, String> {
+    let example = Example::javascript()?;
+    warm(
+        bench,
+        "warm run, JavaScript component",
+        &example,
+        "hello-js.qyvbin",
+        0.1,
+    )
+}
+
+/// Nothing in the store against nothing compiled: the key and the policy stay.
+fn first(bench: &Bench, what: &str, example: &Example, archive: &str, runs: usize) -> Result<Vec<Row>, String> {
+    let compiled = bench.scratch.join("peer.cwasm");
+    let peer = [
+        bench.peer(&["compile", utf8(&example.component)?, "-o", utf8(&compiled)?])?,
+        bench.peer(&["run", "--allow-precompiled", utf8(&compiled)?])?,
+    ];
+    let file = bench.pack(&example.folder, archive)?;
+    let ours = [bench.qyv(&["run", utf8(&file)?])];
+    let sides = [
+        Side {
+            before: &|| remove(&bench.home().join("store")),
+            runs: &ours,
+        },
+        Side {
+            before: &|| fresh(&bench.peer_cache()),
+            runs: &peer,
+        },
+    ];
+    let times = by_turns(runs, sides)?;
+    Ok(vec![ratio(what, &times, "wasmtime compile, then run", 1.1)])
+}
+
+fn first_hello(bench: &Bench) -> Result<Vec<Row>, String> {
+    first(
+        bench,
+        "first run, hello",
+        &Example::hello()?,
+        "hello.qyvbin",
+        bench.runs,
+    )
+}
+
+fn first_javascript(bench: &Bench) -> Result<Vec<Row>, String> {
+    let example = Example::javascript()?;
+    // Half a minute each: twice is enough.
+    first(bench, "first run, JavaScript component", &example, "hello-js.qyvbin", 2)
+}
+
+/// A folder to pack: the hello component and `mib` MiB of mixed assets.
+fn mixed(bench: &Bench, mib: u64) -> Result<PathBuf, String> {
+    let hello = Example::hello()?;
+    let folder = bench.scratch.join(format!("mixed-{mib}"));
+    let made = fs::create_dir_all(&folder)
+        .and_then(|()| fs::copy(&hello.component, folder.join("hello.wasm")).map(drop))
+        .and_then(|()| {
+            let manifest = format!("name: mixed-{mib}\nversion: 1.0.0\nentrypoint: hello.wasm\nassets: [assets]\n");
+            fs::write(folder.join("mixed.qyv"), manifest)
+        })
+        .and_then(|()| assets::make(&folder.join("assets"), mib));
+    made.map_err(|e| format!("making {}: {e}", folder.display()))?;
+    Ok(folder)
+}
+
+fn build_and_verify(bench: &Bench) -> Result<Vec<Row>, String> {
+    let folder = mixed(bench, 256)?;
+    let file = bench.scratch.join("mixed-256.qyvbin");
+    let out = bench.scratch.join("mixed-256.tar.zst");
+    let (folder, file, out) = (utf8(&folder)?, utf8(&file)?, utf8(&out)?);
+
+    // One reading of the folder feeds both: the fastest form of that pipeline.
+    let packer = format!("tar -C '{folder}' -c . | tee >(sha256sum >'{out}.sum') | zstd -q -f -3 -T0 -o '{out}'");
+    let ours = [bench.qyv(&["build", folder, "-o", file])];
+    let peer = [Run::pipeline(&packer)];
+    let sides = [
+        Side {
+            before: &|| remove(&bench.home().join("store")),
+            runs: &ours,
+        },
+        Side {
+            before: &nothing,
+            runs: &peer,
+        },
+    ];
+    let built = by_turns(bench.long_runs(), sides)?;
+
+    let sides = [
+        [bench.qyv(&["verify", file])],
+        [Run::pipeline(&format!("zstd -q -d -c '{file}' | sha256sum"))],
+    ];
+    let sides = sides.each_ref().map(|runs| Side { before: &nothing, runs });
+    let verified = by_turns(bench.long_runs(), sides)?;
+    let size = |path: &str| fs::metadata(path).map_or(0, |m| m.len()) / (1 << 20);
+    let built_what = format!(
+        "build, 256 MiB of mixed assets ({} MiB; peer {} MiB)",
+        size(file),
+        size(out)
+    );
+    Ok(vec![
+        ratio(&built_what, &built, "tar, zstd -3 -T0 and sha256sum", 1.0),
+        ratio("verify, that file", &verified, "zstd -d and sha256sum", 1.0),
+    ])
+}
+
+fn inspect(bench: &Bench) -> Result<Vec<Row>, String> {
+    const LIMIT_MS: f64 = 5.0;
+    let folder = mixed(bench, 256)?;
+    let large = bench.pack(&folder, "mixed-256.qyvbin")?;
+    let small = bench.pack(&Example::hello()?.folder, "hello.qyvbin")?;
+    let mut rows = Vec::new();
+    for (name, file) in [("hello", small), ("256 MiB of assets", large)] {
+        let sides = [[bench.qyv(&["inspect", utf8(&file)?])], [bench.qyv(&["--version"])]];
+        let sides = sides.each_ref().map(|runs| Side { before: &nothing, runs });
+        let times = by_turns(bench.runs, sides)?;
+        let [ours, peer] = times.each_ref().map(|times| times.median().as_secs_f64() * 1e3);
+        let more = ours - peer;
+        rows.push(Row {
+            what: format!("inspect, {name}"),
+            ours: shown(&times[0]),
+            peer: format!("{} qyv --version", shown(&times[1])),
+            ratio: format!("{more:+.2} ms"),
+            to_reach: format!("+{LIMIT_MS} ms"),
+            verdict: reached(more < LIMIT_MS),
+        });
+    }
+    Ok(rows)
+}
+
+fn memory(bench: &Bench) -> Result<Vec<Row>, String> {
+    const LIMIT: u64 = 128 << 20;
+    if !bench.big {
+        return Err("give --big: it writes 3 GiB".to_string());
+    }
+    let folder = mixed(bench, 1024)?;
+    let file = bench.scratch.join("mixed-1024.qyvbin");
+    let (folder, file) = (utf8(&folder)?, utf8(&file)?);
+    let mut rows = Vec::new();
+    for (verb, args) in [
+        ("build", vec!["build", folder, "-o", file]),
+        ("verify", vec!["verify", file]),
+        ("first run", vec!["run", file]),
+    ] {
+        remove(&bench.home().join("store"))?;
+        let peak = bench.qyv(&args).peak()?;
+        rows.push(Row {
+            what: format!("peak memory of {verb}, 1 GiB of assets"),
+            ours: format!("{:.1} MiB", peak as f64 / (1 << 20) as f64),
+            peer: "-".to_string(),
+            ratio: "-".to_string(),
+            to_reach: "128 MiB".to_string(),
+            verdict: reached(peak > 0 && peak <= LIMIT),
+        });
+    }
+    Ok(rows)
+}
+
+fn size(bench: &Bench) -> Result<Vec<Row>, String> {
+    const LIMIT: u64 = 30 << 20;
+    let metadata = fs::metadata(&bench.qyv).map_err(|e| format!("{}: {e}", bench.qyv.display()))?;
+    Ok(vec![Row {
+        what: "size of the command".to_string(),
+        ours: format!("{:.1} MiB", metadata.len() as f64 / (1 << 20) as f64),
+        peer: "-".to_string(),
+        ratio: "-".to_string(),
+        to_reach: "30 MiB".to_string(),
+        verdict: reached(metadata.len() <= LIMIT),
+    }])
+}
