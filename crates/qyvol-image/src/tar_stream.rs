@@ -208,7 +208,10 @@ mod tests {
                 bad[bit / 8] ^= 1 << (bit % 8);
                 // A PAX record has no checksum: another letter is another name.
                 if let Ok(Some(other)) = read_header(&mut bad.as_slice()) {
-                    assert!(path.len() > 256 && other.0 != path && other.1 == 1234, "bit {bit} of {path}");
+                    assert!(
+                        path.len() > 256 && other.0 != path && other.1 == 1234,
+                        "bit {bit} of {path}"
+                    );
                 }
             }
         }

@@ -82,6 +82,13 @@ impl Digest {
         hasher.finish()
     }
 
+    /// Whether `bytes` have this digest.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        let mut hasher = Hasher::new(self.algorithm);
+        hasher.update(bytes);
+        hasher.finish() == *self
+    }
+
     /// A SHA-256 digest from its value.
     pub fn from_sha256(value: [u8; 32]) -> Digest {
         let mut padded = [0; 64];

@@ -1,0 +1,352 @@
+//! The command line: every verb, option and word of help. `spec/cli.md`, the
+//! completions and the man pages are generated from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON document; its fields only ever grow.
+    Json,
+    /// YAML, where it says so.
+    Yaml,
+}
+
+/// Pack, sign, verify and run WebAssembly applications.
+#[derive(Debug, Parser)]
+#[command(
+    name = "qyv",
+    version,
+    about = "Pack, sign, verify and run WebAssembly applications",
+    long_about = "Pack a WebAssembly application (a component or WASI module, its .qyv manifest, its assets) into one signed .qyvbin file; verify it without a network; run it.",
+    after_help = "Start with:\n  qyv quickstart                 the whole way, on an embedded example\n  qyv build DIR                  build and sign the application in DIR\n  qyv run FILE.qyvbin            verify it and run it\n\nData goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,\n2 wrong usage, 10-19 refused by trust (see `qyv help verify`).",
+    max_term_width = 100,
+    disable_help_subcommand = false
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// How data is printed
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        help_heading = "Global options"
+    )]
+    pub format: Format,
+    /// Say more on stderr
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+    /// Say nothing on stderr but errors
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Global options"
+    )]
+    pub quiet: bool,
+    /// Use this trust policy instead of trust.yaml in the configuration
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub policy: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a .qyv manifest and say all that is wrong with it
+    Validate(ValidateArgs),
+    /// Build a signed .qyvbin from a .qyv, and tag it in the store
+    Build(BuildArgs),
+    /// Add a signature to a .qyvbin or a stored image
+    Sign(SignArgs),
+    /// Make, list, show, export and import keys
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Judge images by the trust policy and check all of their content
+    Verify(VerifyArgs),
+    /// Verify an application and run it
+    Run(RunArgs),
+    /// Show what an image, an archive or a .wasm file is
+    Inspect(InspectArgs),
+    /// List the images in the store
+    Images,
+    /// Give a stored image another name
+    Tag(TagArgs),
+    /// Take names out of the store
+    Rm(RmArgs),
+    /// Remove what no name and no running application needs
+    Prune(PruneArgs),
+    /// Re-hash the whole store and say what is damaged
+    Check(CheckArgs),
+    /// Write stored images into one .qyvbin
+    Save(SaveArgs),
+    /// Take the images of a .qyvbin into the store
+    Load(LoadArgs),
+    /// Show the trust policy in force
+    Trust {
+        #[command(subcommand)]
+        command: TrustCommand,
+    },
+    /// Build, sign, inspect, verify and run an example, for real
+    Quickstart(QuickstartArgs),
+    /// Print shell completions
+    Completions(CompletionsArgs),
+    /// Write man pages into a folder
+    #[command(hide = true)]
+    Man(ManArgs),
+    /// Print the version and what it was built with
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// A .qyv file, or the folder of one
+    #[arg(default_value = ".", value_name = "DIR|FILE.qyv")]
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. With SOURCE_DATE_EPOCH set, its\ntime is recorded; without, 1970: the same inputs and key give the same bytes."
+)]
+pub struct BuildArgs {
+    /// A .qyv file, or the folder of one
+    #[arg(default_value = ".", value_name = "DIR|FILE.qyv")]
+    pub path: PathBuf,
+    /// Where the archive goes [default: the manifest's name, in this folder]
+    #[arg(short, long, value_name = "FILE.qyvbin")]
+    pub output: Option<PathBuf>,
+    /// One more name for the image in the store (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME:TAG")]
+    pub tags: Vec<String>,
+    /// The key that signs: a name of `qyv keys list`, or a key's file
+    #[arg(long, value_name = "KEY", conflicts_with = "no_sign")]
+    pub key: Option<String>,
+    /// Don't sign
+    #[arg(long)]
+    pub no_sign: bool,
+    /// Make a component of a core WASI module
+    #[arg(long)]
+    pub componentize: bool,
+    #[command(flatten)]
+    pub claims: ClaimArgs,
+}
+
+/// What a signature says.
+#[derive(Debug, Args)]
+pub struct ClaimArgs {
+    /// What the signer vouches for
+    #[arg(long, value_name = "ROLE", default_value = "release")]
+    pub role: String,
+    /// Place of this release among its name's [default: from the version]
+    #[arg(long, value_name = "N")]
+    pub sequence: Option<u64>,
+    /// When the signature ends to be good, as 2027-01-31 or 2027-01-31T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SignArgs {
+    /// A .qyvbin, or the name of a stored image
+    pub target: String,
+    /// The key that signs: a name of `qyv keys list`, or a key's file
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    #[command(flatten)]
+    pub claims: ClaimArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key
+    Generate {
+        /// Its name
+        #[arg(default_value = "default")]
+        name: String,
+        /// Its algorithm
+        #[arg(long = "type", value_enum, default_value = "ed25519")]
+        kind: KeyKind,
+        /// Encrypt it; the passphrase is asked for, or QYVOL_KEY_PASSPHRASE
+        #[arg(long)]
+        encrypt: bool,
+    },
+    /// List the keys
+    List,
+    /// Show one key: algorithm, fingerprint, public half
+    Show {
+        /// Its name
+        #[arg(default_value = "default")]
+        name: String,
+    },
+    /// Print a key as PEM: the public half, unless told otherwise
+    Export {
+        /// Its name
+        #[arg(default_value = "default")]
+        name: String,
+        /// Print the private half, encrypted
+        #[arg(long)]
+        private: bool,
+        /// Print the private half as it is, readable by anyone who sees it
+        #[arg(long, requires = "private")]
+        unencrypted: bool,
+    },
+    /// Take in a key from a PEM file (PKCS#8 or SPKI, as OpenSSL writes them)
+    Import {
+        /// The name it will have
+        name: String,
+        /// The PEM file
+        file: PathBuf,
+        /// Encrypt it here; the passphrase is asked for, or QYVOL_KEY_PASSPHRASE
+        #[arg(long)]
+        encrypt: bool,
+    },
+}
+
+/// A key's algorithm.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KeyKind {
+    /// Ed25519 (RFC 8032): signatures are a function of key and content
+    Ed25519,
+    /// ECDSA on P-256 with SHA-256 (FIPS 186-5): each signature is another one
+    EcdsaP256,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 threshold not met,\n14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 identity mismatch,\n19 bad policy. Nothing is unpacked or stored, and no network is used."
+)]
+pub struct VerifyArgs {
+    /// .qyvbin files, or names of stored images
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Trust this public key alone, instead of the policy
+    #[arg(long, value_name = "FILE.pub")]
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The guest's exit code is passed through. 124: its time was over; 125: qyv failed before the\nguest started; 126: refused by trust; 134: the guest trapped."
+)]
+pub struct RunArgs {
+    /// A .qyvbin, the name of a stored image, or a .qyv under development
+    pub target: String,
+    /// Set an environment variable for the guest (repeatable)
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Grant a folder of this host, if the manifest has `fs: full` (repeatable)
+    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
+    pub dirs: Vec<String>,
+    /// Trust this public key alone, instead of the policy
+    #[arg(long, value_name = "FILE.pub")]
+    pub key: Option<PathBuf>,
+    /// Arguments for the guest
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A .qyvbin, the name of a stored image, or a .wasm file
+    pub target: String,
+    /// Print the WIT of the component
+    #[arg(long)]
+    pub wit: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TagArgs {
+    /// A name in the store
+    pub from: String,
+    /// The name it will have too
+    pub to: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// Names in the store
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Only say what would be removed
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Put damaged entries aside, so that the next load brings them back
+    #[arg(long)]
+    pub mend: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SaveArgs {
+    /// Names in the store
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE.qyvbin")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// .qyvbin files
+    #[arg(required = true, value_name = "FILE.qyvbin")]
+    pub files: Vec<PathBuf>,
+    /// Refuse what the trust policy does not accept, before storing it
+    #[arg(long)]
+    pub verify: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TrustCommand {
+    /// Print where the policy is and what it says
+    Show,
+    /// Check a policy file and say all that is wrong with it
+    Check {
+        /// The file [default: the one in force]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// Work in this folder and keep it [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The folder
+    pub folder: PathBuf,
+}

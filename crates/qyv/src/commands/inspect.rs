@@ -1,0 +1,134 @@
+//! `inspect`.
+
+use qyvol::types::Os;
+use qyvol::{Context, Inspection, Target, WasmView};
+
+use crate::cli::InspectArgs;
+use crate::failure::Failure;
+use crate::ui::{Ui, size};
+
+pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Failure> {
+    let target = Target::parse(&args.target)?;
+    if args.wit {
+        ui.data(&qyvol::wit(ctx, &target)?);
+        return Ok(0);
+    }
+    if let Target::Wasm(path) = &target {
+        let view = qyvol::inspect_wasm(path)?;
+        ui.show(&view, || wasm(&view))?;
+        return Ok(0);
+    }
+    let views = qyvol::inspect(ctx, &target)?;
+    // One image is one document; several are a list.
+    match views.as_slice() {
+        [view] => ui.show(view, || image(view))?,
+        views => ui.show(&views, || views.iter().map(image).collect::<Vec<_>>().join("\n"))?,
+    }
+    Ok(0)
+}
+
+fn kind(os: Os) -> &'static str {
+    match os {
+        Os::Wasip2 => "component (WASI preview 2)",
+        Os::Wasip1 => "core module (WASI preview 1)",
+    }
+}
+
+fn names(out: &mut String, what: &str, names: &[String]) {
+    for (index, name) in names.iter().enumerate() {
+        let label = if index == 0 { what } else { "" };
+        out.push_str(&format!("{label:<13}{}\n", qyvol::types::escape(name)));
+    }
+}
+
+fn wasm(view: &WasmView) -> String {
+    let mut out = format!(
+        "kind         {}\ndigest       {}\nsize         {}\n",
+        kind(view.os),
+        view.digest,
+        size(view.size)
+    );
+    names(&mut out, "imports", &view.imports);
+    names(&mut out, "exports", &view.exports);
+    out
+}
+
+fn word<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+fn image(view: &Inspection) -> String {
+    let app = &view.app;
+    let mut out = String::new();
+    let mut line = |what: &str, value: String| out.push_str(&format!("{what:<13}{value}\n"));
+    line("name", view.name.clone());
+    line("digest", view.digest.clone());
+    match view.archive_size {
+        Some(archive) => line("size", format!("{} ({} as a file)", size(view.size), size(archive))),
+        None => line("size", size(view.size)),
+    }
+    line("created", view.created.clone());
+    line("kind", kind(view.os).to_string());
+    line(
+        "entrypoint",
+        format!(
+            "{} ({}, {})",
+            qyvol::types::escape(&app.entrypoint),
+            size(view.component_size),
+            view.component_digest
+        ),
+    );
+    if let Some(language) = &app.language {
+        line("language", qyvol::types::escape(language).to_string());
+    }
+    line("type", word(&app.app_type));
+    let p = &app.permissions;
+    line(
+        "permissions",
+        format!("fs:{}, net:{}, exec:{}, gfx:{}", word(&p.fs), p.net, p.exec, p.gfx),
+    );
+    line("fs", word(&app.fs.kind));
+    if let Some(assets) = &view.assets {
+        line(
+            "assets",
+            format!(
+                "{} files, {} at {}",
+                assets.files,
+                size(assets.bytes),
+                qyvol::types::escape(&app.assets_root)
+            ),
+        );
+    }
+    if let Some(memory) = app.resources.memory {
+        line("memory", size(memory));
+    }
+    if let Some(timeout) = app.resources.timeout {
+        line("timeout", crate::ui::took(std::time::Duration::from_millis(timeout)));
+    }
+    for (index, (name, value)) in app.env.iter().enumerate() {
+        let label = if index == 0 { "env" } else { "" };
+        line(
+            label,
+            format!("{}={}", qyvol::types::escape(name), qyvol::types::escape(value)),
+        );
+    }
+    if view.signatures.is_empty() {
+        line("signatures", "none".to_string());
+    }
+    for (index, signature) in view.signatures.iter().enumerate() {
+        let label = if index == 0 { "signatures" } else { "" };
+        let key = signature.key.as_deref().unwrap_or("no key named");
+        let text = match &signature.problem {
+            Some(problem) => format!("unreadable: {problem}"),
+            None => format!("{key} (not judged: see `qyv verify`)"),
+        };
+        line(label, text);
+    }
+    names(&mut out, "imports", &view.imports);
+    names(&mut out, "exports", &view.exports);
+    out
+}

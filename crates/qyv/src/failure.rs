@@ -1,0 +1,212 @@
+//! From an error to what the user is told: message, details, hints, exit code.
+//! Hints live here alone.
+
+use std::path::Path;
+
+use qyvol::Error;
+use qyvol::image::ImageError;
+use qyvol::store::StoreError;
+use qyvol::types::yaml::Problems;
+
+/// A failed command.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+    pub details: Vec<String>,
+    pub hints: Vec<String>,
+}
+
+/// Exit code of a failure.
+pub const FAILED: u8 = 1;
+/// Exit code of wrong usage.
+pub const USAGE: u8 = 2;
+
+impl Failure {
+    pub fn new(message: impl Into<String>) -> Failure {
+        Failure {
+            code: FAILED,
+            message: message.into(),
+            details: Vec::new(),
+            hints: Vec::new(),
+        }
+    }
+
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure {
+            code: USAGE,
+            ..Failure::new(message)
+        }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The code that `run` exits with: it must not be taken for the guest's.
+    pub fn before_guest(mut self) -> Failure {
+        self.code = if (10..=19).contains(&self.code) { 126 } else { 125 };
+        self
+    }
+}
+
+/// The message of an error and of what caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Transparent errors repeat their cause's words.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let mut failure = Failure::new(chain(&error));
+        match &error {
+            Error::Yaml { path, problems } => {
+                failure.details = problem_details(path, problems);
+                if path.extension().is_some_and(|e| e == "qyv") {
+                    failure.hints.push(
+                        "the manifest's keys are described in spec/manifest.md and formats/qyv.schema.json".to_string(),
+                    );
+                } else {
+                    failure.code = 19;
+                }
+            }
+            Error::Trust { target, source } => {
+                failure.code = source.exit_code();
+                failure.details = source.report().lines();
+                failure.hints = trust_hints(target, failure.code);
+            }
+            Error::Policy { .. } => failure.code = 19,
+            Error::NoKey { .. } => failure
+                .hints
+                .push("`qyv keys list` shows the keys, `qyv keys generate NAME` makes one".to_string()),
+            Error::NoImage { others, .. } => {
+                let names: Vec<String> = others.iter().map(ToString::to_string).collect();
+                failure.hints.push(match names.as_slice() {
+                    [] => "`qyv images` lists what is there; `qyv load FILE.qyvbin` brings an image in".to_string(),
+                    names => format!("the store has {}", names.join(", ")),
+                });
+            }
+            Error::Target { .. } => failure
+                .hints
+                .push("a target is a .qyvbin, a .qyv, or a name such as hello:1.0.0".to_string()),
+            Error::Usage(_) => failure.code = USAGE,
+            Error::Image { source, .. } => image_hints(source, &mut failure),
+            Error::Malformed { .. } => failure.code = 16,
+            Error::Store(store) => store_hints(store, &mut failure),
+            Error::File { source, .. } => failure.hints.extend(io_hint(source)),
+            Error::NotPermitted { .. } | Error::Runtime { .. } | Error::Key { .. } => {}
+            _ => {}
+        }
+        failure
+    }
+}
+
+fn problem_details(path: &Path, problems: &Problems) -> Vec<String> {
+    let mut lines = Vec::new();
+    for problem in &problems.0 {
+        let place = problem.place;
+        let file = qyvol::types::escape(&path.to_string_lossy()).to_string();
+        lines.push(format!("{file}:{}:{}: {}", place.line, place.column, problem.message));
+        lines.push(problem.snippet());
+        if let Some(help) = &problem.help {
+            lines.push(format!("   = {help}"));
+        }
+    }
+    lines
+}
+
+fn image_hints(error: &ImageError, failure: &mut Failure) {
+    match error {
+        ImageError::Format(_) | ImageError::Digest { .. } | ImageError::Manifest(_) => {
+            failure.code = 16;
+            failure
+                .hints
+                .push("the file was damaged or altered after it was built: get it again".to_string());
+        }
+        ImageError::Limit { .. } => failure.code = 17,
+        // Content that fails its checks while it is read.
+        ImageError::Read(source) if source.kind() == std::io::ErrorKind::InvalidData => {
+            failure.code = 16;
+            failure
+                .hints
+                .push("the file was damaged or altered after it was built: get it again".to_string());
+        }
+        ImageError::File { source, .. } | ImageError::Read(source) | ImageError::Write(source) => {
+            failure.hints.extend(io_hint(source));
+        }
+        ImageError::Wasm(_) => {
+            failure
+                .hints
+                .push("`qyv inspect FILE.wasm` shows what a WebAssembly file is".to_string());
+        }
+        _ => {}
+    }
+}
+
+fn store_hints(error: &StoreError, failure: &mut Failure) {
+    match error {
+        StoreError::WrongDigest { .. } | StoreError::WrongSize { .. } => {
+            failure.code = 16;
+            failure
+                .hints
+                .push("`qyv check` says what is damaged and how to mend it".to_string());
+        }
+        StoreError::Manifest { .. } => failure.code = 16,
+        StoreError::TooLarge { .. } => failure.code = 17,
+        StoreError::NotFound { .. } | StoreError::Damaged { .. } => {
+            failure
+                .hints
+                .push("`qyv check` says what is damaged and how to mend it".to_string());
+        }
+        StoreError::DiskFull { .. } => {
+            failure.hints.push("`qyv prune` frees what no image needs".to_string());
+        }
+        StoreError::Denied { .. } | StoreError::OtherOwner { .. } | StoreError::ReadOnly { .. } => {
+            failure
+                .hints
+                .push("set QYVOL_HOME to a folder of your own to use another store".to_string());
+        }
+        StoreError::Read { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => failure.code = 16,
+        _ => {}
+    }
+}
+
+fn io_hint(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some("free some space, or name another output with -o".to_string())
+        }
+        ErrorKind::ReadOnlyFilesystem => Some("that file system is read-only: name another place".to_string()),
+        _ => None,
+    }
+}
+
+fn trust_hints(target: &str, code: u8) -> Vec<String> {
+    match code {
+        10 => vec![format!(
+            "`qyv sign {target}` signs it; a build signs unless told --no-sign"
+        )],
+        11 => vec![
+            "if you trust the signer, add their public key to a rule of trust.yaml (`qyv trust show` says where it is)"
+                .to_string(),
+            "or name the key for this once: --key FILE.pub".to_string(),
+        ],
+        12 | 16 => vec!["get the file again from its publisher".to_string()],
+        13 => vec!["more of the keys that the rule names must sign: `qyv sign`".to_string()],
+        14 => vec!["get a newer release, or look at the dates with `qyv verify --format json`".to_string()],
+        18 => vec!["the signature is for another name or version than was asked for".to_string()],
+        _ => Vec::new(),
+    }
+}

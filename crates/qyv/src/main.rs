@@ -1,0 +1,90 @@
+//! The `qyv` command: arguments in, verbs of the facade, output.
+//!
+//! The only crate that reads the environment, the clock and the user's
+//! folders, that prints, and that exits.
+
+mod cli;
+mod commands;
+mod failure;
+mod paths;
+mod progress;
+mod quickstart;
+mod secrets;
+mod ui;
+
+use std::env;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::{CommandFactory, Parser};
+use qyvol::Context;
+use qyvol::types::Timestamp;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::ui::Ui;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ui = Ui::new(&cli.global);
+    let progress = Progress::new(ui);
+    let result = dispatch(cli, &ui, &progress);
+    qyvol::store::Reporter::finished(&progress);
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            ui.error(&failure);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
+    match &cli.command {
+        // These need no folders.
+        Command::Completions(args) => return commands::meta::completions(ui, args.shell, &mut Cli::command()),
+        Command::Man(args) => return commands::meta::man(&args.folder, Cli::command()),
+        Command::Version => return commands::meta::version(ui),
+        Command::Validate(args) => return commands::author::validate(ui, args),
+        _ => {}
+    }
+    let ctx = Context {
+        home: paths::home()?,
+        now: Timestamp::from_system(SystemTime::now()),
+        source_date: source_date()?,
+        report: progress,
+        policy: cli.global.policy.clone(),
+    };
+    match cli.command {
+        Command::Build(args) => commands::author::build(&ctx, ui, args),
+        Command::Sign(args) => commands::author::sign(&ctx, ui, args),
+        Command::Keys { command } => commands::keys::keys(&ctx, ui, command),
+        Command::Verify(args) => commands::trust::verify(&ctx, ui, args),
+        Command::Trust { command } => commands::trust::trust(&ctx, ui, command),
+        Command::Run(args) => commands::run::run(&ctx, ui, args).map_err(Failure::before_guest),
+        Command::Inspect(args) => commands::inspect::inspect(&ctx, ui, args),
+        Command::Images => commands::store::images(&ctx, ui),
+        Command::Tag(args) => commands::store::tag(&ctx, ui, args),
+        Command::Rm(args) => commands::store::rm(&ctx, ui, args),
+        Command::Prune(args) => commands::store::prune(&ctx, ui, args),
+        Command::Check(args) => commands::store::check(&ctx, ui, args),
+        Command::Save(args) => commands::store::save(&ctx, ui, args),
+        Command::Load(args) => commands::store::load(&ctx, ui, args),
+        Command::Quickstart(args) => quickstart::quickstart(&ctx, ui, args),
+        Command::Completions(_) | Command::Man(_) | Command::Version | Command::Validate(_) => Ok(0),
+    }
+}
+
+/// `SOURCE_DATE_EPOCH` (reproducible-builds.org): seconds since 1970.
+fn source_date() -> Result<Option<Timestamp>, Failure> {
+    let Some(value) = env::var_os("SOURCE_DATE_EPOCH").filter(|v| !v.is_empty()) else {
+        return Ok(None);
+    };
+    let time = value
+        .to_str()
+        .and_then(|v| v.parse::<u64>().ok())
+        .and_then(|s| Timestamp::from_unix(s).ok());
+    time.map(Some)
+        .ok_or_else(|| Failure::usage("SOURCE_DATE_EPOCH must be a number of seconds since 1970"))
+}

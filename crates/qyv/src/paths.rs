@@ -1,0 +1,66 @@
+//! Where a user's things are: the one place that asks the environment for it.
+//!
+//! `QYVOL_HOME` puts everything under one folder. Without it, the XDG base
+//! directories: configuration in `$XDG_CONFIG_HOME/qyvol`, store and
+//! applications' data in `$XDG_DATA_HOME/qyvol`.
+
+use std::env;
+use std::path::PathBuf;
+
+use qyvol::Home;
+
+use crate::failure::Failure;
+
+/// Where the host has a file system in memory.
+const MEMORY: &str = "/dev/shm";
+
+/// Finds the user's folders. None of them need exist.
+pub fn home() -> Result<Home, Failure> {
+    let memory = PathBuf::from(MEMORY);
+    let memory = memory.is_dir().then_some(memory);
+    if let Some(home) = folder("QYVOL_HOME")? {
+        return Ok(Home {
+            config: home.clone(),
+            store: home.join("store"),
+            data: home.join("data"),
+            memory,
+        });
+    }
+    let config = base("XDG_CONFIG_HOME", ".config")?.join("qyvol");
+    let data = base("XDG_DATA_HOME", ".local/share")?.join("qyvol");
+    Ok(Home {
+        config,
+        store: data.join("store"),
+        data: data.join("data"),
+        memory,
+    })
+}
+
+/// An absolute folder from the environment.
+fn folder(name: &str) -> Result<Option<PathBuf>, Failure> {
+    match env::var_os(name) {
+        None => Ok(None),
+        Some(value) if value.is_empty() => Ok(None),
+        Some(value) => {
+            let path = PathBuf::from(value);
+            if path.is_absolute() {
+                return Ok(Some(path));
+            }
+            let here = env::current_dir().map_err(|e| Failure::new(format!("can't tell the current folder: {e}")))?;
+            Ok(Some(here.join(path)))
+        }
+    }
+}
+
+/// An XDG base directory; relative ones are to be ignored (XDG base directory
+/// specification 0.8).
+fn base(name: &str, default: &str) -> Result<PathBuf, Failure> {
+    if let Some(path) = env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute()) {
+        return Ok(path);
+    }
+    match env::home_dir().filter(|home| home.is_absolute()) {
+        Some(home) => Ok(home.join(default)),
+        None => Err(Failure::new("there is no home folder to keep keys and images in")
+            .hint("set HOME, or QYVOL_HOME to a folder of your own")),
+    }
+}

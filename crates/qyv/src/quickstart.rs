@@ -1,0 +1,172 @@
+//! `quickstart`: the whole way for real, on an embedded example, in folders of
+//! its own. Nothing of the user's is touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use qyvol::{
+    BuildRequest, Claims, Context, Error, Home, Outcome, RunEvents, RunRequest, SignRequest, SignerChoice, Target,
+};
+
+use crate::cli::QuickstartArgs;
+use crate::failure::Failure;
+use crate::secrets;
+use crate::ui::{Ui, size, took};
+
+const COMPONENT: &[u8] = include_bytes!("../../../examples/hello/hello.component.wasm");
+const MANIFEST: &str = include_str!("../../../examples/hello/hello.qyv");
+
+struct Silent;
+
+impl RunEvents for Silent {}
+
+struct Steps<'a> {
+    ui: &'a Ui,
+    number: usize,
+    started: Instant,
+}
+
+impl Steps<'_> {
+    fn done(&mut self, what: &str, result: &str) {
+        self.number += 1;
+        let time = took(self.started.elapsed());
+        self.ui
+            .note(&format!("{}. {what:<8} {time:>9}   {result}", self.number));
+        self.started = Instant::now();
+    }
+}
+
+pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8, Failure> {
+    let temporary = match &args.keep {
+        Some(_) => None,
+        None => Some(tempfile::tempdir().map_err(|e| Failure::new(format!("can't make a temporary folder: {e}")))?),
+    };
+    let folder = match (&args.keep, &temporary) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(temporary)) => temporary.path().to_path_buf(),
+        (None, None) => PathBuf::from("."),
+    };
+    let app = folder.join("hello");
+    write(&app, "hello.component.wasm", COMPONENT)?;
+    write(&app, "hello.qyv", MANIFEST.as_bytes())?;
+    let home = folder.join("home");
+    let home = Home {
+        config: home.clone(),
+        store: home.join("store"),
+        data: home.join("data"),
+        memory: ctx.home.memory.clone(),
+    };
+    let ctx = Context {
+        home,
+        policy: None,
+        ..*ctx
+    };
+    let archive = folder.join("hello.qyvbin");
+    let mut steps = Steps {
+        ui,
+        number: 0,
+        started: Instant::now(),
+    };
+
+    let manifest = app.join("hello.qyv");
+    let built = qyvol::build(
+        &ctx,
+        &BuildRequest {
+            path: &manifest,
+            output: Some(&archive),
+            tags: Vec::new(),
+            signer: SignerChoice::Default,
+            claims: Claims::default(),
+            passphrase: &secrets::passphrase,
+            componentize: false,
+        },
+    )?;
+    let digest = built.built.descriptor.digest;
+    steps.done(
+        "build",
+        &format!("{} {}, {}", built.built.image.name, digest, size(built.size)),
+    );
+
+    let target = Target::Archive(archive.clone());
+    let claims = Claims {
+        role: "approve".to_string(),
+        ..Claims::default()
+    };
+    let request = SignRequest {
+        target: &target,
+        signer: SignerChoice::Default,
+        claims,
+        passphrase: &secrets::passphrase,
+    };
+    let signed = qyvol::sign(&ctx, &request)?;
+    steps.done(
+        "sign",
+        &format!(
+            "{}, {} signatures, the digest stays",
+            signed.fingerprint, signed.signatures
+        ),
+    );
+
+    let inspected = qyvol::inspect(&ctx, &target)?;
+    let imports: usize = inspected.iter().map(|i| i.imports.len()).sum();
+    steps.done("inspect", &format!("{imports} imports, permissions fs:none, net:false"));
+
+    qyvol::verify(&ctx, &target, None)?;
+    steps.done("verify", "accepted by the policy, all content as signed, no network");
+
+    let refused = tampered(&ctx, &archive, &folder.join("tampered.qyvbin"))?;
+    steps.done("tamper", &format!("one bit flipped: {refused}"));
+
+    for what in ["run", "again"] {
+        let request = RunRequest {
+            target: &target,
+            args: Vec::new(),
+            env: Vec::new(),
+            dirs: Vec::new(),
+            key: None,
+            events: &Silent,
+        };
+        let code = match qyvol::run(&ctx, &request)? {
+            Outcome::Code(code) => code,
+            other => return Err(Failure::new(format!("the example ended with {other:?}"))),
+        };
+        let note = if what == "run" {
+            "verified, compiled, run"
+        } else {
+            "verified, run from compiled code"
+        };
+        steps.done(what, &format!("{note}: exit code {code}"));
+    }
+    if args.keep.is_some() {
+        ui.note(&format!(
+            "kept in {}: try `QYVOL_HOME={} qyv run {}`",
+            folder.display(),
+            folder.join("home").display(),
+            archive.display()
+        ));
+    }
+    Ok(0)
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(folder.join(name), bytes))
+        .map_err(|e| Failure::new(format!("can't write {} in {}: {e}", name, folder.display())))
+}
+
+/// Flips one bit in a copy of the archive and says how that is refused.
+fn tampered(ctx: &Context<'_>, archive: &Path, copy: &Path) -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::new(format!("can't copy {}: {e}", archive.display()));
+    let mut bytes = fs::read(archive).map_err(failed)?;
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 1;
+    }
+    fs::write(copy, bytes).map_err(failed)?;
+    match qyvol::verify(ctx, &Target::Archive(copy.to_path_buf()), None) {
+        Ok(_) => Err(Failure::new("an altered archive was accepted")),
+        Err(Error::Image { source, .. }) => Ok(format!("refused, {source}")),
+        Err(error) => Ok(format!("refused, {error}")),
+    }
+}

@@ -1,0 +1,184 @@
+//! Everything that is printed. The rules:
+//!
+//! - data on stdout, everything else on stderr; a closed stdout ends the
+//!   command quietly, as it ends `cat`;
+//! - readable without colour; colour only on a terminal, never with `NO_COLOR`;
+//! - errors: `error:`, lowercase, one line, then `hint:` lines;
+//! - text from outside is escaped before it gets here.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::{Format, Global};
+use crate::failure::Failure;
+
+/// The command's voice.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    pub format: Format,
+    pub verbose: bool,
+    pub quiet: bool,
+    colour: bool,
+    terminal: bool,
+}
+
+impl Ui {
+    pub fn new(global: &Global) -> Ui {
+        let terminal = io::stderr().is_terminal();
+        let wanted =
+            env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && env::var_os("TERM").is_none_or(|t| t != "dumb");
+        Ui {
+            format: global.format,
+            verbose: global.verbose,
+            quiet: global.quiet,
+            colour: terminal && wanted,
+            terminal,
+        }
+    }
+
+    /// Whether progress is shown.
+    pub fn progress(&self) -> bool {
+        self.terminal && !self.quiet
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_string()
+        }
+    }
+
+    /// Data, as text.
+    pub fn data(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            // Nobody reads any more.
+            std::process::exit(141);
+        }
+    }
+
+    /// Data as `--format` asks for it: `text` makes the text.
+    pub fn show<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        let out = match self.format {
+            Format::Text => text(),
+            Format::Json => serde_json::to_string_pretty(value).map_err(|e| Failure::new(e.to_string()))? + "\n",
+            Format::Yaml => serde_yaml::to_string(value).map_err(|e| Failure::new(e.to_string()))?,
+        };
+        self.data(&out);
+        Ok(())
+    }
+
+    fn say(&self, text: &str) {
+        // A closed stderr is no reason to fail.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// What was done.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
+    /// What was done, for those who asked.
+    pub fn detail(&self, text: &str) {
+        if self.verbose {
+            self.say(text);
+        }
+    }
+
+    /// Something to know that stops nothing.
+    pub fn warn(&self, text: &str) {
+        if !self.quiet {
+            self.say(&format!("{} {text}", self.paint("33;1", "warning:")));
+        }
+    }
+
+    /// Why it failed, and what to do next.
+    pub fn error(&self, failure: &Failure) {
+        self.say(&format!("{} {}", self.paint("31;1", "error:"), failure.message));
+        for line in &failure.details {
+            self.say(line);
+        }
+        for hint in &failure.hints {
+            self.say(&format!("{} {hint}", self.paint("36;1", "hint:")));
+        }
+    }
+}
+
+/// A size for people.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ if value < 9.95 => format!("{value:.1} {}", UNITS[unit]),
+        _ => format!("{value:.0} {}", UNITS[unit]),
+    }
+}
+
+/// A duration for people.
+pub fn took(time: Duration) -> String {
+    let micros = time.as_micros();
+    match micros {
+        0..=999 => format!("{micros} µs"),
+        1_000..=999_999 => format!("{:.1} ms", micros as f64 / 1e3),
+        _ => format!("{:.2} s", time.as_secs_f64()),
+    }
+}
+
+/// Rows under a head, columns aligned, the last one free.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    let head: Vec<String> = head.iter().map(|h| (*h).to_string()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 3));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_read_well() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(1000), "1.0 kB");
+        assert_eq!(size(999_999), "1.0 MB");
+        assert_eq!(size(12_345_678), "12 MB");
+        assert_eq!(took(Duration::from_micros(250)), "250 µs");
+        assert_eq!(took(Duration::from_millis(12)), "12.0 ms");
+    }
+
+    #[test]
+    fn table_aligns_by_characters_not_bytes() {
+        let rows = vec![
+            vec!["ñandú".to_string(), "1".to_string()],
+            vec!["b".to_string(), "22".to_string()],
+        ];
+        assert_eq!(table(&["NAME", "N"], &rows), "NAME    N\nñandú   1\nb       22\n");
+    }
+}

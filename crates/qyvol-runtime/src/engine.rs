@@ -1,0 +1,84 @@
+//! The engine: one configuration for compiling and for loading.
+
+use std::hash::Hash;
+
+use qyvol_types::{Algorithm, Hasher};
+
+use crate::RuntimeError;
+use crate::error::chain;
+
+/// Compiles components and loads what it compiled.
+pub struct Engine {
+    pub(crate) inner: wasmtime::Engine,
+    id: String,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({})", self.id)
+    }
+}
+
+/// The one configuration. Whatever changes code changes [`Engine::id`] too:
+/// wasmtime's own compatibility hash sees to that.
+fn config() -> wasmtime::Config {
+    let mut config = wasmtime::Config::new();
+    config.wasm_component_model(true);
+    config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
+    // Native unwinders never walk guest frames here; leaving the tables out
+    // makes code smaller and cheaper to map.
+    config.native_unwind_info(false);
+    config
+}
+
+impl Engine {
+    /// An engine for this host.
+    pub fn new() -> Result<Engine, RuntimeError> {
+        let inner = wasmtime::Engine::new(&config()).map_err(|e| RuntimeError::Engine(chain(&e)))?;
+        let mut hasher = Sha(Hasher::new(Algorithm::Sha256));
+        inner.precompile_compatibility_hash().hash(&mut hasher);
+        let digest = hasher.0.finish();
+        let id = format!("wasmtime-{}-{}", crate::WASMTIME_VERSION, digest.short());
+        Ok(Engine { inner, id })
+    }
+
+    /// Names the compiler, its version and settings and the host's CPU: code
+    /// made under one id loads in every engine of that id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Compiles a component or core module to code for this host.
+    pub fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, RuntimeError> {
+        let compiled = match wasm.get(4..8) {
+            // Version 13 in layer 1: a component (component model, Binary.md).
+            Some([0x0d, 0, 1, 0]) => self.inner.precompile_component(wasm),
+            _ => self.inner.precompile_module(wasm),
+        };
+        compiled.map_err(|e| RuntimeError::Compile(chain(&e)))
+    }
+}
+
+/// SHA-256 as a `std` hasher, so that an id is the same in every build.
+struct Sha(Hasher);
+
+impl std::hash::Hasher for Sha {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        // Asked for by nobody: the digest is taken from the inner hasher.
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_engines_of_one_configuration_share_their_code() {
+        assert_eq!(Engine::new().unwrap().id(), Engine::new().unwrap().id());
+    }
+}

@@ -1,0 +1,40 @@
+//! Runs verified WebAssembly with wasmtime; the only importer of wasmtime.
+//!
+//! ```text
+//!   wasm --Engine::compile--> code, kept by a store that authenticates it
+//!   Verified<Descriptor> + code --Program::load--> Program --run--> Exit
+//! ```
+//!
+//! Invariants:
+//! - code is only ever loaded for a component that trust has accepted: the type
+//!   [`qyvol_trust::Verified`] is asked for, and nothing else makes one;
+//! - compiled code comes from this machine's own compiler, never from an image;
+//! - a guest has what its [`RunSpec`] lists, and nothing of the host's
+//!   environment, folders or network beside it.
+//!
+//! `unsafe` lives in this crate alone: mapping compiled code can't be checked
+//! by the compiler; see [`program`].
+//!
+//! Deliberately absent: names, registries, policies, and where code is kept.
+
+mod engine;
+mod error;
+mod limits;
+mod program;
+
+pub use engine::Engine;
+pub use error::RuntimeError;
+pub use program::{Exit, Kind, Mount, Program, RunSpec};
+
+/// The version of wasmtime inside, for `qyv version`.
+pub const WASMTIME_VERSION: &str = "48.0.8";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn version_that_is_shown_is_the_one_that_is_linked() {
+        let lock = include_str!("../../../Cargo.lock");
+        let entry = format!("name = \"wasmtime\"\nversion = \"{}\"", super::WASMTIME_VERSION);
+        assert!(lock.contains(&entry));
+    }
+}

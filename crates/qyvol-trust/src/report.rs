@@ -1,0 +1,131 @@
+//! What was found: every signature with its verdict, for people and for
+//! `--format json`. Fields only ever grow.
+
+use qyvol_types::{Timestamp, escape};
+use serde::Serialize;
+
+/// The whole of a judgement.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// What rules were matched against.
+    pub scope: String,
+    /// The scope of the rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Every signature, in the order given.
+    pub signatures: Vec<SignatureReport>,
+    /// What the rule asks for.
+    pub requirements: Vec<RequirementReport>,
+}
+
+/// A requirement and how far it is met.
+#[derive(Clone, Debug, Serialize)]
+pub struct RequirementReport {
+    /// The role.
+    pub role: String,
+    /// Distinct keys that signed well.
+    pub have: usize,
+    /// Distinct keys asked for.
+    pub threshold: usize,
+}
+
+/// One signature.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignatureReport {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, where it is not good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The key's name in the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The fingerprint of the policy's key, or the one hinted at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// What the statement says; only once its signature was checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<StatementReport>,
+}
+
+/// A statement whose signature was checked.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatementReport {
+    /// The image's name.
+    pub name: String,
+    /// The image's version.
+    pub version: String,
+    /// The role.
+    pub role: String,
+    /// Place among the releases of its name.
+    pub sequence: u64,
+    /// When it was signed.
+    pub created: Timestamp,
+    /// When it ends to be good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+/// What is thought of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It counts.
+    Good,
+    /// Its key is not one of the rule's.
+    UnknownKey,
+    /// It is not the key's over these bytes.
+    BadSignature,
+    /// It is, but about another image.
+    OtherImage,
+    /// It or its key is too old, too new or revoked.
+    Expired,
+    /// It is for another name or version.
+    Identity,
+    /// It can't be read.
+    Malformed,
+    /// It was not looked at.
+    OverLimit,
+}
+
+impl Report {
+    /// A line for each signature.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |s: &SignatureReport| {
+            let verdict = serde_json::to_value(s.verdict)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_string))
+                .unwrap_or_default();
+            let mut text = format!("  signature: {verdict}");
+            if let Some(key) = &s.key {
+                text.push_str(&format!(", key {}", escape(key)));
+            }
+            if let Some(fingerprint) = &s.fingerprint {
+                text.push_str(&format!(" {fingerprint}"));
+            }
+            if let Some(statement) = &s.statement {
+                text.push_str(&format!(
+                    ", {} of {} {}",
+                    escape(&statement.role),
+                    escape(&statement.name),
+                    escape(&statement.version)
+                ));
+            }
+            if let Some(reason) = &s.reason {
+                text.push_str(&format!(": {reason}"));
+            }
+            text
+        };
+        self.signatures.iter().map(line).collect()
+    }
+
+    /// Names and versions of the statements that counted.
+    pub fn accepted(&self) -> impl Iterator<Item = &StatementReport> {
+        self.signatures
+            .iter()
+            .filter(|s| s.verdict == Verdict::Good)
+            .filter_map(|s| s.statement.as_ref())
+    }
+}

@@ -1,0 +1,42 @@
+//! Where things are and what time it is: all that a verb is told of the host.
+
+use std::path::PathBuf;
+
+use qyvol_store::{LocalStore, Reporter};
+use qyvol_types::Timestamp;
+
+use crate::Error;
+
+/// The folders of one user.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// Keys and the trust policy.
+    pub config: PathBuf,
+    /// The store: what can be had again.
+    pub store: PathBuf,
+    /// Data of applications (`diskfs`).
+    pub data: PathBuf,
+    /// A folder in memory for `memfs`, where the host has one.
+    pub memory: Option<PathBuf>,
+}
+
+/// What every verb is given.
+pub struct Context<'a> {
+    /// The folders.
+    pub home: Home,
+    /// The time that signatures are judged by.
+    pub now: Timestamp,
+    /// The time that images and signatures record: `SOURCE_DATE_EPOCH`.
+    pub source_date: Option<Timestamp>,
+    /// Is told of progress.
+    pub report: &'a dyn Reporter,
+    /// Another policy than the home's.
+    pub policy: Option<PathBuf>,
+}
+
+impl Context<'_> {
+    /// The store, which need not exist yet.
+    pub fn store(&self) -> Result<LocalStore, Error> {
+        Ok(LocalStore::open(&self.home.store)?)
+    }
+}

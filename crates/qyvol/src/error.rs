@@ -1,0 +1,179 @@
+//! What can go wrong in a verb. Hints and exit codes are the command's.
+
+use std::io;
+use std::path::PathBuf;
+
+use qyvol_image::ImageError;
+use qyvol_runtime::RuntimeError;
+use qyvol_store::{CopyError, StoreError};
+use qyvol_trust::{KeyError, VerifyError};
+use qyvol_types::yaml::Problems;
+use qyvol_types::{Reference, ReferenceError, escape};
+use thiserror::Error as ThisError;
+
+/// An error of a verb.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// A `.qyv` or policy has problems, each with its place.
+    #[error("{} {}", escape(&path.to_string_lossy()), plural(problems.0.len()))]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// The problems.
+        problems: Problems,
+    },
+    /// A file can't be read or written.
+    #[error("can't {action} {}: {source}", escape(&path.to_string_lossy()))]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// An image or archive is at fault; `target` is what the user named.
+    #[error("{}: {source}", escape(target))]
+    Image {
+        /// What the user named.
+        target: String,
+        /// The fault.
+        source: ImageError,
+    },
+    /// An image's manifest or config is at fault.
+    #[error("{}: {why}", escape(target))]
+    Malformed {
+        /// What the user named.
+        target: String,
+        /// The fault.
+        why: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Copying between stores failed.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// Trust refused.
+    #[error("{}: {source}", escape(target))]
+    Trust {
+        /// What the user named.
+        target: String,
+        /// The refusal.
+        source: Box<VerifyError>,
+    },
+    /// The trust policy can't be used.
+    #[error("trust policy {}: {why}", escape(&path.to_string_lossy()))]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A key can't be used.
+    #[error("key {}: {why}", escape(key))]
+    Key {
+        /// Its name or file.
+        key: String,
+        /// Why.
+        why: String,
+    },
+    /// No key of this name.
+    #[error("there is no key `{}` in {}", escape(key), escape(&folder.to_string_lossy()))]
+    NoKey {
+        /// Its name.
+        key: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// No image of this name in the store.
+    #[error("there is no image {name} in the store")]
+    NoImage {
+        /// The name.
+        name: Box<Reference>,
+        /// Other names of its repository.
+        others: Vec<Reference>,
+    },
+    /// Neither a file nor a reference.
+    #[error("`{}` is neither a file nor an image's name: {source}", escape(target))]
+    Target {
+        /// What the user named.
+        target: String,
+        /// Why it isn't a name.
+        source: ReferenceError,
+    },
+    /// The manifest asks for what this host or version does not give.
+    #[error("{}: {why}", escape(target))]
+    NotPermitted {
+        /// What the user named.
+        target: String,
+        /// What it asks for.
+        why: String,
+    },
+    /// The runtime failed before the guest started.
+    #[error("{}: {source}", escape(target))]
+    Runtime {
+        /// What the user named.
+        target: String,
+        /// The failure.
+        source: RuntimeError,
+    },
+    /// The user asked for something that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+}
+
+fn plural(problems: usize) -> String {
+    match problems {
+        1 => "has a problem".to_string(),
+        n => format!("has {n} problems"),
+    }
+}
+
+impl Error {
+    /// An error about a file.
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::File { action, path, source }
+    }
+
+    /// An error about an image the user named.
+    pub(crate) fn image(target: &str) -> impl Fn(ImageError) -> Error + '_ {
+        move |source| match source {
+            ImageError::Store(store) => Error::Store(store),
+            source => Error::Image {
+                target: target.to_string(),
+                source,
+            },
+        }
+    }
+
+    pub(crate) fn malformed<E: ToString>(target: &str) -> impl Fn(E) -> Error + '_ {
+        move |why| Error::Malformed {
+            target: target.to_string(),
+            why: why.to_string(),
+        }
+    }
+
+    pub(crate) fn key(name: &str) -> impl Fn(KeyError) -> Error + '_ {
+        move |why| Error::Key {
+            key: name.to_string(),
+            why: why.to_string(),
+        }
+    }
+
+    pub(crate) fn trust(target: &str) -> impl Fn(VerifyError) -> Error + '_ {
+        move |source| Error::Trust {
+            target: target.to_string(),
+            source: Box::new(source),
+        }
+    }
+
+    pub(crate) fn runtime(target: &str) -> impl Fn(RuntimeError) -> Error + '_ {
+        move |source| Error::Runtime {
+            target: target.to_string(),
+            source,
+        }
+    }
+}

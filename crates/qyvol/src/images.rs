@@ -1,0 +1,104 @@
+//! `images`, `tag`, `rm`, `prune`, `check`: the store's own verbs.
+
+use qyvol_store::{Damage, Fetch, PrunePlan, Pruned};
+use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference, limits};
+use serde::Serialize;
+
+use crate::image_source::resolve;
+use crate::{Context, Error};
+
+/// An image in the store.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageRow {
+    /// Its name in the store.
+    pub name: String,
+    /// The image manifest's digest.
+    pub digest: String,
+    /// Bytes of manifest, config and layers.
+    pub size: u64,
+    /// When it was made.
+    pub created: String,
+    /// Number of signatures.
+    pub signatures: usize,
+}
+
+/// The store's images, sorted by name. One that can't be read is told and
+/// skipped.
+pub fn images(ctx: &Context<'_>) -> Result<Vec<ImageRow>, Error> {
+    let store = ctx.store()?;
+    let mut rows = Vec::new();
+    for (name, descriptor) in store.references()? {
+        match row(&store, &name, &descriptor) {
+            Ok(row) => rows.push(row),
+            Err(error) => ctx.report.warned(&format!("image {name} can't be read: {error}")),
+        }
+    }
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(rows)
+}
+
+fn row(store: &qyvol_store::LocalStore, name: &Reference, descriptor: &Descriptor) -> Result<ImageRow, Error> {
+    use qyvol_store::Referrers;
+    let label = name.to_string();
+    let raw = store.fetch_bytes(descriptor, limits::MANIFEST_BYTES)?;
+    let manifest = ImageManifest::parse(raw).map_err(Error::malformed(&label))?;
+    let config = store.fetch_bytes(manifest.config(), limits::CONFIG_BYTES)?;
+    let config = ImageConfig::parse(&config).map_err(Error::malformed(&label))?;
+    let layers: u64 = manifest.layers().iter().map(|l| l.size).sum();
+    Ok(ImageRow {
+        name: label,
+        digest: descriptor.digest.to_string(),
+        size: descriptor.size + manifest.config().size + layers,
+        created: config.created.to_string(),
+        signatures: store.referrers(&descriptor.digest)?.len(),
+    })
+}
+
+/// Gives an image another name.
+pub fn tag(ctx: &Context<'_>, from: &Reference, to: &Reference) -> Result<Descriptor, Error> {
+    if to.digest().is_some() {
+        return Err(Error::Usage(format!("{to} has a digest: a tag is a name alone")));
+    }
+    let store = ctx.store()?;
+    let descriptor = resolve(&store, from)?;
+    let mut stage = store.begin()?;
+    stage.tag(&to.clone().or_latest(), &descriptor);
+    stage.commit()?;
+    Ok(descriptor)
+}
+
+/// Takes names away. Blobs stay until `prune`. Refuses before it removes any,
+/// if one of the names is not there.
+pub fn remove(ctx: &Context<'_>, names: &[Reference]) -> Result<Vec<Reference>, Error> {
+    let store = ctx.store()?;
+    let names: Vec<Reference> = names.iter().map(|n| n.clone().or_latest()).collect();
+    for name in &names {
+        if name.digest().is_some() {
+            return Err(Error::Usage(format!(
+                "{name} has a digest: names are removed, not images"
+            )));
+        }
+        resolve(&store, name)?;
+    }
+    for name in &names {
+        store.remove_reference(name)?;
+    }
+    Ok(names)
+}
+
+/// What `prune` would remove.
+pub fn prune_plan(ctx: &Context<'_>) -> Result<PrunePlan, Error> {
+    Ok(ctx.store()?.prune_plan()?)
+}
+
+/// Removes what the plan names and nothing reaches now.
+pub fn prune(ctx: &Context<'_>, plan: &PrunePlan) -> Result<Pruned, Error> {
+    Ok(ctx.store()?.prune(plan)?)
+}
+
+/// Re-hashes everything. With `mend`, damaged blobs are put aside so that the
+/// next `load` brings them back.
+pub fn check(ctx: &Context<'_>, mend: bool) -> Result<Vec<Damage>, Error> {
+    Ok(ctx.store()?.check(ctx.report, mend)?)
+}

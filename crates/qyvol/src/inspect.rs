@@ -1,0 +1,195 @@
+//! `inspect`: what an image is, from its head alone. Nothing is judged: names
+//! of signers come from the policy, verdicts are `verify`'s.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use qyvol_image::{HeadImage, Payload};
+use qyvol_store::Fetch;
+use qyvol_trust::Envelope;
+use qyvol_types::{AppManifest, AssetsConfig, ImageConfig, Os, limits};
+use serde::Serialize;
+
+use crate::image_source::{Source, Target};
+use crate::{Context, Error};
+
+/// An image, as `inspect` shows it. The version of this form is `schema`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspection {
+    /// Version of this form: 1.
+    pub schema: u32,
+    /// The image manifest's digest.
+    pub digest: String,
+    /// Its own `name:version`.
+    pub name: String,
+    /// Bytes of manifest, config and layers.
+    pub size: u64,
+    /// Bytes of the archive, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_size: Option<u64>,
+    /// When it was made.
+    pub created: String,
+    /// `wasip2` for a component, `wasip1` for a core module.
+    pub os: Os,
+    /// The application's manifest.
+    pub app: AppManifest,
+    /// Digest of the component.
+    pub component_digest: String,
+    /// Bytes of the component.
+    pub component_size: u64,
+    /// What it imports; of a core module its config does not say.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// Its assets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assets: Option<AssetsConfig>,
+    /// Its signatures, not judged.
+    pub signatures: Vec<SignatureView>,
+}
+
+/// A signature as it says of itself.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignatureView {
+    /// Digest of the signature's manifest.
+    pub digest: String,
+    /// The fingerprint that it hints at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What is wrong with its form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A bare component or module, as `inspect` shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WasmView {
+    /// Version of this form: 1.
+    pub schema: u32,
+    /// Its digest.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// `wasip2` for a component, `wasip1` for a core module.
+    pub os: Os,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+}
+
+/// Looks at every image of the target.
+pub fn inspect(ctx: &Context<'_>, target: &Target) -> Result<Vec<Inspection>, Error> {
+    let source = Source::open(ctx, target)?;
+    let label = source.label();
+    let archive_size = match &source {
+        Source::Archive { archive } => archive.path().metadata().ok().map(|m| m.len()),
+        Source::Stored { .. } => None,
+    };
+    source
+        .images()
+        .iter()
+        .map(|image| view(&label, image, archive_size))
+        .collect()
+}
+
+fn view(label: &str, image: &HeadImage, archive_size: Option<u64>) -> Result<Inspection, Error> {
+    let config = ImageConfig::parse(&image.config).map_err(Error::malformed(label))?;
+    let layers = image.manifest.layers();
+    let Some(component) = layers.first() else {
+        return Err(Error::malformed(label)("its manifest has no layer"));
+    };
+    let (imports, exports) = config.component.map(|c| (c.imports, c.exports)).unwrap_or_default();
+    let app = config.qyv.app;
+    Ok(Inspection {
+        schema: 1,
+        digest: image.manifest.digest().to_string(),
+        name: format!("{}:{}", app.name, app.version),
+        size: image.manifest.raw().len() as u64
+            + image.config.len() as u64
+            + layers.iter().map(|l| l.size).sum::<u64>(),
+        archive_size,
+        created: config.created.to_string(),
+        os: config.os,
+        component_digest: component.digest.to_string(),
+        component_size: component.size,
+        imports,
+        exports,
+        assets: config.qyv.assets,
+        signatures: image.signatures.iter().map(signature).collect(),
+        app,
+    })
+}
+
+fn signature(signature: &qyvol_image::HeadSignature) -> SignatureView {
+    let (key, problem) = match Envelope::parse(&signature.bundle) {
+        Ok(envelope) => (envelope.hinted_fingerprint(), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    SignatureView {
+        digest: signature.manifest.digest().to_string(),
+        key,
+        problem,
+    }
+}
+
+/// Looks at a bare `.wasm`.
+pub fn inspect_wasm(path: &Path) -> Result<WasmView, Error> {
+    let bytes = read_wasm(path)?;
+    let payload = Payload::read(&bytes).map_err(Error::image(&path.to_string_lossy()))?;
+    Ok(WasmView {
+        schema: 1,
+        digest: qyvol_types::Digest::of(&bytes).to_string(),
+        size: bytes.len() as u64,
+        os: payload.os,
+        imports: payload.imports,
+        exports: payload.exports,
+    })
+}
+
+/// The WIT of a target's component. Of an image the component is read, against
+/// its digest.
+pub fn wit(ctx: &Context<'_>, target: &Target) -> Result<String, Error> {
+    let (label, bytes) = match target {
+        Target::Wasm(path) => (path.to_string_lossy().into_owned(), read_wasm(path)?),
+        _ => {
+            let source = Source::open(ctx, target)?;
+            let image = source.single()?;
+            let layer = image
+                .manifest
+                .layers()
+                .first()
+                .ok_or_else(|| Error::malformed(&source.label())("it has no layer"))?;
+            let bytes = match &source {
+                Source::Archive { archive } => archive.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
+                Source::Stored { store, .. } => store.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
+            };
+            (source.label(), bytes)
+        }
+    };
+    if Payload::read(&bytes).map_err(Error::image(&label))?.os == Os::Wasip1 {
+        return Err(Error::malformed(&label)("it is a core module, which has no WIT"));
+    }
+    qyvol_image::wit(&bytes).map_err(Error::image(&label))
+}
+
+fn read_wasm(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(Error::file("open", path))?;
+    file.take(limits::COMPONENT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::file("read", path))?;
+    if bytes.len() as u64 > limits::COMPONENT_BYTES {
+        let source = qyvol_image::ImageError::Limit {
+            what: "size of the file in bytes",
+            got: bytes.len() as u64,
+            limit: limits::COMPONENT_BYTES,
+        };
+        return Err(Error::image(&path.to_string_lossy())(source));
+    }
+    Ok(bytes)
+}

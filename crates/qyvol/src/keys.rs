@@ -1,0 +1,243 @@
+//! The user's keys: `NAME.key` (PKCS#8 PEM, 0600) and `NAME.pub` (SPKI PEM) in
+//! the configuration's `keys` folder.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use qyvol_trust::{KeyType, PrivateKey, PublicKey};
+use serde::Serialize;
+
+use crate::output::{private_folder, write_new};
+use crate::validate::read_text;
+use crate::{Context, Error};
+
+/// The key that is made at first use and signs unless another is named.
+pub(crate) const DEFAULT_KEY: &str = "default";
+/// The first line of a private key that is not encrypted.
+pub const SECRET_KEY_TEXT: &str = "-----BEGIN PRIVATE KEY-----";
+
+/// Asks for the passphrase of the key at a path.
+pub type Passphrase<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+
+/// The folder of keys.
+#[derive(Clone, Debug)]
+pub struct Keyring {
+    folder: PathBuf,
+}
+
+/// A key as `keys list` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyRow {
+    /// Its name.
+    pub name: String,
+    /// `ed25519` or `ecdsa-p256`.
+    pub algorithm: String,
+    /// Its fingerprint, as ssh shows them.
+    pub fingerprint: String,
+    /// Whether the private half is here.
+    pub private: bool,
+    /// Whether the private half is encrypted.
+    pub encrypted: bool,
+}
+
+impl Keyring {
+    /// The keyring of a home.
+    pub fn new(ctx: &Context<'_>) -> Keyring {
+        Keyring {
+            folder: ctx.home.config.join("keys"),
+        }
+    }
+
+    fn private_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.key"))
+    }
+
+    fn public_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.pub"))
+    }
+
+    /// Whether a private key of this name is here.
+    pub fn has(&self, name: &str) -> bool {
+        check_name(name).is_ok() && self.private_path(name).is_file()
+    }
+
+    /// Makes a key and keeps it, encrypted if there is a passphrase.
+    pub fn generate(&self, name: &str, kind: KeyType, passphrase: Option<&str>) -> Result<PublicKey, Error> {
+        check_name(name)?;
+        let key = PrivateKey::generate(kind).map_err(Error::key(name))?;
+        self.keep(name, &key, passphrase)?;
+        Ok(key.public().clone())
+    }
+
+    /// Keeps a key under a name that is free.
+    fn keep(&self, name: &str, key: &PrivateKey, passphrase: Option<&str>) -> Result<(), Error> {
+        if self.private_path(name).exists() || self.public_path(name).exists() {
+            let why = format!("there is a key of this name already, in {}", self.folder.display());
+            return Err(Error::Key {
+                key: name.to_string(),
+                why,
+            });
+        }
+        let pem = match passphrase {
+            Some(passphrase) => key.to_encrypted_pem(passphrase).map_err(Error::key(name))?,
+            None => key.to_pem(),
+        };
+        private_folder(&self.folder)?;
+        write_new(&self.private_path(name), pem.as_bytes(), 0o600)?;
+        write_new(&self.public_path(name), key.public().to_pem().as_bytes(), 0o644)
+    }
+
+    /// The keys, sorted by name. A file that can't be read is skipped and told.
+    pub fn list(&self, warn: &mut dyn FnMut(String)) -> Result<Vec<KeyRow>, Error> {
+        let mut rows = Vec::new();
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(rows),
+            Err(error) => return Err(Error::file("list", &self.folder)(error)),
+        };
+        for entry in entries {
+            let path = entry.map_err(Error::file("list", &self.folder))?.path();
+            if path.extension().is_none_or(|e| e != "pub") {
+                continue;
+            }
+            let Some(name) = path.file_stem().and_then(|s| s.to_str()) else {
+                continue;
+            };
+            match self.show(name) {
+                Ok(row) => rows.push(row),
+                Err(error) => warn(error.to_string()),
+            }
+        }
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(rows)
+    }
+
+    /// One key.
+    pub fn show(&self, name: &str) -> Result<KeyRow, Error> {
+        let public = self.public(name)?;
+        let private = self.private_path(name);
+        let encrypted = private.is_file() && read_text(&private).is_ok_and(|pem| !pem.contains(SECRET_KEY_TEXT));
+        Ok(KeyRow {
+            name: name.to_string(),
+            algorithm: public.algorithm().to_string(),
+            fingerprint: public.fingerprint(),
+            private: private.is_file(),
+            encrypted,
+        })
+    }
+
+    /// The public half of a key.
+    pub fn public(&self, name: &str) -> Result<PublicKey, Error> {
+        check_name(name)?;
+        let path = self.public_path(name);
+        if !path.exists() {
+            return Err(Error::NoKey {
+                key: name.to_string(),
+                folder: self.folder.clone(),
+            });
+        }
+        PublicKey::from_pem(&read_text(&path)?).map_err(Error::key(name))
+    }
+
+    /// The private half of a key, by its name here or by the path of its file.
+    pub fn private(&self, name_or_path: &str, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
+        let path = if name_or_path.contains('/') || Path::new(name_or_path).is_file() {
+            PathBuf::from(name_or_path)
+        } else {
+            check_name(name_or_path)?;
+            let path = self.private_path(name_or_path);
+            if !path.exists() {
+                return Err(Error::NoKey {
+                    key: name_or_path.to_string(),
+                    folder: self.folder.clone(),
+                });
+            }
+            path
+        };
+        let key = read_private(&path, passphrase)?;
+        let public = path.with_extension("pub");
+        if public.is_file() {
+            let public = PublicKey::from_pem(&read_text(&public)?).map_err(Error::key(name_or_path))?;
+            if public.fingerprint() != key.public().fingerprint() {
+                let why = "its .pub file is of another key".to_string();
+                return Err(Error::Key {
+                    key: name_or_path.to_string(),
+                    why,
+                });
+            }
+        }
+        Ok(key)
+    }
+
+    /// The private key as PEM, encrypted if a new passphrase is given.
+    pub fn export(&self, name: &str, passphrase: Passphrase<'_>, new: Option<&str>) -> Result<String, Error> {
+        let key = self.private(name, passphrase)?;
+        match new {
+            Some(new) => key.to_encrypted_pem(new).map_err(Error::key(name)),
+            None => Ok(key.to_pem()),
+        }
+    }
+
+    /// Takes in a key from a PEM file: a private one, or a public one to trust.
+    pub fn import(
+        &self,
+        name: &str,
+        path: &Path,
+        passphrase: Passphrase<'_>,
+        new: Option<&str>,
+    ) -> Result<KeyRow, Error> {
+        check_name(name)?;
+        let pem = read_text(path)?;
+        if pem.contains("PRIVATE KEY-----") {
+            let key = parse_private(&pem, path, passphrase)?;
+            self.keep(name, &key, new)?;
+        } else {
+            let key = PublicKey::from_pem(&pem).map_err(Error::key(&path.to_string_lossy()))?;
+            write_new(&self.public_path(name), key.to_pem().as_bytes(), 0o644)?;
+        }
+        self.show(name)
+    }
+}
+
+/// Reads a private key's file, which nobody else may read.
+fn read_private(path: &Path, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
+    let meta = fs::metadata(path).map_err(Error::file("open the key", path))?;
+    if meta.is_file() && meta.mode() & 0o077 != 0 {
+        let why = format!(
+            "its file can be read by others (mode {:04o}): run `chmod 600 {}`",
+            meta.mode() & 0o7777,
+            path.display()
+        );
+        return Err(Error::Key {
+            key: path.to_string_lossy().into_owned(),
+            why,
+        });
+    }
+    parse_private(&read_text(path)?, path, passphrase)
+}
+
+fn parse_private(pem: &str, path: &Path, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
+    let name = path.to_string_lossy();
+    if pem.contains("ENCRYPTED PRIVATE KEY") {
+        let secret = passphrase(path).map_err(|why| Error::Key {
+            key: name.to_string(),
+            why,
+        })?;
+        return PrivateKey::from_encrypted_pem(pem, &secret).map_err(Error::key(&name));
+    }
+    PrivateKey::from_pem(pem).map_err(Error::key(&name))
+}
+
+/// Names of keys become file names.
+fn check_name(name: &str) -> Result<(), Error> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+    if name.is_empty() || name.len() > 64 || name.starts_with(['.', '-']) || !name.bytes().all(word) {
+        let why = "a key's name is up to 64 letters, digits, `-`, `_` and `.`".to_string();
+        return Err(Error::Key {
+            key: name.to_string(),
+            why,
+        });
+    }
+    Ok(())
+}

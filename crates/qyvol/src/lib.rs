@@ -1,0 +1,52 @@
+//! Qyvol's verbs, one module each, every one a function from top to bottom.
+//!
+//! The facade is the only place where images, trust, stores and the runtime
+//! meet. The order in [`run()`] is the product's promise: head, policy and
+//! signatures, config, blobs, assets, compiled code, guest.
+//!
+//! Invariants:
+//! - a target is resolved once, into a descriptor; after that its name only
+//!   selects the policy's rule;
+//! - nothing of an image is unpacked, compiled or run unless it is
+//!   [`qyvol_trust::Verified`];
+//! - whatever fails leaves the store and the output as they were.
+//!
+//! Deliberately absent: output, the environment, the clock and the place of
+//! the user's folders, which the command passes in as a [`Context`].
+
+mod build;
+mod context;
+mod error;
+mod image_source;
+mod images;
+mod inspect;
+mod install;
+mod keys;
+mod memfs;
+mod output;
+mod policy;
+mod run;
+mod save;
+mod sign;
+mod validate;
+mod verify;
+
+pub use build::{BuildReport, BuildRequest, FirstKey, SignerChoice, build};
+pub use context::{Context, Home};
+pub use error::Error;
+pub use image_source::{Source, Target};
+pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
+pub use inspect::{Inspection, SignatureView, WasmView, inspect, inspect_wasm, wit};
+pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
+pub use policy::{load_policy, policy_path};
+pub use run::{DirGrant, Outcome, RunEvents, RunRequest, run};
+pub use save::{load, save};
+pub use sign::{Claims, SignReport, SignRequest, sign};
+pub use validate::{Validated, validate};
+pub use verify::{VerifyReport, verify};
+
+pub use qyvol_image as image;
+pub use qyvol_runtime as runtime;
+pub use qyvol_store as store;
+pub use qyvol_trust as trust;
+pub use qyvol_types as types;

@@ -1,0 +1,415 @@
+//! `run`: head → policy and signatures → config → blobs into the store →
+//! assets unpacked → compiled code made or mapped → guest.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use qyvol_image::{BuildOptions, HeadImage, ImageBuilder};
+use qyvol_runtime::{Engine, Exit, Kind, Mount, Program, RunSpec};
+use qyvol_store::{Fetch, LocalStore, RunLock, StoreError};
+use qyvol_trust::Verified;
+use qyvol_types::{AppManifest, AppType, Descriptor, FsAccess, FsKind, Os, Timestamp, limits};
+
+use crate::image_source::{Source, Target, read_stored};
+use crate::install::install;
+use crate::memfs::MemFs;
+use crate::output::private_folder;
+use crate::verify::{TrustedImage, bind, judge, policy_or_key};
+use crate::{Context, Error, validate};
+
+/// A folder of the host that the operator grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirGrant {
+    /// The folder.
+    pub host: PathBuf,
+    /// Where the guest sees it.
+    pub guest: String,
+    /// Whether the guest may write there.
+    pub writable: bool,
+}
+
+/// What to run.
+pub struct RunRequest<'a> {
+    /// An archive, a stored image, or a manifest under development.
+    pub target: &'a Target,
+    /// The user's arguments, after the manifest's.
+    pub args: Vec<String>,
+    /// Environment that the operator sets, over the manifest's.
+    pub env: Vec<(String, String)>,
+    /// Folders that the operator grants.
+    pub dirs: Vec<DirGrant>,
+    /// A public key to trust instead of the policy.
+    pub key: Option<&'a Path>,
+    /// Is told what is loaded.
+    pub events: &'a dyn RunEvents,
+}
+
+/// Is told of the steps of a run, for `-v`.
+pub trait RunEvents {
+    /// A step took so long.
+    fn step(&self, what: &str, took: Duration) {
+        let _ = (what, took);
+    }
+    /// The guest is about to start.
+    fn loaded(&self, image: &HeadImage, app: &AppManifest, path: &str) {
+        let _ = (image, app, path);
+    }
+    /// An unsigned manifest under development is run.
+    fn unsigned(&self, reason: &str) {
+        let _ = reason;
+    }
+    /// The operator's grant that widens what was signed.
+    fn granted(&self, what: &str) {
+        let _ = what;
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With the guest's exit code.
+    Code(i32),
+    /// The guest trapped.
+    Trap(String),
+    /// Its time was over.
+    TimedOut(Duration),
+}
+
+struct Clock<'a> {
+    events: &'a dyn RunEvents,
+    last: Instant,
+}
+
+impl Clock<'_> {
+    fn step(&mut self, what: &str) {
+        let now = Instant::now();
+        self.events.step(what, now - self.last);
+        self.last = now;
+    }
+}
+
+/// Runs a target to its end.
+pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error> {
+    let mut clock = Clock {
+        events: request.events,
+        last: Instant::now(),
+    };
+    let (source, trusted, mut lock) = match request.target {
+        Target::Manifest(path) => develop(ctx, path, request.events)?,
+        Target::Wasm(path) => {
+            return Err(Error::Usage(format!(
+                "{} has no manifest: write a .qyv beside it and run that",
+                path.display()
+            )));
+        }
+        target => {
+            let policy = policy_or_key(ctx, request.key)?;
+            let source = Source::open(ctx, target)?;
+            let trusted = judge(ctx, &policy, &source, source.single()?)?;
+            (source, trusted, None)
+        }
+    };
+    clock.step("verify");
+    let label = source.label();
+    let image = source.single()?;
+    let app = &trusted.config.qyv.app;
+    let memory = check_permitted(ctx, &label, app, request)?;
+    let store = ctx.store()?;
+    // From here on no prune takes the image away.
+    if lock.is_none() {
+        lock = Some(store.running(&image.manifest.digest())?);
+    }
+    let engine = Engine::new().map_err(Error::runtime(&label))?;
+    let layers = trusted.manifest.layers();
+    let (Some(component), assets) = (layers.first(), layers.get(1)) else {
+        return Err(Error::malformed(&label)("its manifest has no layer"));
+    };
+    let mut code = store.code(engine.id(), &component.digest)?;
+    let mut tree = match assets {
+        Some(assets) => store.tree(&assets.digest)?,
+        None => None,
+    };
+    clock.step("look up");
+    if code.is_none() || (assets.is_some() && tree.is_none()) {
+        prepare(
+            ctx,
+            &source,
+            &store,
+            &trusted,
+            &engine,
+            (&mut code, &mut tree),
+            &mut clock,
+        )?;
+    }
+    let code = code.ok_or_else(|| Error::malformed(&label)("there is no code to run"))?;
+    let kind = match trusted.config.os {
+        Os::Wasip2 => Kind::Component,
+        Os::Wasip1 => Kind::CoreModule,
+    };
+    let program = Program::load(&engine, component, kind, code).map_err(Error::runtime(&label))?;
+    clock.step("load");
+    let mut spec = RunSpec {
+        args: arguments(app, &request.args),
+        env: environment(app, &request.env),
+        mounts: Vec::new(),
+        net: app.permissions.net,
+        memory_limit: app.resources.memory,
+    };
+    mount(ctx, &source, app, request, memory.as_ref(), tree.as_deref(), &mut spec)?;
+    request.events.loaded(image, app, &label);
+    let exit = match app.resources.timeout {
+        None => program.run(spec),
+        Some(millis) => match with_timeout(program, spec, Duration::from_millis(millis)) {
+            Some(exit) => exit,
+            None => return Ok(Outcome::TimedOut(Duration::from_millis(millis))),
+        },
+    };
+    clock.step("run");
+    drop(lock);
+    match exit.map_err(Error::runtime(&label))? {
+        Exit::Code(code) => Ok(Outcome::Code(code)),
+        Exit::Trap(why) => Ok(Outcome::Trap(why)),
+        _ => Err(Error::malformed(&label)("it ended in a way this version does not know")),
+    }
+}
+
+/// Builds a manifest under development into the store, untagged, and trusts it
+/// because the user named the source itself.
+fn develop(
+    ctx: &Context<'_>,
+    path: &Path,
+    events: &dyn RunEvents,
+) -> Result<(Source, TrustedImage, Option<RunLock>), Error> {
+    let reason = "it is a manifest under development";
+    events.unsigned(reason);
+    let manifest = validate(path)?;
+    let label = path.to_string_lossy().into_owned();
+    let options = BuildOptions {
+        created: Timestamp::EPOCH,
+        componentize: false,
+        skip: manifest.path.canonicalize().into_iter().collect(),
+    };
+    let builder = ImageBuilder::read(manifest.app, &manifest.folder, &options).map_err(Error::image(&label))?;
+    let store = ctx.store()?;
+    let mut stage = store.begin()?;
+    let built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;
+    crate::install::stage_small(&mut stage, &built.image)?;
+    // No name leads to it: only the lock keeps a prune from taking it.
+    let lock = store.running(&built.descriptor.digest)?;
+    stage.commit()?;
+    let image = read_stored(&store, &built.image.name, &built.descriptor)?;
+    let trusted = bind(&label, Verified::dangerously_trust(built.descriptor, reason), &image)?;
+    let name = built.image.name;
+    Ok((
+        Source::Stored {
+            store,
+            name,
+            image: Box::new(image),
+        },
+        trusted,
+        Some(lock),
+    ))
+}
+
+/// Refuses what this host or version would not enforce or can't give, before
+/// anything is unpacked. Makes the file system in memory, if one is needed.
+fn check_permitted(
+    ctx: &Context<'_>,
+    label: &str,
+    app: &AppManifest,
+    request: &RunRequest<'_>,
+) -> Result<Option<MemFs>, Error> {
+    let refuse = |why: &str| {
+        Err(Error::NotPermitted {
+            target: label.to_string(),
+            why: why.to_string(),
+        })
+    };
+    if app.permissions.exec {
+        return refuse("its manifest asks for `exec`, which this version does not give");
+    }
+    if app.permissions.gfx || app.app_type == AppType::Gui {
+        return refuse("it is a graphical application, which this version can't run");
+    }
+    if app.app_type == AppType::Function {
+        return refuse("it is a set of functions to call, not a program to run");
+    }
+    if !request.dirs.is_empty() && app.permissions.fs != FsAccess::Full {
+        return refuse("its manifest does not have `fs: full`, without which no folder of the host can be granted");
+    }
+    if app.permissions.fs == FsAccess::None {
+        return Ok(None);
+    }
+    match app.fs.kind {
+        FsKind::Netfs => refuse("its file system is netfs, which this version can't mount"),
+        FsKind::Diskfs => Ok(None),
+        FsKind::Memfs => match &ctx.home.memory {
+            Some(memory) => Ok(Some(MemFs::create(memory)?)),
+            None => refuse("its file system is memfs, and this host has no file system in memory at /dev/shm"),
+        },
+    }
+}
+
+/// Makes what is not there yet: blobs, then compiled code and unpacked assets.
+fn prepare(
+    ctx: &Context<'_>,
+    source: &Source,
+    store: &LocalStore,
+    trusted: &TrustedImage,
+    engine: &Engine,
+    (code, tree): (&mut Option<File>, &mut Option<PathBuf>),
+    clock: &mut Clock<'_>,
+) -> Result<(), Error> {
+    let label = source.label();
+    let layers = trusted.manifest.layers();
+    let mut writable = true;
+    if let Source::Archive { archive } = source {
+        ctx.report
+            .started("installing", Some(layers.iter().map(|l| l.size).sum()));
+        match install(ctx, store, archive, &[source.single()?], &[]) {
+            Ok(()) => {}
+            // A store that can't be written still lets an image run that needs
+            // nothing unpacked.
+            Err(Error::Store(e)) if e.is_unwritable() && layers.len() == 1 => writable = false,
+            Err(error) => return Err(error),
+        }
+        ctx.report.finished();
+        clock.step("install");
+    }
+    let fetch = |layer: &Descriptor| -> Result<Vec<u8>, StoreError> {
+        match source {
+            Source::Archive { archive } if !writable => archive.fetch_bytes(layer, limits::COMPONENT_BYTES),
+            _ => store.fetch_bytes(layer, limits::COMPONENT_BYTES),
+        }
+    };
+    if let (Some(component), None) = (layers.first(), &code) {
+        let wasm = fetch(component)?;
+        ctx.report.started("compiling", None);
+        let compiled = engine.compile(&wasm).map_err(Error::runtime(&label))?;
+        ctx.report.finished();
+        *code = Some(match store.put_code(engine.id(), &component.digest, &compiled) {
+            Ok(file) => file,
+            Err(error) if error.is_unwritable() => in_memory(&compiled)?,
+            Err(error) => return Err(Error::Store(error)),
+        });
+        clock.step("compile");
+    }
+    if let (Some(layer), None, Some(assets)) = (layers.get(1), &tree, &trusted.config.qyv.assets) {
+        ctx.report.started("unpacking", Some(assets.bytes));
+        let mut failure = None;
+        let made = store.put_tree(&layer.digest, &mut |folder| {
+            let body = store.fetch(layer)?;
+            match qyvol_image::unpack_assets(body, assets, folder, ctx.report) {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    failure = Some(error);
+                    Err(std::io::Error::other("unpacking failed"))
+                }
+            }
+        });
+        if let Some(error) = failure {
+            return Err(Error::image(&label)(error));
+        }
+        *tree = Some(made?);
+        ctx.report.finished();
+        clock.step("unpack");
+    }
+    Ok(())
+}
+
+/// Compiled code in an anonymous file, for a store that can't be written.
+fn in_memory(code: &[u8]) -> Result<File, Error> {
+    let failed = |e| Error::file("hold compiled code in memory", "memfd")(e);
+    let fd = rustix::fs::memfd_create("qyvol-code", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    let mut file = File::from(fd);
+    file.write_all(code)
+        .map_err(|e| Error::file("hold compiled code in memory", "memfd")(e))?;
+    Ok(file)
+}
+
+/// The program's name, the manifest's arguments, the user's.
+fn arguments(app: &AppManifest, user: &[String]) -> Vec<String> {
+    let name = app.name.rsplit('/').next().unwrap_or(&app.name).to_string();
+    std::iter::once(name)
+        .chain(app.args.iter().cloned())
+        .chain(user.iter().cloned())
+        .collect()
+}
+
+fn environment(app: &AppManifest, operator: &[(String, String)]) -> Vec<(String, String)> {
+    let mut env = app.env.clone();
+    env.extend(operator.iter().cloned());
+    env.into_iter().collect()
+}
+
+/// Mounts the file system as `/`, the assets over it, and what was granted.
+fn mount(
+    ctx: &Context<'_>,
+    source: &Source,
+    app: &AppManifest,
+    request: &RunRequest<'_>,
+    memory: Option<&MemFs>,
+    tree: Option<&Path>,
+    spec: &mut RunSpec,
+) -> Result<(), Error> {
+    let writable = matches!(app.permissions.fs, FsAccess::Write | FsAccess::Full);
+    if app.permissions.fs != FsAccess::None {
+        let host = match memory {
+            Some(memory) => memory.root().to_path_buf(),
+            None => {
+                let folder = ctx.home.data.join(data_folder(source, app));
+                private_folder(&folder)?;
+                folder
+            }
+        };
+        spec.mounts.push(Mount {
+            host,
+            guest: "/".to_string(),
+            writable,
+        });
+    }
+    if let Some(tree) = tree {
+        spec.mounts.push(Mount {
+            host: tree.to_path_buf(),
+            guest: app.assets_root.clone(),
+            writable: false,
+        });
+    }
+    for dir in &request.dirs {
+        let mode = if dir.writable { "read and write" } else { "read" };
+        request
+            .events
+            .granted(&format!("{} as {} ({mode})", dir.host.display(), dir.guest));
+        spec.mounts.push(Mount {
+            host: dir.host.clone(),
+            guest: dir.guest.clone(),
+            writable: dir.writable,
+        });
+    }
+    Ok(())
+}
+
+/// The folder of an application's own data: apart for each registry that
+/// images of its name come from. `+` is in no name, so no two share one.
+fn data_folder(source: &Source, app: &AppManifest) -> String {
+    let from = match source {
+        Source::Stored { name, .. } => name.registry().unwrap_or("local"),
+        Source::Archive { .. } => "local",
+    };
+    format!("{from}+{}", app.name.replace('/', "+"))
+}
+
+/// Runs the guest on a thread of its own for at most `limit`. The thread is
+/// left behind when time is over: the command exits.
+fn with_timeout(program: Program, spec: RunSpec, limit: Duration) -> Option<Result<Exit, qyvol_runtime::RuntimeError>> {
+    let (send, receive) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        // Nobody listens once time is over.
+        let _ = send.send(program.run(spec));
+    });
+    receive.recv_timeout(limit).ok()
+}

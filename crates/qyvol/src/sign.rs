@@ -1,0 +1,165 @@
+//! `sign`: one more signature on an image, whose digest stays.
+
+use std::path::Path;
+
+use qyvol_image::{Head, HeadImage, HeadSignature, ImageError};
+use qyvol_trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement};
+use qyvol_types::{ImageConfig, Timestamp};
+
+use crate::build::{SignerChoice, signer};
+use crate::image_source::{Source, Target};
+use crate::install::stage_small;
+use crate::keys::Passphrase;
+use crate::output::Output;
+use crate::{Context, Error, FirstKey};
+
+/// What a signature says beside the image's digest, name and version.
+#[derive(Clone, Debug)]
+pub struct Claims {
+    /// What the signer vouches for: `release` unless said otherwise.
+    pub role: String,
+    /// Where this release stands among those of its name; from the version if
+    /// absent.
+    pub sequence: Option<u64>,
+    /// When the signature ends to be good.
+    pub expires: Option<Timestamp>,
+}
+
+impl Default for Claims {
+    fn default() -> Claims {
+        Claims {
+            role: "release".to_string(),
+            sequence: None,
+            expires: None,
+        }
+    }
+}
+
+/// What to sign.
+pub struct SignRequest<'a> {
+    /// An archive or a stored image.
+    pub target: &'a Target,
+    /// Who signs.
+    pub signer: SignerChoice<'a>,
+    /// What the signature says.
+    pub claims: Claims,
+    /// Asks for a key's passphrase.
+    pub passphrase: Passphrase<'a>,
+}
+
+/// What was signed.
+#[derive(Clone, Debug)]
+pub struct SignReport {
+    /// The image manifest's digest.
+    pub digest: String,
+    /// The image's own name.
+    pub image: String,
+    /// The signer's fingerprint.
+    pub fingerprint: String,
+    /// Signatures on the image now.
+    pub signatures: usize,
+    /// The key that was made for this.
+    pub first_key: Option<FirstKey>,
+}
+
+/// Signs the one image of the target.
+pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, Error> {
+    let source = Source::open(ctx, request.target)?;
+    let label = source.label();
+    let image = source.single()?;
+    let config = ImageConfig::parse(&image.config).map_err(Error::malformed(&label))?;
+    let (key, first_key) = signer(ctx, &request.signer, request.passphrase)?;
+    let Some(key) = key else {
+        return Err(Error::Usage("there is no key to sign with".to_string()));
+    };
+    // A signature added later tells when; see `build` for the first.
+    let created = ctx.source_date.unwrap_or(ctx.now);
+    let signature = sign_image(&key, image, &config, &request.claims, created).map_err(Error::image(&label))?;
+    let mut signed = image.clone();
+    signed.signatures.push(signature);
+    match &source {
+        Source::Archive { archive } => {
+            signed.signatures.sort_by_key(|s| s.manifest.digest());
+            signed.signatures.dedup_by_key(|s| s.manifest.digest());
+            let head = Head::new(vec![signed.clone()]).map_err(Error::image(&label))?;
+            let mut file = Output::create(Path::new(&label))?;
+            archive.rewrite(&head, &mut file).map_err(Error::image(&label))?;
+            file.finish()?;
+        }
+        Source::Stored { store, .. } => {
+            let mut stage = store.begin()?;
+            stage_small(&mut stage, &signed)?;
+            stage.commit()?;
+        }
+    }
+    Ok(SignReport {
+        digest: image.manifest.digest().to_string(),
+        image: format!("{}:{}", config.qyv.app.name, config.qyv.app.version),
+        fingerprint: key.public().fingerprint(),
+        signatures: signed.signatures.len(),
+        first_key,
+    })
+}
+
+/// Makes one signature over an image.
+pub(crate) fn sign_image(
+    key: &PrivateKey,
+    image: &HeadImage,
+    config: &ImageConfig,
+    claims: &Claims,
+    created: Timestamp,
+) -> Result<HeadSignature, ImageError> {
+    let app = &config.qyv.app;
+    let subject = image.descriptor();
+    let statement = Statement {
+        subject: subject.digest,
+        name: app.name.clone(),
+        version: app.version.clone(),
+        role: claims.role.clone(),
+        sequence: claims.sequence.unwrap_or_else(|| sequence_of(&app.version)),
+        created,
+        expires: claims.expires,
+        critical: Vec::new(),
+    };
+    let envelope = Envelope::sign(key, &statement).map_err(|e| ImageError::Format(e.to_string()))?;
+    HeadSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec())
+}
+
+/// The place of a version among its name's: `major.minor.patch` as one number,
+/// a million apart, so that a rollback shows without anyone counting. A version
+/// that isn't of that form, or a pre-release of it, counts as far as its
+/// leading numbers go.
+fn sequence_of(version: &str) -> u64 {
+    let mut parts = version
+        .split(['.', '-', '_'])
+        .map_while(|p| p.trim_start_matches('v').parse::<u64>().ok());
+    let mut next = |limit: u64| parts.next().unwrap_or(0).min(limit);
+    let (major, minor, patch) = (next(8_999), next(999_999), next(999_999));
+    (major * 1_000_000 + minor) * 1_000_000 + patch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_version_has_a_higher_sequence() {
+        let order = [
+            "",
+            "0.0.1",
+            "0.1.0",
+            "0.1.1",
+            "1.0.0",
+            "1.0.10",
+            "1.2.0",
+            "2.0.0",
+            "10.0.0",
+            "2026.11.21",
+        ];
+        for pair in order.windows(2) {
+            assert!(sequence_of(pair[0]) < sequence_of(pair[1]), "{pair:?}");
+        }
+        assert!(sequence_of("99999999.99999999.99999999") < 1 << 53);
+        assert_eq!(sequence_of("1.2.3"), sequence_of("1.2.3-rc.1"));
+    }
+}
