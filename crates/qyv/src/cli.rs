@@ -34,6 +34,42 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// `qyv run …` alone. Describing every other command to the parser costs more
+/// time than verifying an image, so the hot command is parsed by itself; what
+/// it accepts and prints is the same (there is a test).
+#[derive(Debug, Parser)]
+#[command(name = "qyv", bin_name = "qyv", max_term_width = 100, disable_help_subcommand = true)]
+pub struct RunCli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: RunCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// Verify an application and run it
+    Run(RunArgs),
+}
+
+impl Cli {
+    /// Reads the command line.
+    pub fn read() -> Cli {
+        let is_run = std::env::args_os().nth(1).is_some_and(|word| word == "run");
+        if !is_run {
+            return Cli::parse();
+        }
+        let RunCli {
+            global,
+            command: RunCommand::Run(args),
+        } = RunCli::parse();
+        Cli {
+            global,
+            command: Command::Run(args),
+        }
+    }
+}
+
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
@@ -349,4 +385,28 @@ pub struct CompletionsArgs {
 pub struct ManArgs {
     /// The folder
     pub folder: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn run_is_the_same_command_in_both_parsers() {
+        let help = |mut command: clap::Command| {
+            command.build();
+            command
+                .find_subcommand_mut("run")
+                .map(|c| c.render_long_help().to_string())
+        };
+        assert!(help(Cli::command()).is_some());
+        assert_eq!(help(Cli::command()), help(RunCli::command()));
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

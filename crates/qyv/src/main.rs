@@ -16,7 +16,7 @@ use std::env;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use qyvol::Context;
 use qyvol::types::Timestamp;
 
@@ -26,7 +26,7 @@ use crate::progress::Progress;
 use crate::ui::Ui;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let ui = Ui::new(&cli.global);
     let progress = Progress::new(ui);
     let result = dispatch(cli, &ui, &progress);

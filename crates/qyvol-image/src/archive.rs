@@ -66,7 +66,7 @@ impl Archive {
     }
 
     fn from_file(file: File, len: u64, path: &Path) -> Result<Archive, ImageError> {
-        let (head, _, head_len) = head::read(&mut io::BufReader::with_capacity(16 << 10, &file))?;
+        let (head, head_decoded, head_len) = head::read(&mut io::BufReader::with_capacity(16 << 10, &file))?;
         let mut decoded = Vec::new();
         let mut blobs = HashMap::new();
         for blob in head.content() {
@@ -84,7 +84,7 @@ impl Archive {
             blobs.insert(blob.digest, (first, decoded.len() - first));
         }
         decoded.push(END.len() as u32);
-        let frames = Archive::frames(&file, len, head_len, head.encode()?.len(), &decoded)?;
+        let frames = Archive::frames(&file, len, head_len, head_decoded, &decoded)?;
         let small = head.blobs().into_iter().map(|(d, bytes)| (d, bytes.to_vec())).collect();
         let inner = Inner {
             file,

@@ -378,11 +378,12 @@ fn find<'a>(blobs: &Blobs<'a>, digest: &Digest, what: &str) -> Result<&'a [u8], 
         .ok_or_else(|| ImageError::format(format!("its head lacks the {what} {digest}")))
 }
 
-/// Reads and decodes the first frame. Also returns its length in the file.
-pub(crate) fn read(from: &mut impl Read) -> Result<(Head, Vec<u8>, u64), ImageError> {
+/// Reads and decodes the first frame. Also returns its length decoded and in
+/// the file.
+pub(crate) fn read(from: &mut impl Read) -> Result<(Head, usize, u64), ImageError> {
     let frame =
         crate::frames::read_frame(from, limits::HEAD_BYTES)?.ok_or_else(|| ImageError::format("it is empty"))?;
     let decoded = crate::frames::Decompressor::new()?.decode(&frame, None, limits::HEAD_BYTES)?;
     let head = Head::decode(&decoded)?;
-    Ok((head, decoded, frame.len() as u64))
+    Ok((head, decoded.len(), frame.len() as u64))
 }

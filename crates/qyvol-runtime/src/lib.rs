@@ -20,6 +20,7 @@
 mod engine;
 mod error;
 mod limits;
+mod link;
 mod program;
 
 pub use engine::Engine;

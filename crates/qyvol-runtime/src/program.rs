@@ -185,7 +185,7 @@ impl WasiView for ComponentState {
 
 async fn run_component(engine: &wasmtime::Engine, component: &Component, spec: &RunSpec) -> Result<Exit, RuntimeError> {
     let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(|e| RuntimeError::Host(chain(&e)))?;
+    crate::link::link(&mut linker, component).map_err(|e| RuntimeError::Host(chain(&e)))?;
     let state = ComponentState {
         wasi: context(spec)?.build(),
         table: ResourceTable::new(),

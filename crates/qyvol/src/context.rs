@@ -12,7 +12,7 @@ use crate::Error;
 pub struct Home {
     /// Keys and the trust policy.
     pub config: PathBuf,
-    /// The store: what can be had again.
+    /// The folder that has the store in it, as `store/v1`.
     pub store: PathBuf,
     /// Data of applications (`diskfs`).
     pub data: PathBuf,
@@ -38,5 +38,13 @@ impl Context<'_> {
     /// The store, which need not exist yet.
     pub fn store(&self) -> Result<LocalStore, Error> {
         Ok(LocalStore::open(&self.home.store)?)
+    }
+
+    /// Tells what the store has put right or left out by itself.
+    pub(crate) fn tell_notices(&self, store: &LocalStore) {
+        for notice in store.take_notices() {
+            self.report
+                .warned(&format!("{}: {}", notice.path.display(), notice.what));
+        }
     }
 }

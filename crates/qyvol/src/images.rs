@@ -34,6 +34,7 @@ pub fn images(ctx: &Context<'_>) -> Result<Vec<ImageRow>, Error> {
             Err(error) => ctx.report.warned(&format!("image {name} can't be read: {error}")),
         }
     }
+    ctx.tell_notices(&store);
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(rows)
 }

@@ -133,6 +133,7 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
         Some(assets) => store.tree(&assets.digest)?,
         None => None,
     };
+    ctx.tell_notices(&store);
     clock.step("look up");
     if code.is_none() || (assets.is_some() && tree.is_none()) {
         prepare(

@@ -69,10 +69,11 @@ pub(crate) fn find_manifest(folder: &Path) -> Result<PathBuf, Error> {
 /// Reads a text file, within the bound for documents that people write.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     let file = File::open(path).map_err(Error::file("open", path))?;
-    if file.metadata().map_err(Error::file("open", path))?.is_dir() {
+    let meta = file.metadata().map_err(Error::file("open", path))?;
+    if meta.is_dir() {
         return Err(Error::file("read", path)(std::io::ErrorKind::IsADirectory.into()));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(meta.len().min(limits::YAML_BYTES) as usize + 1);
     file.take(limits::YAML_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::file("read", path))?;
