@@ -3,7 +3,6 @@
 //! to editors.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::app::{check_assets_root, check_env_name, check_word};
 use crate::reference::{is_repository, is_tag};
@@ -347,10 +346,12 @@ fn resources(r: &mut Reader<'_>, node: &Node) -> Option<Resources> {
     let timeout = match fields.get("timeout") {
         Some(node) => {
             let text = r.text(node, "resources.timeout")?;
-            let millis = humantime::parse_duration(text).ok().filter(|d| *d > Duration::ZERO);
-            let millis = millis.and_then(|d| u64::try_from(d.as_millis()).ok());
+            let millis = parse_duration(text);
             if millis.is_none() {
-                r.problem(node.place, "resources.timeout must be a duration, as 30s, 5m or 500ms");
+                r.problem(
+                    node.place,
+                    "resources.timeout must be a whole number of ms, s, m or h, as 30s",
+                );
             }
             Some(millis?)
         }
@@ -374,6 +375,25 @@ fn parse_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
+}
+
+/// Milliseconds of a duration: one number and one unit, so that two readers
+/// can't disagree on it.
+fn parse_duration(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit.strip_prefix(' ').unwrap_or(unit) {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(unit)
+        .filter(|millis| *millis > 0)
 }
 
 #[cfg(test)]

@@ -138,10 +138,11 @@ fn check_component(component: &str) -> Result<(), AssetPathError> {
 }
 
 /// The form under which two names are one to some file system: compatibility
-/// decomposition around full lower- and upper-casing, so that `ß` meets `ss`
-/// and NFD meets NFC.
+/// decomposition around full lower- and upper-casing, so that `ß` and `ẞ` meet
+/// `ss` and NFD meets NFC. Lower case first: `ẞ` has no other upper case.
 fn fold(component: &str) -> String {
-    let upper: String = component.nfkd().flat_map(char::to_uppercase).collect();
+    let lower: String = component.nfkd().flat_map(char::to_lowercase).collect();
+    let upper = lower.to_uppercase();
     upper.to_lowercase().nfkc().collect()
 }
 
@@ -263,6 +264,8 @@ mod tests {
             ["a", "a"],
             ["A", "a"],
             ["straße", "STRASSE"],
+            ["ẞ", "ß"],
+            ["ẞ", "ss"],
             ["ﬁ", "fi"],
             ["a", "a/b"],
             ["a/b", "a"],
