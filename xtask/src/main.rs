@@ -7,6 +7,7 @@
 
 mod bench;
 mod docs;
+mod guests;
 mod rust_source;
 mod tidy;
 mod tree;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "docs" => docs::run(rest),
         "bench" => bench::run(rest),
+        "guests" => guests::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

