@@ -29,12 +29,18 @@ pub fn run(args: &[String]) -> Result<(), String> {
         return Ok(());
     }
     let large = args.iter().any(|a| a == "--large");
-    let names: Vec<&str> = args.iter().map(String::as_str).filter(|a| !a.starts_with('-')).collect();
+    let names: Vec<&str> = args
+        .iter()
+        .map(String::as_str)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
     let known = ["hello", "hello-c", "greeter-assets", "probe", "hello-go", "hello-js"];
     if let Some(unknown) = names.iter().find(|n| !known.contains(n)) {
         return Err(format!("there is no guest `{unknown}`\n{HELP}"));
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the project's folder has no parent")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .ok_or("the project's folder has no parent")?;
     for name in known {
         let big = matches!(name, "hello-go" | "hello-js");
         if names.contains(&name) || (names.is_empty() && (!big || large)) {
@@ -65,12 +71,23 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
         "hello-go" => {
             let out = folder.join("hello-go.wasm");
             let mut go = Command::new("go");
-            go.args(["build", "-trimpath", "-ldflags=-s -w -buildid=", "-o"]).arg(&out).arg(".").current_dir(&folder);
-            call(go.env("GOOS", "wasip1").env("GOARCH", "wasm").env("GOFLAGS", "-mod=mod").env("GOPROXY", "off"))
+            go.args(["build", "-trimpath", "-ldflags=-s -w -buildid=", "-o"])
+                .arg(&out)
+                .arg(".")
+                .current_dir(&folder);
+            call(
+                go.env("GOOS", "wasip1")
+                    .env("GOARCH", "wasm")
+                    .env("GOFLAGS", "-mod=mod")
+                    .env("GOPROXY", "off"),
+            )
         }
         _ => {
             let mut npm = Command::new("npm");
-            call(npm.args(["ci", "--no-fund", "--no-audit", "--loglevel=error"]).current_dir(&folder))?;
+            call(
+                npm.args(["ci", "--no-fund", "--no-audit", "--loglevel=error"])
+                    .current_dir(&folder),
+            )?;
             call(Command::new("node").arg("build.mjs").current_dir(&folder))
         }
     }
@@ -83,7 +100,10 @@ fn rust(folder: &Path, target: &Path, name: &str) -> Result<PathBuf, String> {
     }
     // Its linker is not in Debian's package; the toolchain that builds the
     // project has one that knows today's object files.
-    let output = Command::new("rustc").args(["--print", "sysroot"]).output().map_err(|e| format!("can't run rustc: {e}"))?;
+    let output = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .output()
+        .map_err(|e| format!("can't run rustc: {e}"))?;
     let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_string();
     let flags = [
         format!("-Clinker={sysroot}/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"),
@@ -94,7 +114,14 @@ fn rust(folder: &Path, target: &Path, name: &str) -> Result<PathBuf, String> {
     ];
     let mut cargo = Command::new("cargo");
     cargo
-        .args(["build", "--release", "-Zbuild-std=std,panic_abort", "--target", "wasm32-wasip1", "--target-dir"])
+        .args([
+            "build",
+            "--release",
+            "-Zbuild-std=std,panic_abort",
+            "--target",
+            "wasm32-wasip1",
+            "--target-dir",
+        ])
         .arg(target)
         .current_dir(folder)
         .env("RUSTC", RUSTC)
@@ -110,7 +137,10 @@ fn c(source: &Path, out: &Path) -> Result<(), String> {
         fs::create_dir_all(parent).map_err(|e| format!("can't make {}: {e}", parent.display()))?;
     }
     let mut clang = Command::new("clang");
-    clang.args(["--target=wasm32-wasi", "--sysroot=/usr", "-Os", "-s", "-Wall", "-o"]).arg(out).arg(source);
+    clang
+        .args(["--target=wasm32-wasi", "--sysroot=/usr", "-Os", "-s", "-Wall", "-o"])
+        .arg(out)
+        .arg(source);
     call(&mut clang)
 }
 
@@ -119,7 +149,12 @@ fn component(module: &Path, out: &Path) -> Result<(), String> {
     let bytes = fs::read(module).map_err(|e| format!("can't read {}: {e}", module.display()))?;
     let encoded = wit_component::ComponentEncoder::default()
         .module(&bytes)
-        .and_then(|e| e.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER))
+        .and_then(|e| {
+            e.adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+            )
+        })
         .and_then(|mut e| e.encode())
         .map_err(|e| format!("{} can't be made a component: {e:#}", module.display()))?;
     fs::write(out, encoded).map_err(|e| format!("can't write {}: {e}", out.display()))
