@@ -20,11 +20,12 @@ usage: cargo xtask bench [--only TEXT] [--runs N] [--big] [--keep]
   --only TEXT  the rows whose name contains TEXT
   --runs N     times each short command is run (21); long ones a quarter of it
   --big        also the peak of memory at 1 GiB of assets
-  --keep       keep the scratch folder, target/bench
+  --keep       keep the scratch home, target/bench/home
 
 environment:
-  QYV          the command (target/release/qyv, built where it is missing)
-  WASMTIME     wasmtime's own command: cargo install wasmtime-cli --version 48.0.8
+  QYV          the command (target/release/qyv, built anew)
+  WASMTIME     wasmtime's own command, with its default features, as its users
+               have it: cargo install --locked wasmtime-cli --version 48.0.8
   PATH         bash, tar, zstd, sha256sum";
 
 /// What the rows need.
@@ -133,18 +134,16 @@ fn command() -> Result<PathBuf, String> {
     if let Some(qyv) = std::env::var_os("QYV") {
         return Ok(PathBuf::from(qyv));
     }
-    let qyv = root().join("target/release/qyv");
-    if !qyv.exists() {
-        let status = Command::new("cargo")
-            .args(["build", "--release", "--package", "qyv"])
-            .current_dir(root())
-            .status()
-            .map_err(|e| format!("building qyv: {e}"))?;
-        if !status.success() {
-            return Err(format!("building qyv: cargo: {status}"));
-        }
+    // Also where it is there: it could be of yesterday's code.
+    let status = Command::new("cargo")
+        .args(["build", "--release", "--package", "qyv"])
+        .current_dir(root())
+        .status()
+        .map_err(|e| format!("building qyv: {e}"))?;
+    match status.success() {
+        true => Ok(root().join("target/release/qyv")),
+        false => Err(format!("building qyv: cargo: {status}")),
     }
-    Ok(qyv)
 }
 
 /// An empty folder.
@@ -178,5 +177,5 @@ fn print(table: &[Row]) {
     for line in [head, rule].iter().chain(&cells) {
         println!("| {} |", line.join(" | "));
     }
-    println!("\nmedian (least) of each; runs by turns with the peer");
+    println!("\nmedian (least) of each, and of their ratio; runs by turns with the peer");
 }

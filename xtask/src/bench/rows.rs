@@ -69,8 +69,7 @@ impl Bench {
     }
 
     fn peer(&self, args: &[&str]) -> Result<Run, String> {
-        let missing =
-            "the peer is missing: set WASMTIME to wasmtime's command, of `cargo install wasmtime-cli --version 48.0.8`";
+        let missing = "the peer is missing: set WASMTIME to wasmtime's command, of `cargo install --locked wasmtime-cli --version 48.0.8`";
         let wasmtime = self.wasmtime.as_ref().ok_or(missing)?;
         // Its cache goes by these two.
         let run = Run::new(wasmtime, args).env("HOME", self.home());
@@ -99,12 +98,13 @@ fn nothing() -> Result<(), String> {
 
 /// A row of times: reached where ours is at most `limit` of the peer's.
 fn ratio(what: &str, [ours, peer]: &[Times; 2], peer_name: &str, limit: f64) -> Row {
-    let ratio = ours.median().as_secs_f64() / peer.median().as_secs_f64();
+    let part = |of: fn(&Times) -> Duration| of(ours).as_secs_f64() / of(peer).as_secs_f64();
+    let (ratio, least) = (part(Times::median), part(Times::min));
     Row {
         what: what.to_string(),
         ours: shown(ours),
         peer: format!("{} {peer_name}", shown(peer)),
-        ratio: format!("{ratio:.2}"),
+        ratio: format!("{ratio:.2} ({least:.2})"),
         to_reach: format!("{limit}"),
         verdict: reached(ratio <= limit),
     }
