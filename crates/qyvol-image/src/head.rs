@@ -169,7 +169,7 @@ impl Head {
                 limit: limits::ARCHIVE_IMAGES as u64,
             });
         }
-        images.sort_by(|a, b| a.name.to_string().cmp(&b.name.to_string()));
+        images.sort_by_cached_key(|image| image.name.to_string());
         if let Some(pair) = images.windows(2).find(|pair| pair[0].name == pair[1].name) {
             return Err(ImageError::format(format!(
                 "it holds two images of the name {}",

@@ -59,7 +59,7 @@ pub(crate) fn open(der: &[u8], passphrase: &str) -> Result<Vec<u8>, KeyError> {
         Kdf::Scrypt(scrypt) => {
             let memory = 128u64
                 .saturating_mul(u64::from(scrypt.block_size))
-                .saturating_mul(scrypt.cost_parameter.into());
+                .saturating_mul(scrypt.cost_parameter);
             within("bytes of memory", memory, MEMORY)?;
             within("lanes", scrypt.parallelization.into(), LANES)?;
         }
