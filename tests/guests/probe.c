@@ -68,7 +68,7 @@ int main(int argc, char **argv) {
         __builtin_trap();
     } else if (!strcmp(what, "alloc")) {
         size_t size = (size_t)atoi(a) << 20;
-        char *memory = malloc(size);
+        volatile char *memory = malloc(size);
         if (!memory) return fail();
         for (size_t i = 0; i < size; i += 4096) memory[i] = 1;
         puts("ok");

@@ -21,7 +21,7 @@ pub fn home() -> Result<Home, Failure> {
     if let Some(home) = folder("QYVOL_HOME")? {
         return Ok(Home {
             config: home.clone(),
-            store: home.join("store"),
+            store: home.clone(),
             data: home.join("data"),
             memory,
         });
@@ -30,7 +30,7 @@ pub fn home() -> Result<Home, Failure> {
     let data = base("XDG_DATA_HOME", ".local/share")?.join("qyvol");
     Ok(Home {
         config,
-        store: data.join("store"),
+        store: data.clone(),
         data: data.join("data"),
         memory,
     })

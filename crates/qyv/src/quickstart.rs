@@ -53,7 +53,7 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     let home = folder.join("home");
     let home = Home {
         config: home.clone(),
-        store: home.join("store"),
+        store: home.clone(),
         data: home.join("data"),
         memory: ctx.home.memory.clone(),
     };

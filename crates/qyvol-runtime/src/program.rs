@@ -201,7 +201,7 @@ async fn run_component(engine: &wasmtime::Engine, component: &Component, spec: &
     match command.wasi_cli_run().call_run(&mut store).await {
         Ok(Ok(())) => Ok(Exit::Code(0)),
         Ok(Err(())) => Ok(Exit::Code(1)),
-        Err(error) => ended(&error).ok_or_else(|| RuntimeError::Host(chain(&error))),
+        Err(error) => Ok(ended(&error).unwrap_or_else(|| Exit::Trap(chain(&error)))),
     }
 }
 
@@ -229,7 +229,7 @@ async fn run_module(engine: &wasmtime::Engine, module: &Module, spec: &RunSpec) 
         .map_err(|e| RuntimeError::Instantiate(format!("it has no _start to call: {}", chain(&e))))?;
     match start.call_async(&mut store, ()).await {
         Ok(()) => Ok(Exit::Code(0)),
-        Err(error) => ended(&error).ok_or_else(|| RuntimeError::Host(chain(&error))),
+        Err(error) => Ok(ended(&error).unwrap_or_else(|| Exit::Trap(chain(&error)))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qyvol_image::HeadImage;
-use qyvol_store::Fetch;
+use qyvol_store::{Fetch, StoreError};
 use qyvol_trust::{PublicKey, Report, Scope, Subject, TrustPolicy, Verified, VerifyError};
 use qyvol_types::{Descriptor, ImageConfig, ImageManifest};
 use serde::Serialize;
@@ -62,7 +62,10 @@ pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&Path>) -> Result<
             ctx.report
                 .started("verifying", Some(image.manifest.layers().iter().map(|l| l.size).sum()));
             for layer in image.manifest.layers() {
-                read_all(&mut store.fetch(layer)?, ctx).map_err(Error::file("read", store.root()))?;
+                read_all(&mut store.fetch(layer)?, ctx).map_err(|error| match StoreError::from_io(error) {
+                    Ok(store) => Error::Store(store),
+                    Err(io) => Error::file("read", store.root())(io),
+                })?;
             }
             ctx.report.finished();
         }

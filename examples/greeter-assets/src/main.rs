@@ -1,7 +1,7 @@
 //! Greets in the language of its first argument, from a file among its assets.
 //!
 //! `greeter-assets [LANGUAGE [NAME]]`: the language defaults to `GREETER_LANG`,
-//! the name to the world. Exit code 3: there is no greeting in that language.
+//! the name to the world. Fails if there is no greeting in that language.
 
 use std::process::ExitCode;
 use std::{env, fs};
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Ok(greeting) => println!("{}, {name}!", greeting.trim_end()),
         Err(error) => {
             eprintln!("no greeting in `{language}`: {error}");
-            return ExitCode::from(3);
+            return ExitCode::FAILURE;
         }
     }
     if let Ok(motto) = fs::read_to_string("/assets/motto.txt") {

@@ -1,0 +1,233 @@
+//! Building: the same bytes from the same inputs, clear refusals, nothing left
+//! by a failure.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::support::{PROBE, PROBE_MODULE, User};
+
+#[test]
+fn bytes_depend_on_nothing_but_inputs_and_key() {
+    let (one, two) = (User::new(), User::new());
+    for (user, folder) in [(&one, "a"), (&two, "deep/er/folder")] {
+        user.write(&format!("{folder}/probe.wasm"), PROBE);
+        user.write(
+            &format!("{folder}/x.qyv"),
+            "name: x\nversion: 1.0.0\nentrypoint: probe.wasm\nassets: [d]\n",
+        );
+        // Another order of creation, other modes.
+        let names: Vec<String> = (0..20).map(|i| format!("{folder}/d/f{i}")).collect();
+        let order: Vec<&String> = if folder == "a" {
+            names.iter().collect()
+        } else {
+            names.iter().rev().collect()
+        };
+        for name in order {
+            let path = user.write(name, name.rsplit('/').next().unwrap());
+            let mode = if folder == "a" { 0o600 } else { 0o755 };
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+    one.qyv(&["keys", "generate"]).expect(0);
+    let pem = one.qyv(&["keys", "export", "--private", "--unencrypted"]).expect(0).out;
+    let build = |user: &User, folder: &str, umask: &str| {
+        let script = format!("umask {umask}; exec \"$0\" \"$@\"");
+        let mut command = std::process::Command::new("sh");
+        command
+            .arg("-c")
+            .arg(script)
+            .arg(env!("CARGO_BIN_EXE_qyv"))
+            .args(["build", folder, "-o", "x.qyvbin"]);
+        command
+            .env_clear()
+            .env("QYVOL_HOME", user.home())
+            .env("QYVOL_KEY", &pem)
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir(user.path(""));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read(user.path("x.qyvbin")).unwrap()
+    };
+    let first = build(&one, "a", "022");
+    assert_eq!(first, build(&one, "a", "022"), "again");
+    assert_eq!(
+        first,
+        build(&two, "deep/er/folder", "077"),
+        "elsewhere, by another user with another umask"
+    );
+    let dated = {
+        let done = one
+            .command()
+            .args(["build", "a", "-o", "y.qyvbin", "--format", "json"])
+            .env("SOURCE_DATE_EPOCH", "1767225600")
+            .output()
+            .unwrap();
+        assert!(done.status.success());
+        one.qyv(&["inspect", "y.qyvbin", "--format", "json"]).expect(0).json()
+    };
+    assert_eq!(dated["created"], "2026-01-01T00:00:00Z");
+}
+
+#[test]
+fn refused_input_names_the_reason_and_leaves_nothing() {
+    let wasm_cases: [(&str, &[u8], &str); 4] = [
+        ("text", b"not wasm at all", "not WebAssembly"),
+        ("empty", b"", "not WebAssembly"),
+        ("cut", &PROBE[..PROBE.len() / 2], "not valid WebAssembly"),
+        ("magic", b"\0asm\x09\0\0\0", "not valid WebAssembly"),
+    ];
+    for (name, bytes, reason) in wasm_cases {
+        let user = User::new();
+        user.app(name, "");
+        user.write(&format!("{name}/probe.wasm"), bytes);
+        refused(&user, name, reason);
+    }
+    type Prepare = fn(&User);
+    let cases: [(&str, &str, Prepare); 9] = [
+        ("assets: [none]\n", "can't read x/none", |_| {}),
+        ("assets: [d]\n", "reserve", |u| drop(u.write("x/d/CON", ""))),
+        ("assets: [d]\n", "clashes", |u| {
+            u.write("x/d/A", "");
+            u.write("x/d/a", "");
+        }),
+        ("assets: [d]\n", "link that leaves", |u| {
+            u.write("x/d/f", "");
+            symlink("/etc/passwd", u.path("x/d/link")).unwrap();
+        }),
+        ("assets: [d]\n", "leaves", |u| {
+            symlink("/etc", u.path("x/d")).unwrap();
+        }),
+        ("assets: [d]\n", "not a regular file", |u| {
+            u.write("x/d/f", "");
+            let path = std::ffi::CString::new(u.path("x/d/pipe").to_str().unwrap()).unwrap();
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        }),
+        ("assets: [d]\n", "not valid UTF-8", |u| {
+            u.write("x/d/f", "");
+            let name = std::os::unix::ffi::OsStrExt::as_bytes(u.path("x/d").as_os_str()).to_vec();
+            let name = [name, b"/\xff\xfe".to_vec()].concat();
+            fs::write(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name), "").unwrap();
+        }),
+        ("entrypint: probe.wasm\n", "did you mean `entrypoint`?", |_| {}),
+        ("nme: y\n", "did you mean `name`?", |_| {}),
+    ];
+    for (more, reason, prepare) in cases {
+        let user = User::new();
+        user.app("x", more);
+        prepare(&user);
+        refused(&user, "x", reason);
+    }
+    let user = User::new();
+    user.app("x", "");
+    fs::remove_file(user.path("x/probe.wasm")).unwrap();
+    refused(&user, "x", "can't read the entrypoint");
+    fs::create_dir(user.path("x/probe.wasm")).unwrap();
+    refused(&user, "x", "not a regular file");
+    fs::remove_dir(user.path("x/probe.wasm")).unwrap();
+    symlink("/etc/passwd", user.path("x/probe.wasm")).unwrap();
+    refused(&user, "x", "leaves the manifest's folder");
+}
+
+#[track_caller]
+fn refused(user: &User, folder: &str, reason: &str) {
+    let done = user.qyv(&["build", folder, "-o", "out.qyvbin"]);
+    assert!(done.code == 1 || done.code == 17, "{done:?}");
+    assert!(
+        done.err.starts_with("error: ") && done.err.contains(reason),
+        "{reason} in {}",
+        done.err
+    );
+    assert!(!user.path("out.qyvbin").exists());
+    assert!(user.stored().is_empty(), "{:?}", user.stored());
+    let left: Vec<_> = fs::read_dir(user.path(""))
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
+    assert!(left.iter().all(|n| n == folder || n == "home"), "{left:?}");
+}
+
+#[test]
+fn unreadable_file_or_folder_is_named() {
+    if rustix::process::geteuid().is_root() {
+        // Root reads everything: the same as another user, through setpriv.
+        let user = User::new();
+        user.app("x", "assets: [d]\n");
+        let secret = user.write("x/d/secret", "s");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+        crate::store::give_away(&user);
+        let done = crate::store::as_nobody(&user, &["build", "x", "-o", "out.qyvbin"]);
+        assert_eq!(done.code, 1, "{done:?}");
+        assert!(done.err.contains("secret"), "{}", done.err);
+        assert!(!user.path("out.qyvbin").exists());
+    }
+}
+
+#[test]
+fn link_inside_the_folder_is_packed_as_its_file() {
+    let user = User::new();
+    user.app("x", "assets: [d]\n");
+    user.write("x/d/real", "content");
+    symlink("real", user.path("x/d/link")).unwrap();
+    user.qyv(&["build", "x", "-o", "x.qyvbin"]).expect(0);
+    assert_eq!(
+        user.qyv(&["run", "x.qyvbin", "--", "cat", "/assets/d/link"])
+            .expect(0)
+            .out,
+        "content"
+    );
+}
+
+#[test]
+fn output_that_cannot_be_written_is_refused_before_the_work() {
+    let user = User::new();
+    user.app("x", "");
+    let done = user.qyv(&["build", "x", "-o", "no/such/folder/out.qyvbin"]).expect(1);
+    assert!(done.err.contains("no/such/folder"), "{}", done.err);
+    assert!(user.stored().is_empty());
+    user.qyv(&["build", "x", "-o", "x"]).expect(2);
+}
+
+#[test]
+fn manifest_and_output_are_not_packed_by_a_glob_over_everything() {
+    let user = User::new();
+    user.app("x", "assets: [\"**\"]\n");
+    user.write("x/data.txt", "1");
+    let first = user.qyv(&["build", "x", "-o", "x/out.qyvbin"]).expect(0).out;
+    let second = user.qyv(&["build", "x", "-o", "x/out.qyvbin"]).expect(0).out;
+    assert_eq!(first, second);
+    let view = user
+        .qyv(&["inspect", "x/out.qyvbin", "--format", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(view["assets"]["files"], 1);
+}
+
+#[test]
+fn denied_imports_are_told_and_tags_are_set() {
+    let user = User::new();
+    user.component_app("x", "");
+    let done = user
+        .qyv(&["build", "x", "-o", "x.qyvbin", "-t", "acme/y:2", "-t", "r.example/z"])
+        .expect(0);
+    assert!(done.err.contains("imports wasi:filesystem/types"), "{}", done.err);
+    let rows = user.qyv(&["images", "--format", "json"]).expect(0).json();
+    let names: Vec<&str> = rows["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["acme/y:2", "r.example/z:latest", "x:1.0.0"]);
+    user.qyv(&["run", "acme/y:2", "--", "exit", "0"]).expect(0);
+}
+
+#[test]
+fn component_is_not_made_a_component_again() {
+    let user = User::new();
+    user.component_app("x", "");
+    let done = user.qyv(&["build", "x", "-o", "x.qyvbin", "--componentize"]).expect(1);
+    assert!(done.err.contains("component already"), "{}", done.err);
+    user.write("x/probe.wasm", PROBE_MODULE);
+    user.qyv(&["build", "x", "-o", "x.qyvbin", "--componentize"]).expect(0);
+}

@@ -1,0 +1,165 @@
+//! The command's manners.
+
+use std::process::Stdio;
+
+use crate::support::User;
+
+#[test]
+fn help_names_every_command_and_errors_have_their_form() {
+    let user = User::new();
+    let help = user.qyv(&["--help"]).expect(0).out;
+    for command in [
+        "validate",
+        "build",
+        "sign",
+        "keys",
+        "verify",
+        "run",
+        "inspect",
+        "images",
+        "tag",
+        "rm",
+        "prune",
+        "check",
+        "save",
+        "load",
+        "trust",
+        "quickstart",
+        "completions",
+        "version",
+    ] {
+        assert!(help.contains(&format!("  {command} ")), "{command} in {help}");
+        let text = user.qyv(&[command, "--help"]).expect(0).out;
+        assert!(text.contains("Usage: qyv"), "{text}");
+    }
+    for args in [
+        &["no-such"][..],
+        &["build", "--no-such"],
+        &["run"],
+        &["tag", "a"],
+        &["build", "--key", "x", "--no-sign"],
+    ] {
+        let done = user.qyv(args).expect(2);
+        assert!(done.err.starts_with("error:") && done.out.is_empty(), "{done:?}");
+    }
+    let done = user.qyv(&["inspect", "nothing:1"]).expect(1);
+    assert!(
+        done.err.starts_with("error: ") && done.err.contains("\nhint: "),
+        "{}",
+        done.err
+    );
+    let done = user.qyv(&["inspect", "Not/A Name"]).expect(1);
+    assert!(done.err.contains("neither a file nor an image's name"), "{}", done.err);
+}
+
+#[test]
+fn json_of_every_command_that_prints_data_is_json() {
+    let user = User::new();
+    user.component_app("app", "");
+    let app = "app.qyvbin".to_string();
+    user.qyv(&["build", "app", "-o", &app]).expect(0);
+    for args in [
+        &["validate", "app"][..],
+        &["build", "app", "-o", "b.qyvbin"],
+        &["sign", &app],
+        &["verify", &app],
+        &["inspect", &app],
+        &["inspect", "app/probe.wasm"],
+        &["images"],
+        &["tag", "app:1.0.0", "x:1"],
+        &["rm", "x:1"],
+        &["prune", "--dry-run"],
+        &["check"],
+        &["save", "app:1.0.0", "-o", "s.qyvbin"],
+        &["load", &app],
+        &["keys", "list"],
+        &["keys", "show"],
+        &["trust", "show"],
+        &["version"],
+    ] {
+        let done = user.qyv(&[args, &["--format", "json"]].concat()).expect(0);
+        let value = done.json();
+        assert!(value["schema"] == 1, "{args:?}: {value}");
+    }
+    for args in [&["build", "app", "-o", "b.qyvbin"][..], &["inspect", &app]] {
+        let value = user.qyv(&[args, &["--format", "json"]].concat()).expect(0).json();
+        assert!(value["digest"].as_str().unwrap().starts_with("sha256:"), "{value}");
+    }
+    let yaml = user.qyv(&["inspect", &app, "--format", "yaml"]).expect(0).out;
+    assert!(yaml.contains("digest: sha256:"), "{yaml}");
+    let wit = user.qyv(&["inspect", &app, "--wit"]).expect(0).out;
+    assert!(wit.contains("export wasi:cli/run@"), "{wit}");
+    let bad = user.write("bad.qyv", "name: A\nentrypoint: a.wasm\n");
+    let done = user
+        .qyv(&["validate", bad.to_str().unwrap(), "--format", "json"])
+        .expect(1);
+    assert_eq!(done.json()["problems"][0]["line"], 1);
+}
+
+#[test]
+fn problems_of_a_manifest_show_line_column_caret_and_nearest_key() {
+    let user = User::new();
+    user.write("bad.qyv", "name: app\nentrypoint: a.wasm\npermisions:\n  fs: none\n");
+    let done = user.qyv(&["validate", "bad.qyv"]).expect(1);
+    for part in [
+        "bad.qyv:3:1: unknown key `permisions`",
+        "3 | permisions:",
+        "  | ^^^^^^^^^^",
+        "did you mean `permissions`?",
+    ] {
+        assert!(done.err.contains(part), "{part} in {}", done.err);
+    }
+}
+
+#[test]
+fn colour_and_progress_stay_out_of_pipes_and_quiet_is_quiet() {
+    let user = User::new();
+    user.app("app", "");
+    let done = user.qyv(&["build", "app", "-o", "x.qyvbin", "--quiet"]).expect(0);
+    assert_eq!(done.err, "");
+    assert!(done.out.starts_with("sha256:"));
+    let done = user.qyv(&["run", "nothing:1"]).expect(125);
+    assert!(!done.err.contains('\u{1b}'), "{:?}", done.err);
+    let names = user.write("evil.qyvbin", "");
+    std::fs::rename(names, user.path("evil\u{1b}[31m.qyvbin")).unwrap();
+    let done = user.qyv(&["verify", "evil\u{1b}[31m.qyvbin"]).expect(16);
+    assert!(
+        !done.err.contains('\u{1b}') && done.err.contains("\\u{1b}"),
+        "{:?}",
+        done.err
+    );
+}
+
+#[test]
+fn reader_that_goes_away_is_no_panic() {
+    let user = User::new();
+    let mut child = user
+        .command()
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+}
+
+#[test]
+fn completions_man_pages_and_quickstart_work() {
+    let user = User::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(
+            user.qyv(&["completions", shell]).expect(0).out.contains("qyv"),
+            "{shell}"
+        );
+    }
+    user.qyv(&["man", "pages"]).expect(0);
+    assert!(user.path("pages/qyv-run.1").is_file());
+    let done = user.qyv(&["quickstart"]).expect(0);
+    assert_eq!(done.out, "¡Hola desde Qyvol WASI!\n".repeat(2));
+    for step in ["build", "sign", "inspect", "verify", "refused", "run"] {
+        assert!(done.err.contains(step), "{step} in {}", done.err);
+    }
+    assert!(user.stored().is_empty(), "the user's own store is left alone");
+}

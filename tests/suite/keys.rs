@@ -1,0 +1,191 @@
+//! Keys: OpenSSL reads ours, we read OpenSSL's, and nobody else reads either.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::support::{User, third_party};
+
+fn openssl(user: &User, args: &[&str]) -> i32 {
+    third_party("openssl", Command::new("openssl").args(args).current_dir(user.path(""))).code
+}
+
+#[test]
+fn openssl_reads_our_keys_plain_and_encrypted() {
+    let user = User::new();
+    for kind in ["ed25519", "ecdsa-p256"] {
+        user.qyv(&["keys", "generate", kind, "--type", kind]).expect(0);
+        let file = user.home().join(format!("keys/{kind}.key"));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            openssl(&user, &["pkey", "-noout", "-check", "-in", file.to_str().unwrap()]),
+            0,
+            "{kind}"
+        );
+        let public = user.write("key.pub", user.qyv(&["keys", "export", kind]).expect(0).out);
+        assert_eq!(
+            openssl(&user, &["pkey", "-noout", "-pubin", "-in", public.to_str().unwrap()]),
+            0
+        );
+        let sealed = user
+            .command()
+            .args(["keys", "export", kind, "--private"])
+            .env("QYVOL_KEY_PASSPHRASE", "secret")
+            .output()
+            .unwrap();
+        assert!(sealed.status.success());
+        user.write("sealed.pem", sealed.stdout);
+        assert_eq!(
+            openssl(
+                &user,
+                &["pkey", "-noout", "-in", "sealed.pem", "-passin", "pass:secret"]
+            ),
+            0,
+            "{kind}"
+        );
+        assert_ne!(
+            openssl(&user, &["pkey", "-noout", "-in", "sealed.pem", "-passin", "pass:wrong"]),
+            0,
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn keys_that_openssl_wrote_sign_here() {
+    let user = User::new();
+    user.app("app", "");
+    openssl(&user, &["genpkey", "-algorithm", "ed25519", "-out", "ed.pem"]);
+    openssl(
+        &user,
+        &[
+            "genpkey",
+            "-algorithm",
+            "EC",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-out",
+            "ec.pem",
+        ],
+    );
+    openssl(
+        &user,
+        &[
+            "pkcs8",
+            "-topk8",
+            "-v2",
+            "aes-256-cbc",
+            "-in",
+            "ed.pem",
+            "-out",
+            "pbkdf2.pem",
+            "-passout",
+            "pass:secret",
+        ],
+    );
+    openssl(
+        &user,
+        &[
+            "pkcs8",
+            "-topk8",
+            "-scrypt",
+            "-in",
+            "ec.pem",
+            "-out",
+            "scrypt.pem",
+            "-passout",
+            "pass:secret",
+        ],
+    );
+    for name in ["ed", "ec", "pbkdf2", "scrypt"] {
+        let file = format!("{name}.pem");
+        fs::set_permissions(user.path(&file), fs::Permissions::from_mode(0o600)).unwrap();
+        let build = |command: &mut Command| {
+            command
+                .args(["build", "app", "-o", "x.qyvbin", "--key", &format!("./{file}")])
+                .output()
+                .unwrap()
+        };
+        let output = build(user.command().env("QYVOL_KEY_PASSPHRASE", "secret"));
+        assert!(
+            output.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let import = user
+            .command()
+            .args(["keys", "import", name, &file])
+            .env("QYVOL_KEY_PASSPHRASE", "secret")
+            .output()
+            .unwrap();
+        assert!(
+            import.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&import.stderr)
+        );
+        user.write("key.pub", user.qyv(&["keys", "export", name]).expect(0).out);
+        user.qyv(&["verify", "--key", "key.pub", "x.qyvbin"]).expect(0);
+    }
+    let wrong = user
+        .command()
+        .args(["build", "app", "-o", "y.qyvbin", "--key", "./scrypt.pem"])
+        .env("QYVOL_KEY_PASSPHRASE", "no")
+        .output()
+        .unwrap();
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("passphrase does not open it"));
+    let asked = user
+        .qyv(&["build", "app", "-o", "y.qyvbin", "--key", "./scrypt.pem"])
+        .expect(1);
+    assert!(asked.err.contains("QYVOL_KEY_PASSPHRASE"), "{}", asked.err);
+    assert!(!user.path("y.qyvbin").exists());
+}
+
+#[test]
+fn key_that_others_can_read_or_that_does_not_match_is_refused() {
+    let user = User::new();
+    user.app("app", "");
+    user.qyv(&["keys", "generate", "a"]).expect(0);
+    user.qyv(&["keys", "generate", "b"]).expect(0);
+    let keys = user.home().join("keys");
+    fs::set_permissions(keys.join("a.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let done = user.qyv(&["build", "app", "-o", "x.qyvbin", "--key", "a"]).expect(1);
+    assert!(done.err.contains("chmod 600"), "{}", done.err);
+    fs::copy(keys.join("a.pub"), keys.join("b.pub")).unwrap();
+    let done = user.qyv(&["build", "app", "-o", "x.qyvbin", "--key", "b"]).expect(1);
+    assert!(done.err.contains("another key"), "{}", done.err);
+    user.qyv(&["build", "app", "-o", "x.qyvbin", "--key", "none"]).expect(1);
+    for bad in ["../a", "a/b", "", ".hidden", "-x"] {
+        assert_ne!(user.qyv(&["keys", "generate", "--", bad]).code, 0, "{bad:?}");
+    }
+    user.qyv(&["keys", "generate", "a"]).expect(1);
+}
+
+#[test]
+fn first_build_makes_a_key_that_only_this_machine_trusts_for_files() {
+    let user = User::new();
+    user.app("app", "");
+    let done = user.qyv(&["build", "app", "-o", "x.qyvbin"]).expect(0);
+    assert!(
+        done.err.contains("made this machine's first key: SHA256:"),
+        "{}",
+        done.err
+    );
+    let policy = fs::read_to_string(user.home().join("trust.yaml")).unwrap();
+    assert!(policy.contains("file:") && policy.contains("default: reject"));
+    assert_eq!(
+        fs::metadata(user.home().join("trust.yaml"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
+    assert_eq!(fs::metadata(user.home()).unwrap().permissions().mode() & 0o777, 0o700);
+    // The same image under a registry's name is another matter.
+    user.qyv(&["tag", "app:1.0.0", "r.example/app:1.0.0"]).expect(0);
+    user.qyv(&["verify", "app:1.0.0"]).expect(0);
+    user.qyv(&["verify", "r.example/app:1.0.0"]).expect(11);
+    let again = user.qyv(&["build", "app", "-o", "x.qyvbin"]).expect(0);
+    assert!(!again.err.contains("first key"), "{}", again.err);
+}

@@ -1,0 +1,17 @@
+//! The black-box suite: what a user of the `qyv` binary can see.
+//!
+//! Hermetic: every test has a home, an environment and a folder of its own.
+//! Third parties (openssl, skopeo, zstd, node) are started where a claim is
+//! about them; one that is missing fails the test and names the package.
+// Clippy knows tests by their attribute alone, not their helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod archive;
+mod build;
+mod cli;
+mod keys;
+mod kill;
+mod run;
+mod store;
+mod support;
+mod trust;

@@ -1,0 +1,158 @@
+//! A user with a home and a folder, and the files they work on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The prebuilt guest that does one thing a command.
+pub const PROBE: &[u8] = include_bytes!("../guests/probe.component.wasm");
+/// The same as a core module.
+pub const PROBE_MODULE: &[u8] = include_bytes!("../guests/probe.module.wasm");
+
+/// A user.
+pub struct User {
+    folder: tempfile::TempDir,
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Done {
+    pub fn from(output: &Output) -> Done {
+        Done {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Fails the test unless the command exited with `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Done {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out))
+    }
+}
+
+impl User {
+    pub fn new() -> User {
+        User {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.path("home")
+    }
+
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// `qyv` with this user's environment and nothing of the caller's.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qyv"));
+        command
+            .env_clear()
+            .env("QYVOL_HOME", self.home())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn qyv(&self, args: &[&str]) -> Done {
+        Done::from(&self.command().args(args).output().unwrap())
+    }
+
+    /// An application of the probe: its manifest is `more` after the name. It
+    /// is the core module, because a component of preview 2 has no exit codes
+    /// but 0 and 1.
+    pub fn app(&self, name: &str, more: &str) -> PathBuf {
+        self.write(&format!("{name}/probe.wasm"), PROBE_MODULE);
+        let text = format!("name: {name}\nversion: 1.0.0\nentrypoint: probe.wasm\n{more}");
+        self.write(&format!("{name}/{name}.qyv"), text)
+    }
+
+    /// The same with the component.
+    pub fn component_app(&self, name: &str, more: &str) -> PathBuf {
+        let manifest = self.app(name, more);
+        self.write(&format!("{name}/probe.wasm"), PROBE);
+        manifest
+    }
+
+    /// The application built to `NAME.qyvbin`; returns that file's name.
+    #[track_caller]
+    pub fn built(&self, name: &str, more: &str) -> String {
+        self.app(name, more);
+        let file = format!("{name}.qyvbin");
+        self.qyv(&["build", name, "-o", &file]).expect(0);
+        file
+    }
+
+    /// What the store has beside its own key and locks: nothing, for a user
+    /// whose commands were all refused.
+    pub fn stored(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let store = self.home().join("store/v1");
+        for part in ["blobs", "refs", "trees", "code", "referrers", "tmp", "quarantine"] {
+            collect(&store.join(part), &mut found);
+        }
+        found
+    }
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// Runs a third party's program; `package` is what to install where it is
+/// missing.
+#[track_caller]
+pub fn third_party(package: &str, command: &mut Command) -> Done {
+    let name = command.get_program().to_string_lossy().into_owned();
+    match command.output() {
+        Ok(output) => Done::from(&output),
+        Err(error) => panic!("can't run {name}: {error}: install the Debian package {package}"),
+    }
+}
+
+/// A generator of numbers that is the same in every run.
+pub struct Noise(pub u64);
+
+impl Noise {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}

@@ -1,0 +1,328 @@
+//! The policy's verdicts, as exit codes.
+
+use std::fs;
+use std::process::Command;
+
+use crate::support::{User, third_party};
+
+/// A user with named keys and one built application.
+struct Signed {
+    user: User,
+    app: String,
+}
+
+impl Signed {
+    fn new(keys: &[&str]) -> Signed {
+        let user = User::new();
+        let app = user.built("app", "");
+        for key in keys {
+            user.qyv(&["keys", "generate", key]).expect(0);
+        }
+        Signed { user, app }
+    }
+
+    fn pem(&self, key: &str) -> String {
+        let pem = self.user.qyv(&["keys", "export", key]).expect(0).out;
+        pem.lines().map(|l| format!("      {l}\n")).collect()
+    }
+
+    /// Writes a policy over `keys`; `more` stands in the keys' entries, `rule`
+    /// is the rule for files.
+    fn policy(&self, keys: &[(&str, &str)], revoked: &str, rule: &str) {
+        let mut text = "version: 1\nkeys:\n".to_string();
+        for (key, more) in keys {
+            text += &format!("  {key}:\n    pem: |\n{}{more}", self.pem(key));
+        }
+        text += &format!("revoked: {revoked}\nrules:\n  - scope: \"file:\"\n{rule}");
+        self.write_policy(&text);
+    }
+
+    fn write_policy(&self, text: &str) {
+        fs::write(self.user.home().join("trust.yaml"), text).unwrap();
+    }
+
+    #[track_caller]
+    fn verdict(&self, code: i32) -> crate::support::Done {
+        self.user.qyv(&["verify", &self.app, "--format", "json"]).expect(code)
+    }
+}
+
+const NONE: &str = "{ keys: [], images: [] }";
+const ONE: &str = "    require: [{ role: release, keys: [default], threshold: 1 }]\n";
+
+#[test]
+fn each_refusal_has_its_exit_code() {
+    let s = Signed::new(&["ana", "luis"]);
+    s.verdict(0);
+    // 10: nobody signed.
+    s.user
+        .qyv(&["build", "app", "-o", "bare.qyvbin", "--no-sign"])
+        .expect(0);
+    s.user.qyv(&["verify", "bare.qyvbin"]).expect(10);
+    s.user.qyv(&["run", "bare.qyvbin"]).expect(126);
+    // 11: another key, and no rule at all.
+    s.policy(&[("ana", "")], NONE, "    require: [{ role: release, keys: [ana] }]\n");
+    s.verdict(11);
+    s.write_policy("version: 1\n");
+    s.verdict(11);
+    // 13: two are needed, one signed; the wrong role.
+    s.policy(
+        &[("default", ""), ("ana", "")],
+        NONE,
+        "    require: [{ role: release, keys: [default, ana], threshold: 2 }]\n",
+    );
+    s.verdict(13);
+    s.policy(
+        &[("default", "")],
+        NONE,
+        "    require: [{ role: approve, keys: [default] }]\n",
+    );
+    s.verdict(13);
+    // 14: a key out of its time, revoked by name and by fingerprint, an image
+    // revoked, a signature too old or over.
+    s.policy(&[("default", "    until: 2020-01-01\n")], NONE, ONE);
+    s.verdict(14);
+    s.policy(&[("default", "    from: 9000-01-01\n")], NONE, ONE);
+    s.verdict(14);
+    s.policy(&[("default", "")], "{ keys: [default], images: [] }", ONE);
+    s.verdict(14);
+    let digest = s.user.qyv(&["inspect", &s.app, "--format", "json"]).expect(0).json()["digest"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    s.policy(
+        &[("default", "")],
+        &format!("{{ keys: [], images: [\"{digest}\"] }}"),
+        ONE,
+    );
+    s.verdict(14);
+    s.policy(&[("default", "")], NONE, &format!("{ONE}    max_age: 90d\n"));
+    s.verdict(14);
+    s.user.qyv(&["sign", &s.app]).expect(0);
+    s.verdict(0);
+    s.policy(&[("default", "")], NONE, ONE);
+    s.user
+        .qyv(&["build", "app", "-o", "over.qyvbin", "--expires", "2001-01-01"])
+        .expect(0);
+    s.user.qyv(&["verify", "over.qyvbin"]).expect(14);
+    // 19: the policy itself.
+    for bad in [
+        "version: 1\nversion: 1\n",
+        "version: 2\n",
+        "version: 1\nunknown: 1\n",
+        "version: 1\nkeys: &a {}\n",
+        "version: 1\ndefault: accept\n",
+    ] {
+        s.write_policy(bad);
+        let done = s.user.qyv(&["verify", &s.app]).expect(19);
+        assert!(done.err.contains("trust.yaml:"), "{}", done.err);
+    }
+    s.policy(&[("default", "")], NONE, ONE);
+    let path = s.user.home().join("trust.yaml");
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o664)).unwrap();
+    let done = s.user.qyv(&["verify", &s.app]).expect(19);
+    assert!(done.err.contains("chmod go-w"), "{}", done.err);
+}
+
+#[test]
+fn two_of_three_keys_in_every_combination_and_one_key_often() {
+    let s = Signed::new(&["ana", "luis", "mei"]);
+    s.user
+        .qyv(&["build", "app", "-o", "bare.qyvbin", "--no-sign"])
+        .expect(0);
+    let rule = "    require: [{ role: approve, keys: [ana, luis, mei], threshold: 2 }]\n";
+    s.policy(&[("ana", ""), ("luis", ""), ("mei", "")], NONE, rule);
+    for subset in 0..8 {
+        fs::copy(s.user.path("bare.qyvbin"), s.user.path("x.qyvbin")).unwrap();
+        let mut signers = 0;
+        for (bit, key) in ["ana", "luis", "mei"].iter().enumerate() {
+            if subset >> bit & 1 == 1 {
+                s.user
+                    .qyv(&["sign", "x.qyvbin", "--key", key, "--role", "approve"])
+                    .expect(0);
+                signers += 1;
+            }
+        }
+        let code = match signers {
+            0 => 10,
+            1 => 13,
+            _ => 0,
+        };
+        s.user.qyv(&["verify", "x.qyvbin"]).expect(code);
+    }
+    fs::copy(s.user.path("bare.qyvbin"), s.user.path("x.qyvbin")).unwrap();
+    for sequence in 1..6 {
+        s.user
+            .qyv(&[
+                "sign",
+                "x.qyvbin",
+                "--key",
+                "ana",
+                "--role",
+                "approve",
+                "--sequence",
+                &sequence.to_string(),
+            ])
+            .expect(0);
+    }
+    s.user.qyv(&["verify", "x.qyvbin"]).expect(13);
+}
+
+#[test]
+fn auditor_needs_the_file_and_a_public_key_alone() {
+    let s = Signed::new(&["other"]);
+    let auditor = User::new();
+    fs::copy(s.user.path(&s.app), auditor.path(&s.app)).unwrap();
+    auditor.write("default.pub", s.user.qyv(&["keys", "export"]).expect(0).out);
+    auditor.write("other.pub", s.user.qyv(&["keys", "export", "other"]).expect(0).out);
+    auditor.qyv(&["verify", "--key", "default.pub", &s.app]).expect(0);
+    auditor.qyv(&["verify", "--key", "other.pub", &s.app]).expect(11);
+    auditor.qyv(&["verify", &s.app]).expect(11);
+    assert_eq!(
+        auditor
+            .qyv(&["run", "--key", "default.pub", &s.app, "--", "exit", "6"])
+            .code,
+        6
+    );
+    assert!(
+        !auditor.home().join("trust.yaml").exists(),
+        "nothing is trusted for good"
+    );
+}
+
+#[test]
+fn verify_writes_nothing_and_opens_no_socket() {
+    let s = Signed::new(&[]);
+    let reader = User::new();
+    fs::create_dir_all(reader.home()).unwrap();
+    fs::copy(s.user.home().join("trust.yaml"), reader.home().join("trust.yaml")).unwrap();
+    fs::copy(s.user.path(&s.app), reader.path(&s.app)).unwrap();
+    reader.qyv(&["verify", &s.app]).expect(0);
+    reader.qyv(&["inspect", &s.app]).expect(0);
+    assert!(!reader.home().join("store").exists());
+    // In a network namespace without even a loopback.
+    let mut offline = Command::new("unshare");
+    offline.args(["-rn", env!("CARGO_BIN_EXE_qyv"), "run", &s.app, "--", "exit", "9"]);
+    offline
+        .env_clear()
+        .env("QYVOL_HOME", reader.home())
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(reader.path(""));
+    third_party("util-linux", &mut offline).expect(9);
+}
+
+/// Takes the bundle and what it signs out of an archive.
+fn bundle(s: &Signed) -> serde_json::Value {
+    let layout = s.user.path("layout");
+    fs::create_dir_all(&layout).unwrap();
+    let mut tar = Command::new("tar");
+    tar.args(["--zstd", "-xf"])
+        .arg(s.user.path(&s.app))
+        .arg("-C")
+        .arg(&layout);
+    third_party("zstd", &mut tar).expect(0);
+    for entry in fs::read_dir(layout.join("blobs/sha256")).unwrap().flatten() {
+        if let Ok(value) = serde_json::from_slice::<serde_json::Value>(&fs::read(entry.path()).unwrap())
+            && value.get("dsseEnvelope").is_some()
+        {
+            return value;
+        }
+    }
+    panic!("no bundle in the archive");
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let (mut bits, mut n) = (0u32, 0);
+    for c in text.bytes().filter(|c| *c != b'=') {
+        let v = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        bits = bits << 6 | u32::from(v);
+        n += 6;
+        if n >= 8 {
+            n -= 8;
+            out.push((bits >> n) as u8);
+        }
+    }
+    out
+}
+
+#[test]
+fn openssl_accepts_our_signature_and_refuses_an_altered_one() {
+    let s = Signed::new(&[]);
+    for kind in ["ed25519", "ecdsa-p256"] {
+        s.user.qyv(&["keys", "generate", kind, "--type", kind]).expect(0);
+        s.user.qyv(&["build", "app", "-o", &s.app, "--key", kind]).expect(0);
+        let _ = fs::remove_dir_all(s.user.path("layout"));
+        let bundle = bundle(&s);
+        let payload = base64(bundle["dsseEnvelope"]["payload"].as_str().unwrap());
+        let sig = base64(bundle["dsseEnvelope"]["signatures"][0]["sig"].as_str().unwrap());
+        let kind_type = "application/vnd.in-toto+json";
+        let pae = |payload: &[u8]| {
+            [
+                format!("DSSEv1 {} {kind_type} {} ", kind_type.len(), payload.len()).as_bytes(),
+                payload,
+            ]
+            .concat()
+        };
+        s.user.write("sig", sig);
+        s.user.write("pae", pae(&payload));
+        let mut altered = payload.clone();
+        altered[40] ^= 1;
+        s.user.write("bad", pae(&altered));
+        s.user
+            .write("key.pub", s.user.qyv(&["keys", "export", kind]).expect(0).out);
+        let check = |input: &str| {
+            let mut openssl = Command::new("openssl");
+            openssl
+                .args([
+                    "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", "key.pub", "-sigfile", "sig", "-in", input,
+                ])
+                .current_dir(s.user.path(""));
+            if kind != "ed25519" {
+                openssl.args(["-digest", "sha256"]);
+            }
+            third_party("openssl", &mut openssl).code
+        };
+        assert_eq!(check("pae"), 0, "{kind}");
+        assert_ne!(check("bad"), 0, "{kind}");
+    }
+}
+
+#[test]
+fn sigstores_own_library_accepts_our_bundle_and_refuses_an_altered_one() {
+    let s = Signed::new(&[]);
+    let oracle = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/oracles/sigstore-verify");
+    let work = concat!(env!("CARGO_TARGET_TMPDIR"), "/sigstore-verify");
+    fs::create_dir_all(work).unwrap();
+    for file in ["package.json", "package-lock.json", "verify.mjs"] {
+        fs::copy(format!("{oracle}/{file}"), format!("{work}/{file}")).unwrap();
+    }
+    let mut npm = Command::new("npm");
+    third_party(
+        "npm",
+        npm.args(["ci", "--no-fund", "--no-audit", "--loglevel=error"])
+            .current_dir(work),
+    )
+    .expect(0);
+    let good = bundle(&s);
+    let mut bad = good.clone();
+    let mut payload = base64(good["dsseEnvelope"]["payload"].as_str().unwrap());
+    payload.truncate(3);
+    bad["dsseEnvelope"]["payload"] = "eyJ9".into();
+    s.user.write("key.pub", s.user.qyv(&["keys", "export"]).expect(0).out);
+    for (name, bundle, code) in [("good.json", good, 0), ("bad.json", bad, 1)] {
+        let path = s.user.write(name, bundle.to_string());
+        let mut node = Command::new("node");
+        node.arg("verify.mjs")
+            .arg(s.user.path("key.pub"))
+            .arg(path)
+            .current_dir(work);
+        third_party("nodejs", &mut node).expect(code);
+    }
+}
