@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::support::{Noise, User, third_party};
 
+// [BIN-001] [BIN-002]
 #[test]
 fn tar_lists_it_and_skopeo_keeps_its_digest() {
     let user = User::new();
@@ -34,6 +35,7 @@ fn tar_lists_it_and_skopeo_keeps_its_digest() {
     assert_eq!(index["manifests"][0]["digest"], digest);
 }
 
+// [BIN-031] [BIN-033]
 #[test]
 fn flipped_bits_are_refused_by_every_verb_and_leave_nothing() {
     let user = User::new();
@@ -71,6 +73,7 @@ fn flipped_bits_are_refused_by_every_verb_and_leave_nothing() {
     }
 }
 
+// [BIN-033]
 #[test]
 fn truncated_extended_and_foreign_files_are_refused() {
     let user = User::new();
@@ -101,6 +104,7 @@ fn truncated_extended_and_foreign_files_are_refused() {
     }
 }
 
+// [BIN-024]
 #[test]
 fn sparse_terabyte_and_device_are_refused_at_once() {
     let user = User::new();
@@ -116,6 +120,7 @@ fn sparse_terabyte_and_device_are_refused_at_once() {
     user.qyv(&["verify", "zero.qyvbin"]).expect(16);
 }
 
+// [BIN-043]
 #[test]
 fn signature_is_added_without_changing_the_digest_or_the_content() {
     let user = User::new();

@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::support::{PROBE, PROBE_MODULE, User};
 
+// [BIN-005] [SIGN-014]
 #[test]
 fn bytes_depend_on_nothing_but_inputs_and_key() {
     let (one, two) = (User::new(), User::new());
@@ -68,6 +69,7 @@ fn bytes_depend_on_nothing_but_inputs_and_key() {
     assert_eq!(dated["created"], "2026-01-01T00:00:00Z");
 }
 
+// [BIN-053]
 #[test]
 fn refused_input_names_the_reason_and_leaves_nothing() {
     let wasm_cases: [(&str, &[u8], &str); 4] = [
@@ -163,6 +165,7 @@ fn unreadable_file_or_folder_is_named() {
     }
 }
 
+// [BIN-053]
 #[test]
 fn link_inside_the_folder_is_packed_as_its_file() {
     let user = User::new();

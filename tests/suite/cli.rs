@@ -52,6 +52,7 @@ fn help_names_every_command_and_errors_have_their_form() {
     assert!(done.err.contains("neither a file nor an image's name"), "{}", done.err);
 }
 
+// [BIN-041]
 #[test]
 fn json_of_every_command_that_prints_data_is_json() {
     let user = User::new();

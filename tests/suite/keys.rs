@@ -10,6 +10,7 @@ fn openssl(user: &User, args: &[&str]) -> i32 {
     third_party("openssl", Command::new("openssl").args(args).current_dir(user.path(""))).code
 }
 
+// [SIGN-002]
 #[test]
 fn openssl_reads_our_keys_plain_and_encrypted() {
     let user = User::new();
@@ -51,6 +52,7 @@ fn openssl_reads_our_keys_plain_and_encrypted() {
     }
 }
 
+// [SIGN-002]
 #[test]
 fn keys_that_openssl_wrote_sign_here() {
     let user = User::new();
@@ -141,6 +143,7 @@ fn keys_that_openssl_wrote_sign_here() {
     assert!(!user.path("y.qyvbin").exists());
 }
 
+// [SIGN-005]
 #[test]
 fn key_that_others_can_read_or_that_does_not_match_is_refused() {
     let user = User::new();
@@ -161,6 +164,7 @@ fn key_that_others_can_read_or_that_does_not_match_is_refused() {
     user.qyv(&["keys", "generate", "a"]).expect(1);
 }
 
+// [SIGN-028]
 #[test]
 fn first_build_makes_a_key_that_only_this_machine_trusts_for_files() {
     let user = User::new();

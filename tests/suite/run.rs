@@ -57,6 +57,7 @@ fn exit_code_of_the_guest_is_not_taken_for_ours_nor_ours_for_its() {
     assert!(stranger.stored().is_empty());
 }
 
+// [BIN-041]
 #[test]
 fn core_module_runs_like_a_component() {
     let user = User::new();
@@ -150,6 +151,7 @@ fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
     None
 }
 
+// [BIN-034]
 #[test]
 fn altered_compiled_code_is_put_aside_and_made_again() {
     let user = User::new();

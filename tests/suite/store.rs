@@ -40,6 +40,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+// [BIN-003] [BIN-004] [BIN-005]
 #[test]
 fn several_images_travel_in_one_file_and_come_back_the_same() {
     let user = User::new();

@@ -50,6 +50,7 @@ impl Signed {
 const NONE: &str = "{ keys: [], images: [] }";
 const ONE: &str = "    require: [{ role: release, keys: [default], threshold: 1 }]\n";
 
+// [SIGN-014] [SIGN-021] [SIGN-025] [SIGN-030]
 #[test]
 fn each_refusal_has_its_exit_code() {
     let s = Signed::new(&["ana", "luis"]);
@@ -124,6 +125,7 @@ fn each_refusal_has_its_exit_code() {
     assert!(done.err.contains("chmod go-w"), "{}", done.err);
 }
 
+// [SIGN-023]
 #[test]
 fn two_of_three_keys_in_every_combination_and_one_key_often() {
     let s = Signed::new(&["ana", "luis", "mei"]);
@@ -190,6 +192,7 @@ fn auditor_needs_the_file_and_a_public_key_alone() {
     );
 }
 
+// [SIGN-029]
 #[test]
 fn verify_writes_nothing_and_opens_no_socket() {
     let s = Signed::new(&[]);
@@ -252,6 +255,7 @@ fn base64(text: &str) -> Vec<u8> {
     out
 }
 
+// [SIGN-012]
 #[test]
 fn openssl_accepts_our_signature_and_refuses_an_altered_one() {
     let s = Signed::new(&[]);
@@ -294,6 +298,7 @@ fn openssl_accepts_our_signature_and_refuses_an_altered_one() {
     }
 }
 
+// [SIGN-013]
 #[test]
 fn sigstores_own_library_accepts_our_bundle_and_refuses_an_altered_one() {
     let s = Signed::new(&[]);

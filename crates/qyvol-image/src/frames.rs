@@ -255,6 +255,7 @@ mod tests {
         Decompressor::new()?.decode(&whole, None, CHUNK as u64)
     }
 
+    // [BIN-022]
     #[test]
     fn stored_and_compressed_frames_decode_at_every_size_class() {
         for len in [0, 1, 255, 256, 65_791, 65_792, BLOCK_MAX, BLOCK_MAX + 1, CHUNK] {
@@ -282,6 +283,7 @@ mod tests {
         }
     }
 
+    // [BIN-021]
     #[test]
     fn frame_that_would_take_memory_is_refused_before_it_does() {
         // Window of 2 GiB; no content size; a dictionary; no checksum.

@@ -185,6 +185,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    // [BIN-011]
     #[test]
     fn path_of_any_length_survives() {
         let component = "c".repeat(200);
@@ -199,6 +200,7 @@ mod tests {
         }
     }
 
+    // [BIN-010] [BIN-012]
     #[test]
     fn any_altered_header_bit_is_refused_or_names_another_file() {
         for path in ["assets/a.txt", &"long/".repeat(60)] {

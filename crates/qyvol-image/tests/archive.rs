@@ -73,6 +73,7 @@ fn read(bytes: &[u8], folder: &Path) -> Result<Vec<Vec<u8>>, ImageError> {
     Ok(blobs)
 }
 
+// [BIN-001] [BIN-030]
 #[test]
 fn every_flipped_bit_is_refused_or_changes_nothing_decoded() {
     let fixture = Fixture::new(&[("x.txt", b"some words and some more words"), ("d/y", b"")]);
@@ -88,6 +89,7 @@ fn every_flipped_bit_is_refused_or_changes_nothing_decoded() {
     }
 }
 
+// [BIN-023] [BIN-024]
 #[test]
 fn every_truncation_and_extension_is_refused_on_opening() {
     let fixture = Fixture::new(&[("x.txt", b"some words")]);
@@ -107,6 +109,7 @@ fn every_truncation_and_extension_is_refused_on_opening() {
     assert!(Archive::open(&path).is_err(), "a second archive behind it");
 }
 
+// [BIN-020] [BIN-050] [BIN-054]
 #[test]
 fn large_archive_round_trips_over_many_frames_and_is_reproducible() {
     let mut noise = 0x2545_f491_4f6c_dd1du64;
@@ -159,6 +162,7 @@ fn large_archive_round_trips_over_many_frames_and_is_reproducible() {
     assert!(rewritten == written, "rewriting and writing agree");
 }
 
+// [BIN-032]
 #[test]
 fn random_edits_of_a_large_archive_are_refused_or_change_nothing() {
     let text: Vec<u8> = (0..600_000u32)
@@ -208,6 +212,7 @@ fn input_that_cannot_be_packed_is_refused_with_its_path() {
     }
 }
 
+// [BIN-004]
 #[test]
 fn two_images_of_one_name_and_signatures_of_another_image_are_refused() {
     let fixture = Fixture::new(&[("x", b"1")]);

@@ -291,6 +291,7 @@ fn encode_pem(label: &'static str, der: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    // [SIGN-001]
     #[test]
     fn keys_of_both_algorithms_sign_and_survive_pem() {
         for kind in [KeyType::Ed25519, KeyType::EcdsaP256] {
@@ -314,6 +315,7 @@ mod tests {
         }
     }
 
+    // [SIGN-004]
     #[test]
     fn key_under_which_anything_verifies_is_refused() {
         for y in SMALL_ORDER {
@@ -334,6 +336,7 @@ mod tests {
         assert_eq!(PublicKey::from_spki_der(&off_curve).unwrap_err(), KeyError::NotOnCurve);
     }
 
+    // [SIGN-004]
     #[test]
     fn list_of_small_orders_is_right() {
         use curve25519_dalek::edwards::CompressedEdwardsY;

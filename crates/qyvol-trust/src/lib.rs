@@ -21,6 +21,8 @@ mod policy;
 mod policy_yaml;
 mod report;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod verified;
 mod verify;
 

@@ -274,6 +274,7 @@ fn matches(pattern: &str, scope: &str) -> bool {
 mod tests {
     use super::*;
 
+    // [SIGN-022]
     #[test]
     fn pattern_matches_whole_segments_only() {
         for (pattern, scope, expected) in [

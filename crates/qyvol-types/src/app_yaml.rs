@@ -419,6 +419,7 @@ mod tests {
         );
     }
 
+    // [BIN-042]
     #[test]
     fn the_whole_manifest_parses() {
         let text = "name: acme/hello\nversion: 1.0.0\nentrypoint: hello.component.wasm\nruntime: wasi\nlanguage: rust\ntype: cli\npermissions: { fs: none, net: false, exec: false, gfx: false }\nfs: { type: memfs, source: null, cache: false }\nassets: [ \"public/**\", { from: models/m.onnx, to: model.onnx } ]\nassets_root: /assets\nenv: { LOG_LEVEL: info, PORT: 8080 }\nargs: [--serve]\nresources: { memory: 256MB, timeout: 30s }\n";

@@ -191,6 +191,7 @@ impl PathSet {
 mod tests {
     use super::*;
 
+    // [BIN-051]
     #[test]
     fn name_that_leaves_its_folder_or_means_another_file_elsewhere_is_refused() {
         for bad in [
@@ -258,6 +259,7 @@ mod tests {
         paths.iter().any(|p| set.insert(&AssetPath::parse(p).unwrap()).is_err())
     }
 
+    // [BIN-052]
     #[test]
     fn names_that_fold_into_one_clash() {
         for pair in [

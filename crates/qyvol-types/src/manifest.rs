@@ -172,6 +172,7 @@ mod tests {
         )
     }
 
+    // [BIN-040]
     #[test]
     fn manifest_that_two_readers_could_see_differently_is_refused() {
         let good = sample();

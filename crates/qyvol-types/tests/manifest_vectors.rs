@@ -99,6 +99,7 @@ fn manifest_vectors_hold() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+// [BIN-051]
 #[test]
 fn path_vectors_hold() {
     let mut wrong = Vec::new();

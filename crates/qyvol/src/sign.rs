@@ -142,6 +142,7 @@ fn sequence_of(version: &str) -> u64 {
 mod tests {
     use super::*;
 
+    // [SIGN-015]
     #[test]
     fn later_version_has_a_higher_sequence() {
         let order = [
