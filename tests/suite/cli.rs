@@ -164,3 +164,10 @@ fn completions_man_pages_and_quickstart_work() {
     }
     assert!(user.stored().is_empty(), "the user's own store is left alone");
 }
+
+#[test]
+fn reference_in_the_specification_is_the_commands_own() {
+    let user = User::new();
+    let own = user.qyv(&["reference"]).expect(0).out;
+    assert!(own == include_str!("../../spec/cli.md"), "run `cargo xtask docs`");
+}

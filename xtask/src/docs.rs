@@ -23,7 +23,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
                 written.map_err(|e| format!("writing {path}: {e}"))?;
                 println!("wrote {path}");
             }
-            Ok(())
+            command_reference()
         }
         [arg] if arg == "--check" => match stale(&Tree::load()?)?.as_slice() {
             [] => Ok(()),
@@ -31,6 +31,27 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         },
         _ => Err("usage: cargo xtask docs [--check]".to_string()),
     }
+}
+
+/// Writes `spec/cli.md` from the command itself, which has to be built for it;
+/// the black-box suite holds the two together.
+fn command_reference() -> Result<(), String> {
+    let path = "spec/cli.md";
+    let mut cargo = std::process::Command::new("cargo");
+    let output = cargo
+        .args(["run", "--quiet", "-p", "qyv", "--", "reference"])
+        .current_dir(root())
+        .output();
+    let output = output.map_err(|e| format!("can't run cargo: {e}"))?;
+    if !output.status.success() {
+        return Err(format!(
+            "`qyv reference` failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    }
+    std::fs::write(root().join(path), output.stdout).map_err(|e| format!("writing {path}: {e}"))?;
+    println!("wrote {path}");
+    Ok(())
 }
 
 /// The documents that differ from what the code says.

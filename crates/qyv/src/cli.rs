@@ -144,6 +144,9 @@ pub enum Command {
     /// Write man pages into a folder
     #[command(hide = true)]
     Man(ManArgs),
+    /// Print the reference of every command, as Markdown
+    #[command(hide = true)]
+    Reference,
     /// Print the version and what it was built with
     Version,
 }

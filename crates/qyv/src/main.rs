@@ -46,6 +46,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Completions(args) => return commands::meta::completions(ui, args.shell, &mut Cli::command()),
         Command::Man(args) => return commands::meta::man(&args.folder, Cli::command()),
         Command::Version => return commands::meta::version(ui),
+        Command::Reference => return commands::meta::reference(ui, Cli::command()),
         Command::Validate(args) => return commands::author::validate(ui, args),
         _ => {}
     }
@@ -72,7 +73,9 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Save(args) => commands::store::save(&ctx, ui, args),
         Command::Load(args) => commands::store::load(&ctx, ui, args),
         Command::Quickstart(args) => quickstart::quickstart(&ctx, ui, args),
-        Command::Completions(_) | Command::Man(_) | Command::Version | Command::Validate(_) => Ok(0),
+        Command::Completions(_) | Command::Man(_) | Command::Reference | Command::Version | Command::Validate(_) => {
+            Ok(0)
+        }
     }
 }
 
