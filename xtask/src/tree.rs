@@ -4,7 +4,7 @@
 //! Deliberately absent: ignored files, binary files, anything outside the
 //! project's folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,10 +14,12 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().unwrap_or(xtask).to_path_buf()
 }
 
-/// Text files by their path from the project's folder, `/`-separated.
+/// Files by their path from the project's folder, `/`-separated.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     files: BTreeMap<String, String>,
+    /// Every file's path, also of those that aren't text.
+    names: BTreeSet<String>,
 }
 
 impl Tree {
@@ -36,6 +38,10 @@ impl Tree {
         let mut tree = Tree::default();
         for name in String::from_utf8_lossy(&output.stdout).split_terminator('\0') {
             // A file that was removed and not yet committed is listed too.
+            if !root.join(name).exists() {
+                continue;
+            }
+            tree.names.insert(name.to_string());
             if let Ok(text) = std::fs::read_to_string(root.join(name)) {
                 tree.files.insert(name.to_string(), text);
             }
@@ -46,6 +52,15 @@ impl Tree {
     /// A file's text.
     pub(crate) fn get(&self, path: &str) -> Option<&str> {
         self.files.get(path).map(String::as_str)
+    }
+
+    /// Whether there is such a file, or a folder with one.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.names.contains(path)
+            || self
+                .names
+                .iter()
+                .any(|name| name.strip_prefix(path).is_some_and(|r| r.starts_with('/')))
     }
 
     /// Every path with its text.
@@ -63,6 +78,10 @@ impl Tree {
 impl<const N: usize> From<[(&str, &str); N]> for Tree {
     fn from(files: [(&str, &str); N]) -> Tree {
         let files = files.map(|(path, text)| (path.to_string(), text.to_string()));
-        Tree { files: files.into() }
+        let names = files.iter().map(|(path, _)| path.clone()).collect();
+        Tree {
+            files: files.into(),
+            names,
+        }
     }
 }

@@ -1,15 +1,18 @@
 //! Rules of the documents for people: a translated README shows the same code
-//! as its original, and the change log has a place for this version.
+//! as its original, what a document points to is there, and the change log has
+//! a place for this version.
 
 use super::Finding;
 use crate::tree::Tree;
 
 const CHANGELOG: &str = "CHANGELOG.md";
 const TRANSLATED: &str = "README.es.md";
+const OUR_FOLDERS: &[&str] = &["crates/", "examples/", "formats/", "registry/", "spec/", "xtask/"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     readmes(tree, &mut findings);
+    pointers(tree, &mut findings);
     changelog(tree, &mut findings);
     findings
 }
@@ -66,6 +69,52 @@ fn code_blocks(text: &str) -> Vec<(usize, String)> {
     blocks
 }
 
+/// Links by a relative path, and files of ours that are named in backquotes.
+fn pointers(tree: &Tree, findings: &mut Vec<Finding>) {
+    for (path, text) in tree.with_ending(".md") {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut inside = false;
+        for (index, line) in text.lines().enumerate() {
+            inside ^= line.trim_start().starts_with("```");
+            if inside {
+                continue;
+            }
+            let links = line
+                .split("](")
+                .skip(1)
+                .filter_map(|rest| rest.split([')', '#', ' ']).next());
+            let links = links
+                .filter(|to| !to.is_empty() && !to.contains(':'))
+                .map(|to| resolve(folder, to));
+            let named = line.split('`').skip(1).step_by(2);
+            let named = named.filter(|name| OUR_FOLDERS.iter().any(|folder| name.starts_with(folder)));
+            let named = named.filter(|name| !name.contains(['*', '<', '{', ' ', '…', '$']) && name.contains('.'));
+            for to in links.chain(named.map(str::to_string)) {
+                if !tree.has(&to) {
+                    findings.push(Finding::new(
+                        path,
+                        index + 1,
+                        format!("points to {to}, which is not there"),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// A relative path from `folder`, without `.` and `..`.
+fn resolve(folder: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
 fn changelog(tree: &Tree, findings: &mut Vec<Finding>) {
     let Some(text) = tree.get(CHANGELOG) else {
         findings.push(Finding::new(CHANGELOG, 0, "is missing"));
@@ -108,6 +157,25 @@ mod tests {
         assert!(found(original, "Corre:\n\n```sh\nqyv build # empaqueta\nqyv run x\n```\n").is_empty());
         assert_eq!(found(original, "```sh\nqyv build\nqyv run y\n```\n").len(), 1);
         assert_eq!(found(original, "Corre.\n").len(), 1);
+    }
+
+    #[test]
+    fn pointer_to_what_is_not_there_is_found() {
+        let tree = Tree::from([
+            (
+                "README.md",
+                "[a](spec/a.md#x), `spec/a.md`, [web](https://x.example), [here](#here), [f](spec/)\n",
+            ),
+            (
+                "spec/a.md",
+                "[up](../README.md) [b](b.md) `formats/gone.json` `formats/*.json`\n",
+            ),
+            (TRANSLATED, "x\n"),
+            (CHANGELOG, LOG),
+        ]);
+        let found = messages(&check(&tree));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().any(|m| m.contains("spec/b.md")) && found.iter().any(|m| m.contains("formats/gone.json")));
     }
 
     #[test]
