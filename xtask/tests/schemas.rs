@@ -55,6 +55,12 @@ fn valid(root: &Value, at: &Value, value: &Value) -> bool {
             .is_none_or(|s| s.chars().count() as u64 <= wanted.as_u64().unwrap()),
         "minimum" => value.as_f64().is_none_or(|n| n >= wanted.as_f64().unwrap()),
         "maximum" => value.as_f64().is_none_or(|n| n <= wanted.as_f64().unwrap()),
+        "minItems" => value
+            .as_array()
+            .is_none_or(|a| a.len() as u64 >= wanted.as_u64().unwrap()),
+        "maxItems" => value
+            .as_array()
+            .is_none_or(|a| a.len() as u64 <= wanted.as_u64().unwrap()),
         "items" => value
             .as_array()
             .is_none_or(|items| items.iter().all(|item| valid(root, wanted, item))),
@@ -267,4 +273,94 @@ fn config_with_a_key_too_many_is_not_valid() {
         bad.pointer_mut(pointer).unwrap()[key] = value;
         assert!(!valid(&config, &config, &bad), "{bad}");
     }
+}
+
+/// Each of `changes`, a pointer with what to put there, makes `good` invalid.
+fn each_is_refused(schema: &Value, good: &Value, changes: &[(&str, Value)]) {
+    assert!(valid(schema, schema, good), "{good}");
+    for (pointer, value) in changes {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let mut bad = good.clone();
+        match bad.pointer_mut(parent).unwrap() {
+            Value::Object(object) => drop(object.insert(key.to_string(), value.clone())),
+            other => other[key.parse::<usize>().unwrap()] = value.clone(),
+        }
+        assert!(!valid(schema, schema, &bad), "{pointer}: {bad}");
+    }
+}
+
+// SIGN-010, SIGN-011
+#[test]
+fn statement_that_a_verifier_refuses_is_not_valid() {
+    let hex = "5b".repeat(32);
+    let good = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": "acme/hello", "digest": { "sha256": hex } }],
+        "predicateType": "https://qyvol.dev/release/v1",
+        "predicate": {
+            "name": "acme/hello", "version": "1.0.0", "role": "release", "sequence": 1_000_000_000_000_u64,
+            "created": "1970-01-01T00:00:00Z", "expires": "2027-01-01T00:00:00Z", "critical": []
+        }
+    });
+    each_is_refused(
+        &schema("statement.schema.json"),
+        &good,
+        &[
+            ("/_type", json!("https://in-toto.io/Statement/v0.1")),
+            ("/predicateType", json!("https://slsa.dev/provenance/v1")),
+            ("/subject", json!([])),
+            ("/subject", json!([good["subject"][0], good["subject"][0]])),
+            ("/subject/0/digest", json!({})),
+            ("/subject/0/digest/sha512", json!("00".repeat(64))),
+            ("/subject/0/digest/sha256", json!("5B".repeat(32))),
+            ("/predicate/role", json!("Release Manager")),
+            ("/predicate/sequence", json!(-1)),
+            ("/predicate/sequence", json!(1_u64 << 54)),
+            ("/predicate/created", json!("yesterday")),
+            ("/predicate/critical", json!(["unheard-of"])),
+        ],
+    );
+}
+
+// SIGN-020
+#[test]
+fn policy_that_is_refused_is_not_valid() {
+    let text = "\
+version: 1
+serial: 7
+default: reject
+keys:
+  acme-ci: { pem: \"-----BEGIN PUBLIC KEY-----\\n\", from: 2026-01-01, until: 2027-01-01 }
+revoked: { keys: [], images: [] }
+rules:
+  - scope: registry.example/acme/**
+    require:
+      - { role: release, keys: [acme-ci], threshold: 1 }
+    identity: exact
+    max_age: 90d
+  - scope: \"file:\"
+    require: [{ role: release, keys: [acme-ci] }]
+";
+    let good = as_editors_do(&yaml::parse(text).unwrap());
+    let at = |key: &str| format!("/rules/0/{key}");
+    let changes = [
+        ("/version".to_string(), json!(2)),
+        ("/extra".to_string(), json!(1)),
+        ("/default".to_string(), json!("accept")),
+        ("/keys/acme-ci/pem".to_string(), json!("acme.pub")),
+        ("/keys/acme-ci/from".to_string(), json!("last year")),
+        ("/revoked/images".to_string(), json!(["latest"])),
+        (at("scope"), json!("registry.example/ac*")),
+        (at("scope"), json!("registry.example/**/a")),
+        (at("scope"), json!("registry.example//a")),
+        (at("require"), json!([])),
+        (at("require/0/threshold"), json!(0)),
+        (at("require/0/keys"), json!([])),
+        (at("require/0/role"), json!("")),
+        (at("identity"), json!("close")),
+        (at("max_age"), json!("0d")),
+        (at("rollback"), json!("deny")),
+    ];
+    let changes: Vec<(&str, Value)> = changes.iter().map(|(at, value)| (at.as_str(), value.clone())).collect();
+    each_is_refused(&schema("trust-policy.schema.json"), &good, &changes);
 }
