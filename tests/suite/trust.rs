@@ -125,6 +125,25 @@ fn each_refusal_has_its_exit_code() {
     assert!(done.err.contains("chmod go-w"), "{}", done.err);
 }
 
+#[test]
+fn signed_image_under_another_name_or_version_is_refused() {
+    let s = Signed::new(&[]);
+    let pem = s.pem("default");
+    s.write_policy(&format!(
+        "version: 1\nkeys:\n  default:\n    pem: |\n{pem}rules:\n  - scope: r.example/**\n{ONE}    identity: exact\n"
+    ));
+    for (name, code) in [
+        ("r.example/app:1.0.0", 0),
+        ("r.example/app:2.0.0", 18),
+        ("r.example/other:1.0.0", 18),
+    ] {
+        s.user.qyv(&["tag", "app:1.0.0", name]).expect(0);
+        s.user.qyv(&["verify", name]).expect(code);
+        let run = s.user.qyv(&["run", name, "--", "exit", "5"]);
+        assert_eq!(run.code, if code == 0 { 5 } else { 126 }, "{name}: {run:?}");
+    }
+}
+
 // [SIGN-023]
 #[test]
 fn two_of_three_keys_in_every_combination_and_one_key_often() {
@@ -316,18 +335,31 @@ fn sigstores_own_library_accepts_our_bundle_and_refuses_an_altered_one() {
     )
     .expect(0);
     let good = bundle(&s);
-    let mut bad = good.clone();
-    let mut payload = base64(good["dsseEnvelope"]["payload"].as_str().unwrap());
-    payload.truncate(3);
-    bad["dsseEnvelope"]["payload"] = "eyJ9".into();
+    // One character each: `A` and `B` differ in bits that base64 keeps.
+    let altered = |pointer: &str| {
+        let mut bad = good.clone();
+        let field = bad.pointer_mut(pointer).unwrap();
+        let text = field.as_str().unwrap();
+        let other = if &text[20..21] == "A" { "B" } else { "A" };
+        *field = format!("{}{other}{}", &text[..20], &text[21..]).into();
+        bad
+    };
+    let payload = altered("/dsseEnvelope/payload");
+    let signature = altered("/dsseEnvelope/signatures/0/sig");
     s.user.write("key.pub", s.user.qyv(&["keys", "export"]).expect(0).out);
-    for (name, bundle, code) in [("good.json", good, 0), ("bad.json", bad, 1)] {
+    for (name, bundle, code) in [
+        ("good.json", &good, 0),
+        ("payload.json", &payload, 1),
+        ("signature.json", &signature, 1),
+    ] {
         let path = s.user.write(name, bundle.to_string());
         let mut node = Command::new("node");
         node.arg("verify.mjs")
             .arg(s.user.path("key.pub"))
             .arg(path)
             .current_dir(work);
-        third_party("nodejs", &mut node).expect(code);
+        let done = third_party("nodejs", &mut node).expect(code);
+        // Refused for its signature, not for want of a module or a field.
+        assert_eq!(code == 1, done.err.contains("signature"), "{name}: {}", done.err);
     }
 }
