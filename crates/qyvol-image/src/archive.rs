@@ -57,10 +57,15 @@ impl Archive {
                 source,
             }
         };
+        let not_a_file = || ImageError::format("it is not a regular file");
+        // Asked before it is opened, too: opening a pipe waits for its writer.
+        if !std::fs::metadata(path).map_err(failed("open"))?.is_file() {
+            return Err(not_a_file());
+        }
         let file = File::open(path).map_err(failed("open"))?;
         let meta = file.metadata().map_err(failed("open"))?;
         if !meta.is_file() {
-            return Err(ImageError::format("it is not a regular file"));
+            return Err(not_a_file());
         }
         Archive::from_file(file, meta.len(), path)
     }

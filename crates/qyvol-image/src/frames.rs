@@ -22,8 +22,6 @@ const BLOCK_MAX: usize = 128 << 10;
 /// A frame's header, checked.
 struct FrameHeader {
     content_size: u64,
-    /// Bytes of magic and header.
-    len: usize,
 }
 
 /// Compresses `data` into one frame.
@@ -131,10 +129,7 @@ fn parse_header(bytes: &[u8]) -> Result<FrameHeader, ImageError> {
         *to = *from;
     }
     let content_size = u64::from_le_bytes(size) + if width == 2 { 256 } else { 0 };
-    Ok(FrameHeader {
-        content_size,
-        len: at + width,
-    })
+    Ok(FrameHeader { content_size })
 }
 
 /// Reads one whole frame whose decoded size is at most `max_decoded`, without
@@ -226,8 +221,12 @@ impl Decompressor {
                 limit: max,
             });
         }
-        if frame.len() < header.len {
-            return Err(ImageError::format("zstd frame is cut short"));
+        // The decoder would go on to frames behind the first, empty or
+        // skippable ones too, and nobody would see what those hide.
+        if zstd::zstd_safe::find_frame_compressed_size(frame).ok() != Some(frame.len()) {
+            return Err(ImageError::format(
+                "zstd frame is cut short, or something stands behind it",
+            ));
         }
         let capacity = header.content_size as usize;
         let decoded = self.0.decompress(frame, capacity).map_err(damaged)?;

@@ -98,6 +98,11 @@ impl HeadSignature {
 }
 
 impl HeadImage {
+    /// Bytes of what was read last into this image.
+    fn last_copied(&self) -> usize {
+        self.signatures.last().map_or(self.config.len(), |s| s.bundle.len())
+    }
+
     /// The descriptor of the manifest, as the image's signatures name it.
     pub fn descriptor(&self) -> Descriptor {
         self.manifest.descriptor()
@@ -105,8 +110,43 @@ impl HeadImage {
 
     /// Checks that the manifest has the shape of a Qyvol image.
     fn check(&self) -> Result<(), ImageError> {
+        let config = self.manifest.config();
+        if config.size != self.config.len() as u64 || !config.digest.matches(&self.config) {
+            return Err(ImageError::format("its config is not the one that its manifest names"));
+        }
         check_shape(&self.manifest)
     }
+}
+
+/// Checks that a layer is the same blob to all images, and none of the head's.
+fn check_layers(images: &[HeadImage]) -> Result<(), ImageError> {
+    let mut seen: HashMap<Digest, &Descriptor> = HashMap::new();
+    for layer in images.iter().flat_map(|i| i.manifest.layers()) {
+        let first = seen.entry(layer.digest).or_insert(layer);
+        if first.size != layer.size || first.media_type != layer.media_type {
+            return Err(ImageError::format(format!(
+                "its images disagree on the blob {}",
+                layer.digest
+            )));
+        }
+    }
+    for image in images {
+        let signatures = image.signatures.iter().flat_map(|s| s.manifest.layers());
+        let small = signatures.chain([image.manifest.config()]).map(|d| d.digest);
+        let manifests = image
+            .signatures
+            .iter()
+            .map(|s| s.manifest.digest())
+            .chain([image.manifest.digest()]);
+        if small
+            .chain(manifests)
+            .chain([Digest::of(EMPTY)])
+            .any(|digest| seen.contains_key(&digest))
+        {
+            return Err(ImageError::format("a layer is also a manifest, config or signature"));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a manifest is an image's: the config, a component, and at most
@@ -176,13 +216,14 @@ impl Head {
                 pair[0].name
             )));
         }
+        check_layers(&images)?;
         for image in &mut images {
             image.check()?;
             let subject = image.descriptor();
             for signature in &image.signatures {
                 signature.check()?;
                 let named = signature.manifest.subject();
-                if named.is_none_or(|s| s.digest != subject.digest || s.size != subject.size) {
+                if named.is_none_or(|s| *s != subject) {
                     return Err(ImageError::format("a signature belongs to another image"));
                 }
             }
@@ -268,7 +309,21 @@ impl Head {
             return Err(ImageError::format("its index.json is not an OCI image index"));
         }
         let mut images: Vec<HeadImage> = Vec::new();
+        let (mut seen, mut copied) = (BTreeSet::new(), 0);
         for descriptor in &index.manifests {
+            if !seen.insert(descriptor.digest) {
+                return Err(ImageError::format(format!(
+                    "its index.json has {} twice",
+                    descriptor.digest
+                )));
+            }
+            // Small blobs may be shared by many; their copies are bounded.
+            copied += images.last().map_or(0, HeadImage::last_copied);
+            if copied as u64 > 4 * limits::HEAD_BYTES || images.len() > limits::ARCHIVE_IMAGES {
+                return Err(ImageError::format(
+                    "its index.json names the same small blobs too often",
+                ));
+            }
             let manifest = ImageManifest::parse(find(&blobs, &descriptor.digest, "manifest")?.to_vec())?;
             match (
                 &descriptor.artifact_type,

@@ -145,16 +145,13 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     let mut made: Option<PathBuf> = None;
     let mut done = Unpacked { files: 0, bytes: 0 };
     while let Some((path, size)) = read_header(reader)? {
-        let path = AssetPath::parse(&path).map_err(|why| ImageError::asset_path(&path, &why))?;
+        let path = AssetPath::parse(&path).map_err(|why| bad_asset(&path, format_args!("its name {why}")))?;
         if last.as_ref().is_some_and(|last| *last >= path) {
-            return Err(ImageError::asset(
-                path.as_str(),
-                "it stands out of order among the assets",
-            ));
+            return Err(bad_asset(path.as_str(), "it stands out of order among the assets"));
         }
         names
             .insert(&path)
-            .map_err(|why| ImageError::asset_path(path.as_str(), &why))?;
+            .map_err(|why| bad_asset(path.as_str(), format_args!("its name {why}")))?;
         done.files += 1;
         done.bytes = done.bytes.saturating_add(size);
         if done.files > promise.files || done.bytes > promise.bytes {
@@ -181,7 +178,7 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
         let pad = &mut pad[..padding(size)];
         reader.read_exact(pad)?;
         if pad.iter().any(|b| *b != 0) {
-            return Err(ImageError::asset(path.as_str(), "its padding in the tar is not zero"));
+            return Err(bad_asset(path.as_str(), "its padding in the tar is not zero"));
         }
         report.advanced(size);
         last = Some(path);
@@ -193,6 +190,10 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
         return Err(ImageError::format("its assets are fewer than its config says"));
     }
     Ok(done)
+}
+
+fn bad_asset(path: &str, why: impl std::fmt::Display) -> ImageError {
+    ImageError::format(format!("its asset `{}`: {why}", qyvol_types::escape(path)))
 }
 
 /// Copies exactly `size` bytes.

@@ -226,3 +226,78 @@ fn two_images_of_one_name_and_signatures_of_another_image_are_refused() {
     assert!(Head::new(vec![foreign]).is_err());
     assert!(Head::new(vec![a, b]).is_ok());
 }
+
+/// Rewrites the seek table's last entry for a frame that has grown.
+fn grow_last_frame(good: &[u8], more: &[u8]) -> Vec<u8> {
+    let footer = good.len() - 9;
+    let frames = u32::from_le_bytes(good[footer..footer + 4].try_into().unwrap()) as usize;
+    let table = good.len() - (8 + frames * 8 + 9);
+    let mut out = [&good[..table], more, &good[table..]].concat();
+    let entry = out.len() - 9 - 8;
+    let size = u32::from_le_bytes(out[entry..entry + 4].try_into().unwrap()) + more.len() as u32;
+    out[entry..entry + 4].copy_from_slice(&size.to_le_bytes());
+    out
+}
+
+// [BIN-024]
+#[test]
+fn frame_hidden_behind_a_frame_is_refused() {
+    let fixture = Fixture::new(&[("x", b"1")]);
+    let good = fixture.archive("[x]");
+    let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"hide"].concat();
+    let empty = zstd::bulk::compress(b"", 1).unwrap();
+    for more in [skippable, empty, vec![0; 3]] {
+        let bad = grow_last_frame(&good, &more);
+        let folder = fixture.folder.path();
+        assert!(read(&bad, folder).is_err());
+    }
+}
+
+// [BIN-024]
+#[test]
+fn pipe_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe.qyvbin");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    assert!(Archive::open(&path).unwrap_err().to_string().contains("regular file"));
+}
+
+// [BIN-040]
+#[test]
+fn images_that_disagree_on_a_blob_are_refused() {
+    use qyvol_types::{Descriptor, ImageManifest, media_type};
+    let fixture = Fixture::new(&[("x", b"1")]);
+    let (a, _stage) = fixture.build("a", "[x]").unwrap();
+    let (mut b, _other) = fixture.build("b", "[]").unwrap();
+    b.signatures.clear();
+    let layer = a.manifest.layers()[0].clone();
+    let with = |image: &HeadImage, layers: Vec<Descriptor>| {
+        let manifest = ImageManifest::image(image.manifest.config().clone(), layers).unwrap();
+        HeadImage {
+            manifest,
+            ..image.clone()
+        }
+    };
+    let longer = Descriptor {
+        size: layer.size + 1,
+        ..layer.clone()
+    };
+    assert!(
+        Head::new(vec![a.clone(), with(&b, vec![longer])]).is_err(),
+        "another size"
+    );
+    let config = Descriptor::new(media_type::WASM, b.manifest.config().digest, b.manifest.config().size);
+    assert!(
+        Head::new(vec![with(&b, vec![config])]).is_err(),
+        "a layer that is the config"
+    );
+    let mut foreign = b.clone();
+    foreign.config = a.config.clone();
+    assert!(Head::new(vec![foreign]).is_err(), "another config");
+    assert!(Head::new(vec![with(&b, vec![layer.clone()])]).is_ok());
+    assert!(
+        Head::new(vec![with(&b, vec![layer.clone(), layer])]).is_err(),
+        "two components"
+    );
+}

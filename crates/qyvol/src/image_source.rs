@@ -36,6 +36,10 @@ impl Target {
             return Ok(Target::Manifest(crate::validate::find_manifest(path)?));
         }
         if looks_like_path || path.is_file() {
+            // Opening a pipe would wait for its writer.
+            if !path.metadata().map_err(Error::file("open", path))?.is_file() {
+                return Err(Error::malformed(text)("it is not a regular file"));
+            }
             let mut start = [0; 4];
             let mut file = File::open(path).map_err(Error::file("open", path))?;
             let n = file.read(&mut start).map_err(Error::file("read", path))?;
