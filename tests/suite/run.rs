@@ -253,12 +253,21 @@ fn interrupt_ends_a_guest_that_never_looks_up() {
     let user = User::new();
     let app = user.built("app", "");
     for command in ["spin", "sleep"] {
-        let mut child = user
-            .command()
-            .args(["run", &app, "--", command])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        // What runs this test in the background may have had the signal ignored.
+        let mut env = std::process::Command::new("env");
+        env.args([
+            "--default-signal=INT",
+            env!("CARGO_BIN_EXE_qyv"),
+            "run",
+            &app,
+            "--",
+            command,
+        ]);
+        env.env_clear()
+            .env("QYVOL_HOME", user.home())
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir(user.path(""));
+        let mut child = env.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap())
             .read_line(&mut line)

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use qyvol_image::{BuildOptions, HeadImage, ImageBuilder};
 use qyvol_runtime::{Engine, Exit, Kind, Mount, Program, RunSpec};
-use qyvol_store::{Fetch, LocalStore, RunLock, StoreError};
+use qyvol_store::{Fetch, LocalStore, RunLock};
 use qyvol_trust::Verified;
-use qyvol_types::{AppManifest, AppType, Descriptor, FsAccess, FsKind, Os, Timestamp, limits};
+use qyvol_types::{AppManifest, AppType, FsAccess, FsKind, Os, Timestamp, limits};
 
 use crate::image_source::{Source, Target, read_stored};
 use crate::install::install;
@@ -267,37 +267,51 @@ fn prepare(
 ) -> Result<(), Error> {
     let label = source.label();
     let layers = trusted.manifest.layers();
-    let mut writable = true;
-    if let Source::Archive { archive } = source {
-        ctx.report
-            .started("installing", Some(layers.iter().map(|l| l.size).sum()));
-        match install(ctx, store, archive, &[source.single()?], &[]) {
-            Ok(()) => {}
-            // A store that can't be written still lets an image run that needs
-            // nothing unpacked.
-            Err(Error::Store(e)) if e.is_unwritable() && layers.len() == 1 => writable = false,
-            Err(error) => return Err(error),
+    let component = layers.first().filter(|_| code.is_none());
+    let compile = || -> Result<Option<Vec<u8>>, Error> {
+        let Some(component) = component else { return Ok(None) };
+        let wasm = match source {
+            Source::Archive { archive } => archive.fetch_bytes(component, limits::COMPONENT_BYTES)?,
+            Source::Stored { .. } => store.fetch_bytes(component, limits::COMPONENT_BYTES)?,
+        };
+        Ok(Some(engine.compile(&wasm).map_err(Error::runtime(&label))?))
+    };
+    let compiled = match source {
+        Source::Stored { .. } => {
+            ctx.report.started("compiling", None);
+            compile()?
         }
-        ctx.report.finished();
-        clock.step("install");
-    }
-    let fetch = |layer: &Descriptor| -> Result<Vec<u8>, StoreError> {
-        match source {
-            Source::Archive { archive } if !writable => archive.fetch_bytes(layer, limits::COMPONENT_BYTES),
-            _ => store.fetch_bytes(layer, limits::COMPONENT_BYTES),
+        // The disk is waited for while the compiler works. Both read the
+        // archive, each against the digests that were judged.
+        Source::Archive { archive } => {
+            let image = source.single()?;
+            ctx.report
+                .started("installing", Some(layers.iter().map(|l| l.size).sum()));
+            let (installed, compiled) = thread::scope(|scope| {
+                let installing = scope.spawn(|| install(ctx, store, archive, &[image], &[]));
+                let compiled = compile();
+                (installing.join(), compiled)
+            });
+            match installed {
+                Ok(Ok(())) => {}
+                // A store that can't be written still lets an image run that
+                // needs nothing unpacked.
+                Ok(Err(Error::Store(e))) if e.is_unwritable() && layers.len() == 1 => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(Error::malformed(&label)("installing it ended in a panic")),
+            }
+            compiled?
         }
     };
-    if let (Some(component), None) = (layers.first(), &code) {
-        let wasm = fetch(component)?;
-        ctx.report.started("compiling", None);
-        let compiled = engine.compile(&wasm).map_err(Error::runtime(&label))?;
-        ctx.report.finished();
+    ctx.report.finished();
+    clock.step("prepare");
+    if let (Some(component), Some(compiled)) = (component, compiled) {
         *code = Some(match store.put_code(engine.id(), &component.digest, &compiled) {
             Ok(file) => file,
             Err(error) if error.is_unwritable() => in_memory(&compiled)?,
             Err(error) => return Err(Error::Store(error)),
         });
-        clock.step("compile");
+        clock.step("keep code");
     }
     if let (Some(layer), None, Some(assets)) = (layers.get(1), &tree, &trusted.config.qyv.assets) {
         ctx.report.started("unpacking", Some(assets.bytes));
