@@ -112,7 +112,8 @@ impl ImageBuilder {
         let mut layers = vec![component];
         let mut assets = None;
         if !self.assets.files.is_empty() {
-            let mut writer = stage.writer()?;
+            // Packing hashes what it writes.
+            let mut writer = stage.writer()?.without_hashing();
             let packed = pack(&self.assets, &mut writer, report)?;
             let layer = writer.finish(media_type::ASSETS, Some(&packed.digest))?;
             if layer.size > limits::ENTRY_BYTES {

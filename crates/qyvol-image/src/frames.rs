@@ -14,7 +14,7 @@ use crate::ImageError;
 pub const CHUNK: usize = 2 << 20;
 /// Compression level. A constant of the format's writer: see
 /// `spec/decisions/` for what was measured.
-pub(crate) const LEVEL: i32 = 3;
+pub(crate) const LEVEL: i32 = 2;
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const BLOCK_MAX: usize = 128 << 10;
