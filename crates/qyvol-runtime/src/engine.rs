@@ -28,6 +28,8 @@ fn config() -> wasmtime::Config {
     // Native unwinders never walk guest frames here; leaving the tables out
     // makes code smaller and cheaper to map.
     config.native_unwind_info(false);
+    // By default an environment variable decides.
+    config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     config
 }
 

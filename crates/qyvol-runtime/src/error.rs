@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use thiserror::Error;
+use wasmtime::WasmBacktrace;
 
 /// An error of the runtime. A guest that traps or exits is no error: see
 /// [`crate::Exit`].
@@ -18,8 +19,26 @@ pub enum RuntimeError {
     /// Compiled code can't be mapped.
     #[error("can't load compiled code: {0}")]
     Load(String),
-    /// The guest imports something that isn't there, or lacks its entry.
-    #[error("can't start the component: {0}")]
+    /// The guest imports what no command is given here.
+    #[error("can't start the guest: it imports {name}, which this host does not provide")]
+    MissingImport {
+        /// The interface, or the core module's `module.name`.
+        name: String,
+    },
+    /// The guest exports nothing that could be run.
+    #[error("can't start the guest: it is no command, for it exports no {entry}")]
+    NotACommand {
+        /// What a command of its kind exports.
+        entry: &'static str,
+    },
+    /// The guest needs more memory to begin with than it may have.
+    #[error("can't start the guest: its memory is larger at the start than its limit of {limit} bytes")]
+    MemoryLimit {
+        /// Bytes, all memories together.
+        limit: u64,
+    },
+    /// The guest can't be started for another reason.
+    #[error("can't start the guest: {0}")]
     Instantiate(String),
     /// A folder can't be opened for the guest.
     #[error("can't give the guest {} as {guest}: {why}", host.display())]
@@ -36,11 +55,17 @@ pub enum RuntimeError {
     Host(String),
 }
 
-/// An error of wasmtime with its causes, on one line.
+/// An error of wasmtime with its causes, on one line and without the guest's
+/// backtrace, which [`crate::trap`] tells.
 pub(crate) fn chain(error: &wasmtime::Error) -> String {
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
     let mut lines: Vec<String> = Vec::new();
     for cause in error.chain() {
-        let text = cause.to_string().replace('\n', " ");
+        let text = cause.to_string();
+        if Some(&text) == backtrace.as_ref() {
+            continue;
+        }
+        let text = text.replace('\n', " ");
         if !lines.contains(&text) {
             lines.push(text);
         }

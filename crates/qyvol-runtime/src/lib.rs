@@ -13,7 +13,7 @@
 //!   environment, folders or network beside it.
 //!
 //! `unsafe` lives in this crate alone: mapping compiled code can't be checked
-//! by the compiler; see [`program`].
+//! by the compiler; see [`Program::load`].
 //!
 //! Deliberately absent: names, registries, policies, and where code is kept.
 
@@ -22,10 +22,11 @@ mod error;
 mod limits;
 mod link;
 mod program;
+mod trap;
 
 pub use engine::Engine;
 pub use error::RuntimeError;
-pub use program::{Exit, Kind, Mount, Program, RunSpec};
+pub use program::{Exit, Kind, Mount, Phase, Program, RunSpec};
 
 /// The version of wasmtime inside, for `qyv version`.
 pub const WASMTIME_VERSION: &str = "48.0.8";

@@ -1,7 +1,8 @@
 //! Gives a component the host's interfaces that it imports, and only those:
 //! describing all of WASI to the linker takes longer than a small guest runs.
 //!
-//! An import that is none of these stays missing, and instantiation names it.
+//! An import that is none of these is handed back by name. It need not be a
+//! fault, for an interface of types alone has nothing to provide.
 
 use std::collections::BTreeSet;
 
@@ -13,23 +14,38 @@ use wasmtime_wasi::p2::bindings::{cli, filesystem, random, sockets};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 
-/// Links what `component` imports.
-pub(crate) fn link<T: WasiView + 'static>(linker: &mut Linker<T>, component: &Component) -> wasmtime::Result<()>
+/// Links what `component` imports, and returns the names of what isn't known.
+pub(crate) fn link<T: WasiView + 'static>(
+    linker: &mut Linker<T>,
+    component: &Component,
+) -> wasmtime::Result<Vec<String>>
 where
     WasiSockets: HasData,
 {
     let engine = linker.engine().clone();
     let kind = component.component_type();
-    // Versions apart: the linker matches compatible ones by itself.
-    let imports: BTreeSet<&str> = kind
-        .imports(&engine)
-        .filter_map(|(name, _)| name.split('@').next())
-        .collect();
     // Streams, polls, clocks, random and stdio: what every command has.
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
     let l = linker;
-    for import in &imports {
-        match *import {
+    let mut unknown = Vec::new();
+    let mut linked = BTreeSet::new();
+    for (name, _) in kind.imports(&engine) {
+        // Versions apart: the linker matches compatible ones by itself.
+        let import = name.split('@').next().unwrap_or(name);
+        if !linked.insert(import) {
+            continue;
+        }
+        match import {
+            // Linked above.
+            "wasi:io/error"
+            | "wasi:io/poll"
+            | "wasi:io/streams"
+            | "wasi:clocks/monotonic-clock"
+            | "wasi:clocks/wall-clock"
+            | "wasi:random/random"
+            | "wasi:cli/stdin"
+            | "wasi:cli/stdout"
+            | "wasi:cli/stderr" => {}
             "wasi:cli/environment" => cli::environment::add_to_linker::<T, WasiCli>(l, T::cli)?,
             "wasi:cli/exit" => cli::exit::add_to_linker::<T, WasiCli>(l, T::cli)?,
             "wasi:cli/terminal-input" => cli::terminal_input::add_to_linker::<T, WasiCli>(l, T::cli)?,
@@ -63,8 +79,8 @@ where
             "wasi:sockets/ip-name-lookup" => {
                 sockets::ip_name_lookup::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
             }
-            _ => {}
+            _ => unknown.push(name.to_string()),
         }
     }
-    Ok(())
+    Ok(unknown)
 }

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use qyvol_trust::Verified;
 use qyvol_types::{Descriptor, escape};
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Module, Store, Trap, WasmBacktrace};
+use wasmtime::{Module, Store, UnknownImportError};
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p2::bindings::Command;
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::error::chain;
 use crate::limits::Limits;
-use crate::{Engine, RuntimeError};
+use crate::{Engine, RuntimeError, trap};
 
 /// What a payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,18 @@ pub enum Exit {
     Trap(String),
 }
 
+/// A part of a run, told when it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// The host's interfaces are described to the guest and match its imports.
+    Link,
+    /// The guest has its memory; what it runs before its entry has run.
+    Instantiate,
+    /// The guest's entry has returned, exited or trapped.
+    Call,
+}
+
 /// Compiled code in memory, ready to run once.
 pub struct Program {
     engine: wasmtime::Engine,
@@ -94,6 +106,12 @@ impl Program {
         // The open file is mapped, not its name: what was authenticated is what
         // runs, whatever happens to the path.
         let path = PathBuf::from(format!("/proc/self/fd/{}", code.as_raw_fd()));
+        if !path.exists() {
+            return Err(RuntimeError::Load(format!(
+                "{} is not there: is /proc mounted?",
+                path.display()
+            )));
+        }
         let failed = |e: wasmtime::Error| RuntimeError::Load(chain(&e));
         let loaded = match kind {
             Kind::Component => {
@@ -123,17 +141,26 @@ impl Program {
     /// Runs the program to its end, with this process's stdin, stdout and
     /// stderr. One thread; the guest's blocking calls block it.
     pub fn run(self, spec: RunSpec) -> Result<Exit, RuntimeError> {
+        self.run_told(spec, &mut |_| {})
+    }
+
+    /// As [`Program::run`], and calls `told` at the end of each phase, for
+    /// whoever takes the time.
+    pub fn run_told(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Exit, RuntimeError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| RuntimeError::Host(e.to_string()))?;
         let engine = self.engine;
-        runtime.block_on(async move {
+        let exit = runtime.block_on(async move {
             match self.code {
-                Code::Component(component) => run_component(&engine, &component, &spec).await,
-                Code::Module(module) => run_module(&engine, &module, &spec).await,
+                Code::Component(component) => run_component(&engine, &component, &spec, told).await,
+                Code::Module(module) => run_module(&engine, &module, &spec, told).await,
             }
-        })
+        });
+        // A name lookup that the guest left behind is not waited for.
+        runtime.shutdown_background();
+        exit
     }
 }
 
@@ -183,9 +210,26 @@ impl WasiView for ComponentState {
     }
 }
 
-async fn run_component(engine: &wasmtime::Engine, component: &Component, spec: &RunSpec) -> Result<Exit, RuntimeError> {
+async fn run_component(
+    engine: &wasmtime::Engine,
+    component: &Component,
+    spec: &RunSpec,
+    told: &mut dyn FnMut(Phase),
+) -> Result<Exit, RuntimeError> {
     let mut linker = Linker::new(engine);
-    crate::link::link(&mut linker, component).map_err(|e| RuntimeError::Host(chain(&e)))?;
+    let unknown = crate::link::link(&mut linker, component).map_err(|e| RuntimeError::Host(chain(&e)))?;
+    let linked = linker
+        .instantiate_pre(component)
+        .map_err(|error| match unknown.into_iter().next() {
+            Some(name) => RuntimeError::MissingImport {
+                name: escape(&name).to_string(),
+            },
+            None => RuntimeError::Instantiate(chain(&error)),
+        })?;
+    let command = CommandPre::new(linked).map_err(|_| RuntimeError::NotACommand {
+        entry: "wasi:cli/run@0.2",
+    })?;
+    told(Phase::Link);
     let state = ComponentState {
         wasi: context(spec)?.build(),
         table: ResourceTable::new(),
@@ -193,16 +237,19 @@ async fn run_component(engine: &wasmtime::Engine, component: &Component, spec: &
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limits);
-    let command = match Command::instantiate_async(&mut store, component, &linker).await {
+    let instance = command.instantiate_async(&mut store).await;
+    told(Phase::Instantiate);
+    let command = match instance {
         Ok(command) => command,
-        // A component may run code of its own while it is instantiated.
-        Err(error) => return ended(&error).ok_or_else(|| RuntimeError::Instantiate(chain(&error))),
+        Err(error) => return not_started(&error, &store.data().limits),
     };
-    match command.wasi_cli_run().call_run(&mut store).await {
-        Ok(Ok(())) => Ok(Exit::Code(0)),
-        Ok(Err(())) => Ok(Exit::Code(1)),
-        Err(error) => Ok(ended(&error).unwrap_or_else(|| Exit::Trap(chain(&error)))),
-    }
+    let returned = command.wasi_cli_run().call_run(&mut store).await;
+    told(Phase::Call);
+    Ok(match returned {
+        Ok(Ok(())) => Exit::Code(0),
+        Ok(Err(())) => Exit::Code(1),
+        Err(error) => trap::ended(&error, &store.data().limits).unwrap_or_else(|| trap::failed(&error)),
+    })
 }
 
 struct ModuleState {
@@ -210,46 +257,59 @@ struct ModuleState {
     limits: Limits,
 }
 
-async fn run_module(engine: &wasmtime::Engine, module: &Module, spec: &RunSpec) -> Result<Exit, RuntimeError> {
+async fn run_module(
+    engine: &wasmtime::Engine,
+    module: &Module,
+    spec: &RunSpec,
+    told: &mut dyn FnMut(Phase),
+) -> Result<Exit, RuntimeError> {
+    const ENTRY: &str = "_start";
     let mut linker = wasmtime::Linker::new(engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut ModuleState| &mut state.wasi)
         .map_err(|e| RuntimeError::Host(chain(&e)))?;
+    let linked = linker
+        .instantiate_pre(module)
+        .map_err(|error| match error.downcast_ref::<UnknownImportError>() {
+            Some(import) => RuntimeError::MissingImport {
+                name: escape(&format!("{}.{}", import.module(), import.name())).to_string(),
+            },
+            None => RuntimeError::Instantiate(chain(&error)),
+        })?;
+    if module.get_export(ENTRY).is_none() {
+        return Err(RuntimeError::NotACommand { entry: ENTRY });
+    }
+    told(Phase::Link);
     let state = ModuleState {
         wasi: context(spec)?.build_p1(),
         limits: Limits::new(spec.memory_limit),
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limits);
-    let instance = match linker.instantiate_async(&mut store, module).await {
+    let instance = linked.instantiate_async(&mut store).await;
+    told(Phase::Instantiate);
+    let instance = match instance {
         Ok(instance) => instance,
-        Err(error) => return ended(&error).ok_or_else(|| RuntimeError::Instantiate(chain(&error))),
+        Err(error) => return not_started(&error, &store.data().limits),
     };
     let start = instance
-        .get_typed_func::<(), ()>(&mut store, "_start")
-        .map_err(|e| RuntimeError::Instantiate(format!("it has no _start to call: {}", chain(&e))))?;
-    match start.call_async(&mut store, ()).await {
-        Ok(()) => Ok(Exit::Code(0)),
-        Err(error) => Ok(ended(&error).unwrap_or_else(|| Exit::Trap(chain(&error)))),
-    }
+        .get_typed_func::<(), ()>(&mut store, ENTRY)
+        .map_err(|e| RuntimeError::Instantiate(chain(&e)))?;
+    let returned = start.call_async(&mut store, ()).await;
+    told(Phase::Call);
+    Ok(match returned {
+        Ok(()) => Exit::Code(0),
+        Err(error) => trap::ended(&error, &store.data().limits).unwrap_or_else(|| trap::failed(&error)),
+    })
 }
 
-/// Whether an error is the guest's own end: an exit or a trap.
-fn ended(error: &wasmtime::Error) -> Option<Exit> {
-    if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        return Some(Exit::Code(exit.0));
+/// What an instantiation that failed comes to. A guest may run code of its own
+/// then, and end in it.
+fn not_started(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
+    if let Some(exit) = trap::ended(error, limits) {
+        return Ok(exit);
     }
-    let trap = error.downcast_ref::<Trap>()?;
-    let mut text = trap.to_string();
-    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        for frame in backtrace.frames() {
-            let name = frame.func_name().unwrap_or("<unnamed>");
-            text.push_str(&format!("\n  in {}", escape(&rustc_name(name))));
-        }
-    }
-    Some(Exit::Trap(text))
-}
-
-/// A guest's function name, cut to what helps.
-fn rustc_name(name: &str) -> String {
-    name.chars().take(200).collect()
+    Err(match limits.reached() {
+        Some(limit) => RuntimeError::MemoryLimit { limit },
+        None => RuntimeError::Instantiate(chain(error)),
+    })
 }

@@ -1,0 +1,367 @@
+//! What becomes of guests that end in each of the ways there are, and of those
+//! that can't begin. Made here from text, so that each does one thing.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs::File;
+use std::io::Write;
+
+use qyvol_runtime::{Engine, Exit, Kind, Mount, Phase, Program, RunSpec, RuntimeError};
+use qyvol_trust::Verified;
+use qyvol_types::Descriptor;
+
+const MIB: u64 = 1 << 20;
+
+fn load(kind: Kind, wasm: &[u8]) -> Result<Program, RuntimeError> {
+    let engine = Engine::new().unwrap();
+    let code = engine.compile(wasm).unwrap();
+    load_code(&engine, kind, wasm, &code)
+}
+
+fn load_code(engine: &Engine, kind: Kind, wasm: &[u8], code: &[u8]) -> Result<Program, RuntimeError> {
+    let mut file: File = tempfile::tempfile().unwrap();
+    file.write_all(code).unwrap();
+    let descriptor = Verified::dangerously_trust(Descriptor::of("application/wasm", wasm), "a test's own guest");
+    Program::load(engine, &descriptor, kind, file)
+}
+
+fn module(text: &str) -> Vec<u8> {
+    wat::parse_str(format!("(module {text})")).unwrap()
+}
+
+fn run_module(text: &str, spec: RunSpec) -> Result<Exit, RuntimeError> {
+    load(Kind::CoreModule, &module(text))?.run(spec)
+}
+
+fn run_component(text: &str) -> Result<Exit, RuntimeError> {
+    let wasm = wat::parse_str(format!("(component {text})")).unwrap();
+    load(Kind::Component, &wasm)?.run(RunSpec::default())
+}
+
+fn limited(bytes: u64) -> RunSpec {
+    RunSpec {
+        memory_limit: Some(bytes),
+        ..RunSpec::default()
+    }
+}
+
+#[track_caller]
+fn trap(exit: Result<Exit, RuntimeError>) -> String {
+    match exit.unwrap() {
+        Exit::Trap(why) => why,
+        other => panic!("no trap: {other:?}"),
+    }
+}
+
+/// A component whose `run` says whether one call to `wasi:sockets` is denied:
+/// 0 if it returned `access-denied`, else 1.
+fn denied(interface: &str, function: &str, wit: &str, call: &str) -> Vec<u8> {
+    let mut resolve = wit_parser::Resolve::default();
+    let sockets = format!(
+        "package wasi:sockets@0.2.0;
+        interface network {{
+            resource network;
+            enum ip-address-family {{ ipv4, ipv6 }}
+            enum error-code {{
+                unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout,
+                concurrency-conflict, not-in-progress, would-block, invalid-state, new-socket-limit,
+                address-not-bindable, address-in-use, remote-unreachable, connection-refused,
+                connection-reset, connection-aborted, datagram-too-large, name-unresolvable,
+                temporary-resolver-failure, permanent-resolver-failure,
+            }}
+        }}
+        {wit}"
+    );
+    resolve.push_str("sockets.wit", &sockets).unwrap();
+    let cli = "package wasi:cli@0.2.0; interface run { run: func() -> result; }";
+    resolve.push_str("cli.wit", cli).unwrap();
+    let world =
+        format!("package test:net; world net {{ import wasi:sockets/{interface}@0.2.0; export wasi:cli/run@0.2.0; }}");
+    let package = resolve.push_str("world.wit", &world).unwrap();
+    let world = resolve.select_world(&[package], Some("net")).unwrap();
+    let mut core = module(&format!(
+        r#"(import "wasi:sockets/{interface}@0.2.0" "{function}" (func $call (param i32 i32)))
+        (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "wasi:cli/run@0.2.0#run") (result i32)
+            {call}
+            ;; A result: 1 is an error, then at 4 its code, of which 1 is access-denied.
+            (i32.ne (i32.load8_u (i32.const 0)) (i32.const 1))
+            (i32.ne (i32.load8_u (i32.const 4)) (i32.const 1))
+            i32.or)"#
+    ));
+    wit_component::embed_component_metadata(&mut core, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
+    wit_component::ComponentEncoder::default()
+        .module(&core)
+        .unwrap()
+        .validate(true)
+        .encode()
+        .unwrap()
+}
+
+#[test]
+fn sockets_are_denied_as_errors_unless_granted() {
+    let create = "(call $call (i32.const 0) (i32.const 0))";
+    let guests = ["tcp", "udp"].map(|kind| {
+        let interface = format!("{kind}-create-socket");
+        let wit = format!(
+            "interface {kind} {{ resource {kind}-socket; }}
+            interface {interface} {{
+                use network.{{error-code, ip-address-family}};
+                use {kind}.{{{kind}-socket}};
+                create-{kind}-socket: func(family: ip-address-family) -> result<{kind}-socket, error-code>;
+            }}"
+        );
+        denied(&interface, &format!("create-{kind}-socket"), &wit, create)
+    });
+    for guest in guests {
+        for (net, code) in [(false, 0), (true, 1)] {
+            let spec = RunSpec {
+                net,
+                ..RunSpec::default()
+            };
+            let exit = load(Kind::Component, &guest).unwrap().run(spec).unwrap();
+            assert_eq!(exit, Exit::Code(code), "net: {net}");
+        }
+    }
+}
+
+#[test]
+fn each_exit_has_its_code() {
+    let exit = |code: u32| {
+        let text = format!(
+            r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1)
+            (func (export "_start") (call $exit (i32.const {code})))"#
+        );
+        run_module(&text, RunSpec::default()).unwrap()
+    };
+    for code in [0, 1, 125] {
+        assert_eq!(exit(code), Exit::Code(code as i32));
+    }
+    let returns = run_module(r#"(func (export "_start"))"#, RunSpec::default());
+    assert_eq!(returns.unwrap(), Exit::Code(0));
+}
+
+#[test]
+fn result_of_a_component_is_its_exit_code() {
+    for (result, code) in [(0, 0), (1, 1)] {
+        let exit = run_component(&format!(
+            r#"(core module $m (func (export "run") (result i32) (i32.const {result})))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $run (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $run))"#
+        ));
+        assert_eq!(exit.unwrap(), Exit::Code(code));
+    }
+}
+
+#[test]
+fn trap_names_the_functions_and_no_addresses() {
+    let why = trap(run_module(
+        r#"(func $_ZN5guest5inner17h0123456789abcdefE unreachable)
+        (func $outer (export "_start") (call $_ZN5guest5inner17h0123456789abcdefE))"#,
+        RunSpec::default(),
+    ));
+    let lines: Vec<&str> = why.lines().collect();
+    assert!(lines[0].contains("unreachable"), "{why}");
+    assert!(
+        lines[1].starts_with("  in ") && lines[1].contains("guest::inner"),
+        "{why}"
+    );
+    assert!(lines[2].contains("outer"), "{why}");
+    assert!(!why.contains("0x"), "{why}");
+}
+
+#[test]
+fn trap_of_a_name_made_to_fool_a_terminal_is_escaped() {
+    let why = trap(run_module(
+        r#"(func $f (@name "a\1b[2Jb\0ac") (export "_start") unreachable)"#,
+        RunSpec::default(),
+    ));
+    assert!(why.chars().all(|c| c == '\n' || !c.is_control()), "{why:?}");
+}
+
+#[test]
+fn exit_code_that_preview_1_lacks_is_told_on_one_line_and_no_addresses() {
+    let why = trap(run_module(
+        r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (func $outer (export "_start") (call $exit (i32.const 200)))"#,
+        RunSpec::default(),
+    ));
+    assert!(why.contains("exit"), "{why}");
+    assert!(!why.contains("0x") && !why.contains("backtrace"), "{why}");
+    assert!(why.lines().last().unwrap().contains("outer"), "{why}");
+}
+
+#[test]
+fn endless_recursion_is_the_guests_end_alone() {
+    let why = trap(run_module(
+        r#"(func $f (export "_start") (call $f))"#,
+        RunSpec::default(),
+    ));
+    assert!(why.contains("stack"), "{why}");
+    assert!(why.lines().count() < 40, "{why}");
+}
+
+#[test]
+fn memory_past_the_limit_is_refused_and_a_trap_after_it_says_so() {
+    let grow = |pages: u32, then: &str| {
+        format!(
+            r#"(memory 1)
+            (func (export "_start")
+                (if (i32.eq (memory.grow (i32.const {pages})) (i32.const -1)) (then {then})))"#
+        )
+    };
+    // The guest sees -1 and goes on.
+    let goes_on = run_module(&grow(32, ""), limited(MIB));
+    assert_eq!(goes_on.unwrap(), Exit::Code(0));
+    let why = trap(run_module(&grow(32, "unreachable"), limited(MIB)));
+    assert!(why.contains("memory limit of 1048576 bytes"), "{why}");
+    let within = run_module(&grow(15, "unreachable"), limited(MIB));
+    assert_eq!(within.unwrap(), Exit::Code(0));
+    // Its own maximum is no limit of ours.
+    let own = trap(run_module(
+        r#"(memory 1 2)
+        (func (export "_start")
+            (if (i32.eq (memory.grow (i32.const 2)) (i32.const -1)) (then unreachable)))"#,
+        limited(MIB),
+    ));
+    assert!(!own.contains("limit of"), "{own}");
+}
+
+#[test]
+fn many_memories_do_not_get_round_the_limit() {
+    let why = trap(run_module(
+        r#"(memory $a 1) (memory $b 1)
+        (func (export "_start")
+            (if (i32.eq (memory.grow $a (i32.const 8)) (i32.const -1)) (then unreachable))
+            (if (i32.eq (memory.grow $b (i32.const 8)) (i32.const -1)) (then unreachable)))"#,
+        limited(MIB),
+    ));
+    assert!(why.contains("memory limit"), "{why}");
+}
+
+#[test]
+fn memory_too_large_at_the_start_is_the_limits_error() {
+    let error = run_module(r#"(memory 32) (func (export "_start"))"#, limited(MIB)).unwrap_err();
+    assert!(matches!(error, RuntimeError::MemoryLimit { limit: MIB }), "{error}");
+}
+
+#[test]
+fn table_without_end_is_refused() {
+    let exit = run_module(
+        r#"(table 1 funcref)
+        (func (export "_start")
+            (if (i32.ne (table.grow (ref.null func) (i32.const 20000000)) (i32.const -1)) (then unreachable)))"#,
+        RunSpec::default(),
+    );
+    assert_eq!(exit.unwrap(), Exit::Code(0));
+}
+
+#[test]
+fn missing_import_is_named() {
+    let error = run_module(
+        r#"(import "env" "draw" (func)) (func (export "_start"))"#,
+        RunSpec::default(),
+    )
+    .unwrap_err();
+    assert!(
+        matches!(&error, RuntimeError::MissingImport { name } if name == "env.draw"),
+        "{error}"
+    );
+
+    let error = run_component(r#"(import "acme:gpu/draw@1.0.0" (instance (export "draw" (func))))"#).unwrap_err();
+    assert!(
+        matches!(&error, RuntimeError::MissingImport { name } if name == "acme:gpu/draw@1.0.0"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("acme:gpu/draw@1.0.0"), "{error}");
+}
+
+#[test]
+fn library_is_no_command_and_none_of_its_code_runs() {
+    // Its start function would trap.
+    let error = run_module("(func $f unreachable) (start $f)", RunSpec::default()).unwrap_err();
+    assert!(
+        matches!(&error, RuntimeError::NotACommand { entry: "_start" }),
+        "{error}"
+    );
+    let error = run_component("").unwrap_err();
+    assert!(matches!(&error, RuntimeError::NotACommand { .. }), "{error}");
+    assert!(error.to_string().contains("wasi:cli/run"), "{error}");
+}
+
+#[test]
+fn entry_of_a_wrong_type_is_an_error_and_no_panic() {
+    for text in [
+        r#"(func (export "_start") (param i32))"#,
+        r#"(global (export "_start") i32 (i32.const 0))"#,
+    ] {
+        let error = run_module(text, RunSpec::default()).unwrap_err();
+        assert!(matches!(&error, RuntimeError::Instantiate(_)), "{error}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_code_of_this_engine_are_refused() {
+    let engine = Engine::new().unwrap();
+    let wasm = module(r#"(func (export "_start"))"#);
+    let code = engine.compile(&wasm).unwrap();
+    for bytes in [&b""[..], b"not code", &wasm, &code[..code.len() / 2], &code[..64]] {
+        let error = load_code(&engine, Kind::CoreModule, &wasm, bytes).unwrap_err();
+        assert!(matches!(&error, RuntimeError::Load(_)), "{error}");
+    }
+    // A module's code is not taken for a component's.
+    let error = load_code(&engine, Kind::Component, &wasm, &code).unwrap_err();
+    assert!(matches!(&error, RuntimeError::Load(_)), "{error}");
+}
+
+#[test]
+fn what_is_no_wasm_does_not_compile() {
+    let engine = Engine::new().unwrap();
+    for bytes in [
+        &b""[..],
+        b"\0asm",
+        b"\0asm\x01\0\0\0\xff",
+        b"\0asm\x0d\0\x01\0\xff",
+        b"#!/bin/sh",
+    ] {
+        let error = engine.compile(bytes).unwrap_err();
+        assert!(matches!(&error, RuntimeError::Compile(_)), "{error}");
+    }
+}
+
+#[test]
+fn folder_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = RunSpec {
+        mounts: vec![Mount {
+            host: folder.path().join("absent"),
+            guest: "/data".to_string(),
+            writable: false,
+        }],
+        ..RunSpec::default()
+    };
+    let error = run_module(r#"(func (export "_start"))"#, spec).unwrap_err();
+    assert!(matches!(&error, RuntimeError::Mount { .. }), "{error}");
+    assert!(error.to_string().contains("/data"), "{error}");
+}
+
+#[test]
+fn phases_are_told_in_their_order_from_another_thread() {
+    // A time-out gives the run to a thread: the program must be able to go there.
+    let program = load(Kind::CoreModule, &module(r#"(func (export "_start"))"#)).unwrap();
+    let phases = std::thread::spawn(move || {
+        let mut phases = Vec::new();
+        program
+            .run_told(RunSpec::default(), &mut |phase| phases.push(phase))
+            .unwrap();
+        phases
+    })
+    .join()
+    .unwrap();
+    assert_eq!(phases, [Phase::Link, Phase::Instantiate, Phase::Call]);
+}
