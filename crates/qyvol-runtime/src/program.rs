@@ -147,10 +147,13 @@ impl Program {
     /// As [`Program::run`], and calls `told` at the end of each phase, for
     /// whoever takes the time.
     pub fn run_told(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Exit, RuntimeError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| RuntimeError::Host(e.to_string()))?;
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time();
+        if spec.net {
+            // Sockets alone need the poller and its descriptors.
+            runtime.enable_io();
+        }
+        let runtime = runtime.build().map_err(|e| RuntimeError::Host(e.to_string()))?;
         let engine = self.engine;
         let exit = runtime.block_on(async move {
             match self.code {
