@@ -38,6 +38,9 @@ pub struct RunSpec {
     pub net: bool,
     /// Bytes of linear memory, all memories together.
     pub memory_limit: Option<u64>,
+    /// Whether the process ends with this run. What it holds is then left to
+    /// the system, which frees it at once, and not given back piece by piece.
+    pub last: bool,
 }
 
 /// A folder of the host that the guest sees.
@@ -154,13 +157,15 @@ impl Program {
             runtime.enable_io();
         }
         let runtime = runtime.build().map_err(|e| RuntimeError::Host(e.to_string()))?;
-        let engine = self.engine;
-        let exit = runtime.block_on(async move {
-            match self.code {
-                Code::Component(component) => run_component(&engine, &component, &spec, told).await,
-                Code::Module(module) => run_module(&engine, &module, &spec, told).await,
+        let exit = runtime.block_on(async {
+            match &self.code {
+                Code::Component(component) => run_component(&self.engine, component, &spec, told).await,
+                Code::Module(module) => run_module(&self.engine, module, &spec, told).await,
             }
         });
+        if spec.last {
+            std::mem::forget(self);
+        }
         // A name lookup that the guest left behind is not waited for.
         runtime.shutdown_background();
         exit
@@ -248,11 +253,15 @@ async fn run_component(
     };
     let returned = command.wasi_cli_run().call_run(&mut store).await;
     told(Phase::Call);
-    Ok(match returned {
+    let exit = match returned {
         Ok(Ok(())) => Exit::Code(0),
         Ok(Err(())) => Exit::Code(1),
         Err(error) => trap::ended(&error, &store.data().limits).unwrap_or_else(|| trap::failed(&error)),
-    })
+    };
+    if spec.last {
+        std::mem::forget((store, linker));
+    }
+    Ok(exit)
 }
 
 struct ModuleState {

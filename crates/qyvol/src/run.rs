@@ -44,6 +44,8 @@ pub struct RunRequest<'a> {
     pub dirs: Vec<DirGrant>,
     /// A public key to trust instead of the policy.
     pub key: Option<&'a Path>,
+    /// Whether the process ends with this run.
+    pub last: bool,
     /// Is told what is loaded.
     pub events: &'a dyn RunEvents,
 }
@@ -159,6 +161,7 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
         mounts: Vec::new(),
         net: app.permissions.net,
         memory_limit: app.resources.memory,
+        last: request.last,
     };
     mount(ctx, &source, app, request, memory.as_ref(), tree.as_deref(), &mut spec)?;
     request.events.loaded(image, app, &label);

@@ -24,6 +24,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
         env: args.env.iter().map(|e| variable(e)).collect::<Result<_, _>>()?,
         dirs: args.dirs.iter().map(|d| grant(d)).collect::<Result<_, _>>()?,
         key: args.key.as_deref(),
+        last: true,
         events: &Events { ui },
     };
     match qyvol::run(ctx, &request)? {
