@@ -151,7 +151,7 @@ fn refused(user: &User, folder: &str, reason: &str) {
 
 #[test]
 fn unreadable_file_or_folder_is_named() {
-    if rustix::process::geteuid().is_root() {
+    if crate::support::as_root() {
         // Root reads everything: the same as another user, through setpriv.
         let user = User::new();
         user.app("x", "assets: [d]\n");

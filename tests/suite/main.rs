@@ -9,6 +9,7 @@
 mod archive;
 mod build;
 mod cli;
+mod forged;
 mod keys;
 mod kill;
 mod run;

@@ -6,9 +6,10 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use qyvol_types::{Descriptor, Digest, Reference, json, media_type};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{LocalStore, layout, read_small};
 use crate::{Referrers, StoreError, sys};
@@ -78,37 +79,10 @@ impl LocalStore {
 
     /// Every file of a name, read.
     pub(crate) fn entries(&self) -> Result<Vec<Result<Entry, StoreError>>, StoreError> {
-        let folder = self.layout().folder("refs");
-        let mut found = Vec::new();
-        for file in sys::names(&folder)? {
-            let path = folder.join(&file);
-            let damaged = |what: String| StoreError::Damaged {
-                path: path.clone(),
-                what,
-            };
-            let bytes = match read_small(&path, ENTRY_BYTES) {
-                Ok(Some(bytes)) => bytes,
-                // Removed since it was listed.
-                Ok(None) => continue,
-                Err(error @ StoreError::Damaged { .. }) => {
-                    found.push(Err(error));
-                    continue;
-                }
-                Err(error) => {
-                    found.push(Err(damaged(error.to_string())));
-                    continue;
-                }
-            };
-            found.push(match json::decode::<Entry>(&bytes) {
-                Err(error) => Err(damaged(error.to_string())),
-                Ok(entry) if self.layout().reference(&entry.name.to_string()) != path => Err(damaged(format!(
-                    "it holds the name {}, which belongs in another file",
-                    entry.name
-                ))),
-                Ok(entry) => Ok(entry),
-            });
-        }
-        Ok(found)
+        read_all(&self.layout().folder("refs"), |entry: &Entry, path| {
+            let fits = self.layout().reference(&entry.name.to_string()) == path;
+            (!fits).then(|| format!("it holds the name {}, which belongs in another file", entry.name))
+        })
     }
 
     /// Takes a name away; false where there was none. The blobs stay until a
@@ -127,33 +101,42 @@ impl LocalStore {
 
     /// The files of a subject's referrers, read.
     pub(crate) fn links(&self, subject: &Digest) -> Result<Vec<Result<Descriptor, StoreError>>, StoreError> {
-        let folder = self.layout().referrers(subject);
-        let mut found = Vec::new();
-        for file in sys::names(&folder)? {
-            let path = folder.join(&file);
-            let damaged = |what: String| StoreError::Damaged {
-                path: path.clone(),
-                what,
-            };
-            let bytes = match read_small(&path, ENTRY_BYTES) {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => continue,
-                Err(error @ StoreError::Damaged { .. }) => {
-                    found.push(Err(error));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            found.push(match json::decode::<Descriptor>(&bytes) {
-                Err(error) => Err(damaged(error.to_string())),
-                Ok(link) if file.to_str() != Some(&layout::file_name(&link.digest)) => {
-                    Err(damaged(format!("it holds the digest {}", link.digest)))
-                }
-                Ok(link) => Ok(link),
-            });
-        }
-        Ok(found)
+        read_all(&self.layout().referrers(subject), |link: &Descriptor, path| {
+            let fits = path.file_name() == Some(layout::file_name(&link.digest).as_ref());
+            (!fits).then(|| format!("it holds the digest {}", link.digest))
+        })
     }
+}
+
+/// Reads every small file of a folder. What is damaged, or by `misfit` belongs
+/// elsewhere, is an error among the others, for the caller to pass over or to
+/// tell.
+fn read_all<T: DeserializeOwned>(
+    folder: &Path,
+    misfit: impl Fn(&T, &Path) -> Option<String>,
+) -> Result<Vec<Result<T, StoreError>>, StoreError> {
+    let mut found = Vec::new();
+    for file in sys::names(folder)? {
+        let path = folder.join(&file);
+        let damaged = |what: String| StoreError::Damaged {
+            path: path.clone(),
+            what,
+        };
+        found.push(match read_small(&path, ENTRY_BYTES) {
+            // Removed since it was listed.
+            Ok(None) => continue,
+            Err(error @ StoreError::Damaged { .. }) => Err(error),
+            Err(error) => Err(damaged(error.to_string())),
+            Ok(Some(bytes)) => match json::decode::<T>(&bytes) {
+                Err(error) => Err(damaged(error.to_string())),
+                Ok(value) => match misfit(&value, &path) {
+                    Some(what) => Err(damaged(what)),
+                    None => Ok(value),
+                },
+            },
+        });
+    }
+    Ok(found)
 }
 
 impl Referrers for LocalStore {

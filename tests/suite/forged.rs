@@ -1,0 +1,215 @@
+//! Files that are whole and canonical, and yet lie: what only the policy, the
+//! statement and the config held against one another can find.
+
+use std::fs;
+
+use qyvol::image::{Archive, Head, HeadImage, HeadSignature, write_archive};
+use qyvol::store::{Body, Fetch, NoReport, StoreError};
+use qyvol::trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement};
+use qyvol::types::{Descriptor, Digest, ImageConfig, ImageManifest, Timestamp, media_type};
+
+use crate::support::User;
+
+/// A user with an application that has an asset, and the key it is signed by.
+struct Forger {
+    user: User,
+    archive: Archive,
+    key: PrivateKey,
+}
+
+impl Forger {
+    fn new() -> Forger {
+        let user = User::new();
+        user.write("app/a.txt", "asset");
+        let app = user.built("app", "assets: [a.txt]\n");
+        let archive = Archive::open(&user.path(&app)).unwrap();
+        let pem = ["keys", "export", "default", "--private", "--unencrypted"];
+        let key = PrivateKey::from_pem(&user.qyv(&pem).expect(0).out).unwrap();
+        Forger { user, archive, key }
+    }
+
+    fn image(&self) -> HeadImage {
+        self.archive.images()[0].clone()
+    }
+
+    fn statement(&self, image: &HeadImage) -> Statement {
+        Statement {
+            subject: image.manifest.digest(),
+            name: "app".to_string(),
+            version: "1.0.0".to_string(),
+            role: "release".to_string(),
+            sequence: 1,
+            created: Timestamp::EPOCH,
+            expires: None,
+            critical: Vec::new(),
+        }
+    }
+
+    /// The image with one signature over what `change` makes of the statement.
+    fn signed(&self, mut image: HeadImage, change: impl FnOnce(&mut Statement)) -> HeadImage {
+        let mut statement = self.statement(&image);
+        change(&mut statement);
+        let envelope = Envelope::sign(&self.key, &statement).unwrap();
+        image.signatures = vec![self.wrap(&image, envelope.bytes().to_vec())];
+        image
+    }
+
+    fn wrap(&self, image: &HeadImage, bundle: Vec<u8>) -> HeadSignature {
+        HeadSignature::new(&image.descriptor(), PREDICATE_TYPE, bundle).unwrap()
+    }
+
+    /// The image with another config, under a manifest that names it.
+    fn configured(&self, config: Vec<u8>) -> HeadImage {
+        let mut image = self.image();
+        let descriptor = Descriptor::of(media_type::WASM_CONFIG, &config);
+        image.manifest = ImageManifest::image(descriptor, image.manifest.layers().to_vec()).unwrap();
+        image.config = config;
+        image.signatures.clear();
+        image
+    }
+
+    fn config(&self, change: impl FnOnce(&mut ImageConfig)) -> HeadImage {
+        let mut config = ImageConfig::parse(&self.image().config).unwrap();
+        change(&mut config);
+        self.configured(config.encode().unwrap())
+    }
+
+    /// Another user who trusts the key, has nothing else, and got the file.
+    fn handed(&self, image: HeadImage) -> User {
+        let other = User::new();
+        fs::create_dir_all(other.home()).unwrap();
+        fs::copy(self.user.home().join("trust.yaml"), other.home().join("trust.yaml")).unwrap();
+        let mut file = Vec::new();
+        let head = Head::new(vec![image]).unwrap();
+        write_archive(&head, &Content(&self.archive), &mut file, &NoReport).unwrap();
+        other.write("forged.qyvbin", file);
+        other
+    }
+
+    /// Tries every verb on the file.
+    #[track_caller]
+    fn judged(&self, image: HeadImage, verify: i32, run: i32) -> crate::support::Done {
+        let other = self.handed(image);
+        let done = other.qyv(&["run", "forged.qyvbin", "--", "exit", "0"]).expect(run);
+        if run != 0 {
+            other.qyv(&["load", "--verify", "forged.qyvbin"]);
+            assert!(other.stored().is_empty(), "{:?}\n{}", other.stored(), done.err);
+        }
+        other.qyv(&["verify", "forged.qyvbin"]).expect(verify)
+    }
+}
+
+/// The archive's content, readable from several threads.
+struct Content<'a>(&'a Archive);
+
+impl Fetch for Content<'_> {
+    fn fetch_unverified(&self, descriptor: &Descriptor) -> Result<Body, StoreError> {
+        self.0.fetch_unverified(descriptor)
+    }
+}
+
+fn edited(bundle: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let mut value = serde_json::from_slice(bundle).unwrap();
+    change(&mut value);
+    serde_json::to_vec(&value).unwrap()
+}
+
+fn junk(f: &Forger, image: &HeadImage, n: usize) -> Vec<HeadSignature> {
+    let junk = |i: usize| f.wrap(image, format!(r#"{{"junk":{i}}}"#).into_bytes());
+    (0..n).map(junk).collect()
+}
+
+// [SIGN-021]
+#[test]
+fn altered_signature_is_told_from_a_missing_one() {
+    let f = Forger::new();
+    let mut image = f.image();
+    let bundle = edited(&image.signatures[0].bundle, |bundle| {
+        let sig = &mut bundle["dsseEnvelope"]["signatures"][0]["sig"];
+        let text = sig.as_str().unwrap();
+        let first = if text.starts_with('A') { "B" } else { "A" };
+        *sig = format!("{first}{}", &text[1..]).into();
+    });
+    image.signatures = vec![f.wrap(&image, bundle)];
+    f.judged(image, 12, 126);
+}
+
+#[test]
+fn signature_of_another_image_does_not_vouch_for_this_one() {
+    let f = Forger::new();
+    let other = f.config(|config| config.created = Timestamp::from_unix(1).unwrap());
+    let theirs = f.image().signatures[0].bundle.clone();
+    let mut image = other;
+    image.signatures = vec![f.wrap(&image, theirs)];
+    let done = f.judged(image, 12, 126);
+    assert!(done.err.contains("another image"), "{}", done.err);
+}
+
+#[test]
+fn statement_for_another_name_or_version_is_an_identity_mismatch() {
+    let f = Forger::new();
+    f.judged(f.signed(f.image(), |_| ()), 0, 0);
+    f.judged(f.signed(f.image(), |s| s.name = "other".into()), 18, 126);
+    f.judged(f.signed(f.image(), |s| s.version = "1.0.1".into()), 18, 126);
+}
+
+#[test]
+fn one_good_signature_among_junk_is_found_and_the_junk_reported() {
+    let f = Forger::new();
+    let mut image = f.image();
+    image.signatures.extend(junk(&f, &f.image(), 63));
+    let done = f.judged(image, 0, 0);
+    assert_eq!(done.err.matches("signature: malformed").count(), 63, "{}", done.err);
+    assert_eq!(done.err.matches("signature: good").count(), 1, "{}", done.err);
+    let mut image = f.image();
+    image.signatures = junk(&f, &f.image(), 65);
+    f.judged(image, 17, 126);
+}
+
+// [BIN-041]
+#[test]
+fn config_that_disagrees_with_its_manifest_or_name_is_refused_though_signed() {
+    let f = Forger::new();
+    let sign = |image| f.signed(image, |_| ());
+    f.judged(sign(f.config(|_| ())), 0, 0);
+    f.judged(sign(f.config(|c| c.layer_digests.reverse())), 16, 126);
+    f.judged(sign(f.config(|c| c.layer_digests.truncate(1))), 16, 126);
+    f.judged(sign(f.config(|c| c.layer_digests[0] = Digest::of(b"x"))), 16, 126);
+    f.judged(sign(f.config(|c| c.qyv.assets = None)), 16, 126);
+    // The file calls itself app:1.0.0, its config doesn't.
+    let other = |image| f.signed(image, |s| s.version = "2.0.0".into());
+    f.judged(other(f.config(|c| c.qyv.app.version = "2.0.0".into())), 16, 126);
+    for text in ["", "{}", "null", r#"{"qyv":{},"qyv":{}}"#, "\u{feff}{}"] {
+        f.judged(sign(f.configured(text.into())), 16, 126);
+    }
+    // A component's config on a module, and the other way.
+    f.judged(sign(f.config(|c| c.os = qyvol::types::Os::Wasip2)), 16, 126);
+    let text = String::from_utf8(f.image().config).unwrap();
+    let unknown = text.replacen(r#""version":1,"app""#, r#""version":1,"limits":{},"app""#, 1);
+    assert_ne!(unknown, text, "the unknown key is in");
+    f.judged(sign(f.configured(unknown.into())), 16, 126);
+}
+
+// [BIN-053]
+#[test]
+fn assets_other_than_the_signed_promise_are_not_unpacked() {
+    let f = Forger::new();
+    let promise = |change: fn(&mut qyvol::types::AssetsConfig)| {
+        let image = f.config(|c| change(c.qyv.assets.as_mut().unwrap()));
+        // The layer's own digest is right, so only unpacking can find the lie.
+        let other = f.handed(f.signed(image, |_| ()));
+        let done = other.qyv(&["run", "forged.qyvbin", "--", "exit", "0"]).expect(126);
+        let trees = other.home().join("store/v1/trees");
+        let stored = other.stored();
+        assert!(
+            stored.iter().all(|p| !p.starts_with(&trees)),
+            "{}: {stored:?}",
+            done.err
+        );
+    };
+    promise(|a| a.diff_id = Digest::of(b"x"));
+    promise(|a| a.files = 2);
+    promise(|a| a.files = 0);
+    promise(|a| a.bytes = 6);
+    promise(|a| a.bytes = 4);
+}
