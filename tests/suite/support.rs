@@ -153,7 +153,6 @@ pub fn as_root() -> bool {
         std::env::var_os("QYVOL_WITHOUT_ROOT").is_some(),
         "this test arranges other users and mounts: run the suite as root, or set QYVOL_WITHOUT_ROOT=1 to leave such tests out"
     );
-    eprintln!("NOT TESTED: needs root");
     false
 }
 

@@ -3,10 +3,15 @@
 //! So that a target never shows a manifest whose blobs it lacks, and a copy
 //! that was interrupted is simply repeated. Trust is not judged here: every
 //! signature travels, good or bad.
+//!
+//! The blobs of a manifest move beside one another, and so do the manifests
+//! that refer to it: over a network most of the time is waiting.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use qyvol_types::{Descriptor, Digest, ImageManifest, limits, media_type};
 use thiserror::Error;
@@ -17,6 +22,8 @@ use crate::{Exists, Fetch, Push, Referrers, Reporter, StoreError};
 const DEPTH: usize = 4;
 /// Referrers of one manifest that are copied.
 const REFERRERS: usize = 1024;
+/// Transfers at a time.
+const AT_ONCE: usize = 4;
 
 /// Which end of a copy failed.
 #[derive(Debug, Error)]
@@ -56,20 +63,27 @@ impl CopyError {
     }
 }
 
-/// Copies what `root` reaches. Blobs that the target has are skipped;
-/// manifests are always written, since a target learns its referrers from
-/// them. A referrer that is not a manifest of this subject is left out with a
-/// warning: junk beside an image must not make the image fail.
-pub fn copy<S, D>(src: &S, dst: &D, root: &Descriptor, report: &dyn Reporter) -> Result<(), CopyError>
+/// Copies what `root` reaches, and of what refers to it those manifests that
+/// `keep` wants. Blobs that the target has are skipped. A referrer that is not
+/// a manifest of this subject is left out with a warning: junk beside an image
+/// must not make the image fail.
+pub fn copy<S, D>(
+    src: &S,
+    dst: &D,
+    root: &Descriptor,
+    keep: &(dyn Fn(&ImageManifest) -> bool + Sync),
+    report: &dyn Reporter,
+) -> Result<(), CopyError>
 where
-    S: Fetch + Referrers + ?Sized,
-    D: Exists + Push + ?Sized,
+    S: Fetch + Referrers + Sync + ?Sized,
+    D: Exists + Push + Sync + ?Sized,
 {
-    let mut copy = Copy {
+    let copy = Copy {
         src,
         dst,
+        keep,
         report,
-        seen: HashSet::new(),
+        there: Mutex::default(),
     };
     if root.media_type != media_type::IMAGE_MANIFEST {
         return copy.blob(root);
@@ -81,14 +95,17 @@ where
 struct Copy<'a, S: ?Sized, D: ?Sized> {
     src: &'a S,
     dst: &'a D,
+    keep: &'a (dyn Fn(&ImageManifest) -> bool + Sync),
     report: &'a dyn Reporter,
-    seen: HashSet<Digest>,
+    // What the target has by now. A blob on its way is not in it: whoever else
+    // needs it before its own manifest sends it too.
+    there: Mutex<HashSet<Digest>>,
 }
 
 impl<S, D> Copy<'_, S, D>
 where
-    S: Fetch + Referrers + ?Sized,
-    D: Exists + Push + ?Sized,
+    S: Fetch + Referrers + Sync + ?Sized,
+    D: Exists + Push + Sync + ?Sized,
 {
     fn manifest(&self, d: &Descriptor) -> Result<ImageManifest, CopyError> {
         let bytes = self
@@ -101,15 +118,26 @@ where
         })
     }
 
-    fn graph(&mut self, d: &Descriptor, manifest: &ImageManifest, depth: usize) -> Result<(), CopyError> {
-        if !self.seen.insert(d.digest) {
+    fn there(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn graph(&self, d: &Descriptor, manifest: &ImageManifest, depth: usize) -> Result<(), CopyError> {
+        if self.there().contains(&d.digest) {
             return Ok(());
         }
-        self.blob(manifest.config())?;
-        for layer in manifest.layers() {
-            self.blob(layer)?;
+        if self.dst.has_manifest(d).map_err(|e| to_target(d, e))? {
+            for blob in manifest.layers() {
+                self.report.part_skipped(&blob.digest.short(), blob.size);
+            }
+        } else {
+            let blobs: Vec<&Descriptor> = [manifest.config()].into_iter().chain(manifest.layers()).collect();
+            // Referrers move beside one another already.
+            let at_once = if depth == 0 { AT_ONCE } else { 1 };
+            each(&blobs, at_once, |blob| self.blob(blob))?;
+            self.dst.push(d, &mut manifest.raw()).map_err(|e| to_target(d, e))?;
         }
-        self.dst.push(d, &mut manifest.raw()).map_err(|e| to_target(d, e))?;
+        self.there().insert(d.digest);
         if depth == DEPTH {
             return Ok(());
         }
@@ -121,61 +149,103 @@ where
                 referrers.len()
             ));
         }
-        for referrer in referrers.iter().take(REFERRERS) {
-            let manifest = match self.manifest(referrer) {
-                Ok(manifest) => manifest,
-                Err(e)
-                    if matches!(
-                        e.store_error(),
-                        StoreError::Manifest { .. } | StoreError::TooLarge { .. }
-                    ) =>
-                {
-                    self.report
-                        .warned(&format!("referrer {} left out: {}", referrer.digest, e.store_error()));
-                    continue;
-                }
-                Err(e) => return Err(e),
-            };
-            if manifest.subject().is_none_or(|s| s.digest != d.digest) {
-                self.report.warned(&format!(
-                    "referrer {} left out: its subject is another manifest",
-                    referrer.digest
-                ));
-                continue;
-            }
-            self.graph(referrer, &manifest, depth + 1)?;
-        }
-        Ok(())
+        let referrers: Vec<&Descriptor> = referrers.iter().take(REFERRERS).collect();
+        let at_once = if depth == 0 { AT_ONCE } else { 1 };
+        each(&referrers, at_once, |referrer| self.referrer(d, referrer, depth))
     }
 
-    fn blob(&mut self, d: &Descriptor) -> Result<(), CopyError> {
-        if !self.seen.insert(d.digest) {
+    fn referrer(&self, subject: &Descriptor, referrer: &Descriptor, depth: usize) -> Result<(), CopyError> {
+        let left_out = |why: &dyn std::fmt::Display| {
+            self.report
+                .warned(&format!("referrer {} left out: {why}", referrer.digest));
+            Ok(())
+        };
+        let manifest = match self.manifest(referrer) {
+            Ok(manifest) => manifest,
+            // The registry's list may name what is gone or was never there.
+            Err(e) if e.store_error().is_content() || matches!(e.store_error(), StoreError::NotFound { .. }) => {
+                return left_out(e.store_error());
+            }
+            Err(e) => return Err(e),
+        };
+        if manifest.subject().is_none_or(|s| s.digest != subject.digest) {
+            return left_out(&"its subject is another manifest");
+        }
+        if !(self.keep)(&manifest) {
+            return Ok(());
+        }
+        self.graph(referrer, &manifest, depth + 1)
+    }
+
+    fn blob(&self, d: &Descriptor) -> Result<(), CopyError> {
+        if self.there().contains(&d.digest) {
             return Ok(());
         }
         let name = d.digest.short();
         if self.dst.exists(d).map_err(|e| to_target(d, e))? {
-            self.report.skipped(&name);
+            self.there().insert(d.digest);
+            self.report.part_skipped(&name, d.size);
             return Ok(());
         }
-        // Unchecked, since `push` checks: once is enough.
-        let inner = self.src.fetch_unverified(d).map_err(|e| from_source(d, e))?;
-        self.report.started(&name, Some(d.size));
-        let failed = Cell::new(false);
-        let mut body = Watched {
-            inner,
-            failed: &failed,
-            report: self.report,
+        self.report.part_started(&name, d.size);
+        let failed = AtomicBool::new(false);
+        let open = || {
+            failed.store(false, Ordering::Relaxed);
+            // Unchecked, since `push` checks: once is enough.
+            let inner = self.src.fetch_unverified(d).inspect_err(|_| {
+                failed.store(true, Ordering::Relaxed);
+            })?;
+            let watched = Watched {
+                inner,
+                failed: &failed,
+                report: self.report,
+                part: &name,
+            };
+            Ok(Box::new(watched) as Box<dyn Read + Send + '_>)
         };
-        let pushed = self.dst.push(d, &mut body);
-        self.report.finished();
+        let pushed = self.dst.push_from(d, &open);
+        self.report.part_finished(&name);
+        if pushed.is_ok() {
+            self.there().insert(d.digest);
+        }
         pushed.map_err(|e| {
-            if failed.get() || e.is_content() {
+            if failed.load(Ordering::Relaxed) || e.is_content() {
                 from_source(d, e)
             } else {
                 to_target(d, e)
             }
         })
     }
+}
+
+/// Does the same to each item, so many at once, until one fails: then no more
+/// are begun, and the first failure is returned.
+fn each<T: Sync, E: Send>(items: &[T], at_once: usize, work: impl Fn(&T) -> Result<(), E> + Sync) -> Result<(), E> {
+    if items.len() <= 1 || at_once <= 1 {
+        return items.iter().try_for_each(work);
+    }
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    let lock = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        for _ in 0..at_once.min(items.len()) {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if lock().is_some() {
+                        return;
+                    }
+                    if let Err(error) = work(item) {
+                        lock().get_or_insert(error);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .map_or(Ok(()), Err)
 }
 
 fn from_source(d: &Descriptor, source: StoreError) -> CopyError {
@@ -196,8 +266,9 @@ fn to_target(d: &Descriptor, source: StoreError) -> CopyError {
 /// failed: the target hands the same error back as its own.
 struct Watched<'a, R> {
     inner: R,
-    failed: &'a Cell<bool>,
+    failed: &'a AtomicBool,
     report: &'a dyn Reporter,
+    part: &'a str,
 }
 
 impl<R: Read> Read for Watched<'_, R> {
@@ -205,11 +276,12 @@ impl<R: Read> Read for Watched<'_, R> {
         match self.inner.read(buf) {
             Ok(n) => {
                 self.report.advanced(n as u64);
+                self.report.part_advanced(self.part, n as u64);
                 Ok(n)
             }
             Err(error) => {
                 if error.kind() != io::ErrorKind::Interrupted {
-                    self.failed.set(true);
+                    self.failed.store(true, Ordering::Relaxed);
                 }
                 Err(error)
             }

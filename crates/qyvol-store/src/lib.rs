@@ -32,5 +32,5 @@ pub use copy::{CopyError, copy};
 pub use error::StoreError;
 pub use local::{BlobWriter, Damage, Ingest, LocalStore, Notice, PruneItem, PruneKind, PrunePlan, Pruned, RunLock};
 pub use memory::MemoryStore;
-pub use traits::{Body, Exists, Fetch, NoReport, Push, Referrers, Reporter};
+pub use traits::{Body, Exists, Fetch, NoReport, Open, Push, Referrers, Reporter};
 pub use verify::VerifyReader;

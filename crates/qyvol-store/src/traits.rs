@@ -52,7 +52,18 @@ pub trait Fetch {
 pub trait Exists {
     /// Whether content of this digest and size is there.
     fn exists(&self, descriptor: &Descriptor) -> Result<bool, StoreError>;
+
+    /// Whether this manifest is there with all that it names, and known as the
+    /// referrer of its subject: whether pushing it would change nothing. A
+    /// store that can't tell says no, and is given it again.
+    fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool, StoreError> {
+        let _ = descriptor;
+        Ok(false)
+    }
 }
+
+/// Opens some content, from its first byte; more than once, if need be.
+pub type Open<'a> = dyn Fn() -> Result<Box<dyn Read + Send + 'a>, StoreError> + 'a;
 
 /// A store that content can be written to.
 pub trait Push {
@@ -61,6 +72,13 @@ pub trait Push {
     /// that is there already is success. A manifest with a `subject` becomes
     /// its referrer.
     fn push(&self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError>;
+
+    /// The same, opening the content when it is needed: a store that gets it
+    /// in another way does not open it, one that lost the connection opens it
+    /// again.
+    fn push_from(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), StoreError> {
+        self.push(descriptor, &mut open()?)
+    }
 }
 
 /// A store that knows what refers to an image.
@@ -83,9 +101,21 @@ pub trait Reporter: Sync {
     }
     /// It is done.
     fn finished(&self) {}
-    /// It was there already.
-    fn skipped(&self, what: &str) {
-        let _ = what;
+    /// One part of the work, of so many bytes, begins beside others.
+    fn part_started(&self, part: &str, bytes: u64) {
+        let _ = (part, bytes);
+    }
+    /// So many more bytes of a part are done.
+    fn part_advanced(&self, part: &str, bytes: u64) {
+        let _ = (part, bytes);
+    }
+    /// A part is done.
+    fn part_finished(&self, part: &str) {
+        let _ = part;
+    }
+    /// A part of so many bytes was there already.
+    fn part_skipped(&self, part: &str, bytes: u64) {
+        let _ = (part, bytes);
     }
     /// Something was left out that does not stop the work. The message is
     /// safe to show.

@@ -172,7 +172,7 @@ fn copy_moves_children_manifest_and_signatures_and_can_be_repeated() {
     let home = Home::new();
     for _ in 0..2 {
         let mut ingest = home.store.begin().unwrap();
-        copy(&memory, &ingest, &image.manifest, &NoReport).unwrap();
+        copy(&memory, &ingest, &image.manifest, &|_| true, &NoReport).unwrap();
         assert_eq!(
             ingest.referrers(&image.manifest.digest).unwrap(),
             std::slice::from_ref(&ana)
@@ -189,7 +189,7 @@ fn copy_moves_children_manifest_and_signatures_and_can_be_repeated() {
         std::slice::from_ref(&counter)
     );
     let back = MemoryStore::new();
-    copy(&home.store, &back, &image.manifest, &NoReport).unwrap();
+    copy(&home.store, &back, &image.manifest, &|_| true, &NoReport).unwrap();
     assert_eq!(back.referrers(&ana.digest).unwrap(), [counter]);
     assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
 }
@@ -202,7 +202,7 @@ fn copy_names_the_end_that_failed_and_tags_nothing() {
     flip(&source.blob(&image.layer.digest));
     let target = Home::new();
     let ingest = target.store.begin().unwrap();
-    let error = copy(&source.store, &ingest, &image.manifest, &NoReport).unwrap_err();
+    let error = copy(&source.store, &ingest, &image.manifest, &|_| true, &NoReport).unwrap_err();
     assert!(matches!(error, CopyError::Source { .. }), "{error:?}");
     drop(ingest);
     assert_eq!(target.files(), Vec::<String>::new());
@@ -221,7 +221,7 @@ fn junk_beside_an_image_does_not_make_the_copy_fail() {
     let good = sign(&ingest, &a.manifest, "ana");
     ingest.commit().unwrap();
     let target = MemoryStore::new();
-    copy(&source.store, &target, &a.manifest, &NoReport).unwrap();
+    copy(&source.store, &target, &a.manifest, &|_| true, &NoReport).unwrap();
     assert_eq!(target.referrers(&a.manifest.digest).unwrap(), [good]);
 }
 
