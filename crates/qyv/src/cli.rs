@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::cli_registry::{CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullWhen, PushArgs, RegistryArgs, TagsArgs};
+
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -122,12 +124,24 @@ pub enum Command {
     Images,
     /// Give a stored image another name
     Tag(TagArgs),
-    /// Take names out of the store
+    /// Take names out of the store, or tags off a registry
     Rm(RmArgs),
     /// Remove what no name and no running application needs
     Prune(PruneArgs),
     /// Re-hash the whole store and say what is damaged
     Check(CheckArgs),
+    /// Send an image with its signatures to a registry
+    Push(PushArgs),
+    /// Fetch an image with its signatures from a registry
+    Pull(PullArgs),
+    /// Copy an image with all that refers to it from registry to registry
+    Copy(CopyArgs),
+    /// List the tags of a repository
+    Tags(TagsArgs),
+    /// Keep the credentials for a registry, once it has accepted them
+    Login(LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(LogoutArgs),
     /// Write stored images into one .qyvbin
     Save(SaveArgs),
     /// Take the images of a .qyvbin into the store
@@ -294,6 +308,11 @@ pub struct RunArgs {
     /// Trust this public key alone, instead of the policy
     #[arg(long, value_name = "FILE.pub")]
     pub key: Option<PathBuf>,
+    /// When the registry in the target's name is asked for it
+    #[arg(long, value_enum, default_value = "missing", value_name = "WHEN")]
+    pub pull: PullWhen,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// Arguments for the guest
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
@@ -321,6 +340,11 @@ pub struct RmArgs {
     /// Names in the store
     #[arg(required = true)]
     pub names: Vec<String>,
+    /// The tags on their registries, not the names in the store
+    #[arg(long)]
+    pub remote: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use qyvol::Error;
 use qyvol::image::ImageError;
-use qyvol::store::StoreError;
+use qyvol::remote_store::RemoteError;
+use qyvol::store::{CopyError, StoreError};
 use qyvol::types::yaml::Problems;
 
 /// A failed command.
@@ -21,6 +22,10 @@ pub struct Failure {
 pub const FAILED: u8 = 1;
 /// Exit code of wrong usage.
 pub const USAGE: u8 = 2;
+/// A registry failed, and will again (sysexits' `EX_UNAVAILABLE`).
+const UNAVAILABLE: u8 = 69;
+/// A registry failed, and may not another time (`EX_TEMPFAIL`).
+const TEMPORARY: u8 = 75;
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Failure {
@@ -105,10 +110,36 @@ impl From<Error> for Failure {
             Error::Malformed { .. } => failure.code = 16,
             Error::Store(store) => store_hints(store, &mut failure),
             Error::File { source, .. } => failure.hints.extend(io_hint(source)),
+            // What a registry sent that is not what its digest says.
+            Error::Copy(CopyError::Source { source, .. }) if source.is_content() => failure.code = UNAVAILABLE,
+            Error::Copy(error) => store_hints(error.store_error(), &mut failure),
             Error::NotPermitted { .. } | Error::Runtime { .. } | Error::Key { .. } => {}
             _ => {}
         }
+        if let Some(remote) = error.remote() {
+            failure.code = if remote.is_temporary() { TEMPORARY } else { UNAVAILABLE };
+            failure.hints = remote_hints(remote);
+        }
         failure
+    }
+}
+
+fn remote_hints(error: &RemoteError) -> Vec<String> {
+    let one = |hint: String| vec![hint];
+    match error {
+        RemoteError::Denied { host, known: false, .. } => one(format!("`qyv login {host}` keeps credentials for it")),
+        RemoteError::Denied { host, .. } => one(format!(
+            "the credentials for {host} don't allow this: `qyv login {host}` keeps others"
+        )),
+        RemoteError::NotFound { .. } => one("`qyv tags HOST/NAME` lists what is there".to_string()),
+        RemoteError::Tls { host, .. } => one(format!(
+            "--ca FILE trusts a certificate of your own; --plain-http {host} goes without encryption"
+        )),
+        RemoteError::Unreachable { temporary: false, .. } => {
+            one("check the registry's name, and that this host may reach it".to_string())
+        }
+        error if error.is_temporary() => one("try again: what has arrived already is not fetched again".to_string()),
+        _ => Vec::new(),
     }
 }
 

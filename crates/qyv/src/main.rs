@@ -4,11 +4,13 @@
 //! folders, that prints, and that exits.
 
 mod cli;
+mod cli_registry;
 mod commands;
 mod failure;
 mod paths;
 mod progress;
 mod quickstart;
+mod registry;
 mod secrets;
 mod ui;
 
@@ -67,6 +69,13 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Inspect(args) => commands::inspect::inspect(&ctx, ui, args),
         Command::Images => commands::store::images(&ctx, ui),
         Command::Tag(args) => commands::store::tag(&ctx, ui, args),
+        Command::Push(args) => commands::remote::push(&ctx, ui, args),
+        Command::Pull(args) => commands::remote::pull(&ctx, ui, args),
+        Command::Copy(args) => commands::remote::copy(&ctx, ui, args),
+        Command::Tags(args) => commands::remote::tags(&ctx, ui, args),
+        Command::Login(args) => commands::remote::login(&ctx, ui, args),
+        Command::Logout(args) => commands::remote::logout(&ctx, ui, args),
+        Command::Rm(args) if args.remote => commands::remote::rm(&ctx, ui, args),
         Command::Rm(args) => commands::store::rm(&ctx, ui, args),
         Command::Prune(args) => commands::store::prune(&ctx, ui, args),
         Command::Check(args) => commands::store::check(&ctx, ui, args),

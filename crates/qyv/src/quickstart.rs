@@ -125,6 +125,7 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
             env: Vec::new(),
             dirs: Vec::new(),
             key: None,
+            pull: qyvol::Pull::Never,
             last: false,
             events: &Silent,
         };

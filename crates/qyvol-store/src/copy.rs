@@ -126,7 +126,7 @@ where
         if self.there().contains(&d.digest) {
             return Ok(());
         }
-        if self.dst.has_manifest(d).map_err(|e| to_target(d, e))? {
+        if self.dst.has_manifest(manifest).map_err(|e| to_target(d, e))? {
             for blob in manifest.layers() {
                 self.report.part_skipped(&blob.digest.short(), blob.size);
             }

@@ -4,7 +4,7 @@
 
 use std::io::Read;
 
-use qyvol_types::{Descriptor, Digest};
+use qyvol_types::{Descriptor, Digest, ImageManifest};
 
 use crate::{StoreError, VerifyReader};
 
@@ -56,8 +56,8 @@ pub trait Exists {
     /// Whether this manifest is there with all that it names, and known as the
     /// referrer of its subject: whether pushing it would change nothing. A
     /// store that can't tell says no, and is given it again.
-    fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool, StoreError> {
-        let _ = descriptor;
+    fn has_manifest(&self, manifest: &ImageManifest) -> Result<bool, StoreError> {
+        let _ = manifest;
         Ok(false)
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use qyvol_image::ImageError;
+use qyvol_remote::RemoteError;
 use qyvol_runtime::RuntimeError;
 use qyvol_store::{CopyError, StoreError};
 use qyvol_trust::{KeyError, VerifyError};
@@ -52,6 +53,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A registry failed, or refused.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// Copying between stores failed.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -132,6 +136,11 @@ fn plural(problems: usize) -> String {
 }
 
 impl Error {
+    /// The registry's part in this error, if it has one.
+    pub fn remote(&self) -> Option<&RemoteError> {
+        crate::remote::remote_error(self)
+    }
+
     /// An error about a file.
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use qyvol_image::{Archive, HeadImage, HeadSignature, is_archive};
-use qyvol_store::{Fetch, LocalStore, Referrers};
+use qyvol_store::{Fetch, LocalStore, Referrers, StoreError};
 use qyvol_trust::Scope;
 use qyvol_types::{Descriptor, ImageManifest, Reference, escape, limits, media_type};
 
@@ -90,7 +90,7 @@ impl Source {
     pub fn stored(ctx: &Context<'_>, name: &Reference) -> Result<Source, Error> {
         let store = ctx.store()?;
         let descriptor = resolve(&store, name)?;
-        let image = Box::new(read_stored(&store, name, &descriptor)?);
+        let image = Box::new(read_image(ctx, &store, name, &descriptor)?);
         Ok(Source::Stored {
             store,
             name: name.clone(),
@@ -161,32 +161,50 @@ pub(crate) fn resolve(store: &LocalStore, name: &Reference) -> Result<Descriptor
     })
 }
 
-/// Reads an image's small blobs from the store, each against its digest.
-pub(crate) fn read_stored(store: &LocalStore, name: &Reference, descriptor: &Descriptor) -> Result<HeadImage, Error> {
+/// Manifests of referrers that are read in search of signatures.
+const REFERRERS: usize = 256;
+
+/// Reads an image's small blobs from a store, each against its digest. A
+/// referrer that is no signature, or can't be read, is left out: junk beside an
+/// image must not keep it from being judged by what else there is.
+pub(crate) fn read_image<S: Fetch + Referrers>(
+    ctx: &Context<'_>,
+    store: &S,
+    name: &Reference,
+    descriptor: &Descriptor,
+) -> Result<HeadImage, Error> {
     let label = name.to_string();
     let raw = store.fetch_bytes(descriptor, limits::MANIFEST_BYTES)?;
     let manifest = ImageManifest::parse(raw).map_err(Error::malformed(&label))?;
     let config = store.fetch_bytes(manifest.config(), limits::CONFIG_BYTES)?;
     let mut signatures = Vec::new();
     let mut room = limits::SIGNATURES_BYTES;
+    let mut looked_at = 0;
     for referrer in store.referrers(&descriptor.digest)? {
-        // Foreign referrers (an SBOM, say) are none of ours.
-        if referrer.artifact_type.as_deref() != Some(media_type::SIGSTORE_BUNDLE)
-            || signatures.len() >= limits::SIGNATURES
-        {
+        // Foreign referrers (an SBOM, say) are none of ours. A registry's list
+        // may not say what they are: then the manifest does.
+        let claimed = referrer.artifact_type.as_deref();
+        if claimed.is_some_and(|kind| kind != media_type::SIGSTORE_BUNDLE) || signatures.len() >= limits::SIGNATURES {
             continue;
         }
-        let raw = store.fetch_bytes(&referrer, limits::MANIFEST_BYTES)?;
-        let manifest = ImageManifest::parse(raw).map_err(Error::malformed(&label))?;
-        let Some(layer) = manifest.layers().first() else {
-            continue;
-        };
-        if layer.size > room {
-            continue;
+        looked_at += 1;
+        if looked_at > REFERRERS {
+            ctx.report.warned(&format!(
+                "{label}: more than {REFERRERS} referrers, the rest is not looked at"
+            ));
+            break;
         }
-        room -= layer.size;
-        let bundle = store.fetch_bytes(layer, limits::BUNDLE_BYTES)?;
-        signatures.push(HeadSignature::from_parts(manifest, bundle).map_err(Error::image(&label))?);
+        match read_signature(store, &referrer, descriptor, room) {
+            Ok(Some(signature)) => {
+                room -= signature.bundle.len() as u64;
+                signatures.push(signature);
+            }
+            Ok(None) => {}
+            Err(error) if error.is_content() || matches!(error, StoreError::NotFound { .. }) => ctx
+                .report
+                .warned(&format!("{label}: referrer {} left out: {error}", referrer.digest)),
+            Err(error) => return Err(error.into()),
+        }
     }
     // An image's own name is in its config; whoever verifies it reads it there.
     Ok(HeadImage {
@@ -195,4 +213,26 @@ pub(crate) fn read_stored(store: &LocalStore, name: &Reference, descriptor: &Des
         config,
         signatures,
     })
+}
+
+/// Reads one signature; none where the referrer is something else, or over what
+/// is read of signatures together.
+fn read_signature<S: Fetch>(
+    store: &S,
+    referrer: &Descriptor,
+    subject: &Descriptor,
+    room: u64,
+) -> Result<Option<HeadSignature>, StoreError> {
+    let raw = store.fetch_bytes(referrer, limits::MANIFEST_BYTES)?;
+    let manifest = ImageManifest::parse(raw).map_err(|source| StoreError::Manifest {
+        digest: referrer.digest,
+        source,
+    })?;
+    let ours = manifest.artifact_type() == Some(media_type::SIGSTORE_BUNDLE)
+        && manifest.subject().is_some_and(|s| s.digest == subject.digest);
+    let Some(layer) = manifest.layers().first().filter(|layer| ours && layer.size <= room) else {
+        return Ok(None);
+    };
+    let bundle = store.fetch_bytes(layer, limits::BUNDLE_BYTES)?;
+    Ok(HeadSignature::from_parts(manifest, bundle).ok())
 }

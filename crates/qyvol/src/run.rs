@@ -4,22 +4,23 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use qyvol_image::{BuildOptions, HeadImage, ImageBuilder};
+use qyvol_remote::Client;
 use qyvol_runtime::{Engine, Exit, Kind, Mount, Program, RunSpec};
 use qyvol_store::{Fetch, LocalStore, RunLock};
-use qyvol_trust::Verified;
+use qyvol_trust::{TrustPolicy, Verified};
 use qyvol_types::{AppManifest, AppType, FsAccess, FsKind, Os, Timestamp, limits};
 
-use crate::image_source::{Source, Target, read_stored};
+use crate::image_source::{Source, Target, read_image};
 use crate::install::install;
 use crate::memfs::MemFs;
 use crate::output::private_folder;
 use crate::verify::{TrustedImage, bind, judge, policy_or_key};
-use crate::{Context, Error, validate};
+use crate::{Context, Error, PullRequest, validate};
 
 /// A folder of the host that the operator grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +45,24 @@ pub struct RunRequest<'a> {
     pub dirs: Vec<DirGrant>,
     /// A public key to trust instead of the policy.
     pub key: Option<&'a Path>,
+    /// Whether an image is fetched from the registry that its name has in it.
+    pub pull: Pull<'a>,
     /// Whether the process ends with this run.
     pub last: bool,
     /// Is told what is loaded.
     pub events: &'a dyn RunEvents,
+}
+
+/// When a registry is asked for an image. The client is made only then: a run
+/// of what is there opens no connection.
+#[derive(Clone, Copy)]
+pub enum Pull<'a> {
+    /// Never: only what is in the store is run.
+    Never,
+    /// Where the store doesn't have the name.
+    Missing(&'a dyn Fn() -> Result<Arc<Client>, Error>),
+    /// On every run.
+    Always(&'a dyn Fn() -> Result<Arc<Client>, Error>),
 }
 
 /// Is told of the steps of a run, for `-v`.
@@ -110,7 +125,7 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
         }
         target => {
             let policy = policy_or_key(ctx, request.key)?;
-            let source = Source::open(ctx, target)?;
+            let source = open(ctx, target, &request.pull, &policy)?;
             let trusted = judge(ctx, &policy, &source, source.single()?)?;
             (source, trusted, None)
         }
@@ -181,6 +196,37 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
     }
 }
 
+/// Opens a target, fetching it before if that is asked for. What trust refuses
+/// is not fetched.
+fn open(ctx: &Context<'_>, target: &Target, pull: &Pull<'_>, policy: &TrustPolicy) -> Result<Source, Error> {
+    let Target::Reference(name) = target else {
+        return Source::open(ctx, target);
+    };
+    let fetch = |client: &dyn Fn() -> Result<Arc<Client>, Error>| {
+        let request = PullRequest {
+            name,
+            output: None,
+            policy: Some(policy),
+            dry_run: false,
+        };
+        crate::pull(ctx, &client()?, &request)
+    };
+    match pull {
+        Pull::Always(client) if name.registry().is_some() => {
+            fetch(client)?;
+            Source::open(ctx, target)
+        }
+        Pull::Missing(client) if name.registry().is_some() => match Source::open(ctx, target) {
+            Err(Error::NoImage { .. }) => {
+                fetch(client)?;
+                Source::open(ctx, target)
+            }
+            opened => opened,
+        },
+        _ => Source::open(ctx, target),
+    }
+}
+
 /// Builds a manifest under development into the store, untagged, and trusts it
 /// because the user named the source itself.
 fn develop(
@@ -205,7 +251,7 @@ fn develop(
     // No name leads to it: only the lock keeps a prune from taking it.
     let lock = store.running(&built.descriptor.digest)?;
     stage.commit()?;
-    let image = read_stored(&store, &built.image.name, &built.descriptor)?;
+    let image = read_image(ctx, &store, &built.image.name, &built.descriptor)?;
     let trusted = bind(&label, Verified::dangerously_trust(built.descriptor, reason), &image)?;
     let name = built.image.name;
     Ok((

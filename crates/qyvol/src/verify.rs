@@ -84,7 +84,7 @@ fn read_all(body: &mut impl std::io::Read, ctx: &Context<'_>) -> std::io::Result
 }
 
 /// The policy to judge by: the home's, or one that trusts a single key.
-pub(crate) fn policy_or_key(ctx: &Context<'_>, key: Option<&Path>) -> Result<TrustPolicy, Error> {
+pub fn policy_or_key(ctx: &Context<'_>, key: Option<&Path>) -> Result<TrustPolicy, Error> {
     match key {
         Some(path) => {
             let key = PublicKey::from_pem(&read_text(path)?).map_err(Error::key(&path.to_string_lossy()))?;
@@ -103,7 +103,21 @@ pub(crate) fn judge(
     image: &HeadImage,
 ) -> Result<TrustedImage, Error> {
     let label = source.label();
-    let scope = source.scope();
+    let trusted = judge_image(ctx, policy, &label, source.scope(), image)?;
+    if matches!(source, Source::Archive { .. }) {
+        check_own_name(&label, image, &trusted.config)?;
+    }
+    Ok(trusted)
+}
+
+/// The same for an image by itself: `scope` is what it was asked for as.
+pub(crate) fn judge_image(
+    ctx: &Context<'_>,
+    policy: &TrustPolicy,
+    label: &str,
+    scope: Scope<'_>,
+    image: &HeadImage,
+) -> Result<TrustedImage, Error> {
     let descriptor = image.descriptor();
     let envelopes: Vec<Vec<u8>> = image.signatures.iter().map(|s| s.bundle.clone()).collect();
     // A file has no name but its own, which is held against its signatures
@@ -117,9 +131,8 @@ pub(crate) fn judge(
         descriptor: &descriptor,
         asked,
     };
-    let (verified, report) =
-        qyvol_trust::verify(policy, &subject, &envelopes, ctx.now).map_err(Error::trust(&label))?;
-    let mut trusted = bind(&label, verified, image)?;
+    let (verified, report) = qyvol_trust::verify(policy, &subject, &envelopes, ctx.now).map_err(Error::trust(label))?;
+    let mut trusted = bind(label, verified, image)?;
     let app = &trusted.config.qyv.app;
     let other = report
         .accepted()
@@ -127,10 +140,7 @@ pub(crate) fn judge(
     let other = other.map(|s| format!("{} {}", qyvol_types::escape(&s.name), qyvol_types::escape(&s.version)));
     if let Some(other) = other {
         let detail = format!("it is {} {}, and signed for {other}", app.name, app.version);
-        return Err(Error::trust(&label)(VerifyError::identity(detail, report)));
-    }
-    if matches!(source, Source::Archive { .. }) {
-        check_own_name(&label, image, &trusted.config)?;
+        return Err(Error::trust(label)(VerifyError::identity(detail, report)));
     }
     trusted.report = Some(report);
     Ok(trusted)

@@ -4,6 +4,7 @@ pub mod author;
 pub mod inspect;
 pub mod keys;
 pub mod meta;
+pub mod remote;
 pub mod run;
 pub mod store;
 pub mod trust;

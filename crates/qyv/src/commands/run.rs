@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use qyvol::image::HeadImage;
 use qyvol::types::{AppManifest, FsAccess, ImageConfig};
-use qyvol::{Context, DirGrant, Outcome, RunEvents, RunRequest, Target};
+use qyvol::{Context, DirGrant, Outcome, Pull, RunEvents, RunRequest, Target};
 
-use crate::cli::RunArgs;
+use crate::cli::{PullWhen, RunArgs};
 use crate::failure::Failure;
 use crate::ui::{Ui, took};
 
@@ -18,8 +18,15 @@ const TRAPPED: u8 = 134;
 
 pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.target)?;
+    let registry = args.registry;
+    let client = || crate::registry::client(&ctx.home, ui, &registry).map_err(|f| qyvol::Error::Usage(f.message));
     let request = RunRequest {
         target: &target,
+        pull: match args.pull {
+            PullWhen::Always => Pull::Always(&client),
+            PullWhen::Missing => Pull::Missing(&client),
+            PullWhen::Never => Pull::Never,
+        },
         args: args.args,
         env: args.env.iter().map(|e| variable(e)).collect::<Result<_, _>>()?,
         dirs: args.dirs.iter().map(|d| grant(d)).collect::<Result<_, _>>()?,

@@ -1,0 +1,119 @@
+//! The command line of what deals with registries.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// When an image is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PullWhen {
+    /// On every run
+    Always,
+    /// If the store does not have it
+    Missing,
+    /// Never: no connection is opened
+    Never,
+}
+
+/// How registries are talked to.
+#[derive(Clone, Debug, Args)]
+pub struct RegistryArgs {
+    /// Speak plain HTTP to this host; loopback addresses are spoken to so anyway (repeatable)
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Registry options")]
+    pub plain_http: Vec<String>,
+    /// Speak HTTPS to this loopback host (repeatable)
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Registry options")]
+    pub tls: Vec<String>,
+    /// Trust the certificates in this PEM file too
+    #[arg(long, value_name = "FILE", help_heading = "Registry options")]
+    pub ca: Option<PathBuf>,
+    /// Try so many times more when a failure may pass
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Registry options")]
+    pub retries: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Blobs that the registry has are not sent, those that another of its repositories has are mounted.\nSignatures go along. Exit codes: 69 failed, and trying again won't help; 75 it may."
+)]
+pub struct PushArgs {
+    /// A .qyvbin, or the name of a stored image
+    pub source: String,
+    /// Where it goes, as HOST/NAME[:TAG]; several names are allowed [default: the source's own name]
+    #[arg(value_name = "REF")]
+    pub names: Vec<String>,
+    /// Only say what would be sent
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A tag is resolved once, everything after that is fetched by digest. Trust is decided by\n`qyv run` and `qyv verify`, or here with --verify. A transfer that broke off goes on where it was.\nExit codes: 69 failed, and trying again won't help; 75 it may; 10-19 refused by trust."
+)]
+pub struct PullArgs {
+    /// An image, as HOST/NAME[:TAG][@DIGEST]
+    #[arg(value_name = "REF")]
+    pub name: String,
+    /// Write this file instead of the store: the very bytes that were built
+    #[arg(short, long, value_name = "FILE.qyvbin")]
+    pub output: Option<PathBuf>,
+    /// Refuse what the trust policy does not accept, before storing any of it
+    #[arg(long)]
+    pub verify: bool,
+    /// Only say what would be fetched
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// An image, as HOST/NAME[:TAG][@DIGEST]
+    pub from: String,
+    /// Where it goes, as HOST/NAME[:TAG]
+    #[arg(required = true)]
+    pub to: Vec<String>,
+    /// Only say what would be copied
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TagsArgs {
+    /// A repository, as HOST/NAME
+    #[arg(value_name = "REPOSITORY")]
+    pub name: String,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Credentials are looked for in this order: QYVOL_REGISTRY with QYVOL_REGISTRY_USER and\nQYVOL_REGISTRY_PASSWORD, or QYVOL_REGISTRY_TOKEN (for CI); the file that this command writes;\nREGISTRY_AUTH_FILE; Docker's and ORAS's config.json; Podman's auth.json. Credential helpers that\nthese files name (credsStore, credHelpers) are asked."
+)]
+pub struct LoginArgs {
+    /// The registry, as HOST[:PORT]
+    #[arg(value_name = "REGISTRY")]
+    pub host: String,
+    /// The name; asked for if it is not given
+    #[arg(short, long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Read the password or token from stdin instead of asking
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LogoutArgs {
+    /// The registry, as HOST[:PORT]
+    #[arg(value_name = "REGISTRY")]
+    pub host: String,
+}

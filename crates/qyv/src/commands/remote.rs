@@ -1,0 +1,197 @@
+//! `push`, `pull`, `copy`, `tags`, `login`, `logout`, `rm --remote`.
+
+use std::io::{IsTerminal, Read, Write, stderr, stdin};
+
+use qyvol::remote_store::{Credential, Fixed, Secret, erase_credentials, ping, store_credentials};
+use qyvol::types::Reference;
+use qyvol::{Context, Moved, PullRequest, Target};
+use serde_json::json;
+
+use super::reference;
+use crate::cli::{CopyArgs, Format, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmArgs, TagsArgs};
+use crate::failure::Failure;
+use crate::registry::{client, client_with, credentials_file};
+use crate::ui::{Ui, size};
+
+/// Bytes of a password.
+const PASSWORD_BYTES: u64 = 64 << 10;
+
+fn references(names: &[String]) -> Result<Vec<Reference>, Failure> {
+    names.iter().map(|name| reference(name)).collect()
+}
+
+/// Digest on stdout; what became of it on stderr.
+fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
+    let mut value = serde_json::to_value(moved).map_err(|e| Failure::new(e.to_string()))?;
+    value["schema"] = 1.into();
+    ui.show(&value, || {
+        let mut out = String::new();
+        if moved.dry_run {
+            for part in &moved.parts {
+                let state = if part.present == Some(true) { "there" } else { "to move" };
+                out.push_str(&format!(
+                    "{state:<8} {:>8}  {}  {}\n",
+                    size(part.size),
+                    part.digest,
+                    part.media_type
+                ));
+            }
+        }
+        out + &format!("{}\n", moved.digest)
+    })?;
+    if ui.format == Format::Text && !moved.dry_run {
+        let signatures = match moved.signatures {
+            0 => "unsigned".to_string(),
+            1 => "1 signature".to_string(),
+            n => format!("{n} signatures"),
+        };
+        for name in &moved.names {
+            ui.note(&format!("{verb} {} as {name}, {signatures}", moved.image));
+        }
+    }
+    Ok(())
+}
+
+pub fn push(ctx: &Context<'_>, ui: &Ui, args: PushArgs) -> Result<u8, Failure> {
+    let target = Target::parse(&args.source)?;
+    let client = client(&ctx.home, ui, &args.registry)?;
+    let moved = qyvol::push(ctx, &client, &target, &references(&args.names)?, args.dry_run)?;
+    if moved.signatures == 0 {
+        ui.warn(&format!("{} is not signed: hosts will refuse to run it", moved.image));
+    }
+    show(ui, &moved, "pushed")?;
+    Ok(0)
+}
+
+pub fn pull(ctx: &Context<'_>, ui: &Ui, args: PullArgs) -> Result<u8, Failure> {
+    let policy = match args.verify {
+        true => Some(qyvol::policy_or_key(ctx, None)?),
+        false => None,
+    };
+    let request = PullRequest {
+        name: &reference(&args.name)?,
+        output: args.output.as_deref(),
+        policy: policy.as_ref(),
+        dry_run: args.dry_run,
+    };
+    let moved = qyvol::pull(ctx, &client(&ctx.home, ui, &args.registry)?, &request)?;
+    show(ui, &moved, "pulled")?;
+    Ok(0)
+}
+
+pub fn copy(ctx: &Context<'_>, ui: &Ui, args: CopyArgs) -> Result<u8, Failure> {
+    let client = client(&ctx.home, ui, &args.registry)?;
+    let (from, to) = (reference(&args.from)?, references(&args.to)?);
+    let moved = qyvol::copy_image(ctx, &client, &from, &to, args.dry_run)?;
+    show(ui, &moved, "copied")?;
+    Ok(0)
+}
+
+pub fn tags(ctx: &Context<'_>, ui: &Ui, args: TagsArgs) -> Result<u8, Failure> {
+    let name = reference(&args.name)?;
+    let tags = qyvol::tags(&client(&ctx.home, ui, &args.registry)?, &name)?;
+    ui.show(&json!({"schema": 1, "name": name, "tags": tags}), || {
+        tags.iter().map(|tag| format!("{tag}\n")).collect()
+    })?;
+    Ok(0)
+}
+
+pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
+    let client = client(&ctx.home, ui, &args.registry)?;
+    let removed = qyvol::remove_remote(&client, &references(&args.names)?)?;
+    ui.show(&json!({"schema": 1, "removed": removed}), || {
+        removed.iter().map(|n| format!("{n}\n")).collect()
+    })?;
+    Ok(0)
+}
+
+/// A registry's host, as the rest of the command writes it.
+fn host(text: &str) -> Result<String, Failure> {
+    let name: Option<Reference> = format!("{text}/x").parse().ok();
+    let host = name.as_ref().and_then(Reference::registry).map(str::to_string);
+    host.ok_or_else(|| {
+        Failure::usage(format!(
+            "`{}` is not a registry: HOST or HOST:PORT is expected",
+            qyvol::types::escape(text)
+        ))
+    })
+}
+
+pub fn login(ctx: &Context<'_>, ui: &Ui, args: LoginArgs) -> Result<u8, Failure> {
+    let host = host(&args.host)?;
+    let user = match args.username {
+        Some(user) => user,
+        None => ask_name(&host)?,
+    };
+    if user.is_empty() || user.contains(':') {
+        return Err(Failure::usage("the name is empty, or has a colon in it"));
+    }
+    let password = Secret::new(password(&host, &user, args.password_stdin)?);
+    let credential = Credential::Password {
+        user: user.clone(),
+        password: password.clone(),
+    };
+    let fixed = Fixed {
+        registry: host.clone(),
+        credential,
+    };
+    let client = client_with(ui, &args.registry, Box::new(fixed))?;
+    ping(&client, &host).map_err(qyvol::Error::from)?;
+    let place = store_credentials(&credentials_file(&ctx.home), &host, &user, &password).map_err(qyvol::Error::from)?;
+    ui.show(
+        &json!({"schema": 1, "registry": host, "user": user, "stored": place}),
+        || format!("logged in to {host} as {user}\n"),
+    )?;
+    if place.ends_with(".json") && ui.format == Format::Text {
+        ui.note(&format!(
+            "the password is in {place}, which only you can read; `credsStore` there names a helper that keeps it better"
+        ));
+    }
+    Ok(0)
+}
+
+pub fn logout(ctx: &Context<'_>, ui: &Ui, args: LogoutArgs) -> Result<u8, Failure> {
+    let host = host(&args.host)?;
+    let erased = erase_credentials(&credentials_file(&ctx.home), &host).map_err(qyvol::Error::from)?;
+    ui.show(
+        &json!({"schema": 1, "registry": host, "erased": erased}),
+        || match erased {
+            true => format!("logged out of {host}\n"),
+            false => format!("not logged in to {host}\n"),
+        },
+    )?;
+    Ok(0)
+}
+
+fn ask_name(host: &str) -> Result<String, Failure> {
+    if !stdin().is_terminal() {
+        return Err(Failure::usage("there is no terminal to ask on").hint("name the user with --username"));
+    }
+    let mut err = stderr().lock();
+    let _ = write!(err, "user on {host}: ").and_then(|()| err.flush());
+    let mut name = String::new();
+    stdin()
+        .read_line(&mut name)
+        .map_err(|e| Failure::new(format!("can't read the name: {e}")))?;
+    Ok(name.trim().to_string())
+}
+
+fn password(host: &str, user: &str, from_stdin: bool) -> Result<String, Failure> {
+    if from_stdin {
+        let mut text = String::new();
+        stdin()
+            .take(PASSWORD_BYTES)
+            .read_to_string(&mut text)
+            .map_err(|e| Failure::new(format!("can't read the password: {e}")))?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(Failure::usage("the password on stdin is empty"));
+        }
+        return Ok(text.to_string());
+    }
+    if !stdin().is_terminal() {
+        return Err(Failure::usage("there is no terminal to ask for the password").hint("pipe it in: --password-stdin"));
+    }
+    rpassword::prompt_password(format!("password of {user} on {host}: "))
+        .map_err(|e| Failure::new(format!("can't ask for the password: {e}")))
+}

@@ -1,0 +1,124 @@
+//! How registries are reached: options, and what the environment says of
+//! proxies and credentials.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use qyvol::Home;
+use qyvol::remote_store::{Client, Credential, CredentialFiles, Credentials, Fixed, Options, Secret};
+
+use crate::cli::RegistryArgs;
+use crate::failure::Failure;
+use crate::ui::Ui;
+
+const REGISTRY: &str = "QYVOL_REGISTRY";
+const USER: &str = "QYVOL_REGISTRY_USER";
+const PASSWORD: &str = "QYVOL_REGISTRY_PASSWORD";
+const TOKEN: &str = "QYVOL_REGISTRY_TOKEN";
+/// Bytes of a file of certificates.
+const CA_BYTES: u64 = 4 << 20;
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+fn first_of(names: &[&str]) -> Option<String> {
+    names.iter().find_map(|name| variable(name))
+}
+
+/// The file that `login` writes: in Docker's form, among our configuration.
+pub fn credentials_file(home: &Home) -> PathBuf {
+    home.config.join("registry.json")
+}
+
+/// A client with the credentials of this user.
+pub fn client(home: &Home, ui: &Ui, args: &RegistryArgs) -> Result<Arc<Client>, Failure> {
+    let credentials = CredentialFiles {
+        given: given()?,
+        files: files(home),
+    };
+    client_with(ui, args, Box::new(credentials))
+}
+
+/// A client with given credentials.
+pub fn client_with(ui: &Ui, args: &RegistryArgs, credentials: Box<dyn Credentials>) -> Result<Arc<Client>, Failure> {
+    let ui = *ui;
+    Ok(Client::new(
+        options(args)?,
+        credentials,
+        Box::new(move |message| ui.warn(message)),
+    ))
+}
+
+fn options(args: &RegistryArgs) -> Result<Options, Failure> {
+    let every = first_of(&["ALL_PROXY", "all_proxy"]);
+    let no_proxy = first_of(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
+    let hosts = no_proxy.split(',').map(str::trim).filter(|host| !host.is_empty());
+    Ok(Options {
+        plain_http: args.plain_http.iter().map(|h| h.to_ascii_lowercase()).collect(),
+        tls: args.tls.iter().map(|h| h.to_ascii_lowercase()).collect(),
+        ca: args.ca.as_deref().map(read_ca).transpose()?,
+        https_proxy: first_of(&["HTTPS_PROXY", "https_proxy"]).or_else(|| every.clone()),
+        // Upper case could be a request header of a CGI program (httpoxy).
+        http_proxy: first_of(&["http_proxy"]).or(every),
+        no_proxy: hosts.map(str::to_string).collect(),
+        retries: args.retries,
+        ..Options::default()
+    })
+}
+
+fn read_ca(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |e: std::io::Error| Failure::new(format!("can't read the certificates in {}: {e}", path.display()));
+    if fs::metadata(path).map_err(failed)?.len() > CA_BYTES {
+        return Err(Failure::new(format!(
+            "{} is larger than {CA_BYTES} bytes",
+            path.display()
+        )));
+    }
+    fs::read(path).map_err(failed)
+}
+
+/// Credentials of the environment, for one registry that it names: a password
+/// that goes to whichever host a command names would be anybody's.
+fn given() -> Result<Option<Fixed>, Failure> {
+    let credential = match (variable(USER), variable(PASSWORD), variable(TOKEN)) {
+        (_, _, Some(token)) => Credential::Token(Secret::new(token)),
+        (Some(user), Some(password), None) => Credential::Password {
+            user,
+            password: Secret::new(password),
+        },
+        (None, None, None) => return Ok(None),
+        _ => {
+            return Err(Failure::usage(format!(
+                "{USER} and {PASSWORD} belong together: one is not set"
+            )));
+        }
+    };
+    match variable(REGISTRY) {
+        Some(registry) => Ok(Some(Fixed {
+            registry: registry.to_ascii_lowercase(),
+            credential,
+        })),
+        None => Err(Failure::usage(format!(
+            "credentials are set, but not for which registry: set {REGISTRY} to its host"
+        ))),
+    }
+}
+
+/// Where credentials are looked for, ours first.
+fn files(home: &Home) -> Vec<PathBuf> {
+    let mut files = vec![credentials_file(home)];
+    files.extend(variable("REGISTRY_AUTH_FILE").map(PathBuf::from));
+    let user = env::home_dir().filter(|home| home.is_absolute());
+    match variable("DOCKER_CONFIG") {
+        Some(folder) => files.push(PathBuf::from(folder).join("config.json")),
+        None => files.extend(user.as_ref().map(|home| home.join(".docker/config.json"))),
+    }
+    files.extend(variable("XDG_RUNTIME_DIR").map(|run| PathBuf::from(run).join("containers/auth.json")));
+    let config = variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let config = config.or_else(|| user.map(|home| home.join(".config")));
+    files.extend(config.map(|config| config.join("containers/auth.json")));
+    files
+}

@@ -1,0 +1,310 @@
+//! A blob on its way to a registry: mounted if another repository has it, else
+//! sent in one piece, or in chunks where the registry wants it so; after a
+//! break, from where the registry says that it is.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use qyvol_store::{Open, StoreError, VerifyReader};
+use qyvol_types::{Descriptor, Digest};
+use ureq::Body;
+use ureq::http::{Method, Response, header};
+
+use crate::RemoteError;
+use crate::client::{Ask, Payload, Tries};
+use crate::error::is_temporary_status;
+use crate::repository::Inner;
+use crate::url::Url;
+
+/// Bytes of a chunk, unless the registry wants larger ones.
+const CHUNK: u64 = 16 << 20;
+/// Bytes of an answer to an upload.
+const ANSWER_BYTES: u64 = 64 << 10;
+
+pub(crate) struct Upload<'a> {
+    repository: &'a Arc<Inner>,
+    digest: Digest,
+    descriptor: &'a Descriptor,
+    /// Where the next bytes go, once the registry has said.
+    location: Option<Url>,
+    /// Bytes that the registry has.
+    offset: u64,
+    chunk: Option<u64>,
+    /// A mount is tried once.
+    mounted: bool,
+}
+
+/// Why an attempt ended.
+enum Failed {
+    /// The content could not be read, or is not what it should be.
+    Source(StoreError),
+    Remote(RemoteError),
+}
+
+impl From<RemoteError> for Failed {
+    fn from(error: RemoteError) -> Failed {
+        Failed::Remote(error)
+    }
+}
+
+impl<'a> Upload<'a> {
+    pub(crate) fn new(repository: &'a Arc<Inner>, descriptor: &'a Descriptor) -> Upload<'a> {
+        Upload {
+            repository,
+            digest: descriptor.digest,
+            descriptor,
+            location: None,
+            offset: 0,
+            chunk: None,
+            mounted: false,
+        }
+    }
+
+    /// Sends content that can be read once.
+    pub(crate) fn once(mut self, body: &mut dyn Read) -> Result<(), StoreError> {
+        if self.begin().map_err(|e| self.failed(Failed::Remote(e)))? {
+            return Ok(());
+        }
+        self.send(body).map_err(|e| self.failed(e))
+    }
+
+    /// Sends content that can be opened again.
+    pub(crate) fn run(mut self, open: &Open<'_>) -> Result<(), StoreError> {
+        let mut tries = Tries::new(&self.repository.client);
+        loop {
+            let error = match self.attempt(open) {
+                Ok(()) => return Ok(()),
+                Err(Failed::Source(error)) => return Err(error),
+                Err(Failed::Remote(error)) => error,
+            };
+            let before = self.offset;
+            if self.chunk.is_none()
+                && matches!(
+                    &error,
+                    RemoteError::Status {
+                        status: 413 | 411 | 416,
+                        ..
+                    } | RemoteError::Unreachable { temporary: true, .. }
+                )
+            {
+                // Too much at once: for the registry, or for what is before it.
+                let too_large = !error.is_temporary();
+                self.chunk = Some(CHUNK);
+                if too_large {
+                    self.location = None;
+                    self.offset = 0;
+                    continue;
+                }
+            }
+            tries.again(error, None).map_err(|e| self.failed(Failed::Remote(e)))?;
+            self.recover();
+            if self.offset > before {
+                tries.progressed();
+            }
+        }
+    }
+
+    fn failed(&self, error: Failed) -> StoreError {
+        match error {
+            Failed::Source(error) => error,
+            Failed::Remote(error) => error.store(format!("write blob {}", self.digest)),
+        }
+    }
+
+    fn attempt(&mut self, open: &Open<'_>) -> Result<(), Failed> {
+        if self.location.is_none() && self.begin()? {
+            return Ok(());
+        }
+        self.send(&mut open().map_err(Failed::Source)?)
+    }
+
+    fn ask(&self, method: Method, url: Url, what: &str) -> Ask<'a> {
+        Ask {
+            method,
+            url,
+            headers: Vec::new(),
+            home: &self.repository.home,
+            what: format!("{what} blob {}", self.digest.short()),
+        }
+    }
+
+    /// Begins an upload; true if the registry took the blob from another of its
+    /// repositories instead.
+    fn begin(&mut self) -> Result<bool, RemoteError> {
+        let mut url = self.repository.ask(Method::POST, "blobs/uploads/", String::new()).url;
+        self.offset = 0;
+        if !self.mounted
+            && let Some(from) = self.repository.mount(&self.digest)
+        {
+            url = url
+                .with_query("mount", &self.digest.to_string())
+                .with_query("from", from);
+        } else if self.digest.algorithm() != qyvol_types::Algorithm::Sha256 {
+            url = url.with_query("digest-algorithm", self.digest.algorithm().name());
+        }
+        self.mounted = true;
+        let ask = self.ask(Method::POST, url, "beginning to write");
+        let response = self.repository.client.send(&ask, Some(&[]))?;
+        match response.status().as_u16() {
+            201 => Ok(true),
+            202 => {
+                if let Some(least) = field(&response, "oci-chunk-min-length").and_then(|v| v.parse::<u64>().ok()) {
+                    self.chunk = self.chunk.map(|chunk| chunk.max(least.min(1 << 30)));
+                }
+                self.moved(&ask, response)?;
+                Ok(false)
+            }
+            _ => Err(self.repository.client.failure(&ask, response)),
+        }
+    }
+
+    /// Takes the place of the next bytes from an answer.
+    fn moved(&mut self, ask: &Ask<'_>, response: Response<Body>) -> Result<(), RemoteError> {
+        let location = field(&response, header::LOCATION.as_str()).ok_or_else(|| RemoteError::Protocol {
+            what: "no place to send the blob to".to_string(),
+        })?;
+        let url = ask.url.join(&location)?;
+        if ask.url.is_secure() && !url.is_secure() {
+            return Err(RemoteError::Unsafe {
+                why: format!("{} sends uploads from HTTPS to HTTP", ask.url.authority()),
+            });
+        }
+        self.location = Some(url);
+        let _ = self.repository.client.small(ask, response, ANSWER_BYTES);
+        Ok(())
+    }
+
+    /// Sends what the registry does not have yet.
+    fn send(&mut self, body: &mut dyn Read) -> Result<(), Failed> {
+        let mut source = Source {
+            inner: VerifyReader::new(body, self.descriptor),
+            error: None,
+        };
+        let sent = self.send_from(&mut source);
+        match source.error {
+            Some(error) => Err(Failed::Source(StoreError::from_io(error).unwrap_or_else(|source| {
+                StoreError::Read {
+                    digest: self.digest,
+                    source,
+                }
+            }))),
+            None => sent,
+        }
+    }
+
+    fn send_from(&mut self, source: &mut Source<'_>) -> Result<(), Failed> {
+        let size = self.descriptor.size;
+        // What is there already is hashed all the same.
+        if io::copy(&mut source.take(self.offset), &mut io::sink()).is_err() {
+            return Ok(());
+        }
+        if let Some(chunk) = self.chunk {
+            while self.offset < size {
+                let n = chunk.min(size - self.offset);
+                let url = self.place()?;
+                let mut ask = self.ask(Method::PATCH, url, "writing a chunk of");
+                ask.headers
+                    .push(("content-type", "application/octet-stream".to_string()));
+                ask.headers
+                    .push(("content-range", format!("{}-{}", self.offset, self.offset + n - 1)));
+                let response = self
+                    .repository
+                    .client
+                    .ask(&ask, Payload::Stream(n, &mut source.take(n)))?;
+                if response.status() != 202 {
+                    return Err(self.repository.client.failure(&ask, response).into());
+                }
+                self.moved(&ask, response)?;
+                self.offset += n;
+            }
+            // The reader says only at its end whether all was right.
+            if io::copy(source, &mut io::sink()).is_err() {
+                return Ok(());
+            }
+        }
+        let url = self.place()?.with_query("digest", &self.digest.to_string());
+        let mut ask = self.ask(Method::PUT, url, "writing");
+        ask.headers
+            .push(("content-type", "application/octet-stream".to_string()));
+        let rest = size - self.offset;
+        let response = if rest == 0 {
+            self.repository.client.ask(&ask, Payload::Bytes(&[]))?
+        } else {
+            if self.offset > 0 {
+                ask.headers
+                    .push(("content-range", format!("{}-{}", self.offset, size - 1)));
+            }
+            self.repository.client.ask(&ask, Payload::Stream(rest, source))?
+        };
+        match response.status().as_u16() {
+            201 | 204 => {
+                let _ = self.repository.client.small(&ask, response, ANSWER_BYTES);
+                Ok(())
+            }
+            _ => Err(self.repository.client.failure(&ask, response).into()),
+        }
+    }
+
+    fn place(&self) -> Result<Url, RemoteError> {
+        self.location.clone().ok_or_else(|| RemoteError::Protocol {
+            what: "no place to send the blob to".to_string(),
+        })
+    }
+
+    /// Asks where the upload stands; it begins anew if that can't be told.
+    fn recover(&mut self) {
+        let Some(url) = self.location.take() else { return };
+        self.offset = 0;
+        let ask = self.ask(Method::GET, url, "where writing stands of");
+        let Ok(response) = self.repository.client.ask(&ask, Payload::None) else {
+            return;
+        };
+        if !matches!(response.status().as_u16(), 200 | 204) || is_temporary_status(response.status().as_u16()) {
+            return;
+        }
+        // `0-N`, both ends included; `0-0` from registries that have nothing,
+        // or one byte: of these none counts.
+        let range = field(&response, header::RANGE.as_str()).unwrap_or_default();
+        let last = range
+            .trim_start_matches("bytes=")
+            .strip_prefix("0-")
+            .and_then(|last| last.parse::<u64>().ok());
+        if let Some(last) = last.filter(|last| *last > 0 && *last < self.descriptor.size)
+            && self.moved(&ask, response).is_ok()
+        {
+            self.offset = last + 1;
+        }
+    }
+}
+
+fn field(response: &Response<Body>, name: &str) -> Option<String> {
+    let value = response.headers().get(name).and_then(|v| v.to_str().ok());
+    value.map(str::to_string)
+}
+
+/// The content, remembering how its reading failed: HTTP would call it a broken
+/// connection.
+struct Source<'a> {
+    inner: VerifyReader<&'a mut dyn Read>,
+    error: Option<io::Error>,
+}
+
+impl Source<'_> {
+    fn take(&mut self, limit: u64) -> io::Take<&mut Self> {
+        Read::take(self, limit)
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buf) {
+            Ok(n) => Ok(n),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let told = io::Error::new(error.kind(), "the content could not be read");
+                self.error.get_or_insert(error);
+                Err(told)
+            }
+        }
+    }
+}

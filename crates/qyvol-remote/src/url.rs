@@ -1,0 +1,181 @@
+//! The few URLs that a registry deals in: an origin and a path.
+
+use ureq::http::Uri;
+
+use crate::RemoteError;
+
+/// Bytes of a URL.
+const LENGTH: usize = 8 << 10;
+
+/// An absolute `http` or `https` URL without user information or fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Url {
+    secure: bool,
+    /// `host` or `host:port`, lower case.
+    authority: String,
+    /// From the first slash on, with the query.
+    path: String,
+}
+
+impl Url {
+    /// A URL on a registry.
+    pub(crate) fn new(secure: bool, authority: &str, path: &str) -> Url {
+        Url {
+            secure,
+            authority: authority.to_ascii_lowercase(),
+            path: path.to_string(),
+        }
+    }
+
+    /// Reads an absolute URL.
+    pub(crate) fn parse(text: &str) -> Result<Url, RemoteError> {
+        let bad = || RemoteError::Protocol {
+            what: format!("an address that can't be followed: {}", qyvol_types::escape(text)),
+        };
+        if text.len() > LENGTH {
+            return Err(bad());
+        }
+        let uri: Uri = text.split('#').next().unwrap_or_default().parse().map_err(|_| bad())?;
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(bad()),
+        };
+        let authority = uri.authority().ok_or_else(bad)?.as_str();
+        if authority.contains('@') || authority.is_empty() {
+            return Err(bad());
+        }
+        let path = uri.path_and_query().map_or("/", |p| p.as_str());
+        Ok(Url::new(secure, authority, if path.is_empty() { "/" } else { path }))
+    }
+
+    /// Follows a `Location` (RFC 9110 section 10.2.2): absolute, or relative to
+    /// this URL.
+    pub(crate) fn join(&self, location: &str) -> Result<Url, RemoteError> {
+        if location.starts_with("http://") || location.starts_with("https://") {
+            return Url::parse(location);
+        }
+        let scheme = if self.secure { "https:" } else { "http:" };
+        if location.starts_with("//") {
+            return Url::parse(&format!("{scheme}{location}"));
+        }
+        let here = self.path.split('?').next().unwrap_or("/");
+        let path = match location.chars().next() {
+            Some('/') => location.to_string(),
+            Some('?') => format!("{here}{location}"),
+            _ => format!("{}/{location}", here.rsplit_once('/').map_or("", |(folder, _)| folder)),
+        };
+        Url::parse(&format!("{scheme}//{}{path}", self.authority))
+    }
+
+    /// The same with one more query parameter.
+    pub(crate) fn with_query(mut self, key: &str, value: &str) -> Url {
+        self.path.push(if self.path.contains('?') { '&' } else { '?' });
+        self.path.push_str(key);
+        self.path.push('=');
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
+                self.path.push(char::from(byte));
+            } else {
+                self.path.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        self
+    }
+
+    /// Whether the connection is encrypted.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Whether what may be sent to one may be sent to the other.
+    pub(crate) fn same_origin(&self, other: &Url) -> bool {
+        let port = |url: &Url| {
+            let default = if url.secure { ":443" } else { ":80" };
+            url.authority
+                .strip_suffix(default)
+                .unwrap_or(&url.authority)
+                .to_string()
+        };
+        self.secure == other.secure && port(self) == port(other)
+    }
+
+    /// Host and port as they were given.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+/// Whether `host` or `host:port` is this machine.
+pub(crate) fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+impl std::fmt::Display for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(location: &str) -> String {
+        let base = Url::new(true, "r.example:5000", "/v2/a/blobs/uploads/?x=1");
+        base.join(location)
+            .map_or_else(|_| "refused".to_string(), |url| url.to_string())
+    }
+
+    #[test]
+    fn location_is_followed_in_each_of_its_forms() {
+        for (location, due) in [
+            (
+                "/v2/a/blobs/uploads/7?s=1",
+                "https://r.example:5000/v2/a/blobs/uploads/7?s=1",
+            ),
+            ("https://cdn.example/x", "https://cdn.example/x"),
+            ("http://cdn.example", "http://cdn.example/"),
+            ("//cdn.example/x#y", "https://cdn.example/x"),
+            ("7", "https://r.example:5000/v2/a/blobs/uploads/7"),
+            ("?s=2", "https://r.example:5000/v2/a/blobs/uploads/?s=2"),
+            ("https://user:pass@r.example/", "refused"),
+            ("https:///x", "refused"),
+            ("/a b", "refused"),
+            ("/a\r\nx: y", "refused"),
+        ] {
+            assert_eq!(joined(location), due, "{location}");
+        }
+        assert_eq!(joined(&format!("/{}", "a".repeat(LENGTH))), "refused");
+    }
+
+    #[test]
+    fn another_port_or_scheme_is_another_origin() {
+        let url = |text| Url::parse(text).unwrap();
+        assert!(url("https://a.example/x").same_origin(&url("https://A.example:443/y")));
+        for other in ["http://a.example/", "https://a.example:444/", "https://b.a.example/"] {
+            assert!(!url("https://a.example/").same_origin(&url(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_a_name_or_address_of_this_machine_alone() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:1", "127.9.9.9", "[::1]:5000"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "localhost.example",
+            "127.0.0.1.example:80",
+            "10.0.0.1",
+            "[::2]:1",
+            "127",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! `push`, `pull`, `copy`, `tags`, and removing a tag: images and registries.
+//!
+//! Each is a copy between stores. A verb that opens a connection takes the
+//! client as an argument; what doesn't take one can't.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use qyvol_image::{Head, HeadImage, write_archive};
+use qyvol_remote::{Access, Client, RemoteError, Repository};
+use qyvol_store::{CopyError, Exists, Fetch, LocalStore, Referrers, copy};
+use qyvol_trust::{Scope, TrustPolicy};
+use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference, limits, media_type};
+use serde::Serialize;
+
+use crate::image_source::{Source, Target, read_image};
+use crate::output::Output;
+use crate::verify::judge_image;
+use crate::{Context, Error};
+
+/// A blob of an image that is moved, or would be.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Part {
+    /// Its media type.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether the target has it already; told of a dry run alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub present: Option<bool>,
+}
+
+/// What was moved, or would be.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// The image manifest's digest.
+    pub digest: Digest,
+    /// The image's own name.
+    pub image: String,
+    /// The names it has now where it went.
+    pub names: Vec<String>,
+    /// Its manifest, config and layers.
+    pub parts: Vec<Part>,
+    /// Signatures that went along.
+    pub signatures: usize,
+    /// Nothing was written.
+    pub dry_run: bool,
+}
+
+fn parts(image: &HeadImage) -> Vec<Part> {
+    let descriptor = image.descriptor();
+    let all = [&descriptor, image.manifest.config()];
+    all.into_iter()
+        .chain(image.manifest.layers())
+        .map(|d| Part {
+            media_type: d.media_type.clone(),
+            digest: d.digest,
+            size: d.size,
+            present: None,
+        })
+        .collect()
+}
+
+fn layers_size(manifest: &ImageManifest) -> u64 {
+    let layers: u64 = manifest.layers().iter().map(|l| l.size).sum();
+    layers + manifest.config().size
+}
+
+/// The application's own `name:version`.
+fn own_name(label: &str, image: &HeadImage) -> Result<Reference, Error> {
+    let config = ImageConfig::parse(&image.config).map_err(Error::malformed(label))?;
+    let app = config.qyv.app;
+    Reference::local(&app.name, &app.version).map_err(Error::malformed(label))
+}
+
+/// Where an image is to go: names by the repository that they are in.
+fn by_repository(names: &[Reference]) -> Result<Vec<Vec<Reference>>, Error> {
+    let mut groups: Vec<Vec<Reference>> = Vec::new();
+    for name in names {
+        if name.registry().is_none() {
+            return Err(RemoteError::NoRegistry(name.to_string()).into());
+        }
+        if name.digest().is_some() {
+            return Err(Error::Usage(format!(
+                "{name} has a digest: an image is given names, its digest it has"
+            )));
+        }
+        let name = name.clone().or_latest();
+        let same = |group: &&mut Vec<Reference>| {
+            group
+                .first()
+                .is_some_and(|g| g.registry() == name.registry() && g.repository() == name.repository())
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(name),
+            None => groups.push(vec![name]),
+        }
+    }
+    Ok(groups)
+}
+
+/// Sends one image with everything that refers to it, then names it: a name
+/// never shows before its signatures.
+fn deliver<S: Fetch + Referrers + Sync>(
+    ctx: &Context<'_>,
+    from: &S,
+    image: &HeadImage,
+    to: &Repository,
+    tags: &[Reference],
+) -> Result<(), Error> {
+    copy(from, to, &image.descriptor(), &|_| true, ctx.report)?;
+    to.publish_referrers()?;
+    for name in tags {
+        to.tag(name.tag().unwrap_or("latest"), &image.manifest)?;
+    }
+    Ok(())
+}
+
+/// Sends an image, from a file or the store, to every one of the names.
+pub fn push(
+    ctx: &Context<'_>,
+    client: &Arc<Client>,
+    target: &Target,
+    names: &[Reference],
+    dry_run: bool,
+) -> Result<Moved, Error> {
+    let source = Source::open(ctx, target)?;
+    let label = source.label();
+    let image = source.single()?;
+    let own = own_name(&label, image)?;
+    let names = match (names, target) {
+        ([], Target::Reference(name)) if name.registry().is_some() => vec![name.clone().or_latest()],
+        ([], _) => {
+            return Err(Error::Usage(format!(
+                "{label} names no registry: say where it is to go, as HOST/{own}"
+            )));
+        }
+        (names, _) => names.to_vec(),
+    };
+    let mut moved = Moved {
+        digest: image.manifest.digest(),
+        image: own.to_string(),
+        names: Vec::new(),
+        parts: parts(image),
+        signatures: image.signatures.len(),
+        dry_run,
+    };
+    for group in by_repository(&names)? {
+        let Some(first) = group.first() else { continue };
+        let mounts = match &source {
+            Source::Stored { store, .. } => mounts(store, first)?,
+            Source::Archive { .. } => HashMap::new(),
+        };
+        let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
+        if dry_run {
+            look(&repository, &mut moved.parts)?;
+        } else {
+            ctx.report.started("pushing", Some(layers_size(&image.manifest)));
+            match &source {
+                Source::Archive { archive } => deliver(ctx, archive, image, &repository, &group)?,
+                Source::Stored { store, .. } => deliver(ctx, store, image, &repository, &group)?,
+            }
+            ctx.report.finished();
+        }
+        moved.names.extend(group.iter().map(ToString::to_string));
+    }
+    Ok(moved)
+}
+
+/// Asks which parts are there.
+fn look(to: &Repository, parts: &mut [Part]) -> Result<(), Error> {
+    for part in parts {
+        let there = to.exists(&Descriptor::new(&part.media_type, part.digest, part.size))?;
+        part.present = Some(part.present.unwrap_or(true) && there);
+    }
+    Ok(())
+}
+
+/// Other repositories of the same registry that, by the store's names, have
+/// some of its blobs: to mount them instead of sending them.
+fn mounts(store: &LocalStore, to: &Reference) -> Result<HashMap<Digest, String>, Error> {
+    let mut found = HashMap::new();
+    for (name, descriptor) in store.references()? {
+        if name.registry() != to.registry() || name.repository() == to.repository() {
+            continue;
+        }
+        // What can't be read here is just not mounted.
+        let Ok(raw) = store.fetch_bytes(&descriptor, limits::MANIFEST_BYTES) else {
+            continue;
+        };
+        if let Ok(manifest) = ImageManifest::parse(raw) {
+            for layer in manifest.layers() {
+                found.insert(layer.digest, name.repository().to_string());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What to pull.
+pub struct PullRequest<'a> {
+    /// A name with a registry in it.
+    pub name: &'a Reference,
+    /// A file to write instead of the store.
+    pub output: Option<&'a Path>,
+    /// The policy that must accept the image before any of it is stored.
+    pub policy: Option<&'a TrustPolicy>,
+    /// Only look.
+    pub dry_run: bool,
+}
+
+/// Fetches an image with its signatures, into the store or a file. Without a
+/// policy nothing is judged: that is done by whoever runs it.
+pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) -> Result<Moved, Error> {
+    let name = request.name.clone().or_latest();
+    let (repository, image) = find(ctx, client, &name)?;
+    let label = name.to_string();
+    if let Some(policy) = request.policy {
+        judge_image(ctx, policy, &label, Scope::Name(&name), &image)?;
+    }
+    let own = own_name(&label, &image)?;
+    // The shape of an image, before anything large is fetched.
+    let whole = HeadImage {
+        name: own.clone(),
+        ..image.clone()
+    };
+    let head = Head::new(vec![whole]).map_err(Error::image(&label))?;
+    let mut moved = Moved {
+        digest: image.manifest.digest(),
+        image: own.to_string(),
+        names: vec![label.clone()],
+        parts: parts(&image),
+        signatures: image.signatures.len(),
+        dry_run: request.dry_run,
+    };
+    if request.dry_run {
+        let store = ctx.store()?;
+        for part in &mut moved.parts {
+            let descriptor = Descriptor::new(&part.media_type, part.digest, part.size);
+            part.present = Some(request.output.is_none() && store.exists(&descriptor)?);
+        }
+        return Ok(moved);
+    }
+    ctx.report.started("pulling", Some(layers_size(&image.manifest)));
+    match request.output {
+        Some(path) => {
+            let mut file = Output::create(path)?;
+            write_archive(&head, &repository, &mut file, ctx.report).map_err(Error::image(&label))?;
+            file.finish()?;
+        }
+        None => {
+            let mut stage = ctx.store()?.begin()?;
+            copy(&repository, &stage, &image.descriptor(), &is_signature, ctx.report)?;
+            stage.tag(&name, &image.descriptor());
+            stage.commit()?;
+        }
+    }
+    ctx.report.finished();
+    Ok(moved)
+}
+
+/// Whether a referrer is a signature that a host has any use for. What else
+/// people attach (lists of contents, say) stays on the registry.
+fn is_signature(manifest: &ImageManifest) -> bool {
+    manifest.artifact_type() == Some(media_type::SIGSTORE_BUNDLE)
+        && matches!(manifest.layers(), [bundle] if bundle.size <= limits::BUNDLE_BYTES)
+}
+
+/// Resolves a name on its registry, once, and reads what is small of the image.
+fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Repository, HeadImage), Error> {
+    let repository = Repository::new(client, name, Access::Pull)?;
+    let descriptor = repository.resolve(name)?.ok_or_else(|| RemoteError::NotFound {
+        host: repository.registry().to_string(),
+        what: match (name.tag(), name.digest()) {
+            (_, Some(digest)) => format!("{}@{digest}", name.repository()),
+            (tag, None) => format!("{}:{}", name.repository(), tag.unwrap_or("latest")),
+        },
+    })?;
+    let image = read_image(ctx, &repository, name, &descriptor)?;
+    Ok((repository, image))
+}
+
+/// Copies an image from registry to registry with every byte that belongs to
+/// it, mounting where both names are on one registry.
+pub fn copy_image(
+    ctx: &Context<'_>,
+    client: &Arc<Client>,
+    from: &Reference,
+    to: &[Reference],
+    dry_run: bool,
+) -> Result<Moved, Error> {
+    let from = from.clone().or_latest();
+    let (src, image) = find(ctx, client, &from)?;
+    let label = from.to_string();
+    let mut moved = Moved {
+        digest: image.manifest.digest(),
+        image: own_name(&label, &image)?.to_string(),
+        names: Vec::new(),
+        parts: parts(&image),
+        signatures: image.signatures.len(),
+        dry_run,
+    };
+    for group in by_repository(to)? {
+        let Some(first) = group.first() else { continue };
+        let mut mounts = HashMap::new();
+        if first.registry() == from.registry() {
+            for d in image.manifest.layers().iter().chain([image.manifest.config()]) {
+                mounts.insert(d.digest, from.repository().to_string());
+            }
+        }
+        let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
+        if dry_run {
+            look(&repository, &mut moved.parts)?;
+        } else {
+            ctx.report.started("copying", Some(layers_size(&image.manifest)));
+            deliver(ctx, &src, &image, &repository, &group)?;
+            ctx.report.finished();
+        }
+        moved.names.extend(group.iter().map(ToString::to_string));
+    }
+    Ok(moved)
+}
+
+/// The tags of a repository, but for those that only stand in for lists of
+/// referrers.
+pub fn tags(client: &Arc<Client>, name: &Reference) -> Result<Vec<String>, Error> {
+    let stands_in = |tag: &String| tag.replacen('-', ":", 1).parse::<Digest>().is_ok();
+    let mut tags = Repository::new(client, name, Access::Pull)?.tags()?;
+    tags.retain(|tag| !stands_in(tag));
+    Ok(tags)
+}
+
+/// Removes tags from their registries.
+pub fn remove_remote(client: &Arc<Client>, names: &[Reference]) -> Result<Vec<Reference>, Error> {
+    for name in names {
+        if name.digest().is_some() || name.tag().is_none() {
+            return Err(Error::Usage(format!(
+                "{name} has no tag to remove: HOST/NAME:TAG is expected"
+            )));
+        }
+    }
+    for name in names {
+        let repository = Repository::new(client, name, Access::Delete)?;
+        if !repository.remove_tag(name.tag().unwrap_or_default())? {
+            return Err(RemoteError::NotFound {
+                host: repository.registry().to_string(),
+                what: format!("{}:{}", name.repository(), name.tag().unwrap_or_default()),
+            }
+            .into());
+        }
+    }
+    Ok(names.to_vec())
+}
+
+/// The registry's error in this one, if that is what it is.
+pub(crate) fn remote_error(error: &Error) -> Option<&RemoteError> {
+    match error {
+        Error::Remote(error) => Some(error),
+        Error::Store(error) => RemoteError::of(error),
+        Error::Copy(CopyError::Source { source, .. } | CopyError::Target { source, .. }) => RemoteError::of(source),
+        Error::Image {
+            source: qyvol_image::ImageError::Store(error),
+            ..
+        } => RemoteError::of(error),
+        _ => None,
+    }
+}
