@@ -6,7 +6,7 @@ use std::process::Command;
 
 use qyvol_image::Archive;
 
-use crate::common::{Case, frame};
+use crate::common::{Case, frame, tar};
 use crate::judge::judge_file;
 use crate::outcome;
 use crate::vector::Vector;
@@ -111,6 +111,24 @@ fn frame_larger_than_its_place_is_refused_before_it_is_decoded() {
             ..Case::default()
         };
         assert_eq!(outcome(&case.build()).unwrap_err().0, "open", "frame {at}");
+    }
+}
+
+// [BIN-054]
+#[test]
+fn asset_past_what_the_config_promised_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.qyvbin");
+    let tar = tar(&[("a", b"one"), ("b", b"two"), ("c", b"three")]);
+    for (files, bytes, written) in [(3, 6, 2), (2, 11, 2), (0, 11, 0), (3, 2, 0)] {
+        let case = Case {
+            assets: Some((tar.clone(), files, bytes)),
+            ..Case::default()
+        };
+        fs::write(&path, case.build()).unwrap();
+        assert_eq!(judge_file(&path, folder.path()).unwrap_err().0, "unpack");
+        let found = fs::read_dir(folder.path().join("out")).unwrap().count();
+        assert_eq!(found, written, "{files} files, {bytes} bytes");
     }
 }
 
