@@ -26,6 +26,24 @@ fn one_signature() -> String {
     format!("{{\"sig\":\"{}\"}}", STANDARD.encode(right()))
 }
 
+/// The image of `archive/good-component.txt`, signed as a build signs it.
+fn archive() -> Case {
+    let mut subject = make::subject();
+    let digest = "ff2848df0c1fb7349625db81717a734d942dd5c8c36f7d2da5bf805982ab954b";
+    subject.digest = format!("sha256:{digest}").parse().unwrap();
+    subject.size = 367;
+    let statement = make::changed(&[
+        ("\"acme/app\"", "\"a\""),
+        ("\"acme/app\"", "\"a\""),
+        (&make::subject().digest.hex(), digest),
+        ("2027-01-15T07:43:20Z", "1970-01-01T00:00:00Z"),
+    ]);
+    Case {
+        subject,
+        ..bundle(make::signed(1, &statement))
+    }
+}
+
 pub fn rows() -> Vec<Row> {
     vec![
         row(
@@ -35,6 +53,14 @@ pub fn rows() -> Vec<Row> {
             0,
             "1 good",
             Case::default(),
+        ),
+        row(
+            "good-archive",
+            "the signature in archive/good-signed-release.txt",
+            "SIGN-012 SIGN-013",
+            0,
+            "1 good",
+            archive(),
         ),
         row(
             "unsigned",

@@ -9,7 +9,7 @@ mod signatures;
 mod statements;
 mod times;
 
-use qyvol_types::Timestamp;
+use qyvol_types::{Descriptor, Timestamp};
 use serde_json::{Value, json};
 
 use crate::make::{self, NOW, P256};
@@ -31,6 +31,7 @@ pub struct Case {
     asked: Option<&'static str>,
     now: u64,
     bundles: Vec<Value>,
+    subject: Descriptor,
 }
 
 impl Default for Case {
@@ -41,6 +42,7 @@ impl Default for Case {
             asked: None,
             now: NOW,
             bundles: vec![make::signed(1, &make::statement()).into()],
+            subject: make::subject(),
         }
     }
 }
@@ -54,7 +56,7 @@ impl Row {
             "bundles": self.case.bundles,
             "now": now.to_string(),
             "policy": self.case.policy,
-            "subject": make::subject(),
+            "subject": self.case.subject,
         });
         let header = |key: &str, value: &str| (key.to_string(), value.to_string());
         Vector {
