@@ -17,6 +17,18 @@ pub const ASSETS: &str = "application/vnd.qyvol.assets.v1.tar+zstd";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const CHUNK: usize = 2 << 20;
 
+/// A component of so many bytes: one custom section of zeros. At least 2 MiB.
+pub fn component(len: usize) -> Vec<u8> {
+    let section = len - COMPONENT.len() - 5;
+    let mut out = COMPONENT.to_vec();
+    out.push(0);
+    // Four groups of seven bits hold any size up to 256 MiB.
+    out.extend((0..4).map(|n| (section >> (7 * n)) as u8 & 127 | if n < 3 { 128 } else { 0 }));
+    out.extend([1, b'z']);
+    out.resize(len, 0);
+    out
+}
+
 /// A step's change.
 pub type Edit<T> = Box<dyn Fn(T) -> T>;
 /// A frame with its decoded size.
@@ -26,6 +38,7 @@ pub struct Case {
     pub name: &'static str,
     /// Images that stand behind this one.
     pub others: Vec<Case>,
+    pub component: Vec<u8>,
     /// The tar of the assets, if there are any; then their number and bytes.
     pub assets: Option<(Vec<u8>, u64, u64)>,
     /// The assets' tar as the layer has it.
@@ -53,6 +66,7 @@ impl Default for Case {
         Case {
             name: "a",
             others: Vec::new(),
+            component: COMPONENT.to_vec(),
             assets: None,
             layer: Box::new(|tar| tar.chunks(CHUNK).flat_map(frame).collect()),
             config: Box::new(|x| x),
@@ -217,8 +231,8 @@ struct Parts {
 impl Case {
     fn parts(&self) -> Parts {
         let layer = self.assets.as_ref().map(|(tar, _, _)| (self.layer)(tar.clone()));
-        let mut digests = format!("\"{}\"", Digest::of(COMPONENT));
-        let mut layers = descriptor("application/wasm", COMPONENT);
+        let mut digests = format!("\"{}\"", Digest::of(&self.component));
+        let mut layers = descriptor("application/wasm", &self.component);
         let mut assets = String::new();
         if let (Some(layer), Some((tar, files, bytes))) = (&layer, &self.assets) {
             digests += &format!(",\"{}\"", Digest::of(layer));
@@ -277,7 +291,7 @@ impl Case {
             files.push(blob(b"{}"));
             files.push(blob(bundle.as_bytes()));
         }
-        let mut content = vec![blob(COMPONENT)];
+        let mut content = vec![blob(&self.component)];
         content.extend(layer.as_deref().map(blob));
         Parts { listed, files, content }
     }

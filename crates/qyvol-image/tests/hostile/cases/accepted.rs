@@ -1,7 +1,7 @@
 //! Archives that are accepted: what a reader must take, and with good bytes
 //! around it, what a writer must make.
 
-use super::{ACCEPT, Row, files, frames, good, row, signed};
+use super::{ACCEPT, Row, files, frames, good, large, row, signed};
 use crate::common::{Case, decoded, raw_frame};
 
 /// Made by `write_signing_vectors` of the crate `qyvol-trust`.
@@ -97,6 +97,49 @@ pub fn rows() -> Vec<Row> {
                 ("oci-layout", b""),
                 ("tmp/x.lock", b""),
             ]),
+        ),
+        row(
+            "good-many-frames",
+            "a component of 5 MiB, in three frames",
+            "BIN-020",
+            ACCEPT,
+            large(5 << 20),
+        ),
+        row(
+            "good-one-full-frame",
+            "a component whose entry is 2 MiB: one frame, and no empty one behind it",
+            "BIN-020",
+            ACCEPT,
+            large((2 << 20) - 512),
+        ),
+        row(
+            "good-one-byte-more",
+            "a component of a byte more, whose padding begins the second frame",
+            "BIN-020",
+            ACCEPT,
+            large((2 << 20) - 511),
+        ),
+        row(
+            "good-assets-many-frames",
+            "assets of 3 MiB, in two frames",
+            "BIN-050",
+            ACCEPT,
+            files(&[("a", &[0; 3 << 20]), ("b", b"behind it")]),
+        ),
+        row(
+            "good-core-module",
+            "a core module",
+            "BIN-041",
+            ACCEPT,
+            Case {
+                component: b"\0asm\x01\0\0\0".to_vec(),
+                config: Box::new(|c| {
+                    let (start, rest) = c.split_once("\"component\"").unwrap();
+                    let rest = &rest[rest.find("\"qyv\"").unwrap()..];
+                    format!("{start}{rest}").replace("wasip2", "wasip1")
+                }),
+                ..good()
+            },
         ),
         row(
             "good-stored",

@@ -1,6 +1,6 @@
 //! Frames that are more than they say, and what stands around frames.
 
-use super::{OPEN, Row, UNPACK, file, files, frames, good, row};
+use super::{OPEN, Row, UNPACK, file, files, frames, good, large, row};
 use crate::common::{Case, frame, raw_frame, skippable};
 
 /// A frame of 1 GiB of zeros, in blocks of one byte said 131,072 times.
@@ -28,8 +28,58 @@ fn block(frame: &[u8], keep: u8, set: u32) -> Vec<u8> {
     out
 }
 
+/// A component of 3 MiB, its entry cut into frames of these sizes.
+fn cut(sizes: &'static [usize]) -> Case {
+    Case {
+        frames: Box::new(move |mut f| {
+            let mut entry: Vec<u8> = f[1..3].iter().flat_map(|f| large_decoded(&f.0)).collect();
+            let parts = sizes.iter().map(|len| {
+                let part: Vec<u8> = entry.drain(..*len).collect();
+                (frame(&part), part.len() as u32)
+            });
+            let parts: Vec<_> = parts.collect();
+            assert!(entry.is_empty());
+            f.splice(1..3, parts);
+            f
+        }),
+        ..large((3 << 20) - 512)
+    }
+}
+
+fn large_decoded(frame: &[u8]) -> Vec<u8> {
+    zstd::bulk::decompress(frame, 2 << 20).unwrap()
+}
+
 pub fn rows() -> Vec<Row> {
     vec![
+        row(
+            "frames-of-1-mib",
+            "content in frames of 1 MiB",
+            "BIN-020 BIN-024",
+            OPEN,
+            cut(&[1 << 20, 1 << 20, 1 << 20]),
+        ),
+        row(
+            "frame-of-3-mib",
+            "content in a frame of 3 MiB",
+            "BIN-020 BIN-024",
+            OPEN,
+            cut(&[3 << 20]),
+        ),
+        row(
+            "frames-short-first",
+            "content whose first frame is the shorter one",
+            "BIN-020 BIN-024",
+            OPEN,
+            cut(&[1 << 20, 2 << 20]),
+        ),
+        row(
+            "frames-empty-last",
+            "content with an empty frame behind it",
+            "BIN-020 BIN-024",
+            OPEN,
+            cut(&[2 << 20, 1 << 20, 0]),
+        ),
         row(
             "head-size-huge",
             "head of 2^63 bytes, as it says",

@@ -1,6 +1,6 @@
 //! The table: name, defect, rule, what must come of it, and how it is made.
 
-use crate::common::{Case, tar};
+use crate::common::{Case, component, tar};
 
 mod accepted;
 mod archive;
@@ -40,6 +40,14 @@ fn row(name: &'static str, what: &'static str, must: &'static str, outcome: &'st
 
 fn good() -> Case {
     Case::default()
+}
+
+/// A component of so many bytes.
+fn large(len: usize) -> Case {
+    Case {
+        component: component(len),
+        ..good()
+    }
 }
 
 fn assets(tar: Vec<u8>, files: u64, bytes: u64) -> Case {
