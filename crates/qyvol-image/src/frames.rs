@@ -149,7 +149,9 @@ pub(crate) fn read_frame(from: &mut impl Read, max_decoded: u64) -> Result<Optio
     let header = loop {
         match parse_header(&frame) {
             Ok(header) => break header,
-            Err(_) if frame.len() < 14 && parse_header(&[&frame[..], &[0; 9]].concat()).is_ok() => {
+            // Fine with anything behind it, or wrong whatever follows.
+            Err(_) if frame.len() < 14 => {
+                parse_header(&[&frame[..], &[0; 9]].concat())?;
                 need(from, &mut frame, 1)?;
             }
             Err(error) => return Err(error),

@@ -62,6 +62,10 @@ pub(crate) fn open(der: &[u8], passphrase: &str) -> Result<Vec<u8>, KeyError> {
                 .saturating_mul(scrypt.cost_parameter);
             within("bytes of memory", memory, MEMORY)?;
             within("lanes", scrypt.parallelization.into(), LANES)?;
+            // The library panics on an N of 0.
+            if scrypt.cost_parameter < 2 || !scrypt.cost_parameter.is_power_of_two() {
+                return Err(KeyError::Encryption);
+            }
         }
         Kdf::Pbkdf2(pbkdf2) => within("rounds", pbkdf2.iteration_count.into(), ROUNDS)?,
         _ => return Err(KeyError::Encryption),

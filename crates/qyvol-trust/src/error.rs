@@ -35,7 +35,7 @@ pub enum KeyError {
         limit: u64,
     },
     /// Encrypted in a way that isn't read.
-    #[error("it is encrypted with something else than PBES2 with scrypt or PBKDF2")]
+    #[error("it is encrypted with something else than PBES2 with scrypt or PBKDF2 and their parameters")]
     Encryption,
     /// The system gave no random bytes, or the library failed.
     #[error("the cryptographic library failed")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use qyvol_types::Timestamp;
 use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
 
@@ -116,7 +118,7 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
                 continue;
             };
             // A name that is misspelt would revoke nothing.
-            if !text.starts_with("SHA256:") && !policy.keys.iter().any(|k| k.name == text) {
+            if !is_fingerprint(text) && !policy.keys.iter().any(|k| k.name == text) {
                 r.problem(
                     item.place,
                     format!(
@@ -141,6 +143,12 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
     }
 }
 
+/// Whether it is `SHA256:` and 32 bytes as fingerprints are written.
+fn is_fingerprint(text: &str) -> bool {
+    let digits = text.strip_prefix("SHA256:");
+    digits.is_some_and(|d| STANDARD_NO_PAD.decode(d).is_ok_and(|hash| hash.len() == 32))
+}
+
 fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
     let fields = r.fields(node, "a rule", &["scope", "require", "identity", "max_age", "rollback"])?;
     let scope_node = r.required(&fields, "scope", "a rule")?;
@@ -157,10 +165,11 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
     }
     let mut require = Vec::new();
     let list = r.required(&fields, "require", "a rule")?;
-    for item in r.items(list, "require") {
+    let items = r.items(list, "require");
+    for item in items {
         require.extend(requirement(r, item, policy));
     }
-    if require.is_empty() {
+    if items.is_empty() {
         r.problem(list.place, "a rule must require something");
     }
     let identity = match fields.get("identity") {
@@ -189,7 +198,9 @@ fn age(r: &mut Reader<'_>, node: &Node) -> Option<Duration> {
     let text = r.text(node, "max_age")?;
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let seconds = units.iter().find_map(|(unit, seconds)| {
-        let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;
+        let digits = text.strip_suffix(unit)?;
+        // `parse` takes a sign.
+        let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'))?;
         number.checked_mul(*seconds).filter(|s| *s > 0)
     });
     if seconds.is_none() {

@@ -156,6 +156,9 @@ impl AppManifest {
         if AssetPath::parse(&self.entrypoint).is_err() || self.entrypoint.contains('/') {
             return Err("its entrypoint is not a file name".to_string());
         }
+        if let Some(language) = &self.language {
+            check_language(language)?;
+        }
         check_assets_root(&self.assets_root)?;
         for (name, value) in &self.env {
             check_env_name(name)?;
@@ -174,6 +177,14 @@ pub(crate) fn check_assets_root(root: &str) -> Result<(), String> {
         Some(Err(why)) => Err(format!("assets_root {why}")),
         None => Err("assets_root must be absolute, as /assets is".to_string()),
     }
+}
+
+pub(crate) fn check_language(language: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_alphanumeric() || " +#.-_".contains(c);
+    if language.is_empty() || language.len() > 64 || !language.chars().all(allowed) {
+        return Err("language must be a word, as rust or c++".to_string());
+    }
+    Ok(())
 }
 
 pub(crate) fn check_env_name(name: &str) -> Result<(), String> {

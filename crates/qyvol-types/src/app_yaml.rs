@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::app::{check_assets_root, check_env_name, check_word};
+use crate::app::{check_assets_root, check_env_name, check_language, check_word};
 use crate::reference::{is_repository, is_tag};
 use crate::yaml::{self, Fields, Node, Problems, Reader, Value};
 use crate::{
@@ -51,11 +51,13 @@ fn manifest(r: &mut Reader<'_>, root: &Node) -> Option<AppManifest> {
     };
     let language = fields.get("language").and_then(|node| {
         let text = r.text(node, "language")?;
-        let fine = text.len() <= 64 && text.chars().all(|c| c.is_alphanumeric() || " +#.-_".contains(c));
-        if !fine {
-            r.problem(node.place, "language must be a word, as rust or c++");
+        match check_language(text) {
+            Ok(()) => Some(text.to_string()),
+            Err(why) => {
+                r.problem(node.place, why);
+                None
+            }
         }
-        fine.then(|| text.to_string())
     });
     let app_type = match fields.get("type") {
         Some(node) => r.word(

@@ -61,7 +61,13 @@ impl FromStr for Timestamp {
         };
         let time = humantime::parse_rfc3339(&full).map_err(|_| TimestampError)?;
         let seconds = time.duration_since(UNIX_EPOCH).map_err(|_| TimestampError)?;
-        Timestamp::from_unix(seconds.as_secs())
+        let time = Timestamp::from_unix(seconds.as_secs())?;
+        // A leap second is the second before it to some readers.
+        if time.to_string() == full {
+            Ok(time)
+        } else {
+            Err(TimestampError)
+        }
     }
 }
 
@@ -81,7 +87,11 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        // Dates are for people: nobody writes one into JSON.
+        match text.parse() {
+            Ok(time) if text.len() > 10 => Ok(time),
+            _ => Err(serde::de::Error::custom(TimestampError)),
+        }
     }
 }
 
@@ -102,8 +112,11 @@ mod tests {
             "2026-02-30T00:00:00Z",
             "1969-12-31T00:00:00Z",
             "2026-01-01T00:00:00+01",
+            "2026-12-31T23:59:60Z",
         ] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
         }
+        serde_json::from_str::<Timestamp>("\"2026-01-01T00:00:00Z\"").unwrap();
+        serde_json::from_str::<Timestamp>("\"2026-01-01\"").unwrap_err();
     }
 }

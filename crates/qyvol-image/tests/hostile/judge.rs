@@ -1,0 +1,64 @@
+//! How far an archive gets, and what it holds where it is accepted.
+
+use std::fs;
+use std::path::Path;
+
+use qyvol_image::{Archive, ImageError, unpack_assets};
+use qyvol_store::{Fetch, NoReport};
+use qyvol_types::{Digest, ImageConfig};
+
+/// Takes an archive through every step. Signatures are not judged here.
+pub fn judge(bytes: &[u8], folder: &Path) -> Result<Vec<String>, (&'static str, String)> {
+    let path = folder.join("test.qyvbin");
+    fs::write(&path, bytes).unwrap();
+    judge_file(&path, folder)
+}
+
+/// The same of a file that stands already.
+pub fn judge_file(path: &Path, folder: &Path) -> Result<Vec<String>, (&'static str, String)> {
+    let at = |step| move |e: ImageError| (step, e.to_string());
+    let archive = Archive::open(path).map_err(at("open"))?;
+    archive.check_content(&NoReport).map_err(at("content"))?;
+    let mut holds = Vec::new();
+    for image in archive.images() {
+        holds.push(format!("image: {} {}", image.name, image.manifest.digest()));
+        for signature in &image.signatures {
+            holds.push(format!("signature: {}", signature.manifest.digest()));
+        }
+        let config = ImageConfig::parse(&image.config).map_err(|e| ("config", e.to_string()))?;
+        // What is bound to a signed digest later is not this crate's; the
+        // vectors have it all the same.
+        let layers: Vec<Digest> = image.manifest.layers().iter().map(|l| l.digest).collect();
+        let name = format!("{}:{}", config.qyv.app.name, config.qyv.app.version);
+        if config.layer_digests != layers
+            || config.qyv.assets.is_some() != (layers.len() == 2)
+            || name != image.name.to_string()
+        {
+            return Err(("config", "config, manifest and index disagree".into()));
+        }
+        if let (Some(promise), Some(layer)) = (&config.qyv.assets, image.manifest.layers().get(1)) {
+            let out = folder.join("out");
+            let _ = fs::remove_dir_all(&out);
+            fs::create_dir(&out).unwrap();
+            let body = archive.fetch(layer).map_err(|e| ("unpack", e.to_string()))?;
+            unpack_assets(body, promise, &out, &NoReport).map_err(at("unpack"))?;
+            list(&out, "", &mut holds);
+        }
+    }
+    Ok(holds)
+}
+
+fn list(folder: &Path, prefix: &str, holds: &mut Vec<String>) {
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    for name in names {
+        let path = folder.join(&name);
+        let shown = format!("{prefix}{}", name.to_str().unwrap());
+        if path.is_dir() {
+            list(&path, &format!("{shown}/"), holds);
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            holds.push(format!("file: {} {} {shown}", Digest::of(&bytes), bytes.len()));
+        }
+    }
+}
