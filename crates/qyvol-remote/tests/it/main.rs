@@ -1,0 +1,17 @@
+//! Registries that lie, stall, forget and break off, and a client that must
+//! neither hang nor believe them. Each test is named after the defect that it
+//! catches.
+//!
+//! The registry is a correct one in memory (`registry`), behind a server that
+//! puts faults onto its answers (`server`).
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod content;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod support;
