@@ -132,7 +132,12 @@ impl Client {
 
     /// Sends a request, and once more with authorisation if the registry asks
     /// for it. A stream can't be sent twice: there the `401` is returned.
-    pub(crate) fn ask(&self, ask: &Ask<'_>, payload: Payload<'_>) -> Result<Response<Body>, RemoteError> {
+    pub(crate) fn ask(
+        &self,
+        ask: &Ask<'_>,
+        payload: Payload<'_>,
+        tries: &mut Tries,
+    ) -> Result<Response<Body>, RemoteError> {
         let again = match &payload {
             Payload::None => Some(Payload::None),
             Payload::Bytes(bytes) => Some(Payload::Bytes(bytes)),
@@ -149,7 +154,7 @@ impl Client {
             return Ok(response);
         };
         drop(response);
-        self.authorize(ask.home, &challenge, &ask.what, had.as_deref())?;
+        self.authorize(ask.home, &challenge, &ask.what, had.as_deref(), tries)?;
         match again {
             Some(payload) => self.once(ask, payload),
             None => Err(RemoteError::TimedOut {
@@ -161,10 +166,20 @@ impl Client {
 
     /// The same, tried again while the reason may pass.
     pub(crate) fn send(&self, ask: &Ask<'_>, bytes: Option<&[u8]>) -> Result<Response<Body>, RemoteError> {
-        let mut tries = Tries::new(self);
+        self.send_within(ask, bytes, &mut Tries::new(self))
+    }
+
+    /// The same as a part of something that is tried again as a whole: the
+    /// tries are those of the whole, so that they don't multiply.
+    pub(crate) fn send_within(
+        &self,
+        ask: &Ask<'_>,
+        bytes: Option<&[u8]>,
+        tries: &mut Tries,
+    ) -> Result<Response<Body>, RemoteError> {
         loop {
             let payload = bytes.map_or(Payload::None, Payload::Bytes);
-            let (error, wait) = match self.ask(ask, payload) {
+            let (error, wait) = match self.ask(ask, payload, tries) {
                 Ok(response) if is_temporary_status(response.status().as_u16()) => {
                     let wait = retry_after(&response);
                     (failure(ask, response, &self.options), wait)
@@ -172,15 +187,15 @@ impl Client {
                 Ok(response) => return Ok(response),
                 Err(error) => (error, None),
             };
-            tries.again(error, wait)?;
+            tries.again(self, error, wait)?;
         }
     }
 
     /// The same for a reading request, following redirects (blobs often lie
     /// elsewhere). Whoever is asked there gets no credentials.
-    pub(crate) fn follow(&self, mut ask: Ask<'_>) -> Result<Response<Body>, RemoteError> {
+    pub(crate) fn follow(&self, mut ask: Ask<'_>, tries: &mut Tries) -> Result<Response<Body>, RemoteError> {
         for _ in 0..=REDIRECTS {
-            let response = self.send(&ask, None)?;
+            let response = self.send_within(&ask, None, tries)?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -208,7 +223,14 @@ impl Client {
     }
 
     /// Gets what the registry wants to see. `had` is what it has just refused.
-    fn authorize(&self, home: &Home, challenge: &Challenge, what: &str, had: Option<&str>) -> Result<(), RemoteError> {
+    fn authorize(
+        &self,
+        home: &Home,
+        challenge: &Challenge,
+        what: &str,
+        had: Option<&str>,
+        tries: &mut Tries,
+    ) -> Result<(), RemoteError> {
         let host = home.url.authority();
         let key = home.key();
         // Another thread may have got one while this one was refused.
@@ -228,7 +250,7 @@ impl Client {
                 .ok_or_else(|| denied(true, "it wants name and password, and an identity token is stored"))?,
             (Challenge::Basic, None) => return Err(denied(false, "it wants name and password")),
             (Challenge::Bearer { realm, service }, credential) => {
-                let token = self.token(home, realm, service.as_deref(), credential.as_ref(), what)?;
+                let token = self.token(home, realm, service.as_deref(), credential.as_ref(), what, tries)?;
                 format!("Bearer {token}")
             }
         };
@@ -246,6 +268,7 @@ impl Client {
         service: Option<&str>,
         credential: Option<&Credential>,
         what: &str,
+        tries: &mut Tries,
     ) -> Result<String, RemoteError> {
         let mut url = Url::parse(realm)?;
         if home.url.is_secure() && !url.is_secure() && credential.is_some() {
@@ -297,7 +320,7 @@ impl Client {
             home: &there,
             what: format!("an access token for {what}"),
         };
-        let response = self.send(&ask, form.as_deref().map(str::as_bytes))?;
+        let response = self.send_within(&ask, form.as_deref().map(str::as_bytes), tries)?;
         match response.status().as_u16() {
             200 => auth::token(&self.small(&ask, response, TOKEN_BYTES)?),
             400 | 401 | 403 => Err(RemoteError::Denied {
@@ -343,27 +366,32 @@ impl Home {
 }
 
 /// Counts what was tried.
-pub(crate) struct Tries<'a> {
-    client: &'a Client,
+pub(crate) struct Tries {
     left: u32,
     wait: Duration,
 }
 
-impl<'a> Tries<'a> {
-    pub(crate) fn new(client: &'a Client) -> Tries<'a> {
+impl Tries {
+    pub(crate) fn new(client: &Client) -> Tries {
         Tries {
-            client,
             left: client.options.retries,
             wait: client.options.backoff,
         }
     }
 
     /// Waits for the next try, or gives the error back if there is to be none.
-    pub(crate) fn again(&mut self, error: RemoteError, asked: Option<Duration>) -> Result<(), RemoteError> {
-        if !error.is_temporary() || self.left == 0 {
+    pub(crate) fn again(
+        &mut self,
+        client: &Client,
+        error: RemoteError,
+        asked: Option<Duration>,
+    ) -> Result<(), RemoteError> {
+        // Who asks for more patience than there is gets none from an outer
+        // loop either.
+        if !error.is_temporary() || self.left == 0 || matches!(error, RemoteError::Busy { .. }) {
             return Err(error);
         }
-        if let Some(asked) = asked.filter(|asked| *asked > self.client.options.longest_wait) {
+        if let Some(asked) = asked.filter(|asked| *asked > client.options.longest_wait) {
             return Err(match error {
                 RemoteError::Status { host, what, .. } => RemoteError::Busy {
                     host,
@@ -377,23 +405,25 @@ impl<'a> Tries<'a> {
         // Apart from one another, so that many hosts don't come back at once.
         let spread = RandomState::new().hash_one(self.left) % 512;
         let wait = asked.unwrap_or_else(|| self.wait.mul_f64(0.75 + spread as f64 / 1024.0));
-        self.wait = (self.wait * 2).min(self.client.options.longest_wait);
-        (self.client.tell)(&format!("{error}: trying again in {:.1} s", wait.as_secs_f64()));
+        self.wait = (self.wait * 2).min(client.options.longest_wait);
+        (client.tell)(&format!("{error}: trying again in {:.1} s", wait.as_secs_f64()));
         thread::sleep(wait);
         Ok(())
     }
 
     /// Something was achieved: patience begins anew.
-    pub(crate) fn progressed(&mut self) {
-        *self = Tries::new(self.client);
+    pub(crate) fn progressed(&mut self, client: &Client) {
+        *self = Tries::new(client);
     }
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3). The form with a date
 /// needs a clock that agrees with the server's, and is not used.
 pub(crate) fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
+    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    // More than can be counted is long, and not no wait.
+    digits.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
 }
 
 /// Reads at most `limit` bytes; none where there are more.
@@ -408,7 +438,7 @@ fn read_small(
     let mut bytes = Vec::new();
     let mut chunk = [0; 8 << 10];
     loop {
-        let n = body.read(&mut chunk).map_err(|e| broken(url, &e))?;
+        let n = body.read(&mut chunk).map_err(|e| broken(url, e))?;
         if n == 0 {
             return Ok(Some(bytes));
         }

@@ -9,7 +9,7 @@ use qyvol_types::{Descriptor, Digest, ImageManifest, Reference, limits, media_ty
 use serde::Deserialize;
 use ureq::http::{Method, header};
 
-use crate::client::{Ask, Client, Home};
+use crate::client::{Ask, Client, Home, Tries};
 use crate::download::Download;
 use crate::url::Url;
 use crate::{RemoteError, Upload};
@@ -387,7 +387,7 @@ impl Exists for Repository {
                 "*/*"
             }]);
         let action = || format!("ask for {}", d.digest);
-        let response = self.inner.client.follow(ask).map_err(|e| e.store(action()))?;
+        let response = self.inner.client.follow(ask, &mut Tries::new(&self.inner.client)).map_err(|e| e.store(action()))?;
         match response.status().as_u16() {
             200 => {
                 let length = response.headers().get(header::CONTENT_LENGTH);

@@ -104,7 +104,7 @@ pub(crate) fn transport(url: &Url, error: ureq::Error) -> RemoteError {
             host,
             why: format!("time is over ({what})"),
         },
-        ureq::Error::Io(error) => broken(url, &error),
+        ureq::Error::Io(error) => broken(url, error),
         ureq::Error::HostNotFound => RemoteError::Unreachable {
             host,
             why: "no such host".to_string(),
@@ -133,8 +133,14 @@ pub(crate) fn transport(url: &Url, error: ureq::Error) -> RemoteError {
 }
 
 /// A connection that failed.
-pub(crate) fn broken(url: &Url, error: &io::Error) -> RemoteError {
+pub(crate) fn broken(url: &Url, error: io::Error) -> RemoteError {
     use io::ErrorKind;
+    // A body's reader wraps what is no I/O error: time that is over, framing
+    // that can't be read.
+    let error = match error.downcast::<ureq::Error>() {
+        Ok(inner) => return transport(url, inner),
+        Err(error) => error,
+    };
     let host = url.authority().to_string();
     let why = qyvol_types::escape(&error.to_string()).to_string();
     match error.kind() {

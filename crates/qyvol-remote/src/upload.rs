@@ -4,6 +4,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use qyvol_store::{Open, StoreError, VerifyReader};
 use qyvol_types::{Descriptor, Digest};
@@ -11,13 +12,16 @@ use ureq::Body;
 use ureq::http::{Method, Response, header};
 
 use crate::RemoteError;
-use crate::client::{Ask, Payload, Tries};
+use crate::client::{Ask, Payload, Tries, retry_after};
 use crate::error::is_temporary_status;
 use crate::repository::Inner;
 use crate::url::Url;
 
 /// Bytes of a chunk, unless the registry wants larger ones.
 const CHUNK: u64 = 16 << 20;
+/// Bytes after which an upload counts as getting on, and is given all of its
+/// tries again.
+const PROGRESS: u64 = 1 << 20;
 /// Bytes of an answer to an upload.
 const ANSWER_BYTES: u64 = 64 << 10;
 
@@ -32,18 +36,22 @@ pub(crate) struct Upload<'a> {
     chunk: Option<u64>,
     /// A mount is tried once.
     mounted: bool,
+    tries: Tries,
+    /// The most bytes that the registry ever had.
+    furthest: u64,
 }
 
 /// Why an attempt ended.
 enum Failed {
     /// The content could not be read, or is not what it should be.
     Source(StoreError),
-    Remote(RemoteError),
+    /// With the wait that the registry asks for.
+    Remote(RemoteError, Option<Duration>),
 }
 
 impl From<RemoteError> for Failed {
     fn from(error: RemoteError) -> Failed {
-        Failed::Remote(error)
+        Failed::Remote(error, None)
     }
 }
 
@@ -57,12 +65,14 @@ impl<'a> Upload<'a> {
             offset: 0,
             chunk: None,
             mounted: false,
+            tries: Tries::new(&repository.client),
+            furthest: 0,
         }
     }
 
     /// Sends content that can be read once.
     pub(crate) fn once(mut self, body: &mut dyn Read) -> Result<(), StoreError> {
-        if self.begin().map_err(|e| self.failed(Failed::Remote(e)))? {
+        if self.begin().map_err(|e| self.failed(e.into()))? {
             return Ok(());
         }
         self.send(body).map_err(|e| self.failed(e))
@@ -70,14 +80,13 @@ impl<'a> Upload<'a> {
 
     /// Sends content that can be opened again.
     pub(crate) fn run(mut self, open: &Open<'_>) -> Result<(), StoreError> {
-        let mut tries = Tries::new(&self.repository.client);
+        let client = &self.repository.client;
         loop {
-            let error = match self.attempt(open) {
+            let (error, wait) = match self.attempt(open) {
                 Ok(()) => return Ok(()),
                 Err(Failed::Source(error)) => return Err(error),
-                Err(Failed::Remote(error)) => error,
+                Err(Failed::Remote(error, wait)) => (error, wait),
             };
-            let before = self.offset;
             if self.chunk.is_none()
                 && matches!(
                     &error,
@@ -96,10 +105,15 @@ impl<'a> Upload<'a> {
                     continue;
                 }
             }
-            tries.again(error, None).map_err(|e| self.failed(Failed::Remote(e)))?;
+            if let Err(error) = self.tries.again(client, error, wait) {
+                return Err(self.failed(error.into()));
+            }
             self.recover();
-            if self.offset > before {
-                tries.progressed();
+            // Against the most there ever was: a registry that forgets what it
+            // had and gets it anew would never be given up.
+            if self.offset >= self.furthest.saturating_add(PROGRESS) {
+                self.furthest = self.offset;
+                self.tries.progressed(client);
             }
         }
     }
@@ -107,7 +121,7 @@ impl<'a> Upload<'a> {
     fn failed(&self, error: Failed) -> StoreError {
         match error {
             Failed::Source(error) => error,
-            Failed::Remote(error) => error.store(format!("write blob {}", self.digest)),
+            Failed::Remote(error, _) => error.store(format!("write blob {}", self.digest)),
         }
     }
 
@@ -144,7 +158,7 @@ impl<'a> Upload<'a> {
         }
         self.mounted = true;
         let ask = self.ask(Method::POST, url, "beginning to write");
-        let response = self.repository.client.send(&ask, Some(&[]))?;
+        let response = self.repository.client.send_within(&ask, Some(&[]), &mut self.tries)?;
         match response.status().as_u16() {
             201 => Ok(true),
             202 => {
@@ -210,9 +224,9 @@ impl<'a> Upload<'a> {
                 let response = self
                     .repository
                     .client
-                    .ask(&ask, Payload::Stream(n, &mut source.take(n)))?;
+                    .ask(&ask, Payload::Stream(n, &mut source.take(n)), &mut self.tries)?;
                 if response.status() != 202 {
-                    return Err(self.repository.client.failure(&ask, response).into());
+                    return Err(self.refused(&ask, response));
                 }
                 self.moved(&ask, response)?;
                 self.offset += n;
@@ -228,21 +242,26 @@ impl<'a> Upload<'a> {
             .push(("content-type", "application/octet-stream".to_string()));
         let rest = size - self.offset;
         let response = if rest == 0 {
-            self.repository.client.ask(&ask, Payload::Bytes(&[]))?
+            self.repository.client.ask(&ask, Payload::Bytes(&[]), &mut self.tries)?
         } else {
             if self.offset > 0 {
                 ask.headers
                     .push(("content-range", format!("{}-{}", self.offset, size - 1)));
             }
-            self.repository.client.ask(&ask, Payload::Stream(rest, source))?
+            self.repository.client.ask(&ask, Payload::Stream(rest, source), &mut self.tries)?
         };
         match response.status().as_u16() {
             201 | 204 => {
                 let _ = self.repository.client.small(&ask, response, ANSWER_BYTES);
                 Ok(())
             }
-            _ => Err(self.repository.client.failure(&ask, response).into()),
+            _ => Err(self.refused(&ask, response)),
         }
+    }
+
+    fn refused(&self, ask: &Ask<'_>, response: Response<Body>) -> Failed {
+        let wait = retry_after(&response);
+        Failed::Remote(self.repository.client.failure(ask, response), wait)
     }
 
     fn place(&self) -> Result<Url, RemoteError> {
@@ -256,7 +275,7 @@ impl<'a> Upload<'a> {
         let Some(url) = self.location.take() else { return };
         self.offset = 0;
         let ask = self.ask(Method::GET, url, "where writing stands of");
-        let Ok(response) = self.repository.client.ask(&ask, Payload::None) else {
+        let Ok(response) = self.repository.client.ask(&ask, Payload::None, &mut self.tries) else {
             return;
         };
         if !matches!(response.status().as_u16(), 200 | 204) || is_temporary_status(response.status().as_u16()) {

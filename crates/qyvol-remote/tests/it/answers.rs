@@ -1,1 +1,239 @@
-//! Answers
+//! Servers that refuse, stall, or speak something else.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use qyvol_remote::{Access, Anonymous, Client, Options, RemoteError, Repository, ping};
+use qyvol_store::{Exists, MemoryStore};
+
+use crate::server::{Act, Answer, Framing, Head, Server};
+use crate::support::*;
+
+const LIMIT: Duration = Duration::from_secs(3);
+const TRIES: usize = 1 + RETRIES as usize;
+
+/// What resolving `app:1` ends in where each answer is this, and how often it
+/// was asked for.
+fn resolve(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (Result<bool, RemoteError>, usize) {
+    let image = Image::new(1000);
+    let server = Server::faulty(image.registry(), act);
+    let repository = repository(&client(), &server);
+    let found = within(LIMIT, || repository.resolve(&name(&server, "app:1")));
+    let right = found.map(|d| d.is_some_and(|d| d.digest == image.manifest.digest()));
+    (right, server.count("GET", "/manifests/"))
+}
+
+#[test]
+fn registry_in_trouble_once_makes_the_pull_fail() {
+    for status in [408, 429, 500, 502, 503, 504] {
+        let (found, asked) = resolve(move |head| match head.nth {
+            1 => Act::Answer(Answer::new(status)),
+            _ => Act::Serve,
+        });
+        assert!(found.unwrap(), "{status}");
+        assert_eq!(asked, 2);
+    }
+}
+
+#[test]
+fn registry_in_trouble_for_ever_is_asked_for_ever() {
+    let (found, asked) = resolve(|_| Act::Answer(Answer::new(503).body("<html>sorry</html>")));
+    let error = found.unwrap_err();
+    assert!(matches!(error, RemoteError::Status { status: 503, .. }), "{error:?}");
+    assert!(error.is_temporary());
+    assert_eq!(asked, TRIES);
+}
+
+#[test]
+fn blob_in_trouble_for_ever_is_asked_for_by_two_loops() {
+    let image = Image::new(1000);
+    for act in [|| Act::Answer(Answer::new(503)), || Act::Close] {
+        let server = Server::faulty(image.registry(), move |head| match head.is("GET", "/blobs/") {
+            true => act(),
+            false => Act::Serve,
+        });
+        let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+        assert!(of(&error).is_temporary());
+        assert_eq!(server.count("GET", "/blobs/"), TRIES);
+    }
+}
+
+#[test]
+fn answer_that_will_not_change_is_asked_for_again() {
+    for status in [400, 405, 409, 418, 501, 505] {
+        let (found, asked) = resolve(move |_| Act::Answer(Answer::new(status)));
+        let error = found.unwrap_err();
+        assert!(matches!(error, RemoteError::Status { .. }), "{error:?}");
+        assert!(!error.is_temporary(), "{status}");
+        assert_eq!(asked, 1);
+    }
+}
+
+#[test]
+fn wait_that_a_registry_asks_for_is_ignored() {
+    let begin = std::time::Instant::now();
+    let (found, asked) = resolve(|head| match head.nth {
+        1 => Act::Answer(Answer::new(429).with("retry-after", "1")),
+        _ => Act::Serve,
+    });
+    assert!(found.unwrap());
+    assert_eq!(asked, 2);
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn wait_until_a_date_or_nonsense_is_taken_for_seconds() {
+    for value in ["Fri, 31 Dec 2199 23:59:59 GMT", "soon", "-1", "1.5", ""] {
+        let (found, asked) = resolve(move |head| match head.nth {
+            1 => Act::Answer(Answer::new(429).with("retry-after", value)),
+            _ => Act::Serve,
+        });
+        assert!(found.unwrap(), "{value}");
+        assert_eq!(asked, 2);
+    }
+}
+
+#[test]
+fn absurdly_long_wait_is_waited() {
+    for value in ["3600", "18446744073709551615", "99999999999999999999999999"] {
+        let (found, asked) = resolve(move |_| Act::Answer(Answer::new(429).with("retry-after", value)));
+        let error = found.unwrap_err();
+        assert!(matches!(error, RemoteError::Busy { .. }), "{value} {error:?}");
+        assert!(error.is_temporary());
+        assert_eq!(asked, 1);
+    }
+}
+
+#[test]
+fn silent_server_is_waited_for() {
+    let (found, asked) = resolve(|_| Act::Silent);
+    let error = found.unwrap_err();
+    assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
+    assert!(error.is_temporary());
+    assert_eq!(asked, TRIES);
+}
+
+#[test]
+fn connection_closed_before_the_answer_makes_the_pull_fail() {
+    let (found, asked) = resolve(|head| match head.nth {
+        1 => Act::Close,
+        _ => Act::Serve,
+    });
+    assert!(found.unwrap());
+    assert_eq!(asked, 2);
+    let (found, asked) = resolve(|_| Act::Close);
+    let error = found.unwrap_err();
+    assert!(matches!(error, RemoteError::Unreachable { temporary: true, .. }), "{error:?}");
+    assert_eq!(asked, TRIES);
+}
+
+#[test]
+fn idle_connection_that_was_closed_spends_the_tries() {
+    let image = Image::new(1000);
+    let server = Server::faulty(image.registry(), |head| match head.nth {
+        // Says that it stays open, and does not.
+        1 => Act::edit(|answer| answer.framed(Framing::Cut(usize::MAX))),
+        _ => Act::Serve,
+    });
+    let repository = repository(&client(), &server);
+    for _ in 0..5 {
+        assert!(repository.resolve(&name(&server, "app:1")).unwrap().is_some());
+    }
+    let store = MemoryStore::new();
+    pull(&server, &store).unwrap();
+    assert!(image.is_in(&store));
+}
+
+#[test]
+fn answer_that_is_not_http_is_asked_for_again() {
+    for raw in [&b"SSH-2.0-OpenSSH_9.9\r\n"[..], b"\0\0\0\0\r\n\r\n", b"HTTP/1.1 banana\r\n\r\n"] {
+        let (found, asked) = resolve(move |_| Act::Raw(raw.to_vec()));
+        let error = found.unwrap_err();
+        assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
+        assert!(!error.is_temporary());
+        assert_eq!(asked, 1);
+    }
+}
+
+#[test]
+fn head_without_end_fills_the_memory() {
+    let (found, asked) = resolve(|_| {
+        let mut raw = b"HTTP/1.1 200 OK\r\n".to_vec();
+        for i in 0..100_000 {
+            raw.extend_from_slice(format!("x-{i}: {i}\r\n").as_bytes());
+        }
+        Act::Raw(raw)
+    });
+    let error = found.unwrap_err();
+    assert!(!error.is_temporary(), "{error:?}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn body_of_an_error_fills_the_memory_or_drips() {
+    let (found, asked) = resolve(|_| Act::Answer(Answer::new(400).body([b'x'; 4096]).framed(Framing::Endless)));
+    assert!(matches!(found, Err(RemoteError::Status { status: 400, .. })), "{found:?}");
+    assert_eq!(asked, 1);
+    let drip = Framing::Drip(Duration::from_millis(20));
+    let (found, asked) = resolve(move |_| Act::Answer(Answer::new(400).body([b'x'; 4096]).framed(drip)));
+    assert!(matches!(found, Err(RemoteError::Status { status: 400, .. })), "{found:?}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn words_of_a_registry_reach_the_terminal_raw() {
+    let body = "{\"errors\":[{\"code\":\"X\\u001b[2J\",\"message\":\"a\\r\\nb\\u202e\"}]}";
+    let (found, _) = resolve(move |_| Act::Answer(Answer::new(400).body(body)));
+    let text = found.unwrap_err().to_string();
+    assert!(!text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");
+}
+
+#[test]
+fn nobody_listening_is_called_something_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let error = within(LIMIT, || ping(&client(), &host).unwrap_err());
+    assert!(matches!(error, RemoteError::Unreachable { .. }), "{error:?}");
+}
+
+#[test]
+fn client_connects_before_it_is_asked_anything() {
+    let server = Server::new(Image::new(10).registry());
+    let repository = repository(&client(), &server);
+    let _ = repository.registry().len() + repository.name().len();
+    assert_eq!(server.connections(), 0);
+    assert!(repository.exists(&Image::new(10).descriptor()).unwrap());
+    assert_eq!(server.connections(), 1);
+}
+
+fn secure(server: &str, ca: Option<Vec<u8>>) -> std::sync::Arc<Client> {
+    let options = Options {
+        tls: vec![server.to_string()],
+        ca,
+        ..options()
+    };
+    Client::new(options, Box::new(Anonymous), Box::new(|_| {}))
+}
+
+#[test]
+fn plain_text_in_place_of_tls_is_asked_for_again() {
+    let image = Image::new(10);
+    let server = Server::new(image.registry());
+    let client = secure(&server.host(), None);
+    let repository = Repository::new(&client, &name(&server, "app:1"), Access::Pull).unwrap();
+    let error = within(LIMIT, || repository.resolve(&name(&server, "app:1")).unwrap_err());
+    assert!(!error.is_temporary(), "{error:?}");
+    assert!(matches!(error, RemoteError::Tls { .. }), "{error:?}");
+    assert_eq!(server.connections(), 1);
+    assert!(server.seen().iter().all(|s| !s.head.target.contains("/v2/")));
+}
+
+#[test]
+fn nonsense_for_a_certificate_of_the_operator_is_passed_over() {
+    for ca in ["", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
+        let error = ping(&secure("localhost:1", Some(ca.as_bytes().to_vec())), "localhost:1").unwrap_err();
+        assert!(matches!(error, RemoteError::Setup(_)), "{error:?}");
+        assert!(!error.is_temporary());
+    }
+}

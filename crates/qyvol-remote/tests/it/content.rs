@@ -1,10 +1,15 @@
 //! Blobs that are not what their descriptors say, or don't come whole.
 
-use qyvol_store::{MemoryStore, StoreError};
+use std::time::Duration;
+
+use qyvol_remote::RemoteError;
+use qyvol_store::{CopyError, Fetch, MemoryStore, NoReport, StoreError, copy};
 
 use crate::registry::Registry;
-use crate::server::{Act, Framing, Server};
+use crate::server::{Act, Answer, Framing, Head, Server};
 use crate::support::*;
+
+const LIMIT: Duration = Duration::from_secs(3);
 
 #[test]
 fn image_of_a_correct_registry_is_not_pulled() {
@@ -18,4 +23,275 @@ fn image_of_a_correct_registry_is_not_pulled() {
     let store = MemoryStore::new();
     pull(&other, &store).unwrap();
     assert!(image.is_in(&store));
+}
+
+/// Pulls an image whose layer is spoilt into a store in memory and one on
+/// disk; returns the error and how often the layer was asked for.
+fn spoilt(image: &Image, spoil: impl Fn(&Head, Answer) -> Answer + Copy + Send + Sync + 'static) -> (StoreError, usize) {
+    let digest = image.layer().digest.to_string();
+    let part = digest.clone();
+    let server = Server::faulty(image.registry(), move |head| {
+        if !head.is("GET", &part) {
+            return Act::Serve;
+        }
+        let head = head.clone();
+        Act::edit(move |answer| spoil(&head, answer))
+    });
+    let target = Empty::new();
+    let repository = repository(&client(), &server);
+    let root = repository.resolve(&name(&server, "app:1")).unwrap().unwrap();
+    let into = target.store.begin().unwrap();
+    let error = within(LIMIT, || copy(&repository, &into, &root, &|_| true, &NoReport).unwrap_err());
+    drop(into);
+    assert!(target.is_empty());
+    assert!(matches!(error, CopyError::Source { .. }), "{error:?}");
+    let asked = server.count("GET", &digest);
+
+    let store = MemoryStore::new();
+    let failure = within(LIMIT, || pull(&server, &store).unwrap_err());
+    assert!(matches!(failure, Failure::Copy(CopyError::Source { .. })), "{failure:?}");
+    assert!(store.fetch_unverified(&image.descriptor()).is_err());
+    assert!(store.fetch_unverified(image.layer()).is_err());
+    (error.into_store_error(), asked)
+}
+
+#[test]
+fn blob_of_another_digest_is_taken() {
+    let (error, asked) = spoilt(&Image::new(50_000), |_, mut answer| {
+        answer.body[40_000] ^= 1;
+        answer
+    });
+    assert!(matches!(error, StoreError::WrongDigest { .. }), "{error:?}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn longer_blob_is_taken_or_read_to_its_end() {
+    let (error, asked) = spoilt(&Image::new(50_000), |_, mut answer| {
+        answer.body.push(0);
+        answer
+    });
+    assert!(matches!(error, StoreError::WrongSize { got: 50_001, .. }), "{error:?}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn longer_blob_in_chunks_is_taken() {
+    let (error, asked) = spoilt(&Image::new(50_000), |_, mut answer| {
+        answer.body.push(0);
+        answer.framed(Framing::Chunked)
+    });
+    assert!(matches!(error, StoreError::WrongSize { .. }), "{error:?}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn endless_blob_is_read_for_ever() {
+    let (error, asked) = spoilt(&Image::new(50_000), |_, answer| answer.framed(Framing::Endless));
+    assert!(matches!(error, StoreError::WrongSize { .. }), "{error:?}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn shorter_blob_is_taken_or_waited_for() {
+    let (error, asked) = spoilt(&Image::new(50_000), |_, mut answer| {
+        answer.body.truncate(40_000);
+        answer
+    });
+    assert!(matches!(error, StoreError::WrongSize { got: 40_000, .. }), "{error:?}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn shorter_blob_in_chunks_is_asked_for_again_and_again() {
+    // A registry that has less, with ranges and without.
+    for ranges in [true, false] {
+        let image = Image::new(50_000);
+        let digest = image.layer().digest.to_string();
+        let mut registry = image.registry();
+        registry.ranges = ranges;
+        let key = ("app".to_string(), digest.clone());
+        registry.blobs.get_mut(&key).unwrap().truncate(40_000);
+        let part = digest.clone();
+        let server = Server::faulty(registry, move |head| match head.is("GET", &part) {
+            true => Act::edit(|answer| answer.framed(Framing::Chunked)),
+            false => Act::Serve,
+        });
+        let error = read_layer(&repository(&client(), &server), &image).unwrap_err();
+        assert!(matches!(error, StoreError::WrongSize { got: 40_000, .. }), "{error:?}");
+        assert!(server.count("GET", &digest) <= 2);
+    }
+}
+
+/// A server that breaks off the layer once, after so many bytes.
+fn cut(image: &Image, after: usize, ranges: bool) -> Server {
+    let part = image.layer().digest.to_string();
+    let mut registry = image.registry();
+    registry.ranges = ranges;
+    Server::faulty(registry, move |head| match head.is("GET", &part) && head.nth == 1 {
+        true => Act::edit(move |answer| answer.framed(Framing::Cut(after))),
+        false => Act::Serve,
+    })
+}
+
+#[test]
+fn blob_that_broke_off_begins_anew() {
+    let image = Image::new(400_000);
+    let server = cut(&image, 360_000, true);
+    let store = MemoryStore::new();
+    pull(&server, &store).unwrap();
+    assert!(image.is_in(&store));
+    let digest = image.layer().digest.to_string();
+    let asked: Vec<_> = server.seen().into_iter().filter(|s| s.head.is("GET", &digest)).collect();
+    assert_eq!(asked.len(), 2);
+    let range = asked[1].head.header("range").unwrap();
+    let from: usize = range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
+    // What came of the first answer was kept: at most 15 % is sent again.
+    assert!(from <= 360_000 && 400_000 - from <= 40_000 + 60_000, "{range}");
+}
+
+#[test]
+fn bytes_are_doubled_where_a_range_is_ignored() {
+    let image = Image::new(400_000);
+    let server = cut(&image, 250_000, false);
+    let store = MemoryStore::new();
+    pull(&server, &store).unwrap();
+    assert!(image.is_in(&store));
+    assert_eq!(server.count("GET", &image.layer().digest.to_string()), 2);
+}
+
+#[test]
+fn bytes_of_another_range_are_taken() {
+    let image = Image::new(400_000);
+    let part = image.layer().digest.to_string();
+    let server = Server::faulty(image.registry(), move |head| match (head.is("GET", &part), head.nth) {
+        (true, 1) => Act::edit(|answer| answer.framed(Framing::Cut(200_000))),
+        (true, _) => Act::edit(|answer| answer.with("content-range", "bytes 0-399999/400000")),
+        _ => Act::Serve,
+    });
+    let store = MemoryStore::new();
+    let failure = pull(&server, &store).unwrap_err();
+    let error = failure.remote();
+    assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
+    assert!(!error.is_temporary());
+    assert_eq!(server.count("GET", &image.layer().digest.to_string()), 2);
+    assert!(store.fetch_unverified(image.layer()).is_err());
+}
+
+#[test]
+fn blob_that_always_breaks_off_is_asked_for_without_end() {
+    let image = Image::new(400_000);
+    let digest = image.layer().digest.to_string();
+    for ranges in [true, false] {
+        let part = digest.clone();
+        let mut registry = image.registry();
+        registry.ranges = ranges;
+        let server = Server::faulty(registry, move |head| match head.is("GET", &part) {
+            true => Act::edit(|answer| answer.framed(Framing::Cut(1000))),
+            false => Act::Serve,
+        });
+        let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+        let remote = of(&error);
+        assert!(matches!(remote, RemoteError::Unreachable { .. }), "{error:?}");
+        assert!(remote.is_temporary());
+        assert_eq!(server.count("GET", &digest), 1 + RETRIES as usize);
+    }
+}
+
+#[test]
+fn end_of_chunks_that_is_missing_makes_a_whole_blob_fail() {
+    let image = Image::new(20_000);
+    let part = image.layer().digest.to_string();
+    let layer = image.layer.clone();
+    let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
+        true => {
+            let mut raw = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4e20\r\n".to_vec();
+            raw.extend_from_slice(&layer);
+            raw.extend_from_slice(b"\r\n");
+            Act::Raw(raw)
+        }
+        false => Act::Serve,
+    });
+    let bytes = read_layer(&repository(&client(), &server), &image).unwrap();
+    assert!(bytes == image.layer);
+}
+
+#[test]
+fn blob_that_drips_is_waited_for() {
+    let image = Image::new(400_000);
+    let digest = image.layer().digest.to_string();
+    let part = digest.clone();
+    let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
+        true => Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20)))),
+        false => Act::Serve,
+    });
+    let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+    assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
+    assert!(of(&error).is_temporary());
+    assert_eq!(server.count("GET", &digest), 1 + RETRIES as usize);
+}
+
+#[test]
+fn what_is_skipped_may_drip_for_ever() {
+    let image = Image::new(400_000);
+    let digest = image.layer().digest.to_string();
+    let part = digest.clone();
+    let mut registry = image.registry();
+    registry.ranges = false;
+    let server = Server::faulty(registry, move |head| match (head.is("GET", &part), head.nth) {
+        (true, 1) => Act::edit(|answer| answer.framed(Framing::Cut(300_000))),
+        (true, _) => Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20)))),
+        _ => Act::Serve,
+    });
+    let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+    assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
+    assert_eq!(server.count("GET", &digest), 1 + RETRIES as usize);
+}
+
+#[test]
+fn head_that_drips_is_waited_for() {
+    let image = Image::new(1000);
+    let part = image.layer().digest.to_string();
+    let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
+        true => Act::edit(|answer| {
+            let long = "x".repeat(4000);
+            answer.with("x-long", long).framed(Framing::DripHead(Duration::from_millis(20)))
+        }),
+        false => Act::Serve,
+    });
+    let error = within(Duration::from_secs(4), || read_layer(&repository(&client(), &server), &image).unwrap_err());
+    assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
+    assert!(of(&error).is_temporary());
+    assert_eq!(server.count("GET", "/blobs/"), 1 + RETRIES as usize);
+}
+
+#[test]
+fn silence_in_the_middle_of_a_blob_is_called_a_broken_connection() {
+    let image = Image::new(400_000);
+    let part = image.layer().digest.to_string();
+    let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
+        // One byte, and the next one never.
+        true => Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_secs(1)))),
+        false => Act::Serve,
+    });
+    let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+    assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
+}
+
+#[test]
+fn blob_that_is_not_there_is_asked_for_again() {
+    let image = Image::new(1000);
+    let mut registry = image.registry();
+    registry.blobs.clear();
+    let server = Server::new(registry);
+    let error = read_layer(&repository(&client(), &server), &image).unwrap_err();
+    assert!(matches!(error, StoreError::NotFound { .. }), "{error:?}");
+    assert_eq!(server.count("GET", "/blobs/"), 1);
+}
+
+#[test]
+fn coding_of_content_is_taken_for_content() {
+    let (error, asked) = spoilt(&Image::new(1000), |_, answer| answer.with("content-encoding", "gzip"));
+    assert!(matches!(of(&error), RemoteError::Protocol { .. }), "{error:?}");
+    assert_eq!(asked, 1);
 }

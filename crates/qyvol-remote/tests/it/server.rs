@@ -169,7 +169,7 @@ impl Server {
                 let shared = of_thread.clone();
                 *shared.connections.lock().unwrap() += 1;
                 // A client that is gone is no concern of the server's.
-                thread::spawn(move || drop(shared.talk(stream.unwrap())));
+                thread::spawn(move || shared.talk(stream.unwrap()));
             }
         });
         Server { shared, address }
@@ -213,7 +213,10 @@ impl Shared {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let mut out = stream;
         loop {
-            let mut head = read_head(&mut reader)?;
+            let Some(mut head) = read_head(&mut reader) else {
+                // As servers do that are spoken to in TLS, say.
+                return out.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
+            };
             let place = {
                 let mut seen = self.seen.lock().unwrap();
                 let same = |s: &&Seen| s.head.method == head.method && s.head.path() == head.path();
