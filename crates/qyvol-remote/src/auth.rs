@@ -138,7 +138,42 @@ pub(crate) fn basic(credential: &Credential) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::url::Url;
+
+    proptest! {
+        #[test]
+        fn challenge_makes_the_reader_panic_or_split_a_request(
+            fields in proptest::collection::vec(
+                prop_oneof![
+                    any::<String>(),
+                    "(Bearer|basic|,|=| |\"|\\\\|realm|service|[a-zé]){0,24}",
+                    "[Bb]earer realm=\"(https?://)?[ -~\r\n]{0,20}\"?,service=\"[ -~\r\n]{0,20}\"?",
+                ],
+                0..3,
+            )
+        ) {
+            if let Some(Challenge::Bearer { realm, service }) = Challenge::parse(fields.iter().map(String::as_str))
+                && let Ok(url) = Url::parse(&realm)
+            {
+                let asked = url.clone().with_query("service", &service.unwrap_or_default());
+                prop_assert!(asked.same_origin(&url));
+                prop_assert!(!asked.to_string().contains(['\r', '\n', ' ', '#']));
+            }
+        }
+
+        #[test]
+        fn token_breaks_a_header(bytes in proptest::collection::vec(any::<u8>(), 0..64), text: String) {
+            let answer = serde_json::json!({ "token": text }).to_string();
+            for bytes in [bytes.as_slice(), answer.as_bytes()] {
+                if let Ok(token) = token(bytes) {
+                    prop_assert!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()));
+                }
+            }
+        }
+    }
 
     #[test]
     fn challenge_is_read_whatever_its_order_case_and_company() {

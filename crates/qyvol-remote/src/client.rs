@@ -5,20 +5,19 @@
 //! is held in memory is bounded.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use ureq::http::{Method, Request, Response, header};
+use ureq::http::{HeaderMap, Method, Request, Response, header};
 use ureq::{Agent, Body, SendBody};
 
-use crate::auth::{self, Challenge, TOKEN_BYTES};
+use crate::auth::{self, Challenge};
 use crate::credentials::{Credential, Credentials};
 use crate::error::is_temporary_status;
 use crate::transport::{agent, broken, transport};
+use crate::tries::{Tries, retry_after};
 use crate::url::Url;
 use crate::{Options, RemoteError};
 
@@ -38,8 +37,11 @@ pub struct Client {
     tell: Tell,
     secure: OnceLock<Result<Agent, String>>,
     plain: OnceLock<Result<Agent, String>>,
-    /// `Authorization` by registry and scope.
-    granted: Mutex<HashMap<(String, String), String>>,
+    /// By registry and scope.
+    granted: Mutex<HashMap<(String, String), Granted>>,
+    /// Held while asking for access, so that requests beside one another ask
+    /// once.
+    asking: Mutex<()>,
     /// Whether a registry has the referrers API.
     referrers: Mutex<HashMap<String, bool>>,
 }
@@ -48,6 +50,21 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
+}
+
+/// What a registry is shown.
+struct Granted {
+    /// The `Authorization` field.
+    value: String,
+    /// Whether credentials are behind it, and not just an access token that
+    /// anyone gets.
+    known: bool,
+}
+
+/// An answer that was read to its end.
+pub(crate) struct Whole {
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// One request but for its body.
@@ -89,12 +106,18 @@ impl Client {
             secure: OnceLock::new(),
             plain: OnceLock::new(),
             granted: Mutex::default(),
+            asking: Mutex::default(),
             referrers: Mutex::default(),
         })
     }
 
     pub(crate) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Tells the user why it takes longer.
+    pub(crate) fn tell(&self, what: &str) {
+        (self.tell)(what);
     }
 
     fn agent(&self, secure: bool) -> Result<&Agent, RemoteError> {
@@ -111,9 +134,9 @@ impl Client {
             request = request.header(*name, value);
         }
         if ask.url.same_origin(&ask.home.url)
-            && let Some(value) = self.granted().get(&ask.home.key())
+            && let Some(granted) = self.granted().get(&ask.home.key())
         {
-            request = request.header(header::AUTHORIZATION, value);
+            request = request.header(header::AUTHORIZATION, &granted.value);
         }
         let bad = |e: ureq::http::Error| RemoteError::Protocol {
             what: format!("an address that can't be asked: {e}"),
@@ -143,7 +166,7 @@ impl Client {
             Payload::Bytes(bytes) => Some(Payload::Bytes(bytes)),
             Payload::Stream(..) => None,
         };
-        let had = self.granted().get(&ask.home.key()).cloned();
+        let had = self.granted().get(&ask.home.key()).map(|granted| granted.value.clone());
         let response = self.once(ask, payload)?;
         let ours = ask.url.same_origin(&ask.home.url);
         if response.status() != 401 || !ours {
@@ -191,6 +214,23 @@ impl Client {
         }
     }
 
+    /// Reads an answer of `200` that is held in memory, again if it breaks off;
+    /// any other answer is given back.
+    pub(crate) fn whole(&self, ask: &Ask<'_>, limit: u64) -> Result<Result<Whole, Response<Body>>, RemoteError> {
+        let mut tries = Tries::new(self);
+        loop {
+            let response = self.send_within(ask, None, &mut tries)?;
+            if response.status() != 200 {
+                return Ok(Err(response));
+            }
+            let headers = response.headers().clone();
+            match self.small(ask, response, limit) {
+                Ok(bytes) => return Ok(Ok(Whole { headers, bytes })),
+                Err(error) => tries.again(self, error, None)?,
+            }
+        }
+    }
+
     /// The same for a reading request, following redirects (blobs often lie
     /// elsewhere). Whoever is asked there gets no credentials.
     pub(crate) fn follow(&self, mut ask: Ask<'_>, tries: &mut Tries) -> Result<Response<Body>, RemoteError> {
@@ -205,20 +245,14 @@ impl Client {
                     what: "a redirect that leads nowhere".to_string(),
                 });
             };
-            let next = ask.url.join(location)?;
-            if ask.url.is_secure() && !next.is_secure() {
-                return Err(RemoteError::Unsafe {
-                    why: format!("{} redirects from HTTPS to HTTP", ask.url.authority()),
-                });
-            }
-            ask.url = next;
+            ask.url = ask.url.follow(location)?;
         }
         Err(RemoteError::Protocol {
             what: format!("more than {REDIRECTS} redirects for {}", ask.what),
         })
     }
 
-    fn granted(&self) -> MutexGuard<'_, HashMap<(String, String), String>> {
+    fn granted(&self) -> MutexGuard<'_, HashMap<(String, String), Granted>> {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -233,11 +267,13 @@ impl Client {
     ) -> Result<(), RemoteError> {
         let host = home.url.authority();
         let key = home.key();
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have got one while this one was refused.
-        if self.granted().get(&key).map(String::as_str) != had {
+        if self.granted().get(&key).map(|granted| granted.value.as_str()) != had {
             return Ok(());
         }
         let credential = self.credentials.find(host, &home.repository)?;
+        let known = credential.is_some();
         let denied = |known: bool, why: &str| RemoteError::Denied {
             host: host.to_string(),
             what: what.to_string(),
@@ -257,80 +293,8 @@ impl Client {
         if had == Some(value.as_str()) {
             return Err(denied(true, "the credentials were not accepted"));
         }
-        self.granted().insert(key, value);
+        self.granted().insert(key, Granted { value, known });
         Ok(())
-    }
-
-    fn token(
-        &self,
-        home: &Home,
-        realm: &str,
-        service: Option<&str>,
-        credential: Option<&Credential>,
-        what: &str,
-        tries: &mut Tries,
-    ) -> Result<String, RemoteError> {
-        let mut url = Url::parse(realm)?;
-        if home.url.is_secure() && !url.is_secure() && credential.is_some() {
-            return Err(RemoteError::Unsafe {
-                why: format!(
-                    "{} wants them sent to {} without encryption",
-                    home.url.authority(),
-                    url.authority()
-                ),
-            });
-        }
-        let mut headers = Vec::new();
-        let mut form = None;
-        if let Some(Credential::Identity(token)) = credential {
-            let mut body = Url::new(true, "", "").with_query("grant_type", "refresh_token");
-            for (key, value) in [
-                ("client_id", "qyv"),
-                ("service", service.unwrap_or_default()),
-                ("scope", &home.scope),
-                ("refresh_token", token.expose()),
-            ] {
-                body = body.with_query(key, value);
-            }
-            let text = body.to_string();
-            form = Some(text.split_once('?').map_or("", |(_, query)| query).to_string());
-            headers.push(("content-type", "application/x-www-form-urlencoded".to_string()));
-        } else {
-            if let Some(service) = service {
-                url = url.with_query("service", service);
-            }
-            for scope in home.scope.split(' ').filter(|s| !s.is_empty()) {
-                url = url.with_query("scope", scope);
-            }
-            url = url.with_query("client_id", "qyv");
-            if let Some(value) = credential.and_then(auth::basic) {
-                headers.push(("authorization", value));
-            }
-        }
-        // A home of its own, with no scope: nothing granted goes along.
-        let there = Home {
-            url: Url::new(url.is_secure(), "token.invalid", "/"),
-            scope: String::new(),
-            repository: String::new(),
-        };
-        let ask = Ask {
-            method: if form.is_some() { Method::POST } else { Method::GET },
-            url,
-            headers,
-            home: &there,
-            what: format!("an access token for {what}"),
-        };
-        let response = self.send_within(&ask, form.as_deref().map(str::as_bytes), tries)?;
-        match response.status().as_u16() {
-            200 => auth::token(&self.small(&ask, response, TOKEN_BYTES)?),
-            400 | 401 | 403 => Err(RemoteError::Denied {
-                host: home.url.authority().to_string(),
-                what: what.to_string(),
-                why: format!("{} gave no token", ask.url.authority()),
-                known: credential.is_some(),
-            }),
-            _ => Err(failure(&ask, response, &self.options)),
-        }
     }
 
     /// Reads an answer that is held in memory.
@@ -344,7 +308,13 @@ impl Client {
 
     /// What an answer other than the ones expected means.
     pub(crate) fn failure(&self, ask: &Ask<'_>, response: Response<Body>) -> RemoteError {
-        failure(ask, response, &self.options)
+        let mut error = failure(ask, response, &self.options);
+        if let RemoteError::Denied { known, .. } = &mut error
+            && self.granted().get(&ask.home.key()).is_some_and(|granted| granted.known)
+        {
+            *known = true;
+        }
+        error
     }
 
     /// Whether the registry has the referrers API, where that is known.
@@ -363,67 +333,6 @@ impl Home {
     fn key(&self) -> (String, String) {
         (self.url.authority().to_string(), self.scope.clone())
     }
-}
-
-/// Counts what was tried.
-pub(crate) struct Tries {
-    left: u32,
-    wait: Duration,
-}
-
-impl Tries {
-    pub(crate) fn new(client: &Client) -> Tries {
-        Tries {
-            left: client.options.retries,
-            wait: client.options.backoff,
-        }
-    }
-
-    /// Waits for the next try, or gives the error back if there is to be none.
-    pub(crate) fn again(
-        &mut self,
-        client: &Client,
-        error: RemoteError,
-        asked: Option<Duration>,
-    ) -> Result<(), RemoteError> {
-        // Who asks for more patience than there is gets none from an outer
-        // loop either.
-        if !error.is_temporary() || self.left == 0 || matches!(error, RemoteError::Busy { .. }) {
-            return Err(error);
-        }
-        if let Some(asked) = asked.filter(|asked| *asked > client.options.longest_wait) {
-            return Err(match error {
-                RemoteError::Status { host, what, .. } => RemoteError::Busy {
-                    host,
-                    what,
-                    seconds: asked.as_secs(),
-                },
-                other => other,
-            });
-        }
-        self.left -= 1;
-        // Apart from one another, so that many hosts don't come back at once.
-        let spread = RandomState::new().hash_one(self.left) % 512;
-        let wait = asked.unwrap_or_else(|| self.wait.mul_f64(0.75 + spread as f64 / 1024.0));
-        self.wait = (self.wait * 2).min(client.options.longest_wait);
-        (client.tell)(&format!("{error}: trying again in {:.1} s", wait.as_secs_f64()));
-        thread::sleep(wait);
-        Ok(())
-    }
-
-    /// Something was achieved: patience begins anew.
-    pub(crate) fn progressed(&mut self, client: &Client) {
-        *self = Tries::new(client);
-    }
-}
-
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3). The form with a date
-/// needs a clock that agrees with the server's, and is not used.
-pub(crate) fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    // More than can be counted is long, and not no wait.
-    digits.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
 }
 
 /// Reads at most `limit` bytes; none where there are more.

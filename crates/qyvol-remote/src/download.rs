@@ -15,9 +15,10 @@ use ureq::http::{Method, Response, header};
 use ureq::{Body, BodyReader};
 
 use crate::RemoteError;
-use crate::client::{Ask, Tries};
+use crate::client::Ask;
 use crate::repository::Inner;
 use crate::transport::broken;
+use crate::tries::Tries;
 use crate::url::Url;
 
 /// Bytes after which a download counts as getting on, and is given all of its

@@ -25,7 +25,9 @@ mod helper;
 mod options;
 mod referrers;
 mod repository;
+mod token;
 mod transport;
+mod tries;
 mod upload;
 mod url;
 

@@ -13,13 +13,16 @@ use std::time::Duration;
 
 use qyvol_store::StoreError;
 use qyvol_types::{Descriptor, Digest, media_type};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use ureq::http::Method;
 
+use crate::client::Whole;
 use crate::repository::next_page;
 use crate::{RemoteError, Repository};
 
+/// Where an index has its list.
+const MANIFESTS: &str = "manifests";
 /// Bytes of a page of referrers.
 const PAGE_BYTES: u64 = 4 << 20;
 /// Referrers that are looked at.
@@ -35,14 +38,6 @@ const SETTLE: Duration = Duration::from_millis(60);
 struct Page {
     #[serde(default)]
     manifests: Vec<Value>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Index<'a> {
-    schema_version: u8,
-    media_type: &'a str,
-    manifests: &'a [Value],
 }
 
 /// The tag that stands in for the API: `sha256-…`.
@@ -78,10 +73,14 @@ impl Repository {
             _ => self.ask_api(subject)?,
         };
         if found.is_none() {
-            found = Some(self.ask_tag(subject)?.0);
+            let list = self.ask_tag(subject)?.and_then(|mut index| index.remove(MANIFESTS));
+            found = list.and_then(|list| match list {
+                Value::Array(list) => Some(list),
+                _ => None,
+            });
         }
         let mut sorted = BTreeMap::new();
-        for value in found.unwrap_or_default() {
+        for value in found.unwrap_or_default().into_iter().take(REFERRERS) {
             // One that can't be read is no reason to lose the others.
             if let Ok(d) = serde_json::from_value::<Descriptor>(value)
                 && d.media_type == media_type::IMAGE_MANIFEST
@@ -105,17 +104,15 @@ impl Repository {
             .accepting(&[media_type::IMAGE_INDEX]);
         let mut found = Vec::new();
         for page in 0..PAGES {
-            let response = client.send(&ask, None)?;
-            match response.status().as_u16() {
-                200 => {}
-                400 | 404 | 405 | 501 if page == 0 => {
+            let Whole { headers, bytes } = match client.whole(&ask, PAGE_BYTES)? {
+                Ok(whole) => whole,
+                Err(response) if page == 0 && matches!(response.status().as_u16(), 400 | 404 | 405 | 501) => {
                     client.learn_referrers(self.registry(), false);
                     return Ok(None);
                 }
-                _ => return Err(client.failure(&ask, response)),
-            }
-            let next = next_page(&ask, response.headers())?;
-            let bytes = client.small(&ask, response, PAGE_BYTES)?;
+                Err(response) => return Err(client.failure(&ask, response)),
+            };
+            let next = next_page(&ask, &headers)?;
             let list: Page = serde_json::from_slice(&bytes).map_err(|_| not_a_list())?;
             client.learn_referrers(self.registry(), true);
             let empty = list.manifests.is_empty();
@@ -129,9 +126,9 @@ impl Repository {
         Ok(Some(found))
     }
 
-    /// The fallback tag's list, and whether the tag is free to be written: it
-    /// may hold something else, which is no list and stays.
-    fn ask_tag(&self, subject: &Digest) -> Result<(Vec<Value>, bool), RemoteError> {
+    /// The index under the fallback tag, an empty one where there is none yet;
+    /// none where the tag holds something else, which is no list and stays.
+    fn ask_tag(&self, subject: &Digest) -> Result<Option<Map<String, Value>>, RemoteError> {
         let tag = fallback_tag(subject);
         let ask = self
             .inner
@@ -141,34 +138,39 @@ impl Repository {
                 format!("the list of referrers {tag}"),
             )
             .accepting(&[media_type::IMAGE_INDEX, media_type::IMAGE_MANIFEST]);
-        let response = self.inner.client.send(&ask, None)?;
-        match response.status().as_u16() {
-            200 => {}
-            404 => return Ok((Vec::new(), true)),
-            _ => return Err(self.inner.client.failure(&ask, response)),
-        }
-        let bytes = self.inner.client.small(&ask, response, PAGE_BYTES)?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|_| not_a_list())?;
-        let is_index = value.get("layers").is_none()
-            && value
-                .get("mediaType")
-                .and_then(Value::as_str)
-                .unwrap_or(media_type::IMAGE_INDEX)
-                == media_type::IMAGE_INDEX;
-        match value.get("manifests").and_then(Value::as_array) {
-            Some(list) if is_index => Ok((list.iter().take(REFERRERS).cloned().collect(), true)),
-            _ => Ok((Vec::new(), false)),
-        }
+        let bytes = match self.inner.client.whole(&ask, PAGE_BYTES)? {
+            Ok(whole) => whole.bytes,
+            Err(response) if response.status() == 404 => {
+                let mut empty = Map::new();
+                empty.insert("schemaVersion".to_string(), 2.into());
+                empty.insert("mediaType".to_string(), media_type::IMAGE_INDEX.into());
+                empty.insert(MANIFESTS.to_string(), Value::Array(Vec::new()));
+                return Ok(Some(empty));
+            }
+            Err(response) => return Err(self.inner.client.failure(&ask, response)),
+        };
+        let index: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|_| not_a_list())?;
+        let kind = index.get("mediaType").and_then(Value::as_str);
+        let is_index =
+            !index.contains_key("layers") && kind.unwrap_or(media_type::IMAGE_INDEX) == media_type::IMAGE_INDEX;
+        Ok(Some(index).filter(|index| is_index && index.get(MANIFESTS).is_some_and(Value::is_array)))
     }
 
     /// Writes the referrers that were pushed and that the registry did not note
     /// by itself into the lists. To be called before anything is tagged.
     pub fn publish_referrers(&self) -> Result<(), RemoteError> {
-        let unlisted = std::mem::take(&mut *self.inner.unlisted());
-        for (subject, mut ours) in unlisted {
+        let mut unlisted = std::mem::take(&mut *self.inner.unlisted());
+        while let Some((subject, mut ours)) = unlisted.pop_first() {
             ours.sort_by_key(|d| d.digest);
             ours.dedup_by_key(|d| d.digest);
-            self.publish(&subject, &ours)?;
+            if let Err(error) = self.publish(&subject, &ours) {
+                // Whoever tries again must find them still to be done.
+                unlisted.insert(subject, ours);
+                for (subject, mut ours) in unlisted {
+                    self.inner.unlisted().entry(subject).or_default().append(&mut ours);
+                }
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -176,29 +178,34 @@ impl Repository {
     fn publish(&self, subject: &Digest, ours: &[Descriptor]) -> Result<(), RemoteError> {
         let tag = fallback_tag(subject);
         for round in 0..WRITES {
-            let (mut list, free) = self.ask_tag(subject)?;
-            if !free {
+            // Written back as it was read, but for what is added: the list is
+            // others' too.
+            let mut index = self.ask_tag(subject)?;
+            let list = index
+                .as_mut()
+                .and_then(|index| index.get_mut(MANIFESTS)?.as_array_mut());
+            let Some(list) = list else {
                 return Err(RemoteError::Protocol {
                     what: format!("something else than a list of referrers under the tag {tag}, which stays as it is"),
                 });
-            }
+            };
             let there = |d: &Descriptor, list: &[Value]| {
                 let digest = Value::String(d.digest.to_string());
                 list.iter().any(|entry| entry.get("digest") == Some(&digest))
             };
-            let missing: Vec<&Descriptor> = ours.iter().filter(|d| !there(d, &list)).collect();
+            let missing: Vec<&Descriptor> = ours.iter().filter(|d| !there(d, list)).collect();
             if missing.is_empty() {
                 return Ok(());
             }
             for d in missing {
                 list.push(serde_json::to_value(d).map_err(|_| not_a_list())?);
             }
-            let index = Index {
-                schema_version: 2,
-                media_type: media_type::IMAGE_INDEX,
-                manifests: &list,
-            };
             let bytes = serde_json::to_vec(&index).map_err(|_| not_a_list())?;
+            if bytes.len() as u64 > PAGE_BYTES {
+                return Err(RemoteError::Protocol {
+                    what: format!("a list of referrers {tag} that has no room for more"),
+                });
+            }
             self.put_manifest(&tag, media_type::IMAGE_INDEX, &bytes)?;
             // Another writer that read before this wrote has written by then.
             let spread = RandomState::new().hash_one(round) % 64;

@@ -9,8 +9,9 @@ use qyvol_types::{Descriptor, Digest, ImageManifest, Reference, limits, media_ty
 use serde::Deserialize;
 use ureq::http::{Method, header};
 
-use crate::client::{Ask, Client, Home, Tries};
+use crate::client::{Ask, Client, Home, Whole};
 use crate::download::Download;
+use crate::tries::Tries;
 use crate::url::Url;
 use crate::{RemoteError, Upload};
 
@@ -143,14 +144,13 @@ impl Repository {
             .inner
             .ask(Method::GET, &format!("manifests/{asked}"), format!("manifest {asked}"));
         let ask = ask.accepting(&[media_type::IMAGE_MANIFEST, media_type::IMAGE_INDEX]);
-        let response = self.inner.client.send(&ask, None)?;
-        match response.status().as_u16() {
-            200 => {}
-            404 => return Ok(None),
-            _ => return Err(self.inner.client.failure(&ask, response)),
-        }
+        let Whole { headers, bytes } = match self.inner.client.whole(&ask, limits::MANIFEST_BYTES)? {
+            Ok(whole) => whole,
+            Err(response) if response.status() == 404 => return Ok(None),
+            Err(response) => return Err(self.inner.client.failure(&ask, response)),
+        };
         let text = |name| {
-            let value = response.headers().get(name).and_then(|v| v.to_str().ok());
+            let value = headers.get(name).and_then(|v| v.to_str().ok());
             value.map(str::to_string)
         };
         let kind = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
@@ -167,7 +167,6 @@ impl Repository {
             };
             return Err(RemoteError::Protocol { what });
         }
-        let bytes = self.inner.client.small(&ask, response, limits::MANIFEST_BYTES)?;
         if let Some(stated) = stated
             && !stated.matches(&bytes)
         {
@@ -221,12 +220,11 @@ impl Repository {
             .inner
             .ask(Method::GET, "tags/list?n=1000", format!("the tags of {}", self.name()));
         for _ in 0..PAGES {
-            let response = self.inner.client.send(&ask, None)?;
-            if response.status() != 200 {
-                return Err(self.inner.client.failure(&ask, response));
-            }
-            let next = next_page(&ask, response.headers())?;
-            let bytes = self.inner.client.small(&ask, response, TAGS_BYTES)?;
+            let Whole { headers, bytes } = match self.inner.client.whole(&ask, TAGS_BYTES)? {
+                Ok(whole) => whole,
+                Err(response) => return Err(self.inner.client.failure(&ask, response)),
+            };
+            let next = next_page(&ask, &headers)?;
             let page: Page = serde_json::from_slice(&bytes).map_err(|_| RemoteError::Protocol {
                 what: "a list of tags that is not one".to_string(),
             })?;
@@ -387,7 +385,11 @@ impl Exists for Repository {
                 "*/*"
             }]);
         let action = || format!("ask for {}", d.digest);
-        let response = self.inner.client.follow(ask, &mut Tries::new(&self.inner.client)).map_err(|e| e.store(action()))?;
+        let response = self
+            .inner
+            .client
+            .follow(ask, &mut Tries::new(&self.inner.client))
+            .map_err(|e| e.store(action()))?;
         match response.status().as_u16() {
             200 => {
                 let length = response.headers().get(header::CONTENT_LENGTH);

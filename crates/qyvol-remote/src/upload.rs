@@ -12,9 +12,10 @@ use ureq::Body;
 use ureq::http::{Method, Response, header};
 
 use crate::RemoteError;
-use crate::client::{Ask, Payload, Tries, retry_after};
+use crate::client::{Ask, Payload};
 use crate::error::is_temporary_status;
 use crate::repository::Inner;
+use crate::tries::{Tries, retry_after};
 use crate::url::Url;
 
 /// Bytes of a chunk, unless the registry wants larger ones.
@@ -177,13 +178,7 @@ impl<'a> Upload<'a> {
         let location = field(&response, header::LOCATION.as_str()).ok_or_else(|| RemoteError::Protocol {
             what: "no place to send the blob to".to_string(),
         })?;
-        let url = ask.url.join(&location)?;
-        if ask.url.is_secure() && !url.is_secure() {
-            return Err(RemoteError::Unsafe {
-                why: format!("{} sends uploads from HTTPS to HTTP", ask.url.authority()),
-            });
-        }
-        self.location = Some(url);
+        self.location = Some(ask.url.follow(&location)?);
         let _ = self.repository.client.small(ask, response, ANSWER_BYTES);
         Ok(())
     }
@@ -221,10 +216,10 @@ impl<'a> Upload<'a> {
                     .push(("content-type", "application/octet-stream".to_string()));
                 ask.headers
                     .push(("content-range", format!("{}-{}", self.offset, self.offset + n - 1)));
-                let response = self
-                    .repository
-                    .client
-                    .ask(&ask, Payload::Stream(n, &mut source.take(n)), &mut self.tries)?;
+                let response =
+                    self.repository
+                        .client
+                        .ask(&ask, Payload::Stream(n, &mut source.take(n)), &mut self.tries)?;
                 if response.status() != 202 {
                     return Err(self.refused(&ask, response));
                 }
@@ -248,7 +243,9 @@ impl<'a> Upload<'a> {
                 ask.headers
                     .push(("content-range", format!("{}-{}", self.offset, size - 1)));
             }
-            self.repository.client.ask(&ask, Payload::Stream(rest, source), &mut self.tries)?
+            self.repository
+                .client
+                .ask(&ask, Payload::Stream(rest, source), &mut self.tries)?
         };
         match response.status().as_u16() {
             201 | 204 => {

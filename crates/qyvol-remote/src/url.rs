@@ -52,8 +52,12 @@ impl Url {
     /// Follows a `Location` (RFC 9110 section 10.2.2): absolute, or relative to
     /// this URL.
     pub(crate) fn join(&self, location: &str) -> Result<Url, RemoteError> {
-        if location.starts_with("http://") || location.starts_with("https://") {
-            return Url::parse(location);
+        // What has a colon before its first slash names a scheme (RFC 3986
+        // section 4.2): one that is not ours must not become a path of ours.
+        let first = location.split(['/', '?', '#']).next().unwrap_or_default();
+        if let Some((scheme, _)) = first.split_once(':') {
+            let rest = location.get(scheme.len()..).unwrap_or_default();
+            return Url::parse(&format!("{}{rest}", scheme.to_ascii_lowercase()));
         }
         let scheme = if self.secure { "https:" } else { "http:" };
         if location.starts_with("//") {
@@ -66,6 +70,17 @@ impl Url {
             _ => format!("{}/{location}", here.rsplit_once('/').map_or("", |(folder, _)| folder)),
         };
         Url::parse(&format!("{scheme}//{}{path}", self.authority))
+    }
+
+    /// The same where a server sends us there: never from HTTPS to HTTP.
+    pub(crate) fn follow(&self, location: &str) -> Result<Url, RemoteError> {
+        let next = self.join(location)?;
+        if self.secure && !next.secure {
+            return Err(RemoteError::Unsafe {
+                why: format!("{} leads from HTTPS to HTTP", self.authority),
+            });
+        }
+        Ok(next)
     }
 
     /// The same with one more query parameter.
@@ -124,6 +139,8 @@ impl std::fmt::Display for Url {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn joined(location: &str) -> String {
@@ -146,12 +163,71 @@ mod tests {
             ("?s=2", "https://r.example:5000/v2/a/blobs/uploads/?s=2"),
             ("https://user:pass@r.example/", "refused"),
             ("https:///x", "refused"),
+            ("HTTPS://cdn.example/x", "https://cdn.example/x"),
+            ("gopher://cdn.example/x", "refused"),
+            ("javascript:x", "refused"),
             ("/a b", "refused"),
             ("/a\r\nx: y", "refused"),
         ] {
             assert_eq!(joined(location), due, "{location}");
         }
         assert_eq!(joined(&format!("/{}", "a".repeat(LENGTH))), "refused");
+    }
+
+    #[test]
+    fn server_leads_from_https_to_http() {
+        let base = |text| Url::parse(text).unwrap();
+        for location in ["http://r.example/x", "HTTP://r.example/x", "http://cdn.example/x"] {
+            let error = base("https://r.example/v2/").follow(location).unwrap_err();
+            assert!(matches!(error, RemoteError::Unsafe { .. }), "{location}");
+        }
+        for location in ["/x", "//cdn.example/x", "https://cdn.example/x"] {
+            base("https://r.example/v2/").follow(location).unwrap();
+        }
+        base("http://r.example/v2/").follow("http://cdn.example/x").unwrap();
+    }
+
+    /// What a registry might send for an address.
+    fn locations() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            "[ -~]{0,12}",
+            any::<String>(),
+            "https?://[a-z.:@/?#\\\\]{0,20}",
+            Just("\r\nx: y".to_string()),
+            Just("//".to_string()),
+            Just("..".to_string()),
+        ];
+        proptest::collection::vec(piece, 0..4).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn address_breaks_a_request_or_changes_when_read_again(location in locations()) {
+            let base = Url::new(true, "r.example:5000", "/v2/a/blobs/uploads/?x=1");
+            for url in [Url::parse(&location), base.join(&location)].into_iter().flatten() {
+                let text = url.to_string();
+                prop_assert!(text.is_ascii() || !text.contains(char::is_control), "{text:?}");
+                prop_assert!(!text.contains(['\r', '\n', ' ', '#']), "{text:?}");
+                prop_assert!(!url.authority.contains(['@', '/', '?', '\\']), "{text:?}");
+                prop_assert_eq!(&Url::parse(&text).unwrap(), &url);
+                let more = url.clone().with_query("digest", &location);
+                prop_assert!(more.same_origin(&url));
+                prop_assert!(!more.to_string().contains(['\r', '\n', ' ', '#']));
+                if let Ok(next) = base.follow(&location) {
+                    prop_assert!(next.secure);
+                }
+            }
+        }
+
+        #[test]
+        fn relative_address_leaves_its_origin(rest in "[ -~]{0,30}") {
+            let base = Url::new(true, "r.example:5000", "/v2/a/blobs/uploads/?x=1");
+            for location in [format!("/x{rest}"), format!("?{rest}"), format!("./{rest}")] {
+                if let Ok(url) = base.join(&location) {
+                    prop_assert!(url.same_origin(&base), "{location}");
+                }
+            }
+        }
     }
 
     #[test]

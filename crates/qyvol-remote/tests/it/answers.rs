@@ -52,7 +52,9 @@ fn blob_in_trouble_for_ever_is_asked_for_by_two_loops() {
             true => act(),
             false => Act::Serve,
         });
-        let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+        let error = within(LIMIT, || {
+            read_layer(&repository(&client(), &server), &image).unwrap_err()
+        });
         assert!(of(&error).is_temporary());
         assert_eq!(server.count("GET", "/blobs/"), TRIES);
     }
@@ -123,7 +125,10 @@ fn connection_closed_before_the_answer_makes_the_pull_fail() {
     assert_eq!(asked, 2);
     let (found, asked) = resolve(|_| Act::Close);
     let error = found.unwrap_err();
-    assert!(matches!(error, RemoteError::Unreachable { temporary: true, .. }), "{error:?}");
+    assert!(
+        matches!(error, RemoteError::Unreachable { temporary: true, .. }),
+        "{error:?}"
+    );
     assert_eq!(asked, TRIES);
 }
 
@@ -146,7 +151,11 @@ fn idle_connection_that_was_closed_spends_the_tries() {
 
 #[test]
 fn answer_that_is_not_http_is_asked_for_again() {
-    for raw in [&b"SSH-2.0-OpenSSH_9.9\r\n"[..], b"\0\0\0\0\r\n\r\n", b"HTTP/1.1 banana\r\n\r\n"] {
+    for raw in [
+        &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
+        b"\0\0\0\0\r\n\r\n",
+        b"HTTP/1.1 banana\r\n\r\n",
+    ] {
         let (found, asked) = resolve(move |_| Act::Raw(raw.to_vec()));
         let error = found.unwrap_err();
         assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
@@ -172,11 +181,17 @@ fn head_without_end_fills_the_memory() {
 #[test]
 fn body_of_an_error_fills_the_memory_or_drips() {
     let (found, asked) = resolve(|_| Act::Answer(Answer::new(400).body([b'x'; 4096]).framed(Framing::Endless)));
-    assert!(matches!(found, Err(RemoteError::Status { status: 400, .. })), "{found:?}");
+    assert!(
+        matches!(found, Err(RemoteError::Status { status: 400, .. })),
+        "{found:?}"
+    );
     assert_eq!(asked, 1);
     let drip = Framing::Drip(Duration::from_millis(20));
     let (found, asked) = resolve(move |_| Act::Answer(Answer::new(400).body([b'x'; 4096]).framed(drip)));
-    assert!(matches!(found, Err(RemoteError::Status { status: 400, .. })), "{found:?}");
+    assert!(
+        matches!(found, Err(RemoteError::Status { status: 400, .. })),
+        "{found:?}"
+    );
     assert_eq!(asked, 1);
 }
 

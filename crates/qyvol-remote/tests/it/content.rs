@@ -27,7 +27,10 @@ fn image_of_a_correct_registry_is_not_pulled() {
 
 /// Pulls an image whose layer is spoilt into a store in memory and one on
 /// disk; returns the error and how often the layer was asked for.
-fn spoilt(image: &Image, spoil: impl Fn(&Head, Answer) -> Answer + Copy + Send + Sync + 'static) -> (StoreError, usize) {
+fn spoilt(
+    image: &Image,
+    spoil: impl Fn(&Head, Answer) -> Answer + Copy + Send + Sync + 'static,
+) -> (StoreError, usize) {
     let digest = image.layer().digest.to_string();
     let part = digest.clone();
     let server = Server::faulty(image.registry(), move |head| {
@@ -41,7 +44,9 @@ fn spoilt(image: &Image, spoil: impl Fn(&Head, Answer) -> Answer + Copy + Send +
     let repository = repository(&client(), &server);
     let root = repository.resolve(&name(&server, "app:1")).unwrap().unwrap();
     let into = target.store.begin().unwrap();
-    let error = within(LIMIT, || copy(&repository, &into, &root, &|_| true, &NoReport).unwrap_err());
+    let error = within(LIMIT, || {
+        copy(&repository, &into, &root, &|_| true, &NoReport).unwrap_err()
+    });
     drop(into);
     assert!(target.is_empty());
     assert!(matches!(error, CopyError::Source { .. }), "{error:?}");
@@ -49,7 +54,10 @@ fn spoilt(image: &Image, spoil: impl Fn(&Head, Answer) -> Answer + Copy + Send +
 
     let store = MemoryStore::new();
     let failure = within(LIMIT, || pull(&server, &store).unwrap_err());
-    assert!(matches!(failure, Failure::Copy(CopyError::Source { .. })), "{failure:?}");
+    assert!(
+        matches!(failure, Failure::Copy(CopyError::Source { .. })),
+        "{failure:?}"
+    );
     assert!(store.fetch_unverified(&image.descriptor()).is_err());
     assert!(store.fetch_unverified(image.layer()).is_err());
     (error.into_store_error(), asked)
@@ -142,10 +150,20 @@ fn blob_that_broke_off_begins_anew() {
     pull(&server, &store).unwrap();
     assert!(image.is_in(&store));
     let digest = image.layer().digest.to_string();
-    let asked: Vec<_> = server.seen().into_iter().filter(|s| s.head.is("GET", &digest)).collect();
+    let asked: Vec<_> = server
+        .seen()
+        .into_iter()
+        .filter(|s| s.head.is("GET", &digest))
+        .collect();
     assert_eq!(asked.len(), 2);
     let range = asked[1].head.header("range").unwrap();
-    let from: usize = range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
+    let from: usize = range
+        .strip_prefix("bytes=")
+        .unwrap()
+        .strip_suffix('-')
+        .unwrap()
+        .parse()
+        .unwrap();
     // What came of the first answer was kept: at most 15 % is sent again.
     assert!(from <= 360_000 && 400_000 - from <= 40_000 + 60_000, "{range}");
 }
@@ -190,7 +208,9 @@ fn blob_that_always_breaks_off_is_asked_for_without_end() {
             true => Act::edit(|answer| answer.framed(Framing::Cut(1000))),
             false => Act::Serve,
         });
-        let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+        let error = within(LIMIT, || {
+            read_layer(&repository(&client(), &server), &image).unwrap_err()
+        });
         let remote = of(&error);
         assert!(matches!(remote, RemoteError::Unreachable { .. }), "{error:?}");
         assert!(remote.is_temporary());
@@ -225,7 +245,9 @@ fn blob_that_drips_is_waited_for() {
         true => Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20)))),
         false => Act::Serve,
     });
-    let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+    let error = within(LIMIT, || {
+        read_layer(&repository(&client(), &server), &image).unwrap_err()
+    });
     assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
     assert!(of(&error).is_temporary());
     assert_eq!(server.count("GET", &digest), 1 + RETRIES as usize);
@@ -243,7 +265,9 @@ fn what_is_skipped_may_drip_for_ever() {
         (true, _) => Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20)))),
         _ => Act::Serve,
     });
-    let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+    let error = within(LIMIT, || {
+        read_layer(&repository(&client(), &server), &image).unwrap_err()
+    });
     assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
     assert_eq!(server.count("GET", &digest), 1 + RETRIES as usize);
 }
@@ -255,11 +279,15 @@ fn head_that_drips_is_waited_for() {
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
         true => Act::edit(|answer| {
             let long = "x".repeat(4000);
-            answer.with("x-long", long).framed(Framing::DripHead(Duration::from_millis(20)))
+            answer
+                .with("x-long", long)
+                .framed(Framing::DripHead(Duration::from_millis(20)))
         }),
         false => Act::Serve,
     });
-    let error = within(Duration::from_secs(4), || read_layer(&repository(&client(), &server), &image).unwrap_err());
+    let error = within(Duration::from_secs(4), || {
+        read_layer(&repository(&client(), &server), &image).unwrap_err()
+    });
     assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
     assert!(of(&error).is_temporary());
     assert_eq!(server.count("GET", "/blobs/"), 1 + RETRIES as usize);
@@ -274,7 +302,9 @@ fn silence_in_the_middle_of_a_blob_is_called_a_broken_connection() {
         true => Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_secs(1)))),
         false => Act::Serve,
     });
-    let error = within(LIMIT, || read_layer(&repository(&client(), &server), &image).unwrap_err());
+    let error = within(LIMIT, || {
+        read_layer(&repository(&client(), &server), &image).unwrap_err()
+    });
     assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
 }
 

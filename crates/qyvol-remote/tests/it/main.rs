@@ -10,8 +10,20 @@ mod answers;
 #[cfg(test)]
 mod content;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
+mod manifests;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
+mod redirects;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod server;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
+mod uploads;

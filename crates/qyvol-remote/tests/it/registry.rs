@@ -34,7 +34,7 @@ pub(crate) struct Registry {
     pub(crate) blobs: BTreeMap<(String, String), Vec<u8>>,
     /// With their media types, by digest and by tag.
     pub(crate) manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
-    uploads: BTreeMap<String, Vec<u8>>,
+    pub(crate) uploads: BTreeMap<String, Vec<u8>>,
     /// Tokens given so far; the last one is the one that counts.
     pub(crate) tokens: usize,
 }
@@ -279,7 +279,10 @@ impl Registry {
         let page: Vec<&Value> = all.iter().skip(skip).take(self.page).collect();
         let answer = list(&page);
         if skip + self.page < all.len() {
-            let link = format!("</v2/{repository}/referrers/{subject}?skip={}>; rel=\"next\"", skip + self.page);
+            let link = format!(
+                "</v2/{repository}/referrers/{subject}?skip={}>; rel=\"next\"",
+                skip + self.page
+            );
             return answer.with("link", link);
         }
         answer

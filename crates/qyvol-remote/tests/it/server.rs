@@ -45,6 +45,8 @@ pub(crate) struct Seen {
     pub(crate) head: Head,
     /// Bytes of its body.
     pub(crate) body: usize,
+    /// The first of them.
+    pub(crate) start: Vec<u8>,
 }
 
 /// How an answer's body is sent.
@@ -117,6 +119,8 @@ pub(crate) enum Act {
     Close,
     /// Nothing more is ever said.
     Silent,
+    /// A proxy's `200`, after which the same connection is the registry's.
+    Tunnel,
     /// Just these bytes are sent.
     Raw(Vec<u8>),
 }
@@ -208,10 +212,22 @@ impl Drop for Server {
 }
 
 impl Shared {
+    /// The registry's answer; none to a body that broke off.
+    fn answer(&self, head: &Head, body: &[u8], length: u64) -> Option<Answer> {
+        let mut registry = self.registry.lock().unwrap();
+        if (body.len() as u64) < length {
+            registry::part(&mut registry, head, body);
+            return None;
+        }
+        Some(registry.answer(head, body))
+    }
+
     /// One connection; none when it is over.
     fn talk(&self, stream: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let mut out = stream;
+        // Head and body are sent one by one: the second must not wait.
+        out.set_nodelay(true).ok()?;
         loop {
             let Some(mut head) = read_head(&mut reader) else {
                 // As servers do that are spoken to in TLS, say.
@@ -224,6 +240,7 @@ impl Shared {
                 seen.push(Seen {
                     head: head.clone(),
                     body: 0,
+                    start: Vec::new(),
                 });
                 seen.len() - 1
             };
@@ -231,19 +248,21 @@ impl Shared {
             let mut body = Vec::new();
             let mut take = |reader: &mut BufReader<TcpStream>, n: u64| {
                 let got = reader.take(n).read_to_end(&mut body);
-                self.seen.lock().unwrap()[place].body = body.len();
+                let seen = &mut self.seen.lock().unwrap()[place];
+                seen.body = body.len();
+                seen.start = body.iter().take(1024).copied().collect();
                 got.ok()?;
                 Some(body.clone())
             };
             match (self.fault)(&head) {
                 Act::Serve => {
                     let body = take(&mut reader, length)?;
-                    let answer = self.registry.lock().unwrap().answer(&head, &body);
+                    let answer = self.answer(&head, &body, length)?;
                     send(&mut out, &head, &answer)?;
                 }
                 Act::Edit(change) => {
                     let body = take(&mut reader, length)?;
-                    let answer = self.registry.lock().unwrap().answer(&head, &body);
+                    let answer = self.answer(&head, &body, length)?;
                     send(&mut out, &head, &change(answer))?;
                 }
                 Act::Answer(answer) => {
@@ -264,6 +283,7 @@ impl Shared {
                     let mut rest = Vec::new();
                     return reader.read_to_end(&mut rest).ok().map(|_| ());
                 }
+                Act::Tunnel => out.write_all(b"HTTP/1.1 200 X\r\n\r\n").ok()?,
                 Act::Raw(bytes) => {
                     take(&mut reader, length)?;
                     out.write_all(&bytes).ok()?;

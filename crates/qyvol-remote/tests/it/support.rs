@@ -4,7 +4,9 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use qyvol_remote::{Access, Anonymous, Client, Credential, Credentials, Fixed, Options, RemoteError, Repository, Secret};
+use qyvol_remote::{
+    Access, Anonymous, Client, Credential, Credentials, Fixed, Options, RemoteError, Repository, Secret,
+};
 use qyvol_store::{CopyError, Exists, Fetch, LocalStore, MemoryStore, NoReport, Push, copy};
 use qyvol_types::{Descriptor, ImageManifest, Reference, media_type};
 
@@ -114,9 +116,7 @@ impl Image {
         let store = MemoryStore::new();
         store.add(media_type::WASM_CONFIG, &self.config).unwrap();
         store.add(media_type::WASM, &self.layer).unwrap();
-        store
-            .push(&self.descriptor(), &mut self.manifest.raw())
-            .unwrap();
+        store.push(&self.descriptor(), &mut self.manifest.raw()).unwrap();
         store
     }
 
@@ -155,7 +155,10 @@ pub(crate) fn pull(server: &Server, into: &MemoryStore) -> Result<(), Failure> {
 pub(crate) fn pull_with(client: &Arc<Client>, server: &Server, into: &MemoryStore) -> Result<(), Failure> {
     let name = name(server, "app:1");
     let repository = Repository::new(client, &name, Access::Pull).map_err(Failure::Remote)?;
-    let root = repository.resolve(&name).map_err(Failure::Remote)?.ok_or(Failure::Absent)?;
+    let root = repository
+        .resolve(&name)
+        .map_err(Failure::Remote)?
+        .ok_or(Failure::Absent)?;
     copy(&repository, into, &root, &|_| true, &NoReport).map_err(Failure::Copy)
 }
 

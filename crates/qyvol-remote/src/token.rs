@@ -1,0 +1,85 @@
+//! Fetching an access token from the server that the registry names.
+
+use ureq::http::Method;
+
+use crate::RemoteError;
+use crate::auth::{self, TOKEN_BYTES};
+use crate::client::{Ask, Client, Home};
+use crate::credentials::Credential;
+use crate::tries::Tries;
+use crate::url::Url;
+
+impl Client {
+    /// A token for what is to be done at `home`.
+    pub(crate) fn token(
+        &self,
+        home: &Home,
+        realm: &str,
+        service: Option<&str>,
+        credential: Option<&Credential>,
+        what: &str,
+        tries: &mut Tries,
+    ) -> Result<String, RemoteError> {
+        let mut url = Url::parse(realm)?;
+        if home.url.is_secure() && !url.is_secure() && credential.is_some() {
+            return Err(RemoteError::Unsafe {
+                why: format!(
+                    "{} wants them sent to {} without encryption",
+                    home.url.authority(),
+                    url.authority()
+                ),
+            });
+        }
+        let mut headers = Vec::new();
+        let mut form = None;
+        if let Some(Credential::Identity(token)) = credential {
+            let mut body = Url::new(true, "", "").with_query("grant_type", "refresh_token");
+            for (key, value) in [
+                ("client_id", "qyv"),
+                ("service", service.unwrap_or_default()),
+                ("scope", &home.scope),
+                ("refresh_token", token.expose()),
+            ] {
+                body = body.with_query(key, value);
+            }
+            let text = body.to_string();
+            form = Some(text.split_once('?').map_or("", |(_, query)| query).to_string());
+            headers.push(("content-type", "application/x-www-form-urlencoded".to_string()));
+        } else {
+            if let Some(service) = service {
+                url = url.with_query("service", service);
+            }
+            for scope in home.scope.split(' ').filter(|s| !s.is_empty()) {
+                url = url.with_query("scope", scope);
+            }
+            url = url.with_query("client_id", "qyv");
+            if let Some(value) = credential.and_then(auth::basic) {
+                headers.push(("authorization", value));
+            }
+        }
+        // A home of its own, with no scope: nothing granted goes along.
+        let there = Home {
+            url: Url::new(url.is_secure(), "token.invalid", "/"),
+            scope: String::new(),
+            repository: String::new(),
+        };
+        let ask = Ask {
+            method: if form.is_some() { Method::POST } else { Method::GET },
+            url,
+            headers,
+            home: &there,
+            what: format!("an access token for {what}"),
+        };
+        let response = self.send_within(&ask, form.as_deref().map(str::as_bytes), tries)?;
+        match response.status().as_u16() {
+            200 => auth::token(&self.small(&ask, response, TOKEN_BYTES)?),
+            400 | 401 | 403 => Err(RemoteError::Denied {
+                host: home.url.authority().to_string(),
+                what: what.to_string(),
+                why: format!("{} gave no token", ask.url.authority()),
+                known: credential.is_some(),
+            }),
+            _ => Err(self.failure(&ask, response)),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What lies between: proxies, and certificates.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use qyvol_remote::{Access, Anonymous, Client, Options, RemoteError, Repository, ping};
+use qyvol_types::Reference;
+
+use crate::server::{Act, Answer, Server};
+use crate::support::*;
+
+const LIMIT: Duration = Duration::from_secs(3);
+
+fn with(change: impl FnOnce(&mut Options)) -> std::sync::Arc<Client> {
+    let mut options = options();
+    change(&mut options);
+    Client::new(options, Box::new(Anonymous), Box::new(|_| {}))
+}
+
+fn proxied(proxy: &str, no_proxy: &[&str]) -> std::sync::Arc<Client> {
+    with(|options| {
+        options.plain_http = vec!["registry.invalid".to_string()];
+        options.http_proxy = Some(proxy.to_string());
+        options.no_proxy = no_proxy.iter().map(|host| host.to_string()).collect();
+    })
+}
+
+#[test]
+fn proxy_is_passed_by() {
+    let image = Image::new(1000);
+    let proxy = Server::faulty(image.registry(), |head| match head.method.as_str() {
+        // The connection is from here on the registry's.
+        "CONNECT" => Act::Tunnel,
+        _ => Act::Serve,
+    });
+    let client = proxied(&format!("http://{}", proxy.host()), &[]);
+    let name: Reference = "registry.invalid/app:1".parse().unwrap();
+    let repository = Repository::new(&client, &name, Access::Pull).unwrap();
+    let found = within(LIMIT, || repository.resolve(&name).unwrap().unwrap());
+    assert_eq!(found.digest, image.manifest.digest());
+    assert!(proxy.seen().iter().any(|s| s.head.target.contains("registry.invalid")));
+}
+
+#[test]
+fn host_without_proxy_is_reached_through_it() {
+    let proxy = Server::new(Default::default());
+    let client = proxied(
+        &format!("http://{}", proxy.host()),
+        &["other.invalid", "registry.invalid"],
+    );
+    let error = within(LIMIT, || ping(&client, "registry.invalid").unwrap_err());
+    assert!(
+        matches!(error, RemoteError::Unreachable { .. } | RemoteError::TimedOut { .. }),
+        "{error:?}"
+    );
+    assert_eq!(proxy.connections(), 0);
+}
+
+#[test]
+fn this_machine_is_reached_through_a_proxy() {
+    let server = Server::new(Image::new(10).registry());
+    let proxy = Server::new(Default::default());
+    ping(&proxied(&format!("http://{}", proxy.host()), &[]), &server.host()).unwrap();
+    assert_eq!((server.connections(), proxy.connections()), (1, 0));
+}
+
+#[test]
+fn proxy_that_refuses_is_taken_for_the_registry() {
+    let proxy = Server::faulty(Default::default(), |_| Act::Answer(Answer::new(407)));
+    let client = proxied(&format!("http://ana:{PASSWORD}@{}", proxy.host()), &[]);
+    let error = within(LIMIT, || ping(&client, "registry.invalid").unwrap_err());
+    assert!(!error.is_temporary(), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains(PASSWORD));
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[test]
+fn password_of_a_proxy_that_cannot_be_used_is_shown() {
+    for proxy in [
+        format!("gopher://ana:{PASSWORD}@proxy.invalid"),
+        format!("http://ana:{PASSWORD}@ /"),
+    ] {
+        let error = ping(&proxied(&proxy, &[]), "registry.invalid").unwrap_err();
+        assert!(matches!(error, RemoteError::Setup(_)), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error}");
+    }
+}
+
+/// A server in TLS with a certificate of its own making.
+struct Secure {
+    child: Child,
+    host: String,
+    ca: Vec<u8>,
+    _folder: tempfile::TempDir,
+}
+
+impl Secure {
+    /// None where the machine has no `openssl`.
+    fn new() -> Option<Secure> {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, certificate) = (folder.path().join("key"), folder.path().join("crt"));
+        let made = Command::new("openssl")
+            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(' '))
+            .args("-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1".split(' '))
+            .args("-addext basicConstraints=critical,CA:FALSE".split(' '))
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .stderr(Stdio::null())
+            .status()
+            .ok()?;
+        assert!(made.success());
+        let mut child = Command::new("openssl")
+            .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-key"])
+            .arg(&key)
+            .arg("-cert")
+            .arg(&certificate)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("ACCEPT") {
+            line.clear();
+            assert!(out.read_line(&mut line).unwrap() > 0, "openssl ended");
+        }
+        // What it says of its connections must not fill the pipe.
+        std::thread::spawn(move || out.read_to_end(&mut Vec::new()));
+        let host = line.trim().rsplit(' ').next().unwrap().to_string();
+        Some(Secure {
+            child,
+            host,
+            ca: std::fs::read(&certificate).unwrap(),
+            _folder: folder,
+        })
+    }
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn certificate_of_nobody_is_trusted_and_that_of_the_operator_is_not() {
+    let Some(server) = Secure::new() else { return };
+    let secure = |ca: Option<Vec<u8>>| {
+        with(|options| {
+            options.tls = vec![server.host.clone()];
+            options.ca = ca;
+            options.patience = Duration::from_secs(1);
+        })
+    };
+    let error = within(LIMIT, || ping(&secure(None), &server.host).unwrap_err());
+    assert!(matches!(error, RemoteError::Tls { .. }), "{error:?}");
+    assert!(!error.is_temporary());
+    ping(&secure(Some(server.ca.clone())), &server.host).unwrap();
+}

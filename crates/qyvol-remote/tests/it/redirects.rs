@@ -1,0 +1,141 @@
+//! Answers that lead elsewhere: nobody but the registry sees credentials.
+
+use std::time::Duration;
+
+use qyvol_remote::RemoteError;
+use qyvol_store::{Exists, MemoryStore};
+
+use crate::registry::{Auth, Registry};
+use crate::server::{Act, Answer, Server};
+use crate::support::*;
+
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// A registry that wants a password and sends whoever asks for a blob to a
+/// server that wants none.
+fn elsewhere(image: &Image, status: u16) -> (Server, Server) {
+    let cdn = Server::new(image.registry());
+    let host = cdn.host();
+    let mut registry = image.registry();
+    registry.auth = Auth::Basic(BASIC.to_string());
+    let server = Server::faulty(registry, move |head| {
+        let known = head.header("authorization").is_some();
+        match known && (head.is("GET", "/blobs/sha256:") || head.is("HEAD", "/blobs/sha256:")) {
+            true => Act::Answer(Answer::new(status).with("location", format!("http://{host}{}", head.target))),
+            false => Act::Serve,
+        }
+    });
+    (server, cdn)
+}
+
+#[test]
+fn host_that_a_blob_is_on_sees_the_credentials() {
+    for status in [301, 302, 303, 307, 308] {
+        let image = Image::new(20_000);
+        let (server, cdn) = elsewhere(&image, status);
+        let client = client_as(ana(&server));
+        let store = MemoryStore::new();
+        pull_with(&client, &server, &store).unwrap();
+        assert!(image.is_in(&store));
+        assert!(repository(&client, &server).exists(image.layer()).unwrap());
+        assert_eq!(cdn.count("GET", "/blobs/"), 2);
+        assert_eq!(cdn.count("HEAD", "/blobs/"), 1);
+        assert!(cdn.seen().iter().all(|s| s.head.header("authorization").is_none()));
+    }
+}
+
+#[test]
+fn host_that_a_blob_is_on_asks_for_credentials_and_gets_them() {
+    let image = Image::new(1000);
+    let (server, cdn) = elsewhere(&image, 307);
+    cdn.registry(|registry| registry.auth = Auth::Basic(BASIC.to_string()));
+    let error = read_layer(&repository(&client_as(ana(&server)), &server), &image).unwrap_err();
+    assert!(matches!(of(&error), RemoteError::Denied { .. }), "{error:?}");
+    assert!(!of(&error).is_temporary());
+    assert_eq!(cdn.seen().len(), 1);
+    assert!(cdn.seen().iter().all(|s| s.head.header("authorization").is_none()));
+}
+
+#[test]
+fn redirects_in_a_circle_are_followed_for_ever() {
+    let image = Image::new(1000);
+    let server = Server::faulty(image.registry(), |head| match head.target.contains("/blobs/") {
+        true => Act::Answer(Answer::new(307).with("location", head.target.clone())),
+        false => Act::Serve,
+    });
+    let repository = repository(&client(), &server);
+    let error = within(LIMIT, || read_layer(&repository, &image).unwrap_err());
+    assert!(matches!(of(&error), RemoteError::Protocol { .. }), "{error:?}");
+    assert!(!of(&error).is_temporary());
+    assert_eq!(server.count("GET", "/blobs/"), 6);
+    let error = repository.exists(image.layer()).unwrap_err();
+    assert!(!of(&error).is_temporary());
+    assert_eq!(server.count("HEAD", "/blobs/"), 6);
+}
+
+#[test]
+fn redirect_that_leads_nowhere_is_tried_again() {
+    for location in [
+        None,
+        Some("gopher://x/"),
+        Some("http://"),
+        Some("http://u:p@x/"),
+        Some("/a b"),
+    ] {
+        let image = Image::new(1000);
+        let server = Server::faulty(image.registry(), move |head| {
+            match (head.is("GET", "/blobs/"), location) {
+                (true, Some(location)) => Act::Answer(Answer::new(307).with("location", location)),
+                (true, None) => Act::Answer(Answer::new(307)),
+                _ => Act::Serve,
+            }
+        });
+        let error = read_layer(&repository(&client(), &server), &image).unwrap_err();
+        assert!(
+            matches!(of(&error), RemoteError::Protocol { .. }),
+            "{location:?} {error:?}"
+        );
+        assert!(!of(&error).is_temporary());
+        assert_eq!(server.count("GET", "/blobs/"), 1);
+    }
+}
+
+#[test]
+fn blob_elsewhere_that_breaks_off_is_not_resumed() {
+    let image = Image::new(400_000);
+    let cdn = Server::faulty(image.registry(), |head| match head.nth {
+        1 => Act::edit(|answer| answer.framed(crate::server::Framing::Cut(300_000))),
+        _ => Act::Serve,
+    });
+    let host = cdn.host();
+    let server = Server::faulty(image.registry(), move |head| match head.is("GET", "/blobs/") {
+        true => Act::Answer(Answer::new(307).with("location", format!("http://{host}{}", head.target))),
+        false => Act::Serve,
+    });
+    assert!(read_layer(&repository(&client(), &server), &image).unwrap() == image.layer);
+    // The address may be one that is good once: the registry is asked again.
+    assert_eq!(server.count("GET", "/blobs/"), 2);
+    assert!(cdn.seen()[1].head.header("range").is_some());
+}
+
+#[test]
+fn place_of_an_upload_elsewhere_sees_the_credentials() {
+    let image = Image::new(1000);
+    let cdn = Server::new(Registry::default());
+    let host = cdn.host();
+    let registry = Registry {
+        auth: Auth::Basic(BASIC.to_string()),
+        ..Registry::default()
+    };
+    let server = Server::faulty(registry, move |head| {
+        match head.is("POST", "/uploads/") && head.header("authorization").is_some() {
+            true => Act::Answer(Answer::new(202).with("location", format!("http://{host}/put/here?x=1"))),
+            false => Act::Serve,
+        }
+    });
+    let failure = push(&client_as(ana(&server)), &server, &image).unwrap_err();
+    assert!(!failure.remote().is_temporary(), "{failure:?}");
+    assert!(cdn.count("PUT", "/put/here?x=1&digest=sha256:") > 0);
+    assert!(cdn.seen().iter().all(|s| s.head.header("authorization").is_none()));
+    assert!(server.registry(|registry| registry.manifests.is_empty()));
+}

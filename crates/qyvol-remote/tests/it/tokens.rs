@@ -1,0 +1,282 @@
+//! Access tokens and credentials: where they go, and what happens when they
+//! are not taken.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use qyvol_remote::{Client, Credential, Fixed, RemoteError, Secret, ping};
+use qyvol_store::MemoryStore;
+
+use crate::registry::{Auth, Registry};
+use crate::server::{Act, Answer, Framing, Head, Server};
+use crate::support::*;
+
+const LIMIT: Duration = Duration::from_secs(3);
+const TRIES: usize = 1 + RETRIES as usize;
+
+fn guarded(image: &Image, auth: Auth) -> Registry {
+    let mut registry = image.registry();
+    registry.auth = auth;
+    registry
+}
+
+fn bearer() -> Auth {
+    Auth::Bearer(BASIC.to_string())
+}
+
+/// That nothing of an error gives the password away, as it is or coded.
+fn keeps_quiet(error: &RemoteError) {
+    for text in [error.to_string(), format!("{error:?}")] {
+        assert!(!text.contains(PASSWORD) && !text.contains("czNjcmV0"), "{text}");
+        assert!(!text.contains("YW5hOnMzY3JldC13b3Jk"), "{text}");
+    }
+}
+
+/// What a pull ends in where the token server does this.
+fn token_server(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (RemoteError, Server) {
+    let image = Image::new(10);
+    let server = Server::faulty(guarded(&image, bearer()), move |head| match head.path() {
+        "/token" => act(head),
+        _ => Act::Serve,
+    });
+    let store = MemoryStore::new();
+    let failure = within(LIMIT, || {
+        pull_with(&client_as(ana(&server)), &server, &store).unwrap_err()
+    });
+    let Failure::Remote(error) = failure else {
+        panic!("{failure:?}");
+    };
+    keeps_quiet(&error);
+    (error, server)
+}
+
+#[test]
+fn password_or_token_is_not_shown() {
+    for auth in [Auth::Basic(BASIC.to_string()), bearer()] {
+        let image = Image::new(1000);
+        let server = Server::new(guarded(&image, auth));
+        let store = MemoryStore::new();
+        pull_with(&client_as(ana(&server)), &server, &store).unwrap();
+        assert!(image.is_in(&store));
+        ping(&client_as(ana(&server)), &server.host()).unwrap();
+    }
+}
+
+#[test]
+fn token_is_fetched_for_each_request() {
+    let image = Image::new(1000);
+    let server = Server::new(guarded(&image, bearer()));
+    pull_with(&client_as(ana(&server)), &server, &MemoryStore::new()).unwrap();
+    assert_eq!(server.count("GET", "/token"), 1);
+    // The password itself is for the token server alone.
+    let shown = server
+        .seen()
+        .into_iter()
+        .filter(|s| s.head.header("authorization") == Some(BASIC));
+    assert!(shown.into_iter().all(|s| s.head.path() == "/token"));
+    assert_eq!(server.count("GET", "scope=repository:app:pull"), 1);
+}
+
+#[test]
+fn token_is_fetched_by_each_of_many_threads() {
+    let image = Image::new(1000);
+    let server = Server::new(guarded(&image, bearer()));
+    let repository = repository(&client_as(ana(&server)), &server);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert!(read_layer(&repository, &image).unwrap() == image.layer));
+        }
+    });
+    assert_eq!(server.count("GET", "/token"), 1);
+}
+
+#[test]
+fn nobody_is_denied_what_anyone_may_read() {
+    let image = Image::new(1000);
+    let server = Server::new(guarded(&image, Auth::Bearer(String::new())));
+    let store = MemoryStore::new();
+    pull(&server, &store).unwrap();
+    assert!(image.is_in(&store));
+}
+
+#[test]
+fn token_that_is_always_refused_is_fetched_for_ever() {
+    let image = Image::new(10);
+    let server = Server::faulty(guarded(&image, bearer()), |head| match head.path() {
+        "/token" => Act::Answer(Answer::new(200).body(r#"{"token":"never-good"}"#)),
+        _ => Act::Serve,
+    });
+    let client = client_as(ana(&server));
+    let failure = within(LIMIT, || pull_with(&client, &server, &MemoryStore::new()).unwrap_err());
+    let error = failure.remote();
+    assert!(matches!(error, RemoteError::Denied { known: true, .. }), "{error:?}");
+    assert!(!error.is_temporary());
+    keeps_quiet(error);
+    assert_eq!((server.count("GET", "/token"), server.count("GET", "/v2/")), (1, 2));
+    // Nor the second time.
+    pull_with(&client, &server, &MemoryStore::new()).unwrap_err();
+    assert!(server.seen().len() <= 6, "{}", server.seen().len());
+}
+
+#[test]
+fn password_that_is_refused_is_sent_for_ever() {
+    let image = Image::new(10);
+    let server = Server::new(guarded(&image, Auth::Basic("Basic b3RoZXI=".to_string())));
+    let client = client_as(ana(&server));
+    for _ in 0..2 {
+        let failure = pull_with(&client, &server, &MemoryStore::new()).unwrap_err();
+        let error = failure.remote();
+        assert!(matches!(error, RemoteError::Denied { known: true, .. }), "{error:?}");
+        assert!(!error.is_temporary());
+        keeps_quiet(error);
+    }
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
+fn nobody_is_told_that_credentials_were_wrong() {
+    for auth in [Auth::Basic(BASIC.to_string()), bearer()] {
+        let server = Server::new(guarded(&Image::new(10), auth));
+        let failure = pull(&server, &MemoryStore::new()).unwrap_err();
+        assert!(
+            matches!(failure.remote(), RemoteError::Denied { known: false, .. }),
+            "{failure:?}"
+        );
+        assert!(server.seen().len() <= 2);
+    }
+}
+
+#[test]
+fn token_that_ended_in_the_middle_makes_the_pull_fail() {
+    let image = Image::new(1000);
+    let server = Server::new(guarded(&image, bearer()));
+    let client = client_as(ana(&server));
+    let repository = repository(&client, &server);
+    repository.resolve(&name(&server, "app:1")).unwrap();
+    // As if its time were over: another one counts now.
+    server.registry(|registry| registry.tokens += 1);
+    assert!(read_layer(&repository, &image).unwrap() == image.layer);
+    assert_eq!(server.count("GET", "/token"), 2);
+    assert_eq!(server.count("GET", "/blobs/"), 2);
+}
+
+#[test]
+fn token_that_ended_in_the_middle_makes_the_push_fail() {
+    let image = Image::new(100_000);
+    let registry = Registry {
+        auth: bearer(),
+        ..Registry::default()
+    };
+    let once = AtomicBool::new(true);
+    let server = Server::faulty(registry, move |head| {
+        match head.is("PUT", "/uploads/") && once.swap(false, Ordering::SeqCst) {
+            true => {
+                let realm = format!("Bearer realm=\"http://{}/token\"", head.header("host").unwrap());
+                Act::Answer(Answer::new(401).with("www-authenticate", realm))
+            }
+            false => Act::Serve,
+        }
+    });
+    push(&client_as(ana(&server)), &server, &image).unwrap();
+    let store = MemoryStore::new();
+    pull_with(&client_as(ana(&server)), &server, &store).unwrap();
+    assert!(image.is_in(&store));
+}
+
+#[test]
+fn identity_token_goes_into_an_address_or_a_header() {
+    let image = Image::new(1000);
+    let server = Server::new(guarded(&image, bearer()));
+    let identity = Fixed {
+        registry: server.host(),
+        credential: Credential::Identity(Secret::new("idt&=secret")),
+    };
+    let store = MemoryStore::new();
+    pull_with(&client_as(identity), &server, &store).unwrap();
+    assert!(image.is_in(&store));
+    let seen = server.seen();
+    let asked: Vec<_> = seen.iter().filter(|s| s.head.path() == "/token").collect();
+    assert_eq!((asked.len(), asked[0].head.method.as_str()), (1, "POST"));
+    assert!(asked[0].body > 0 && !asked[0].head.target.contains("idt"));
+    assert!(asked[0].head.header("authorization").is_none());
+    let text = String::from_utf8(asked[0].start.clone()).unwrap();
+    assert!(
+        text.contains("grant_type=refresh_token") && text.contains("refresh_token=idt%26%3Dsecret"),
+        "{text}"
+    );
+}
+
+#[test]
+fn answer_with_a_token_fills_the_memory_or_drips() {
+    let (error, server) = token_server(|_| Act::Answer(Answer::new(200).body([b' '; 4096]).framed(Framing::Endless)));
+    assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
+    assert!(!error.is_temporary());
+    assert_eq!(server.count("GET", "/token"), 1);
+    let drip = Framing::Drip(Duration::from_millis(20));
+    let (error, server) = token_server(move |_| Act::Answer(Answer::new(200).body([b' '; 4096]).framed(drip)));
+    assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
+    assert_eq!(server.count("GET", "/token"), TRIES);
+}
+
+#[test]
+fn nonsense_for_a_token_is_used() {
+    for body in ["", "{}", "<html>", r#"{"token":"a\r\nx: y"}"#, r#"{"token":["a"]}"#] {
+        let (error, server) = token_server(move |_| Act::Answer(Answer::new(200).body(body)));
+        assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
+        assert!(!error.is_temporary());
+        assert_eq!(server.count("GET", "/token"), 1);
+    }
+}
+
+#[test]
+fn token_server_in_trouble_is_asked_by_two_loops() {
+    for act in [|| Act::Answer(Answer::new(503)), || Act::Close] {
+        let (error, server) = token_server(move |_| act());
+        assert!(error.is_temporary(), "{error:?}");
+        assert_eq!(server.count("GET", "/token"), TRIES);
+    }
+    let (error, server) = token_server(|_| Act::Answer(Answer::new(429).with("retry-after", "3600")));
+    assert!(matches!(error, RemoteError::Busy { seconds: 3600, .. }), "{error:?}");
+    assert_eq!(server.count("GET", "/token"), 1);
+}
+
+#[test]
+fn token_server_that_redirects_sees_the_password_elsewhere() {
+    let other = Server::new(Registry::default());
+    let place = format!("http://{}/token", other.host());
+    let (error, server) = token_server(move |_| Act::Answer(Answer::new(307).with("location", place.clone())));
+    assert!(!error.is_temporary(), "{error:?}");
+    assert_eq!((server.count("GET", "/token"), other.seen().len()), (1, 0));
+}
+
+#[test]
+fn credentials_are_in_what_a_user_is_told() {
+    let told = Arc::new(Mutex::new(String::new()));
+    let image = Image::new(10);
+    let server = Server::faulty(guarded(&image, bearer()), |head| match head.nth {
+        1 => Act::Serve,
+        _ => Act::Answer(Answer::new(503)),
+    });
+    let to = told.clone();
+    let client = Client::new(
+        options(),
+        Box::new(ana(&server)),
+        Box::new(move |text| to.lock().unwrap().push_str(text)),
+    );
+    let failure = pull_with(&client, &server, &MemoryStore::new()).unwrap_err();
+    keeps_quiet(failure.remote());
+    let told = told.lock().unwrap();
+    assert!(told.contains("trying again") && !told.contains("token-1"), "{told}");
+}
+
+#[test]
+fn credentials_of_one_registry_go_to_another() {
+    let image = Image::new(10);
+    let server = Server::new(guarded(&image, Auth::Basic(BASIC.to_string())));
+    let other = Server::new(guarded(&image, Auth::Basic(BASIC.to_string())));
+    let failure = pull_with(&client_as(ana(&server)), &other, &MemoryStore::new()).unwrap_err();
+    assert!(matches!(failure.remote(), RemoteError::Denied { .. }), "{failure:?}");
+    assert!(other.seen().iter().all(|s| s.head.header("authorization").is_none()));
+}

@@ -1,0 +1,309 @@
+//! Blobs on their way to a registry that breaks off, forgets, or wants them
+//! otherwise.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use qyvol_remote::{Access, RemoteError, Repository};
+use qyvol_store::{MemoryStore, NoReport, copy};
+
+use crate::registry::Registry;
+use crate::server::{Act, Answer, Head, Seen, Server};
+use crate::support::*;
+
+const LIMIT: Duration = Duration::from_secs(3);
+const TRIES: usize = 1 + RETRIES as usize;
+
+/// Larger than a chunk.
+const LARGE: usize = (16 << 20) + 300_000;
+
+fn whole(server: &Server, image: &Image) -> bool {
+    let store = MemoryStore::new();
+    pull(server, &store).unwrap();
+    image.is_in(&store)
+}
+
+fn of_method(server: &Server, method: &str, part: &str) -> Vec<Seen> {
+    server.seen().into_iter().filter(|s| s.head.is(method, part)).collect()
+}
+
+/// A registry that does something with each request that has much in it.
+fn with_large(registry: Registry, act: impl Fn(&Head, usize) -> Act + Send + Sync + 'static) -> Server {
+    let count = AtomicUsize::new(0);
+    Server::faulty(registry, move |head| {
+        let length = head.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
+        match head.target.contains("/uploads/") && length > 1000 {
+            true => act(head, count.fetch_add(1, Ordering::SeqCst) + 1),
+            false => Act::Serve,
+        }
+    })
+}
+
+#[test]
+fn blob_is_sent_in_more_than_one_piece() {
+    let image = Image::new(LARGE);
+    let server = Server::new(Registry::default());
+    push(&client(), &server, &image).unwrap();
+    assert!(whole(&server, &image));
+    let sent = of_method(&server, "PUT", "/uploads/");
+    assert_eq!((sent.len(), server.count("PATCH", "/")), (2, 0));
+    assert!(sent.iter().any(|s| s.body == LARGE));
+}
+
+#[test]
+fn blob_is_given_up_where_one_piece_is_too_large() {
+    let image = Image::new(LARGE);
+    let registry = Registry {
+        largest: 16 << 20,
+        ..Registry::default()
+    };
+    let server = Server::new(registry);
+    push(&client(), &server, &image).unwrap();
+    assert!(whole(&server, &image));
+    let ranges: Vec<_> = of_method(&server, "PATCH", "/uploads/")
+        .iter()
+        .map(|s| s.head.header("content-range").unwrap().to_string())
+        .collect();
+    let last = LARGE - 1;
+    let chunk = 16 << 20;
+    assert_eq!(ranges, [format!("0-{}", chunk - 1), format!("{chunk}-{last}")]);
+}
+
+#[test]
+fn blob_that_broke_off_is_sent_from_its_start() {
+    let image = Image::new(3_000_000);
+    let server = with_large(Registry::default(), |_, nth| match nth {
+        1 => Act::Break(2_000_000),
+        _ => Act::Serve,
+    });
+    push(&client(), &server, &image).unwrap();
+    assert!(whole(&server, &image));
+    assert_eq!(server.count("GET", "/uploads/"), 1);
+    let sent: usize = of_method(&server, "PATCH", "/uploads/").iter().map(|s| s.body).sum();
+    assert_eq!(sent, 1_000_000);
+}
+
+#[test]
+fn answer_to_a_chunk_that_got_lost_makes_the_push_fail() {
+    let image = Image::new(LARGE);
+    let registry = Registry {
+        largest: 16 << 20,
+        ..Registry::default()
+    };
+    // All of the chunk came, and the answer did not.
+    let server = with_large(registry, |head, nth| match head.method == "PATCH" && nth == 2 {
+        true => Act::Break(16 << 20),
+        false => Act::Serve,
+    });
+    push(&client(), &server, &image).unwrap();
+    assert!(whole(&server, &image));
+    let sent: usize = of_method(&server, "PATCH", "/uploads/").iter().map(|s| s.body).sum();
+    assert_eq!(sent, LARGE);
+}
+
+#[test]
+fn nonsense_about_where_an_upload_stands_is_believed() {
+    for range in [
+        "",
+        "0-",
+        "bytes",
+        "7-9",
+        "0-99999999999",
+        "0--1",
+        "0-18446744073709551615",
+    ] {
+        let image = Image::new(300_000);
+        let count = AtomicUsize::new(0);
+        let server = Server::faulty(Registry::default(), move |head| {
+            let large = head.header("content-length").is_some_and(|v| v.len() > 3);
+            if head.is("PUT", "/uploads/") && large && count.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Act::Break(100_000);
+            }
+            match head.is("GET", "/uploads/") {
+                true => Act::edit(move |answer| answer.with("range", range)),
+                false => Act::Serve,
+            }
+        });
+        push(&client(), &server, &image).unwrap();
+        assert!(whole(&server, &image), "{range}");
+    }
+}
+
+#[test]
+fn registry_that_lies_about_where_an_upload_stands_gets_a_wrong_blob() {
+    let image = Image::new(300_000);
+    let count = AtomicUsize::new(0);
+    let server = Server::faulty(Registry::default(), move |head| {
+        let large = head.header("content-length").is_some_and(|v| v.len() > 3);
+        if head.is("PUT", "/uploads/") && large && count.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Act::Break(100_000);
+        }
+        match head.is("GET", "/uploads/") {
+            true => Act::edit(|answer| answer.with("range", "0-199999")),
+            false => Act::Serve,
+        }
+    });
+    let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
+    assert!(
+        matches!(failure.remote(), RemoteError::Status { status: 416, .. }),
+        "{failure:?}"
+    );
+    assert!(server.registry(|registry| registry.manifests.is_empty()));
+}
+
+#[test]
+fn registry_that_forgets_each_time_is_never_given_up() {
+    let image = Image::new(3_000_000);
+    let asked = AtomicUsize::new(0);
+    let server = Server::faulty(Registry::default(), move |head| {
+        let large = head.header("content-length").is_some_and(|v| v.len() > 3);
+        match (head.method.as_str(), large) {
+            ("PUT" | "PATCH", true) if head.target.contains("/uploads/") => Act::Answer(Answer::new(500)),
+            // Some bytes are there, then none, then some.
+            ("GET", _) if head.target.contains("/uploads/") => match asked.fetch_add(1, Ordering::SeqCst) % 2 {
+                0 => Act::edit(|answer| answer.with("range", "0-1999")),
+                _ => Act::Answer(Answer::new(404)),
+            },
+            _ => Act::Serve,
+        }
+    });
+    let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
+    assert!(failure.remote().is_temporary(), "{failure:?}");
+    assert!(server.count("PUT", "/uploads/") + server.count("PATCH", "/uploads/") <= TRIES + 1);
+    assert!(server.registry(|registry| registry.manifests.is_empty()));
+}
+
+#[test]
+fn registry_that_is_in_trouble_for_ever_is_asked_by_two_loops() {
+    let image = Image::new(1000);
+    for method in ["POST", "PUT"] {
+        let server = Server::faulty(Registry::default(), move |head| match head.is(method, "/uploads/") {
+            true => Act::Answer(Answer::new(503)),
+            false => Act::Serve,
+        });
+        let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
+        assert!(failure.remote().is_temporary(), "{failure:?}");
+        // Two blobs, side by side.
+        assert!(server.count(method, "/uploads/") <= 2 * TRIES);
+        assert!(server.registry(|registry| registry.manifests.is_empty()));
+    }
+}
+
+#[test]
+fn wait_that_is_asked_for_in_the_middle_is_ignored() {
+    let image = Image::new(50_000);
+    let server = with_large(Registry::default(), |_, nth| match nth {
+        1 => Act::Answer(Answer::new(429).with("retry-after", "1")),
+        _ => Act::Serve,
+    });
+    let begin = Instant::now();
+    push(&client(), &server, &image).unwrap();
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    assert!(whole(&server, &image));
+    let server = with_large(Registry::default(), |_, _| {
+        Act::Answer(Answer::new(429).with("retry-after", "3600"))
+    });
+    let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
+    assert!(
+        matches!(failure.remote(), RemoteError::Busy { seconds: 3600, .. }),
+        "{failure:?}"
+    );
+    assert_eq!(
+        of_method(&server, "PUT", "/uploads/")
+            .iter()
+            .filter(|s| s.body > 1000)
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn silent_registry_is_waited_for() {
+    let image = Image::new(50_000);
+    let server = with_large(Registry::default(), |_, _| Act::Silent);
+    let failure = within(Duration::from_secs(4), || push(&client(), &server, &image).unwrap_err());
+    assert!(failure.remote().is_temporary(), "{failure:?}");
+    assert!(server.registry(|registry| registry.manifests.is_empty()));
+}
+
+#[test]
+fn upload_without_a_place_is_sent_somewhere() {
+    let image = Image::new(50_000);
+    let server = Server::faulty(Registry::default(), |head| match head.is("POST", "/uploads/") {
+        true => Act::Answer(Answer::new(202)),
+        false => Act::Serve,
+    });
+    let failure = push(&client(), &server, &image).unwrap_err();
+    assert!(matches!(failure.remote(), RemoteError::Protocol { .. }), "{failure:?}");
+    assert_eq!(server.count("PUT", "/"), 0);
+}
+
+#[test]
+fn content_that_fails_to_be_read_is_blamed_on_the_registry() {
+    let image = Image::new(50_000);
+    let store = image.store();
+    let mut wrong = image.layer().clone();
+    wrong.size += 1;
+    let manifest = qyvol_types::ImageManifest::image(image.manifest.config().clone(), vec![wrong.clone()]).unwrap();
+    qyvol_store::Push::push(&store, &manifest.descriptor(), &mut manifest.raw()).unwrap();
+    let server = Server::new(Registry::default());
+    let to = repository(&client(), &server);
+    let error = copy(&store, &to, &manifest.descriptor(), &|_| true, &NoReport).unwrap_err();
+    assert!(matches!(error, qyvol_store::CopyError::Source { .. }), "{error:?}");
+    assert!(error.store_error().is_content());
+    assert!(server.registry(|registry| registry.manifests.is_empty()));
+    assert!(!server.registry(|registry| registry.blobs.values().any(|bytes| bytes.len() > 1000)));
+}
+
+/// Pushes the image where `lib` on the same registry has its layer.
+fn mounting(image: &Image, mounts: bool) -> Server {
+    let mut registry = Registry {
+        mounts,
+        ..Registry::default()
+    };
+    registry.put_blob("lib", &image.layer);
+    let server = Server::new(registry);
+    let from = HashMap::from([(image.layer().digest, "lib".to_string())]);
+    let to = Repository::with_mounts(&client(), &name(&server, "app:1"), Access::Push, from).unwrap();
+    copy(&image.store(), &to, &image.descriptor(), &|_| true, &NoReport).unwrap();
+    to.tag("1", &image.manifest).unwrap();
+    assert!(whole(&server, image));
+    assert_eq!(server.count("POST", "mount=sha256:"), 1);
+    server
+}
+
+#[test]
+fn blob_that_can_be_mounted_is_sent() {
+    let image = Image::new(50_000);
+    let server = mounting(&image, true);
+    assert!(server.seen().iter().all(|s| s.body < 50_000));
+}
+
+#[test]
+fn place_given_instead_of_a_mount_is_not_used() {
+    let image = Image::new(50_000);
+    let server = mounting(&image, false);
+    // One upload for each of the two blobs.
+    assert_eq!(server.count("POST", "/uploads/"), 2);
+}
+
+#[test]
+fn blob_that_is_there_is_sent_again() {
+    let image = Image::new(50_000);
+    let mut registry = Registry::default();
+    registry.put_blob("app", &image.layer);
+    let server = Server::new(registry);
+    push(&client(), &server, &image).unwrap();
+    assert_eq!(server.count("POST", "/uploads/"), 1);
+    assert!(server.seen().iter().all(|s| s.body < 50_000));
+}
+
+#[test]
+fn image_that_is_there_costs_many_requests() {
+    let image = Image::new(50_000);
+    let server = Server::new(image.registry());
+    push(&client(), &server, &image).unwrap();
+    assert_eq!((server.count("POST", "/"), server.count("GET", "/blobs/")), (0, 0));
+    assert!(server.seen().len() <= 3, "{:?}", server.seen());
+}
