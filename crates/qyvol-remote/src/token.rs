@@ -83,3 +83,44 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Anonymous, Options, Secret};
+
+    #[test]
+    fn credentials_for_a_registry_in_https_go_to_a_token_server_in_http() {
+        let options = Options {
+            retries: 0,
+            patience: Duration::from_millis(100),
+            ..Options::default()
+        };
+        let client = Client::new(options, Box::new(Anonymous), Box::new(|_| {}));
+        let home = |secure| Home {
+            url: Url::new(secure, "127.0.0.1:1", "/"),
+            scope: "repository:x:pull".to_string(),
+            repository: "x".to_string(),
+        };
+        let ask = |secure, credential: &Credential| {
+            let realm = "http://127.0.0.1:1/token";
+            let mut tries = Tries::new(&client);
+            client.token(&home(secure), realm, None, Some(credential), "x", &mut tries)
+        };
+        let password = Credential::Password {
+            user: "ana".to_string(),
+            password: Secret::new("s3cret"),
+        };
+        for credential in [password, Credential::Identity(Secret::new("s3cret"))] {
+            let error = ask(true, &credential).unwrap_err();
+            assert!(matches!(error, RemoteError::Unsafe { .. }), "{error:?}");
+            assert!(!error.is_temporary() && !format!("{error:?}").contains("s3cret"));
+            // From the clear into the clear, as the operator wants it: nobody
+            // listens there.
+            let error = ask(false, &credential).unwrap_err();
+            assert!(matches!(error, RemoteError::Unreachable { .. }), "{error:?}");
+        }
+    }
+}

@@ -37,6 +37,8 @@ pub(crate) struct Upload<'a> {
     chunk: Option<u64>,
     /// A mount is tried once.
     mounted: bool,
+    /// Beginning anew with what the registry no longer knows is tried once.
+    renewed: bool,
     tries: Tries,
     /// The most bytes that the registry ever had.
     furthest: u64,
@@ -66,6 +68,7 @@ impl<'a> Upload<'a> {
             offset: 0,
             chunk: None,
             mounted: false,
+            renewed: false,
             tries: Tries::new(&repository.client),
             furthest: 0,
         }
@@ -105,6 +108,12 @@ impl<'a> Upload<'a> {
                     self.offset = 0;
                     continue;
                 }
+            }
+            if self.location.is_some() && !self.renewed && is_lost(&error) {
+                self.renewed = true;
+                self.location = None;
+                self.offset = 0;
+                continue;
             }
             if let Err(error) = self.tries.again(client, error, wait) {
                 return Err(self.failed(error.into()));
@@ -291,6 +300,15 @@ impl<'a> Upload<'a> {
             self.offset = last + 1;
         }
     }
+}
+
+/// Whether an upload is not where we thought it to be: its time was over, or
+/// the registry did not have what it said that it had.
+fn is_lost(error: &RemoteError) -> bool {
+    matches!(
+        error,
+        RemoteError::NotFound { .. } | RemoteError::Status { status: 416, .. }
+    )
 }
 
 fn field(response: &Response<Body>, name: &str) -> Option<String> {

@@ -84,6 +84,17 @@ fn longer_blob_is_taken_or_read_to_its_end() {
 }
 
 #[test]
+fn length_that_is_claimed_is_believed_or_waited_for() {
+    for claim in [50_001, 49_999, 0, u64::MAX] {
+        let (error, asked) = spoilt(&Image::new(50_000), move |_, answer| {
+            answer.framed(Framing::Claim(claim))
+        });
+        assert!(matches!(error, StoreError::WrongSize { .. }), "{claim} {error:?}");
+        assert_eq!(asked, 1);
+    }
+}
+
+#[test]
 fn longer_blob_in_chunks_is_taken() {
     let (error, asked) = spoilt(&Image::new(50_000), |_, mut answer| {
         answer.body.push(0);

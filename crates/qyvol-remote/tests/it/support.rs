@@ -1,6 +1,5 @@
 //! Images, clients, and what a failed pull must leave behind: nothing.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -232,10 +231,4 @@ pub(crate) fn within<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
     let took = begin.elapsed();
     assert!(took < limit, "it took {took:?}");
     result
-}
-
-/// Reads something to its end in pieces.
-pub(crate) fn drain(body: &mut dyn Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    body.read_to_end(&mut bytes).map(|_| bytes)
 }

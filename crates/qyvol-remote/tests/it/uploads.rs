@@ -131,7 +131,7 @@ fn nonsense_about_where_an_upload_stands_is_believed() {
 }
 
 #[test]
-fn registry_that_lies_about_where_an_upload_stands_gets_a_wrong_blob() {
+fn lie_about_where_an_upload_stands_makes_the_push_fail() {
     let image = Image::new(300_000);
     let count = AtomicUsize::new(0);
     let server = Server::faulty(Registry::default(), move |head| {
@@ -144,11 +144,23 @@ fn registry_that_lies_about_where_an_upload_stands_gets_a_wrong_blob() {
             false => Act::Serve,
         }
     });
+    within(LIMIT, || push(&client(), &server, &image).unwrap());
+    assert!(whole(&server, &image));
+}
+
+#[test]
+fn upload_that_the_registry_forgot_makes_the_push_fail() {
+    let image = Image::new(300_000);
+    let server = with_large(Registry::default(), |_, nth| match nth {
+        1 => Act::Answer(Answer::new(404)),
+        _ => Act::Serve,
+    });
+    push(&client(), &server, &image).unwrap();
+    assert!(whole(&server, &image));
+    // Not for ever, though.
+    let server = with_large(Registry::default(), |_, _| Act::Answer(Answer::new(404)));
     let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
-    assert!(
-        matches!(failure.remote(), RemoteError::Status { status: 416, .. }),
-        "{failure:?}"
-    );
+    assert!(!failure.remote().is_temporary(), "{failure:?}");
     assert!(server.registry(|registry| registry.manifests.is_empty()));
 }
 
