@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qyvol_store::StoreError;
 use qyvol_types::{Descriptor, Digest, media_type};
@@ -31,8 +31,12 @@ const REFERRERS: usize = 16_384;
 const PAGES: usize = 64;
 /// How often the fallback list is written before giving up.
 const WRITES: u32 = 12;
-/// How long another writer may take between reading and writing the list.
-const SETTLE: Duration = Duration::from_millis(60);
+/// How long another writer may take between reading and writing the list, at
+/// least: it may be on a slower network than this one.
+const SETTLE: Duration = Duration::from_millis(400);
+/// So many times as long as it takes here, and at most so long.
+const SLOWER: u32 = 3;
+const SETTLE_MOST: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Page {
@@ -178,6 +182,7 @@ impl Repository {
     fn publish(&self, subject: &Digest, ours: &[Descriptor]) -> Result<(), RemoteError> {
         let tag = fallback_tag(subject);
         for round in 0..WRITES {
+            let begin = Instant::now();
             // Written back as it was read, but for what is added: the list is
             // others' too.
             let mut index = self.ask_tag(subject)?;
@@ -208,8 +213,10 @@ impl Repository {
             }
             self.put_manifest(&tag, media_type::IMAGE_INDEX, &bytes)?;
             // Another writer that read before this wrote has written by then.
-            let spread = RandomState::new().hash_one(round) % 64;
-            thread::sleep(SETTLE + Duration::from_millis(spread * u64::from(round + 1)));
+            let settle = (begin.elapsed() * SLOWER).clamp(SETTLE, SETTLE_MOST);
+            // Those that collided come back apart from one another.
+            let spread = RandomState::new().hash_one(round) % 256;
+            thread::sleep(settle + Duration::from_millis(spread));
         }
         Err(RemoteError::Busy {
             host: self.registry().to_string(),

@@ -20,6 +20,8 @@ use crate::url::Url;
 
 /// Bytes of a chunk, unless the registry wants larger ones.
 const CHUNK: u64 = 16 << 20;
+/// The most that a registry may want a chunk to have.
+const LEAST: u64 = 1 << 30;
 /// Bytes after which an upload counts as getting on, and is given all of its
 /// tries again.
 const PROGRESS: u64 = 1 << 20;
@@ -35,6 +37,8 @@ pub(crate) struct Upload<'a> {
     /// Bytes that the registry has.
     offset: u64,
     chunk: Option<u64>,
+    /// Bytes of a chunk that the registry wants at least.
+    least: u64,
     /// A mount is tried once.
     mounted: bool,
     /// Beginning anew with what the registry no longer knows is tried once.
@@ -67,6 +71,7 @@ impl<'a> Upload<'a> {
             location: None,
             offset: 0,
             chunk: None,
+            least: 0,
             mounted: false,
             renewed: false,
             tries: Tries::new(&repository.client),
@@ -172,9 +177,8 @@ impl<'a> Upload<'a> {
         match response.status().as_u16() {
             201 => Ok(true),
             202 => {
-                if let Some(least) = field(&response, "oci-chunk-min-length").and_then(|v| v.parse::<u64>().ok()) {
-                    self.chunk = self.chunk.map(|chunk| chunk.max(least.min(1 << 30)));
-                }
+                let least = field(&response, "oci-chunk-min-length").and_then(|v| v.parse::<u64>().ok());
+                self.least = least.unwrap_or(0).min(LEAST);
                 self.moved(&ask, response)?;
                 Ok(false)
             }
@@ -218,7 +222,7 @@ impl<'a> Upload<'a> {
         }
         if let Some(chunk) = self.chunk {
             while self.offset < size {
-                let n = chunk.min(size - self.offset);
+                let n = chunk.max(self.least).min(size - self.offset);
                 let url = self.place()?;
                 let mut ask = self.ask(Method::PATCH, url, "writing a chunk of");
                 ask.headers

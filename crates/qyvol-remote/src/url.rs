@@ -206,7 +206,7 @@ mod tests {
             let base = Url::new(true, "r.example:5000", "/v2/a/blobs/uploads/?x=1");
             for url in [Url::parse(&location), base.join(&location)].into_iter().flatten() {
                 let text = url.to_string();
-                prop_assert!(text.is_ascii() || !text.contains(char::is_control), "{text:?}");
+                prop_assert!(!text.contains(char::is_control), "{text:?}");
                 prop_assert!(!text.contains(['\r', '\n', ' ', '#']), "{text:?}");
                 prop_assert!(!url.authority.contains(['@', '/', '?', '\\']), "{text:?}");
                 prop_assert_eq!(&Url::parse(&text).unwrap(), &url);

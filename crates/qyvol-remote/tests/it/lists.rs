@@ -1,6 +1,7 @@
 //! Lists of tags and of referrers that are false, endless, or not lists.
 
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use qyvol_remote::{RemoteError, Repository};
@@ -378,15 +379,12 @@ fn entries_of_others_are_lost_from_a_long_list() {
     assert_eq!(now["annotations"]["kept"], "yes");
 }
 
-#[test]
-fn signers_at_the_same_time_lose_each_others_entries() {
-    let image = Image::new(1000);
-    let server = Server::new(without_api(&image));
+/// Eight signers at the same time: all of their entries must be there.
+fn sign_at_once(server: &Server, image: &Image) {
     let begin = Instant::now();
-    let mut due: Vec<Digest> = std::thread::scope(|scope| {
+    let mut due: Vec<Digest> = thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
             .map(|i| {
-                let (server, image) = (&server, &image);
                 scope.spawn(move || {
                     let (to, digest) = sign(server, image, &format!("signer {i}"));
                     to.publish_referrers().unwrap();
@@ -397,9 +395,28 @@ fn signers_at_the_same_time_lose_each_others_entries() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     due.sort();
-    let found = repository(&client(), &server)
+    let found = repository(&client(), server)
         .referrers(&image.manifest.digest())
         .unwrap();
     assert_eq!(found.iter().map(|d| d.digest).collect::<Vec<_>>(), due);
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn signers_at_the_same_time_lose_each_others_entries() {
+    let image = Image::new(1000);
+    sign_at_once(&Server::new(without_api(&image)), &image);
+}
+
+#[test]
+fn signers_on_a_slow_network_lose_each_others_entries() {
+    let image = Image::new(1000);
+    let tag = fallback(&image.manifest.digest());
+    let server = Server::faulty(without_api(&image), move |head| {
+        if head.is("PUT", &tag) && head.nth % 2 == 0 {
+            thread::sleep(Duration::from_millis(120));
+        }
+        Act::Serve
+    });
+    sign_at_once(&server, &image);
 }

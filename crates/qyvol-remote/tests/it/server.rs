@@ -119,6 +119,8 @@ pub(crate) enum Act {
     Close,
     /// Nothing more is ever said.
     Silent,
+    /// Nothing of the body is read for so long.
+    Deaf(Duration),
     /// A proxy's `200`, after which the same connection is the registry's.
     Tunnel,
     /// Just these bytes are sent.
@@ -282,6 +284,10 @@ impl Shared {
                     // Until the other side has had enough.
                     let mut rest = Vec::new();
                     return reader.read_to_end(&mut rest).ok().map(|_| ());
+                }
+                Act::Deaf(wait) => {
+                    thread::sleep(wait);
+                    return None;
                 }
                 Act::Tunnel => out.write_all(b"HTTP/1.1 200 X\r\n\r\n").ok()?,
                 Act::Raw(bytes) => {

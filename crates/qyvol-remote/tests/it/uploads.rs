@@ -240,6 +240,34 @@ fn silent_registry_is_waited_for() {
 }
 
 #[test]
+fn registry_that_takes_nothing_is_waited_for() {
+    let image = Image::new(LARGE);
+    let server = with_large(Registry::default(), |_, _| Act::Deaf(Duration::from_secs(2)));
+    let failure = within(Duration::from_secs(4), || push(&client(), &server, &image).unwrap_err());
+    assert!(matches!(failure.remote(), RemoteError::TimedOut { .. }), "{failure:?}");
+    assert!(failure.remote().is_temporary());
+}
+
+#[test]
+fn least_chunk_that_a_registry_states_is_ignored() {
+    let image = Image::new(LARGE);
+    let least = (17 << 20).to_string();
+    let broken = AtomicUsize::new(0);
+    let server = Server::faulty(Registry::default(), move |head| {
+        let large = head.header("content-length").is_some_and(|v| v.len() > 4);
+        let least = least.clone();
+        match head.method.as_str() {
+            "POST" => Act::edit(move |answer| answer.with("oci-chunk-min-length", least)),
+            "PUT" if large && broken.fetch_add(1, Ordering::SeqCst) == 0 => Act::Break(1000),
+            _ => Act::Serve,
+        }
+    });
+    push(&client(), &server, &image).unwrap();
+    assert!(whole(&server, &image));
+    assert_eq!(server.count("PATCH", "/uploads/"), 1);
+}
+
+#[test]
 fn upload_without_a_place_is_sent_somewhere() {
     let image = Image::new(50_000);
     let server = Server::faulty(Registry::default(), |head| match head.is("POST", "/uploads/") {
