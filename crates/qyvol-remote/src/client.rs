@@ -154,7 +154,7 @@ impl Client {
     }
 
     /// Sends a request, and once more with authorisation if the registry asks
-    /// for it. A stream can't be sent twice: there the `401` is returned.
+    /// for it. A stream can't be sent twice: there it fails, for now.
     pub(crate) fn ask(
         &self,
         ask: &Ask<'_>,
@@ -231,7 +231,7 @@ impl Client {
         }
     }
 
-    /// The same for a reading request, following redirects (blobs often lie
+    /// Sends a reading request and follows redirects (blobs often lie
     /// elsewhere). Whoever is asked there gets no credentials.
     pub(crate) fn follow(&self, mut ask: Ask<'_>, tries: &mut Tries) -> Result<Response<Body>, RemoteError> {
         for _ in 0..=REDIRECTS {

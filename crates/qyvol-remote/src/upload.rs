@@ -124,6 +124,10 @@ impl<'a> Upload<'a> {
                 return Err(self.failed(error.into()));
             }
             self.recover();
+            // The last answer may be all that was lost.
+            if self.location.is_none() && self.is_there() {
+                return Ok(());
+            }
             // Against the most there ever was: a registry that forgets what it
             // had and gets it anew would never be given up.
             if self.offset >= self.furthest.saturating_add(PROGRESS) {
@@ -303,6 +307,19 @@ impl<'a> Upload<'a> {
         {
             self.offset = last + 1;
         }
+    }
+
+    /// Whether the registry has the blob by now. Asked once: a registry that
+    /// can't tell is sent the blob again.
+    fn is_there(&mut self) -> bool {
+        let path = format!("blobs/{}", self.digest);
+        let url = self.repository.ask(Method::HEAD, &path, String::new()).url;
+        let ask = self.ask(Method::HEAD, url, "whether it has");
+        let response = self.repository.client.ask(&ask, Payload::None, &mut self.tries);
+        response.is_ok_and(|response| {
+            let length = field(&response, header::CONTENT_LENGTH.as_str());
+            response.status() == 200 && length.is_some_and(|v| v.parse() == Ok(self.descriptor.size))
+        })
     }
 }
 

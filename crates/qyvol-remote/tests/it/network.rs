@@ -162,3 +162,14 @@ fn certificate_of_nobody_is_trusted_and_that_of_the_operator_is_not() {
     assert!(!error.is_temporary());
     ping(&secure(Some(server.ca.clone())), &server.host).unwrap();
 }
+
+#[test]
+fn silence_in_place_of_tls_is_waited_for() {
+    // Connections are taken by the system, and nobody ever speaks.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let client = with(|options| options.tls = vec![host.clone()]);
+    let error = within(LIMIT, || ping(&client, &host).unwrap_err());
+    assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
+    assert!(error.is_temporary());
+}

@@ -60,6 +60,8 @@ pub(crate) enum Framing {
     Claim(u64),
     /// So many bytes of it, then closed.
     Cut(usize),
+    /// Not at all: the connection ends.
+    Lost,
     /// In chunks, over and over.
     Endless,
     /// Byte by byte, with this wait between them.
@@ -325,6 +327,10 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Head> {
 
 /// Sends an answer; none when the connection is not to be used any more.
 fn send(out: &mut TcpStream, asked: &Head, answer: &Answer) -> Option<()> {
+    if answer.framing == Framing::Lost {
+        out.shutdown(Shutdown::Both).ok()?;
+        return None;
+    }
     let mut head = format!("HTTP/1.1 {} X\r\n", answer.status);
     for (name, value) in &answer.headers {
         head.push_str(&format!("{name}: {value}\r\n"));

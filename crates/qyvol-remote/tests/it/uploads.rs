@@ -9,7 +9,7 @@ use qyvol_remote::{Access, RemoteError, Repository};
 use qyvol_store::{MemoryStore, NoReport, copy};
 
 use crate::registry::Registry;
-use crate::server::{Act, Answer, Head, Seen, Server};
+use crate::server::{Act, Answer, Framing, Head, Seen, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -82,6 +82,35 @@ fn blob_that_broke_off_is_sent_from_its_start() {
     assert_eq!(server.count("GET", "/uploads/"), 1);
     let sent: usize = of_method(&server, "PATCH", "/uploads/").iter().map(|s| s.body).sum();
     assert_eq!(sent, 1_000_000);
+}
+
+#[test]
+fn blob_whose_last_answer_got_lost_is_sent_again() {
+    let image = Image::new(300_000);
+    let server = with_large(Registry::default(), |_, nth| match nth {
+        1 => Act::edit(|answer| answer.framed(Framing::Lost)),
+        _ => Act::Serve,
+    });
+    // As registries do that forget an upload when it is done.
+    let forgetful = Server::faulty(Registry::default(), {
+        let broken = AtomicUsize::new(0);
+        move |head| {
+            let large = head.header("content-length").is_some_and(|v| v.len() > 4);
+            match head.method.as_str() {
+                "PUT" if large && broken.fetch_add(1, Ordering::SeqCst) == 0 => {
+                    Act::edit(|answer| answer.framed(Framing::Lost))
+                }
+                "GET" if head.target.contains("/uploads/") => Act::Answer(Answer::new(404)),
+                _ => Act::Serve,
+            }
+        }
+    });
+    for server in [server, forgetful] {
+        push(&client(), &server, &image).unwrap();
+        assert!(whole(&server, &image));
+        let sent = server.seen().iter().filter(|s| s.body == 300_000).count();
+        assert_eq!(sent, 1);
+    }
 }
 
 #[test]
