@@ -267,10 +267,16 @@ impl Client {
     ) -> Result<(), RemoteError> {
         let host = home.url.authority();
         let key = home.key();
+        let begin = Instant::now();
         let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have got one while this one was refused.
         if self.granted().get(&key).map(|granted| granted.value.as_str()) != had {
             return Ok(());
+        }
+        // Or have waited in vain: then not all of that once more, thread after
+        // thread.
+        if begin.elapsed() > self.options.patience {
+            tries.last();
         }
         let credential = self.credentials.find(host, &home.repository)?;
         let known = credential.is_some();

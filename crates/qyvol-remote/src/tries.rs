@@ -56,6 +56,11 @@ impl Tries {
         Ok(())
     }
 
+    /// The next try is the last one.
+    pub(crate) fn last(&mut self) {
+        self.left = 0;
+    }
+
     /// Something was achieved: patience begins anew.
     pub(crate) fn progressed(&mut self, client: &Client) {
         *self = Tries::new(client);

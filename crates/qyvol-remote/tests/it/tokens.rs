@@ -93,6 +93,31 @@ fn token_is_fetched_by_each_of_many_threads() {
 }
 
 #[test]
+fn silent_token_server_is_waited_for_by_one_thread_after_the_other() {
+    let image = Image::new(1000);
+    let server = Server::faulty(guarded(&image, bearer()), |head| match head.path() {
+        "/token" => Act::Silent,
+        _ => Act::Serve,
+    });
+    let repository = repository(&client_as(ana(&server)), &server);
+    within(Duration::from_secs(5), || {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let error = read_layer(&repository, &image).unwrap_err();
+                    assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
+                });
+            }
+        });
+    });
+    assert!(
+        server.count("GET", "/token") <= TRIES + 3,
+        "{}",
+        server.count("GET", "/token")
+    );
+}
+
+#[test]
 fn nobody_is_denied_what_anyone_may_read() {
     let image = Image::new(1000);
     let server = Server::new(guarded(&image, Auth::Bearer(String::new())));
