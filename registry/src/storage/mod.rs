@@ -260,11 +260,10 @@ impl Store {
     }
 
     fn read(&self, repository: &Repository, digest: &Digest, size: u64) -> io::Result<Option<Content>> {
-        if size <= SMALL {
-            if let Some(bytes) = self.content.get(digest) {
+        if size <= SMALL
+            && let Some(bytes) = self.content.get(digest) {
                 return Ok(Some(Content::Bytes(bytes)));
             }
-        }
         let path = repository.blob_path(digest);
         if size <= SMALL {
             return match fs::read(&path) {
