@@ -181,9 +181,7 @@ pub(crate) async fn serve(
         origin,
     };
     let mut label = "none";
-    let answer = call
-        .answer(&path, parts.uri.query(), &mut inflow, &mut label)
-        .await;
+    let answer = call.answer(&path, parts.uri.query(), &mut inflow, &mut label).await;
     let mut cause = None;
     let mut response = match answer {
         Ok(response) => response,
@@ -277,9 +275,8 @@ impl Call<'_> {
         inflow: &mut Inflow,
         label: &mut &'static str,
     ) -> Answer {
-        let route = route(path)?.ok_or_else(|| {
-            ApiError::new(Code::Unsupported, "there is nothing here").status(StatusCode::NOT_FOUND)
-        })?;
+        let route = route(path)?
+            .ok_or_else(|| ApiError::new(Code::Unsupported, "there is nothing here").status(StatusCode::NOT_FOUND))?;
         *label = route.label();
         self.query = Query::parse(query)
             .ok_or_else(|| ApiError::new(Code::Unsupported, "malformed query").status(StatusCode::BAD_REQUEST))?;
@@ -358,7 +355,9 @@ impl Call<'_> {
                 response.headers_mut().insert(header::CACHE_CONTROL, no_store);
                 Ok(response)
             }
-            None => Err(ApiError::new(Code::Unsupported, "this registry gives no tokens").status(StatusCode::NOT_FOUND)),
+            None => {
+                Err(ApiError::new(Code::Unsupported, "this registry gives no tokens").status(StatusCode::NOT_FOUND))
+            }
         }
     }
 }
