@@ -154,10 +154,11 @@ async fn connection(
     let stream = Patient::new(stream, shared.limits.idle);
     match tls {
         None => converse(shared, server, stream, remote, secure, watcher).await,
-        Some(tls) => match tokio::time::timeout(shared.limits.idle, tls.accept(stream)).await {
-            Ok(Ok(stream)) => converse(shared, server, stream, remote, secure, watcher).await,
-            Ok(Err(_)) | Err(_) => {}
-        },
+        Some(tls) => {
+            if let Ok(Ok(stream)) = tokio::time::timeout(shared.limits.idle, tls.accept(stream)).await {
+                converse(shared, server, stream, remote, secure, watcher).await
+            }
+        }
     }
 }
 

@@ -180,10 +180,10 @@ impl Gate {
         };
         let key = self.signer.tag(&decoded);
         let now = (self.clock)();
-        if let Some((user, until)) = self.remembered.get(&key) {
-            if now < until {
-                return Ok(Some(user));
-            }
+        if let Some((user, until)) = self.remembered.get(&key)
+            && now < until
+        {
+            return Ok(Some(user));
         }
         let Some((name, password)) = split(&decoded) else {
             return Ok(None);

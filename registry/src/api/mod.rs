@@ -108,10 +108,10 @@ fn route(path: &str) -> Result<Option<Route<'_>>, ApiError> {
             id => Route::Upload(of, id),
         }));
     }
-    if last == "uploads" {
-        if let Some(of) = head.strip_suffix("/blobs") {
-            return Ok(Some(Route::Uploads(name(of)?)));
-        }
+    if last == "uploads"
+        && let Some(of) = head.strip_suffix("/blobs")
+    {
+        return Ok(Some(Route::Uploads(name(of)?)));
     }
     if let Some(of) = head.strip_suffix("/blobs") {
         return Ok(Some(Route::Blob(name(of)?, last)));
@@ -122,10 +122,10 @@ fn route(path: &str) -> Result<Option<Route<'_>>, ApiError> {
     if let Some(of) = head.strip_suffix("/referrers") {
         return Ok(Some(Route::Referrers(name(of)?, last)));
     }
-    if last == "list" {
-        if let Some(of) = head.strip_suffix("/tags") {
-            return Ok(Some(Route::Tags(name(of)?)));
-        }
+    if last == "list"
+        && let Some(of) = head.strip_suffix("/tags")
+    {
+        return Ok(Some(Route::Tags(name(of)?)));
     }
     Ok(None)
 }

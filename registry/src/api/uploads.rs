@@ -96,10 +96,10 @@ impl Call<'_> {
         self.check(name, Action::Write)?;
         if let Some(mount) = self.query.get("mount") {
             // Where it can't be done, an ordinary upload starts.
-            if let Ok(digest) = parse_digest(mount) {
-                if self.mount(name, digest).await? {
-                    return created(name, &digest);
-                }
+            if let Ok(digest) = parse_digest(mount)
+                && self.mount(name, digest).await?
+            {
+                return created(name, &digest);
             }
         }
         if let Some(digest) = self.query.get("digest") {

@@ -66,10 +66,10 @@ impl Store {
                     .file_name()
                     .to_str()
                     .and_then(|hex| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok());
-                if let Some(digest) = digest {
-                    if self.is_old(&file.path())?.is_some() {
-                        candidates.push(digest);
-                    }
+                if let Some(digest) = digest
+                    && self.is_old(&file.path())?.is_some()
+                {
+                    candidates.push(digest);
                 }
             }
         }

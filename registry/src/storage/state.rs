@@ -94,12 +94,12 @@ impl State {
                 let Some(entry) = self.manifests.remove(digest) else {
                     return;
                 };
-                if let Some(subject) = entry.subject {
-                    if let Some(referrers) = self.referrers.get_mut(&subject) {
-                        referrers.remove(digest);
-                        if referrers.is_empty() {
-                            self.referrers.remove(&subject);
-                        }
+                if let Some(subject) = entry.subject
+                    && let Some(referrers) = self.referrers.get_mut(&subject)
+                {
+                    referrers.remove(digest);
+                    if referrers.is_empty() {
+                        self.referrers.remove(&subject);
                     }
                 }
                 self.tags.retain(|_, to| to != digest);

@@ -95,10 +95,10 @@ impl Upload {
     /// The digest of all bytes, hashed again only if it must.
     pub(super) fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
         let mut progress = lock(&self.progress);
-        if progress.algorithm == algorithm {
-            if let Some(hasher) = progress.hasher.take() {
-                return Ok(hasher.finish());
-            }
+        if progress.algorithm == algorithm
+            && let Some(hasher) = progress.hasher.take()
+        {
+            return Ok(hasher.finish());
         }
         let mut hasher = Hasher::new(algorithm);
         if progress.offset == 0 {

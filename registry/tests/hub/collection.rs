@@ -98,15 +98,12 @@ fn collecting_while_pushing_loses_nothing() {
         let collector = scope.spawn(|| {
             let mut blobs = 0;
             while !done.load(Ordering::Relaxed) {
+                let jumping = time.write().unwrap();
+                server.advance(DAY + 60);
+                drop(jumping);
                 blobs += server.collect().blobs;
             }
             blobs
-        });
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                let _jumping = time.write().unwrap();
-                server.advance(DAY + 60);
-            }
         });
         let round = &round;
         let pushers: Vec<_> = (0..4)
