@@ -100,7 +100,11 @@ mod tests {
         for key in 0..10_000_u32 {
             cache.insert(key, key, 1);
         }
-        let held: usize = cache.shards.iter().map(|s| lock(s).new.len() + lock(s).old.len()).sum();
+        let held = |shard: &Mutex<Shard<u32, u32>>| {
+            let shard = lock(shard);
+            shard.new.len() + shard.old.len()
+        };
+        let held: usize = cache.shards.iter().map(held).sum();
         assert!(held <= SHARDS * 20, "{held}");
         cache.insert(7, 7, 1);
         assert_eq!(cache.get(&7), Some(7));

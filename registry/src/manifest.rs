@@ -84,18 +84,14 @@ impl Manifest {
                 };
                 let mut needed = vec![config.digest];
                 let layers = document.layers.unwrap_or_default();
-                needed.extend(
-                    layers
-                        .iter()
-                        .filter(|l| must_be_here(&l.media_type))
-                        .map(|l| l.digest),
-                );
+                needed.extend(layers.iter().filter(|l| must_be_here(&l.media_type)).map(|l| l.digest));
                 needed.sort_unstable();
                 needed.dedup();
-                let artifact_type = document.artifact_type.filter(|t| !t.is_empty());
+                // In a list of referrers the config's type stands in for it.
+                let instead = subject.is_some().then_some(config.media_type);
                 Ok(Manifest {
                     media_type,
-                    artifact_type: artifact_type.or(Some(config.media_type)),
+                    artifact_type: document.artifact_type.filter(|t| !t.is_empty()).or(instead),
                     subject,
                     needed,
                 })
@@ -180,6 +176,6 @@ mod tests {
              "digest":"sha256:6f4e69a5ff18d92e7315e3ee31c62165ebf25bfa05cad05c0d09d8f412dae401"}]}"#;
         let manifest = read(text, Some(OCI_IMAGE)).unwrap();
         assert_eq!(manifest.needed, [D.parse().unwrap()]);
-        assert_eq!(manifest.artifact_type.as_deref(), Some("c/d"));
+        assert_eq!(manifest.artifact_type, None);
     }
 }

@@ -96,7 +96,10 @@ impl Bound {
             });
         }
         drop(self.listener);
-        if tokio::time::timeout(limits.shutdown, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(limits.shutdown, graceful.shutdown())
+            .await
+            .is_err()
+        {
             note(
                 &shared,
                 Level::Warning,
@@ -108,7 +111,9 @@ impl Bound {
         let compacted = tokio::task::spawn_blocking(move || store.compact()).await;
         match compacted {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(HubError::storage("cannot write an index", self.hub.data.as_ref())(error)),
+            Ok(Err(error)) => Err(HubError::storage("cannot write an index", self.hub.data.as_ref())(
+                error,
+            )),
             Err(_) => Ok(()),
         }
     }
@@ -149,7 +154,11 @@ async fn connection(
     let stream = Patient::new(stream, shared.limits.idle);
     match tls {
         None => converse(shared, server, stream, remote, secure, watcher).await,
-        Some(tls) => if let Ok(Ok(stream)) = tokio::time::timeout(shared.limits.idle, tls.accept(stream)).await { converse(shared, server, stream, remote, secure, watcher).await },
+        Some(tls) => {
+            if let Ok(Ok(stream)) = tokio::time::timeout(shared.limits.idle, tls.accept(stream)).await {
+                converse(shared, server, stream, remote, secure, watcher).await
+            }
+        }
     }
 }
 

@@ -143,10 +143,8 @@ impl Gate {
         wanted: Option<(&str, Action)>,
         error: Option<&str>,
     ) -> ApiError {
-        ApiError::new(Code::Unauthorized, "authentication required").header(
-            header::WWW_AUTHENTICATE,
-            &self.challenge(origin, wanted, error),
-        )
+        ApiError::new(Code::Unauthorized, "authentication required")
+            .header(header::WWW_AUTHENTICATE, &self.challenge(origin, wanted, error))
     }
 
     /// Finds out who sent a request.
@@ -182,10 +180,10 @@ impl Gate {
         };
         let key = self.signer.tag(&decoded);
         let now = (self.clock)();
-        if let Some((user, until)) = self.remembered.get(&key) {
-            if now < until {
-                return Ok(Some(user));
-            }
+        if let Some((user, until)) = self.remembered.get(&key)
+            && now < until
+        {
+            return Ok(Some(user));
         }
         let Some((name, password)) = split(&decoded) else {
             return Ok(None);
@@ -194,7 +192,9 @@ impl Gate {
         let _queued = self.queue.try_acquire().map_err(|_| busy())?;
         let working = self.working.clone().acquire_owned().await.map_err(|_| busy())?;
         let user = users.find(name);
-        let hash = user.as_ref().map_or_else(|| users.nobody(), |user| user.password.clone());
+        let hash = user
+            .as_ref()
+            .map_or_else(|| users.nobody(), |user| user.password.clone());
         let password = password.to_vec();
         // The permit goes along: a client that leaves does not free its core.
         let right = tokio::task::spawn_blocking(move || {
@@ -294,19 +294,20 @@ impl Gate {
                 grants.push(Grant::catalog());
                 continue;
             }
-            let Some((name, actions)) = scope
-                .strip_prefix("repository:")
-                .and_then(|rest| rest.rsplit_once(':'))
-            else {
+            let Some((name, actions)) = scope.strip_prefix("repository:").and_then(|rest| rest.rsplit_once(':')) else {
                 continue;
             };
             let has = |action| user.is_some_and(|u| u.may(name, action)) || users.anonymous(action);
             let asked = |word: &str| actions.split(',').any(|a| a == word || a == "*");
-            let granted = [("pull", Action::Read), ("push", Action::Write), ("delete", Action::Delete)]
-                .into_iter()
-                .filter(|(word, action)| asked(word) && has(*action))
-                .map(|(word, _)| word.to_string())
-                .collect();
+            let granted = [
+                ("pull", Action::Read),
+                ("push", Action::Write),
+                ("delete", Action::Delete),
+            ]
+            .into_iter()
+            .filter(|(word, action)| asked(word) && has(*action))
+            .map(|(word, _)| word.to_string())
+            .collect();
             grants.push(Grant::repository(name, granted));
         }
         let sub = user.map(|user| user.name.clone());

@@ -126,7 +126,8 @@ impl Users {
                 let all = pattern == "*";
                 let below = stem.strip_suffix('/').filter(|_| pattern.ends_with('*'));
                 let name_of_one = below.unwrap_or(stem);
-                if !all && (pattern.ends_with('*') != below.is_some() || crate::names::Name::parse(name_of_one).is_none())
+                if !all
+                    && (pattern.ends_with('*') != below.is_some() || crate::names::Name::parse(name_of_one).is_none())
                 {
                     return Err(format!(
                         "user {name:?}: {pattern:?} is not `*`, `name/*` or the name of a repository"

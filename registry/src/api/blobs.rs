@@ -79,7 +79,9 @@ impl Call<'_> {
                 Some(size) => size,
                 None => {
                     let store = store.clone();
-                    blocking(move || store.blob(&repository, &digest)).await??.ok_or_else(unknown)?
+                    blocking(move || store.blob(&repository, &digest))
+                        .await??
+                        .ok_or_else(unknown)?
                 }
             };
             let digest = digest.to_string();

@@ -110,8 +110,7 @@ impl Call<'_> {
         };
         let (store, repository, needed) = (self.hub.store.clone(), name.clone(), manifest.needed);
         let set = tags.clone();
-        let stored =
-            blocking(move || store.put_manifest(&repository, digest, &bytes, entry, set, &needed)).await?;
+        let stored = blocking(move || store.put_manifest(&repository, digest, &bytes, entry, set, &needed)).await?;
         stored.map_err(|error| match error {
             PutError::Missing(blob) => ApiError::new(
                 Code::ManifestBlobUnknown,

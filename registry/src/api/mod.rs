@@ -108,10 +108,10 @@ fn route(path: &str) -> Result<Option<Route<'_>>, ApiError> {
             id => Route::Upload(of, id),
         }));
     }
-    if last == "uploads" {
-        if let Some(of) = head.strip_suffix("/blobs") {
-            return Ok(Some(Route::Uploads(name(of)?)));
-        }
+    if last == "uploads"
+        && let Some(of) = head.strip_suffix("/blobs")
+    {
+        return Ok(Some(Route::Uploads(name(of)?)));
     }
     if let Some(of) = head.strip_suffix("/blobs") {
         return Ok(Some(Route::Blob(name(of)?, last)));
@@ -122,10 +122,10 @@ fn route(path: &str) -> Result<Option<Route<'_>>, ApiError> {
     if let Some(of) = head.strip_suffix("/referrers") {
         return Ok(Some(Route::Referrers(name(of)?, last)));
     }
-    if last == "list" {
-        if let Some(of) = head.strip_suffix("/tags") {
-            return Ok(Some(Route::Tags(name(of)?)));
-        }
+    if last == "list"
+        && let Some(of) = head.strip_suffix("/tags")
+    {
+        return Ok(Some(Route::Tags(name(of)?)));
     }
     Ok(None)
 }
@@ -181,9 +181,7 @@ pub(crate) async fn serve(
         origin,
     };
     let mut label = "none";
-    let answer = call
-        .answer(&path, parts.uri.query(), &mut inflow, &mut label)
-        .await;
+    let answer = call.answer(&path, parts.uri.query(), &mut inflow, &mut label).await;
     let mut cause = None;
     let mut response = match answer {
         Ok(response) => response,
@@ -277,9 +275,8 @@ impl Call<'_> {
         inflow: &mut Inflow,
         label: &mut &'static str,
     ) -> Answer {
-        let route = route(path)?.ok_or_else(|| {
-            ApiError::new(Code::Unsupported, "there is nothing here").status(StatusCode::NOT_FOUND)
-        })?;
+        let route = route(path)?
+            .ok_or_else(|| ApiError::new(Code::Unsupported, "there is nothing here").status(StatusCode::NOT_FOUND))?;
         *label = route.label();
         self.query = Query::parse(query)
             .ok_or_else(|| ApiError::new(Code::Unsupported, "malformed query").status(StatusCode::BAD_REQUEST))?;
@@ -358,7 +355,9 @@ impl Call<'_> {
                 response.headers_mut().insert(header::CACHE_CONTROL, no_store);
                 Ok(response)
             }
-            None => Err(ApiError::new(Code::Unsupported, "this registry gives no tokens").status(StatusCode::NOT_FOUND)),
+            None => {
+                Err(ApiError::new(Code::Unsupported, "this registry gives no tokens").status(StatusCode::NOT_FOUND))
+            }
         }
     }
 }

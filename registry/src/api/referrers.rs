@@ -91,9 +91,7 @@ impl Call<'_> {
                     let all = state.referrers.get(&subject).into_iter();
                     all.flat_map(|set| set.range((after, Bound::Unbounded)))
                         .filter_map(|digest| Some((*digest, state.manifests.get(digest)?.clone())))
-                        .filter(|(_, entry)| {
-                            filter.is_none_or(|wanted| entry.artifact_type.as_deref() == Some(wanted))
-                        })
+                        .filter(|(_, entry)| filter.is_none_or(|wanted| entry.artifact_type.as_deref() == Some(wanted)))
                         .collect()
                 };
                 let store = self.hub.store.clone();

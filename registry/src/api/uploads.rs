@@ -97,9 +97,10 @@ impl Call<'_> {
         if let Some(mount) = self.query.get("mount") {
             // Where it can't be done, an ordinary upload starts.
             if let Ok(digest) = parse_digest(mount)
-                && self.mount(name, digest).await? {
-                    return created(name, &digest);
-                }
+                && self.mount(name, digest).await?
+            {
+                return created(name, &digest);
+            }
         }
         if let Some(digest) = self.query.get("digest") {
             let digest = parse_digest(digest)?;
@@ -118,12 +119,9 @@ impl Call<'_> {
     fn open_upload(&self, name: &Name, algorithm: Algorithm) -> Result<Arc<Upload>, ApiError> {
         let id = self.hub.gate.random_id()?;
         let store = &self.hub.store;
-        store
-            .uploads
-            .start(name, id, algorithm, store.now())
-            .ok_or_else(|| {
-                ApiError::new(Code::TooManyRequests, "too many uploads are open").header(header::RETRY_AFTER, "60")
-            })
+        store.uploads.start(name, id, algorithm, store.now()).ok_or_else(|| {
+            ApiError::new(Code::TooManyRequests, "too many uploads are open").header(header::RETRY_AFTER, "60")
+        })
     }
 
     async fn mount(&self, name: &Name, digest: Digest) -> Result<bool, ApiError> {
@@ -376,7 +374,17 @@ mod tests {
     fn content_ranges_that_overflow_or_run_backwards_are_none() {
         assert_eq!(content_range("0-9"), Some((0, 9)));
         assert_eq!(content_range("bytes 5-5/100"), Some((5, 5)));
-        for bad in ["", "-", "5-4", "a-b", "1", "0-18446744073709551615", "0-99999999999999999999", "+1-2", "-1-2"] {
+        for bad in [
+            "",
+            "-",
+            "5-4",
+            "a-b",
+            "1",
+            "0-18446744073709551615",
+            "0-99999999999999999999",
+            "+1-2",
+            "-1-2",
+        ] {
             assert_eq!(content_range(bad), None, "{bad}");
         }
     }

@@ -67,9 +67,10 @@ impl Store {
                     .to_str()
                     .and_then(|hex| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok());
                 if let Some(digest) = digest
-                    && self.is_old(&file.path())?.is_some() {
-                        candidates.push(digest);
-                    }
+                    && self.is_old(&file.path())?.is_some()
+                {
+                    candidates.push(digest);
+                }
             }
         }
         if candidates.is_empty() {

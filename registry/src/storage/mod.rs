@@ -261,9 +261,10 @@ impl Store {
 
     fn read(&self, repository: &Repository, digest: &Digest, size: u64) -> io::Result<Option<Content>> {
         if size <= SMALL
-            && let Some(bytes) = self.content.get(digest) {
-                return Ok(Some(Content::Bytes(bytes)));
-            }
+            && let Some(bytes) = self.content.get(digest)
+        {
+            return Ok(Some(Content::Bytes(bytes)));
+        }
         let path = repository.blob_path(digest);
         if size <= SMALL {
             return match fs::read(&path) {
@@ -325,7 +326,6 @@ impl Store {
         let now = self.now();
         if files::stat(&to)?.is_some() || self.pool.link_out(digest, &to, &self.uploads.scratch())? {
             // Of an earlier push, or of one at this very moment.
-            files::touch(&to, now)?;
         } else {
             let scratch;
             let from = match source {
@@ -346,6 +346,8 @@ impl Store {
                 return Err(io::Error::other("the pool lost a file while it was taken in"));
             }
         }
+        // Of a new file too: the clock is the caller's, not the file system's.
+        files::touch(&to, now)?;
         files::sync_folder(&repository.blobs(digest.algorithm()))?;
         let size = match source {
             Source::Bytes(bytes) => bytes.len() as u64,

@@ -146,10 +146,7 @@ impl Repository {
             }
             journal.length += line.len() as u64;
             journal.appended += 1;
-            self.state
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .apply(record);
+            self.state.write().unwrap_or_else(PoisonError::into_inner).apply(record);
             self.dirty.store(true, Ordering::Release);
             journal.appended
         };

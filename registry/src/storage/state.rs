@@ -95,12 +95,13 @@ impl State {
                     return;
                 };
                 if let Some(subject) = entry.subject
-                    && let Some(referrers) = self.referrers.get_mut(&subject) {
-                        referrers.remove(digest);
-                        if referrers.is_empty() {
-                            self.referrers.remove(&subject);
-                        }
+                    && let Some(referrers) = self.referrers.get_mut(&subject)
+                {
+                    referrers.remove(digest);
+                    if referrers.is_empty() {
+                        self.referrers.remove(&subject);
                     }
+                }
                 self.tags.retain(|_, to| to != digest);
             }
         }

@@ -96,9 +96,10 @@ impl Upload {
     pub(super) fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
         let mut progress = lock(&self.progress);
         if progress.algorithm == algorithm
-            && let Some(hasher) = progress.hasher.take() {
-                return Ok(hasher.finish());
-            }
+            && let Some(hasher) = progress.hasher.take()
+        {
+            return Ok(hasher.finish());
+        }
         let mut hasher = Hasher::new(algorithm);
         if progress.offset == 0 {
             return Ok(hasher.finish());
