@@ -430,7 +430,8 @@ impl Store {
             }
         }
         self.put_blob_shared(&repository, &digest, &Source::Bytes(bytes))?;
-        self.remember(&digest, bytes);
+        // A copy: what was received may be a part of a much larger buffer.
+        self.remember(&digest, &Bytes::copy_from_slice(bytes));
         repository.commit(&Record::Put { digest, entry, tags })?;
         Ok(())
     }
