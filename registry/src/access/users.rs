@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use qyvol_types::json;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -182,10 +183,9 @@ impl Access {
 pub fn hash_password(password: &[u8]) -> Result<String, HubError> {
     let mut salt = [0; 16];
     SystemRandom::new().fill(&mut salt).map_err(|_| HubError::Random)?;
-    let salt = SaltString::encode_b64(&salt).map_err(|e| HubError::Access(e.to_string()))?;
     let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::default());
     let hash = argon
-        .hash_password(password, &salt)
+        .hash_password_with_salt(password, &salt)
         .map_err(|e| HubError::Access(e.to_string()))?;
     Ok(hash.to_string())
 }

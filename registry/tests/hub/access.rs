@@ -9,11 +9,13 @@ use crate::support::{Answer, IMAGE, Server};
 
 // argon2id of the name of each user, with the least cost there is.
 fn hash(password: &str) -> String {
-    use argon2::password_hash::{PasswordHasher as _, SaltString};
+    use argon2::password_hash::PasswordHasher as _;
     let params = argon2::Params::new(8, 1, 1, None).unwrap();
     let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-    let salt = SaltString::encode_b64(b"0123456789abcdef").unwrap();
-    argon.hash_password(password.as_bytes(), &salt).unwrap().to_string()
+    argon
+        .hash_password_with_salt(password.as_bytes(), b"0123456789abcdef")
+        .unwrap()
+        .to_string()
 }
 
 fn server(anonymous_read: bool, token: bool) -> Server {
