@@ -69,7 +69,7 @@ struct Known {
 pub(crate) enum Source<'a> {
     /// In memory, and of the digest stated.
     Bytes(&'a [u8]),
-    /// An upload whose digest was found to be the one stated.
+    /// An upload whose digest was found to be the one stated, and synced.
     Upload(&'a Upload),
 }
 
@@ -334,10 +334,7 @@ impl Store {
                     files::write_new(&scratch, bytes)?;
                     scratch.as_path()
                 }
-                Source::Upload(upload) => {
-                    File::open(&upload.path)?.sync_all()?;
-                    upload.path.as_path()
-                }
+                Source::Upload(upload) => upload.path.as_path(),
             };
             self.pool.link_in(digest, from)?;
             let linked = self.pool.link_out(digest, &to, &self.uploads.scratch());
@@ -365,7 +362,11 @@ impl Store {
         }
         let source = match upload.offset() {
             0 => Source::Bytes(b""),
-            _ => Source::Upload(upload),
+            _ => {
+                // Before the lock is taken: this may be gigabytes.
+                File::open(&upload.path)?.sync_all()?;
+                Source::Upload(upload)
+            }
         };
         self.put_blob(name, digest, &source)?;
         self.uploads.discard(upload)?;
@@ -436,10 +437,11 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the `index.json` of every repository that has changed.
-    pub(crate) fn compact(&self) -> io::Result<()> {
+    /// Writes the `index.json` of every repository that has changed; unless
+    /// `all`, not of those where that takes long and was done lately.
+    pub(crate) fn compact(&self, all: bool) -> io::Result<()> {
         for repository in self.repositories() {
-            if repository.is_dirty() {
+            if repository.is_due(all) {
                 repository.compact()?;
             }
         }
