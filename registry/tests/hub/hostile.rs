@@ -270,6 +270,8 @@ fn client_that_takes_nothing_of_its_answer_is_cut_off() {
     let mut stream = server.connect();
     let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
+    // Its answer has begun.
+    stream.read_exact(&mut [0]).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while !server.get("/metrics").text().contains("qyvol_hub_connections 1\n") {
         assert!(Instant::now() < deadline);
