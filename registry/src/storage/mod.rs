@@ -373,6 +373,15 @@ impl Store {
         Ok(Some(()))
     }
 
+    /// Every repository that may have a blob: none if the pool does not have
+    /// it, which spares looking into each.
+    pub(crate) fn holders(&self, digest: &Digest) -> io::Result<Vec<Arc<Repository>>> {
+        match files::stat(&self.pool.path(digest))? {
+            Some(_) => Ok(self.repositories()),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Makes a blob of one repository one of another too. False if the source
     /// has none.
     pub(crate) fn mount(&self, to: &Name, from: &Repository, digest: &Digest) -> io::Result<bool> {
