@@ -68,6 +68,10 @@ impl Bound {
         let upkeep = tokio::spawn(upkeep(self.hub.clone()));
         let mut shutdown = pin!(shutdown);
         let secure = self.tls.is_some();
+        if shared.gate.is_open() && !self.address.ip().is_loopback() {
+            let message = format!("{} is open to everyone who can reach it", self.address);
+            note(&shared, Level::Warning, message);
+        }
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -108,7 +112,7 @@ impl Bound {
         }
         upkeep.abort();
         let store = shared.store.clone();
-        let compacted = tokio::task::spawn_blocking(move || store.compact()).await;
+        let compacted = tokio::task::spawn_blocking(move || store.compact(true)).await;
         match compacted {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(HubError::storage("cannot write an index", self.hub.data.as_ref())(
@@ -192,7 +196,7 @@ async fn upkeep(hub: Hub) {
         }
         let age = shared.limits.upload_age;
         let done = tokio::task::spawn_blocking(move || {
-            store.compact()?;
+            store.compact(false)?;
             if expire {
                 store.expire_uploads(age)?;
             }

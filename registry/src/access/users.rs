@@ -184,7 +184,7 @@ pub fn hash_password(password: &[u8]) -> Result<String, HubError> {
     let mut salt = [0; 16];
     SystemRandom::new().fill(&mut salt).map_err(|_| HubError::Random)?;
     let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::default());
-    let hash: PasswordHash = argon
+    let hash = argon
         .hash_password_with_salt(password, &salt)
         .map_err(|e| HubError::Access(e.to_string()))?;
     Ok(hash.to_string())

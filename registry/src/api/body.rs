@@ -21,11 +21,11 @@ use tokio::task::JoinHandle;
 
 use crate::error::{ApiError, Code};
 
-const PIECE: u64 = 512 << 10;
+const PIECE: u64 = 128 << 10;
 /// With many downloads at once each gets smaller pieces, so that all of them
 /// together stay small.
 const MANY: usize = 64;
-const SMALL_PIECE: u64 = 64 << 10;
+const SMALL_PIECE: u64 = 32 << 10;
 
 type Read = io::Result<(File, Bytes)>;
 

@@ -106,7 +106,7 @@ impl Call<'_> {
             media_type: manifest.media_type.into(),
             size: bytes.len() as u64,
             artifact_type: manifest.artifact_type.map(Into::into),
-            subject: manifest.subject,
+            subject: manifest.subject.map(Box::new),
         };
         let (store, repository, needed) = (self.hub.store.clone(), name.clone(), manifest.needed);
         let set = tags.clone();

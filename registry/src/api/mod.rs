@@ -186,7 +186,9 @@ pub(crate) async fn serve(
     let mut response = match answer {
         Ok(response) => response,
         Err(mut error) => {
-            if !inflow.is_over() && !inflow.drain(DRAIN).await {
+            // One that asks first has sent nothing, and now never will.
+            let asks = call.headers.contains_key(header::EXPECT) && inflow.received == 0;
+            if !inflow.is_over() && (asks || !inflow.drain(DRAIN).await) {
                 error.close = true;
             }
             cause = error.cause.take();

@@ -126,7 +126,7 @@ impl Call<'_> {
 
     async fn mount(&self, name: &Name, digest: Digest) -> Result<bool, ApiError> {
         let store = self.hub.store.clone();
-        let sources = match self.query.get("from") {
+        let source = match self.query.get("from") {
             Some(from) => {
                 let Some(from) = Name::parse(from) else {
                     return Ok(false);
@@ -134,14 +134,18 @@ impl Call<'_> {
                 if !self.hub.gate.may(&self.caller, from.as_str(), Action::Read) {
                     return Ok(false);
                 }
-                store.repository(&from).into_iter().collect()
+                Some(store.repository(&from))
             }
             // From anywhere, where anyone may read everything.
-            None if self.hub.gate.is_open() => store.repositories(),
+            None if self.hub.gate.is_open() => None,
             None => return Ok(false),
         };
         let name = name.clone();
         blocking(move || {
+            let sources = match source {
+                Some(one) => one.into_iter().collect(),
+                None => store.holders(&digest)?,
+            };
             for source in sources {
                 if store.mount(&name, &source, &digest)? {
                     return Ok(true);

@@ -69,7 +69,7 @@ struct Known {
 pub(crate) enum Source<'a> {
     /// In memory, and of the digest stated.
     Bytes(&'a [u8]),
-    /// An upload whose digest was found to be the one stated.
+    /// An upload whose digest was found to be the one stated, and synced.
     Upload(&'a Upload),
 }
 
@@ -334,10 +334,7 @@ impl Store {
                     files::write_new(&scratch, bytes)?;
                     scratch.as_path()
                 }
-                Source::Upload(upload) => {
-                    File::open(&upload.path)?.sync_all()?;
-                    upload.path.as_path()
-                }
+                Source::Upload(upload) => upload.path.as_path(),
             };
             self.pool.link_in(digest, from)?;
             let linked = self.pool.link_out(digest, &to, &self.uploads.scratch());
@@ -365,11 +362,24 @@ impl Store {
         }
         let source = match upload.offset() {
             0 => Source::Bytes(b""),
-            _ => Source::Upload(upload),
+            _ => {
+                // Before the lock is taken: this may be gigabytes.
+                File::open(&upload.path)?.sync_all()?;
+                Source::Upload(upload)
+            }
         };
         self.put_blob(name, digest, &source)?;
         self.uploads.discard(upload)?;
         Ok(Some(()))
+    }
+
+    /// Every repository that may have a blob: none if the pool does not have
+    /// it, which spares looking into each.
+    pub(crate) fn holders(&self, digest: &Digest) -> io::Result<Vec<Arc<Repository>>> {
+        match files::stat(&self.pool.path(digest))? {
+            Some(_) => Ok(self.repositories()),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Makes a blob of one repository one of another too. False if the source
@@ -430,15 +440,17 @@ impl Store {
             }
         }
         self.put_blob_shared(&repository, &digest, &Source::Bytes(bytes))?;
-        self.remember(&digest, bytes);
+        // A copy: what was received may be a part of a much larger buffer.
+        self.remember(&digest, &Bytes::copy_from_slice(bytes));
         repository.commit(&Record::Put { digest, entry, tags })?;
         Ok(())
     }
 
-    /// Writes the `index.json` of every repository that has changed.
-    pub(crate) fn compact(&self) -> io::Result<()> {
+    /// Writes the `index.json` of every repository that has changed; unless
+    /// `all`, not of those where that takes long and was done lately.
+    pub(crate) fn compact(&self, all: bool) -> io::Result<()> {
         for repository in self.repositories() {
-            if repository.is_dirty() {
+            if repository.is_due(all) {
                 repository.compact()?;
             }
         }

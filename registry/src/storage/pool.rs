@@ -24,14 +24,7 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn open(root: PathBuf) -> io::Result<Pool> {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let folder = root.join(algorithm.name());
-            if folder.join("ff").is_dir() {
-                continue;
-            }
-            for first in 0..=255_u8 {
-                fs::create_dir_all(folder.join(format!("{first:02x}")))?;
-            }
-            files::sync_folder(&folder)?;
+            fs::create_dir_all(root.join(algorithm.name()))?;
         }
         files::sync_folder(&root)?;
         Ok(Pool { root })
@@ -66,7 +59,18 @@ impl Pool {
 
     /// Takes a complete, synced and verified file into the pool.
     pub(super) fn link_in(&self, digest: &Digest, from: &Path) -> io::Result<()> {
-        files::link(from, &self.path(digest)).map(|_| ())
+        let to = self.path(digest);
+        match files::link(from, &to) {
+            // The first with these two digits.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(folder) = to.parent() {
+                    fs::create_dir_all(folder)?;
+                }
+                files::link(from, &to)?;
+            }
+            done => _ = done?,
+        }
+        Ok(())
     }
 
     /// Calls `each` with every file.

@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use qyvol_types::{Algorithm, Digest};
 
@@ -27,9 +28,14 @@ use crate::names::{LAYOUT, Name};
 const JOURNAL: &str = "_journal";
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
+/// Of the time, the part that may be spent on writing one index: 1 in this.
+const COMPACTING: u32 = 20;
+
 struct Journal {
     /// Bytes of whole records.
     length: u64,
+    /// When the index was last written, and how long that took.
+    compacted: Option<(Instant, Duration)>,
     /// Records appended since this process started.
     appended: u64,
 }
@@ -43,7 +49,7 @@ pub(crate) struct Repository {
     journal: Mutex<Journal>,
     /// Records known to be on disk.
     synced: Mutex<u64>,
-    pub(super) dirty: AtomicBool,
+    dirty: AtomicBool,
 }
 
 impl Repository {
@@ -70,7 +76,11 @@ impl Repository {
             name,
             folder,
             state: RwLock::new(state),
-            journal: Mutex::new(Journal { length: 0, appended: 0 }),
+            journal: Mutex::new(Journal {
+                length: 0,
+                compacted: None,
+                appended: 0,
+            }),
             synced: Mutex::new(0),
             dirty: AtomicBool::new(false),
         };
@@ -165,6 +175,7 @@ impl Repository {
         // append and its sync while the journal is cut.
         let mut synced = lock(&self.synced);
         let mut journal = lock(&self.journal);
+        let started = Instant::now();
         self.dirty.store(false, Ordering::Release);
         let index = self.state().to_index()?;
         let written = files::replace(&self.folder.join(LAYOUT).join("index.json"), &index);
@@ -178,12 +189,19 @@ impl Repository {
             Err(error) => return Err(error),
         }
         journal.length = 0;
+        journal.compacted = Some((Instant::now(), started.elapsed()));
         *synced = journal.appended;
         Ok(())
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
-        self.dirty.load(Ordering::Acquire)
+    /// Whether there is something to compact and it would not take too much of
+    /// the time: pushes to this repository wait meanwhile.
+    pub(super) fn is_due(&self, any: bool) -> bool {
+        if !self.dirty.load(Ordering::Acquire) {
+            return false;
+        }
+        let rested = |(when, took): (Instant, Duration)| when.elapsed() >= took * COMPACTING;
+        any || lock(&self.journal).compacted.is_none_or(rested)
     }
 }
 

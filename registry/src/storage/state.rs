@@ -5,7 +5,7 @@
 //! to the state they led to leads to the same state again; that is what makes
 //! a crash between rewriting `index.json` and emptying the journal harmless.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use qyvol_types::Digest;
@@ -27,7 +27,8 @@ pub(crate) struct Entry {
     #[serde(rename = "artifactType", skip_serializing_if = "Option::is_none", default)]
     pub(crate) artifact_type: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) subject: Option<Digest>,
+    // Boxed: most have none, and there is one entry for each manifest.
+    pub(crate) subject: Option<Box<Digest>>,
 }
 
 /// One change, and one line of the journal.
@@ -52,6 +53,8 @@ pub(crate) struct State {
     pub(crate) manifests: HashMap<Digest, Entry>,
     pub(crate) tags: BTreeMap<String, Digest>,
     pub(crate) referrers: HashMap<Digest, BTreeSet<Digest>>,
+    /// The few types that all manifests share.
+    types: HashSet<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,10 +82,13 @@ impl State {
     pub(super) fn apply(&mut self, record: &Record) {
         match record {
             Record::Put { digest, entry, tags } => {
-                if let Some(subject) = entry.subject {
-                    self.referrers.entry(subject).or_default().insert(*digest);
+                if let Some(subject) = &entry.subject {
+                    self.referrers.entry(**subject).or_default().insert(*digest);
                 }
-                self.manifests.insert(*digest, entry.clone());
+                let mut entry = entry.clone();
+                entry.media_type = self.shared(entry.media_type);
+                entry.artifact_type = entry.artifact_type.map(|name| self.shared(name));
+                self.manifests.insert(*digest, entry);
                 for tag in tags {
                     self.tags.insert(tag.clone(), *digest);
                 }
@@ -107,6 +113,17 @@ impl State {
         }
     }
 
+    fn shared(&mut self, name: Arc<str>) -> Arc<str> {
+        if let Some(known) = self.types.get(&name) {
+            return known.clone();
+        }
+        // Artifact types are up to clients: beyond a number each has its own.
+        if self.types.len() < 1024 {
+            self.types.insert(name.clone());
+        }
+        name
+    }
+
     /// The `index.json` of an image layout.
     pub(super) fn to_index(&self) -> serde_json::Result<Vec<u8>> {
         let mut tags: HashMap<Digest, Vec<&str>> = HashMap::new();
@@ -125,7 +142,7 @@ impl State {
                 if let Some(tag) = tag {
                     annotations.insert(REF_NAME.to_string(), tag.to_string());
                 }
-                if let Some(subject) = entry.subject {
+                if let Some(subject) = &entry.subject {
                     annotations.insert(SUBJECT.to_string(), subject.to_string());
                 }
                 IndexEntry {
@@ -153,7 +170,7 @@ impl State {
         let mut state = State::default();
         for line in index.manifests {
             let subject = match line.annotations.get(SUBJECT) {
-                Some(text) => Some(text.parse().map_err(|e| format!("subject: {e}"))?),
+                Some(text) => Some(Box::new(text.parse().map_err(|e| format!("subject: {e}"))?)),
                 None => None,
             };
             let entry = Entry {
@@ -183,7 +200,7 @@ mod tests {
                 media_type: "application/x".into(),
                 size: 1,
                 artifact_type: subject.map(|_| "a/b".into()),
-                subject,
+                subject: subject.map(Box::new),
             },
             tags: tags.iter().map(|t| t.to_string()).collect(),
         }

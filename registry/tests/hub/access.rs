@@ -10,13 +10,12 @@ use crate::support::{Answer, IMAGE, Server};
 // argon2id of the name of each user, with the least cost there is.
 fn hash(password: &str) -> String {
     use argon2::password_hash::PasswordHasher as _;
-    use argon2::password_hash::phc::PasswordHash;
     let params = argon2::Params::new(8, 1, 1, None).unwrap();
     let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-    let hash: PasswordHash = argon
+    argon
         .hash_password_with_salt(password.as_bytes(), b"0123456789abcdef")
-        .unwrap();
-    hash.to_string()
+        .unwrap()
+        .to_string()
 }
 
 fn server(anonymous_read: bool, token: bool) -> Server {

@@ -253,3 +253,30 @@ fn nonsense_on_the_wire_harms_nobody() {
         .refused(400, "MANIFEST_INVALID");
     server.get("/v2/").expect(200);
 }
+
+#[test]
+fn client_that_asks_before_it_sends_is_refused_at_once() {
+    let server = Server::new();
+    let mut stream = server.connect();
+    let head = "PUT /v2/A/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    Answer::read(&mut stream).refused(400, "NAME_INVALID");
+}
+
+#[test]
+fn client_that_takes_nothing_of_its_answer_is_cut_off() {
+    let server = Server::with(|config| config.limits.idle = Duration::from_millis(300));
+    let digest = server.blob("a", &vec![7; 30_000_000]);
+    let mut stream = server.connect();
+    let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    // Its answer has begun.
+    stream.read_exact(&mut [0]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !server.get("/metrics").text().contains("qyvol_hub_connections 1\n") {
+        assert!(Instant::now() < deadline);
+    }
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.len() < 30_000_000);
+}

@@ -11,3 +11,4 @@ mod pull;
 mod push;
 mod recovery;
 mod support;
+mod tls;

@@ -1,10 +1,14 @@
 //! What a kill leaves, and what the next start makes of it.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use qyvol_hub::{Config, Hub, HubError};
 use qyvol_types::Digest;
 use serde_json::json;
 
-use crate::support::{IMAGE, Server, files, image, subject};
+use crate::support::{Answer, IMAGE, Server, files, image, subject};
 
 #[test]
 fn everything_acknowledged_is_there_after_a_kill() {
@@ -120,6 +124,33 @@ fn repository_on_disk_is_an_image_layout() {
     );
     assert_eq!(read(&format!("blobs/sha256/{}", digest.hex())), text);
     assert_eq!(files(&layout.join("blobs/sha256")).len(), 3);
+}
+
+#[test]
+fn stop_lets_a_running_push_finish_and_writes_the_index() {
+    let mut server = Server::with(|config| config.limits.shutdown = Duration::from_secs(20));
+    server.image("a", "v1", b"layer");
+    let at = server.start("a");
+    let mut running = server.connect();
+    let head = format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+    running.write_all(head.as_bytes()).unwrap();
+    running.write_all(&[3; 600_000]).unwrap();
+    // Some of it was written: the request has begun.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while server.get(&at).expect(204).header("range") == Some("0-0") {
+        assert!(Instant::now() < deadline);
+    }
+    server.stop();
+    while TcpStream::connect(server.address).is_ok() {
+        assert!(Instant::now() < deadline);
+    }
+    running.write_all(&[3; 400_000]).unwrap();
+    let answer = Answer::read(&mut running).expect(202);
+    assert_eq!(answer.header("range"), Some("0-999999"));
+    let index = server.data().join("repositories/a/_layout/index.json");
+    while !std::fs::read_to_string(&index).unwrap().contains("v1") {
+        assert!(Instant::now() < deadline);
+    }
 }
 
 #[test]

@@ -73,6 +73,11 @@ impl Server {
         self.folder.clone()
     }
 
+    /// Asks the server to end; it may still be at it.
+    pub fn stop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+    }
+
     pub fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
