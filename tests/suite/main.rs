@@ -12,6 +12,7 @@ mod cli;
 mod forged;
 mod keys;
 mod kill;
+mod registry;
 mod run;
 mod store;
 mod support;

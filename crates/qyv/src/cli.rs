@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use crate::cli_registry::{CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullWhen, PushArgs, RegistryArgs, TagsArgs};
+#[cfg(feature = "hub")]
+pub use crate::cli_registry::{HubCommand, ServeArgs};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -142,6 +144,12 @@ pub enum Command {
     Login(LoginArgs),
     /// Forget the credentials for a registry
     Logout(LogoutArgs),
+    /// A registry of one's own
+    #[cfg(feature = "hub")]
+    Hub {
+        #[command(subcommand)]
+        command: HubCommand,
+    },
     /// Write stored images into one .qyvbin
     Save(SaveArgs),
     /// Take the images of a .qyvbin into the store
@@ -151,7 +159,7 @@ pub enum Command {
         #[command(subcommand)]
         command: TrustCommand,
     },
-    /// Build, sign, inspect, verify and run an example, for real
+    /// Build, sign, push, pull, verify and run an example, for real
     Quickstart(QuickstartArgs),
     /// Print shell completions
     Completions(CompletionsArgs),

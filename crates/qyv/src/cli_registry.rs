@@ -1,7 +1,11 @@
 //! The command line of what deals with registries.
 
+#[cfg(feature = "hub")]
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+#[cfg(feature = "hub")]
+use clap::Subcommand;
 use clap::{Args, ValueEnum};
 
 /// When an image is fetched.
@@ -116,4 +120,48 @@ pub struct LogoutArgs {
     /// The registry, as HOST[:PORT]
     #[arg(value_name = "REGISTRY")]
     pub host: String,
+}
+
+#[cfg(feature = "hub")]
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
+    /// Serve a registry from this machine
+    Serve(ServeArgs),
+    /// Hash a password for the file of users; it is asked for, or read from a pipe
+    Password,
+}
+
+#[cfg(feature = "hub")]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The address that was bound is printed on stdout, so port 0 works. The log is JSON lines on stderr.\nThe file of users, JSON:\n  {\"anonymous_read\": false, \"token\": true, \"users\": [{\"name\": \"ana\", \"password\": \"$argon2id$…\",\n   \"scopes\": [{\"repository\": \"team/*\", \"actions\": [\"read\", \"write\", \"delete\"]}]}]}"
+)]
+pub struct ServeArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    pub listen: SocketAddr,
+    /// The folder that holds everything [default: `hub` beside the store]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Who may do what; without it everybody may do everything, on a loopback address
+    #[arg(long, value_name = "FILE")]
+    pub users: Option<PathBuf>,
+    /// Let everybody who reaches the address do everything
+    #[arg(long, conflicts_with = "users")]
+    pub open: bool,
+    /// The certificate and those above it, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// How clients see it, where that is not what they ask for
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// The largest blob that is taken, in bytes
+    #[arg(long, value_name = "BYTES")]
+    pub max_blob: Option<u64>,
+    /// Remove what nothing needs, and end; a running hub does so by itself
+    #[arg(long)]
+    pub collect_garbage: bool,
 }

@@ -117,7 +117,11 @@ impl From<Error> for Failure {
             _ => {}
         }
         if let Some(remote) = error.remote() {
-            failure.code = if remote.is_temporary() { TEMPORARY } else { UNAVAILABLE };
+            failure.code = match remote {
+                RemoteError::NoRegistry(_) | RemoteError::Setup(_) => USAGE,
+                remote if remote.is_temporary() => TEMPORARY,
+                _ => UNAVAILABLE,
+            };
             failure.hints = remote_hints(remote);
         }
         failure

@@ -7,6 +7,8 @@ mod cli;
 mod cli_registry;
 mod commands;
 mod failure;
+#[cfg(feature = "hub")]
+mod hub;
 mod paths;
 mod progress;
 mod quickstart;
@@ -75,6 +77,8 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Tags(args) => commands::remote::tags(&ctx, ui, args),
         Command::Login(args) => commands::remote::login(&ctx, ui, args),
         Command::Logout(args) => commands::remote::logout(&ctx, ui, args),
+        #[cfg(feature = "hub")]
+        Command::Hub { command } => hub::hub(&ctx, ui, command),
         Command::Rm(args) if args.remote => commands::remote::rm(&ctx, ui, args),
         Command::Rm(args) => commands::store::rm(&ctx, ui, args),
         Command::Prune(args) => commands::store::prune(&ctx, ui, args),

@@ -115,24 +115,14 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     qyvol::verify(&ctx, &target, None)?;
     steps.done("verify", "accepted by the policy, all content as signed, no network");
 
+    #[cfg(feature = "hub")]
+    deliver(&ctx, &mut steps, &target, &built.built.image.name, &folder)?;
+
     let refused = tampered(&ctx, &archive, &folder.join("tampered.qyvbin"))?;
-    steps.done("tamper", &format!("one bit flipped: {refused}"));
+    steps.done("tamper", &format!("one bit flipped, {refused}"));
 
     for what in ["run", "again"] {
-        let request = RunRequest {
-            target: &target,
-            args: Vec::new(),
-            env: Vec::new(),
-            dirs: Vec::new(),
-            key: None,
-            pull: qyvol::Pull::Never,
-            last: false,
-            events: &Silent,
-        };
-        let code = match qyvol::run(&ctx, &request)? {
-            Outcome::Code(code) => code,
-            other => return Err(Failure::new(format!("the example ended with {other:?}"))),
-        };
+        let code = run(&ctx, &target)?;
         let note = if what == "run" {
             "verified, compiled, run"
         } else {
@@ -149,6 +139,88 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
         ));
     }
     Ok(0)
+}
+
+/// Through a registry to another host: a hub of its own, a store that has
+/// nothing, a policy that trusts the publisher for what comes from there.
+#[cfg(feature = "hub")]
+fn deliver(
+    ctx: &Context<'_>,
+    steps: &mut Steps<'_>,
+    target: &Target,
+    own: &qyvol::types::Reference,
+    folder: &Path,
+) -> Result<(), Failure> {
+    use qyvol::remote_store::{Anonymous, Client, Options};
+    use qyvol::{Keyring, PullRequest};
+
+    let hub = crate::hub::Embedded::start(&folder.join("hub"))?;
+    steps.done("hub", &format!("a registry of its own on http://{}", hub.address()));
+
+    let client = Client::new(Options::default(), Box::new(Anonymous), Box::new(|_| {}));
+    let name: qyvol::types::Reference = format!("{}/{own}", hub.address())
+        .parse()
+        .map_err(|e| Failure::new(format!("{own} is {e}")))?;
+    let pushed = qyvol::push(ctx, &client, target, std::slice::from_ref(&name), false)?;
+    steps.done("push", &format!("{name}, {} signatures", pushed.signatures));
+
+    let home = folder.join("host");
+    let pem: String = Keyring::new(ctx)
+        .public("default")?
+        .to_pem()
+        .lines()
+        .map(|line| format!("      {line}\n"))
+        .collect();
+    let policy = format!(
+        "version: 1\nkeys:\n  publisher:\n    pem: |\n{pem}rules:\n  - scope: {}/**\n    require: [{{ role: release, keys: [publisher] }}]\n",
+        hub.address()
+    );
+    write(&home, "trust.yaml", policy.as_bytes())?;
+    let home = Home {
+        config: home.clone(),
+        store: home.clone(),
+        data: home.join("data"),
+        memory: ctx.home.memory.clone(),
+    };
+    let host = Context {
+        home,
+        policy: None,
+        ..*ctx
+    };
+    let policy = qyvol::policy_or_key(&host, None)?;
+    let request = PullRequest {
+        name: &name,
+        output: None,
+        policy: Some(&policy),
+        dry_run: false,
+    };
+    let pulled = qyvol::pull(&host, &client, &request)?;
+    steps.done("pull", &format!("into a store that had nothing: {}", pulled.digest));
+
+    let stored = Target::Reference(name);
+    qyvol::verify(&host, &stored, None)?;
+    steps.done("verify", "accepted there by a policy that trusts the publisher");
+
+    run(&host, &stored)?;
+    steps.done("run", "on that host, by name, without asking the registry: exit code 0");
+    Ok(())
+}
+
+fn run(ctx: &Context<'_>, target: &Target) -> Result<i32, Failure> {
+    let request = RunRequest {
+        target,
+        args: Vec::new(),
+        env: Vec::new(),
+        dirs: Vec::new(),
+        key: None,
+        pull: qyvol::Pull::Never,
+        last: false,
+        events: &Silent,
+    };
+    match qyvol::run(ctx, &request)? {
+        Outcome::Code(code) => Ok(code),
+        other => Err(Failure::new(format!("the example ended with {other:?}"))),
+    }
 }
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {

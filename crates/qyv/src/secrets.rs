@@ -52,6 +52,25 @@ pub fn new_passphrase() -> Result<String, Failure> {
     Ok(first)
 }
 
+/// The password of a hub's user: from a pipe, or asked for twice.
+#[cfg(feature = "hub")]
+pub fn hub_password() -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::new(format!("can't read the password: {e}"));
+    let (first, second) = if stdin().is_terminal() {
+        let ask = |prompt: &str| rpassword::prompt_password(prompt).map_err(failed);
+        (ask("password: ")?, ask("the same again: ")?)
+    } else {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut std::io::Read::take(stdin(), 4096), &mut text).map_err(failed)?;
+        let text = text.trim_end_matches(['\r', '\n']).to_string();
+        (text.clone(), text)
+    };
+    if first.is_empty() || first != second {
+        return Err(Failure::usage("the password is empty, or the two differ"));
+    }
+    Ok(first)
+}
+
 /// Who signs: the option, then the environment, then the default key. An
 /// encrypted key in `QYVOL_KEY` has to be in a file instead.
 pub fn signer<'a>(option: Option<&'a str>, file: &'a Option<String>, unsigned: bool) -> SignerChoice<'a> {

@@ -77,6 +77,12 @@ impl Ui {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
+    /// A line of a log, as it is.
+    #[cfg(feature = "hub")]
+    pub fn line(&self, text: &str) {
+        self.say(text);
+    }
+
     /// What was done.
     pub fn note(&self, text: &str) {
         if !self.quiet {

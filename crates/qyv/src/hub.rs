@@ -1,0 +1,173 @@
+//! `hub`: the registry server of this binary.
+//!
+//! Its log is one line of JSON an event, on stderr; stdout has the address that
+//! was bound and nothing else, so that a script can read it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use qyvol::Context;
+use qyvol_hub::{Access, Config, Event, Hub, HubError, Level, Tls};
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::cli::{HubCommand, ServeArgs};
+use crate::failure::Failure;
+use crate::secrets;
+use crate::ui::Ui;
+
+pub fn hub(ctx: &Context<'_>, ui: &Ui, command: HubCommand) -> Result<u8, Failure> {
+    match command {
+        HubCommand::Serve(args) => serve(ctx, ui, args),
+        HubCommand::Password => password(ui),
+    }
+}
+
+fn failed(error: HubError) -> Failure {
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        message.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    Failure::new(message)
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("can't start threads: {e}")))
+}
+
+fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
+    let access = match &args.users {
+        Some(path) => Access::load(path).map_err(failed)?,
+        None if args.listen.ip().is_loopback() || args.open => Access::Open,
+        None => {
+            return Err(Failure::usage(format!(
+                "{} can be reached by others, and everybody could push there",
+                args.listen
+            ))
+            .hint("--users FILE says who may do what; --open lets everybody do everything"));
+        }
+    };
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone());
+    if tls.is_none() && !args.listen.ip().is_loopback() && args.users.is_some() {
+        ui.warn("passwords will cross the network without encryption: --tls-cert and --tls-key, or a proxy before it");
+    }
+    let data = args.data.clone().unwrap_or_else(|| ctx.home.store.join("hub"));
+    let mut config = Config::new(args.listen, data, SystemTime::now);
+    config.access = access;
+    config.tls = tls.map(|(certificate, key)| Tls { certificate, key });
+    config.public_url = args.public_url.clone();
+    if let Some(bytes) = args.max_blob {
+        config.limits.blob_bytes = bytes;
+    }
+    let voice = *ui;
+    config.log = Arc::new(move |event: &Event| {
+        // Quiet leaves out what went well.
+        if event.level > Level::Info || !voice.quiet {
+            voice.line(&event.to_json());
+        }
+    });
+    let secure = config.tls.is_some();
+    let hub = Hub::open(config).map_err(failed)?;
+    if args.collect_garbage {
+        let report = hub.collect_garbage().map_err(failed)?;
+        ui.show(
+            &json!({"schema": 1, "blobs": report.blobs, "bytes": report.bytes, "uploads": report.uploads}),
+            || {
+                format!(
+                    "removed {} blobs, {}, and {} uploads\n",
+                    report.blobs,
+                    crate::ui::size(report.bytes),
+                    report.uploads
+                )
+            },
+        )?;
+        return Ok(0);
+    }
+    runtime()?.block_on(async {
+        let bound = hub.bind().await.map_err(failed)?;
+        let scheme = if secure { "https" } else { "http" };
+        let address = bound.local_addr();
+        ui.show(
+            &json!({"schema": 1, "address": address, "url": format!("{scheme}://{address}")}),
+            || format!("{scheme}://{address}\n"),
+        )?;
+        bound.serve(asked_to_stop()?).await.map_err(failed)
+    })?;
+    Ok(0)
+}
+
+/// Ends when the process is told to, by a terminal or by whoever started it.
+fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
+    let failed = |e: std::io::Error| Failure::new(format!("can't wait for signals: {e}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Prints the hash of a password, for the file of users.
+fn password(ui: &Ui) -> Result<u8, Failure> {
+    let hash = qyvol_hub::hash_password(secrets::hub_password()?.as_bytes()).map_err(failed)?;
+    ui.show(&json!({"schema": 1, "password": hash}), || format!("{hash}\n"))?;
+    Ok(0)
+}
+
+/// A hub that runs beside other work of this process, on a port of its own.
+pub struct Embedded {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Embedded {
+    /// Starts one over a folder.
+    pub fn start(data: &std::path::Path) -> Result<Embedded, Failure> {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let hub = Hub::open(Config::new(loopback, data, SystemTime::now)).map_err(failed)?;
+        let runtime = runtime()?;
+        let bound = runtime.block_on(hub.bind()).map_err(failed)?;
+        let address = bound.local_addr();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            // It ends with the work that it was started for.
+            let _ = runtime.block_on(bound.serve(shutdown));
+        });
+        Ok(Embedded {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

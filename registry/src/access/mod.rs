@@ -1,0 +1,323 @@
+//! Who may do what.
+//!
+//! A request is first identified ([`Gate::identify`]), then every repository
+//! it touches is checked ([`Gate::check`]); nothing is read or written before.
+//! Wrong credentials are always 401, even where nobody needs any. A right that
+//! the caller lacks is 401 with a challenge where better credentials or a wider
+//! token could help, and 403 where they could not.
+//!
+//! Passwords are argon2 hashes. No more than a few are computed at once, each
+//! off the event loop; a success is remembered for a few minutes under a keyed
+//! hash of the credentials, so that a request does not cost what a login does.
+
+mod token;
+mod users;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::HeaderMap;
+use hyper::header;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Semaphore;
+
+pub use self::users::{Access, Action, Scope, User, Users, hash_password};
+
+pub(crate) use self::token::LIFETIME as TOKEN_LIFETIME;
+
+use self::token::{Claims, Grant, Signer};
+use crate::Clock;
+use crate::cache::Cache;
+use crate::error::{ApiError, Code, HubError};
+use crate::query::Query;
+
+/// Passwords computed at once: each takes a core and tens of megabytes.
+const AT_ONCE: usize = 2;
+/// Logins that may wait for one of those.
+const WAITING: usize = 64;
+/// How long a success is remembered.
+const REMEMBERED: Duration = Duration::from_secs(300);
+/// Scopes looked at in one request for a token.
+const SCOPES: usize = 32;
+const BASIC: &str = "Basic realm=\"qyvol-hub\"";
+
+/// Who sent a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    Anonymous,
+    /// By name and password.
+    User(Arc<User>),
+    /// By a token; the user is none for an anonymous one.
+    Token(Option<Arc<User>>, Arc<Claims>),
+}
+
+impl Caller {
+    pub(crate) fn user(&self) -> Option<&str> {
+        match self {
+            Caller::User(user) | Caller::Token(Some(user), _) => Some(&user.name),
+            Caller::Anonymous | Caller::Token(None, _) => None,
+        }
+    }
+}
+
+/// Where challenges point to.
+pub(crate) struct Origin {
+    /// `scheme://host`.
+    pub(crate) url: String,
+    pub(crate) host: String,
+}
+
+pub(crate) struct Gate {
+    access: Access,
+    clock: Clock,
+    signer: Signer,
+    remembered: Cache<[u8; 32], (Arc<User>, SystemTime)>,
+    working: Arc<Semaphore>,
+    queue: Semaphore,
+    random: SystemRandom,
+}
+
+impl Gate {
+    pub(crate) fn new(access: Access, clock: Clock) -> Result<Gate, HubError> {
+        let random = SystemRandom::new();
+        Ok(Gate {
+            signer: Signer::new(&random)?,
+            access,
+            clock,
+            remembered: Cache::new(16 * 256),
+            working: Arc::new(Semaphore::new(AT_ONCE)),
+            queue: Semaphore::new(WAITING),
+            random,
+        })
+    }
+
+    /// A fresh name for an upload or a token: 32 hexadecimal digits.
+    pub(crate) fn random_id(&self) -> Result<String, ApiError> {
+        let mut bytes = [0_u8; 16];
+        self.random
+            .fill(&mut bytes)
+            .map_err(|_| ApiError::internal("no random numbers"))?;
+        Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.access, Access::Open)
+    }
+
+    fn users(&self) -> Option<&Users> {
+        match &self.access {
+            Access::Open => None,
+            Access::Users(users) => Some(users),
+        }
+    }
+
+    fn challenge(&self, origin: &Origin, wanted: Option<(&str, Action)>, error: Option<&str>) -> String {
+        if !self.users().is_some_and(|users| users.token) {
+            return BASIC.to_string();
+        }
+        let mut out = format!("Bearer realm=\"{}/token\",service=\"{}\"", origin.url, origin.host);
+        if let Some((name, action)) = wanted {
+            let actions = match action {
+                Action::Read => "pull",
+                Action::Write => "pull,push",
+                Action::Delete => "delete",
+            };
+            if name.is_empty() {
+                out.push_str(",scope=\"registry:catalog:*\"");
+            } else {
+                // A checked name holds nothing that would need quoting.
+                out.push_str(&format!(",scope=\"repository:{name}:{actions}\""));
+            }
+        }
+        if let Some(error) = error {
+            out.push_str(&format!(",error=\"{error}\""));
+        }
+        out
+    }
+
+    pub(crate) fn unauthorized(
+        &self,
+        origin: &Origin,
+        wanted: Option<(&str, Action)>,
+        error: Option<&str>,
+    ) -> ApiError {
+        ApiError::new(Code::Unauthorized, "authentication required")
+            .header(header::WWW_AUTHENTICATE, &self.challenge(origin, wanted, error))
+    }
+
+    /// Finds out who sent a request.
+    pub(crate) async fn identify(&self, headers: &HeaderMap, origin: &Origin) -> Result<Caller, ApiError> {
+        let Some(users) = self.users() else {
+            return Ok(Caller::Anonymous);
+        };
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return Ok(Caller::Anonymous);
+        };
+        let refused = |error| self.unauthorized(origin, None, error);
+        let value = value.to_str().map_err(|_| refused(None))?;
+        let (scheme, rest) = value.split_once(' ').ok_or_else(|| refused(None))?;
+        if scheme.eq_ignore_ascii_case("basic") {
+            let user = self.basic(users, rest.trim()).await?;
+            return user.map(Caller::User).ok_or_else(|| refused(None));
+        }
+        if users.token && scheme.eq_ignore_ascii_case("bearer") {
+            let claims = self.signer.read(rest.trim(), (self.clock)());
+            let claims = claims.ok_or_else(|| refused(Some("invalid_token")))?;
+            let user = match &claims.sub {
+                None => None,
+                Some(name) => Some(users.find(name).ok_or_else(|| refused(Some("invalid_token")))?),
+            };
+            return Ok(Caller::Token(user, Arc::new(claims)));
+        }
+        Err(refused(None))
+    }
+
+    async fn basic(&self, users: &Users, encoded: &str) -> Result<Option<Arc<User>>, ApiError> {
+        let Ok(decoded) = STANDARD.decode(encoded) else {
+            return Ok(None);
+        };
+        let key = self.signer.tag(&decoded);
+        let now = (self.clock)();
+        if let Some((user, until)) = self.remembered.get(&key)
+            && now < until
+        {
+            return Ok(Some(user));
+        }
+        let Some((name, password)) = split(&decoded) else {
+            return Ok(None);
+        };
+        let busy = || ApiError::new(Code::TooManyRequests, "too many logins at once").header(header::RETRY_AFTER, "1");
+        let _queued = self.queue.try_acquire().map_err(|_| busy())?;
+        let working = self.working.clone().acquire_owned().await.map_err(|_| busy())?;
+        let user = users.find(name);
+        let hash = user
+            .as_ref()
+            .map_or_else(|| users.nobody(), |user| user.password.clone());
+        let password = password.to_vec();
+        // The permit goes along: a client that leaves does not free its core.
+        let right = tokio::task::spawn_blocking(move || {
+            let _working = working;
+            users::verify(&hash, &password)
+        });
+        let right = right.await.map_err(ApiError::internal)?;
+        let Some(user) = user.filter(|_| right) else {
+            return Ok(None);
+        };
+        self.remembered.insert(key, (user.clone(), now + REMEMBERED), 1);
+        Ok(Some(user))
+    }
+
+    /// Whether the caller has a right, without a word on why not.
+    pub(crate) fn may(&self, caller: &Caller, name: &str, action: Action) -> bool {
+        let Some(users) = self.users() else { return true };
+        match caller {
+            Caller::Anonymous => users.anonymous(action),
+            Caller::User(user) => user.may(name, action) || users.anonymous(action),
+            Caller::Token(user, claims) => {
+                claims.grants(name, action)
+                    && (user.as_ref().is_some_and(|u| u.may(name, action)) || users.anonymous(action))
+            }
+        }
+    }
+
+    /// Lets a request pass or says why not.
+    pub(crate) fn check(&self, caller: &Caller, name: &str, action: Action, origin: &Origin) -> Result<(), ApiError> {
+        if self.may(caller, name, action) {
+            return Ok(());
+        }
+        let could = match caller {
+            // Other credentials could.
+            Caller::Anonymous | Caller::Token(None, _) => true,
+            Caller::User(_) => false,
+            // A wider token of the same user could.
+            Caller::Token(Some(user), _) => user.may(name, action),
+        };
+        if could {
+            let error = matches!(caller, Caller::Token(..)).then_some("insufficient_scope");
+            return Err(self.unauthorized(origin, Some((name, action)), error));
+        }
+        Err(ApiError::new(Code::Denied, "you may not do this here").detail(name))
+    }
+
+    /// Whether the caller is someone: for what belongs to no repository.
+    pub(crate) fn check_known(&self, caller: &Caller, origin: &Origin) -> Result<(), ApiError> {
+        match caller {
+            Caller::Anonymous if !self.is_open() => Err(self.unauthorized(origin, None, None)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller may ask for the list of repositories, which then
+    /// holds those it may read.
+    pub(crate) fn check_catalog(&self, caller: &Caller, origin: &Origin) -> Result<(), ApiError> {
+        match caller {
+            Caller::Anonymous if !self.is_open() => Err(self.unauthorized(origin, Some(("", Action::Read)), None)),
+            Caller::Token(_, claims) if !claims.catalog() => {
+                Err(self.unauthorized(origin, Some(("", Action::Read)), Some("insufficient_scope")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller may read `name`, for the list of repositories.
+    pub(crate) fn may_list(&self, caller: &Caller, name: &str) -> bool {
+        let Some(users) = self.users() else { return true };
+        match caller {
+            Caller::User(user) | Caller::Token(Some(user), _) => {
+                user.may(name, Action::Read) || users.anonymous(Action::Read)
+            }
+            Caller::Anonymous | Caller::Token(None, _) => users.anonymous(Action::Read),
+        }
+    }
+
+    /// Makes a token for the scopes asked for: the part of them that the
+    /// caller has. None if this registry gives no tokens.
+    pub(crate) fn token(&self, caller: &Caller, query: &Query) -> Result<Option<String>, ApiError> {
+        let Some(users) = self.users().filter(|users| users.token) else {
+            return Ok(None);
+        };
+        let user = match caller {
+            Caller::User(user) => Some(user),
+            Caller::Anonymous if users.anonymous_read => None,
+            // A token can't be had for a token.
+            Caller::Anonymous | Caller::Token(..) => {
+                return Err(ApiError::new(Code::Unauthorized, "authentication required")
+                    .header(header::WWW_AUTHENTICATE, BASIC));
+            }
+        };
+        let mut grants = Vec::new();
+        let scopes = query.all("scope").flat_map(|scope| scope.split(' '));
+        for scope in scopes.filter(|scope| !scope.is_empty()).take(SCOPES) {
+            if scope.starts_with("registry:catalog:") {
+                grants.push(Grant::catalog());
+                continue;
+            }
+            let Some((name, actions)) = scope.strip_prefix("repository:").and_then(|rest| rest.rsplit_once(':')) else {
+                continue;
+            };
+            let has = |action| user.is_some_and(|u| u.may(name, action)) || users.anonymous(action);
+            let asked = |word: &str| actions.split(',').any(|a| a == word || a == "*");
+            let granted = [
+                ("pull", Action::Read),
+                ("push", Action::Write),
+                ("delete", Action::Delete),
+            ]
+            .into_iter()
+            .filter(|(word, action)| asked(word) && has(*action))
+            .map(|(word, _)| word.to_string())
+            .collect();
+            grants.push(Grant::repository(name, granted));
+        }
+        let sub = user.map(|user| user.name.clone());
+        self.signer.sign(sub, grants, (self.clock)()).map(Some)
+    }
+}
+
+/// `name:password`; the name is UTF-8, the password any bytes.
+fn split(decoded: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = decoded.iter().position(|b| *b == b':')?;
+    let name = std::str::from_utf8(&decoded[..colon]).ok()?;
+    Some((name, &decoded[colon + 1..]))
+}

@@ -1,0 +1,212 @@
+//! QyvolHub: an OCI distribution registry.
+//!
+//! The API is that of the OCI distribution-spec 1.1, whole: pull, push,
+//! content discovery with referrers, content management. Each repository on
+//! disk is an OCI image layout whose blobs are hard links to one shared pool.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), qyvol_hub::HubError> {
+//! use std::time::SystemTime;
+//!
+//! let config = qyvol_hub::Config::new("127.0.0.1:5000".parse().unwrap(), "data", SystemTime::now);
+//! let bound = qyvol_hub::Hub::open(config)?.bind().await?;
+//! bound.serve(std::future::pending()).await
+//! # }
+//! ```
+//!
+//! Invariants:
+//! - what was acknowledged is on disk, and survives a kill at any moment;
+//! - memory does not grow with the size of what is sent or the number of
+//!   uploads that are open, beyond a few hundred bytes for each;
+//! - nothing is read or written for a caller before the caller was checked.
+//!
+//! Deliberately absent: signatures are stored like any artifact and not
+//! judged, for that is the client's; there is no proxying of other registries
+//! and no storage but a local file system with hard links. The crate prints
+//! nothing and reads neither environment nor clock.
+
+mod access;
+mod api;
+mod cache;
+mod error;
+mod log;
+mod manifest;
+mod metrics;
+mod names;
+mod patience;
+mod query;
+mod serve;
+mod storage;
+mod tls;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpListener;
+
+pub use access::{Access, Action, Scope, User, Users, hash_password};
+pub use error::HubError;
+pub use log::{Event, Level, LogSink, RequestEvent};
+pub use serve::Bound;
+pub use storage::GcReport;
+pub use tls::Tls;
+
+use access::Gate;
+use api::Shared;
+use metrics::Metrics;
+use storage::Store;
+
+/// Tells the time: the caller's, since libraries here don't read the clock.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// Bounds on what clients may ask for.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a manifest.
+    pub manifest_bytes: u64,
+    /// Bytes of a blob.
+    pub blob_bytes: u64,
+    /// Uploads open at once.
+    pub uploads: usize,
+    /// How long an upload is kept that nobody continues.
+    pub upload_age: Duration,
+    /// Connections at once; further ones are closed.
+    pub connections: usize,
+    /// Bytes of a request's head.
+    pub header_bytes: usize,
+    /// How long a client may leave the server waiting: for a request's head,
+    /// for the next bytes of a body, or to take some of an answer.
+    pub idle: Duration,
+    /// How long requests may run on when the server stops.
+    pub shutdown: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            manifest_bytes: 4 << 20,
+            blob_bytes: 64 << 30,
+            uploads: 10_000,
+            upload_age: Duration::from_secs(24 * 3600),
+            connections: 4096,
+            header_bytes: 64 << 10,
+            idle: Duration::from_secs(30),
+            shutdown: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How a hub is set up.
+#[derive(Clone)]
+pub struct Config {
+    /// The address to listen on; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The folder that holds everything, on a file system with hard links.
+    pub data: PathBuf,
+    /// A certificate, for TLS; none for plain HTTP.
+    pub tls: Option<Tls>,
+    /// Who may use it.
+    pub access: Access,
+    /// Bounds.
+    pub limits: Limits,
+    /// Takes events.
+    pub log: LogSink,
+    /// Tells the time.
+    pub clock: Clock,
+    /// `scheme://host[:port]` as clients see it, where that is not what they
+    /// send as `Host`: it stands in the challenges that send them to `/token`.
+    pub public_url: Option<String>,
+    /// How long a blob stays that no manifest refers to.
+    pub blob_grace: Duration,
+    /// How often the running server collects garbage; none for never.
+    pub gc_interval: Option<Duration>,
+}
+
+impl Config {
+    /// An open registry with default limits that logs nothing and collects
+    /// garbage every six hours.
+    pub fn new(
+        listen: SocketAddr,
+        data: impl Into<PathBuf>,
+        clock: impl Fn() -> SystemTime + Send + Sync + 'static,
+    ) -> Config {
+        Config {
+            listen,
+            data: data.into(),
+            tls: None,
+            access: Access::Open,
+            limits: Limits::default(),
+            log: Arc::new(|_| {}),
+            clock: Arc::new(clock),
+            public_url: None,
+            blob_grace: Duration::from_secs(24 * 3600),
+            gc_interval: Some(Duration::from_secs(6 * 3600)),
+        }
+    }
+}
+
+/// A registry with its storage open. Clones are the same registry.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+    listen: SocketAddr,
+    tls: Option<Tls>,
+    data: Arc<PathBuf>,
+    gc_interval: Option<Duration>,
+}
+
+impl Hub {
+    /// Opens the storage, or makes it, and puts in order what an earlier
+    /// process left. Blocks while it reads the index of each repository.
+    pub fn open(config: Config) -> Result<Hub, HubError> {
+        config.access.check()?;
+        let store = Arc::new(Store::open(&config)?);
+        Ok(Hub {
+            listen: config.listen,
+            tls: config.tls,
+            data: Arc::new(config.data),
+            gc_interval: config.gc_interval,
+            shared: Arc::new(Shared {
+                store,
+                gate: Gate::new(config.access, config.clock.clone())?,
+                limits: config.limits,
+                metrics: Metrics::default(),
+                log: config.log,
+                clock: config.clock,
+                public_url: config.public_url,
+                downloads: Arc::default(),
+            }),
+        })
+    }
+
+    /// Reads the certificate, if there is one, and takes the address.
+    pub async fn bind(&self) -> Result<Bound, HubError> {
+        let tls = self.tls.as_ref().map(Tls::acceptor).transpose()?;
+        let listen = |source| HubError::Listen {
+            address: self.listen,
+            source,
+        };
+        let listener = TcpListener::bind(self.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        Ok(Bound {
+            hub: self.clone(),
+            listener,
+            address,
+            tls,
+        })
+    }
+
+    /// Removes blobs that no manifest refers to and nobody used within the
+    /// grace time, and uploads that have expired. Blocks; the server may run
+    /// meanwhile.
+    pub fn collect_garbage(&self) -> Result<GcReport, HubError> {
+        let failed = |error| HubError::storage("cannot collect garbage", self.data.as_ref())(error);
+        let store = &self.shared.store;
+        let uploads = store.expire_uploads(self.shared.limits.upload_age).map_err(failed)?;
+        let mut report = store.collect().map_err(failed)?;
+        report.uploads = uploads;
+        Ok(report)
+    }
+}

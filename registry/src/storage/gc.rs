@@ -1,0 +1,127 @@
+//! Collection: what no manifest refers to goes, once it is old enough.
+//!
+//! First each repository's links: those that no listed manifest needs and
+//! whose time is older than the grace time. Then the pool's files that have no
+//! link but their own. Pushes run on meanwhile: each removal looks at the time
+//! again under the exclusive lock, and whoever uses a blob renews its time
+//! under the shared one (see the module above).
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::PoisonError;
+
+use qyvol_types::{Algorithm, Digest};
+
+use super::{Repository, Store, files};
+use crate::cache::lock;
+use crate::manifest;
+
+/// What a collection did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GcReport {
+    /// Manifests that were marked from.
+    pub manifests: u64,
+    /// Links removed from repositories.
+    pub links: u64,
+    /// Files removed from the pool: content that is now gone.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Uploads that had expired.
+    pub uploads: u64,
+}
+
+impl Store {
+    /// Removes what nothing refers to and nobody used within the grace time.
+    pub(crate) fn collect(&self) -> io::Result<GcReport> {
+        let _one_at_a_time = lock(&self.collecting);
+        let mut report = GcReport::default();
+        for repository in self.repositories() {
+            self.collect_links(&repository, &mut report)?;
+        }
+        self.pool.walk(|path| {
+            if self.is_old(&path)?.is_some_and(|(links, _)| links == 1) {
+                let _alone = self.sweep.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some((1, size)) = self.is_old(&path)? {
+                    fs::remove_file(&path)?;
+                    report.blobs += 1;
+                    report.bytes += size;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(report)
+    }
+
+    fn collect_links(&self, repository: &Repository, report: &mut GcReport) -> io::Result<()> {
+        // Candidates before marks: what is linked after this is not looked at.
+        let mut candidates = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            for file in fs::read_dir(repository.blobs(algorithm))? {
+                let file = file?;
+                let digest = file
+                    .file_name()
+                    .to_str()
+                    .and_then(|hex| format!("{}:{hex}", algorithm.name()).parse::<Digest>().ok());
+                if let Some(digest) = digest
+                    && self.is_old(&file.path())?.is_some()
+                {
+                    candidates.push(digest);
+                }
+            }
+        }
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let marked = self.mark(repository, report)?;
+        for digest in candidates.iter().filter(|digest| !marked.contains(digest)) {
+            let path = repository.blob_path(digest);
+            let _alone = self.sweep.write().unwrap_or_else(PoisonError::into_inner);
+            // A manifest pushed since the marks has renewed what it needs; one
+            // pushed under this very digest is listed.
+            if repository.state().manifests.contains_key(digest) || self.is_old(&path)?.is_none() {
+                continue;
+            }
+            self.known.remove(&(repository.id, *digest));
+            self.content.remove(digest);
+            if files::remove(&path)? {
+                report.links += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&self, repository: &Repository, report: &mut GcReport) -> io::Result<HashSet<Digest>> {
+        let manifests: Vec<_> = repository.state().manifests.keys().copied().collect();
+        let mut marked = HashSet::new();
+        for digest in manifests {
+            marked.insert(digest);
+            report.manifests += 1;
+            let Ok(bytes) = fs::read(repository.blob_path(&digest)) else {
+                // Deleted since, or unreadable: keep everything rather than
+                // guess what it needed.
+                if repository.state().manifests.contains_key(&digest) {
+                    return Err(io::Error::other(format!(
+                        "manifest {digest} of {} can't be read: nothing of the repository is collected",
+                        repository.name
+                    )));
+                }
+                continue;
+            };
+            marked.extend(manifest::references(&bytes));
+        }
+        Ok(marked)
+    }
+
+    /// Links and size of a file that was not used within the grace time.
+    fn is_old(&self, path: &Path) -> io::Result<Option<(u64, u64)>> {
+        let Some(metadata) = files::stat(path)? else {
+            return Ok(None);
+        };
+        let old = self.now().duration_since(metadata.modified()?).unwrap_or_default() > self.grace;
+        Ok(old.then(|| (metadata.nlink(), metadata.len())))
+    }
+}

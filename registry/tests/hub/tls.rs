@@ -1,0 +1,93 @@
+//! TLS. The certificate and key in `tls/` are for this test and nothing else.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use qyvol_hub::{HubError, Tls};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::support::{Answer, Server};
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/tls").join(name)
+}
+
+fn tls() -> Tls {
+    Tls {
+        certificate: file("certificate.pem"),
+        key: file("key.pem"),
+    }
+}
+
+fn converse(server: &Server, protocols: &[&[u8]], request: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(file("certificate.pem")).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut stream = StreamOwned::new(connection, server.connect());
+    stream.write_all(request).unwrap();
+    let mut bytes = vec![0; 9];
+    stream.read_exact(&mut bytes).unwrap();
+    if protocols.first() != Some(&&b"h2"[..]) {
+        let _ = stream.read_to_end(&mut bytes);
+    }
+    (bytes, stream.conn.alpn_protocol().map(<[u8]>::to_vec))
+}
+
+#[test]
+fn speaks_both_versions_of_http_over_tls() {
+    let server = Server::with(|config| config.tls = Some(tls()));
+    let request = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for protocols in [&[][..], &[&b"http/1.1"[..]]] {
+        let (bytes, _) = converse(&server, protocols, request);
+        Answer::parse(&bytes).expect(200);
+    }
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let (bytes, chosen) = converse(&server, &[b"h2"], hello);
+    // A frame of settings.
+    assert_eq!((bytes[3], chosen), (4, Some(b"h2".to_vec())));
+    // Who speaks no TLS gets nowhere and harms nobody.
+    assert_eq!(server.get("/v2/").status, 0);
+    Answer::parse(&converse(&server, &[], request).0).expect(200);
+}
+
+#[test]
+fn certificate_that_can_not_be_used_is_named() {
+    let swapped = Tls {
+        certificate: file("key.pem"),
+        key: file("certificate.pem"),
+    };
+    let absent = Tls {
+        certificate: file("absent.pem"),
+        key: file("key.pem"),
+    };
+    for tls in [swapped, absent] {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut config = qyvol_hub::Config::new(
+            "127.0.0.1:0".parse().unwrap(),
+            folder.path(),
+            std::time::SystemTime::now,
+        );
+        config.tls = Some(tls.clone());
+        let hub = qyvol_hub::Hub::open(config).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        match runtime.block_on(hub.bind()) {
+            Err(HubError::Tls(text)) => assert!(text.contains(".pem"), "{text}"),
+            other => panic!("{:?}", other.err()),
+        }
+    }
+}

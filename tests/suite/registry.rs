@@ -1,0 +1,585 @@
+//! Registries: Debian's docker-registry, which has no referrers API, and the
+//! hub, which has. What holds, holds with both.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Done, User, third_party};
+
+/// A registry that runs as long as this value lives.
+pub struct Server {
+    pub address: String,
+    child: Child,
+    log: std::path::PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Debian's docker-registry; `more` goes into its configuration.
+    pub fn docker(more: &str) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        // It can't say which port it took: one that is free is named to it.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let root = folder.path().join("data").display().to_string();
+        let config = format!(
+            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {root} }}, delete: {{ enabled: true }} }}\nhttp: {{ addr: \"{address}\" }}\n{more}"
+        );
+        fs::write(folder.path().join("config.yml"), config).unwrap();
+        let log = folder.path().join("log");
+        let file = fs::File::create(&log).unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(folder.path().join("config.yml"))
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|e| panic!("can't run docker-registry: {e}: install the Debian package docker-registry"));
+        let server = Server {
+            address,
+            child,
+            log,
+            _folder: folder,
+        };
+        let end = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(&server.address).is_err() {
+            assert!(Instant::now() < end, "docker-registry does not listen");
+            std::thread::yield_now();
+        }
+        server
+    }
+
+    /// The hub of the binary under test.
+    pub fn hub(args: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_qyv"))
+            .args(["hub", "serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder.path().join("data"))
+            .args(args)
+            .env_clear()
+            .env("QYVOL_HOME", folder.path())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim().rsplit('/').next().unwrap_or_default().to_string();
+        assert!(!address.is_empty(), "{}", fs::read_to_string(&log).unwrap());
+        Server {
+            address,
+            child,
+            log,
+            _folder: folder,
+        }
+    }
+
+    fn both() -> [Server; 2] {
+        [Server::docker(""), Server::hub(&[])]
+    }
+
+    fn name(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.address)
+    }
+
+    /// Requests whose line in the log has every one of the words.
+    fn requests(&self, words: &[&str]) -> usize {
+        let log = fs::read_to_string(&self.log).unwrap();
+        log.lines()
+            .filter(|line| words.iter().all(|w| line.contains(w)))
+            .count()
+    }
+}
+
+/// Another host that trusts the user's key for everything from the registry.
+fn host(user: &User, server: &Server) -> User {
+    let host = User::new();
+    let pem = user.qyv(&["keys", "export", "default"]).expect(0).out;
+    let pem: String = pem.lines().map(|l| format!("      {l}\n")).collect();
+    let policy = format!(
+        "version: 1\nkeys:\n  k:\n    pem: |\n{pem}rules:\n  - scope: {}/**\n    require: [{{ role: release, keys: [k] }}]\n    identity: any\n",
+        server.address
+    );
+    fs::create_dir_all(host.home()).unwrap();
+    fs::write(host.home().join("trust.yaml"), policy).unwrap();
+    host
+}
+
+fn offline(user: &User, args: &[&str]) -> Done {
+    let mut command = Command::new("unshare");
+    command.args(["-rn", env!("CARGO_BIN_EXE_qyv")]).args(args);
+    command
+        .env_clear()
+        .env("QYVOL_HOME", user.home())
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(user.path(""));
+    third_party("util-linux", &mut command)
+}
+
+// [REG-001] [REG-002] [REG-003]
+#[test]
+fn image_arrives_with_its_digest_its_signatures_and_its_very_bytes() {
+    for server in Server::both() {
+        let user = User::new();
+        user.write("app/a.txt", "asset");
+        let file = user.built("app", "assets: [a.txt]\n");
+        let name = server.name("team/app:1.0.0");
+        let latest = server.name("team/app");
+        let done = user.qyv(&["push", &file, &name, &latest, "--format", "json"]).expect(0);
+        let digest = done.json()["digest"].as_str().unwrap().to_string();
+        let host = host(&user, &server);
+        let pulled = host.qyv(&["pull", &name, "--verify", "--format", "json"]).expect(0);
+        assert_eq!(pulled.json()["digest"], digest.as_str());
+        assert_eq!(pulled.json()["signatures"], 1);
+        host.qyv(&["verify", &name]).expect(0);
+        host.qyv(&["run", &name, "--", "cat", "/assets/a.txt"]).expect(0);
+        // What is there is run without a network, and verified and inspected.
+        offline(&host, &["run", &name, "--pull", "never", "--", "exit", "7"]).expect(7);
+        offline(&host, &["run", &name, "--", "exit", "7"]).expect(7);
+        offline(&host, &["verify", &name]).expect(0);
+        offline(&host, &["inspect", &name]).expect(0);
+        offline(&host, &["run", &server.name("team/app:2"), "--pull", "never"]).expect(125);
+        // The file that is written is the file that was pushed.
+        host.qyv(&["pull", &latest, "-o", "back.qyvbin"]).expect(0);
+        assert_eq!(
+            fs::read(host.path("back.qyvbin")).unwrap(),
+            fs::read(user.path(&file)).unwrap()
+        );
+        // By digest, whatever becomes of the tag.
+        let pinned = server.name(&format!("team/app@{digest}"));
+        host.qyv(&["pull", &pinned]).expect(0);
+        assert_eq!(user.qyv(&["tags", &latest]).expect(0).out.lines().count(), 2);
+        user.qyv(&["check"]).expect(0);
+        host.qyv(&["check"]).expect(0);
+    }
+}
+
+// [REG-004]
+#[test]
+fn pushing_again_sends_no_blob() {
+    for server in Server::both() {
+        let user = User::new();
+        let file = user.built("app", "");
+        let name = server.name("app:1");
+        user.qyv(&["push", &file, &name]).expect(0);
+        let (puts, posts) = (server.requests(&["PUT", "/blobs/"]), server.requests(&["POST"]));
+        assert!(puts >= 3 && posts >= 3, "{puts} {posts}");
+        user.qyv(&["push", &file, &name]).expect(0);
+        let after = (server.requests(&["PUT", "/blobs/"]), server.requests(&["POST"]));
+        assert_eq!(after, (puts, posts));
+        // Another signature is all that goes along when one is added.
+        user.qyv(&["sign", &file, "--role", "approve"]).expect(0);
+        user.qyv(&["push", &file, &name]).expect(0);
+        assert_eq!(server.requests(&["PUT", "/blobs/"]), puts + 1);
+        let host = host(&user, &server);
+        let pulled = host.qyv(&["pull", &name, "--format", "json"]).expect(0).json();
+        assert_eq!(pulled["signatures"], 2);
+    }
+}
+
+#[test]
+fn image_that_the_policy_refuses_is_not_stored() {
+    for server in Server::both() {
+        let user = User::new();
+        let file = user.built("app", "");
+        user.qyv(&["build", "app", "-o", "bare.qyvbin", "--no-sign"]).expect(0);
+        let (signed, bare) = (server.name("app:1"), server.name("bare:1"));
+        user.qyv(&["push", &file, &signed]).expect(0);
+        user.qyv(&["push", "bare.qyvbin", &bare]).expect(0);
+        let stranger = User::new();
+        stranger.qyv(&["pull", "--verify", &signed]).expect(11);
+        stranger.qyv(&["run", &signed]).expect(126);
+        assert!(stranger.stored().is_empty(), "{:?}", stranger.stored());
+        let host = host(&user, &server);
+        host.qyv(&["pull", "--verify", &bare]).expect(10);
+        host.qyv(&["run", "--pull", "always", &bare]).expect(126);
+        assert!(host.stored().is_empty(), "{:?}", host.stored());
+        // Fetched by the run itself, and again when asked to.
+        host.qyv(&["run", &signed, "--", "exit", "5"]).expect(5);
+        host.qyv(&["run", "--pull", "always", &signed, "--", "exit", "6"])
+            .expect(6);
+    }
+}
+
+// [REG-006]
+#[test]
+fn signers_at_once_do_not_lose_one_another() {
+    for server in Server::both() {
+        let user = User::new();
+        let file = user.built("app", "");
+        let name = server.name("app:1");
+        user.qyv(&["push", &file, &name]).expect(0);
+        let roles = ["a", "b", "c", "d", "e"];
+        std::thread::scope(|scope| {
+            for role in roles {
+                let (user, file, name) = (&user, &file, &name);
+                scope.spawn(move || {
+                    let copy = format!("{role}.qyvbin");
+                    fs::copy(user.path(file), user.path(&copy)).unwrap();
+                    user.qyv(&["sign", &copy, "--role", role]).expect(0);
+                    user.qyv(&["push", &copy, name]).expect(0);
+                });
+            }
+        });
+        let pulled = user.qyv(&["pull", &name, "--format", "json"]).expect(0).json();
+        assert_eq!(pulled["signatures"], 1 + roles.len());
+    }
+}
+
+// [REG-005]
+#[test]
+fn copy_between_registries_keeps_every_byte_and_mounts_where_it_can() {
+    let [docker, hub] = Server::both();
+    let user = User::new();
+    user.write("app/a.txt", "asset");
+    let file = user.built("app", "assets: [a.txt]\n");
+    let from = docker.name("app:1");
+    user.qyv(&["push", &file, &from]).expect(0);
+    for (here, there) in [
+        (from.clone(), hub.name("b/app:1")),
+        (hub.name("b/app:1"), docker.name("c/app:2")),
+    ] {
+        user.qyv(&["copy", &here, &there]).expect(0);
+        user.qyv(&["pull", &there, "-o", "back.qyvbin"]).expect(0);
+        assert_eq!(
+            fs::read(user.path("back.qyvbin")).unwrap(),
+            fs::read(user.path(&file)).unwrap()
+        );
+    }
+    for server in [docker, hub] {
+        let first = server.name("x/app:1");
+        user.qyv(&["push", &file, &first]).expect(0);
+        let before = server.requests(&["PUT", "/y/app/blobs/"]);
+        user.qyv(&["copy", &first, &server.name("y/app:1")]).expect(0);
+        // The two blobs of the signature, which are not mounted; the layers are.
+        assert_eq!(server.requests(&["PUT", "/y/app/blobs/"]) - before, 2);
+        // The same from the store, which knows where it got the image.
+        user.qyv(&["pull", &first]).expect(0);
+        user.qyv(&["push", &first, &server.name("z/app:1")]).expect(0);
+        assert_eq!(server.requests(&["PUT", "/z/app/blobs/"]), 3);
+    }
+}
+
+#[test]
+fn dry_run_says_what_would_move_and_moves_nothing() {
+    for server in Server::both() {
+        let user = User::new();
+        let file = user.built("app", "");
+        let name = server.name("app:1");
+        let plan = user
+            .qyv(&["push", "--dry-run", &file, &name, "--format", "json"])
+            .expect(0)
+            .json();
+        assert!(
+            plan["parts"].as_array().unwrap().iter().all(|p| p["present"] == false),
+            "{plan}"
+        );
+        assert_eq!(server.requests(&["POST"]) + server.requests(&["PUT"]), 0);
+        user.qyv(&["push", &file, &name]).expect(0);
+        let other = User::new();
+        let plan = other.qyv(&["pull", "--dry-run", &name]).expect(0);
+        assert!(plan.out.contains("to move"), "{plan:?}");
+        assert!(other.stored().is_empty());
+        let plan = user.qyv(&["push", "--dry-run", &file, &name]).expect(0);
+        assert!(!plan.out.contains("to move"), "{plan:?}");
+    }
+}
+
+#[test]
+fn tag_is_removed_and_what_is_not_there_is_said() {
+    let server = Server::hub(&[]);
+    let user = User::new();
+    let file = user.built("app", "");
+    let (one, two) = (server.name("app:1"), server.name("app:2"));
+    user.qyv(&["push", &file, &one, &two]).expect(0);
+    user.qyv(&["rm", "--remote", &one]).expect(0);
+    assert_eq!(user.qyv(&["tags", &server.name("app")]).expect(0).out, "2\n");
+    user.qyv(&["rm", "--remote", &one]).expect(69);
+    let done = user.qyv(&["pull", &one]).expect(69);
+    assert!(done.err.contains("qyv tags"), "{}", done.err);
+    user.qyv(&["tags", &server.name("nothing")]).expect(69);
+    // Nobody listens on the port of a server that is gone.
+    let gone = server.name("app:2");
+    drop(server);
+    let done = user.qyv(&["pull", &gone]).expect(69);
+    assert!(done.err.contains("can't reach"), "{}", done.err);
+    user.qyv(&["pull", "app:2"]).expect(2);
+    user.qyv(&["push", &file, "app:2"]).expect(2);
+}
+
+/// `htpasswd -nbB ana s3cret`, and the same for the hub.
+const BCRYPT: &str = "ana:$2a$05$JQrQrjK93Bi1qA3Z5bxkHu/MTatNDWvJ1LBIHPT/ujhz8wq7jEpVC\n";
+
+// [REG-007] [REG-008]
+#[test]
+fn login_opens_what_is_closed_and_the_password_is_nowhere() {
+    let user = User::new();
+    let hash = pipe(&user, &["hub", "password"], "s3cret\n").expect(0).out;
+    let users = |token: bool| {
+        format!(
+            r#"{{"token":{token},"users":[{{"name":"ana","password":"{}","scopes":[{{"repository":"*","actions":["read","write","delete"]}}]}}]}}"#,
+            hash.trim()
+        )
+    };
+    let htpasswd = user.write("htpasswd", BCRYPT);
+    let (basic, token) = (
+        user.write("basic.json", users(false)),
+        user.write("token.json", users(true)),
+    );
+    let servers = [
+        Server::docker(&format!(
+            "auth: {{ htpasswd: {{ realm: r, path: {} }} }}\n",
+            htpasswd.display()
+        )),
+        Server::hub(&["--users", basic.to_str().unwrap()]),
+        Server::hub(&["--users", token.to_str().unwrap()]),
+    ];
+    let file = user.built("app", "");
+    for server in servers {
+        let name = server.name("app:1");
+        let done = user.qyv(&["push", &file, &name]).expect(69);
+        assert!(
+            done.err.contains(&format!("qyv login {}", server.address)),
+            "{}",
+            done.err
+        );
+        let login = ["login", &server.address, "-u", "ana", "--password-stdin"];
+        let done = pipe(&user, &login, "wrong\n");
+        assert_eq!(done.code, 69, "{done:?}");
+        assert!(
+            !user.home().join("registry.json").exists(),
+            "a password that was refused is not kept"
+        );
+        pipe(&user, &login, "s3cret\n").expect(0);
+        let done = user.qyv(&["push", "-v", &file, &name]).expect(0);
+        assert!(!format!("{done:?}").contains("s3cret"));
+        let mode = fs::metadata(user.home().join("registry.json")).unwrap();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777,
+            0o600
+        );
+        user.qyv(&["logout", &server.address]).expect(0);
+        user.qyv(&["pull", &name]).expect(69);
+        // As a pipeline has it, and as Docker keeps it.
+        let mut command = user.command();
+        command
+            .env("QYVOL_REGISTRY", &server.address)
+            .env("QYVOL_REGISTRY_USER", "ana")
+            .env("QYVOL_REGISTRY_PASSWORD", "s3cret")
+            .args(["pull", &name]);
+        Done::from(&command.output().unwrap()).expect(0);
+        let auth = format!(r#"{{"auths":{{"{}":{{"auth":"YW5hOnMzY3JldA=="}}}}}}"#, server.address);
+        user.write("docker/config.json", auth);
+        let mut command = user.command();
+        command.env("DOCKER_CONFIG", user.path("docker")).args(["tags", &name]);
+        Done::from(&command.output().unwrap()).expect(0);
+        // A helper that the file names is asked.
+        let helper = "#!/bin/sh\nread host\nprintf '{\"ServerURL\":\"%s\",\"Username\":\"ana\",\"Secret\":\"s3cret\"}' \"$host\"\n";
+        let path = user.write("bin/docker-credential-test", helper);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        user.write("docker/config.json", r#"{"credsStore":"test"}"#);
+        let mut command = user.command();
+        command
+            .env("DOCKER_CONFIG", user.path("docker"))
+            .env("PATH", format!("{}:/usr/bin:/bin", user.path("bin").display()))
+            .args(["tags", &name]);
+        Done::from(&command.output().unwrap()).expect(0);
+        fs::remove_file(user.home().join("registry.json")).unwrap();
+    }
+}
+
+fn pipe(user: &User, args: &[&str], input: &str) -> Done {
+    use std::io::Write;
+    let mut child = user
+        .command()
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    Done::from(&child.wait_with_output().unwrap())
+}
+
+// [REG-009]
+#[test]
+fn hub_speaks_tls_and_a_certificate_of_ones_own_is_trusted_by_name_alone() {
+    let user = User::new();
+    let file = user.built("app", "");
+    let config = "[req]\ndistinguished_name = dn\nx509_extensions = ext\n[dn]\n[ext]\nsubjectAltName = IP:127.0.0.1\nbasicConstraints = CA:FALSE\n";
+    let config = user.write("openssl.cnf", config);
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "30",
+    ]);
+    openssl.args(["-subj", "/CN=hub", "-config"]).arg(config);
+    openssl
+        .arg("-keyout")
+        .arg(user.path("key.pem"))
+        .arg("-out")
+        .arg(user.path("cert.pem"));
+    third_party("openssl", &mut openssl).expect(0);
+    let (cert, key) = (user.path("cert.pem"), user.path("key.pem"));
+    let server = Server::hub(&["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()]);
+    let name = server.name("app:1");
+    let tls = ["--tls", &server.address];
+    let done = user.qyv(&[&["push", &file, &name][..], &tls].concat()).expect(69);
+    assert!(done.err.contains("--ca"), "{}", done.err);
+    let ca = ["--ca", "cert.pem"];
+    user.qyv(&[&["push", &file, &name][..], &tls, &ca].concat()).expect(0);
+    user.qyv(&[&["pull", &name][..], &tls, &ca].concat()).expect(0);
+    // Plain HTTP to a server that speaks TLS.
+    assert_ne!(user.qyv(&["pull", &name, "--retries", "0"]).code, 0);
+}
+
+// [BIN-002]
+#[test]
+fn skopeo_copies_in_and_out_of_the_hub_and_the_digest_stays() {
+    let server = Server::hub(&[]);
+    let user = User::new();
+    user.write("app/a.txt", "asset");
+    let file = user.built("app", "assets: [a.txt]\n");
+    let skopeo = |from: &str, to: &str| {
+        let mut command = Command::new("skopeo");
+        command
+            .args([
+                "copy",
+                "--quiet",
+                "--insecure-policy",
+                "--src-tls-verify=false",
+                "--dest-tls-verify=false",
+            ])
+            .args([from, to])
+            .env("TMPDIR", user.path(""))
+            .env("HOME", user.path(""));
+        third_party("skopeo", &mut command).expect(0);
+    };
+    let there = format!("docker://{}", server.name("skopeo/app:1"));
+    skopeo(&format!("oci-archive:{}:app:1.0.0", user.path(&file).display()), &there);
+    skopeo(&there, &format!("oci:{}:x", user.path("layout").display()));
+    let digest = user.qyv(&["inspect", &file, "--format", "json"]).expect(0).json()["digest"].clone();
+    let index = fs::read(user.path("layout/index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    assert_eq!(index["manifests"][0]["digest"], digest);
+    // It leaves the signatures behind: ours says so.
+    let done = user
+        .qyv(&["pull", &server.name("skopeo/app:1"), "--format", "json"])
+        .expect(0);
+    assert_eq!(
+        (done.json()["digest"].clone(), done.json()["signatures"].clone()),
+        (digest, 0.into())
+    );
+}
+
+/// The client that wasm tools are built on pulls an image without assets as
+/// the plain artifact that it is, and what it pushes arrives.
+#[test]
+fn oci_client_pulls_from_the_hub_what_was_pushed() {
+    use oci_distribution::Reference;
+    use oci_distribution::client::{Client, ClientConfig, ClientProtocol};
+    use oci_distribution::secrets::RegistryAuth;
+
+    let server = Server::hub(&[]);
+    let user = User::new();
+    let file = user.built("app", "");
+    let name = server.name("app:1");
+    user.qyv(&["push", &file, &name]).expect(0);
+    let digest = user.qyv(&["inspect", &file, "--format", "json"]).expect(0).json()["digest"].clone();
+    // It wants one, though nothing is encrypted here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::new(ClientConfig {
+        protocol: ClientProtocol::Http,
+        ..ClientConfig::default()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let image: Reference = name.parse().unwrap();
+        let pulled = client
+            .pull(&image, &RegistryAuth::Anonymous, vec!["application/wasm"])
+            .await
+            .unwrap();
+        assert_eq!(pulled.digest.as_deref(), digest.as_str());
+        assert_eq!(pulled.layers.len(), 1);
+        assert_eq!(&pulled.layers[0].data[..], crate::support::PROBE_MODULE);
+        let referrers = client
+            .pull_referrers(
+                &format!("{}@{}", server.name("app"), digest.as_str().unwrap())
+                    .parse()
+                    .unwrap(),
+                None,
+            )
+            .await
+            .unwrap();
+        assert_eq!(referrers.manifests.len(), 1);
+        // It writes manifests in a form of its own: another digest, the same
+        // content.
+        let copy: Reference = server.name("copy:1").parse().unwrap();
+        client
+            .push(
+                &copy,
+                &pulled.layers,
+                pulled.config,
+                &RegistryAuth::Anonymous,
+                pulled.manifest,
+            )
+            .await
+            .unwrap();
+    });
+    user.qyv(&["pull", &server.name("copy:1")]).expect(0);
+}
+
+/// PyPI's `oras`, in an environment of its own.
+#[test]
+fn oras_pulls_from_the_hub_what_was_pushed() {
+    let server = Server::hub(&[]);
+    let user = User::new();
+    let file = user.built("app", "");
+    let name = server.name("app:1");
+    user.qyv(&["push", &file, &name]).expect(0);
+    let venv = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("oras-0.2.43");
+    if !venv.join("ready").exists() {
+        third_party(
+            "python3-venv",
+            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv),
+        )
+        .expect(0);
+        let mut pip = Command::new(venv.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "oras==0.2.43"]);
+        third_party("python3-venv", &mut pip).expect(0);
+        fs::write(venv.join("ready"), "").unwrap();
+    }
+    let script = "import sys, oras.client\nc = oras.client.OrasClient(insecure=True, tls_verify=False)\nprint(c.pull(target=sys.argv[1], outdir=sys.argv[2]))\nprint(c.get_tags(sys.argv[1]))";
+    let mut python = Command::new(venv.join("bin/python"));
+    python.args(["-c", script, &name]).arg(user.path("out"));
+    let done = third_party("python3-venv", &mut python).expect(0);
+    assert!(done.out.contains("['1']"), "{done:?}");
+    let pulled: Vec<_> = fs::read_dir(user.path("out")).unwrap().flatten().collect();
+    assert_eq!(pulled.len(), 1, "{done:?}");
+    assert_eq!(fs::read(pulled[0].path()).unwrap(), crate::support::PROBE_MODULE);
+}
