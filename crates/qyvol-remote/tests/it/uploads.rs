@@ -343,7 +343,7 @@ fn mounting(image: &Image, mounts: bool) -> Server {
 }
 
 #[test]
-fn blob_that_can_be_mounted_is_sent() {
+fn blob_is_sent_though_another_repository_has_it() {
     let image = Image::new(50_000);
     let server = mounting(&image, true);
     assert!(server.seen().iter().all(|s| s.body < 50_000));
