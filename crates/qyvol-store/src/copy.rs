@@ -63,50 +63,76 @@ impl CopyError {
     }
 }
 
+/// Which manifests that refer to an image are copied.
+pub type Keep<'a> = &'a (dyn Fn(&ImageManifest) -> bool + Sync);
+
 /// Copies what `root` reaches, and of what refers to it those manifests that
 /// `keep` wants. Blobs that the target has are skipped. A referrer that is not
 /// a manifest of this subject is left out with a warning: junk beside an image
 /// must not make the image fail.
-pub fn copy<S, D>(
+pub fn copy<S, D>(src: &S, dst: &D, root: &Descriptor, keep: Keep<'_>, report: &dyn Reporter) -> Result<(), CopyError>
+where
+    S: Fetch + Referrers + Sync + ?Sized,
+    D: Exists + Push + Sync + ?Sized,
+{
+    copy_image(src, dst, root, report)?;
+    copy_referrers(src, dst, root, keep, report)
+}
+
+/// The first half of [`copy()`]: what `root` reaches.
+pub fn copy_image<S, D>(src: &S, dst: &D, root: &Descriptor, report: &dyn Reporter) -> Result<(), CopyError>
+where
+    S: Fetch + Referrers + Sync + ?Sized,
+    D: Exists + Push + Sync + ?Sized,
+{
+    let copy = Copy::new(src, dst, &|_| false, report);
+    if root.media_type != media_type::IMAGE_MANIFEST {
+        return copy.blob(root);
+    }
+    copy.image(root, &copy.manifest(root)?, AT_ONCE)
+}
+
+/// The second half of [`copy()`]: what refers to `root`. A registry takes it
+/// before the image itself, so that both halves can go on at once.
+pub fn copy_referrers<S, D>(
     src: &S,
     dst: &D,
     root: &Descriptor,
-    keep: &(dyn Fn(&ImageManifest) -> bool + Sync),
+    keep: Keep<'_>,
     report: &dyn Reporter,
 ) -> Result<(), CopyError>
 where
     S: Fetch + Referrers + Sync + ?Sized,
     D: Exists + Push + Sync + ?Sized,
 {
-    let copy = Copy {
-        src,
-        dst,
-        keep,
-        report,
-        there: Mutex::default(),
-    };
-    if root.media_type != media_type::IMAGE_MANIFEST {
-        return copy.blob(root);
-    }
-    let manifest = copy.manifest(root)?;
-    copy.graph(root, &manifest, 0)
+    Copy::new(src, dst, keep, report).referrers(root, 0)
 }
 
 struct Copy<'a, S: ?Sized, D: ?Sized> {
     src: &'a S,
     dst: &'a D,
-    keep: &'a (dyn Fn(&ImageManifest) -> bool + Sync),
+    keep: Keep<'a>,
     report: &'a dyn Reporter,
     // What the target has by now. A blob on its way is not in it: whoever else
     // needs it before its own manifest sends it too.
     there: Mutex<HashSet<Digest>>,
 }
 
-impl<S, D> Copy<'_, S, D>
+impl<'a, S, D> Copy<'a, S, D>
 where
     S: Fetch + Referrers + Sync + ?Sized,
     D: Exists + Push + Sync + ?Sized,
 {
+    fn new(src: &'a S, dst: &'a D, keep: Keep<'a>, report: &'a dyn Reporter) -> Copy<'a, S, D> {
+        Copy {
+            src,
+            dst,
+            keep,
+            report,
+            there: Mutex::default(),
+        }
+    }
+
     fn manifest(&self, d: &Descriptor) -> Result<ImageManifest, CopyError> {
         let bytes = self
             .src
@@ -122,7 +148,7 @@ where
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn graph(&self, d: &Descriptor, manifest: &ImageManifest, depth: usize) -> Result<(), CopyError> {
+    fn image(&self, d: &Descriptor, manifest: &ImageManifest, at_once: usize) -> Result<(), CopyError> {
         if self.there().contains(&d.digest) {
             return Ok(());
         }
@@ -132,12 +158,14 @@ where
             }
         } else {
             let blobs: Vec<&Descriptor> = [manifest.config()].into_iter().chain(manifest.layers()).collect();
-            // Referrers move beside one another already.
-            let at_once = if depth == 0 { AT_ONCE } else { 1 };
             each(&blobs, at_once, |blob| self.blob(blob))?;
             self.dst.push(d, &mut manifest.raw()).map_err(|e| to_target(d, e))?;
         }
         self.there().insert(d.digest);
+        Ok(())
+    }
+
+    fn referrers(&self, d: &Descriptor, depth: usize) -> Result<(), CopyError> {
         if depth == DEPTH {
             return Ok(());
         }
@@ -174,7 +202,9 @@ where
         if !(self.keep)(&manifest) {
             return Ok(());
         }
-        self.graph(referrer, &manifest, depth + 1)
+        // Referrers move beside one another already: their blobs don't.
+        self.image(referrer, &manifest, 1)?;
+        self.referrers(referrer, depth + 1)
     }
 
     fn blob(&self, d: &Descriptor) -> Result<(), CopyError> {

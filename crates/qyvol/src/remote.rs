@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use qyvol_image::{Head, HeadImage, write_archive};
 use qyvol_remote::{Access, Client, RemoteError, Repository};
-use qyvol_store::{CopyError, Exists, Fetch, LocalStore, Referrers, copy};
+use qyvol_store::{CopyError, Exists, Fetch, LocalStore, Referrers, copy, copy_image as copy_content, copy_referrers};
 use qyvol_trust::{Scope, TrustPolicy};
 use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference, limits, media_type};
 use serde::Serialize;
@@ -113,8 +114,19 @@ fn deliver<S: Fetch + Referrers + Sync>(
     to: &Repository,
     tags: &[Reference],
 ) -> Result<(), Error> {
-    copy(from, to, &image.descriptor(), &|_| true, ctx.report)?;
-    to.publish_referrers()?;
+    let root = image.descriptor();
+    // Where lists of referrers are ours to keep, writing them takes patience:
+    // it passes while the layers are on their way.
+    thread::scope(|scope| {
+        let referrers = scope.spawn(|| -> Result<(), Error> {
+            copy_referrers(from, to, &root, &|_| true, ctx.report)?;
+            Ok(to.publish_referrers()?)
+        });
+        copy_content(from, to, &root, ctx.report)?;
+        referrers
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
     for name in tags {
         to.tag(name.tag().unwrap_or("latest"), &image.manifest)?;
     }
