@@ -9,6 +9,7 @@
 mod archive;
 mod build;
 mod cli;
+mod clients;
 mod forged;
 mod keys;
 mod kill;

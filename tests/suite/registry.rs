@@ -92,7 +92,7 @@ impl Server {
         [Server::docker(""), Server::hub(&[])]
     }
 
-    fn name(&self, rest: &str) -> String {
+    pub fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.address)
     }
 
@@ -455,131 +455,13 @@ fn hub_speaks_tls_and_a_certificate_of_ones_own_is_trusted_by_name_alone() {
     assert_ne!(user.qyv(&["pull", &name, "--retries", "0"]).code, 0);
 }
 
-// [BIN-002]
+// [HUB-020]
 #[test]
-fn skopeo_copies_in_and_out_of_the_hub_and_the_digest_stays() {
-    let server = Server::hub(&[]);
+fn hub_that_others_reach_wants_to_know_its_users() {
     let user = User::new();
-    user.write("app/a.txt", "asset");
-    let file = user.built("app", "assets: [a.txt]\n");
-    let skopeo = |from: &str, to: &str| {
-        let mut command = Command::new("skopeo");
-        command
-            .args([
-                "copy",
-                "--quiet",
-                "--insecure-policy",
-                "--src-tls-verify=false",
-                "--dest-tls-verify=false",
-            ])
-            .args([from, to])
-            .env("TMPDIR", user.path(""))
-            .env("HOME", user.path(""));
-        third_party("skopeo", &mut command).expect(0);
-    };
-    let there = format!("docker://{}", server.name("skopeo/app:1"));
-    skopeo(&format!("oci-archive:{}:app:1.0.0", user.path(&file).display()), &there);
-    skopeo(&there, &format!("oci:{}:x", user.path("layout").display()));
-    let digest = user.qyv(&["inspect", &file, "--format", "json"]).expect(0).json()["digest"].clone();
-    let index = fs::read(user.path("layout/index.json")).unwrap();
-    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
-    assert_eq!(index["manifests"][0]["digest"], digest);
-    // It leaves the signatures behind: ours says so.
-    let done = user
-        .qyv(&["pull", &server.name("skopeo/app:1"), "--format", "json"])
-        .expect(0);
-    assert_eq!(
-        (done.json()["digest"].clone(), done.json()["signatures"].clone()),
-        (digest, 0.into())
-    );
-}
-
-/// The client that wasm tools are built on pulls an image without assets as
-/// the plain artifact that it is, and what it pushes arrives.
-#[test]
-fn oci_client_pulls_from_the_hub_what_was_pushed() {
-    use oci_distribution::Reference;
-    use oci_distribution::client::{Client, ClientConfig, ClientProtocol};
-    use oci_distribution::secrets::RegistryAuth;
-
-    let server = Server::hub(&[]);
-    let user = User::new();
-    let file = user.built("app", "");
-    let name = server.name("app:1");
-    user.qyv(&["push", &file, &name]).expect(0);
-    let digest = user.qyv(&["inspect", &file, "--format", "json"]).expect(0).json()["digest"].clone();
-    // It wants one, though nothing is encrypted here.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::new(ClientConfig {
-        protocol: ClientProtocol::Http,
-        ..ClientConfig::default()
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let image: Reference = name.parse().unwrap();
-        let pulled = client
-            .pull(&image, &RegistryAuth::Anonymous, vec!["application/wasm"])
-            .await
-            .unwrap();
-        assert_eq!(pulled.digest.as_deref(), digest.as_str());
-        assert_eq!(pulled.layers.len(), 1);
-        assert_eq!(&pulled.layers[0].data[..], crate::support::PROBE_MODULE);
-        let referrers = client
-            .pull_referrers(
-                &format!("{}@{}", server.name("app"), digest.as_str().unwrap())
-                    .parse()
-                    .unwrap(),
-                None,
-            )
-            .await
-            .unwrap();
-        assert_eq!(referrers.manifests.len(), 1);
-        // It writes manifests in a form of its own: another digest, the same
-        // content.
-        let copy: Reference = server.name("copy:1").parse().unwrap();
-        client
-            .push(
-                &copy,
-                &pulled.layers,
-                pulled.config,
-                &RegistryAuth::Anonymous,
-                pulled.manifest,
-            )
-            .await
-            .unwrap();
-    });
-    user.qyv(&["pull", &server.name("copy:1")]).expect(0);
-}
-
-/// PyPI's `oras`, in an environment of its own.
-#[test]
-fn oras_pulls_from_the_hub_what_was_pushed() {
-    let server = Server::hub(&[]);
-    let user = User::new();
-    let file = user.built("app", "");
-    let name = server.name("app:1");
-    user.qyv(&["push", &file, &name]).expect(0);
-    let venv = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("oras-0.2.43");
-    if !venv.join("ready").exists() {
-        third_party(
-            "python3-venv",
-            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv),
-        )
-        .expect(0);
-        let mut pip = Command::new(venv.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check", "oras==0.2.43"]);
-        third_party("python3-venv", &mut pip).expect(0);
-        fs::write(venv.join("ready"), "").unwrap();
-    }
-    let script = "import sys, oras.client\nc = oras.client.OrasClient(insecure=True, tls_verify=False)\nprint(c.pull(target=sys.argv[1], outdir=sys.argv[2]))\nprint(c.get_tags(sys.argv[1]))";
-    let mut python = Command::new(venv.join("bin/python"));
-    python.args(["-c", script, &name]).arg(user.path("out"));
-    let done = third_party("python3-venv", &mut python).expect(0);
-    assert!(done.out.contains("['1']"), "{done:?}");
-    let pulled: Vec<_> = fs::read_dir(user.path("out")).unwrap().flatten().collect();
-    assert_eq!(pulled.len(), 1, "{done:?}");
-    assert_eq!(fs::read(pulled[0].path()).unwrap(), crate::support::PROBE_MODULE);
+    let done = user.qyv(&["hub", "serve", "--listen", "0.0.0.0:0"]).expect(2);
+    assert!(done.err.contains("--users"), "{}", done.err);
+    let done = user.qyv(&["hub", "serve", "--users", "absent.json"]).expect(1);
+    assert!(done.err.contains("absent.json"), "{}", done.err);
+    assert!(!user.home().exists(), "nothing is made before it is known who may come");
 }
