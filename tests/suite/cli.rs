@@ -158,8 +158,8 @@ fn completions_man_pages_and_quickstart_work() {
     user.qyv(&["man", "pages"]).expect(0);
     assert!(user.path("pages/qyv-run.1").is_file());
     let done = user.qyv(&["quickstart"]).expect(0);
-    assert_eq!(done.out, "¡Hola desde Qyvol WASI!\n".repeat(2));
-    for step in ["build", "sign", "inspect", "verify", "refused", "run"] {
+    assert_eq!(done.out, "¡Hola desde Qyvol WASI!\n".repeat(3));
+    for step in ["build", "sign", "inspect", "push", "pull", "verify", "refused", "run"] {
         assert!(done.err.contains(step), "{step} in {}", done.err);
     }
     assert!(user.stored().is_empty(), "the user's own store is left alone");

@@ -57,7 +57,7 @@ impl Failure {
 }
 
 /// The message of an error and of what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -95,7 +95,10 @@ impl From<Error> for Failure {
             Error::NoKey { .. } => failure
                 .hints
                 .push("`qyv keys list` shows the keys, `qyv keys generate NAME` makes one".to_string()),
-            Error::NoImage { others, .. } => {
+            Error::NoImage { name, others } => {
+                if name.registry().is_some() {
+                    failure.hints.push(format!("`qyv pull {name}` fetches it"));
+                }
                 let names: Vec<String> = others.iter().map(ToString::to_string).collect();
                 failure.hints.push(match names.as_slice() {
                     [] => "`qyv images` lists what is there; `qyv load FILE.qyvbin` brings an image in".to_string(),
@@ -135,7 +138,7 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
         RemoteError::Denied { host, .. } => one(format!(
             "the credentials for {host} don't allow this: `qyv login {host}` keeps others"
         )),
-        RemoteError::NotFound { .. } => one("`qyv tags HOST/NAME` lists what is there".to_string()),
+        RemoteError::NotFound { host, .. } => one(format!("`qyv tags {host}/NAME` lists the tags of a repository")),
         RemoteError::Tls { host, .. } => one(format!(
             "--ca FILE trusts a certificate of your own; --plain-http {host} goes without encryption"
         )),

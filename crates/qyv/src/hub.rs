@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::cli::{HubCommand, ServeArgs};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::secrets;
 use crate::ui::Ui;
 
@@ -28,13 +28,7 @@ pub fn hub(ctx: &Context<'_>, ui: &Ui, command: HubCommand) -> Result<u8, Failur
 }
 
 fn failed(error: HubError) -> Failure {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        message.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    Failure::new(message)
+    Failure::new(chain(&error))
 }
 
 fn runtime() -> Result<Runtime, Failure> {
@@ -46,7 +40,10 @@ fn runtime() -> Result<Runtime, Failure> {
 
 fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
     let access = match &args.users {
-        Some(path) => Access::load(path).map_err(failed)?,
+        Some(path) => {
+            let shown = qyvol::types::escape(&path.to_string_lossy()).to_string();
+            Access::load(path).map_err(|e| Failure::new(format!("{shown}: {}", chain(&e))))?
+        }
         None if args.listen.ip().is_loopback() || args.open => Access::Open,
         None => {
             return Err(Failure::usage(format!(

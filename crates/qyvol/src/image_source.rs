@@ -178,6 +178,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
     let manifest = ImageManifest::parse(raw).map_err(Error::malformed(&label))?;
     let config = store.fetch_bytes(manifest.config(), limits::CONFIG_BYTES)?;
     let mut signatures = Vec::new();
+    let subject = manifest.descriptor();
     let mut room = limits::SIGNATURES_BYTES;
     let mut looked_at = 0;
     for referrer in store.referrers(&descriptor.digest)? {
@@ -194,7 +195,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
             ));
             break;
         }
-        match read_signature(store, &referrer, descriptor, room) {
+        match read_signature(store, &referrer, &subject, room) {
             Ok(Some(signature)) => {
                 room -= signature.bundle.len() as u64;
                 signatures.push(signature);
@@ -228,8 +229,7 @@ fn read_signature<S: Fetch>(
         digest: referrer.digest,
         source,
     })?;
-    let ours = manifest.artifact_type() == Some(media_type::SIGSTORE_BUNDLE)
-        && manifest.subject().is_some_and(|s| s.digest == subject.digest);
+    let ours = manifest.artifact_type() == Some(media_type::SIGSTORE_BUNDLE) && manifest.subject() == Some(subject);
     let Some(layer) = manifest.layers().first().filter(|layer| ours && layer.size <= room) else {
         return Ok(None);
     };

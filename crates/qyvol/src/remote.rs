@@ -10,12 +10,13 @@ use std::thread;
 
 use qyvol_image::{Head, HeadImage, write_archive};
 use qyvol_remote::{Access, Client, RemoteError, Repository};
-use qyvol_store::{CopyError, Exists, Fetch, LocalStore, Referrers, copy, copy_image as copy_content, copy_referrers};
+use qyvol_store::{CopyError, Exists, Fetch, LocalStore, Referrers, copy_image as copy_content, copy_referrers};
 use qyvol_trust::{Scope, TrustPolicy};
-use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference, limits, media_type};
+use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference, limits};
 use serde::Serialize;
 
 use crate::image_source::{Source, Target, read_image};
+use crate::install::stage_small;
 use crate::output::Output;
 use crate::verify::judge_image;
 use crate::{Context, Error};
@@ -267,20 +268,15 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         }
         None => {
             let mut stage = ctx.store()?.begin()?;
-            copy(&repository, &stage, &image.descriptor(), &is_signature, ctx.report)?;
+            // What was judged is what is stored: it is not asked for again.
+            stage_small(&mut stage, &image)?;
+            copy_content(&repository, &stage, &image.descriptor(), ctx.report)?;
             stage.tag(&name, &image.descriptor());
             stage.commit()?;
         }
     }
     ctx.report.finished();
     Ok(moved)
-}
-
-/// Whether a referrer is a signature that a host has any use for. What else
-/// people attach (lists of contents, say) stays on the registry.
-fn is_signature(manifest: &ImageManifest) -> bool {
-    manifest.artifact_type() == Some(media_type::SIGSTORE_BUNDLE)
-        && matches!(manifest.layers(), [bundle] if bundle.size <= limits::BUNDLE_BYTES)
 }
 
 /// Resolves a name on its registry, once, and reads what is small of the image.
