@@ -43,9 +43,9 @@ pub struct Moved {
     /// The image manifest's digest.
     pub digest: Digest,
     /// The image's own name.
-    pub image: String,
+    pub image: Reference,
     /// The names it has now where it went.
-    pub names: Vec<String>,
+    pub names: Vec<Reference>,
     /// Its manifest, config and layers.
     pub parts: Vec<Part>,
     /// Signatures that went along.
@@ -157,7 +157,7 @@ pub fn push(
     };
     let mut moved = Moved {
         digest: image.manifest.digest(),
-        image: own.to_string(),
+        image: own.clone(),
         names: Vec::new(),
         parts: parts(image),
         signatures: image.signatures.len(),
@@ -166,7 +166,7 @@ pub fn push(
     for group in by_repository(&names)? {
         let Some(first) = group.first() else { continue };
         let mounts = match &source {
-            Source::Stored { store, .. } => mounts(store, first)?,
+            Source::Stored { store, .. } => mounts(store, first, &image.manifest)?,
             Source::Archive { .. } => HashMap::new(),
         };
         let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
@@ -180,7 +180,7 @@ pub fn push(
             }
             ctx.report.finished();
         }
-        moved.names.extend(group.iter().map(ToString::to_string));
+        moved.names.extend(group);
     }
     Ok(moved)
 }
@@ -195,8 +195,8 @@ fn look(to: &Repository, parts: &mut [Part]) -> Result<(), Error> {
 }
 
 /// Other repositories of the same registry that, by the store's names, have
-/// some of its blobs: to mount them instead of sending them.
-fn mounts(store: &LocalStore, to: &Reference) -> Result<HashMap<Digest, String>, Error> {
+/// some of the image's layers: to mount them instead of sending them.
+fn mounts(store: &LocalStore, to: &Reference, image: &ImageManifest) -> Result<HashMap<Digest, String>, Error> {
     let mut found = HashMap::new();
     for (name, descriptor) in store.references()? {
         if name.registry() != to.registry() || name.repository() == to.repository() {
@@ -207,9 +207,8 @@ fn mounts(store: &LocalStore, to: &Reference) -> Result<HashMap<Digest, String>,
             continue;
         };
         if let Ok(manifest) = ImageManifest::parse(raw) {
-            for layer in manifest.layers() {
-                found.insert(layer.digest, name.repository().to_string());
-            }
+            let shared = manifest.layers().iter().filter(|layer| image.layers().contains(layer));
+            found.extend(shared.map(|layer| (layer.digest, name.repository().to_string())));
         }
     }
     Ok(found)
@@ -245,8 +244,8 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
     let head = Head::new(vec![whole]).map_err(Error::image(&label))?;
     let mut moved = Moved {
         digest: image.manifest.digest(),
-        image: own.to_string(),
-        names: vec![label.clone()],
+        image: own.clone(),
+        names: vec![name.clone()],
         parts: parts(&image),
         signatures: image.signatures.len(),
         dry_run: request.dry_run,
@@ -307,7 +306,7 @@ pub fn copy_image(
     let label = from.to_string();
     let mut moved = Moved {
         digest: image.manifest.digest(),
-        image: own_name(&label, &image)?.to_string(),
+        image: own_name(&label, &image)?,
         names: Vec::new(),
         parts: parts(&image),
         signatures: image.signatures.len(),
@@ -329,7 +328,7 @@ pub fn copy_image(
             deliver(ctx, &src, &image, &repository, &group)?;
             ctx.report.finished();
         }
-        moved.names.extend(group.iter().map(ToString::to_string));
+        moved.names.extend(group);
     }
     Ok(moved)
 }

@@ -47,6 +47,12 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
         };
         for name in &moved.names {
             ui.note(&format!("{verb} {} as {name}, {signatures}", moved.image));
+            if verb != "pulled" && (name.repository(), name.tag()) != (moved.image.repository(), moved.image.tag()) {
+                ui.note(&format!(
+                    "  signed as {}: under that other name hosts take it where a rule has `identity: any`",
+                    moved.image
+                ));
+            }
         }
     }
     Ok(())
