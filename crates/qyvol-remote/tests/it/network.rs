@@ -96,8 +96,8 @@ struct Secure {
 }
 
 impl Secure {
-    /// None where the machine has no `openssl`.
-    fn new() -> Option<Secure> {
+    fn new() -> Secure {
+        let missing = |e: std::io::Error| -> ! { panic!("can't run openssl: {e}: install the Debian package openssl") };
         let folder = tempfile::tempdir().unwrap();
         let (key, certificate) = (folder.path().join("key"), folder.path().join("crt"));
         let made = Command::new("openssl")
@@ -110,7 +110,7 @@ impl Secure {
             .arg(&certificate)
             .stderr(Stdio::null())
             .status()
-            .ok()?;
+            .unwrap_or_else(|e| missing(e));
         assert!(made.success());
         let mut child = Command::new("openssl")
             .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-key"])
@@ -121,7 +121,7 @@ impl Secure {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .ok()?;
+            .unwrap_or_else(|e| missing(e));
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         while !line.starts_with("ACCEPT") {
@@ -131,12 +131,12 @@ impl Secure {
         // What it says of its connections must not fill the pipe.
         std::thread::spawn(move || out.read_to_end(&mut Vec::new()));
         let host = line.trim().rsplit(' ').next().unwrap().to_string();
-        Some(Secure {
+        Secure {
             child,
             host,
             ca: std::fs::read(&certificate).unwrap(),
             _folder: folder,
-        })
+        }
     }
 }
 
