@@ -1,0 +1,87 @@
+//! A small strict subset of YAML 1.2 as a tree in which each node knows its
+//! place, for the two documents that people write: the `.qyv` manifest and the
+//! trust policy.
+//!
+//! Refused, with line and column: anchors, aliases and merge keys (they
+//! multiply), tags, more than one document, a key twice, keys that aren't
+//! text, nesting past [`limits::NESTING`], text past [`limits::YAML_BYTES`].
+//! Scalars stay text; a reader asks for the type it wants, so `yes`, `1.10`
+//! and `null` are never turned into something their author did not write.
+//!
+//! Deliberately absent: writing YAML.
+
+mod problem;
+mod reader;
+mod tree;
+
+pub use problem::{Place, Problem, Problems};
+pub use reader::{Fields, Reader, nearest};
+pub use tree::{Bare, Document, Key, Node, Value, bare, parse};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Problem {
+        parse(text).unwrap_err().0.remove(0)
+    }
+
+    #[test]
+    fn billion_laughs_and_other_multipliers_are_refused() {
+        for text in [
+            "a: &a [x, x]\nb: [*a, *a]\n",
+            "a: &x 1\n",
+            "<<: {a: 1}\n",
+            "a: !!str 1\n",
+            "--- {}\n--- {}\n",
+            "? [a]\n: b\n",
+        ] {
+            parse(text).expect_err(text);
+        }
+    }
+
+    #[test]
+    fn duplicate_key_names_both_lines() {
+        let problem = refused("name: a\nx: 1\nname: b\n");
+        assert_eq!((problem.place.line, problem.place.column), (3, 1));
+        assert!(problem.message.contains("first on line 1"), "{problem}");
+    }
+
+    #[test]
+    fn deep_document_is_refused_without_overflowing_the_stack() {
+        parse(&"[".repeat(50_000)).unwrap_err();
+        parse(&"- ".repeat(50_000)).unwrap_err();
+        parse(&format!("{}x", "a: \n ".repeat(20_000))).unwrap_err();
+    }
+
+    #[test]
+    fn tab_indentation_is_refused_with_its_place() {
+        let problem = refused("permissions:\n\tfs: none\n");
+        assert_eq!(problem.place.line, 2);
+    }
+
+    #[test]
+    fn bare_words_of_other_yaml_versions_are_not_strings() {
+        for (text, kind) in [
+            ("no", Bare::Boolean),
+            ("On", Bare::Boolean),
+            ("1.10", Bare::Number),
+            ("0x1F", Bare::Number),
+            ("1e3", Bare::Number),
+            ("~", Bare::Null),
+            ("1.0.0", Bare::Text),
+            ("e3", Bare::Text),
+            ("30s", Bare::Text),
+            ("inf", Bare::Text),
+        ] {
+            assert_eq!(bare(text), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn snippet_points_at_the_column() {
+        let text = "a: 1\nñandú: x\nñandú: y\n";
+        let problem = refused(text);
+        assert_eq!(problem.snippet(), "  |\n3 | ñandú: y\n  | ^^^^^");
+    }
+}

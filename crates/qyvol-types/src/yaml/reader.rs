@@ -1,0 +1,192 @@
+//! From the tree to values, gathering every problem on the way.
+
+use super::{Bare, Document, Key, Node, Place, Problem, Problems, Value, bare};
+use crate::escape;
+
+/// Takes a tree apart and gathers every problem, so that a user sees all of
+/// them at once.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    document: Document<'a>,
+    problems: Vec<Problem>,
+}
+
+/// A mapping whose keys have been held against the known ones.
+#[derive(Debug)]
+pub struct Fields<'n> {
+    place: Place,
+    entries: &'n [(Key, Node)],
+}
+
+impl<'n> Fields<'n> {
+    /// The value of `key`, unless it is absent or null.
+    pub fn get(&self, key: &str) -> Option<&'n Node> {
+        let (_, node) = self.entries.iter().find(|(k, _)| k.text == key)?;
+        (!node.is_null()).then_some(node)
+    }
+
+    /// Where the mapping starts.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of the tree that was parsed from `text`.
+    pub fn new(text: &'a str) -> Reader<'a> {
+        Reader {
+            document: Document::new(text),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The value, if there was no problem.
+    pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Problems> {
+        match value {
+            Some(value) if self.problems.is_empty() => Ok(value),
+            _ => {
+                self.problems.sort_by_key(|p| p.place);
+                Err(Problems(self.problems))
+            }
+        }
+    }
+
+    /// Records a problem.
+    pub fn problem(&mut self, place: Place, message: impl Into<String>) {
+        self.problems.push(self.document.problem(place, message));
+    }
+
+    /// Records a problem and what to write instead.
+    pub fn problem_with_help(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        let mut problem = self.document.problem(place, message);
+        problem.help = Some(help.into());
+        self.problems.push(problem);
+    }
+
+    /// A mapping with only `known` keys; `what` names it in messages.
+    pub fn fields<'n>(&mut self, node: &'n Node, what: &str, known: &[&str]) -> Option<Fields<'n>> {
+        let Value::Mapping(entries) = &node.value else {
+            self.problem(node.place, format!("{what} must be a mapping, not {}", node.kind()));
+            return None;
+        };
+        for (key, _) in entries {
+            if !known.contains(&key.text.as_str()) {
+                let message = format!("unknown key `{}` in {what}", escape(&key.text));
+                match nearest(&key.text, known) {
+                    Some(near) => self.problem_with_help(key.place, message, format!("did you mean `{near}`?")),
+                    None => self.problem_with_help(key.place, message, format!("known keys: {}", known.join(", "))),
+                }
+            }
+        }
+        Some(Fields {
+            place: node.place,
+            entries,
+        })
+    }
+
+    /// A mapping with free keys.
+    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> &'n [(Key, Node)] {
+        match &node.value {
+            Value::Mapping(entries) => entries,
+            _ => {
+                self.problem(node.place, format!("{what} must be a mapping, not {}", node.kind()));
+                &[]
+            }
+        }
+    }
+
+    /// A list.
+    pub fn items<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
+        match &node.value {
+            Value::Sequence(items) => items,
+            _ => {
+                self.problem(node.place, format!("{what} must be a list, not {}", node.kind()));
+                &[]
+            }
+        }
+    }
+
+    /// The value of a key that must be there.
+    pub fn required<'n>(&mut self, fields: &Fields<'n>, key: &str, what: &str) -> Option<&'n Node> {
+        let found = fields.get(key);
+        if found.is_none() {
+            self.problem(fields.place, format!("{what} lacks the key `{key}`"));
+        }
+        found
+    }
+
+    /// Text. Bare text that some reader of YAML takes for something else is
+    /// refused with the advice to quote it.
+    pub fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+        match &node.value {
+            Value::Scalar { text, plain } if !plain || bare(text) == Bare::Text => Some(text),
+            Value::Scalar { text, .. } => {
+                let message = format!("{what} must be text, and {} is {} in YAML", escape(text), node.kind());
+                self.problem_with_help(node.place, message, format!("write \"{}\"", escape(text)));
+                None
+            }
+            _ => {
+                self.problem(node.place, format!("{what} must be text, not {}", node.kind()));
+                None
+            }
+        }
+    }
+
+    /// Text or a bare number, kept as it was written.
+    pub fn text_or_number<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+        match &node.value {
+            Value::Scalar { text, plain: true } if bare(text) == Bare::Number => Some(text),
+            _ => self.text(node, what),
+        }
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
+        match &node.value {
+            Value::Scalar { text, plain: true } if text == "true" => Some(true),
+            Value::Scalar { text, plain: true } if text == "false" => Some(false),
+            _ => {
+                self.problem(node.place, format!("{what} must be true or false"));
+                None
+            }
+        }
+    }
+
+    /// A whole number without sign, at most `max`.
+    pub fn integer(&mut self, node: &Node, what: &str, max: u64) -> Option<u64> {
+        if let Value::Scalar { text, plain: true } = &node.value
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && let Ok(number) = text.parse::<u64>()
+            && number <= max
+        {
+            return Some(number);
+        }
+        self.problem(node.place, format!("{what} must be a whole number, at most {max}"));
+        None
+    }
+
+    /// One of some words; `words` pairs what may be written with its meaning.
+    pub fn word<T: Copy>(&mut self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
+        if let Value::Scalar { text, .. } = &node.value {
+            if let Some((_, meaning)) = words.iter().find(|(word, _)| word == text) {
+                return Some(*meaning);
+            }
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let message = format!("{what} can't be `{}`", escape(text));
+            self.problem_with_help(node.place, message, format!("one of: {}", known.join(", ")));
+        } else {
+            self.problem(node.place, format!("{what} must be text, not {}", node.kind()));
+        }
+        None
+    }
+}
+
+/// The known word closest to `word`, if any is close enough to be meant.
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    known
+        .iter()
+        .map(|k| (strsim::jaro_winkler(word, k), *k))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}
