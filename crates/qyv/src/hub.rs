@@ -65,7 +65,7 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
     if let Some(bytes) = args.max_blob {
         config.limits.blob_bytes = bytes;
     }
-    let voice = *ui;
+    let voice = ui.clone();
     config.log = Arc::new(move |event: &Event| {
         // Quiet leaves out what went well.
         if event.level > Level::Info || !voice.quiet {

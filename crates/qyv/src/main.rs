@@ -32,7 +32,7 @@ use crate::ui::Ui;
 fn main() -> ExitCode {
     let cli = Cli::read();
     let ui = Ui::new(&cli.global);
-    let progress = Progress::new(ui);
+    let progress = Progress::new(ui.clone());
     let result = dispatch(cli, &ui, &progress);
     qyvol::store::Reporter::finished(&progress);
     match result {

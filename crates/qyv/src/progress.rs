@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use qyvol::store::Reporter;
 
 use crate::ui::Ui;
@@ -20,7 +20,6 @@ pub struct Progress {
 }
 
 struct Bars {
-    all: MultiProgress,
     whole: ProgressBar,
     parts: HashMap<String, ProgressBar>,
 }
@@ -55,19 +54,17 @@ impl Reporter for Progress {
         if !self.ui.progress() {
             return;
         }
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let whole = match total {
             Some(total) => ProgressBar::new(total).with_style(style(
                 "{msg:>12} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
             )),
             None => ProgressBar::new_spinner().with_style(style("{msg:>12} {spinner} {elapsed}")),
         };
-        let whole = all.add(whole.with_message(what.to_string()));
+        let whole = self.ui.bars().add(whole.with_message(what.to_string()));
         if total.is_none() {
             whole.enable_steady_tick(Duration::from_millis(100));
         }
         *self.bars() = Some(Bars {
-            all,
             whole,
             parts: HashMap::new(),
         });
@@ -90,7 +87,7 @@ impl Reporter for Progress {
             let bar = ProgressBar::new(bytes)
                 .with_style(style("{msg:>12} [{bar:32}] {bytes}/{total_bytes}"))
                 .with_message(part.to_string());
-            let bar = bars.all.add(bar);
+            let bar = self.ui.bars().add(bar);
             bars.parts.insert(part.to_string(), bar);
         }
     }
@@ -110,9 +107,6 @@ impl Reporter for Progress {
     }
 
     fn warned(&self, message: &str) {
-        match self.bars().as_ref() {
-            Some(bars) => bars.all.suspend(|| self.ui.warn(message)),
-            None => self.ui.warn(message),
-        }
+        self.ui.warn(message);
     }
 }

@@ -44,7 +44,7 @@ pub fn client(home: &Home, ui: &Ui, args: &RegistryArgs) -> Result<Arc<Client>, 
 
 /// A client with given credentials.
 pub fn client_with(ui: &Ui, args: &RegistryArgs, credentials: Box<dyn Credentials>) -> Result<Arc<Client>, Failure> {
-    let ui = *ui;
+    let ui = ui.clone();
     Ok(Client::new(
         options(args)?,
         credentials,

@@ -8,21 +8,25 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use indicatif::MultiProgress;
 use serde::Serialize;
 
 use crate::cli::{Format, Global};
 use crate::failure::Failure;
 
-/// The command's voice.
-#[derive(Clone, Copy, Debug)]
+/// The command's voice. Clones are the same voice.
+#[derive(Clone, Debug)]
 pub struct Ui {
     pub format: Format,
     pub verbose: bool,
     pub quiet: bool,
     colour: bool,
     terminal: bool,
+    /// Made with the first bar: most commands show none.
+    bars: Arc<OnceLock<MultiProgress>>,
 }
 
 impl Ui {
@@ -36,6 +40,7 @@ impl Ui {
             quiet: global.quiet,
             colour: terminal && wanted,
             terminal,
+            bars: Arc::default(),
         }
     }
 
@@ -72,9 +77,20 @@ impl Ui {
         Ok(())
     }
 
+    /// Where progress bars are drawn; whatever is said stands above them.
+    pub fn bars(&self) -> &MultiProgress {
+        self.bars.get_or_init(MultiProgress::new)
+    }
+
     fn say(&self, text: &str) {
-        // A closed stderr is no reason to fail.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let write = || {
+            // A closed stderr is no reason to fail.
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        };
+        match self.bars.get() {
+            Some(bars) => bars.suspend(write),
+            None => write(),
+        }
     }
 
     /// A line of a log, as it is.

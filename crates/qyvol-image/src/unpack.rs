@@ -40,6 +40,7 @@ pub fn unpack_assets(
             let mut frames = Frames {
                 layer: &mut layer,
                 decompressor: None,
+                last: false,
             };
             while let Some(chunk) = frames.next().transpose() {
                 let failed = chunk.is_err();
@@ -62,6 +63,8 @@ pub fn unpack_assets(
 struct Frames<'a, R> {
     layer: &'a mut R,
     decompressor: Option<Decompressor>,
+    /// Whether a frame that is not full has been read: nothing may follow.
+    last: bool,
 }
 
 impl<R: Read> Frames<'_, R> {
@@ -69,13 +72,19 @@ impl<R: Read> Frames<'_, R> {
         let Some(frame) = read_frame(self.layer, CHUNK as u64)? else {
             return Ok(None);
         };
-        if self.decompressor.is_none() {
-            self.decompressor = Some(Decompressor::new()?);
+        if self.last {
+            return Err(ImageError::format("zstd frame of assets follows one that is not full"));
         }
-        match &mut self.decompressor {
-            Some(d) => Ok(Some(d.decode(&frame, None, CHUNK as u64)?)),
-            None => Ok(None),
-        }
+        let decompressor = match self.decompressor.take() {
+            Some(decompressor) => decompressor,
+            None => Decompressor::new()?,
+        };
+        let chunk = self
+            .decompressor
+            .insert(decompressor)
+            .decode(&frame, None, CHUNK as u64)?;
+        self.last = chunk.len() < CHUNK;
+        Ok(Some(chunk))
     }
 }
 

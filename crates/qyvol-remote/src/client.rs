@@ -68,6 +68,7 @@ pub(crate) struct Whole {
 }
 
 /// One request but for its body.
+#[derive(Clone)]
 pub(crate) struct Ask<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
@@ -215,11 +216,11 @@ impl Client {
     }
 
     /// Reads an answer of `200` that is held in memory, again if it breaks off;
-    /// any other answer is given back.
+    /// any other answer is given back. Redirects are followed.
     pub(crate) fn whole(&self, ask: &Ask<'_>, limit: u64) -> Result<Result<Whole, Response<Body>>, RemoteError> {
         let mut tries = Tries::new(self);
         loop {
-            let response = self.send_within(ask, None, &mut tries)?;
+            let response = self.follow(ask.clone(), &mut tries)?;
             if response.status() != 200 {
                 return Ok(Err(response));
             }

@@ -52,17 +52,18 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    pub(crate) fn new(repository: &Arc<Inner>, d: &Descriptor) -> Download {
+    /// Of a blob from byte `at` on.
+    pub(crate) fn new(repository: &Arc<Inner>, d: &Descriptor, at: u64) -> Download {
         Download {
             digest: d.digest,
             size: d.size,
-            at: 0,
+            at,
             body: None,
             skip: 0,
             window: (Instant::now(), 0),
             tries: Tries::new(&repository.client),
             opened: 0,
-            failed_at: 0,
+            failed_at: at,
             ended_at: None,
             failed: false,
             repository: repository.clone(),

@@ -353,7 +353,7 @@ impl Ask<'_> {
 impl Fetch for Repository {
     fn fetch_unverified(&self, d: &Descriptor) -> Result<Body, StoreError> {
         if d.media_type != media_type::IMAGE_MANIFEST {
-            return Ok(Box::new(Download::new(&self.inner, d)));
+            return Ok(Box::new(Download::new(&self.inner, d, 0)));
         }
         if let Some(bytes) = self.inner.manifests().get(&d.digest) {
             return Ok(Box::new(Cursor::new(bytes.clone())));
@@ -365,6 +365,10 @@ impl Fetch for Repository {
             Some(bytes) => Ok(Box::new(Cursor::new(bytes))),
             None => Err(StoreError::NotFound { digest: d.digest }),
         }
+    }
+
+    fn fetch_unverified_from(&self, d: &Descriptor, at: u64) -> Result<Body, StoreError> {
+        Ok(Box::new(Download::new(&self.inner, d, at)))
     }
 }
 

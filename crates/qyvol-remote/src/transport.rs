@@ -60,9 +60,25 @@ fn proxy_of(url: &str, no_proxy: &[String]) -> Result<Proxy, String> {
     }
     let here = ["localhost", "127.0.0.1", "[::1]", "::1"];
     for host in no_proxy.iter().map(String::as_str).chain(here) {
-        proxy = proxy.no_proxy(host);
+        for pattern in past_proxy(host) {
+            proxy = proxy.no_proxy(&pattern);
+        }
     }
     proxy.build().map_err(bad)
+}
+
+/// What an entry of `NO_PROXY` means to those who write it, for curl and Go's
+/// clients: the host on any port, and all below it. Networks (`10.0.0.0/8`) are
+/// not known.
+fn past_proxy(entry: &str) -> Vec<String> {
+    let entry = match entry.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') && port.parse::<u16>().is_ok() => host,
+        _ => entry,
+    };
+    if entry.starts_with(['.', '*', '[']) {
+        return vec![entry.to_string()];
+    }
+    vec![entry.to_string(), format!(".{entry}")]
 }
 
 fn without_password(url: &str) -> String {

@@ -148,7 +148,7 @@ impl<'a> Upload<'a> {
         if self.location.is_none() && self.begin()? {
             return Ok(());
         }
-        self.send(&mut open().map_err(Failed::Source)?)
+        self.send(&mut open(0).map_err(Failed::Source)?)
     }
 
     fn ask(&self, method: Method, url: Url, what: &str) -> Ask<'a> {

@@ -219,12 +219,14 @@ where
         }
         self.report.part_started(&name, d.size);
         let failed = AtomicBool::new(false);
-        let open = || {
+        let open = |at| {
             failed.store(false, Ordering::Relaxed);
             // Unchecked, since `push` checks: once is enough.
-            let inner = self.src.fetch_unverified(d).inspect_err(|_| {
+            let inner = self.src.fetch_unverified_from(d, at).inspect_err(|_| {
                 failed.store(true, Ordering::Relaxed);
             })?;
+            self.report.advanced(at);
+            self.report.part_advanced(&name, at);
             let watched = Watched {
                 inner,
                 failed: &failed,

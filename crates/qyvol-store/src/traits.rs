@@ -2,7 +2,7 @@
 //!
 //! All synchronous. A remote store bridges to its own runtime inside.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use qyvol_types::{Descriptor, Digest, ImageManifest};
 
@@ -19,6 +19,14 @@ pub trait Fetch {
     /// The content that the store has under this digest, unchecked. Fails with
     /// [`StoreError::NotFound`] where there is none.
     fn fetch_unverified(&self, descriptor: &Descriptor) -> Result<Body, StoreError>;
+
+    /// The same from byte `at` on, which is at most its size.
+    fn fetch_unverified_from(&self, descriptor: &Descriptor, at: u64) -> Result<Body, StoreError> {
+        let mut body = self.fetch_unverified(descriptor)?;
+        let skipped = io::copy(&mut body.by_ref().take(at), &mut io::sink());
+        skipped.map_err(|error| StoreError::reading(&descriptor.digest, error))?;
+        Ok(body)
+    }
 
     /// The content, its size and digest checked in the stream: the reader
     /// fails before it hands out the last byte of anything else.
@@ -62,8 +70,8 @@ pub trait Exists {
     }
 }
 
-/// Opens some content, from its first byte; more than once, if need be.
-pub type Open<'a> = dyn Fn() -> Result<Box<dyn Read + Send + 'a>, StoreError> + 'a;
+/// Opens some content, from this byte on; more than once, if need be.
+pub type Open<'a> = dyn Fn(u64) -> Result<Box<dyn Read + Send + 'a>, StoreError> + 'a;
 
 /// A store that content can be written to.
 pub trait Push {
@@ -75,9 +83,9 @@ pub trait Push {
 
     /// The same, opening the content when it is needed: a store that gets it
     /// in another way does not open it, one that lost the connection opens it
-    /// again.
+    /// again, one that has the beginning opens it behind that.
     fn push_from(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), StoreError> {
-        self.push(descriptor, &mut open()?)
+        self.push(descriptor, &mut open(0)?)
     }
 }
 

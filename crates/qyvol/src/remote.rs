@@ -266,7 +266,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             file.finish()?;
         }
         None => {
-            let mut stage = ctx.store()?.begin()?;
+            let mut stage = ctx.store()?.begin()?.resumable();
             // What was judged is what is stored: it is not asked for again.
             stage_small(&mut stage, &image)?;
             copy_content(&repository, &stage, &image.descriptor(), ctx.report)?;

@@ -92,6 +92,7 @@ fn row(item: &PruneItem) -> String {
         PruneKind::Referrer => "referrer",
         PruneKind::Blob => "blob",
         PruneKind::Staging => "staging",
+        PruneKind::Partial => "partial",
         PruneKind::Quarantine => "damaged",
         _ => "other",
     };

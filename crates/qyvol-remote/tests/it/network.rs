@@ -45,16 +45,23 @@ fn proxy_is_passed_by() {
 #[test]
 fn host_without_proxy_is_reached_through_it() {
     let proxy = Server::new(Default::default());
-    let client = proxied(
-        &format!("http://{}", proxy.host()),
-        &["other.invalid", "registry.invalid"],
-    );
-    let error = within(LIMIT, || ping(&client, "registry.invalid").unwrap_err());
-    assert!(
-        matches!(error, RemoteError::Unreachable { .. } | RemoteError::TimedOut { .. }),
-        "{error:?}"
-    );
-    assert_eq!(proxy.connections(), 0);
+    // As curl and Go read `NO_PROXY`: a host, all below it, on any port.
+    for entry in [
+        "registry.invalid",
+        ".invalid",
+        "invalid",
+        "*.invalid",
+        "registry.invalid:80",
+        "*",
+    ] {
+        let client = proxied(&format!("http://{}", proxy.host()), &["other.invalid", entry]);
+        let error = within(LIMIT, || ping(&client, "registry.invalid").unwrap_err());
+        assert!(
+            matches!(error, RemoteError::Unreachable { .. } | RemoteError::TimedOut { .. }),
+            "{entry} {error:?}"
+        );
+        assert_eq!(proxy.connections(), 0, "{entry}");
+    }
 }
 
 #[test]

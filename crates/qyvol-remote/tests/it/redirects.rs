@@ -45,6 +45,29 @@ fn host_that_a_blob_is_on_sees_the_credentials() {
 }
 
 #[test]
+fn manifest_and_tags_that_lie_elsewhere_are_not_found() {
+    let image = Image::new(1000);
+    let cdn = Server::new(image.registry());
+    let host = cdn.host();
+    let mut registry = image.registry();
+    registry.auth = Auth::Basic(BASIC.to_string());
+    let server = Server::faulty(registry, move |head| {
+        let known = head.header("authorization").is_some();
+        match known && (head.is("GET", "/manifests/") || head.is("GET", "/tags/")) {
+            true => Act::Answer(Answer::new(307).with("location", format!("http://{host}{}", head.target))),
+            false => Act::Serve,
+        }
+    });
+    let client = client_as(ana(&server));
+    let store = MemoryStore::new();
+    pull_with(&client, &server, &store).unwrap();
+    assert!(image.is_in(&store));
+    assert_eq!(repository(&client, &server).tags().unwrap(), ["1"]);
+    assert!(cdn.count("GET", "/manifests/") > 0 && cdn.count("GET", "/tags/") == 1);
+    assert!(cdn.seen().iter().all(|s| s.head.header("authorization").is_none()));
+}
+
+#[test]
 fn host_that_a_blob_is_on_asks_for_credentials_and_gets_them() {
     let image = Image::new(1000);
     let (server, cdn) = elsewhere(&image, 307);

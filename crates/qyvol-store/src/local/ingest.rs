@@ -3,31 +3,37 @@
 //! Blobs are staged in a private folder and appear only at commit, in this
 //! order: blobs, referrer links, names; each group is on the device before the
 //! next begins. So whatever moment a process or a machine stops at, a name
-//! points to a complete image. Dropping an ingest leaves nothing.
+//! points to a complete image. Dropping an ingest leaves nothing, but for one
+//! that was made to go on later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use qyvol_types::{Descriptor, Digest, Hasher, ImageManifest, Reference, json, limits, media_type};
 
+use super::partial::Partial;
 use super::refs::{ENTRY_BYTES, Entry, key_of};
 use super::staging::Staging;
 use super::{LocalStore, read_small};
 use crate::memory::referrer_link;
-use crate::{Body, Exists, Fetch, Push, Referrers, StoreError, sys};
+use crate::{Body, Exists, Fetch, Open, Push, Referrers, StoreError, sys};
 
 /// Bytes read and hashed at once.
-const CHUNK: usize = 128 << 10;
+pub(super) const CHUNK: usize = 128 << 10;
+/// Bytes of content of which an interrupted ingest keeps the beginning.
+const WORTH_KEEPING: u64 = 1 << 20;
 
 /// Blobs, referrers and names on their way into a [`LocalStore`].
 #[derive(Debug)]
 pub struct Ingest {
     staged: Arc<Staged>,
     names: BTreeMap<Reference, Descriptor>,
+    resumable: bool,
 }
 
 #[derive(Debug)]
@@ -47,6 +53,8 @@ struct Contents {
 struct Blob {
     path: PathBuf,
     size: u64,
+    /// Of a file in `partial/`: held until it is in place.
+    lock: Option<Arc<File>>,
 }
 
 impl Staged {
@@ -56,13 +64,13 @@ impl Staged {
     }
 
     /// Takes a finished file in under its digest.
-    fn add(&self, descriptor: &Descriptor, path: PathBuf) -> Result<(), StoreError> {
+    fn add(&self, descriptor: &Descriptor, path: PathBuf, lock: Option<Arc<File>>) -> Result<(), StoreError> {
         let link = referrer_link(descriptor, || {
             fs::read(&path).map_err(|e| StoreError::io("read", &path, e))
         })?;
         let mut contents = self.lock();
         let size = descriptor.size;
-        if let Some(old) = contents.blobs.insert(descriptor.digest, Blob { path, size }) {
+        if let Some(old) = contents.blobs.insert(descriptor.digest, Blob { path, size, lock }) {
             let _ = fs::remove_file(old.path);
         }
         if let Some((subject, referrer)) = link {
@@ -81,7 +89,16 @@ impl Ingest {
                 contents: Mutex::default(),
             }),
             names: BTreeMap::new(),
+            resumable: false,
         })
+    }
+
+    /// Keeps what it has of large content whose source fails, or when the
+    /// process is killed; the next such ingest goes on from there. For sources
+    /// that are far away.
+    pub fn resumable(mut self) -> Ingest {
+        self.resumable = true;
+        self
     }
 
     /// A blob whose digest is not known beforehand. It may outlive this value;
@@ -95,7 +112,36 @@ impl Ingest {
             path: Some(path),
             hasher: Some(Hasher::new(qyvol_types::Algorithm::Sha256)),
             written: 0,
+            partial: false,
         })
+    }
+
+    /// Stages content of which the beginning may be there; false where that
+    /// turned out to be something else, which is gone now.
+    fn resume(&self, descriptor: &Descriptor, partial: Partial, open: &Open<'_>) -> Result<bool, StoreError> {
+        let had = partial.bytes;
+        let mut writer = BlobWriter {
+            staged: Arc::clone(&self.staged),
+            file: partial.file,
+            path: Some(partial.path),
+            hasher: Some(partial.hasher),
+            written: had,
+            partial: true,
+        };
+        let filled = match had < descriptor.size {
+            true => open(had).and_then(|mut body| writer.fill(descriptor, &mut body)),
+            false => Ok(()),
+        };
+        // Dropped, the writer takes its file along; here the source failed, and
+        // not the content or this host.
+        if let Err(StoreError::Read { .. } | StoreError::Other { .. }) = &filled {
+            writer.path = None;
+        }
+        match filled.and_then(|()| writer.finish(&descriptor.media_type, Some(&descriptor.digest))) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_content() && had > 0 => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Stages bytes and gives back their descriptor.
@@ -153,10 +199,14 @@ impl Ingest {
             let target = store.layout().blob(digest);
             // What is there is kept, unless it can't be this blob at all.
             if store.blob_size(digest)? == Some(blob.size) {
+                if blob.lock.is_some() {
+                    let _ = fs::remove_file(&blob.path);
+                }
                 continue;
             }
-            sys::open_read(&blob.path)
-                .and_then(|file| file.sync_all())
+            let read_only = |file: &Arc<File>| file.set_permissions(fs::Permissions::from_mode(0o444));
+            (blob.lock.as_ref().map_or(Ok(()), read_only))
+                .and_then(|()| sys::open_read(&blob.path)?.sync_all())
                 .map_err(|e| StoreError::io("write", &blob.path, e))?;
             folders.place(&blob.path, &target)?;
         }
@@ -288,36 +338,20 @@ impl Push for Ingest {
     fn push(&self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError> {
         let mut writer = self.writer()?;
         writer.hasher = Some(Hasher::new(descriptor.digest.algorithm()));
-        let mut buffer = vec![0; usize::try_from(descriptor.size.clamp(1, CHUNK as u64)).unwrap_or(CHUNK)];
-        loop {
-            let n = match body.read(&mut buffer) {
-                Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(StoreError::reading(&descriptor.digest, error)),
-            };
-            let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
-                break;
-            };
-            if n as u64 > descriptor.size - writer.written {
-                return Err(StoreError::WrongSize {
-                    digest: descriptor.digest,
-                    expected: descriptor.size,
-                    got: writer.written.saturating_add(n as u64),
-                    more: true,
-                });
-            }
-            writer.put(chunk)?;
-        }
-        if writer.written != descriptor.size {
-            return Err(StoreError::WrongSize {
-                digest: descriptor.digest,
-                expected: descriptor.size,
-                got: writer.written,
-                more: false,
-            });
-        }
+        writer.fill(descriptor, body)?;
         writer.finish(&descriptor.media_type, Some(&descriptor.digest))?;
         Ok(())
+    }
+
+    fn push_from(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), StoreError> {
+        if self.resumable
+            && descriptor.size >= WORTH_KEEPING
+            && let Some(partial) = Partial::open(&self.staged.store, descriptor)?
+            && self.resume(descriptor, partial, open)?
+        {
+            return Ok(());
+        }
+        self.push(descriptor, &mut open(0)?)
     }
 }
 
@@ -346,6 +380,8 @@ pub struct BlobWriter {
     path: Option<PathBuf>,
     hasher: Option<Hasher>,
     written: u64,
+    /// Whether it is a file in `partial/`.
+    partial: bool,
 }
 
 impl BlobWriter {
@@ -385,10 +421,47 @@ impl BlobWriter {
         };
         let descriptor = Descriptor::new(media_type, digest, self.written);
         if let Some(path) = &self.path {
-            self.staged.add(&descriptor, path.clone())?;
+            let lock = match self.partial {
+                true => Some(Arc::new(self.file.try_clone().map_err(|e| self.failed(e))?)),
+                false => None,
+            };
+            self.staged.add(&descriptor, path.clone(), lock)?;
             self.path = None;
         }
         Ok(descriptor)
+    }
+
+    /// Writes all of `body`, which must be as long as the descriptor says.
+    fn fill(&mut self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError> {
+        let mut buffer = vec![0; usize::try_from(descriptor.size.clamp(1, CHUNK as u64)).unwrap_or(CHUNK)];
+        loop {
+            let n = match body.read(&mut buffer) {
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(StoreError::reading(&descriptor.digest, error)),
+            };
+            let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
+                break;
+            };
+            if n as u64 > descriptor.size - self.written {
+                return Err(StoreError::WrongSize {
+                    digest: descriptor.digest,
+                    expected: descriptor.size,
+                    got: self.written.saturating_add(n as u64),
+                    more: true,
+                });
+            }
+            self.put(chunk)?;
+        }
+        if self.written != descriptor.size {
+            return Err(StoreError::WrongSize {
+                digest: descriptor.digest,
+                expected: descriptor.size,
+                got: self.written,
+                more: false,
+            });
+        }
+        Ok(())
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {

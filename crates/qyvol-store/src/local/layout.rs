@@ -21,6 +21,7 @@ const FOLDERS: &[(&str, u32)] = &[
     ("state", 0o700),
     ("locks", 0o700),
     ("tmp", 0o700),
+    ("partial", 0o700),
     ("quarantine", 0o700),
 ];
 
@@ -88,6 +89,11 @@ impl Layout {
             return Err(StoreError::Engine(engine.to_string()));
         }
         Ok(self.v1.join(format!("code/{engine}")))
+    }
+
+    /// The beginning of a blob.
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.v1.join(format!("partial/{}", file_name(digest)))
     }
 
     /// The lock of a running image.

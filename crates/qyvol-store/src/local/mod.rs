@@ -17,6 +17,7 @@ mod check;
 mod code;
 mod ingest;
 mod layout;
+mod partial;
 mod prune;
 mod refs;
 mod staging;

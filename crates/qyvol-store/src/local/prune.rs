@@ -32,6 +32,8 @@ pub enum PruneKind {
     Blob,
     /// A staging folder of a process that was killed, with its lock.
     Staging,
+    /// The beginning of a blob whose way here broke off.
+    Partial,
     /// Something that was found damaged and moved away.
     Quarantine,
 }
@@ -166,6 +168,10 @@ impl LocalStore {
         }
         for (folder, _, _) in staging::dead(&self.layout().folder("tmp")) {
             add(PruneKind::Staging, folder);
+        }
+        let partial = self.layout().folder("partial");
+        for name in sys::names(&partial)? {
+            add(PruneKind::Partial, partial.join(name));
         }
         let quarantine = self.layout().folder("quarantine");
         for name in sys::names(&quarantine)? {

@@ -12,6 +12,8 @@ mod folders;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod partial;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod prune;

@@ -109,6 +109,26 @@ pub fn rows() -> Vec<Row> {
             },
         ),
         row(
+            "assets-frames-not-full",
+            "asset layer in two frames where one would do",
+            "BIN-050",
+            UNPACK,
+            Case {
+                layer: Box::new(|t| [frame(&t[..512]), frame(&t[512..])].concat()),
+                ..files(&[("a", b"a")])
+            },
+        ),
+        row(
+            "assets-frame-empty",
+            "asset layer with an empty frame behind the last",
+            "BIN-050",
+            UNPACK,
+            Case {
+                layer: Box::new(|t| [frame(&t), frame(b"")].concat()),
+                ..files(&[("a", b"a")])
+            },
+        ),
+        row(
             "assets-trailing",
             "junk behind the asset layer's frames",
             "BIN-050",

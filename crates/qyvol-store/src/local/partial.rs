@@ -1,0 +1,102 @@
+//! Content whose way here broke off, kept so that the next ingest goes on from
+//! there.
+//!
+//! A file in `partial/` is named by the digest that it is to have, and nothing
+//! else is known of it: it may end anywhere, and after a crash of the machine
+//! hold anything. So it is hashed again, and thrown away where the whole then
+//! has another digest. Whoever writes one holds its lock until it is in place
+//! or given up; prune removes them, while there are no writers.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use qyvol_types::{Descriptor, Digest, Hasher};
+
+use super::LocalStore;
+use crate::{StoreError, sys};
+
+/// The beginning of some content, its file locked and at its end.
+pub(super) struct Partial {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    /// Has seen the bytes that are there.
+    pub(super) hasher: Hasher,
+    pub(super) bytes: u64,
+}
+
+impl Partial {
+    /// What there is of some content, perhaps nothing; none where another
+    /// process is fetching it.
+    pub(super) fn open(store: &LocalStore, descriptor: &Descriptor) -> Result<Option<Partial>, StoreError> {
+        let path = store.layout().partial(&descriptor.digest);
+        let Some(file) = lock(&path).map_err(|e| StoreError::io("open", &path, e))? else {
+            return Ok(None);
+        };
+        let failed = |e| StoreError::io("read", &path, e);
+        if file.metadata().map_err(failed)?.len() > descriptor.size {
+            file.set_len(0).map_err(failed)?;
+        }
+        let (hasher, bytes) = hash(&file, &descriptor.digest).map_err(failed)?;
+        Ok(Some(Partial {
+            path,
+            file,
+            hasher,
+            bytes,
+        }))
+    }
+}
+
+/// The file of this name, made where there is none, and locked; none where
+/// another process holds it.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let (file, written) = match sys::open_lock(path) {
+            Ok(file) => (file, false),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (sys::open_read(path)?, true),
+            Err(error) => return Err(error),
+        };
+        if !sys::try_lock(&file)? {
+            return Ok(None);
+        }
+        // It may have been put in place or removed before it was locked: then
+        // it is no longer what the name stands for.
+        let opened = file.metadata()?;
+        let named = sys::stat(path)?;
+        if named.is_none_or(|named| (named.dev(), named.ino()) != (opened.dev(), opened.ino())) {
+            continue;
+        }
+        if !opened.is_file() {
+            return Err(io::Error::other(format!(
+                "expected a file, got {}",
+                sys::kind_of(&opened)
+            )));
+        }
+        if written {
+            // A process was killed while it put this in place.
+            fs::remove_file(path)?;
+            continue;
+        }
+        return Ok(Some(file));
+    }
+}
+
+/// Hashes a file from its start and leaves it at its end.
+fn hash(mut file: &File, digest: &Digest) -> io::Result<(Hasher, u64)> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    let mut buffer = vec![0; super::ingest::CHUNK];
+    let mut bytes = 0;
+    file.seek(SeekFrom::Start(0))?;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((hasher, bytes)),
+            Ok(n) => {
+                hasher.update(buffer.get(..n).unwrap_or_default());
+                bytes += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

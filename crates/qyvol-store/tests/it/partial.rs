@@ -1,0 +1,187 @@
+//! Content whose way here breaks off.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{self, Read};
+
+use qyvol_store::{Exists, Fetch, NoReport, PruneKind, Push, StoreError};
+use qyvol_types::Descriptor;
+
+use crate::support::{Home, overwrite};
+
+const SIZE: usize = 3 << 20;
+
+fn content() -> Vec<u8> {
+    (0..SIZE as u32).map(|i| (i ^ i >> 9) as u8).collect()
+}
+
+fn descriptor() -> Descriptor {
+    Descriptor::of("x", &content())
+}
+
+/// A far source of the content that breaks off at a byte, and notes from where
+/// on it was asked.
+struct Far {
+    content: Vec<u8>,
+    breaks_at: usize,
+    asked: RefCell<Vec<u64>>,
+}
+
+impl Far {
+    fn new(breaks_at: usize) -> Far {
+        Far {
+            content: content(),
+            breaks_at,
+            asked: RefCell::default(),
+        }
+    }
+
+    fn open(&self, at: u64) -> Result<Box<dyn Read + Send + '_>, StoreError> {
+        struct Breaks;
+        impl Read for Breaks {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+        self.asked.borrow_mut().push(at);
+        let rest = &self.content[at as usize..self.breaks_at];
+        match self.breaks_at < self.content.len() {
+            true => Ok(Box::new(rest.chain(Breaks))),
+            false => Ok(Box::new(rest)),
+        }
+    }
+
+    /// What one ingest makes of it.
+    fn into_store(&self, home: &Home) -> Result<(), StoreError> {
+        let ingest = home.other().begin()?.resumable();
+        ingest.push_from(&descriptor(), &|at| self.open(at))?;
+        ingest.commit()
+    }
+
+    fn asked(&self) -> Vec<u64> {
+        self.asked.take()
+    }
+}
+
+fn partial(home: &Home) -> std::path::PathBuf {
+    home.v1().join("partial").join(descriptor().digest.hex())
+}
+
+fn is_stored_alone(home: &Home) {
+    let d = descriptor();
+    assert_eq!(home.store.fetch_bytes(&d, d.size).unwrap(), content());
+    assert_eq!(home.files().len(), 1, "{:?}", home.files());
+    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+}
+
+#[test]
+fn content_that_broke_off_is_fetched_from_its_start() {
+    let home = Home::new();
+    for breaks_at in [1_000_000, 2_500_000, 2_500_000] {
+        let error = Far::new(breaks_at).into_store(&home).unwrap_err();
+        assert!(matches!(error, StoreError::Read { .. }), "{error}");
+        assert_eq!(fs::metadata(partial(&home)).unwrap().len(), breaks_at as u64);
+        assert!(!home.store.exists(&descriptor()).unwrap());
+    }
+    let far = Far::new(SIZE);
+    far.into_store(&home).unwrap();
+    assert_eq!(far.asked(), [2_500_000]);
+    is_stored_alone(&home);
+}
+
+#[test]
+fn content_that_came_whole_is_fetched_again_by_the_next_ingest() {
+    let home = Home::new();
+    let far = Far::new(SIZE);
+    let ingest = home.store.begin().unwrap().resumable();
+    ingest.push_from(&descriptor(), &|at| far.open(at)).unwrap();
+    drop(ingest);
+    assert_eq!(home.files().len(), 1);
+    let far = Far::new(SIZE);
+    far.into_store(&home).unwrap();
+    assert!(far.asked().is_empty());
+    is_stored_alone(&home);
+}
+
+#[test]
+fn leftover_that_is_no_beginning_spoils_the_content() {
+    for spoil in [
+        |bytes: &mut Vec<u8>| bytes[0] ^= 1,
+        |bytes: &mut Vec<u8>| bytes.resize(SIZE, 0),
+        |bytes: &mut Vec<u8>| bytes.resize(SIZE + 1, 0),
+    ] {
+        let home = Home::new();
+        Far::new(2 << 20).into_store(&home).unwrap_err();
+        let mut bytes = fs::read(partial(&home)).unwrap();
+        spoil(&mut bytes);
+        overwrite(&partial(&home), &bytes);
+        let far = Far::new(SIZE);
+        far.into_store(&home).unwrap();
+        assert_eq!(far.asked().last(), Some(&0));
+        is_stored_alone(&home);
+    }
+}
+
+#[test]
+fn content_that_was_refused_is_kept() {
+    let home = Home::new();
+    let mut far = Far::new(SIZE);
+    far.content[SIZE - 1] ^= 1;
+    for _ in 0..2 {
+        let error = far.into_store(&home).unwrap_err();
+        assert!(matches!(error, StoreError::WrongDigest { .. }), "{error}");
+        assert_eq!(home.files(), Vec::<String>::new());
+        assert_eq!(far.asked(), [0]);
+    }
+}
+
+#[test]
+fn ingest_of_what_is_near_or_small_keeps_something() {
+    let home = Home::new();
+    let far = Far::new(SIZE / 2);
+    let near = home.store.begin().unwrap();
+    near.push_from(&descriptor(), &|at| far.open(at)).unwrap_err();
+    drop(near);
+    let ingest = home.store.begin().unwrap().resumable();
+    let small = Descriptor::of("x", &[0; 1000]);
+    ingest
+        .push_from(&small, &|_| Err(StoreError::NotFound { digest: small.digest }))
+        .unwrap_err();
+    drop(ingest);
+    assert_eq!(home.files(), Vec::<String>::new());
+}
+
+#[test]
+fn ingests_of_one_content_at_once_write_one_file() {
+    let home = Home::new();
+    let far = Far::new(SIZE);
+    let second = Far::new(SIZE);
+    let first = home.store.begin().unwrap().resumable();
+    let other = home.other().begin().unwrap().resumable();
+    first
+        .push_from(&descriptor(), &|at| {
+            // The first has the file and has not begun.
+            other.push_from(&descriptor(), &|at| second.open(at))?;
+            far.open(at)
+        })
+        .unwrap();
+    assert_eq!((far.asked(), second.asked()), (vec![0], vec![0]));
+    other.commit().unwrap();
+    first.commit().unwrap();
+    is_stored_alone(&home);
+}
+
+#[test]
+fn beginnings_are_there_for_ever() {
+    let home = Home::new();
+    Far::new(SIZE / 2).into_store(&home).unwrap_err();
+    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    let plan = home.store.prune_plan().unwrap();
+    assert_eq!(
+        plan.items.iter().map(|item| item.kind).collect::<Vec<_>>(),
+        [PruneKind::Partial]
+    );
+    assert!(plan.bytes >= SIZE as u64 / 2);
+    home.store.prune(&plan).unwrap();
+    assert_eq!(home.files(), Vec::<String>::new());
+}
