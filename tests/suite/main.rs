@@ -14,6 +14,7 @@ mod forged;
 mod keys;
 mod kill;
 mod registry;
+mod resume;
 mod run;
 mod store;
 mod support;

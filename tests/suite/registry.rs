@@ -88,7 +88,7 @@ impl Server {
         }
     }
 
-    fn both() -> [Server; 2] {
+    pub fn both() -> [Server; 2] {
         [Server::docker(""), Server::hub(&[])]
     }
 
