@@ -55,7 +55,7 @@ pub struct PushArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A tag is resolved once, everything after that is fetched by digest. Trust is decided by\n`qyv run` and `qyv verify`, or here with --verify. A transfer that broke off goes on where it was.\nExit codes: 69 failed, and trying again won't help; 75 it may; 10-19 refused by trust."
+    after_help = "A tag is resolved once, everything after that is fetched by digest. Trust is decided by\n`qyv run` and `qyv verify`, or here with --verify. What came of a pull that broke off\nor was killed stays in the store: the next goes on from there (`qyv prune` takes it away).\nExit codes: 69 failed, and trying again won't help; 75 it may; 10-19 refused by trust."
 )]
 pub struct PullArgs {
     /// An image, as HOST/NAME[:TAG][@DIGEST]
