@@ -431,7 +431,7 @@ impl Push for Repository {
 
     fn push_from(&self, d: &Descriptor, open: &Open<'_>) -> Result<(), StoreError> {
         if d.media_type == media_type::IMAGE_MANIFEST {
-            return self.push_manifest(d, &mut open()?);
+            return self.push_manifest(d, &mut open(0)?);
         }
         Upload::new(&self.inner, d).run(open)
     }
