@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use qyvol_types::Digest;
 
-use super::ingest::hash_file;
 use super::layout::file_name;
 use super::staging::Staging;
+use super::writer::hash_file;
 use super::{LocalStore, read_small, read_with_meta};
 use crate::record::{CODE_RECORD, RecordKey, Stamp};
 use crate::{StoreError, sys};

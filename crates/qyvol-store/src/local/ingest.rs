@@ -7,24 +7,22 @@
 //! that was made to go on later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use qyvol_types::{Descriptor, Digest, Hasher, ImageManifest, Reference, json, limits, media_type};
+use qyvol_types::{Algorithm, Descriptor, Digest, Hasher, ImageManifest, Reference, json, limits, media_type};
 
 use super::partial::Partial;
 use super::refs::{ENTRY_BYTES, Entry, key_of};
 use super::staging::Staging;
+use super::writer::BlobWriter;
 use super::{LocalStore, read_small};
 use crate::memory::referrer_link;
 use crate::{Body, Exists, Fetch, Open, Push, Referrers, StoreError, sys};
 
-/// Bytes read and hashed at once.
-pub(super) const CHUNK: usize = 128 << 10;
 /// Bytes of content of which an interrupted ingest keeps the beginning.
 const WORTH_KEEPING: u64 = 1 << 20;
 
@@ -37,7 +35,7 @@ pub struct Ingest {
 }
 
 #[derive(Debug)]
-struct Staged {
+pub(super) struct Staged {
     store: LocalStore,
     contents: Mutex<Contents>,
     staging: Staging,
@@ -64,7 +62,12 @@ impl Staged {
     }
 
     /// Takes a finished file in under its digest.
-    fn add(&self, descriptor: &Descriptor, path: PathBuf, lock: Option<Arc<File>>) -> Result<(), StoreError> {
+    pub(super) fn add(
+        &self,
+        descriptor: &Descriptor,
+        path: PathBuf,
+        lock: Option<Arc<File>>,
+    ) -> Result<(), StoreError> {
         let link = referrer_link(descriptor, || {
             fs::read(&path).map_err(|e| StoreError::io("read", &path, e))
         })?;
@@ -104,40 +107,34 @@ impl Ingest {
     /// A blob whose digest is not known beforehand. It may outlive this value;
     /// what isn't finished by the time of the commit is dropped.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
+        self.writer_of(Algorithm::Sha256)
+    }
+
+    fn writer_of(&self, algorithm: Algorithm) -> Result<BlobWriter, StoreError> {
         let path = self.staged.staging.path().join(sys::random_name()?);
         let file = sys::create_new(&path, 0o444).map_err(|e| StoreError::io("create", &path, e))?;
-        Ok(BlobWriter {
-            staged: Arc::clone(&self.staged),
-            file,
-            path: Some(path),
-            hasher: Some(Hasher::new(qyvol_types::Algorithm::Sha256)),
-            written: 0,
-            partial: false,
-        })
+        Ok(BlobWriter::new(&self.staged, file, path, Hasher::new(algorithm)))
     }
 
     /// Stages content of which the beginning may be there; false where that
     /// turned out to be something else, which is gone now.
     fn resume(&self, descriptor: &Descriptor, partial: Partial, open: &Open<'_>) -> Result<bool, StoreError> {
         let had = partial.bytes;
-        let mut writer = BlobWriter {
-            staged: Arc::clone(&self.staged),
-            file: partial.file,
-            path: Some(partial.path),
-            hasher: Some(partial.hasher),
-            written: had,
-            partial: true,
-        };
+        let mut writer = BlobWriter::after(&self.staged, partial);
         let filled = match had < descriptor.size {
             true => open(had).and_then(|mut body| writer.fill(descriptor, &mut body)),
             false => Ok(()),
         };
-        // Dropped, the writer takes its file along; here the source failed, and
-        // not the content or this host.
-        if let Err(StoreError::Read { .. } | StoreError::Other { .. }) = &filled {
-            writer.path = None;
-        }
-        match filled.and_then(|()| writer.finish(&descriptor.media_type, Some(&descriptor.digest))) {
+        let finished = match filled {
+            Ok(()) => writer.finish(&descriptor.media_type, Some(&descriptor.digest)),
+            // The source failed, and not the content or this host.
+            Err(error @ (StoreError::Read { .. } | StoreError::Other { .. })) => {
+                writer.keep();
+                Err(error)
+            }
+            Err(error) => Err(error),
+        };
+        match finished {
             Ok(_) => Ok(true),
             Err(error) if error.is_content() && had > 0 => Ok(false),
             Err(error) => Err(error),
@@ -336,8 +333,7 @@ impl Exists for Ingest {
 
 impl Push for Ingest {
     fn push(&self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError> {
-        let mut writer = self.writer()?;
-        writer.hasher = Some(Hasher::new(descriptor.digest.algorithm()));
+        let mut writer = self.writer_of(descriptor.digest.algorithm())?;
         writer.fill(descriptor, body)?;
         writer.finish(&descriptor.media_type, Some(&descriptor.digest))?;
         Ok(())
@@ -367,166 +363,5 @@ impl Referrers for Ingest {
             }
         }
         Ok(found.into_values().collect())
-    }
-}
-
-/// A blob being staged. Dropped before it is finished, it leaves nothing.
-///
-/// Errors of its [`Write`] carry a [`StoreError`] with the path; see
-/// [`StoreError::from_io`].
-pub struct BlobWriter {
-    staged: Arc<Staged>,
-    file: File,
-    path: Option<PathBuf>,
-    hasher: Option<Hasher>,
-    written: u64,
-    /// Whether it is a file in `partial/`.
-    partial: bool,
-}
-
-impl BlobWriter {
-    /// Leaves the hashing to the caller, who does it elsewhere: the digest
-    /// given to [`finish`](BlobWriter::finish) is then taken as it is. Readers
-    /// still check it. To be called before the first byte.
-    pub fn without_hashing(mut self) -> BlobWriter {
-        self.hasher = None;
-        self
-    }
-
-    /// Bytes written.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Stages what was written. `known` is the expected digest; where this
-    /// writer hashes, another digest is refused, and where nobody hashed, the
-    /// file is read again.
-    pub fn finish(mut self, media_type: &str, known: Option<&Digest>) -> Result<Descriptor, StoreError> {
-        let digest = match (self.hasher.take(), known) {
-            (Some(hasher), known) => {
-                let got = hasher.finish();
-                if let Some(expected) = known.filter(|known| **known != got) {
-                    return Err(StoreError::WrongDigest {
-                        expected: *expected,
-                        got: Box::new(got),
-                    });
-                }
-                got
-            }
-            (None, Some(known)) => *known,
-            (None, None) => {
-                let path = self.path.as_deref().unwrap_or(Path::new(""));
-                hash_file(&self.file, path)?
-            }
-        };
-        let descriptor = Descriptor::new(media_type, digest, self.written);
-        if let Some(path) = &self.path {
-            let lock = match self.partial {
-                true => Some(Arc::new(self.file.try_clone().map_err(|e| self.failed(e))?)),
-                false => None,
-            };
-            self.staged.add(&descriptor, path.clone(), lock)?;
-            self.path = None;
-        }
-        Ok(descriptor)
-    }
-
-    /// Writes all of `body`, which must be as long as the descriptor says.
-    fn fill(&mut self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError> {
-        let mut buffer = vec![0; usize::try_from(descriptor.size.clamp(1, CHUNK as u64)).unwrap_or(CHUNK)];
-        loop {
-            let n = match body.read(&mut buffer) {
-                Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(StoreError::reading(&descriptor.digest, error)),
-            };
-            let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
-                break;
-            };
-            if n as u64 > descriptor.size - self.written {
-                return Err(StoreError::WrongSize {
-                    digest: descriptor.digest,
-                    expected: descriptor.size,
-                    got: self.written.saturating_add(n as u64),
-                    more: true,
-                });
-            }
-            self.put(chunk)?;
-        }
-        if self.written != descriptor.size {
-            return Err(StoreError::WrongSize {
-                digest: descriptor.digest,
-                expected: descriptor.size,
-                got: self.written,
-                more: false,
-            });
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all(bytes).map_err(|error| self.failed(error))?;
-        self.count(bytes);
-        Ok(())
-    }
-
-    fn count(&mut self, bytes: &[u8]) {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(bytes);
-        }
-        self.written += bytes.len() as u64;
-    }
-
-    fn failed(&self, error: io::Error) -> StoreError {
-        StoreError::io("write", self.path.as_deref().unwrap_or(Path::new("")), error)
-    }
-}
-
-impl Write for BlobWriter {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = match self.file.write(buf) {
-            Ok(n) => n,
-            Err(error) => return Err(self.failed(error).into()),
-        };
-        self.count(buf.get(..n).unwrap_or_default());
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for BlobWriter {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-impl fmt::Debug for BlobWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BlobWriter({:?}, {} bytes)", self.path, self.written)
-    }
-}
-
-/// The SHA-256 of a file from its start.
-pub(crate) fn hash_file(file: &File, path: &Path) -> Result<Digest, StoreError> {
-    use std::os::unix::fs::FileExt;
-    let mut hasher = Hasher::new(qyvol_types::Algorithm::Sha256);
-    let mut buffer = vec![0; CHUNK];
-    let mut offset = 0;
-    loop {
-        let n = match file.read_at(&mut buffer, offset) {
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(StoreError::io("read", path, error)),
-        };
-        let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
-            return Ok(hasher.finish());
-        };
-        hasher.update(chunk);
-        offset += n as u64;
     }
 }

@@ -22,6 +22,7 @@ mod prune;
 mod refs;
 mod staging;
 mod tree;
+mod writer;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -32,8 +33,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use qyvol_types::{Descriptor, Digest};
 
 pub use check::Damage;
-pub use ingest::{BlobWriter, Ingest};
+pub use ingest::Ingest;
 pub use prune::{PruneItem, PruneKind, PrunePlan, Pruned};
+pub use writer::BlobWriter;
 
 use crate::record::RecordKey;
 use crate::{Body, Exists, Fetch, StoreError, sys};

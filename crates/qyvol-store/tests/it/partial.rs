@@ -52,7 +52,7 @@ impl Far {
     }
 
     /// What one ingest makes of it.
-    fn into_store(&self, home: &Home) -> Result<(), StoreError> {
+    fn fetch_into(&self, home: &Home) -> Result<(), StoreError> {
         let ingest = home.other().begin()?.resumable();
         ingest.push_from(&descriptor(), &|at| self.open(at))?;
         ingest.commit()
@@ -78,13 +78,13 @@ fn is_stored_alone(home: &Home) {
 fn content_that_broke_off_is_fetched_from_its_start() {
     let home = Home::new();
     for breaks_at in [1_000_000, 2_500_000, 2_500_000] {
-        let error = Far::new(breaks_at).into_store(&home).unwrap_err();
+        let error = Far::new(breaks_at).fetch_into(&home).unwrap_err();
         assert!(matches!(error, StoreError::Read { .. }), "{error}");
         assert_eq!(fs::metadata(partial(&home)).unwrap().len(), breaks_at as u64);
         assert!(!home.store.exists(&descriptor()).unwrap());
     }
     let far = Far::new(SIZE);
-    far.into_store(&home).unwrap();
+    far.fetch_into(&home).unwrap();
     assert_eq!(far.asked(), [2_500_000]);
     is_stored_alone(&home);
 }
@@ -98,7 +98,7 @@ fn content_that_came_whole_is_fetched_again_by_the_next_ingest() {
     drop(ingest);
     assert_eq!(home.files().len(), 1);
     let far = Far::new(SIZE);
-    far.into_store(&home).unwrap();
+    far.fetch_into(&home).unwrap();
     assert!(far.asked().is_empty());
     is_stored_alone(&home);
 }
@@ -111,12 +111,12 @@ fn leftover_that_is_no_beginning_spoils_the_content() {
         |bytes: &mut Vec<u8>| bytes.resize(SIZE + 1, 0),
     ] {
         let home = Home::new();
-        Far::new(2 << 20).into_store(&home).unwrap_err();
+        Far::new(2 << 20).fetch_into(&home).unwrap_err();
         let mut bytes = fs::read(partial(&home)).unwrap();
         spoil(&mut bytes);
         overwrite(&partial(&home), &bytes);
         let far = Far::new(SIZE);
-        far.into_store(&home).unwrap();
+        far.fetch_into(&home).unwrap();
         assert_eq!(far.asked().last(), Some(&0));
         is_stored_alone(&home);
     }
@@ -128,7 +128,7 @@ fn content_that_was_refused_is_kept() {
     let mut far = Far::new(SIZE);
     far.content[SIZE - 1] ^= 1;
     for _ in 0..2 {
-        let error = far.into_store(&home).unwrap_err();
+        let error = far.fetch_into(&home).unwrap_err();
         assert!(matches!(error, StoreError::WrongDigest { .. }), "{error}");
         assert_eq!(home.files(), Vec::<String>::new());
         assert_eq!(far.asked(), [0]);
@@ -174,7 +174,7 @@ fn ingests_of_one_content_at_once_write_one_file() {
 #[test]
 fn beginnings_are_there_for_ever() {
     let home = Home::new();
-    Far::new(SIZE / 2).into_store(&home).unwrap_err();
+    Far::new(SIZE / 2).fetch_into(&home).unwrap_err();
     assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
     let plan = home.store.prune_plan().unwrap();
     assert_eq!(

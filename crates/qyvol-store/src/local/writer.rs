@@ -1,0 +1,201 @@
+//! A blob on its way into a staging folder, hashed as it is written.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use qyvol_types::{Descriptor, Digest, Hasher};
+
+use super::ingest::Staged;
+use super::partial::Partial;
+use crate::StoreError;
+
+/// Bytes read and hashed at once.
+pub(super) const CHUNK: usize = 128 << 10;
+
+/// A blob being staged. Dropped before it is finished, it leaves nothing.
+///
+/// Errors of its [`Write`] carry a [`StoreError`] with the path; see
+/// [`StoreError::from_io`].
+pub struct BlobWriter {
+    staged: Arc<Staged>,
+    file: File,
+    path: Option<PathBuf>,
+    hasher: Option<Hasher>,
+    written: u64,
+    /// Whether it is a file in `partial/`.
+    partial: bool,
+}
+
+impl BlobWriter {
+    pub(super) fn new(staged: &Arc<Staged>, file: File, path: PathBuf, hasher: Hasher) -> BlobWriter {
+        BlobWriter {
+            staged: Arc::clone(staged),
+            file,
+            path: Some(path),
+            hasher: Some(hasher),
+            written: 0,
+            partial: false,
+        }
+    }
+
+    /// Goes on behind what is there.
+    pub(super) fn after(staged: &Arc<Staged>, partial: Partial) -> BlobWriter {
+        let mut writer = BlobWriter::new(staged, partial.file, partial.path, partial.hasher);
+        writer.written = partial.bytes;
+        writer.partial = true;
+        writer
+    }
+
+    /// Leaves what is written where it is.
+    pub(super) fn keep(mut self) {
+        self.path = None;
+    }
+
+    /// Leaves the hashing to the caller, who does it elsewhere: the digest
+    /// given to [`finish`](BlobWriter::finish) is then taken as it is. Readers
+    /// still check it. To be called before the first byte.
+    pub fn without_hashing(mut self) -> BlobWriter {
+        self.hasher = None;
+        self
+    }
+
+    /// Bytes written.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Stages what was written. `known` is the expected digest; where this
+    /// writer hashes, another digest is refused, and where nobody hashed, the
+    /// file is read again.
+    pub fn finish(mut self, media_type: &str, known: Option<&Digest>) -> Result<Descriptor, StoreError> {
+        let digest = match (self.hasher.take(), known) {
+            (Some(hasher), known) => {
+                let got = hasher.finish();
+                if let Some(expected) = known.filter(|known| **known != got) {
+                    return Err(StoreError::WrongDigest {
+                        expected: *expected,
+                        got: Box::new(got),
+                    });
+                }
+                got
+            }
+            (None, Some(known)) => *known,
+            (None, None) => {
+                let path = self.path.as_deref().unwrap_or(Path::new(""));
+                hash_file(&self.file, path)?
+            }
+        };
+        let descriptor = Descriptor::new(media_type, digest, self.written);
+        if let Some(path) = &self.path {
+            let lock = match self.partial {
+                true => Some(Arc::new(self.file.try_clone().map_err(|e| self.failed(e))?)),
+                false => None,
+            };
+            self.staged.add(&descriptor, path.clone(), lock)?;
+            self.path = None;
+        }
+        Ok(descriptor)
+    }
+
+    /// Writes all of `body`, which must be as long as the descriptor says.
+    pub(super) fn fill(&mut self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError> {
+        let mut buffer = vec![0; usize::try_from(descriptor.size.clamp(1, CHUNK as u64)).unwrap_or(CHUNK)];
+        loop {
+            let n = match body.read(&mut buffer) {
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(StoreError::reading(&descriptor.digest, error)),
+            };
+            let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
+                break;
+            };
+            if n as u64 > descriptor.size - self.written {
+                return Err(StoreError::WrongSize {
+                    digest: descriptor.digest,
+                    expected: descriptor.size,
+                    got: self.written.saturating_add(n as u64),
+                    more: true,
+                });
+            }
+            self.put(chunk)?;
+        }
+        if self.written != descriptor.size {
+            return Err(StoreError::WrongSize {
+                digest: descriptor.digest,
+                expected: descriptor.size,
+                got: self.written,
+                more: false,
+            });
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all(bytes).map_err(|error| self.failed(error))?;
+        self.count(bytes);
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        self.written += bytes.len() as u64;
+    }
+
+    fn failed(&self, error: io::Error) -> StoreError {
+        StoreError::io("write", self.path.as_deref().unwrap_or(Path::new("")), error)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = match self.file.write(buf) {
+            Ok(n) => n,
+            Err(error) => return Err(self.failed(error).into()),
+        };
+        self.count(buf.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl fmt::Debug for BlobWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobWriter({:?}, {} bytes)", self.path, self.written)
+    }
+}
+
+/// The SHA-256 of a file from its start.
+pub(crate) fn hash_file(file: &File, path: &Path) -> Result<Digest, StoreError> {
+    use std::os::unix::fs::FileExt;
+    let mut hasher = Hasher::new(qyvol_types::Algorithm::Sha256);
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        let n = match file.read_at(&mut buffer, offset) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(StoreError::io("read", path, error)),
+        };
+        let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
+            return Ok(hasher.finish());
+        };
+        hasher.update(chunk);
+        offset += n as u64;
+    }
+}
