@@ -39,8 +39,9 @@ const AT_ONCE: usize = 2;
 const WAITING: usize = 64;
 /// How long a success is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
-/// Scopes looked at in one request for a token.
-const SCOPES: usize = 32;
+/// Scopes looked at in one request for a token: a push that mounts names the
+/// repositories that it mounts from, each in a scope of its own.
+const SCOPES: usize = 64;
 const BASIC: &str = "Basic realm=\"qyvol-hub\"";
 
 /// Who sent a request.
@@ -55,9 +56,31 @@ pub(crate) enum Caller {
 
 impl Caller {
     pub(crate) fn user(&self) -> Option<&str> {
+        self.account().map(|user| user.name.as_str())
+    }
+
+    fn account(&self) -> Option<&User> {
         match self {
-            Caller::User(user) | Caller::Token(Some(user), _) => Some(&user.name),
+            Caller::User(user) | Caller::Token(Some(user), _) => Some(user),
             Caller::Anonymous | Caller::Token(None, _) => None,
+        }
+    }
+}
+
+/// A right, as a challenge names it.
+#[derive(Clone, Copy)]
+enum Right<'a> {
+    Catalog,
+    Repository(&'a str, Action),
+}
+
+impl Right<'_> {
+    fn scope(&self) -> String {
+        match self {
+            Right::Catalog => "registry:catalog:*".to_string(),
+            Right::Repository(name, Action::Read) => format!("repository:{name}:pull"),
+            Right::Repository(name, Action::Write) => format!("repository:{name}:pull,push"),
+            Right::Repository(name, Action::Delete) => format!("repository:{name}:delete"),
         }
     }
 }
@@ -113,23 +136,15 @@ impl Gate {
         }
     }
 
-    fn challenge(&self, origin: &Origin, wanted: Option<(&str, Action)>, error: Option<&str>) -> String {
+    fn challenge(&self, origin: &Origin, wanted: &[Right<'_>], error: Option<&str>) -> String {
         if !self.users().is_some_and(|users| users.token) {
             return BASIC.to_string();
         }
         let mut out = format!("Bearer realm=\"{}/token\",service=\"{}\"", origin.url, origin.host);
-        if let Some((name, action)) = wanted {
-            let actions = match action {
-                Action::Read => "pull",
-                Action::Write => "pull,push",
-                Action::Delete => "delete",
-            };
-            if name.is_empty() {
-                out.push_str(",scope=\"registry:catalog:*\"");
-            } else {
-                // A checked name holds nothing that would need quoting.
-                out.push_str(&format!(",scope=\"repository:{name}:{actions}\""));
-            }
+        let scopes: Vec<_> = wanted.iter().map(Right::scope).collect();
+        if !scopes.is_empty() {
+            // A checked name holds nothing that would need quoting.
+            out.push_str(&format!(",scope=\"{}\"", scopes.join(" ")));
         }
         if let Some(error) = error {
             out.push_str(&format!(",error=\"{error}\""));
@@ -137,12 +152,7 @@ impl Gate {
         out
     }
 
-    pub(crate) fn unauthorized(
-        &self,
-        origin: &Origin,
-        wanted: Option<(&str, Action)>,
-        error: Option<&str>,
-    ) -> ApiError {
+    fn unauthorized(&self, origin: &Origin, wanted: &[Right<'_>], error: Option<&str>) -> ApiError {
         ApiError::new(Code::Unauthorized, "authentication required")
             .header(header::WWW_AUTHENTICATE, &self.challenge(origin, wanted, error))
     }
@@ -155,7 +165,7 @@ impl Gate {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
             return Ok(Caller::Anonymous);
         };
-        let refused = |error| self.unauthorized(origin, None, error);
+        let refused = |error| self.unauthorized(origin, &[], error);
         let value = value.to_str().map_err(|_| refused(None))?;
         let (scheme, rest) = value.split_once(' ').ok_or_else(|| refused(None))?;
         if scheme.eq_ignore_ascii_case("basic") {
@@ -211,40 +221,73 @@ impl Gate {
 
     /// Whether the caller has a right, without a word on why not.
     pub(crate) fn may(&self, caller: &Caller, name: &str, action: Action) -> bool {
-        let Some(users) = self.users() else { return true };
-        match caller {
-            Caller::Anonymous => users.anonymous(action),
-            Caller::User(user) => user.may(name, action) || users.anonymous(action),
-            Caller::Token(user, claims) => {
-                claims.grants(name, action)
-                    && (user.as_ref().is_some_and(|u| u.may(name, action)) || users.anonymous(action))
-            }
-        }
+        let granted = match caller {
+            Caller::Anonymous | Caller::User(_) => true,
+            Caller::Token(_, claims) => claims.grants(name, action),
+        };
+        self.is_open() || (granted && self.has(caller, name, action))
+    }
+
+    /// Whether the user has a right, whatever the token is for.
+    fn has(&self, caller: &Caller, name: &str, action: Action) -> bool {
+        self.users()
+            .is_none_or(|users| caller.account().is_some_and(|user| user.may(name, action)) || users.anonymous(action))
     }
 
     /// Lets a request pass or says why not.
     pub(crate) fn check(&self, caller: &Caller, name: &str, action: Action, origin: &Origin) -> Result<(), ApiError> {
-        if self.may(caller, name, action) {
-            return Ok(());
+        match self.may(caller, name, action) {
+            true => Ok(()),
+            false => Err(self.refusal(caller, &[Right::Repository(name, action)], origin)),
         }
-        let could = match caller {
-            // Other credentials could.
-            Caller::Anonymous | Caller::Token(None, _) => true,
-            Caller::User(_) => false,
-            // A wider token of the same user could.
-            Caller::Token(Some(user), _) => user.may(name, action),
+    }
+
+    /// Whether a blob may be mounted into `to` from `from`; an error if the
+    /// caller may not write to `to` at all.
+    ///
+    /// A token that lacks the right to read the source though its user has it
+    /// is sent back for a wider one: clients know a scope by its challenge, and
+    /// would else send what they could have mounted. Where the user lacks it
+    /// too, nothing tells whether there is such a source.
+    pub(crate) fn check_mount(&self, caller: &Caller, to: &str, from: &str, origin: &Origin) -> Result<bool, ApiError> {
+        let rights = [
+            Right::Repository(to, Action::Write),
+            Right::Repository(from, Action::Read),
+        ];
+        let readable = self.may(caller, from, Action::Read);
+        let narrow = !readable && matches!(caller, Caller::Token(..)) && self.has(caller, from, Action::Read);
+        if narrow || !self.may(caller, to, Action::Write) {
+            return Err(self.refusal(caller, &rights, origin));
+        }
+        Ok(readable)
+    }
+
+    /// Why the caller, who lacks one of these rights, does not pass: 401 where
+    /// other credentials or a wider token could help, else 403. The first is
+    /// the one that nothing can be done without.
+    fn refusal(&self, caller: &Caller, rights: &[Right<'_>], origin: &Origin) -> ApiError {
+        let first = rights.first().copied().unwrap_or(Right::Catalog);
+        let could = match (caller, first) {
+            (Caller::Anonymous | Caller::Token(None, _), _) => true,
+            (Caller::User(_), _) => false,
+            (Caller::Token(..), Right::Repository(name, action)) => self.has(caller, name, action),
+            (Caller::Token(..), Right::Catalog) => true,
         };
         if could {
             let error = matches!(caller, Caller::Token(..)).then_some("insufficient_scope");
-            return Err(self.unauthorized(origin, Some((name, action)), error));
+            return self.unauthorized(origin, rights, error);
         }
-        Err(ApiError::new(Code::Denied, "you may not do this here").detail(name))
+        let mut error = ApiError::new(Code::Denied, "you may not do this here");
+        if let Right::Repository(name, _) = first {
+            error = error.detail(name);
+        }
+        error
     }
 
     /// Whether the caller is someone: for what belongs to no repository.
     pub(crate) fn check_known(&self, caller: &Caller, origin: &Origin) -> Result<(), ApiError> {
         match caller {
-            Caller::Anonymous if !self.is_open() => Err(self.unauthorized(origin, None, None)),
+            Caller::Anonymous if !self.is_open() => Err(self.unauthorized(origin, &[], None)),
             _ => Ok(()),
         }
     }
@@ -253,23 +296,15 @@ impl Gate {
     /// holds those it may read.
     pub(crate) fn check_catalog(&self, caller: &Caller, origin: &Origin) -> Result<(), ApiError> {
         match caller {
-            Caller::Anonymous if !self.is_open() => Err(self.unauthorized(origin, Some(("", Action::Read)), None)),
-            Caller::Token(_, claims) if !claims.catalog() => {
-                Err(self.unauthorized(origin, Some(("", Action::Read)), Some("insufficient_scope")))
-            }
+            Caller::Anonymous if !self.is_open() => Err(self.refusal(caller, &[Right::Catalog], origin)),
+            Caller::Token(_, claims) if !claims.catalog() => Err(self.refusal(caller, &[Right::Catalog], origin)),
             _ => Ok(()),
         }
     }
 
     /// Whether the caller may read `name`, for the list of repositories.
     pub(crate) fn may_list(&self, caller: &Caller, name: &str) -> bool {
-        let Some(users) = self.users() else { return true };
-        match caller {
-            Caller::User(user) | Caller::Token(Some(user), _) => {
-                user.may(name, Action::Read) || users.anonymous(Action::Read)
-            }
-            Caller::Anonymous | Caller::Token(None, _) => users.anonymous(Action::Read),
-        }
+        self.has(caller, name, Action::Read)
     }
 
     /// Makes a token for the scopes asked for: the part of them that the
@@ -297,7 +332,6 @@ impl Gate {
             let Some((name, actions)) = scope.strip_prefix("repository:").and_then(|rest| rest.rsplit_once(':')) else {
                 continue;
             };
-            let has = |action| user.is_some_and(|u| u.may(name, action)) || users.anonymous(action);
             let asked = |word: &str| actions.split(',').any(|a| a == word || a == "*");
             let granted = [
                 ("pull", Action::Read),
@@ -305,7 +339,7 @@ impl Gate {
                 ("delete", Action::Delete),
             ]
             .into_iter()
-            .filter(|(word, action)| asked(word) && has(*action))
+            .filter(|(word, action)| asked(word) && self.has(caller, name, *action))
             .map(|(word, _)| word.to_string())
             .collect();
             grants.push(Grant::repository(name, granted));

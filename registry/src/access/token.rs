@@ -18,8 +18,9 @@ use crate::error::{ApiError, HubError};
 /// How long a token is good for: a slow push of many layers renews it.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(300);
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
-/// A token comes in a header, which is bounded; so is the work on it.
-const LONGEST: usize = 16 << 10;
+/// A token comes in a header, which is bounded; so is the work on it. One with
+/// the most scopes that are granted, of the longest names, is shorter.
+const LONGEST: usize = 32 << 10;
 
 /// What a token says.
 #[derive(Debug, Serialize, Deserialize)]

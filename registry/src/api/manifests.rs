@@ -27,7 +27,7 @@ fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 impl Call<'_> {
     pub(super) async fn manifest(&self, name: &Name, target: &str) -> Answer {
         self.check(name, Action::Read)?;
-        let target = parse_target(target)?;
+        let target = parse_target(target, Code::ManifestUnknown)?;
         let repository = self.repository(name)?;
         let found = {
             let state = repository.state();
@@ -69,7 +69,7 @@ impl Call<'_> {
 
     pub(super) async fn put_manifest(&self, name: &Name, target: &str, inflow: &mut Inflow) -> Answer {
         self.check(name, Action::Write)?;
-        let target = parse_target(target)?;
+        let target = parse_target(target, Code::TagInvalid)?;
         let (mut tags, stated) = match &target {
             Target::Tag(tag) => {
                 let stated = self.query.get("digest").map(parse_digest).transpose()?;
@@ -134,7 +134,7 @@ impl Call<'_> {
 
     pub(super) async fn delete_manifest(&self, name: &Name, target: &str) -> Answer {
         self.check(name, Action::Delete)?;
-        let target = parse_target(target)?;
+        let target = parse_target(target, Code::ManifestUnknown)?;
         let repository = self.repository(name)?;
         let deleted = blocking(move || match &target {
             Target::Tag(tag) => repository.untag(tag),

@@ -377,11 +377,13 @@ fn parse_digest(text: &str) -> Result<Digest, ApiError> {
         .map_err(|e| ApiError::new(Code::DigestInvalid, "not a digest").detail(e))
 }
 
-fn parse_target(text: &str) -> Result<Target, ApiError> {
+/// A tag or a digest, and `no_tag` for a word that can't be a tag: to push to it
+/// is a mistake, but to ask for it is to ask for what is not there.
+fn parse_target(text: &str, no_tag: Code) -> Result<Target, ApiError> {
     let decoded = text.replace("%3A", ":").replace("%3a", ":");
     Target::parse(&decoded).ok_or_else(|| match decoded.contains(':') {
         true => ApiError::new(Code::DigestInvalid, "not a digest"),
-        false => ApiError::new(Code::TagInvalid, "not a tag"),
+        false => ApiError::new(no_tag, "not a tag"),
     })
 }
 

@@ -93,14 +93,24 @@ fn unknown() -> ApiError {
 
 impl Call<'_> {
     pub(super) async fn start_upload(&self, name: &Name, inflow: &mut Inflow) -> Answer {
-        self.check(name, Action::Write)?;
-        if let Some(mount) = self.query.get("mount") {
-            // Where it can't be done, an ordinary upload starts.
-            if let Ok(digest) = parse_digest(mount)
-                && self.mount(name, digest).await?
-            {
-                return created(name, &digest);
+        let mount = self.query.get("mount").and_then(|digest| parse_digest(digest).ok());
+        let from = mount.and_then(|_| self.query.get("from"));
+        let source = from.and_then(Name::parse);
+        let readable = match &source {
+            Some(source) => {
+                let (to, from) = (name.as_str(), source.as_str());
+                self.hub.gate.check_mount(&self.caller, to, from, &self.origin)?
             }
+            None => {
+                self.check(name, Action::Write)?;
+                from.is_none()
+            }
+        };
+        // Where it can't be done, an ordinary upload starts.
+        if let Some(digest) = mount.filter(|_| readable)
+            && self.mount(name, source, digest).await?
+        {
+            return created(name, &digest);
         }
         if let Some(digest) = self.query.get("digest") {
             let digest = parse_digest(digest)?;
@@ -124,28 +134,22 @@ impl Call<'_> {
         })
     }
 
-    async fn mount(&self, name: &Name, digest: Digest) -> Result<bool, ApiError> {
+    /// Makes a blob of `source` one of `name`, or of any repository that the
+    /// caller may read where no source is given. False if none has it.
+    async fn mount(&self, name: &Name, source: Option<Name>, digest: Digest) -> Result<bool, ApiError> {
         let store = self.hub.store.clone();
-        let source = match self.query.get("from") {
-            Some(from) => {
-                let Some(from) = Name::parse(from) else {
-                    return Ok(false);
-                };
-                if !self.hub.gate.may(&self.caller, from.as_str(), Action::Read) {
-                    return Ok(false);
-                }
-                Some(store.repository(&from))
+        let sources = match source {
+            Some(source) => store.repository(&source).into_iter().collect(),
+            None => {
+                let store = store.clone();
+                let mut all = blocking(move || store.holders(&digest)).await??;
+                let gate = &self.hub.gate;
+                all.retain(|one| gate.may(&self.caller, one.name.as_str(), Action::Read));
+                all
             }
-            // From anywhere, where anyone may read everything.
-            None if self.hub.gate.is_open() => None,
-            None => return Ok(false),
         };
         let name = name.clone();
         blocking(move || {
-            let sources = match source {
-                Some(one) => one.into_iter().collect(),
-                None => store.holders(&digest)?,
-            };
             for source in sources {
                 if store.mount(&name, &source, &digest)? {
                     return Ok(true);

@@ -155,6 +155,107 @@ fn mount_needs_the_right_to_read_the_source() {
 }
 
 #[test]
+fn token_too_narrow_for_a_mount_is_sent_back_for_a_wider_one() {
+    let server = server(false, true);
+    let (root, team) = (basic("root", "root"), basic("team", "team"));
+    for name in ["base", "secret"] {
+        push_blob(&server, &root, name, name.as_bytes()).expect(201);
+    }
+    let mount = |auth: Option<&str>, from: &str| {
+        let digest = Digest::of(from.as_bytes());
+        let path = format!("/v2/team/x/blobs/uploads/?mount={digest}&from={from}");
+        let headers: Vec<_> = auth.map(|auth| ("Authorization", auth)).into_iter().collect();
+        server.send("POST", &path, &headers, b"")
+    };
+    let challenge = |answer: Answer| {
+        let refused = answer.refused(401, "UNAUTHORIZED");
+        refused.header("www-authenticate").unwrap().to_string()
+    };
+    let both = |from: &str| format!(",scope=\"repository:team/x:pull,push repository:{from}:pull\"");
+    // Without a token the challenge names what the mount needs, whoever may come.
+    for from in ["base", "secret", "absent"] {
+        assert!(challenge(mount(None, from)).ends_with(&both(from)), "{from}");
+    }
+    let narrow = bearer(token(&server, Some(&team), &["repository:team/x:pull,push"]));
+    let wanted = challenge(mount(Some(&narrow), "base"));
+    assert!(
+        wanted.ends_with(&format!("{},error=\"insufficient_scope\"", both("base"))),
+        "{wanted}"
+    );
+    let scopes = ["repository:team/x:pull,push%20repository:base:pull"];
+    mount(Some(&bearer(token(&server, Some(&team), &scopes))), "base").expect(201);
+    // What the user may not read is answered as what is not there.
+    let scopes = ["repository:team/x:pull,push%20repository:secret:pull"];
+    let greedy = bearer(token(&server, Some(&team), &scopes));
+    for auth in [&narrow, &greedy] {
+        mount(Some(auth), "secret").expect(202);
+        mount(Some(auth), "absent").expect(202);
+    }
+    // Nor does the right to the source alone let anything begin.
+    let reader = bearer(token(&server, Some(&team), &["repository:base:pull"]));
+    assert!(challenge(mount(Some(&reader), "base")).contains(&both("base")));
+}
+
+#[test]
+fn mount_without_a_source_takes_only_from_what_the_caller_may_read() {
+    let server = server(false, true);
+    let (root, team) = (basic("root", "root"), basic("team", "team"));
+    for name in ["base", "secret"] {
+        push_blob(&server, &root, name, name.as_bytes()).expect(201);
+    }
+    let mount = |auth: &str, to: &str, bytes: &[u8]| {
+        let path = format!("/v2/{to}/blobs/uploads/?mount={}", Digest::of(bytes));
+        send(&server, auth, "POST", &path, b"")
+    };
+    mount(&team, "team/x", b"secret").expect(202);
+    mount(&team, "team/x", b"absent").expect(202);
+    mount(&team, "base", b"base").refused(403, "DENIED");
+    let narrow = bearer(token(&server, Some(&team), &["repository:team/x:pull,push"]));
+    mount(&narrow, "team/x", b"base").expect(202);
+    let wide = ["repository:team/x:pull,push", "repository:base:pull"];
+    let wide = bearer(token(&server, Some(&team), &wide));
+    mount(&wide, "team/x", b"base").expect(201);
+    let done = mount(&team, "team/y", b"base").expect(201);
+    let got = send(&server, &team, "GET", done.header("location").unwrap(), b"");
+    assert_eq!(got.expect(200).body, b"base");
+    // Two have the second now, and only one of them may be read.
+    mount(&root, "secret", b"base").expect(201);
+    mount(&root, "base", b"secret").expect(201);
+    mount(&team, "team/x", b"secret").expect(201);
+}
+
+#[test]
+fn token_without_what_anyone_may_read_is_sent_back_for_a_wider_one() {
+    let server = server(true, true);
+    push_blob(&server, &basic("root", "root"), "a", b"x").expect(201);
+    let path = format!("/v2/a/blobs/{}", Digest::of(b"x"));
+    let none = basic("none", "none");
+    let empty = bearer(token(&server, Some(&none), &[]));
+    let refused = send(&server, &empty, "GET", &path, b"").refused(401, "UNAUTHORIZED");
+    assert!(
+        refused
+            .header("www-authenticate")
+            .unwrap()
+            .contains("scope=\"repository:a:pull\"")
+    );
+    let wider = bearer(token(&server, Some(&none), &["repository:a:pull"]));
+    send(&server, &wider, "GET", &path, b"").expect(200);
+}
+
+#[test]
+fn push_that_mounts_from_many_repositories_gets_one_token_for_all() {
+    let server = server(false, true);
+    let team = basic("team", "team");
+    let name = |i: usize| format!("team/{i}{}", "-long".repeat(49));
+    let scopes: Vec<_> = (0..60).map(|i| format!("repository:{}:pull,push", name(i))).collect();
+    let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
+    let all = bearer(token(&server, Some(&team), &scopes));
+    for i in 0..60 {
+        push_blob(&server, &all, &name(i), b"x").expect(201);
+    }
+}
+
+#[test]
 fn catalog_holds_what_the_caller_may_read() {
     let server = server(false, true);
     let (root, team) = (basic("root", "root"), basic("team", "team"));

@@ -75,6 +75,22 @@ fn what_is_not_there_is_404_with_the_code_of_its_kind() {
 }
 
 #[test]
+fn word_that_can_not_be_a_tag_is_one_that_no_manifest_has() {
+    let server = Server::new();
+    let text = server.image("a", "v1", b"layer");
+    let long = "x".repeat(129);
+    for word in [".v1", "-v1", "v1%20", &long] {
+        let path = format!("/v2/a/manifests/{word}");
+        server.head(&path).expect(404);
+        server.get(&path).refused(404, "MANIFEST_UNKNOWN");
+        server.delete(&path).refused(404, "MANIFEST_UNKNOWN");
+        // To push to it is a mistake of another kind.
+        server.put_manifest("a", word, IMAGE, &text).refused(400, "TAG_INVALID");
+    }
+    server.get("/v2/a/manifests/sha256:x").refused(400, "DIGEST_INVALID");
+}
+
+#[test]
 fn parts_of_a_blob_are_those_asked_for() {
     let server = Server::new();
     // From memory, and streamed from a file in several pieces.
