@@ -166,9 +166,12 @@ impl<'a> Upload<'a> {
     fn begin(&mut self) -> Result<bool, RemoteError> {
         let mut url = self.repository.ask(Method::POST, "blobs/uploads/", String::new()).url;
         self.offset = 0;
-        if !self.mounted
-            && let Some(from) = self.repository.mount(&self.digest)
-        {
+        let source = match self.mounted {
+            true => None,
+            false => self.repository.mount(&self.digest),
+        };
+        let mounting = source.is_some();
+        if let Some(from) = source {
             url = url
                 .with_query("mount", &self.digest.to_string())
                 .with_query("from", from);
@@ -177,7 +180,16 @@ impl<'a> Upload<'a> {
         }
         self.mounted = true;
         let ask = self.ask(Method::POST, url, "beginning to write");
-        let response = self.repository.client.send_within(&ask, Some(&[]), &mut self.tries)?;
+        let response = self.repository.client.send_within(&ask, Some(&[]), &mut self.tries);
+        let denied = match &response {
+            Ok(response) => matches!(response.status().as_u16(), 401 | 403),
+            Err(error) => matches!(error, RemoteError::Denied { .. }),
+        };
+        if mounting && denied {
+            // The other repository may not be read: then the blob is sent.
+            return self.begin();
+        }
+        let response = response?;
         match response.status().as_u16() {
             201 => Ok(true),
             202 => {

@@ -350,6 +350,27 @@ fn blob_is_sent_though_another_repository_has_it() {
 }
 
 #[test]
+fn mount_that_is_refused_ends_the_push() {
+    for status in [401, 403] {
+        let image = Image::new(50_000);
+        let server = Server::faulty(Registry::default(), move |head| match head.is("POST", "mount=") {
+            true if status == 401 => {
+                let challenge = "Basic realm=\"r\"";
+                Act::Answer(Answer::new(401).with("www-authenticate", challenge))
+            }
+            true => Act::Answer(Answer::new(status)),
+            false => Act::Serve,
+        });
+        let from = HashMap::from([(image.layer().digest, "lib".to_string())]);
+        let client = client_as(ana(&server));
+        let to = Repository::with_mounts(&client, &name(&server, "app:1"), Access::Push, from).unwrap();
+        copy(&image.store(), &to, &image.descriptor(), &|_| true, &NoReport).unwrap();
+        to.tag("1", &image.manifest).unwrap();
+        assert!(whole(&server, &image));
+    }
+}
+
+#[test]
 fn place_given_instead_of_a_mount_is_not_used() {
     let image = Image::new(50_000);
     let server = mounting(&image, false);
