@@ -1,6 +1,7 @@
 //! The image config: the CNCF Wasm OCI artifact's
 //! (`application/vnd.wasm.config.v0+json`) and one key of Qyvol's, `qyv`.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -77,6 +78,12 @@ pub struct AssetsConfig {
     pub bytes: u64,
 }
 
+/// What the config of another tool's image lacks.
+#[derive(Deserialize)]
+struct Foreign {
+    qyv: Option<IgnoredAny>,
+}
+
 /// Why some bytes are not a config.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -84,6 +91,9 @@ pub enum ConfigError {
     /// Not strict JSON, or a field is missing, unknown or of another type.
     #[error("image config is {0}")]
     Json(#[from] json::JsonError),
+    /// The config of another tool's image.
+    #[error("image config has no `qyv`: the image was not made by `qyv build`")]
+    Foreign,
     /// Past its bound.
     #[error("image config is {got} bytes: at most {} are read", limits::CONFIG_BYTES)]
     TooLarge {
@@ -108,7 +118,10 @@ impl ImageConfig {
         if bytes.len() as u64 > limits::CONFIG_BYTES {
             return Err(ConfigError::TooLarge { got: bytes.len() });
         }
-        let config: ImageConfig = json::decode(bytes)?;
+        let config: ImageConfig = json::decode(bytes).map_err(|error| match json::decode(bytes) {
+            Ok(Foreign { qyv: None }) => ConfigError::Foreign,
+            _ => error.into(),
+        })?;
         let value = |field, got: String, expected| Err(ConfigError::Value { field, got, expected });
         if config.architecture != "wasm" {
             return value("architecture", config.architecture, "wasm");
@@ -140,5 +153,20 @@ impl ImageConfig {
     /// The bytes that go into the image.
     pub fn encode(&self) -> Result<Vec<u8>, ConfigError> {
         Ok(json::encode(self)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `wkg oci push` writes it.
+    #[test]
+    fn config_of_another_tool_is_called_damaged() {
+        let other = br#"{"created":"2026-01-31T10:29:44.123456789Z","architecture":"wasm","os":"wasip2","layerDigests":[],"component":{"exports":[],"imports":[],"target":null}}"#;
+        assert!(matches!(ImageConfig::parse(other), Err(ConfigError::Foreign)));
+        for damaged in [&b"{\"qyv\":{}}"[..], b"{", b"[]", b"{\"qyv\":{},\"qyv\":{}}"] {
+            assert!(matches!(ImageConfig::parse(damaged), Err(ConfigError::Json(_))));
+        }
     }
 }
