@@ -32,7 +32,7 @@ impl Steps<'_> {
         self.number += 1;
         let time = took(self.started.elapsed());
         self.ui
-            .note(&format!("{}. {what:<8} {time:>9}   {result}", self.number));
+            .note(&format!("{:>2}. {what:<8}{time:>9}   {result}", self.number));
         self.started = Instant::now();
     }
 }
