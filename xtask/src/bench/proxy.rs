@@ -5,7 +5,7 @@
 //! downwards it counts all bytes as they are, heads and manifests included. It
 //! changes nothing of either.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -173,6 +173,10 @@ fn connect(shared: &Arc<Shared>, client: TcpStream) -> io::Result<()> {
 
 fn upwards(shared: &Shared, client: TcpStream, mut registry: &TcpStream) -> io::Result<()> {
     let mut client = BufReader::with_capacity(128 << 10, client);
+    // A client that first tries TLS: the registry tells it.
+    if !client.fill_buf()?.first().is_some_and(u8::is_ascii_uppercase) {
+        return io::copy(&mut client, &mut registry).map(drop);
+    }
     let uncounted = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     while let Some(head) = Head::read(&mut client)? {
         let body = head.body().map_err(uncounted)?;

@@ -17,6 +17,8 @@ use super::{Bench, Row, fresh, not_measured, remove};
 /// Of the peer's time.
 const LIMIT: f64 = 0.8;
 const IMAGE: &str = "bench/mixed:1.0.0";
+/// The name that it has in its own file.
+const OWN: &str = "mixed-256:1.0.0";
 
 fn sync() -> Result<(), String> {
     Run::new("sync", &[]).check().map(drop)
@@ -71,8 +73,8 @@ fn pushes(bench: &Bench, server: &RefCell<Server>, what: &str) -> Result<Vec<Row
     // A .qyvbin is an OCI archive: to skopeo that very file is one.
     let runs = [
         [bench.qyv(&["push", utf8(&file)?, &name])],
-        [skopeo(bench, &format!("oci-archive:{}", file.display()), &to)?],
-        [skopeo(bench, &format!("oci:{}", layout.display()), &to)?],
+        [skopeo(bench, &format!("oci-archive:{}:{OWN}", file.display()), &to)?],
+        [skopeo(bench, &format!("oci:{}:{OWN}", layout.display()), &to)?],
     ];
     let before = || {
         server.borrow_mut().renew()?;
@@ -149,7 +151,7 @@ pub(super) fn known(bench: &Bench) -> Result<Vec<Row>, String> {
         push.check()?;
         let again = proxy.take()?;
         let shown = |counts: &Counts| format!("{} requests, {} bytes of blobs", counts.requests, counts.sent);
-        let from = format!("oci-archive:{}", file.display());
+        let from = format!("oci-archive:{}:{OWN}", file.display());
         let peer = match skopeo(bench, &from, &format!("docker://{name}")) {
             Ok(run) => {
                 run.check()?;
