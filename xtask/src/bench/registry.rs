@@ -263,15 +263,19 @@ pub(super) fn memory(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// One component: signed and with its manifest, against a bare one.
+/// One component with its manifest and its signature, against a bare one. Where
+/// the registry does not list referrers by itself, a push waits to see that its
+/// own stays listed: an unsigned image, which has none, shows how long.
 pub(super) fn component(bench: &Bench) -> Result<Vec<Row>, String> {
     const LIMIT: f64 = 1.0;
     let missing = "the peer is missing: set WKG to the command of `cargo install --locked wkg`";
     let wkg = bench.wkg.as_ref().ok_or(missing)?;
-    bench.pack(&Example::hello()?.folder, "hello.qyvbin")?;
+    let Example { folder, component } = Example::hello()?;
+    let file = bench.pack(&folder, "hello.qyvbin")?;
+    let unsigned = bench.scratch.join("hello-unsigned.qyvbin");
+    let build = ["build", "--no-sign", utf8(&folder)?, "-o", utf8(&unsigned)?];
+    bench.qyv(&build).check()?;
     Ok(each(bench, "hello", |server, what| {
-        let component = Example::hello()?.component;
-        let file = bench.scratch.join("hello.qyvbin");
         let [out, bare_out] = ["pulled.qyvbin", "pulled.wasm"].map(|name| bench.scratch.join(name));
         let (address, name) = (server.address.clone(), server.name("bench/hello:1.0.0"));
         // Its form of an artifact is another one: it has a name of its own.
@@ -280,17 +284,19 @@ pub(super) fn component(bench: &Bench) -> Result<Vec<Row>, String> {
         let server = RefCell::new(server);
 
         let push = [bench.qyv(&["push", utf8(&file)?, &name])];
+        let push_unsigned = [bench.qyv(&["push", utf8(&unsigned)?, &name])];
         let bare_push = [peer(&["push", &bare, utf8(&component)?])];
         let renew = || {
             server.borrow_mut().renew()?;
             sync()
         };
-        let sides = [&push, &bare_push].map(|runs| Side { before: &renew, runs });
-        let pushed = by_turns(bench.runs, sides)?;
+        let sides = [&push, &push_unsigned, &bare_push].map(|runs| Side { before: &renew, runs });
+        let [pushed, pushed_unsigned, peer_pushed] = by_turns(bench.runs, sides)?;
 
         server.borrow_mut().renew()?;
-        push[0].check()?;
-        bare_push[0].check()?;
+        for push in push.iter().chain(&bare_push) {
+            push.check()?;
+        }
         let to_store = [bench.qyv(&["pull", &name])];
         let to_file = [bench.qyv(&["pull", &name, "-o", utf8(&out)?])];
         let bare_pull = [peer(&["pull", &bare, "-o", utf8(&bare_out)?])];
@@ -306,9 +312,12 @@ pub(super) fn component(bench: &Bench) -> Result<Vec<Row>, String> {
         for left in [&out, &bare_out] {
             remove(left)?;
         }
-        let [push, pull, pull_file] = ["push", "pull", "pull -o"].map(|verb| format!("{verb}, {what}"));
+        let [push, push_unsigned, pull, pull_file] =
+            ["push", "push unsigned", "pull", "pull -o"].map(|verb| format!("{verb}, {what}"));
+        let unsigned = [&pushed_unsigned, &peer_pushed];
         Ok(vec![
-            ratio(&push, pushed.each_ref(), "wkg oci push", LIMIT),
+            ratio(&push, [&pushed, &peer_pushed], "wkg oci push", LIMIT),
+            ratio(&push_unsigned, unsigned, "wkg oci push", LIMIT),
             ratio(&pull, [&stored, &peer], "wkg oci pull", LIMIT),
             ratio(&pull_file, [&written, &peer], "wkg oci pull", LIMIT),
         ])
