@@ -80,10 +80,10 @@ pub(super) fn make(folder: &Path, mib: u64) -> io::Result<()> {
 }
 
 /// splitmix64: a few lines, and the same numbers everywhere.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -144,7 +144,7 @@ fn table(random: &mut Random, out: &mut Vec<u8>, size: usize) {
     out.truncate(size);
 }
 
-fn noise(random: &mut Random, out: &mut Vec<u8>, size: usize) {
+pub(super) fn noise(random: &mut Random, out: &mut Vec<u8>, size: usize) {
     while out.len() < size {
         out.extend_from_slice(&random.next().to_le_bytes());
     }

@@ -1,5 +1,5 @@
-//! Timing whole processes, ours and a peer's by turns, so that a machine that
-//! slows down slows both down.
+//! Timing whole processes, ours and its peers' by turns, so that a machine that
+//! slows down slows all of them down.
 //!
 //! Wall clock from before the spawn to after the wait. The peak of memory is
 //! the kernel's own high-water mark (`VmHWM`), read from `/proc` while the
@@ -59,6 +59,14 @@ impl Run {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs it once, for the code that it exits with.
+    pub(super) fn exit_code(&self) -> Result<i32, String> {
+        let mut command = self.command();
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let code = status.map_err(|e| self.failed(e))?.code();
+        code.ok_or_else(|| self.failed("ended by a signal"))
+    }
+
     /// Runs it once.
     pub(super) fn time(&self) -> Result<Duration, String> {
         let mut command = self.command();
@@ -78,15 +86,9 @@ impl Run {
         let mut command = self.command();
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|e| self.failed(e))?;
-        let status_file = format!("/proc/{}/status", child.id());
         let mut peak = 0;
         loop {
-            if let Some(kib) = std::fs::read_to_string(&status_file)
-                .ok()
-                .and_then(|text| high_water(&text))
-            {
-                peak = peak.max(kib * 1024);
-            }
+            peak = peak.max(peak_of(child.id()).unwrap_or(0));
             match child.try_wait().map_err(|e| self.failed(e))? {
                 Some(status) if status.success() => return Ok(peak),
                 Some(status) => return Err(self.failed(status)),
@@ -94,6 +96,12 @@ impl Run {
             }
         }
     }
+}
+
+/// The most memory that a running process held, in bytes.
+pub(super) fn peak_of(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    Some(high_water(&status)? * 1024)
 }
 
 fn high_water(status: &str) -> Option<u64> {
@@ -122,8 +130,8 @@ pub(super) struct Side<'a> {
 }
 
 /// Each side once untimed, then `count` times by turns.
-pub(super) fn by_turns(count: usize, sides: [Side<'_>; 2]) -> Result<[Times; 2], String> {
-    let mut times = [Times(Vec::new()), Times(Vec::new())];
+pub(super) fn by_turns<const N: usize>(count: usize, sides: [Side<'_>; N]) -> Result<[Times; N], String> {
+    let mut times = std::array::from_fn(|_| Times(Vec::new()));
     for side in &sides {
         (side.before)()?;
         for run in side.runs {

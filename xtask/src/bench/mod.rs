@@ -6,8 +6,14 @@
 //! out in silence. It stays out of CI: a shared machine measures its neighbours.
 
 mod assets;
+mod http;
+mod hub;
+mod load;
 mod measure;
+mod proxy;
+mod registry;
 mod rows;
+mod servers;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,19 +25,23 @@ usage: cargo xtask bench [--only TEXT] [--runs N] [--big] [--keep]
 
   --only TEXT  the rows whose name contains TEXT
   --runs N     times each short command is run (21); long ones a quarter of it
-  --big        also the peak of memory at 1 GiB of assets
+  --big        also the peaks of memory: at 1 GiB of assets, and of a hub that
+               takes 16 uploads of 1 GiB at once (20 GiB of disk)
   --keep       keep the scratch home, target/bench/home
 
 environment:
   QYV          the command (target/release/qyv, built anew)
   WASMTIME     wasmtime's own command, with its default features, as its users
                have it: cargo install --locked wasmtime-cli --version 48.0.8
-  PATH         bash, tar, zstd, sha256sum";
+  WKG          the command of wasm-pkg-tools: cargo install --locked wkg
+  PATH         bash, cmp, df, sync, tar, zstd, sha256sum; skopeo and
+               docker-registry, of the Debian packages of these names";
 
 /// What the rows need.
 struct Bench {
     qyv: PathBuf,
     wasmtime: Option<PathBuf>,
+    wkg: Option<PathBuf>,
     /// Folder for everything that the runs write.
     scratch: PathBuf,
     runs: usize,
@@ -66,6 +76,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let mut bench = Bench {
         qyv: PathBuf::new(),
         wasmtime: std::env::var_os("WASMTIME").map(PathBuf::from),
+        wkg: std::env::var_os("WKG").map(PathBuf::from),
         scratch: root().join("target/bench"),
         runs: 21,
         big: false,
@@ -152,9 +163,14 @@ fn fresh(folder: &Path) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|e| format!("making {}: {e}", folder.display()))
 }
 
-fn remove(folder: &Path) -> Result<(), String> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("removing {}: {e}", folder.display())),
+/// Removes a folder or a file, if it is there.
+fn remove(path: &Path) -> Result<(), String> {
+    let removed = match path.is_dir() {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
+    };
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("removing {}: {e}", path.display())),
         _ => Ok(()),
     }
 }

@@ -1,0 +1,303 @@
+//! What lies between a client and a registry: a pass-through that counts, and
+//! that can cut every connection once so many bytes came.
+//!
+//! Upwards it reads heads, to count requests and the bytes of uploads;
+//! downwards it counts all bytes as they are, heads and manifests included. It
+//! changes nothing of either.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use super::http::Head;
+
+/// A proxy before one registry, for as long as this value lives.
+pub(super) struct Proxy {
+    pub(super) address: String,
+    shared: Arc<Shared>,
+}
+
+/// What went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) requests: u64,
+    /// Bytes of blobs that were sent to the registry.
+    pub(super) sent: u64,
+    /// Bytes that came from the registry.
+    pub(super) received: u64,
+}
+
+/// What connections find after a cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    TheRegistry,
+    /// Connections that end at once, until `reopen`.
+    Nothing,
+}
+
+struct Shared {
+    target: String,
+    requests: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Count of received bytes at which everything is cut.
+    cut: AtomicU64,
+    close_after_cut: AtomicBool,
+    closed: AtomicBool,
+    stopped: AtomicBool,
+    open: Mutex<Vec<TcpStream>>,
+    /// The first thing that could not be counted.
+    problem: Mutex<Option<String>>,
+}
+
+impl Proxy {
+    pub(super) fn start(target: &str) -> Result<Proxy, String> {
+        let failed = |e: io::Error| format!("starting a proxy: {e}");
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?.to_string();
+        let shared = Arc::new(Shared {
+            target: target.to_string(),
+            requests: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            cut: AtomicU64::new(u64::MAX),
+            close_after_cut: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            open: Mutex::default(),
+            problem: Mutex::default(),
+        });
+        let ours = shared.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if ours.stopped.load(SeqCst) {
+                    return;
+                }
+                if !ours.closed.load(SeqCst) {
+                    // A connection that fails is the client's to notice.
+                    let _ = connect(&ours, client);
+                }
+            }
+        });
+        Ok(Proxy { address, shared })
+    }
+
+    /// What went through since the last call.
+    pub(super) fn take(&self) -> Result<Counts, String> {
+        if let Some(problem) = locked(&self.shared.problem).take() {
+            return Err(problem);
+        }
+        Ok(Counts {
+            requests: self.shared.requests.swap(0, SeqCst),
+            sent: self.shared.sent.swap(0, SeqCst),
+            received: self.shared.received.swap(0, SeqCst),
+        })
+    }
+
+    /// Cuts all connections, once, as soon as so many bytes have come since the
+    /// last `take`.
+    pub(super) fn cut_after(&self, bytes: u64, then: After) {
+        self.shared.close_after_cut.store(then == After::Nothing, SeqCst);
+        self.shared.cut.store(bytes, SeqCst);
+    }
+
+    /// Whether a cut that was asked for has happened.
+    pub(super) fn has_cut(&self) -> bool {
+        self.shared.cut.load(SeqCst) == u64::MAX
+    }
+
+    pub(super) fn reopen(&self) {
+        self.shared.closed.store(false, SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, SeqCst);
+        self.shared.hang_up();
+        // Wakes the listener, which then ends.
+        let _ = TcpStream::connect(&self.address);
+    }
+}
+
+fn locked<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn hang_up(&self) {
+        for stream in locked(&self.open).drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Counts bytes from the registry; how many of them still go through, and
+    /// whether it ends there.
+    fn receive(&self, n: u64) -> (u64, bool) {
+        let before = self.received.fetch_add(n, SeqCst);
+        let cut = self.cut.load(SeqCst);
+        if before + n < cut || self.cut.swap(u64::MAX, SeqCst) == u64::MAX {
+            return (n, false);
+        }
+        let through = cut.saturating_sub(before).min(n);
+        // The rest was never delivered.
+        self.received.fetch_sub(n - through, SeqCst);
+        (through, true)
+    }
+}
+
+fn connect(shared: &Arc<Shared>, client: TcpStream) -> io::Result<()> {
+    let registry = TcpStream::connect(&shared.target)?;
+    client.set_nodelay(true)?;
+    registry.set_nodelay(true)?;
+    locked(&shared.open).extend([client.try_clone()?, registry.try_clone()?]);
+    let (from_client, from_registry) = (client.try_clone()?, registry.try_clone()?);
+    let ours = shared.clone();
+    thread::spawn(move || {
+        if let Err(error) = upwards(&ours, from_client, &registry)
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            locked(&ours.problem).get_or_insert(error.to_string());
+        }
+        let _ = registry.shutdown(Shutdown::Write);
+    });
+    let ours = shared.clone();
+    thread::spawn(move || {
+        let _ = downwards(&ours, from_registry, &client);
+        let _ = client.shutdown(Shutdown::Both);
+    });
+    Ok(())
+}
+
+fn upwards(shared: &Shared, client: TcpStream, mut registry: &TcpStream) -> io::Result<()> {
+    let mut client = BufReader::with_capacity(128 << 10, client);
+    // A client that first tries TLS: the registry tells it.
+    if !client.fill_buf()?.first().is_some_and(u8::is_ascii_uppercase) {
+        return io::copy(&mut client, &mut registry).map(drop);
+    }
+    let uncounted = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    while let Some(head) = Head::read(&mut client)? {
+        let body = head.body().map_err(uncounted)?;
+        shared.requests.fetch_add(1, SeqCst);
+        registry.write_all(head.text().as_bytes())?;
+        let went = io::copy(&mut (&mut client).take(body), &mut registry)?;
+        if is_upload(&head) {
+            shared.sent.fetch_add(went, SeqCst);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the request's body is of a blob.
+fn is_upload(head: &Head) -> bool {
+    matches!(head.method(), "POST" | "PUT" | "PATCH") && head.path().contains("/blobs/uploads")
+}
+
+fn downwards(shared: &Shared, mut registry: TcpStream, mut client: &TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let n = registry.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(());
+        }
+        let (through, cut) = shared.receive(n as u64);
+        let through = usize::try_from(through).unwrap_or(n);
+        client.write_all(buffer.get(..through).unwrap_or_default())?;
+        if cut {
+            let close = shared.close_after_cut.load(SeqCst);
+            shared.closed.store(close, SeqCst);
+            shared.hang_up();
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::http::{Connection, request};
+    use super::*;
+
+    const BODY: usize = 1000;
+
+    /// Answers every request with a body of `BODY` bytes.
+    fn registry() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut from = BufReader::new(stream);
+                    while let Ok(Some(head)) = Head::read(&mut from) {
+                        let body = head.body().unwrap();
+                        io::copy(&mut (&mut from).take(body), &mut io::sink()).unwrap();
+                        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n{}", "x".repeat(BODY));
+                        from.get_mut().write_all(answer.as_bytes()).unwrap();
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    fn ask(connection: &mut Connection, method: &str, path: &str, body: &[u8]) -> Result<u64, String> {
+        let answer = connection.ask(&request(method, "h", path, ""), body, 1)?;
+        Ok(answer.bytes)
+    }
+
+    #[test]
+    fn requests_and_bytes_of_uploads_are_counted() {
+        let proxy = Proxy::start(&registry()).unwrap();
+        let mut connection = Connection::open(&proxy.address).unwrap();
+        for (method, path) in [
+            ("GET", "/v2/a/blobs/sha256:0"),
+            ("POST", "/v2/a/blobs/uploads/"),
+            ("PATCH", "/v2/a/blobs/uploads/1"),
+            ("PUT", "/v2/a/manifests/1"),
+        ] {
+            let body: &[u8] = if method == "GET" { b"" } else { b"12345" };
+            assert_eq!(ask(&mut connection, method, path, body), Ok(BODY as u64));
+        }
+        let counts = proxy.take().unwrap();
+        assert_eq!((counts.requests, counts.sent), (4, 10));
+        assert!(counts.received > 4 * BODY as u64);
+        assert_eq!(proxy.take().unwrap(), Counts::default());
+    }
+
+    #[test]
+    fn body_without_a_length_is_no_silent_zero() {
+        let proxy = Proxy::start(&registry()).unwrap();
+        let mut stream = TcpStream::connect(&proxy.address).unwrap();
+        stream
+            .write_all(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+            .unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+        assert!(proxy.take().unwrap_err().contains("chunked"));
+    }
+
+    #[test]
+    fn cut_comes_once_at_the_very_byte() {
+        let proxy = Proxy::start(&registry()).unwrap();
+        proxy.cut_after(500, After::TheRegistry);
+        let mut stream = TcpStream::connect(&proxy.address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let mut came = Vec::new();
+        let _ = stream.read_to_end(&mut came);
+        assert_eq!((came.len(), proxy.has_cut()), (500, true));
+        assert_eq!(proxy.take().unwrap().received, 500);
+        let mut connection = Connection::open(&proxy.address).unwrap();
+        assert_eq!(ask(&mut connection, "GET", "/", b""), Ok(BODY as u64));
+    }
+
+    #[test]
+    fn nothing_answers_after_a_cut_until_reopened() {
+        let proxy = Proxy::start(&registry()).unwrap();
+        proxy.cut_after(500, After::Nothing);
+        let get = || ask(&mut Connection::open(&proxy.address)?, "GET", "/", b"");
+        get().unwrap_err();
+        get().unwrap_err();
+        proxy.reopen();
+        assert_eq!(get(), Ok(BODY as u64));
+    }
+}
