@@ -145,7 +145,13 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
         RemoteError::Unreachable { temporary: false, .. } => {
             one("check the registry's name, and that this host may reach it".to_string())
         }
-        error if error.is_temporary() => one("try again: what has arrived already is not fetched again".to_string()),
+        error if error.is_temporary() => {
+            let mut hints = one("try again: what is across already is not sent again".to_string());
+            if matches!(error, RemoteError::Unreachable { .. }) {
+                hints.push("or check the registry's name and port".to_string());
+            }
+            hints
+        }
         _ => Vec::new(),
     }
 }

@@ -220,7 +220,7 @@ impl Repository {
         }
         Err(RemoteError::Busy {
             host: self.registry().to_string(),
-            what: format!("the list of referrers {tag}, which others keep writing,"),
+            what: format!("the list of referrers {tag}, which does not keep what is written to it,"),
             seconds: 10,
         })
     }

@@ -168,7 +168,9 @@ pub(crate) fn broken(url: &Url, error: io::Error) -> RemoteError {
             why,
             temporary: matches!(
                 kind,
-                ErrorKind::ConnectionReset
+                // A registry that is just starting, too.
+                ErrorKind::ConnectionRefused
+                    | ErrorKind::ConnectionReset
                     | ErrorKind::ConnectionAborted
                     | ErrorKind::BrokenPipe
                     | ErrorKind::UnexpectedEof

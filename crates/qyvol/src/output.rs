@@ -1,4 +1,7 @@
-//! Files that appear whole or not at all.
+//! Files that appear whole or not at all, whenever the process ends.
+//!
+//! They are not synced: after a power failure one may be torn, which every
+//! reader of a `.qyvbin` finds.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

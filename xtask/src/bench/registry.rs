@@ -267,7 +267,6 @@ pub(super) fn memory(bench: &Bench) -> Result<Vec<Row>, String> {
 /// the registry does not list referrers by itself, a push waits to see that its
 /// own stays listed: an unsigned image, which has none, shows how long.
 pub(super) fn component(bench: &Bench) -> Result<Vec<Row>, String> {
-    const LIMIT: f64 = 1.0;
     let missing = "the peer is missing: set WKG to the command of `cargo install --locked wkg`";
     let wkg = bench.wkg.as_ref().ok_or(missing)?;
     let Example { folder, component } = Example::hello()?;
