@@ -37,6 +37,8 @@ const SETTLE: Duration = Duration::from_millis(400);
 /// So many times as long as it takes here, and at most so long.
 const SLOWER: u32 = 3;
 const SETTLE_MOST: Duration = Duration::from_secs(10);
+/// Milliseconds within which those that collided try again.
+const SPREAD: u64 = 256;
 
 #[derive(Deserialize)]
 struct Page {
@@ -181,7 +183,10 @@ impl Repository {
 
     fn publish(&self, subject: &Digest, ours: &[Descriptor]) -> Result<(), RemoteError> {
         let tag = fallback_tag(subject);
-        for round in 0..WRITES {
+        let mut written = 0;
+        // Those that wrote at one time would find what they lost at one time.
+        let mut apart = true;
+        loop {
             let begin = Instant::now();
             // Written back as it was read, but for what is added: the list is
             // others' too.
@@ -202,6 +207,19 @@ impl Repository {
             if missing.is_empty() {
                 return Ok(());
             }
+            if !apart {
+                let spread = RandomState::new().hash_one(written) % SPREAD;
+                thread::sleep(Duration::from_millis(spread));
+                apart = true;
+                continue;
+            }
+            if written == WRITES {
+                return Err(RemoteError::Busy {
+                    host: self.registry().to_string(),
+                    what: format!("the list of referrers {tag}, which does not keep what is written to it,"),
+                    seconds: 10,
+                });
+            }
             for d in missing {
                 list.push(serde_json::to_value(d).map_err(|_| not_a_list())?);
             }
@@ -212,16 +230,10 @@ impl Repository {
                 });
             }
             self.put_manifest(&tag, media_type::IMAGE_INDEX, &bytes)?;
+            written += 1;
+            apart = false;
             // Another writer that read before this wrote has written by then.
-            let settle = (begin.elapsed() * SLOWER).clamp(SETTLE, SETTLE_MOST);
-            // Those that collided come back apart from one another.
-            let spread = RandomState::new().hash_one(round) % 256;
-            thread::sleep(settle + Duration::from_millis(spread));
+            thread::sleep((begin.elapsed() * SLOWER).clamp(SETTLE, SETTLE_MOST));
         }
-        Err(RemoteError::Busy {
-            host: self.registry().to_string(),
-            what: format!("the list of referrers {tag}, which does not keep what is written to it,"),
-            seconds: 10,
-        })
     }
 }
