@@ -1,4 +1,4 @@
-// Builds hello-js.component.wasm: `node build.mjs`, after `npm ci`.
+// Builds hello-js.component.wasm: `node build.mjs`, after `npm install --no-save`.
 import { readFile, writeFile } from "node:fs/promises";
 import { componentize } from "@bytecodealliance/componentize-js";
 

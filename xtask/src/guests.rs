@@ -85,7 +85,9 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
         _ => {
             let mut npm = Command::new("npm");
             call(
-                npm.args(["ci", "--no-fund", "--no-audit", "--loglevel=error"])
+                // By the lock, as `npm ci`, which wants optional packages of
+                // other systems in it that a registry may not have.
+                npm.args(["install", "--no-save", "--no-fund", "--no-audit", "--loglevel=error"])
                     .current_dir(&folder),
             )?;
             call(Command::new("node").arg("build.mjs").current_dir(&folder))
