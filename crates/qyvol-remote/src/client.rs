@@ -18,7 +18,7 @@ use crate::credentials::{Credential, Credentials};
 use crate::error::is_temporary_status;
 use crate::transport::{agent, broken, transport};
 use crate::tries::{Tries, retry_after};
-use crate::url::Url;
+use crate::url::{Url, is_loopback};
 use crate::{Options, RemoteError};
 
 /// Bytes of an error's body that are looked at.
@@ -35,13 +35,13 @@ pub struct Client {
     options: Options,
     credentials: Box<dyn Credentials>,
     tell: Tell,
-    secure: OnceLock<Result<Agent, String>>,
-    plain: OnceLock<Result<Agent, String>>,
+    /// By whether it encrypts, and whether it stays on this machine.
+    agents: [OnceLock<Result<Agent, String>>; 4],
     /// By registry and scope.
     granted: Mutex<HashMap<(String, String), Granted>>,
-    /// Held while asking for access, so that requests beside one another ask
-    /// once.
-    asking: Mutex<()>,
+    /// By registry and scope: held while asking for access, so that requests
+    /// beside one another ask once.
+    asking: Mutex<HashMap<(String, String), Arc<Mutex<()>>>>,
     /// Whether a registry has the referrers API.
     referrers: Mutex<HashMap<String, bool>>,
 }
@@ -104,8 +104,7 @@ impl Client {
             options,
             credentials,
             tell,
-            secure: OnceLock::new(),
-            plain: OnceLock::new(),
+            agents: Default::default(),
             granted: Mutex::default(),
             asking: Mutex::default(),
             referrers: Mutex::default(),
@@ -121,9 +120,18 @@ impl Client {
         (self.tell)(what);
     }
 
-    fn agent(&self, secure: bool) -> Result<&Agent, RemoteError> {
-        let slot = if secure { &self.secure } else { &self.plain };
-        slot.get_or_init(|| agent(&self.options, secure))
+    fn agent(&self, url: &Url) -> Result<&Agent, RemoteError> {
+        let (secure, here) = (url.is_secure(), is_loopback(url.authority()));
+        let [plain, plain_here, encrypted, encrypted_here] = &self.agents;
+        let slot = match (secure, here) {
+            (false, false) => plain,
+            (false, true) => plain_here,
+            (true, false) => encrypted,
+            (true, true) => encrypted_here,
+        };
+        // What never leaves this machine may be in the clear: so no proxy, to
+        // which this machine is another one, gets to see it.
+        slot.get_or_init(|| agent(&self.options, secure, !here))
             .as_ref()
             .map_err(|why| RemoteError::Setup(why.clone()))
     }
@@ -142,7 +150,7 @@ impl Client {
         let bad = |e: ureq::http::Error| RemoteError::Protocol {
             what: format!("an address that can't be asked: {e}"),
         };
-        let agent = self.agent(ask.url.is_secure())?;
+        let agent = self.agent(&ask.url)?;
         let answer = match payload {
             Payload::None => agent.run(request.body(()).map_err(bad)?),
             Payload::Bytes(bytes) => agent.run(request.body(bytes).map_err(bad)?),
@@ -269,7 +277,11 @@ impl Client {
         let host = home.url.authority();
         let key = home.key();
         let begin = Instant::now();
-        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let asking = {
+            let mut all = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(key.clone()).or_default())
+        };
+        let _asking = asking.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have got one while this one was refused.
         if self.granted().get(&key).map(|granted| granted.value.as_str()) != had {
             return Ok(());
@@ -293,8 +305,15 @@ impl Client {
                 .ok_or_else(|| denied(true, "it wants name and password, and an identity token is stored"))?,
             (Challenge::Basic, None) => return Err(denied(false, "it wants name and password")),
             (Challenge::Bearer { realm, service }, credential) => {
-                let token = self.token(home, realm, service.as_deref(), credential.as_ref(), what, tries)?;
-                format!("Bearer {token}")
+                let mut ask =
+                    |home: &Home| self.token(home, realm, service.as_deref(), credential.as_ref(), what, tries);
+                let token = match (ask(home), home.without_mounts()) {
+                    // It may be what was wanted of other repositories: without
+                    // that, nothing can be mounted from them.
+                    (Err(RemoteError::Denied { .. }), Some(narrow)) => ask(&narrow),
+                    (token, _) => token,
+                };
+                format!("Bearer {}", token?)
             }
         };
         if had == Some(value.as_str()) {
@@ -324,6 +343,20 @@ impl Client {
         error
     }
 
+    /// Shows a registry that did not ask for one the password that there is for
+    /// it; true if there is one that it has not seen.
+    pub(crate) fn volunteer(&self, home: &Home) -> Result<bool, RemoteError> {
+        if self.granted().get(&home.key()).is_some_and(|granted| granted.known) {
+            return Ok(false);
+        }
+        let credential = self.credentials.find(home.url.authority(), &home.repository)?;
+        let Some(value) = credential.as_ref().and_then(auth::basic) else {
+            return Ok(false);
+        };
+        self.granted().insert(home.key(), Granted { value, known: true });
+        Ok(true)
+    }
+
     /// Whether the registry has the referrers API, where that is known.
     pub(crate) fn has_referrers(&self, registry: &str) -> Option<bool> {
         let known = self.referrers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -337,6 +370,15 @@ impl Client {
 }
 
 impl Home {
+    /// The same with the first scope alone; none where that is all.
+    fn without_mounts(&self) -> Option<Home> {
+        let (first, _) = self.scope.split_once(' ')?;
+        Some(Home {
+            scope: first.to_string(),
+            ..self.clone()
+        })
+    }
+
     fn key(&self) -> (String, String) {
         (self.url.authority().to_string(), self.scope.clone())
     }

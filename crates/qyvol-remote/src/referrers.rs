@@ -25,6 +25,8 @@ use crate::{RemoteError, Repository};
 const MANIFESTS: &str = "manifests";
 /// Bytes of a page of referrers.
 const PAGE_BYTES: u64 = 4 << 20;
+/// Bytes of all pages together after which no more are read.
+const LIST_BYTES: usize = 16 << 20;
 /// Referrers that are looked at.
 const REFERRERS: usize = 16_384;
 /// Pages that are read.
@@ -44,6 +46,15 @@ const SPREAD: u64 = 256;
 struct Page {
     #[serde(default)]
     manifests: Vec<Value>,
+}
+
+/// The image manifests of a list. One that can't be read is no reason to lose
+/// the others.
+fn manifests(list: Vec<Value>) -> impl Iterator<Item = Descriptor> {
+    let read = list
+        .into_iter()
+        .filter_map(|value| serde_json::from_value::<Descriptor>(value).ok());
+    read.filter(|d| d.media_type == media_type::IMAGE_MANIFEST)
 }
 
 /// The tag that stands in for the API: `sha256-…`.
@@ -81,24 +92,21 @@ impl Repository {
         if found.is_none() {
             let list = self.ask_tag(subject)?.and_then(|mut index| index.remove(MANIFESTS));
             found = list.and_then(|list| match list {
-                Value::Array(list) => Some(list),
+                Value::Array(list) => Some(manifests(list).take(REFERRERS).collect()),
                 _ => None,
             });
         }
-        let mut sorted = BTreeMap::new();
-        for value in found.unwrap_or_default().into_iter().take(REFERRERS) {
-            // One that can't be read is no reason to lose the others.
-            if let Ok(d) = serde_json::from_value::<Descriptor>(value)
-                && d.media_type == media_type::IMAGE_MANIFEST
-            {
-                sorted.insert(d.digest, d);
-            }
-        }
+        // One with a false size must not stand for the one with the right one.
+        let sorted: BTreeMap<_, _> = found
+            .unwrap_or_default()
+            .into_iter()
+            .map(|d| ((d.digest, d.size), d))
+            .collect();
         Ok(sorted.into_values().collect())
     }
 
     /// The API's list; none where the registry doesn't have the API.
-    fn ask_api(&self, subject: &Digest) -> Result<Option<Vec<Value>>, RemoteError> {
+    fn ask_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>, RemoteError> {
         let client = &self.inner.client;
         let mut ask = self
             .inner
@@ -109,6 +117,7 @@ impl Repository {
             )
             .accepting(&[media_type::IMAGE_INDEX]);
         let mut found = Vec::new();
+        let mut room = LIST_BYTES;
         for page in 0..PAGES {
             let Whole { headers, bytes } = match client.whole(&ask, PAGE_BYTES)? {
                 Ok(whole) => whole,
@@ -122,9 +131,10 @@ impl Repository {
             let list: Page = serde_json::from_slice(&bytes).map_err(|_| not_a_list())?;
             client.learn_referrers(self.registry(), true);
             let empty = list.manifests.is_empty();
-            found.extend(list.manifests);
+            found.extend(manifests(list.manifests));
+            room = room.saturating_sub(bytes.len());
             match next {
-                Some(url) if !empty && found.len() < REFERRERS => ask.url = url,
+                Some(url) if !empty && found.len() < REFERRERS && room > 0 => ask.url = url,
                 _ => break,
             }
         }

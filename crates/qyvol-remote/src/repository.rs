@@ -269,7 +269,8 @@ impl Repository {
     }
 }
 
-/// Asks a registry for nothing but whether it takes the client's credentials.
+/// Asks a registry for nothing but whether it takes the client's credentials;
+/// one that lets everybody in is shown them all the same.
 pub fn ping(client: &Arc<Client>, registry: &str) -> Result<(), RemoteError> {
     let url = Url::new(client.options().is_secure(registry), registry, "/v2/");
     let home = Home {
@@ -284,25 +285,29 @@ pub fn ping(client: &Arc<Client>, registry: &str) -> Result<(), RemoteError> {
         home: &home,
         what: "its API".to_string(),
     };
-    let response = client.send(&ask, None)?;
-    match response.status().as_u16() {
-        200 => Ok(()),
-        _ => Err(client.failure(&ask, response)),
+    loop {
+        let response = client.send(&ask, None)?;
+        if response.status() != 200 {
+            return Err(client.failure(&ask, response));
+        }
+        if !client.volunteer(&home)? {
+            return Ok(());
+        }
     }
 }
 
 /// The address in `Link: <…>; rel="next"` (RFC 8288), which must stay on the
 /// registry.
 pub(crate) fn next_page(ask: &Ask<'_>, headers: &ureq::http::HeaderMap) -> Result<Option<Url>, RemoteError> {
-    let Some(link) = headers.get(header::LINK).and_then(|v| v.to_str().ok()) else {
+    let fields = headers.get_all(header::LINK).iter().filter_map(|v| v.to_str().ok());
+    // An address has no `<` in it: each begins a link.
+    let mut links = fields.flat_map(|field| field.split('<').filter_map(|link| link.split_once('>')));
+    let Some((target, _)) = links.find(|(_, params)| {
+        let params = params.replace(' ', "").to_ascii_lowercase();
+        params.contains("rel=\"next\"") || params.contains("rel=next")
+    }) else {
         return Ok(None);
     };
-    let Some((target, params)) = link.strip_prefix('<').and_then(|rest| rest.split_once('>')) else {
-        return Ok(None);
-    };
-    if !params.replace(' ', "").to_ascii_lowercase().contains("rel=\"next\"") && !params.contains("rel=next") {
-        return Ok(None);
-    }
     let url = ask.url.join(target)?;
     if !url.same_origin(&ask.url) {
         return Err(RemoteError::Protocol {
@@ -358,9 +363,13 @@ impl Fetch for Repository {
         if let Some(bytes) = self.inner.manifests().get(&d.digest) {
             return Ok(Box::new(Cursor::new(bytes.clone())));
         }
-        let found = self
-            .manifest(&d.digest.to_string())
-            .map_err(|e| e.store(format!("read manifest {}", d.digest)))?;
+        let found = self.manifest(&d.digest.to_string()).map_err(|error| match error {
+            RemoteError::Protocol { what } => StoreError::Mismatch {
+                digest: d.digest,
+                what: format!("the registry sent {what}"),
+            },
+            error => error.store(format!("read manifest {}", d.digest)),
+        })?;
         match found {
             Some(bytes) => Ok(Box::new(Cursor::new(bytes))),
             None => Err(StoreError::NotFound { digest: d.digest }),

@@ -57,9 +57,10 @@ impl Client {
                 headers.push(("authorization", value));
             }
         }
-        // A home of its own, with no scope: nothing granted goes along.
+        // A home that no address has: nothing granted goes along, and nothing is
+        // asked for on its behalf.
         let there = Home {
-            url: Url::new(url.is_secure(), "token.invalid", "/"),
+            url: Url::new(url.is_secure(), " ", "/"),
             scope: String::new(),
             repository: String::new(),
         };

@@ -12,12 +12,13 @@ use crate::{Options, RemoteError};
 /// Idle connections that are kept to one registry.
 const CONNECTIONS: usize = 8;
 
-/// What sends requests, set up once for a scheme.
-pub(crate) fn agent(options: &Options, secure: bool) -> Result<Agent, String> {
-    let proxy = if secure {
-        &options.https_proxy
-    } else {
-        &options.http_proxy
+/// What sends requests, set up once for a scheme, through the proxy for it if
+/// there is one.
+pub(crate) fn agent(options: &Options, secure: bool, proxied: bool) -> Result<Agent, String> {
+    let proxy = match (proxied, secure) {
+        (false, _) => &None,
+        (true, true) => &options.https_proxy,
+        (true, false) => &options.http_proxy,
     };
     let proxy = proxy
         .as_deref()
@@ -58,8 +59,7 @@ fn proxy_of(url: &str, no_proxy: &[String]) -> Result<Proxy, String> {
     if let Some(password) = parsed.password() {
         proxy = proxy.password(password);
     }
-    let here = ["localhost", "127.0.0.1", "[::1]", "::1"];
-    for host in no_proxy.iter().map(String::as_str).chain(here) {
+    for host in no_proxy {
         for pattern in past_proxy(host) {
             proxy = proxy.no_proxy(&pattern);
         }

@@ -4,6 +4,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use qyvol_store::{Open, StoreError, VerifyReader};
@@ -20,6 +21,9 @@ use crate::url::Url;
 
 /// Bytes of a chunk, unless the registry wants larger ones.
 const CHUNK: u64 = 16 << 20;
+/// How often a registry is asked where an upload stands because it refused its
+/// place.
+const MISPLACED: u32 = 3;
 /// The most that a registry may want a chunk to have.
 const LEAST: u64 = 1 << 30;
 /// Bytes after which an upload counts as getting on, and is given all of its
@@ -43,6 +47,8 @@ pub(crate) struct Upload<'a> {
     mounted: bool,
     /// Beginning anew with what the registry no longer knows is tried once.
     renewed: bool,
+    /// How often it was not where it was thought to be.
+    misplaced: u32,
     tries: Tries,
     /// The most bytes that the registry ever had.
     furthest: u64,
@@ -74,6 +80,7 @@ impl<'a> Upload<'a> {
             least: 0,
             mounted: false,
             renewed: false,
+            misplaced: 0,
             tries: Tries::new(&repository.client),
             furthest: 0,
         }
@@ -99,10 +106,7 @@ impl<'a> Upload<'a> {
             if self.chunk.is_none()
                 && matches!(
                     &error,
-                    RemoteError::Status {
-                        status: 413 | 411 | 416,
-                        ..
-                    } | RemoteError::Unreachable { temporary: true, .. }
+                    RemoteError::Status { status: 413 | 411, .. } | RemoteError::Unreachable { temporary: true, .. }
                 )
             {
                 // Too much at once: for the registry, or for what is before it.
@@ -113,6 +117,16 @@ impl<'a> Upload<'a> {
                     self.offset = 0;
                     continue;
                 }
+            }
+            let misplaced = matches!(&error, RemoteError::Status { status: 416, .. });
+            if misplaced && self.location.is_some() && self.misplaced < MISPLACED {
+                // An earlier request may still have been at work there, or the
+                // rest is not taken at once.
+                self.misplaced += 1;
+                self.chunk = Some(CHUNK);
+                thread::sleep(client.options().backoff);
+                self.recover();
+                continue;
             }
             if self.location.is_some() && !self.renewed && is_lost(&error) {
                 self.renewed = true;

@@ -22,6 +22,8 @@ use crate::{Exists, Fetch, Push, Referrers, Reporter, StoreError};
 const DEPTH: usize = 4;
 /// Referrers of one manifest that are copied.
 const REFERRERS: usize = 1024;
+/// Referrers that are copied with one image, at whatever depth.
+const REFERRERS_IN_ALL: usize = 4096;
 /// Transfers at a time.
 const AT_ONCE: usize = 4;
 
@@ -116,6 +118,8 @@ struct Copy<'a, S: ?Sized, D: ?Sized> {
     // What the target has by now. A blob on its way is not in it: whoever else
     // needs it before its own manifest sends it too.
     there: Mutex<HashSet<Digest>>,
+    // Referrers that were looked at: a hostile source has ever more of them.
+    seen: Mutex<HashSet<Digest>>,
 }
 
 impl<'a, S, D> Copy<'a, S, D>
@@ -130,6 +134,7 @@ where
             keep,
             report,
             there: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -188,6 +193,20 @@ where
                 .warned(&format!("referrer {} left out: {why}", referrer.digest));
             Ok(())
         };
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.len() == REFERRERS_IN_ALL {
+                return Ok(());
+            }
+            if !seen.insert(referrer.digest) {
+                return Ok(());
+            }
+            if seen.len() == REFERRERS_IN_ALL {
+                self.report.warned(&format!(
+                    "more than {REFERRERS_IN_ALL} referrers: the others are left out"
+                ));
+            }
+        }
         let manifest = match self.manifest(referrer) {
             Ok(manifest) => manifest,
             // The registry's list may name what is gone or was never there.

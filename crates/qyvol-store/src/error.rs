@@ -54,6 +54,14 @@ pub enum StoreError {
         /// The caller's limit.
         limit: u64,
     },
+    /// Under this digest the store has something else.
+    #[error("{digest} is not what it was said to be: {what}")]
+    Mismatch {
+        /// The digest asked for.
+        digest: Digest,
+        /// What there is instead; safe to show.
+        what: String,
+    },
     /// The bytes are not a manifest.
     #[error("manifest {digest} can't be read")]
     Manifest {
@@ -233,6 +241,7 @@ impl StoreError {
                 | StoreError::WrongDigest { .. }
                 | StoreError::TooLarge { .. }
                 | StoreError::Manifest { .. }
+                | StoreError::Mismatch { .. }
         )
     }
 }

@@ -10,9 +10,11 @@ use std::thread;
 
 use qyvol_image::{Head, HeadImage, write_archive};
 use qyvol_remote::{Access, Client, RemoteError, Repository};
-use qyvol_store::{CopyError, Exists, Fetch, LocalStore, Referrers, copy_image as copy_content, copy_referrers};
+use qyvol_store::{
+    CopyError, Exists, Fetch, LocalStore, Referrers, StoreError, copy_image as copy_content, copy_referrers,
+};
 use qyvol_trust::{Scope, TrustPolicy};
-use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference, limits};
+use qyvol_types::{Algorithm, Descriptor, Digest, ImageConfig, ImageManifest, Reference, limits};
 use serde::Serialize;
 
 use crate::image_source::{Source, Target, read_image};
@@ -69,8 +71,8 @@ fn parts(image: &HeadImage) -> Vec<Part> {
 }
 
 fn layers_size(manifest: &ImageManifest) -> u64 {
-    let layers: u64 = manifest.layers().iter().map(|l| l.size).sum();
-    layers + manifest.config().size
+    let all = [manifest.config()].into_iter().chain(manifest.layers());
+    all.fold(0, |sum, blob| blob.size.saturating_add(sum))
 }
 
 /// The application's own `name:version`.
@@ -176,7 +178,13 @@ pub fn push(
             ctx.report.started("pushing", Some(layers_size(&image.manifest)));
             match &source {
                 Source::Archive { archive } => deliver(ctx, archive, image, &repository, &group)?,
-                Source::Stored { store, .. } => deliver(ctx, store, image, &repository, &group)?,
+                // What is wrong with the source is wrong with the store.
+                Source::Stored { store, .. } => {
+                    deliver(ctx, store, image, &repository, &group).map_err(|error| match error {
+                        Error::Copy(CopyError::Source { source, .. }) => Error::Store(*source),
+                        error => error,
+                    })?;
+                }
             }
             ctx.report.finished();
         }
@@ -262,7 +270,8 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
     match request.output {
         Some(path) => {
             let mut file = Output::create(path)?;
-            write_archive(&head, &repository, &mut file, ctx.report).map_err(Error::image(&label))?;
+            let written = write_archive(&head, &repository, &mut file, ctx.report);
+            written.map_err(|e| blame(Error::image(&label)(e), &repository))?;
             file.finish()?;
         }
         None => {
@@ -278,8 +287,41 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
     Ok(moved)
 }
 
+/// An error about content that came from a registry: that it is wrong or
+/// missing is the registry's failure, and nothing of this host's is damaged.
+fn blame(error: Error, repository: &Repository) -> Error {
+    use qyvol_image::ImageError;
+    let store = match &error {
+        Error::Store(store) => Some(store),
+        Error::Image {
+            source: ImageError::Store(store),
+            ..
+        } => Some(store),
+        Error::Image {
+            source: ImageError::Read(read),
+            ..
+        } => read.get_ref().and_then(|e| e.downcast_ref()),
+        _ => None,
+    };
+    match store {
+        Some(StoreError::NotFound { digest }) => RemoteError::NotFound {
+            host: repository.registry().to_string(),
+            what: format!("blob {digest} of the image"),
+        }
+        .into(),
+        Some(store) if store.is_content() => RemoteError::Protocol {
+            what: format!("something else: {store}"),
+        }
+        .into(),
+        _ => error,
+    }
+}
+
 /// Resolves a name on its registry, once, and reads what is small of the image.
 fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Repository, HeadImage), Error> {
+    if name.digest().is_some_and(|d| d.algorithm() != Algorithm::Sha256) {
+        return Err(Error::Usage(format!("{name}: images are named by their sha256 digest")));
+    }
     let repository = Repository::new(client, name, Access::Pull)?;
     let descriptor = repository.resolve(name)?.ok_or_else(|| RemoteError::NotFound {
         host: repository.registry().to_string(),
@@ -288,7 +330,7 @@ fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Re
             (tag, None) => format!("{}:{}", name.repository(), tag.unwrap_or("latest")),
         },
     })?;
-    let image = read_image(ctx, &repository, name, &descriptor)?;
+    let image = read_image(ctx, &repository, name, &descriptor).map_err(|e| blame(e, &repository))?;
     Ok((repository, image))
 }
 

@@ -284,7 +284,15 @@ impl Gate {
         error
     }
 
-    /// Whether the caller is someone: for what belongs to no repository.
+    /// Whether the caller is a user, where there are users.
+    pub(crate) fn check_user(&self, caller: &Caller, origin: &Origin) -> Result<(), ApiError> {
+        match caller.user() {
+            None if !self.is_open() => Err(self.unauthorized(origin, &[], None)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller has shown anything, an anonymous token too.
     pub(crate) fn check_known(&self, caller: &Caller, origin: &Origin) -> Result<(), ApiError> {
         match caller {
             Caller::Anonymous if !self.is_open() => Err(self.unauthorized(origin, &[], None)),

@@ -294,7 +294,7 @@ impl Call<'_> {
                 concat!("QyvolHub ", env!("CARGO_PKG_VERSION"), "\n"),
             )),
             Route::Metrics if read => {
-                self.hub.gate.check_known(&self.caller, &self.origin)?;
+                self.hub.gate.check_user(&self.caller, &self.origin)?;
                 Ok(text(
                     StatusCode::OK,
                     self.hub.metrics.render(self.hub.store.uploads.count()),

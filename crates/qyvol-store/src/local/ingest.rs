@@ -128,7 +128,7 @@ impl Ingest {
         let finished = match filled {
             Ok(()) => writer.finish(&descriptor.media_type, Some(&descriptor.digest)),
             // The source failed, and not the content or this host.
-            Err(error @ (StoreError::Read { .. } | StoreError::Other { .. })) => {
+            Err(error @ (StoreError::Read { .. } | StoreError::Other { .. } | StoreError::NotFound { .. })) => {
                 writer.keep();
                 Err(error)
             }

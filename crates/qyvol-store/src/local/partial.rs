@@ -9,7 +9,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use qyvol_types::{Descriptor, Digest, Hasher};
@@ -28,11 +28,15 @@ pub(super) struct Partial {
 
 impl Partial {
     /// What there is of some content, perhaps nothing; none where another
-    /// process is fetching it.
+    /// process is fetching it, or where it can't be kept.
     pub(super) fn open(store: &LocalStore, descriptor: &Descriptor) -> Result<Option<Partial>, StoreError> {
         let path = store.layout().partial(&descriptor.digest);
-        let Some(file) = lock(&path).map_err(|e| StoreError::io("open", &path, e))? else {
-            return Ok(None);
+        let file = match lock(&path) {
+            Ok(Some(file)) => file,
+            // Whoever put a link or a folder there gets no blob by it.
+            Err(error) if sys::is_link(&error) || error.kind() == io::ErrorKind::IsADirectory => return Ok(None),
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(StoreError::io("open", &path, error)),
         };
         let failed = |e| StoreError::io("read", &path, e);
         if file.metadata().map_err(failed)?.len() > descriptor.size {
@@ -75,7 +79,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
         }
         if written {
             // A process was killed while it put this in place.
-            fs::remove_file(path)?;
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
             continue;
         }
         return Ok(Some(file));
