@@ -234,3 +234,43 @@ fn component_is_not_made_a_component_again() {
     user.write("x/probe.wasm", PROBE_MODULE);
     user.qyv(&["build", "x", "-o", "x.qyvbin", "--componentize"]).expect(0);
 }
+
+#[test]
+fn output_that_is_a_pipe_or_a_link_is_replaced_by_a_file() {
+    let user = User::new();
+    let file = user.built("app", "");
+    let bytes = std::fs::read(user.path(&file)).unwrap();
+    let pipe = user.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let reading = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read(pipe).unwrap()
+    });
+    user.qyv(&["build", "app", "-o", "pipe"]).expect(0);
+    assert_eq!(reading.join().unwrap(), bytes);
+    std::fs::write(user.path("real"), "").unwrap();
+    std::os::unix::fs::symlink("real", user.path("link")).unwrap();
+    user.qyv(&["build", "app", "-o", "link"]).expect(0);
+    assert_eq!(std::fs::read(user.path("real")).unwrap(), bytes);
+    assert!(user.path("link").is_symlink());
+}
+
+#[test]
+fn first_builds_at_once_make_several_keys_or_fail() {
+    let user = User::new();
+    user.app("app", "");
+    let builds: Vec<_> = (0..4)
+        .map(|n| {
+            let mut command = user.command();
+            command.args(["build", "app", "-o", &format!("{n}.qyvbin")]);
+            command.spawn().unwrap()
+        })
+        .collect();
+    for mut build in builds {
+        assert!(build.wait().unwrap().success());
+    }
+    for n in 0..4 {
+        user.qyv(&["verify", &format!("{n}.qyvbin")]).expect(0);
+    }
+}

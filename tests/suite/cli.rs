@@ -171,3 +171,13 @@ fn reference_in_the_specification_is_the_commands_own() {
     let own = user.qyv(&["reference"]).expect(0).out;
     assert!(own == include_str!("../../spec/cli.md"), "run `cargo xtask docs`");
 }
+
+#[test]
+fn output_that_could_not_be_written_looks_like_a_closed_pipe() {
+    let user = User::new();
+    let mut command = user.command();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.arg("version").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("can't write to stdout"));
+}

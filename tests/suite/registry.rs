@@ -309,9 +309,23 @@ fn tag_is_removed_and_what_is_not_there_is_said() {
     user.qyv(&["rm", "--remote", &one]).expect(0);
     assert_eq!(user.qyv(&["tags", &server.name("app")]).expect(0).out, "2\n");
     user.qyv(&["rm", "--remote", &one]).expect(69);
+    // One that is not there keeps the others.
+    user.qyv(&["rm", "--remote", &two, &one]).expect(69);
+    assert_eq!(user.qyv(&["tags", &server.name("app")]).expect(0).out, "2\n");
     let done = user.qyv(&["pull", &one]).expect(69);
     assert!(done.err.contains("qyv tags"), "{}", done.err);
     user.qyv(&["tags", &server.name("nothing")]).expect(69);
+    // By digest it goes with all of its tags, where tags alone don't.
+    for server in [Server::docker(""), Server::hub(&[])] {
+        let name = server.name("gone:1");
+        let digest = user.qyv(&["push", &file, &name]).expect(0).out;
+        let pinned = server.name(&format!("gone@{}", digest.trim()));
+        assert_eq!(
+            user.qyv(&["rm", "--remote", &pinned]).expect(0).out,
+            format!("{pinned}\n")
+        );
+        user.qyv(&["pull", &name]).expect(69);
+    }
     // Nobody listens on the port of a server that is gone: it may come back.
     let gone = server.name("app:2");
     drop(server);

@@ -348,7 +348,7 @@ pub struct RmArgs {
     /// Names in the store
     #[arg(required = true)]
     pub names: Vec<String>,
-    /// The tags on their registries, not the names in the store
+    /// On their registries, not in the store: a tag, or with @DIGEST an image and all its tags
     #[arg(long)]
     pub remote: bool,
     #[command(flatten)]

@@ -78,13 +78,13 @@ impl From<Error> for Failure {
         match &error {
             Error::Yaml { path, problems } => {
                 failure.details = problem_details(path, problems);
-                if path.extension().is_some_and(|e| e == "qyv") {
-                    failure.hints.push(
-                        "the manifest's keys are described in spec/manifest.md and formats/qyv.schema.json".to_string(),
-                    );
-                } else {
-                    failure.code = 19;
-                }
+                failure.hints.push(
+                    "the manifest's keys are described in spec/manifest.md and formats/qyv.schema.json".to_string(),
+                );
+            }
+            Error::PolicyYaml { path, problems } => {
+                failure.details = problem_details(path, problems);
+                failure.code = 19;
             }
             Error::Trust { target, source } => {
                 failure.code = source.exit_code();
@@ -122,6 +122,8 @@ impl From<Error> for Failure {
         if let Some(remote) = error.remote() {
             failure.code = match remote {
                 RemoteError::NoRegistry(_) | RemoteError::Setup(_) => USAGE,
+                // The file or helper is this host's.
+                RemoteError::Credentials { .. } => 1,
                 remote if remote.is_temporary() => TEMPORARY,
                 _ => UNAVAILABLE,
             };
@@ -139,6 +141,16 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
             "the credentials for {host} don't allow this: `qyv login {host}` keeps others"
         )),
         RemoteError::NotFound { host, .. } => one(format!("`qyv tags {host}/NAME` lists the tags of a repository")),
+        RemoteError::Tls { why, .. } if why.contains("CaUsedAsEndEntity") => one(
+            "a server's own certificate must not be one for signing others: make it with `openssl req -x509 -addext basicConstraints=CA:FALSE`"
+                .to_string(),
+        ),
+        RemoteError::Protocol { what } if what.contains("not HTTP") => {
+            one("it may speak TLS there: --tls HOST:PORT".to_string())
+        }
+        RemoteError::Status { status: 400 | 405, what, .. } if what.starts_with("removing tag") => one(
+            "this registry does not remove tags: HOST/NAME@DIGEST removes the image, with all of its tags".to_string(),
+        ),
         RemoteError::Tls { host, .. } => one(format!(
             "--ca FILE trusts a certificate of your own; --plain-http {host} goes without encryption"
         )),

@@ -53,11 +53,27 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
             .hint("--users FILE says who may do what; --open lets everybody do everything"));
         }
     };
+    if let Some(url) = &args.public_url
+        && !["https://", "http://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme) && url.len() > scheme.len())
+    {
+        return Err(Failure::usage(format!(
+            "--public-url {}: expected https://HOST or http://HOST",
+            qyvol::types::escape(url)
+        )));
+    }
     let tls = args.tls_cert.clone().zip(args.tls_key.clone());
     if tls.is_none() && !args.listen.ip().is_loopback() && args.users.is_some() {
         ui.warn("passwords will cross the network without encryption: --tls-cert and --tls-key, or a proxy before it");
     }
     let data = args.data.clone().unwrap_or_else(|| ctx.home.store.join("hub"));
+    if args.collect_garbage && !data.is_dir() {
+        return Err(Failure::new(format!(
+            "there is no hub's data in {}",
+            qyvol::types::escape(&data.to_string_lossy())
+        )));
+    }
     let mut config = Config::new(args.listen, data, SystemTime::now);
     config.access = access;
     config.tls = tls.map(|(certificate, key)| Tls { certificate, key });

@@ -60,9 +60,14 @@ impl Ui {
     /// Data, as text.
     pub fn data(&self, text: &str) {
         let mut out = io::stdout().lock();
-        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => {}
             // Nobody reads any more.
-            std::process::exit(141);
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(141),
+            Err(error) => {
+                self.error(&Failure::new(format!("can't write to stdout: {error}")));
+                std::process::exit(1);
+            }
         }
     }
 

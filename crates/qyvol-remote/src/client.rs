@@ -38,10 +38,10 @@ pub struct Client {
     /// By whether it encrypts, and whether it stays on this machine.
     agents: [OnceLock<Result<Agent, String>>; 4],
     /// By registry and scope.
-    granted: Mutex<HashMap<(String, String), Granted>>,
+    granted: Mutex<HashMap<Key, Granted>>,
     /// By registry and scope: held while asking for access, so that requests
     /// beside one another ask once.
-    asking: Mutex<HashMap<(String, String), Arc<Mutex<()>>>>,
+    asking: Mutex<HashMap<Key, Arc<Mutex<()>>>>,
     /// Whether a registry has the referrers API.
     referrers: Mutex<HashMap<String, bool>>,
 }
@@ -51,6 +51,9 @@ impl std::fmt::Debug for Client {
         f.debug_struct("Client").finish_non_exhaustive()
     }
 }
+
+/// A registry and what is to be done there: its authority and the scopes.
+type Key = (String, String);
 
 /// What a registry is shown.
 struct Granted {
@@ -261,7 +264,7 @@ impl Client {
         })
     }
 
-    fn granted(&self) -> MutexGuard<'_, HashMap<(String, String), Granted>> {
+    fn granted(&self) -> MutexGuard<'_, HashMap<Key, Granted>> {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -379,7 +382,7 @@ impl Home {
         })
     }
 
-    fn key(&self) -> (String, String) {
+    fn key(&self) -> Key {
         (self.url.authority().to_string(), self.scope.clone())
     }
 }

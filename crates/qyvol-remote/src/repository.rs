@@ -252,14 +252,15 @@ impl Repository {
         })
     }
 
-    /// Removes a tag; its manifest stays for other tags. False where there was
-    /// none.
-    pub fn remove_tag(&self, tag: &str) -> Result<bool, RemoteError> {
-        let ask = self.inner.ask(
-            Method::DELETE,
-            &format!("manifests/{tag}"),
-            format!("removing tag {tag}"),
-        );
+    /// Removes what a name stands for: a tag, whose manifest stays for other
+    /// tags, or a manifest by its digest, with all of its tags. False where
+    /// there was none.
+    pub fn remove(&self, name: &Reference) -> Result<bool, RemoteError> {
+        let (path, what) = match (name.digest(), name.tag().unwrap_or("latest")) {
+            (Some(digest), _) => (format!("manifests/{digest}"), format!("removing {digest}")),
+            (None, tag) => (format!("manifests/{tag}"), format!("removing tag {tag}")),
+        };
+        let ask = self.inner.ask(Method::DELETE, &path, what);
         let response = self.inner.client.send(&ask, None)?;
         match response.status().as_u16() {
             200 | 202 | 204 => Ok(true),

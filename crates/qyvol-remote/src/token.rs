@@ -77,7 +77,10 @@ impl Client {
             400 | 401 | 403 => Err(RemoteError::Denied {
                 host: home.url.authority().to_string(),
                 what: what.to_string(),
-                why: format!("{} gave no token", ask.url.authority()),
+                why: match credential {
+                    Some(_) => format!("{} did not accept name and password for it", ask.url.authority()),
+                    None => format!("{} gave no token", ask.url.authority()),
+                },
                 known: credential.is_some(),
             }),
             _ => Err(self.failure(&ask, response)),

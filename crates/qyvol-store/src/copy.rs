@@ -118,8 +118,9 @@ struct Copy<'a, S: ?Sized, D: ?Sized> {
     // What the target has by now. A blob on its way is not in it: whoever else
     // needs it before its own manifest sends it too.
     there: Mutex<HashSet<Digest>>,
-    // Referrers that were looked at: a hostile source has ever more of them.
-    seen: Mutex<HashSet<Digest>>,
+    // Referrers that were looked at, by digest and claimed size: a hostile
+    // source has ever more of them.
+    seen: Mutex<HashSet<(Digest, u64)>>,
 }
 
 impl<'a, S, D> Copy<'a, S, D>
@@ -195,16 +196,12 @@ where
         };
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.len() == REFERRERS_IN_ALL {
-                return Ok(());
-            }
-            if !seen.insert(referrer.digest) {
+            if seen.len() == REFERRERS_IN_ALL || !seen.insert((referrer.digest, referrer.size)) {
                 return Ok(());
             }
             if seen.len() == REFERRERS_IN_ALL {
-                self.report.warned(&format!(
-                    "more than {REFERRERS_IN_ALL} referrers: the others are left out"
-                ));
+                self.report
+                    .warned(&format!("no more than {REFERRERS_IN_ALL} referrers are copied"));
             }
         }
         let manifest = match self.manifest(referrer) {

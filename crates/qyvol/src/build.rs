@@ -145,6 +145,11 @@ pub(crate) fn signer(
         SignerChoice::Pem(pem) => PrivateKey::from_pem(pem).map_err(Error::key("from the environment"))?,
         SignerChoice::Default if keyring.has(DEFAULT_KEY) => keyring.private(DEFAULT_KEY, passphrase)?,
         SignerChoice::Default => {
+            // Builds at once on a new machine make one key, not several.
+            let _one = keyring.lock()?;
+            if keyring.has(DEFAULT_KEY) {
+                return Ok((Some(keyring.private(DEFAULT_KEY, passphrase)?), None));
+            }
             let public: PublicKey = keyring.generate(DEFAULT_KEY, KeyType::Ed25519, None)?;
             let trusted = policy::trust_first_key(ctx, DEFAULT_KEY, &public)?;
             let first = FirstKey {

@@ -16,9 +16,17 @@ use thiserror::Error as ThisError;
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {
-    /// A `.qyv` or policy has problems, each with its place.
+    /// A `.qyv` has problems, each with its place.
     #[error("{} {}", escape(&path.to_string_lossy()), plural(problems.0.len()))]
     Yaml {
+        /// The file.
+        path: PathBuf,
+        /// The problems.
+        problems: Problems,
+    },
+    /// A trust policy has problems, each with its place.
+    #[error("{} {}", escape(&path.to_string_lossy()), plural(problems.0.len()))]
+    PolicyYaml {
         /// The file.
         path: PathBuf,
         /// The problems.

@@ -70,6 +70,13 @@ impl Keyring {
         Ok(key.public().clone())
     }
 
+    /// Waits for whoever else makes this machine's first key, until dropped.
+    pub(crate) fn lock(&self) -> Result<fs::File, Error> {
+        private_folder(&self.folder)?;
+        let lock = fs::File::open(&self.folder).and_then(|folder| folder.lock().map(|()| folder));
+        lock.map_err(Error::file("lock", &self.folder))
+    }
+
     /// Keeps a key under a name that is free.
     fn keep(&self, name: &str, key: &PrivateKey, passphrase: Option<&str>) -> Result<(), Error> {
         if self.private_path(name).exists() || self.public_path(name).exists() {

@@ -11,15 +11,51 @@ use tempfile::NamedTempFile;
 
 use crate::Error;
 
-/// A file being written beside its place; dropped, it is gone.
+/// A file being written beside its place; dropped, it is gone. What is no file
+/// (a pipe, a device) is written to as it is.
 pub(crate) struct Output {
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<Place>,
     path: PathBuf,
+    written: u64,
+}
+
+enum Place {
+    Beside(NamedTempFile),
+    Through(File),
+}
+
+impl Write for Place {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Place::Beside(file) => file.write(bytes),
+            Place::Through(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Place::Beside(file) => file.flush(),
+            Place::Through(file) => file.flush(),
+        }
+    }
 }
 
 impl Output {
     /// Starts a file that will be `path`.
     pub(crate) fn create(path: &Path) -> Result<Output, Error> {
+        // A link's file is written, not the link.
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let there = fs::metadata(&real);
+        if there.is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            let file = File::options().write(true).open(&real);
+            let file = file.map_err(Error::file("write", path))?;
+            return Ok(Output {
+                file: BufWriter::with_capacity(256 << 10, Place::Through(file)),
+                path: real,
+                written: 0,
+            });
+        }
+        let path = real.as_path();
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -30,8 +66,9 @@ impl Output {
             .tempfile_in(folder)
             .map_err(Error::file("create a file in", folder))?;
         Ok(Output {
-            file: BufWriter::with_capacity(256 << 10, file),
+            file: BufWriter::with_capacity(256 << 10, Place::Beside(file)),
             path: path.to_path_buf(),
+            written: 0,
         })
     }
 
@@ -43,20 +80,19 @@ impl Output {
             .file
             .into_inner()
             .map_err(|e| Error::file("write", &self.path)(e.into_error()))?;
-        let size = file
-            .as_file()
-            .metadata()
-            .map_err(Error::file("write", &self.path))?
-            .len();
-        file.persist(&self.path)
-            .map_err(|e| Error::file("write", &self.path)(e.error))?;
-        Ok(size)
+        if let Place::Beside(file) = file {
+            file.persist(&self.path)
+                .map_err(|e| Error::file("write", &self.path)(e.error))?;
+        }
+        Ok(self.written)
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write(bytes)
+        let n = self.file.write(bytes)?;
+        self.written += n as u64;
+        Ok(n)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

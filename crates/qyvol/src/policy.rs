@@ -47,7 +47,7 @@ pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
         path: path.clone(),
         why: e.to_string(),
     })?;
-    TrustPolicy::parse(&text).map_err(|problems| Error::Yaml { path, problems })
+    TrustPolicy::parse(&text).map_err(|problems| Error::PolicyYaml { path, problems })
 }
 
 /// Writes the first policy of a machine, which trusts `key` for local files,

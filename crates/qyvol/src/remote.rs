@@ -323,13 +323,7 @@ fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Re
         return Err(Error::Usage(format!("{name}: images are named by their sha256 digest")));
     }
     let repository = Repository::new(client, name, Access::Pull)?;
-    let descriptor = repository.resolve(name)?.ok_or_else(|| RemoteError::NotFound {
-        host: repository.registry().to_string(),
-        what: match (name.tag(), name.digest()) {
-            (_, Some(digest)) => format!("{}@{digest}", name.repository()),
-            (tag, None) => format!("{}:{}", name.repository(), tag.unwrap_or("latest")),
-        },
-    })?;
+    let descriptor = repository.resolve(name)?.ok_or_else(|| not_there(&repository, name))?;
     let image = read_image(ctx, &repository, name, &descriptor).map_err(|e| blame(e, &repository))?;
     Ok((repository, image))
 }
@@ -384,26 +378,43 @@ pub fn tags(client: &Arc<Client>, name: &Reference) -> Result<Vec<String>, Error
     Ok(tags)
 }
 
-/// Removes tags from their registries.
-pub fn remove_remote(client: &Arc<Client>, names: &[Reference]) -> Result<Vec<Reference>, Error> {
+/// Removes tags, or by their digest images with all of their tags, from their
+/// registries. All must be there before the first goes.
+pub fn remove_remote(
+    client: &Arc<Client>,
+    names: &[Reference],
+    removed: &mut dyn FnMut(&Reference),
+) -> Result<(), Error> {
+    let mut found = Vec::new();
     for name in names {
-        if name.digest().is_some() || name.tag().is_none() {
+        if name.digest().is_none() && name.tag().is_none() {
             return Err(Error::Usage(format!(
-                "{name} has no tag to remove: HOST/NAME:TAG is expected"
+                "{name} has no tag to remove: HOST/NAME:TAG or HOST/NAME@DIGEST is expected"
             )));
         }
-    }
-    for name in names {
         let repository = Repository::new(client, name, Access::Delete)?;
-        if !repository.remove_tag(name.tag().unwrap_or_default())? {
-            return Err(RemoteError::NotFound {
-                host: repository.registry().to_string(),
-                what: format!("{}:{}", name.repository(), name.tag().unwrap_or_default()),
-            }
-            .into());
+        if repository.resolve(name)?.is_none() {
+            return Err(not_there(&repository, name).into());
         }
+        found.push((repository, name));
     }
-    Ok(names.to_vec())
+    for (repository, name) in found {
+        if !repository.remove(name)? {
+            return Err(not_there(&repository, name).into());
+        }
+        removed(name);
+    }
+    Ok(())
+}
+
+fn not_there(repository: &Repository, name: &Reference) -> RemoteError {
+    RemoteError::NotFound {
+        host: repository.registry().to_string(),
+        what: match (name.tag(), name.digest()) {
+            (_, Some(digest)) => format!("{}@{digest}", name.repository()),
+            (tag, None) => format!("{}:{}", name.repository(), tag.unwrap_or("latest")),
+        },
+    }
 }
 
 /// The registry's error in this one, if that is what it is.

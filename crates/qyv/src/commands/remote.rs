@@ -104,10 +104,17 @@ pub fn tags(ctx: &Context<'_>, ui: &Ui, args: TagsArgs) -> Result<u8, Failure> {
 
 pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
     let client = client(&ctx.home, ui, &args.registry)?;
-    let removed = qyvol::remove_remote(&client, &references(&args.names)?)?;
-    ui.show(&json!({"schema": 1, "removed": removed}), || {
-        removed.iter().map(|n| format!("{n}\n")).collect()
-    })?;
+    let mut removed = Vec::new();
+    let done = qyvol::remove_remote(&client, &references(&args.names)?, &mut |name| {
+        removed.push(name.to_string())
+    });
+    // What is gone is said, whatever became of the rest.
+    if done.is_ok() || !removed.is_empty() {
+        ui.show(&json!({"schema": 1, "removed": removed}), || {
+            removed.iter().map(|n| format!("{n}\n")).collect()
+        })?;
+    }
+    done?;
     Ok(0)
 }
 
@@ -115,9 +122,9 @@ pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
 fn host(text: &str) -> Result<String, Failure> {
     let name: Option<Reference> = format!("{text}/x").parse().ok();
     let host = name.as_ref().and_then(Reference::registry).map(str::to_string);
-    host.ok_or_else(|| {
+    host.filter(|host| host.eq_ignore_ascii_case(text)).ok_or_else(|| {
         Failure::usage(format!(
-            "`{}` is not a registry: HOST or HOST:PORT is expected",
+            "`{}` is not a registry: HOST or HOST:PORT is expected, without `https://` and without a name",
             qyvol::types::escape(text)
         ))
     })

@@ -64,7 +64,10 @@ pub fn prune(ctx: &Context<'_>, ui: &Ui, args: PruneArgs) -> Result<u8, Failure>
                 out.push_str(&row(item));
                 out.push('\n');
             }
-            out + &format!("{summary} would be removed\n")
+            match plan.items.is_empty() {
+                true => "there is nothing to remove\n".to_string(),
+                false => out + &format!("{summary} would be removed\n"),
+            }
         })?;
         return Ok(0);
     }

@@ -169,16 +169,23 @@ fn false_entry_makes_the_image_or_its_signature_fail() {
     let mut resized = signed.entry();
     resized["size"] = 7.into();
     let of = |d: Descriptor| serde_json::to_value(d).unwrap();
+    let index = br#"{"schemaVersion":2,"manifests":[]}"#;
+    let index_digest = Descriptor::of("", index).digest.to_string();
+    signed
+        .registry
+        .put_manifest("app", &index_digest, media_type::IMAGE_INDEX, index);
     let entries = vec![
         of(Descriptor::of(media_type::IMAGE_MANIFEST, b"gone")),
+        of(Descriptor::of(media_type::IMAGE_MANIFEST, index)),
         of(other.descriptor()),
         of(foreign.descriptor()),
         signed.entry(),
         signed.entry(),
+        resized,
     ];
     let (found, warnings) = signed.pulled(entries);
     assert_eq!(found, [due]);
-    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(warnings.len(), 5, "{warnings:?}");
 }
 
 #[test]

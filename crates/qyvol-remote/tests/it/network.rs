@@ -68,8 +68,14 @@ fn host_without_proxy_is_reached_through_it() {
 fn this_machine_is_reached_through_a_proxy() {
     let server = Server::new(Image::new(10).registry());
     let proxy = Server::new(Default::default());
-    ping(&proxied(&format!("http://{}", proxy.host()), &[]), &server.host()).unwrap();
+    let client = proxied(&format!("http://{}", proxy.host()), &[]);
+    ping(&client, &server.host()).unwrap();
     assert_eq!((server.connections(), proxy.connections()), (1, 0));
+    // Whatever this machine is called: what goes there may be in the clear.
+    for name in ["127.0.0.2:1", "[::1]:1", "[0:0:0:0:0:0:0:1]:1", "localhost:1"] {
+        within(LIMIT, || ping(&client, name).unwrap_err());
+        assert_eq!(proxy.connections(), 0, "{name}");
+    }
 }
 
 #[test]
