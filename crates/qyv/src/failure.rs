@@ -6,7 +6,7 @@ use std::path::Path;
 use qyvol::Error;
 use qyvol::image::ImageError;
 use qyvol::remote_store::RemoteError;
-use qyvol::store::{CopyError, StoreError};
+use qyvol::store::StoreError;
 use qyvol::types::yaml::Problems;
 
 /// A failed command.
@@ -113,8 +113,6 @@ impl From<Error> for Failure {
             Error::Malformed { .. } => failure.code = 16,
             Error::Store(store) => store_hints(store, &mut failure),
             Error::File { source, .. } => failure.hints.extend(io_hint(source)),
-            // What a registry sent that is not what its digest says.
-            Error::Copy(CopyError::Source { source, .. }) if source.is_content() => failure.code = UNAVAILABLE,
             Error::Copy(error) => store_hints(error.store_error(), &mut failure),
             Error::NotPermitted { .. } | Error::Runtime { .. } | Error::Key { .. } => {}
             _ => {}
@@ -182,22 +180,25 @@ fn problem_details(path: &Path, problems: &Problems) -> Vec<String> {
     lines
 }
 
+fn is_damaged(error: &ImageError) -> bool {
+    match error {
+        ImageError::Format(_) | ImageError::Digest { .. } | ImageError::Manifest(_) => true,
+        ImageError::Read(source) => source.kind() == std::io::ErrorKind::InvalidData,
+        ImageError::Store(source) => source.is_content(),
+        _ => false,
+    }
+}
+
 fn image_hints(error: &ImageError, failure: &mut Failure) {
     match error {
-        ImageError::Format(_) | ImageError::Digest { .. } | ImageError::Manifest(_) => {
+        // Content that fails its checks, some of it while it is read.
+        error if is_damaged(error) => {
             failure.code = 16;
             failure
                 .hints
                 .push("the file was damaged or altered after it was built: get it again".to_string());
         }
         ImageError::Limit { .. } => failure.code = 17,
-        // Content that fails its checks while it is read.
-        ImageError::Read(source) if source.kind() == std::io::ErrorKind::InvalidData => {
-            failure.code = 16;
-            failure
-                .hints
-                .push("the file was damaged or altered after it was built: get it again".to_string());
-        }
         ImageError::File { source, .. } | ImageError::Read(source) | ImageError::Write(source) => {
             failure.hints.extend(io_hint(source));
         }

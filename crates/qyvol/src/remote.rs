@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use qyvol_image::{Head, HeadImage, write_archive};
+use qyvol_image::{Head, HeadImage, ImageError, write_archive};
 use qyvol_remote::{Access, Client, RemoteError, Repository};
 use qyvol_store::{
     CopyError, Exists, Fetch, LocalStore, Referrers, StoreError, copy_image as copy_content, copy_referrers,
@@ -176,16 +176,18 @@ pub fn push(
             look(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("pushing", Some(layers_size(&image.manifest)));
-            match &source {
-                Source::Archive { archive } => deliver(ctx, archive, image, &repository, &group)?,
-                // What is wrong with the source is wrong with the store.
-                Source::Stored { store, .. } => {
-                    deliver(ctx, store, image, &repository, &group).map_err(|error| match error {
-                        Error::Copy(CopyError::Source { source, .. }) => Error::Store(*source),
-                        error => error,
-                    })?;
+            let sent = match &source {
+                Source::Archive { archive } => deliver(ctx, archive, image, &repository, &group),
+                Source::Stored { store, .. } => deliver(ctx, store, image, &repository, &group),
+            };
+            // What can't be read is wrong here, and not with the registry.
+            sent.map_err(|error| match (error, &source) {
+                (Error::Copy(CopyError::Source { source, .. }), Source::Archive { .. }) => {
+                    Error::image(&label)(ImageError::Store(*source))
                 }
-            }
+                (Error::Copy(CopyError::Source { source, .. }), Source::Stored { .. }) => Error::Store(*source),
+                (error, _) => error,
+            })?;
             ctx.report.finished();
         }
         moved.names.extend(group);
@@ -278,7 +280,8 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             let mut stage = ctx.store()?.begin()?.resumable();
             // What was judged is what is stored: it is not asked for again.
             stage_small(&mut stage, &image)?;
-            copy_content(&repository, &stage, &image.descriptor(), ctx.report)?;
+            copy_content(&repository, &stage, &image.descriptor(), ctx.report)
+                .map_err(|e| blame(e.into(), &repository))?;
             stage.tag(&name, &image.descriptor());
             stage.commit()?;
         }
@@ -290,9 +293,9 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
 /// An error about content that came from a registry: that it is wrong or
 /// missing is the registry's failure, and nothing of this host's is damaged.
 fn blame(error: Error, repository: &Repository) -> Error {
-    use qyvol_image::ImageError;
     let store = match &error {
         Error::Store(store) => Some(store),
+        Error::Copy(CopyError::Source { source, .. }) => Some(&**source),
         Error::Image {
             source: ImageError::Store(store),
             ..
@@ -361,7 +364,7 @@ pub fn copy_image(
             look(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("copying", Some(layers_size(&image.manifest)));
-            deliver(ctx, &src, &image, &repository, &group)?;
+            deliver(ctx, &src, &image, &repository, &group).map_err(|e| blame(e, &src))?;
             ctx.report.finished();
         }
         moved.names.extend(group);
@@ -424,7 +427,7 @@ pub(crate) fn remote_error(error: &Error) -> Option<&RemoteError> {
         Error::Store(error) => RemoteError::of(error),
         Error::Copy(CopyError::Source { source, .. } | CopyError::Target { source, .. }) => RemoteError::of(source),
         Error::Image {
-            source: qyvol_image::ImageError::Store(error),
+            source: ImageError::Store(error),
             ..
         } => RemoteError::of(error),
         _ => None,
