@@ -122,12 +122,7 @@ fn host(user: &User, server: &Server) -> User {
 fn offline(user: &User, args: &[&str]) -> Done {
     let mut command = Command::new("unshare");
     command.args(["-rn", env!("CARGO_BIN_EXE_qyv")]).args(args);
-    command
-        .env_clear()
-        .env("QYVOL_HOME", user.home())
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir(user.path(""));
-    third_party("util-linux", &mut command)
+    user.inside("util-linux", &mut command)
 }
 
 // [REG-001] [REG-002] [REG-003]

@@ -28,12 +28,7 @@ pub fn as_nobody(user: &User, args: &[&str]) -> Done {
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&binary)
         .args(args);
-    command
-        .env_clear()
-        .env("QYVOL_HOME", user.home())
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir(user.path(""));
-    third_party("util-linux", &mut command)
+    user.inside("util-linux", &mut command)
 }
 
 // [BIN-003] [BIN-004] [BIN-005]

@@ -77,6 +77,17 @@ impl User {
         command
     }
 
+    /// A third party's program with `qyv` inside, in this user's environment.
+    #[track_caller]
+    pub fn inside(&self, package: &str, command: &mut Command) -> Done {
+        command
+            .env_clear()
+            .env("QYVOL_HOME", self.home())
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir(self.path(""));
+        third_party(package, command)
+    }
+
     pub fn qyv(&self, args: &[&str]) -> Done {
         Done::from(&self.command().args(args).output().unwrap())
     }

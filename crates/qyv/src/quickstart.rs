@@ -37,6 +37,16 @@ impl Steps<'_> {
     }
 }
 
+/// A host of its own in a folder.
+fn home_in(folder: &Path, ctx: &Context<'_>) -> Home {
+    Home {
+        config: folder.to_path_buf(),
+        store: folder.to_path_buf(),
+        data: folder.join("data"),
+        memory: ctx.home.memory.clone(),
+    }
+}
+
 pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8, Failure> {
     let temporary = match &args.keep {
         Some(_) => None,
@@ -51,12 +61,7 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     write(&app, "hello.component.wasm", COMPONENT)?;
     write(&app, "hello.qyv", MANIFEST.as_bytes())?;
     let home = folder.join("home");
-    let home = Home {
-        config: home.clone(),
-        store: home.clone(),
-        data: home.join("data"),
-        memory: ctx.home.memory.clone(),
-    };
+    let home = home_in(&home, ctx);
     let ctx = Context {
         home,
         policy: None,
@@ -176,12 +181,7 @@ fn deliver(
         hub.address()
     );
     write(&home, "trust.yaml", policy.as_bytes())?;
-    let home = Home {
-        config: home.clone(),
-        store: home.clone(),
-        data: home.join("data"),
-        memory: ctx.home.memory.clone(),
-    };
+    let home = home_in(&home, ctx);
     let host = Context {
         home,
         policy: None,

@@ -166,7 +166,7 @@ impl Client {
     }
 
     /// Sends a request, and once more with authorisation if the registry asks
-    /// for it. A stream can't be sent twice: there it fails, for now.
+    /// for it. A stream can't be sent twice: there the attempt fails.
     pub(crate) fn ask(
         &self,
         ask: &Ask<'_>,

@@ -11,16 +11,19 @@ use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// A registry that wants a password and sends whoever asks for a blob to a
-/// server that wants none.
-fn elsewhere(image: &Image, status: u16) -> (Server, Server) {
+const BLOBS: &[&str] = &["/blobs/sha256:"];
+
+/// A registry that wants a password and sends whoever reads one of these places
+/// to a server that wants none.
+fn elsewhere(image: &Image, status: u16, places: &'static [&'static str]) -> (Server, Server) {
     let cdn = Server::new(image.registry());
     let host = cdn.host();
     let mut registry = image.registry();
     registry.auth = Auth::Basic(BASIC.to_string());
     let server = Server::faulty(registry, move |head| {
         let known = head.header("authorization").is_some();
-        match known && (head.is("GET", "/blobs/sha256:") || head.is("HEAD", "/blobs/sha256:")) {
+        let reads = |place: &&str| head.is("GET", place) || head.is("HEAD", place);
+        match known && places.iter().any(reads) {
             true => Act::Answer(Answer::new(status).with("location", format!("http://{host}{}", head.target))),
             false => Act::Serve,
         }
@@ -32,7 +35,7 @@ fn elsewhere(image: &Image, status: u16) -> (Server, Server) {
 fn host_that_a_blob_is_on_sees_the_credentials() {
     for status in [301, 302, 303, 307, 308] {
         let image = Image::new(20_000);
-        let (server, cdn) = elsewhere(&image, status);
+        let (server, cdn) = elsewhere(&image, status, BLOBS);
         let client = client_as(ana(&server));
         let store = MemoryStore::new();
         pull_with(&client, &server, &store).unwrap();
@@ -47,17 +50,7 @@ fn host_that_a_blob_is_on_sees_the_credentials() {
 #[test]
 fn manifest_and_tags_that_lie_elsewhere_are_not_found() {
     let image = Image::new(1000);
-    let cdn = Server::new(image.registry());
-    let host = cdn.host();
-    let mut registry = image.registry();
-    registry.auth = Auth::Basic(BASIC.to_string());
-    let server = Server::faulty(registry, move |head| {
-        let known = head.header("authorization").is_some();
-        match known && (head.is("GET", "/manifests/") || head.is("GET", "/tags/")) {
-            true => Act::Answer(Answer::new(307).with("location", format!("http://{host}{}", head.target))),
-            false => Act::Serve,
-        }
-    });
+    let (server, cdn) = elsewhere(&image, 307, &["/manifests/", "/tags/"]);
     let client = client_as(ana(&server));
     let store = MemoryStore::new();
     pull_with(&client, &server, &store).unwrap();
@@ -70,7 +63,7 @@ fn manifest_and_tags_that_lie_elsewhere_are_not_found() {
 #[test]
 fn host_that_a_blob_is_on_asks_for_credentials_and_gets_them() {
     let image = Image::new(1000);
-    let (server, cdn) = elsewhere(&image, 307);
+    let (server, cdn) = elsewhere(&image, 307, BLOBS);
     cdn.registry(|registry| registry.auth = Auth::Basic(BASIC.to_string()));
     let error = read_layer(&repository(&client_as(ana(&server)), &server), &image).unwrap_err();
     assert!(matches!(of(&error), RemoteError::Denied { .. }), "{error:?}");
