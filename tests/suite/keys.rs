@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::support::{User, third_party};
+use crate::support::{Done, User, third_party};
 
 fn openssl(user: &User, args: &[&str]) -> i32 {
     third_party("openssl", Command::new("openssl").args(args).current_dir(user.path(""))).code
@@ -192,4 +192,103 @@ fn first_build_makes_a_key_that_only_this_machine_trusts_for_files() {
     user.qyv(&["verify", "r.example/app:1.0.0"]).expect(11);
     let again = user.qyv(&["build", "app", "-o", "x.qyvbin"]).expect(0);
     assert!(!again.err.contains("first key"), "{}", again.err);
+}
+
+// [CMD-001]
+#[test]
+fn variable_that_is_set_but_empty_is_an_error() {
+    let user = User::new();
+    user.app("app", "");
+    for name in [
+        "QYVOL_KEY",
+        "QYVOL_KEY_FILE",
+        "QYVOL_KEY_PASSPHRASE",
+        "SOURCE_DATE_EPOCH",
+    ] {
+        let output = user
+            .command()
+            .args(["build", "app", "-o", "x.qyvbin"])
+            .env(name, "")
+            .output();
+        let done = Done::from(&output.unwrap()).expect(2);
+        assert!(done.err.contains(&format!("{name} is set but empty")), "{}", done.err);
+        assert!(done.err.contains(&format!("unset {name}")), "{}", done.err);
+    }
+    let output = user.command().args(["keys", "list"]).env("QYVOL_HOME", "").output();
+    let done = Done::from(&output.unwrap()).expect(2);
+    assert!(done.err.contains("QYVOL_HOME is set but empty"), "{}", done.err);
+    let output = user
+        .command()
+        .args(["tags", "127.0.0.1:1/app"])
+        .env("QYVOL_REGISTRY_TOKEN", "")
+        .output();
+    Done::from(&output.unwrap()).expect(2);
+    assert!(!user.home().exists() && !user.path("x.qyvbin").exists());
+}
+
+// [CMD-001]
+#[test]
+fn two_keys_in_the_environment_are_refused() {
+    let user = User::new();
+    user.app("app", "");
+    let output = user
+        .command()
+        .args(["build", "app", "-o", "x.qyvbin"])
+        .env("QYVOL_KEY", "-----BEGIN PRIVATE KEY-----")
+        .env("QYVOL_KEY_FILE", "release.key")
+        .output();
+    let done = Done::from(&output.unwrap()).expect(2);
+    assert!(done.err.contains("both set"), "{}", done.err);
+}
+
+// [CMD-002]
+#[test]
+fn pipeline_never_makes_a_key() {
+    let user = User::new();
+    user.app("app", "");
+    let build = |ci: &str| {
+        let mut command = user.command();
+        command.args(["build", "app", "-o", "x.qyvbin"]).env("CI", ci);
+        Done::from(&command.output().unwrap())
+    };
+    for ci in ["true", "1"] {
+        let done = build(ci).expect(1);
+        assert!(done.err.contains("no signing key is given"), "{}", done.err);
+        assert!(done.err.contains("QYVOL_KEY"), "{}", done.err);
+    }
+    assert!(!user.path("x.qyvbin").exists());
+    assert!(!user.home().join("keys").exists() && !user.home().join("trust.yaml").exists());
+    // A key that is there is used, and elsewhere one is made as ever.
+    for ci in ["", "false", "true"] {
+        build(ci).expect(0);
+    }
+}
+
+// [CMD-003]
+#[test]
+fn key_is_a_path_or_a_name_by_its_spelling_alone() {
+    let user = User::new();
+    user.app("app", "");
+    user.qyv(&["keys", "generate", "release"]).expect(0);
+    user.qyv(&["keys", "generate", "other"]).expect(0);
+    let other = user
+        .qyv(&["keys", "show", "other", "--format", "json"])
+        .expect(0)
+        .json();
+    // A file of that name here is not what `--key release` means.
+    fs::copy(user.home().join("keys/other.key"), user.path("release")).unwrap();
+    fs::set_permissions(user.path("release"), fs::Permissions::from_mode(0o600)).unwrap();
+    let signer = |key: &str| {
+        user.qyv(&["build", "app", "-o", "x.qyvbin", "--key", key, "--format", "json"])
+            .expect(0)
+            .json()["signedBy"]
+            .clone()
+    };
+    assert_ne!(signer("release"), other["fingerprint"]);
+    assert_eq!(signer("./release"), other["fingerprint"]);
+    fs::rename(user.path("release"), user.path("other.key")).unwrap();
+    assert_eq!(signer("other.key"), other["fingerprint"]);
+    for name in ["x.key", "x.pem", "x.pub"] {
+        user.qyv(&["keys", "generate", name]).expect(1);
+    }
 }

@@ -95,6 +95,15 @@ impl From<Error> for Failure {
             Error::NoKey { .. } => failure
                 .hints
                 .push("`qyv keys list` shows the keys, `qyv keys generate NAME` makes one".to_string()),
+            Error::NoSigner => {
+                failure.hints.push(
+                    "set QYVOL_KEY to a key's PEM or QYVOL_KEY_FILE to its file: check that this job may see that secret"
+                        .to_string(),
+                );
+                failure
+                    .hints
+                    .push("`qyv build --no-sign` builds without a signature".to_string());
+            }
             Error::NoImage { name, others } => {
                 if name.registry().is_some() {
                     failure.hints.push(format!("`qyv pull {name}` fetches it"));

@@ -15,8 +15,8 @@ mod quickstart;
 mod registry;
 mod secrets;
 mod ui;
+mod variables;
 
-use std::env;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -94,13 +94,10 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
 
 /// `SOURCE_DATE_EPOCH` (reproducible-builds.org): seconds since 1970.
 fn source_date() -> Result<Option<Timestamp>, Failure> {
-    let Some(value) = env::var_os("SOURCE_DATE_EPOCH").filter(|v| !v.is_empty()) else {
+    let Some(value) = variables::text("SOURCE_DATE_EPOCH")? else {
         return Ok(None);
     };
-    let time = value
-        .to_str()
-        .and_then(|v| v.parse::<u64>().ok())
-        .and_then(|s| Timestamp::from_unix(s).ok());
+    let time = value.parse::<u64>().ok().and_then(|s| Timestamp::from_unix(s).ok());
     time.map(Some)
         .ok_or_else(|| Failure::usage("SOURCE_DATE_EPOCH must be a number of seconds since 1970"))
 }

@@ -2,7 +2,8 @@
 //!
 //! `QYVOL_HOME` puts everything under one folder. Without it, the XDG base
 //! directories: configuration in `$XDG_CONFIG_HOME/qyvol`, store and
-//! applications' data in `$XDG_DATA_HOME/qyvol`.
+//! applications' data in `$XDG_DATA_HOME/qyvol`. Those are other people's
+//! variables: an empty one counts as not set, as their specification has it.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use qyvol::Home;
 
 use crate::failure::Failure;
+use crate::variables;
 
 /// Where the host has a file system in memory.
 const MEMORY: &str = "/dev/shm";
@@ -38,9 +40,8 @@ pub fn home() -> Result<Home, Failure> {
 
 /// An absolute folder from the environment.
 fn folder(name: &str) -> Result<Option<PathBuf>, Failure> {
-    match env::var_os(name) {
+    match variables::path(name)? {
         None => Ok(None),
-        Some(value) if value.is_empty() => Ok(None),
         Some(value) => {
             let path = PathBuf::from(value);
             if path.is_absolute() {

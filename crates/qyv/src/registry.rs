@@ -12,6 +12,7 @@ use qyvol::remote_store::{Client, Credential, CredentialFiles, Credentials, Fixe
 use crate::cli::RegistryArgs;
 use crate::failure::Failure;
 use crate::ui::Ui;
+use crate::variables;
 
 const REGISTRY: &str = "QYVOL_REGISTRY";
 const USER: &str = "QYVOL_REGISTRY_USER";
@@ -20,6 +21,7 @@ const TOKEN: &str = "QYVOL_REGISTRY_TOKEN";
 /// Bytes of a file of certificates.
 const CA_BYTES: u64 = 4 << 20;
 
+/// A variable that is not our own: an empty one counts as not set.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|v| !v.is_empty())
 }
@@ -83,7 +85,11 @@ fn read_ca(path: &Path) -> Result<Vec<u8>, Failure> {
 /// Credentials of the environment, for one registry that it names: a password
 /// that goes to whichever host a command names would be anybody's.
 fn given() -> Result<Option<Fixed>, Failure> {
-    let credential = match (variable(USER), variable(PASSWORD), variable(TOKEN)) {
+    let credential = match (
+        variables::text(USER)?,
+        variables::text(PASSWORD)?,
+        variables::text(TOKEN)?,
+    ) {
         (_, _, Some(token)) => Credential::Token(Secret::new(token)),
         (Some(user), Some(password), None) => Credential::Password {
             user,
@@ -96,7 +102,7 @@ fn given() -> Result<Option<Fixed>, Failure> {
             )));
         }
     };
-    match variable(REGISTRY) {
+    match variables::text(REGISTRY)? {
         Some(registry) => Ok(Some(Fixed {
             registry: registry.to_ascii_lowercase(),
             credential,

@@ -1,25 +1,21 @@
 //! Keys and passphrases from the environment or the terminal; never from an
 //! argument, which other users of the machine can read.
 
-use std::env;
 use std::io::{IsTerminal, stdin};
 use std::path::Path;
 
 use qyvol::SignerChoice;
 
 use crate::failure::Failure;
+use crate::variables;
 
 const PASSPHRASE: &str = "QYVOL_KEY_PASSPHRASE";
 const KEY_FILE: &str = "QYVOL_KEY_FILE";
 const KEY: &str = "QYVOL_KEY";
 
-fn variable(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|v| !v.is_empty())
-}
-
 /// The passphrase of an encrypted key.
 pub fn passphrase(path: &Path) -> Result<String, String> {
-    if let Some(secret) = variable(PASSPHRASE) {
+    if let Some(secret) = variables::text(PASSPHRASE).map_err(|failure| failure.message)? {
         return Ok(secret);
     }
     if !stdin().is_terminal() {
@@ -33,7 +29,7 @@ pub fn passphrase(path: &Path) -> Result<String, String> {
 
 /// A new passphrase, asked for twice.
 pub fn new_passphrase() -> Result<String, Failure> {
-    if let Some(secret) = variable(PASSPHRASE) {
+    if let Some(secret) = variables::text(PASSPHRASE)? {
         return Ok(secret);
     }
     if !stdin().is_terminal() {
@@ -71,19 +67,43 @@ pub fn hub_password() -> Result<String, Failure> {
     Ok(first)
 }
 
-/// Who signs: the option, then the environment, then the default key. An
-/// encrypted key in `QYVOL_KEY` has to be in a file instead.
-pub fn signer<'a>(option: Option<&'a str>, file: &'a Option<String>, unsigned: bool) -> SignerChoice<'a> {
-    match (option, file, variable(KEY)) {
-        _ if unsigned => SignerChoice::Unsigned,
-        (Some(name), ..) => SignerChoice::Named(name),
-        (None, Some(file), _) => SignerChoice::Named(file),
-        (None, None, Some(pem)) => SignerChoice::Pem(pem),
-        (None, None, None) => SignerChoice::Default,
-    }
+/// The signing key that the environment gives. It is read whether or not it is
+/// needed: a variable that is set but empty is a mistake in any case.
+pub struct Signer {
+    file: Option<String>,
+    pem: Option<String>,
+    in_pipeline: bool,
 }
 
-/// The key's file that the environment names.
-pub fn key_file() -> Option<String> {
-    variable(KEY_FILE)
+impl Signer {
+    /// Reads the environment.
+    pub fn read() -> Result<Signer, Failure> {
+        variables::text(PASSPHRASE)?;
+        let (file, pem) = (variables::text(KEY_FILE)?, variables::text(KEY)?);
+        if file.is_some() && pem.is_some() {
+            return Err(
+                Failure::usage(format!("{KEY} and {KEY_FILE} are both set")).hint(format!(
+                    "unset one: {KEY} holds a key's PEM, {KEY_FILE} the path of its file"
+                )),
+            );
+        }
+        Ok(Signer {
+            file,
+            pem,
+            in_pipeline: variables::in_pipeline(),
+        })
+    }
+
+    /// Who signs: the option, then the environment, then the default key, which
+    /// is never made in a pipeline: nobody would trust it.
+    pub fn choose<'a>(&'a self, option: Option<&'a str>, unsigned: bool) -> SignerChoice<'a> {
+        match (option, &self.file, &self.pem) {
+            _ if unsigned => SignerChoice::Unsigned,
+            (Some(name), ..) => SignerChoice::Named(name),
+            (None, Some(file), _) => SignerChoice::File(Path::new(file)),
+            (None, None, Some(pem)) => SignerChoice::Pem(pem),
+            (None, None, None) if self.in_pipeline => SignerChoice::Existing,
+            (None, None, None) => SignerChoice::Default,
+        }
+    }
 }

@@ -18,10 +18,14 @@ use crate::{Context, Error, policy, validate};
 pub enum SignerChoice<'a> {
     /// The default key, made if there is none.
     Default,
+    /// The default key, which must exist.
+    Existing,
     /// A key of the keyring or a key's file.
     Named(&'a str),
+    /// A key's file.
+    File(&'a Path),
     /// A key's PEM, from the environment.
-    Pem(String),
+    Pem(&'a str),
     /// Nobody.
     Unsigned,
 }
@@ -143,7 +147,11 @@ pub(crate) fn signer(
         SignerChoice::Unsigned => return Ok((None, None)),
         SignerChoice::Named(name) => keyring.private(name, passphrase)?,
         SignerChoice::Pem(pem) => PrivateKey::from_pem(pem).map_err(Error::key("from the environment"))?,
-        SignerChoice::Default if keyring.has(DEFAULT_KEY) => keyring.private(DEFAULT_KEY, passphrase)?,
+        SignerChoice::File(path) => keyring.private_file(path, passphrase)?,
+        SignerChoice::Default | SignerChoice::Existing if keyring.has(DEFAULT_KEY) => {
+            keyring.private(DEFAULT_KEY, passphrase)?
+        }
+        SignerChoice::Existing => return Err(Error::NoSigner),
         SignerChoice::Default => {
             // Builds at once on a new machine make one key, not several.
             let _one = keyring.lock()?;

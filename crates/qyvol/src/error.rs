@@ -99,6 +99,9 @@ pub enum Error {
         /// Where it was looked for.
         folder: PathBuf,
     },
+    /// No key is given to sign with, and none may be made.
+    #[error("no signing key is given, and none is made in a pipeline")]
+    NoSigner,
     /// No image of this name in the store.
     #[error("there is no image {name} in the store")]
     NoImage {

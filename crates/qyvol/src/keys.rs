@@ -147,30 +147,34 @@ impl Keyring {
         PublicKey::from_pem(&read_text(&path)?).map_err(Error::key(name))
     }
 
-    /// The private half of a key, by its name here or by the path of its file.
-    pub fn private(&self, name_or_path: &str, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
-        let path = if name_or_path.contains('/') || Path::new(name_or_path).is_file() {
-            PathBuf::from(name_or_path)
-        } else {
-            check_name(name_or_path)?;
-            let path = self.private_path(name_or_path);
-            if !path.exists() {
-                return Err(Error::NoKey {
-                    key: name_or_path.to_string(),
-                    folder: self.folder.clone(),
-                });
-            }
-            path
-        };
-        let key = read_private(&path, passphrase)?;
+    /// The private half of a key, by its name here or by the path of its file,
+    /// as it is spelled.
+    pub fn private(&self, spelling: &str, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
+        if is_path(spelling) {
+            return self.private_file(Path::new(spelling), passphrase);
+        }
+        check_name(spelling)?;
+        let path = self.private_path(spelling);
+        if !path.exists() {
+            return Err(Error::NoKey {
+                key: spelling.to_string(),
+                folder: self.folder.clone(),
+            });
+        }
+        self.private_file(&path, passphrase)
+    }
+
+    /// The private key of a file. A `.pub` beside it must be its other half.
+    pub fn private_file(&self, path: &Path, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
+        let key = read_private(path, passphrase)?;
         let public = path.with_extension("pub");
         if public.is_file() {
-            let public = PublicKey::from_pem(&read_text(&public)?).map_err(Error::key(name_or_path))?;
+            let name = path.to_string_lossy();
+            let public = PublicKey::from_pem(&read_text(&public)?).map_err(Error::key(&name))?;
             if public.fingerprint() != key.public().fingerprint() {
-                let why = "its .pub file is of another key".to_string();
                 return Err(Error::Key {
-                    key: name_or_path.to_string(),
-                    why,
+                    key: name.into_owned(),
+                    why: "its .pub file is of another key".to_string(),
                 });
             }
         }
@@ -236,11 +240,18 @@ fn parse_private(pem: &str, path: &Path, passphrase: Passphrase<'_>) -> Result<P
     PrivateKey::from_pem(pem).map_err(Error::key(&name))
 }
 
+/// Whether a key is spelled as the path of a file; else it is a name of the
+/// keyring. What exists in the current directory never decides.
+pub fn is_path(spelling: &str) -> bool {
+    spelling.contains('/') || [".pub", ".pem", ".key"].iter().any(|end| spelling.ends_with(end))
+}
+
 /// Names of keys become file names.
 fn check_name(name: &str) -> Result<(), Error> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
-    if name.is_empty() || name.len() > 64 || name.starts_with(['.', '-']) || !name.bytes().all(word) {
-        let why = "a key's name is up to 64 letters, digits, `-`, `_` and `.`".to_string();
+    if name.is_empty() || name.len() > 64 || name.starts_with(['.', '-']) || !name.bytes().all(word) || is_path(name) {
+        let why = "a key's name is up to 64 letters, digits, `-`, `_` and `.`, and does not end in .pub, .pem or .key"
+            .to_string();
         return Err(Error::Key {
             key: name.to_string(),
             why,

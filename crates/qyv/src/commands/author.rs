@@ -61,12 +61,12 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
         }
         tags.push(tag.or_latest());
     }
-    let file = secrets::key_file();
+    let signer = secrets::Signer::read()?;
     let request = BuildRequest {
         path: &args.path,
         output: args.output.as_deref(),
         tags,
-        signer: secrets::signer(args.key.as_deref(), &file, args.no_sign),
+        signer: signer.choose(args.key.as_deref(), args.no_sign),
         claims: claims(&args.claims)?,
         passphrase: &secrets::passphrase,
         componentize: args.componentize,
@@ -140,10 +140,10 @@ pub fn announce_key(ui: &Ui, key: Option<&FirstKey>) {
 
 pub fn sign(ctx: &Context<'_>, ui: &Ui, args: SignArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.target)?;
-    let file = secrets::key_file();
+    let signer = secrets::Signer::read()?;
     let request = SignRequest {
         target: &target,
-        signer: secrets::signer(args.key.as_deref(), &file, false),
+        signer: signer.choose(args.key.as_deref(), false),
         claims: claims(&args.claims)?,
         passphrase: &secrets::passphrase,
     };

@@ -1,0 +1,36 @@
+//! Environment variables of the command's own. One that is set but empty is an
+//! error: pipelines set a missing secret to the empty text, and to take that
+//! for "not set" would sign with another key or use another directory.
+
+use std::env;
+use std::ffi::OsString;
+
+use crate::failure::Failure;
+
+/// The value of a variable; none if it is not set.
+pub fn path(name: &str) -> Result<Option<OsString>, Failure> {
+    match env::var_os(name) {
+        Some(value) if value.is_empty() => Err(empty(name)),
+        value => Ok(value),
+    }
+}
+
+/// The same as text.
+pub fn text(name: &str) -> Result<Option<String>, Failure> {
+    let Some(value) = path(name)? else { return Ok(None) };
+    let value = value.into_string();
+    value
+        .map(Some)
+        .map_err(|_| Failure::usage(format!("{name} is not valid UTF-8")))
+}
+
+/// Whether a pipeline runs this: every CI service sets `CI`.
+pub fn in_pipeline() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+fn empty(name: &str) -> Failure {
+    Failure::usage(format!("{name} is set but empty"))
+        .hint(format!("give it a value, or unset {name}"))
+        .hint("a pipeline passes a secret that does not exist, or that this job must not see, as empty text")
+}
