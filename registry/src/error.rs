@@ -30,8 +30,22 @@ pub enum HubError {
     /// Another process has the data folder open.
     #[error("{0} is in use by another registry")]
     InUse(PathBuf),
-    /// A file of the data folder does not hold what it must.
-    #[error("{path} is damaged: {reason}")]
+    /// The data directory has the form of another version.
+    #[error(
+        "{path} holds {}, expected form {expected}: start with an empty directory and push the images again, \
+         or use the version that wrote it",
+        form(.found)
+    )]
+    Version {
+        /// The data directory.
+        path: PathBuf,
+        /// The form that is there, if it has a number.
+        found: Option<String>,
+        /// The form that this version reads and writes.
+        expected: &'static str,
+    },
+    /// A file of the data directory does not hold what it must.
+    #[error("{path} is damaged: {reason}: put its repository back from a backup")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -55,6 +69,13 @@ pub enum HubError {
     /// The system gives no random numbers.
     #[error("the system's random numbers are not available")]
     Random,
+}
+
+fn form(found: &Option<String>) -> String {
+    match found {
+        Some(found) => format!("data of form {found}"),
+        None => "data of an earlier version, without a number of its form".to_string(),
+    }
 }
 
 impl HubError {

@@ -50,7 +50,7 @@ pub use access::{Access, Action, Scope, User, Users, hash_password};
 pub use error::HubError;
 pub use log::{Event, Level, LogSink, RequestEvent};
 pub use serve::Bound;
-pub use storage::GcReport;
+pub use storage::{GcKept, GcReport};
 pub use tls::Tls;
 
 use access::Gate;

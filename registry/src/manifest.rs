@@ -117,13 +117,12 @@ fn must_be_here(media_type: &str) -> bool {
     !media_type.contains(".nondistributable.") && !media_type.contains(".foreign.")
 }
 
-/// Everything a stored manifest refers to.
-pub(crate) fn references(bytes: &[u8]) -> Vec<Digest> {
-    let Ok(document) = serde_json::from_slice::<Document>(bytes) else {
-        return Vec::new();
-    };
+/// Everything a stored manifest refers to. One that can't be read may refer to
+/// anything.
+pub(crate) fn references(bytes: &[u8]) -> serde_json::Result<Vec<Digest>> {
+    let document: Document = serde_json::from_slice(bytes)?;
     let lists = document.layers.into_iter().chain(document.manifests).flatten();
-    document.config.into_iter().chain(lists).map(|d| d.digest).collect()
+    Ok(document.config.into_iter().chain(lists).map(|d| d.digest).collect())
 }
 
 /// The annotations of a stored manifest, for a list of referrers.

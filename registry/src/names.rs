@@ -29,11 +29,11 @@ impl Name {
         &self.0
     }
 
-    /// The folder of this repository below `root`.
-    pub(crate) fn folder(&self, root: &Path) -> PathBuf {
-        let mut folder = root.to_path_buf();
-        folder.extend(self.0.split('/'));
-        folder
+    /// The directory of this repository below `root`.
+    pub(crate) fn directory(&self, root: &Path) -> PathBuf {
+        let mut directory = root.to_path_buf();
+        directory.extend(self.0.split('/'));
+        directory
     }
 }
 

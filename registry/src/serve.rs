@@ -209,11 +209,14 @@ async fn upkeep(hub: Hub) {
             collected = Instant::now();
             let collecting = hub.clone();
             match tokio::task::spawn_blocking(move || collecting.collect_garbage()).await {
-                Ok(Ok(report)) => note(
-                    &shared,
-                    Level::Info,
-                    format!("collected {} blobs, {} bytes", report.blobs, report.bytes),
-                ),
+                Ok(Ok(report)) => {
+                    for kept in &report.kept {
+                        let message = format!("nothing of {} is collected: {}", kept.repository, kept.reason);
+                        note(&shared, Level::Error, message);
+                    }
+                    let message = format!("collected {} blobs, {} bytes", report.blobs, report.bytes);
+                    note(&shared, Level::Info, message);
+                }
                 Ok(Err(error)) => note(&shared, Level::Error, format!("collection: {error}")),
                 Err(_) => {}
             }

@@ -92,8 +92,12 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
     let hub = Hub::open(config).map_err(failed)?;
     if args.collect_garbage {
         let report = hub.collect_garbage().map_err(failed)?;
+        for kept in &report.kept {
+            ui.warn(&format!("nothing of {} is collected: {}", kept.repository, kept.reason));
+        }
+        let kept: Vec<_> = report.kept.iter().map(|kept| &kept.repository).collect();
         ui.show(
-            &json!({"schema": 1, "blobs": report.blobs, "bytes": report.bytes, "uploads": report.uploads}),
+            &json!({"schema": 1, "blobs": report.blobs, "bytes": report.bytes, "uploads": report.uploads, "kept": kept}),
             || {
                 format!(
                     "removed {} blobs, {}, and {} uploads\n",

@@ -12,7 +12,7 @@ use super::{Answer, CONTENT_DIGEST, Call, blocking, parse_digest, respond};
 use crate::access::Action;
 use crate::error::{ApiError, Code};
 use crate::names::Name;
-use crate::storage::Content;
+use crate::storage::{Content, Deleted};
 
 /// Content under a digest never changes.
 const FOREVER: &str = "public, max-age=31536000, immutable";
@@ -162,13 +162,13 @@ impl Call<'_> {
         self.check(name, Action::Delete)?;
         let digest = parse_digest(digest)?;
         let repository = self.repository(name)?;
-        if repository.state().manifests.contains_key(&digest) {
-            return Err(ApiError::new(Code::Unsupported, "this is a manifest: delete it as one").detail(digest));
-        }
         let store = self.hub.store.clone();
+        let refused = |message, needing| Err(ApiError::new(Code::Unsupported, message).detail(needing));
         match blocking(move || store.delete_blob(&repository, &digest)).await?? {
-            true => respond(StatusCode::ACCEPTED, &[], Body::empty()),
-            false => Err(ApiError::new(Code::BlobUnknown, "no such blob in this repository").detail(digest)),
+            Deleted::Done => respond(StatusCode::ACCEPTED, &[], Body::empty()),
+            Deleted::Missing => Err(ApiError::new(Code::BlobUnknown, "no such blob in this repository").detail(digest)),
+            Deleted::Manifest => refused("this is a manifest: delete it as one", digest),
+            Deleted::Needed(by) => refused("a manifest needs this blob: delete the manifest first", by),
         }
     }
 }

@@ -195,9 +195,11 @@ impl Call<'_> {
         store.uploads.get(name, id, store.now()).ok_or_else(unknown)
     }
 
-    /// The right to write to an upload, one request at a time.
+    /// The right to write to an upload or to end it, one request at a time.
     async fn turn(&self, upload: &Arc<Upload>) -> Result<Turn, ApiError> {
         match tokio::time::timeout(TURN, upload.busy.clone().lock_owned()).await {
+            // Whoever had it before may have ended it.
+            Ok(_) if upload.is_closed() => Err(unknown()),
             Ok(guard) => Ok(Arc::new(guard)),
             Err(_) => Err(ApiError::new(
                 Code::TooManyRequests,
@@ -291,9 +293,11 @@ impl Call<'_> {
         let finished = blocking(move || {
             let _turn = turn;
             store.finish_upload(&name, &upload, &digest)
-        })
-        .await??;
-        finished.ok_or_else(|| wrong_digest(&digest))
+        });
+        match finished.await?? {
+            true => Ok(()),
+            false => Err(wrong_digest(&digest)),
+        }
     }
 
     /// Adds the body to the upload. Whatever ends it, bytes that were written

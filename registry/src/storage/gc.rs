@@ -15,12 +15,12 @@ use std::sync::PoisonError;
 
 use qyvol_types::{Algorithm, Digest};
 
-use super::{Repository, Store, files};
+use super::{Repository, Store, disk};
 use crate::cache::lock;
 use crate::manifest;
 
 /// What a collection did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GcReport {
     /// Manifests that were marked from.
     pub manifests: u64,
@@ -32,6 +32,18 @@ pub struct GcReport {
     pub bytes: u64,
     /// Uploads that had expired.
     pub uploads: u64,
+    /// Repositories that nothing was removed from, since what their manifests
+    /// need is not known.
+    pub kept: Vec<GcKept>,
+}
+
+/// A repository that could not be collected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GcKept {
+    /// Its name.
+    pub repository: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 impl Store {
@@ -40,13 +52,18 @@ impl Store {
         let _one_at_a_time = lock(&self.collecting);
         let mut report = GcReport::default();
         for repository in self.repositories() {
-            self.collect_links(&repository, &mut report)?;
+            if let Err(error) = self.collect_links(&repository, &mut report) {
+                report.kept.push(GcKept {
+                    repository: repository.name.to_string(),
+                    reason: error.to_string(),
+                });
+            }
         }
         self.pool.walk(|path| {
             if self.is_old(&path)?.is_some_and(|(links, _)| links == 1) {
                 let _alone = self.sweep.write().unwrap_or_else(PoisonError::into_inner);
                 if let Some((1, size)) = self.is_old(&path)? {
-                    fs::remove_file(&path)?;
+                    self.disk.remove(&path)?;
                     report.blobs += 1;
                     report.bytes += size;
                 }
@@ -87,7 +104,7 @@ impl Store {
             }
             self.known.remove(&(repository.id, *digest));
             self.content.remove(digest);
-            if files::remove(&path)? {
+            if self.disk.remove(&path)? {
                 report.links += 1;
             }
         }
@@ -100,28 +117,40 @@ impl Store {
         for digest in manifests {
             marked.insert(digest);
             report.manifests += 1;
-            let Ok(bytes) = fs::read(repository.blob_path(&digest)) else {
-                // Deleted since, or unreadable: keep everything rather than
-                // guess what it needed.
-                if repository.state().manifests.contains_key(&digest) {
-                    return Err(io::Error::other(format!(
-                        "manifest {digest} of {} can't be read: nothing of the repository is collected",
-                        repository.name
-                    )));
-                }
-                continue;
-            };
-            marked.extend(manifest::references(&bytes));
+            match repository.needs_of(&digest) {
+                Ok(Some(needs)) => marked.extend(needs),
+                // Deleted since.
+                Ok(None) => {}
+                // Keep everything rather than guess what it needs.
+                Err(reason) => return Err(io::Error::other(format!("manifest {digest} {reason}"))),
+            }
         }
         Ok(marked)
     }
 
     /// Links and size of a file that was not used within the grace time.
     fn is_old(&self, path: &Path) -> io::Result<Option<(u64, u64)>> {
-        let Some(metadata) = files::stat(path)? else {
+        let Some(metadata) = disk::stat(path)? else {
             return Ok(None);
         };
         let old = self.now().duration_since(metadata.modified()?).unwrap_or_default() > self.grace;
         Ok(old.then(|| (metadata.nlink(), metadata.len())))
+    }
+}
+
+impl Repository {
+    /// All that a manifest refers to; none if it is not listed any more. The
+    /// file is hashed: one that is not what was pushed says nothing.
+    pub(super) fn needs_of(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, String> {
+        let needs = match fs::read(self.blob_path(digest)) {
+            Ok(bytes) if !digest.matches(&bytes) => Err("is not what its digest says".to_string()),
+            Ok(bytes) => manifest::references(&bytes).map_err(|error| format!("can't be parsed: {error}")),
+            Err(error) => Err(format!("can't be read: {error}")),
+        };
+        match needs {
+            Ok(needs) => Ok(Some(needs)),
+            Err(_) if !self.state().manifests.contains_key(digest) => Ok(None),
+            Err(reason) => Err(reason),
+        }
     }
 }

@@ -9,25 +9,28 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use qyvol_types::{Algorithm, Digest};
 
-use super::files;
+use super::blobs::Source;
+use super::disk::Disk;
 
 /// `errno` for a file that has as many links as its file system allows.
 const EMLINK: i32 = 31;
 
 pub(super) struct Pool {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
 }
 
 impl Pool {
-    pub(super) fn open(root: PathBuf) -> io::Result<Pool> {
+    pub(super) fn open(disk: Arc<dyn Disk>, root: PathBuf) -> io::Result<Pool> {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            fs::create_dir_all(root.join(algorithm.name()))?;
+            disk.make_directory(&root.join(algorithm.name()))?;
         }
-        files::sync_folder(&root)?;
-        Ok(Pool { root })
+        disk.sync(&root)?;
+        Ok(Pool { disk, root })
     }
 
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
@@ -38,39 +41,49 @@ impl Pool {
         path
     }
 
-    /// Links the pool's copy of `digest` to `to`. False if the pool has none.
-    pub(super) fn link_out(&self, digest: &Digest, to: &Path, scratch: &Path) -> io::Result<bool> {
+    /// Takes a complete, synced and verified file in, in the place of one that
+    /// does not have its content.
+    pub(super) fn link_in(&self, digest: &Digest, source: &Source<'_>, from: &Path, scratch: &Path) -> io::Result<()> {
+        let to = self.path(digest);
+        if let Some(directory) = to.parent() {
+            self.disk.make_directory(directory)?;
+        }
+        if !self.disk.link(from, &to)? && !source.is_in(&to)? {
+            self.replace(from, &to, scratch)?;
+        }
+        Ok(())
+    }
+
+    /// Links the pool's file to `to`, in the place of what is there.
+    pub(super) fn link_out(&self, digest: &Digest, to: &Path, scratch: &Path) -> io::Result<()> {
         let from = self.path(digest);
-        match files::link(&from, to) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        match self.disk.link(&from, to) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.replace(&from, to, scratch),
             Err(error) if error.raw_os_error() == Some(EMLINK) => {
                 // The file has all the links it can: a fresh copy takes its
                 // place in the pool, and the old one lives on where it is.
-                fs::copy(&from, scratch)?;
-                fs::File::open(scratch)?.sync_all()?;
-                fs::rename(scratch, &from)?;
-                files::link(&from, to)?;
-                Ok(true)
+                let copied = self.disk.copy(&from, scratch).and_then(|()| {
+                    self.disk.sync(scratch)?;
+                    self.disk.rename(scratch, &from)
+                });
+                if copied.is_err() {
+                    let _leftover = self.disk.remove(scratch);
+                }
+                copied?;
+                self.disk.link(&from, to)?;
+                Ok(())
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Takes a complete, synced and verified file into the pool.
-    pub(super) fn link_in(&self, digest: &Digest, from: &Path) -> io::Result<()> {
-        let to = self.path(digest);
-        match files::link(from, &to) {
-            // The first with these two digits.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(folder) = to.parent() {
-                    fs::create_dir_all(folder)?;
-                }
-                files::link(from, &to)?;
-            }
-            done => _ = done?,
-        }
-        Ok(())
+    fn replace(&self, from: &Path, to: &Path, scratch: &Path) -> io::Result<()> {
+        self.disk.link(from, scratch)?;
+        let renamed = self.disk.rename(scratch, to);
+        // Where both names were of one file already, a rename leaves both.
+        self.disk.remove(scratch)?;
+        renamed
     }
 
     /// Calls `each` with every file.

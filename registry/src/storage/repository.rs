@@ -1,25 +1,26 @@
-//! One repository: an OCI image layout in a folder `_layout`, a journal beside
-//! it, and its state in memory.
+//! One repository: an OCI image layout in a directory `_layout`, a journal
+//! beside it, and its state in memory.
 //!
-//! A change is a line appended to the journal and synced; whoever syncs, syncs
-//! for all that have appended before, so many pushes at once share one sync.
-//! `index.json` is rewritten from memory a moment later and the journal
-//! emptied ([`Repository::compact`]). A reader may see a change that is
-//! appended but not yet synced; the client that made it is not answered before.
+//! A change is made durable in the journal and then shown in the state. Many
+//! changes at once share a line and a sync: whoever comes while another
+//! request writes leaves its change for the next one that does. `index.json`
+//! is rewritten from memory a moment later and the journal emptied
+//! ([`Repository::compact`]).
 //!
 //! No file is held open between operations, so the number of repositories is
 //! not bound by the number of file descriptors.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use qyvol_types::{Algorithm, Digest};
 
-use super::files;
+use super::disk::Disk;
+use super::journal::{self, Journal};
 use super::state::{Record, State};
 use crate::cache::lock;
 use crate::error::HubError;
@@ -31,92 +32,65 @@ const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Of the time, the part that may be spent on writing one index: 1 in this.
 const COMPACTING: u32 = 20;
 
-struct Journal {
-    /// Bytes of whole records.
-    length: u64,
-    /// When the index was last written, and how long that took.
-    compacted: Option<(Instant, Duration)>,
-    /// Records appended since this process started.
-    appended: u64,
-}
+/// What came of a change, once another request has written it.
+type Outcome = Arc<Mutex<Option<io::Result<()>>>>;
 
 pub(crate) struct Repository {
     /// A short name for caches, unique in this process.
     pub(crate) id: u64,
     pub(crate) name: Name,
-    folder: PathBuf,
+    directory: PathBuf,
+    disk: Arc<dyn Disk>,
     state: RwLock<State>,
+    /// Changes that nobody writes yet.
+    waiting: Mutex<Vec<(Record, Outcome)>>,
     journal: Mutex<Journal>,
-    /// Records known to be on disk.
-    synced: Mutex<u64>,
     dirty: AtomicBool,
 }
 
 impl Repository {
-    /// Makes the repository's folders if they are missing, or reads what is
-    /// there.
-    pub(super) fn open(root: &Path, name: Name, id: u64) -> Result<Repository, HubError> {
-        let folder = name.folder(root);
-        let layout = folder.join(LAYOUT);
-        let failed = |what| HubError::storage(what, &layout);
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let blobs = layout.join("blobs").join(algorithm.name());
-            files::make_folders(root, &blobs).map_err(failed("cannot create the repository"))?;
-        }
-        let state = match fs::read(layout.join("index.json")) {
-            Ok(bytes) => State::from_index(&bytes).map_err(|reason| HubError::Damaged {
-                path: layout.join("index.json"),
-                reason,
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+    /// Makes the repository's directories if they are missing, or reads what
+    /// is there.
+    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, name: Name, id: u64) -> Result<Repository, HubError> {
+        let directory = name.directory(root);
+        let path = directory.join(LAYOUT).join("index.json");
+        let failed = |what| HubError::storage(what, &directory);
+        let (state, sequence) = match fs::read(&path) {
+            Ok(bytes) => State::from_index(&bytes).map_err(|reason| HubError::Damaged { path, reason })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(&*disk, root, &directory, &path)?;
+                (State::default(), 0)
+            }
             Err(error) => return Err(failed("cannot read the repository")(error)),
         };
+        let path = directory.join(JOURNAL);
+        let damaged = |reason| HubError::Damaged {
+            path: path.clone(),
+            reason,
+        };
+        let lines = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged("it is missing, and with it changes may be".to_string()));
+            }
+            Err(error) => return Err(failed("cannot read the journal")(error)),
+        };
+        let mut state = state;
+        let sequence = journal::replay(&lines, sequence, &mut state).map_err(damaged)?;
         let repository = Repository {
             id,
             name,
-            folder,
+            directory: directory.clone(),
+            disk,
             state: RwLock::new(state),
-            journal: Mutex::new(Journal {
-                length: 0,
-                compacted: None,
-                appended: 0,
-            }),
-            synced: Mutex::new(0),
+            waiting: Mutex::default(),
+            journal: Mutex::new(Journal::new(path, sequence, !lines.is_empty())),
             dirty: AtomicBool::new(false),
         };
-        let replayed = repository.replay().map_err(failed("cannot read the journal"))?;
-        if files::stat(&layout.join("oci-layout"))
-            .map_err(failed("cannot read the repository"))?
-            .is_none()
-        {
-            files::replace(&layout.join("oci-layout"), OCI_LAYOUT).map_err(failed("cannot create the repository"))?;
-        }
-        if replayed || !layout.join("index.json").exists() {
+        if !lines.is_empty() {
             repository.compact().map_err(failed("cannot write the index"))?;
         }
         Ok(repository)
-    }
-
-    /// Applies what the journal holds. A last line without its end was never
-    /// acknowledged, and nothing can stand after it: the journal is emptied
-    /// before anything is appended again.
-    fn replay(&self) -> io::Result<bool> {
-        let bytes = match fs::read(self.folder.join(JOURNAL)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        for line in bytes.split_inclusive(|b| *b == b'\n') {
-            let Some(line) = line.strip_suffix(b"\n") else { break };
-            match serde_json::from_slice::<Record>(line) {
-                Ok(record) => state.apply(&record),
-                // Blocks of an append may reach the disk in any order, so a
-                // torn end may look like a line.
-                Err(_) => break,
-            }
-        }
-        Ok(!bytes.is_empty())
     }
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -124,10 +98,7 @@ impl Repository {
     }
 
     pub(super) fn blobs(&self, algorithm: Algorithm) -> PathBuf {
-        let mut path = self.folder.join(LAYOUT);
-        path.push("blobs");
-        path.push(algorithm.name());
-        path
+        blobs(&self.directory, algorithm)
     }
 
     pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -137,60 +108,45 @@ impl Repository {
     }
 
     /// Makes a change: it is durable when this returns.
-    pub(super) fn commit(&self, record: &Record) -> io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        let path = self.folder.join(JOURNAL);
-        let mine = {
-            let mut journal = lock(&self.journal);
-            let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
-            let fresh = file.metadata()?.len() == 0;
-            if let Err(error) = file.write_all(&line) {
-                // What was written of it must not stand before the next line.
-                file.set_len(journal.length)?;
-                return Err(error);
-            }
-            if fresh {
-                // The name itself may be new.
-                files::sync_folder(&self.folder)?;
-            }
-            journal.length += line.len() as u64;
-            journal.appended += 1;
-            self.state.write().unwrap_or_else(PoisonError::into_inner).apply(record);
-            self.dirty.store(true, Ordering::Release);
-            journal.appended
-        };
-        let mut synced = lock(&self.synced);
-        if *synced < mine {
-            let upto = lock(&self.journal).appended;
-            OpenOptions::new().append(true).open(&path)?.sync_data()?;
-            *synced = upto;
+    pub(super) fn commit(&self, change: Record) -> io::Result<()> {
+        let outcome = Outcome::default();
+        lock(&self.waiting).push((change, outcome.clone()));
+        let mut journal = lock(&self.journal);
+        if let Some(outcome) = lock(&outcome).take() {
+            return outcome;
         }
+        let batch = std::mem::take(&mut *lock(&self.waiting));
+        let written = self.write(&mut journal, &batch);
+        for (_, outcome) in &batch {
+            *lock(outcome) = Some(written.as_ref().map_err(same).copied());
+        }
+        written
+    }
+
+    fn write(&self, journal: &mut Journal, batch: &[(Record, Outcome)]) -> io::Result<()> {
+        if journal.broken {
+            self.write_index(journal)?;
+        }
+        self.dirty.store(true, Ordering::Release);
+        journal.append(&*self.disk, batch.iter().map(|(change, _)| change).collect())?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        batch.iter().for_each(|(change, _)| state.apply(change));
         Ok(())
     }
 
     /// Writes `index.json` anew and empties the journal.
     pub(super) fn compact(&self) -> io::Result<()> {
-        // Both locks, in the order of `commit`'s sync: nobody is between its
-        // append and its sync while the journal is cut.
-        let mut synced = lock(&self.synced);
-        let mut journal = lock(&self.journal);
+        self.write_index(&mut lock(&self.journal))
+    }
+
+    fn write_index(&self, journal: &mut Journal) -> io::Result<()> {
         let started = Instant::now();
-        self.dirty.store(false, Ordering::Release);
-        let index = self.state().to_index()?;
-        let written = files::replace(&self.folder.join(LAYOUT).join("index.json"), &index);
-        if let Err(error) = written {
-            self.dirty.store(true, Ordering::Release);
-            return Err(error);
-        }
-        match OpenOptions::new().write(true).open(self.folder.join(JOURNAL)) {
-            Ok(file) => file.set_len(0)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        journal.length = 0;
+        let index = self.state().to_index(journal.sequence)?;
+        self.disk
+            .replace(&self.directory.join(LAYOUT).join("index.json"), &index)?;
+        journal.clear(&*self.disk)?;
         journal.compacted = Some((Instant::now(), started.elapsed()));
-        *synced = journal.appended;
+        self.dirty.store(false, Ordering::Release);
         Ok(())
     }
 
@@ -205,12 +161,53 @@ impl Repository {
     }
 }
 
+fn blobs(directory: &Path, algorithm: Algorithm) -> PathBuf {
+    let mut path = directory.join(LAYOUT);
+    path.push("blobs");
+    path.push(algorithm.name());
+    path
+}
+
+/// Makes an empty repository; its index comes last. Where there is anything
+/// that only a repository with an index can hold, the index was lost.
+fn create(disk: &dyn Disk, root: &Path, directory: &Path, index: &Path) -> Result<(), HubError> {
+    let failed = || HubError::storage("cannot create the repository", directory);
+    let journal = directory.join(JOURNAL);
+    let mut rest = fs::metadata(&journal).is_ok_and(|metadata| metadata.len() > 0);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let blobs = blobs(directory, algorithm);
+        disk.make_directories(root, &blobs).map_err(failed())?;
+        rest |= fs::read_dir(&blobs).map_err(failed())?.next().is_some();
+    }
+    if rest {
+        return Err(HubError::Damaged {
+            path: index.to_path_buf(),
+            reason: "it is missing, and the repository is not empty".to_string(),
+        });
+    }
+    let make = || {
+        disk.replace(&directory.join(LAYOUT).join("oci-layout"), OCI_LAYOUT)?;
+        disk.replace(&journal, b"")?;
+        disk.replace(index, &State::default().to_index(0)?)
+    };
+    make().map_err(failed())
+}
+
+/// The error again, for others that it struck: the code of the system is what
+/// clients are answered by.
+fn same(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
 /// The names of all repositories below `root`.
 pub(super) fn find(root: &Path) -> io::Result<Vec<Name>> {
     let mut found = Vec::new();
     let mut pending = vec![(root.to_path_buf(), String::new())];
-    while let Some((folder, name)) = pending.pop() {
-        for child in fs::read_dir(&folder)? {
+    while let Some((directory, name)) = pending.pop() {
+        for child in fs::read_dir(&directory)? {
             let child = child?;
             let Some(part) = child.file_name().to_str().map(str::to_string) else {
                 continue;

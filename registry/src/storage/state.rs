@@ -1,9 +1,8 @@
 //! What a repository holds, in memory: manifests, tags, referrers; and the
 //! records that change it.
 //!
-//! A state is the result of its records in order. Applying a run of records
-//! to the state they led to leads to the same state again; that is what makes
-//! a crash between rewriting `index.json` and emptying the journal harmless.
+//! A state is the result of its records in order; `index.json` says up to which
+//! line of the journal it holds them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,6 +14,8 @@ use serde::{Deserialize, Serialize};
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Ours, in `index.json`: the digest of a manifest's subject.
 const SUBJECT: &str = "org.qyvol.hub.subject";
+/// Ours, of `index.json` itself: the last line of the journal that it holds.
+const SEQUENCE: &str = "org.qyvol.hub.sequence";
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
 /// What is kept in memory of a manifest.
@@ -64,6 +65,8 @@ struct Index {
     #[serde(rename = "mediaType")]
     media_type: String,
     manifests: Vec<IndexEntry>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,8 +127,9 @@ impl State {
         name
     }
 
-    /// The `index.json` of an image layout.
-    pub(super) fn to_index(&self) -> serde_json::Result<Vec<u8>> {
+    /// The `index.json` of an image layout that holds the journal up to the
+    /// line `sequence`.
+    pub(super) fn to_index(&self, sequence: u64) -> serde_json::Result<Vec<u8>> {
         let mut tags: HashMap<Digest, Vec<&str>> = HashMap::new();
         for (tag, digest) in &self.tags {
             tags.entry(*digest).or_default().push(tag);
@@ -162,11 +166,15 @@ impl State {
             schema_version: 2,
             media_type: INDEX_TYPE.to_string(),
             manifests,
+            annotations: BTreeMap::from([(SEQUENCE.to_string(), sequence.to_string())]),
         })
     }
 
-    pub(super) fn from_index(bytes: &[u8]) -> Result<State, String> {
+    /// The state that an `index.json` holds, and up to which line.
+    pub(super) fn from_index(bytes: &[u8]) -> Result<(State, u64), String> {
         let index: Index = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let sequence = index.annotations.get(SEQUENCE).and_then(|text| text.parse().ok());
+        let sequence = sequence.ok_or_else(|| format!("expected a number as the annotation {SEQUENCE}"))?;
         let mut state = State::default();
         for line in index.manifests {
             let subject = match line.annotations.get(SUBJECT) {
@@ -185,7 +193,7 @@ impl State {
                 tags: line.annotations.get(REF_NAME).cloned().into_iter().collect(),
             });
         }
-        Ok(state)
+        Ok((state, sequence))
     }
 }
 
@@ -207,11 +215,11 @@ mod tests {
     }
 
     fn shown(state: &State) -> String {
-        String::from_utf8(state.to_index().unwrap()).unwrap()
+        String::from_utf8(state.to_index(7).unwrap()).unwrap()
     }
 
     #[test]
-    fn journal_applied_twice_after_a_crash_changes_nothing() {
+    fn index_holds_all_of_a_state() {
         let a = Digest::of(b"a");
         let records = [
             put(b"a", None, &["t", "u"]),
@@ -224,11 +232,10 @@ mod tests {
         ];
         let mut state = State::default();
         records.iter().for_each(|r| state.apply(r));
-        let once = shown(&state);
-        let mut again = State::from_index(once.as_bytes()).unwrap();
-        assert_eq!(shown(&again), once);
-        records.iter().for_each(|r| again.apply(r));
-        assert_eq!(shown(&again), once);
+        let index = shown(&state);
+        let (again, sequence) = State::from_index(index.as_bytes()).unwrap();
+        assert_eq!((shown(&again), sequence), (index, 7));
         assert_eq!(again.referrers[&a].len(), 2);
+        assert_eq!(again.tags.keys().collect::<Vec<_>>(), ["t", "w"]);
     }
 }

@@ -1,37 +1,39 @@
 //! Uploads that are not complete: a file each under `uploads/`, once bytes
 //! have come, and a small record in memory.
 //!
-//! Offset and running hash change only together with the file, inside
-//! [`Upload::append`], so a client that goes away at any moment leaves an
-//! upload that can be continued. The file's name holds the upload's id and a
-//! fingerprint of its repository; after a restart that is all there is to
-//! know, and the hash is made anew from the file when the upload is closed.
+//! The offset changes only after the file, inside [`Upload::append`], so a
+//! client that goes away at any moment leaves an upload that can be continued.
+//! The file's name holds the upload's id and a fingerprint of its repository;
+//! after a restart that is all there is to know, and the file is hashed again.
 //! An upload that has no byte yet is forgotten by a restart.
+//!
+//! Whoever ends an upload closes it first: from then on its file may be the
+//! pool's, which nobody writes to.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use qyvol_types::{Algorithm, Digest, Hasher};
 
-use super::files;
+use super::disk::Disk;
 use crate::cache::lock;
 use crate::names::Name;
 
 /// The prefix of files that are of no use after a restart.
 pub(super) const SCRATCH: &str = "tmp-";
 
+/// The hash of the first bytes of an upload.
 struct Progress {
-    offset: u64,
+    hasher: Hasher,
     algorithm: Algorithm,
-    /// None when the bytes before `offset` were not hashed by this process.
-    hasher: Option<Hasher>,
+    hashed: u64,
 }
 
 /// One open upload.
@@ -39,16 +41,23 @@ pub(crate) struct Upload {
     pub(crate) id: String,
     owner: String,
     pub(super) path: PathBuf,
+    disk: Arc<dyn Disk>,
+    /// Apart from the lock, which is held while a file is written or hashed:
+    /// the event loop reads it.
+    offset: AtomicU64,
+    closed: AtomicBool,
     progress: Mutex<Progress>,
     /// Seconds since 1970 of the last request.
     used: AtomicU64,
-    /// Held by the request that writes, and by each write it has started.
+    /// Held by the request that writes or ends it, and by each write it has
+    /// started.
     pub(crate) busy: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// All open uploads.
 pub(crate) struct Uploads {
-    folder: PathBuf,
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
     open: Mutex<HashMap<String, Arc<Upload>>>,
     limit: usize,
     scratch: AtomicU64,
@@ -67,96 +76,132 @@ fn fingerprint(repository: &Name) -> String {
 impl Upload {
     /// Bytes received.
     pub(crate) fn offset(&self) -> u64 {
-        lock(&self.progress).offset
+        self.offset.load(Ordering::Acquire)
     }
 
-    /// Adds bytes: file, hash and offset together or not at all.
+    /// Whether it has ended, and takes no more bytes.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Adds bytes, all or none.
     pub(crate) fn append(&self, parts: &[Bytes]) -> io::Result<u64> {
         let mut progress = lock(&self.progress);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&self.path)?;
-        let mut at = progress.offset;
-        for part in parts {
-            file.write_all_at(part, at)?;
-            at += part.len() as u64;
+        if self.is_closed() {
+            return Err(io::Error::other("the upload has ended"));
         }
-        if let Some(hasher) = &mut progress.hasher {
-            for part in parts {
-                hasher.update(part);
-            }
-        }
-        progress.offset = at;
-        Ok(at)
+        let at = self.offset();
+        self.catch_up(&mut progress)?;
+        self.disk.write(&self.path, at, parts)?;
+        parts.iter().for_each(|part| progress.update(part));
+        self.offset.store(progress.hashed, Ordering::Release);
+        Ok(progress.hashed)
     }
 
-    /// The digest of all bytes, hashed again only if it must.
-    pub(super) fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
-        let mut progress = lock(&self.progress);
-        if progress.algorithm == algorithm
-            && let Some(hasher) = progress.hasher.take()
-        {
-            return Ok(hasher.finish());
+    /// Hashes what is in the file and was not hashed by this process.
+    fn catch_up(&self, progress: &mut Progress) -> io::Result<()> {
+        let due = self.offset() - progress.hashed;
+        if due == 0 {
+            return Ok(());
         }
-        let mut hasher = Hasher::new(algorithm);
-        if progress.offset == 0 {
-            return Ok(hasher.finish());
-        }
-        let mut file = File::open(&self.path)?.take(progress.offset);
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(progress.hashed))?;
+        let mut rest = file.take(due);
         let mut buffer = vec![0; 256 << 10];
         loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hasher.finish()),
-                n => hasher.update(&buffer[..n]),
+            match rest.read(&mut buffer)? {
+                0 => break,
+                n => progress.update(&buffer[..n]),
             }
         }
+        match progress.hashed == self.offset() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// The digest of all bytes, hashed again only if it must. The caller is
+    /// the one that may write.
+    pub(super) fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
+        let mut progress = lock(&self.progress);
+        if progress.algorithm != algorithm {
+            *progress = Progress::new(algorithm);
+        }
+        self.catch_up(&mut progress)?;
+        Ok(std::mem::replace(&mut *progress, Progress::new(algorithm))
+            .hasher
+            .finish())
+    }
+}
+
+impl Progress {
+    fn new(algorithm: Algorithm) -> Progress {
+        Progress {
+            hasher: Hasher::new(algorithm),
+            algorithm,
+            hashed: 0,
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.hashed += bytes.len() as u64;
     }
 }
 
 impl Uploads {
-    /// Finds what an earlier process left and removes what it can't use.
-    pub(super) fn open(folder: PathBuf, limit: usize, now: SystemTime) -> io::Result<Uploads> {
-        fs::create_dir_all(&folder)?;
-        let mut open = HashMap::new();
-        for file in fs::read_dir(&folder)? {
-            let file = file?;
-            let name = file.file_name();
-            let parts = name.to_str().and_then(|name| name.split_once('.'));
-            let metadata = file.metadata()?;
-            match parts {
-                Some((id, owner)) if is_id(id) && is_id(owner) && metadata.is_file() => {
-                    let upload = Upload {
-                        id: id.to_string(),
-                        owner: owner.to_string(),
-                        path: file.path(),
-                        progress: Mutex::new(Progress {
-                            offset: metadata.len(),
-                            algorithm: Algorithm::Sha256,
-                            hasher: None,
-                        }),
-                        used: AtomicU64::new(metadata.modified().map_or(seconds(now), seconds)),
-                        busy: Arc::default(),
-                    };
-                    open.insert(id.to_string(), Arc::new(upload));
-                }
-                _ if metadata.is_file() => fs::remove_file(file.path())?,
-                _ => {}
-            }
-        }
-        Ok(Uploads {
-            folder,
-            open: Mutex::new(open),
+    /// Finds what an earlier process left and removes what it can't use. A
+    /// file with another name is the pool's already: the process ended while
+    /// it stored that upload.
+    pub(super) fn open(disk: Arc<dyn Disk>, directory: PathBuf, limit: usize, now: SystemTime) -> io::Result<Uploads> {
+        disk.make_directory(&directory)?;
+        let uploads = Uploads {
+            disk,
+            directory,
+            open: Mutex::default(),
             limit,
             scratch: AtomicU64::new(0),
-        })
+        };
+        for file in fs::read_dir(&uploads.directory)? {
+            let file = file?;
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                continue;
+            }
+            let name = file.file_name();
+            let parts = name.to_str().and_then(|name| name.split_once('.'));
+            match parts {
+                Some((id, owner)) if is_id(id) && is_id(owner) && metadata.nlink() == 1 => {
+                    let used = metadata.modified().map_or(seconds(now), seconds);
+                    let progress = Progress::new(Algorithm::Sha256);
+                    let upload = uploads.upload(id.to_string(), owner.to_string(), progress, used);
+                    upload.offset.store(metadata.len(), Ordering::Release);
+                    lock(&uploads.open).insert(id.to_string(), Arc::new(upload));
+                }
+                _ => _ = uploads.disk.remove(&file.path())?,
+            }
+        }
+        Ok(uploads)
+    }
+
+    fn upload(&self, id: String, owner: String, progress: Progress, used: u64) -> Upload {
+        Upload {
+            path: self.directory.join(format!("{id}.{owner}")),
+            id,
+            owner,
+            disk: self.disk.clone(),
+            offset: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            progress: Mutex::new(progress),
+            used: AtomicU64::new(used),
+            busy: Arc::default(),
+        }
     }
 
     /// A name for a file that nothing will look for after a crash.
     pub(super) fn scratch(&self) -> PathBuf {
         let number = self.scratch.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(format!("{SCRATCH}{number}"))
+        self.directory.join(format!("{SCRATCH}{number}"))
     }
 
     /// Starts an upload; none when there are too many.
@@ -167,19 +212,8 @@ impl Uploads {
         algorithm: Algorithm,
         now: SystemTime,
     ) -> Option<Arc<Upload>> {
-        let owner = fingerprint(repository);
-        let upload = Arc::new(Upload {
-            path: self.folder.join(format!("{id}.{owner}")),
-            id: id.clone(),
-            owner,
-            progress: Mutex::new(Progress {
-                offset: 0,
-                algorithm,
-                hasher: Some(Hasher::new(algorithm)),
-            }),
-            used: AtomicU64::new(seconds(now)),
-            busy: Arc::default(),
-        });
+        let progress = Progress::new(algorithm);
+        let upload = Arc::new(self.upload(id.clone(), fingerprint(repository), progress, seconds(now)));
         let mut open = lock(&self.open);
         if open.len() >= self.limit {
             return None;
@@ -198,16 +232,18 @@ impl Uploads {
         Some(upload)
     }
 
-    /// Forgets an upload and its bytes. False if it was gone already.
+    /// Ends an upload and removes its bytes. False if it was gone already. The
+    /// caller is the one that may write.
     pub(crate) fn discard(&self, upload: &Upload) -> io::Result<bool> {
-        let there = lock(&self.open).remove(&upload.id).is_some();
-        files::remove(&upload.path)?;
+        let there = self.forget(upload);
+        self.disk.remove(&upload.path)?;
         Ok(there)
     }
 
-    /// Forgets an upload that has no file.
-    pub(crate) fn forget(&self, upload: &Upload) {
-        lock(&self.open).remove(&upload.id);
+    /// Ends an upload that has no file. False if it was gone already.
+    pub(crate) fn forget(&self, upload: &Upload) -> bool {
+        upload.closed.store(true, Ordering::Release);
+        lock(&self.open).remove(&upload.id).is_some()
     }
 
     /// How many are open.
@@ -236,4 +272,24 @@ impl Uploads {
 
 fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::disk::System;
+
+    #[test]
+    fn offset_is_known_while_the_upload_is_written_or_hashed() {
+        let root = tempfile::TempDir::new().unwrap();
+        let directory = root.path().join("uploads");
+        let uploads = Uploads::open(Arc::new(System), directory, 9, UNIX_EPOCH).unwrap();
+        let name = Name::parse("a").unwrap();
+        let upload = uploads.start(&name, "0".repeat(32), Algorithm::Sha256, UNIX_EPOCH);
+        let upload = upload.unwrap();
+        upload.append(&[Bytes::from_static(b"some")]).unwrap();
+        // Held for as long as gigabytes take.
+        let _held = lock(&upload.progress);
+        assert_eq!((upload.offset(), upload.is_closed()), (4, false));
+    }
 }

@@ -65,6 +65,36 @@ fn blob_a_client_was_told_about_stays_for_its_manifest() {
     server.put_manifest("a", "v1", IMAGE, &text).expect(201);
 }
 
+// [HUB-017]
+#[test]
+fn damaged_manifest_keeps_its_repository_and_no_other() {
+    for damage in ["", "{}", "{", "[1]"] {
+        let server = Server::new();
+        let text = server.image("bad", "v1", b"layer");
+        let kept = server.blob("bad", b"may be needed");
+        let orphan = server.blob("good", b"orphan");
+        let hex = Digest::of(text.as_bytes()).hex();
+        let file = server
+            .data()
+            .join(format!("repositories/bad/_layout/blobs/sha256/{hex}"));
+        std::fs::write(&file, damage).unwrap();
+        server.advance(DAY + 60);
+        let report = server.collect();
+        assert_eq!(report.links, 1);
+        let [bad] = &report.kept[..] else { panic!("{report:?}") };
+        assert_eq!(bad.repository, "bad");
+        assert!(bad.reason.contains(&hex), "{}", bad.reason);
+        assert!(!server.has_blob("good", &orphan) && server.has_blob("bad", &kept));
+        // The same bytes, pushed again, make it whole.
+        server.put_manifest("bad", "v1", IMAGE, &text).expect(201);
+        assert_eq!(server.get("/v2/bad/manifests/v1").text(), text);
+        server.advance(DAY + 60);
+        let report = server.collect();
+        assert_eq!((report.links, report.kept.len()), (1, 0));
+        assert!(server.has_blob("bad", &Digest::of(b"layer")));
+    }
+}
+
 #[test]
 fn content_of_one_repository_outlives_another() {
     let server = Server::new();

@@ -94,6 +94,23 @@ fn manifest_is_not_deleted_as_a_blob() {
     assert_eq!(server.get("/v2/a/manifests/v1").text(), text);
 }
 
+// [HUB-015]
+#[test]
+fn blob_that_a_manifest_needs_is_not_deleted() {
+    let server = Server::new();
+    let text = server.image("a", "v1", b"layer");
+    let layer = Digest::of(b"layer");
+    let path = format!("/v2/a/blobs/{layer}");
+    let refused = server.delete(&path).refused(405, "UNSUPPORTED");
+    assert!(refused.text().contains(&Digest::of(text.as_bytes()).to_string()));
+    assert!(server.has_blob("a", &layer));
+    server
+        .delete(&format!("/v2/a/manifests/{}", Digest::of(text.as_bytes())))
+        .expect(202);
+    server.delete(&path).expect(202);
+    assert!(!server.has_blob("a", &layer));
+}
+
 #[test]
 fn methods_that_a_resource_lacks_are_405() {
     let server = Server::new();

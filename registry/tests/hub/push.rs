@@ -1,8 +1,11 @@
 //! Pushing: every way to bring a blob, and manifests.
 
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
 use qyvol_types::Digest;
 
-use crate::support::{IMAGE, INDEX, Server, image, sha512, subject};
+use crate::support::{Answer, IMAGE, INDEX, Server, files, image, sha512, subject};
 
 fn finish(server: &Server, location: &str, digest: &Digest, body: &[u8]) -> crate::support::Answer {
     server.send("PUT", &format!("{location}?digest={digest}"), &[], body)
@@ -370,4 +373,67 @@ fn pushes_of_one_digest_at_once_all_succeed() {
         8
     );
     assert_eq!(server.get(&format!("/v2/r1/blobs/{digest}")).body, bytes);
+}
+
+// [HUB-018]
+#[test]
+fn damaged_content_is_stored_again_by_a_push() {
+    let large = vec![7; 700_000];
+    for (content, damage) in [
+        (&b"content"[..], &b"cont"[..]),
+        (b"content", b"CONTENT"),
+        (&large, b"7"),
+    ] {
+        let server = Server::new();
+        let digest = server.blob("a", content);
+        server.blob("b", b"another");
+        let file = format!("repositories/a/_layout/blobs/sha256/{}", digest.hex());
+        std::fs::write(server.data().join(file), damage).unwrap();
+        // To where the damaged file is, and to where it would be linked.
+        for name in ["b", "a"] {
+            server.blob(name, content);
+            let got = server.get(&format!("/v2/{name}/blobs/{digest}")).expect(200);
+            assert!(got.body == content, "{name}");
+        }
+    }
+}
+
+// [HUB-019]
+#[test]
+fn chunk_behind_the_request_that_ends_the_upload_is_refused() {
+    let server = Server::new();
+    let content = vec![3; 800_000];
+    let digest = Digest::of(&content);
+    for cancelled in [false, true] {
+        let at = server.start("a");
+        let mut ending = server.connect();
+        let head = format!(
+            "PUT {at}?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: 800000\r\nConnection: close\r\n\r\n"
+        );
+        ending.write_all(head.as_bytes()).unwrap();
+        ending.write_all(&content[..600_000]).unwrap();
+        // It has the upload once some of it was written.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while server.get(&at).expect(204).header("range") == Some("0-0") {
+            assert!(Instant::now() < deadline);
+        }
+        let mut queued = server.connect();
+        let head = format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlate");
+        queued.write_all(head.as_bytes()).unwrap();
+        if cancelled {
+            // A body that breaks off gives the turn to the next request.
+            drop(ending);
+            Answer::read(&mut queued);
+            server.delete(&at).expect(204);
+            server
+                .send("PATCH", &at, &[], b"late")
+                .refused(404, "BLOB_UPLOAD_UNKNOWN");
+        } else {
+            ending.write_all(&content[600_000..]).unwrap();
+            Answer::read(&mut ending).expect(201);
+            Answer::read(&mut queued).refused(404, "BLOB_UPLOAD_UNKNOWN");
+        }
+        assert_eq!(files(&server.data().join("uploads")), Vec::<String>::new());
+        assert!(server.get("/metrics").text().contains("qyvol_hub_open_uploads 0"));
+    }
 }

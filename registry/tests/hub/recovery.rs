@@ -164,20 +164,128 @@ fn two_servers_never_share_a_folder() {
     assert!(matches!(Hub::open(config), Err(HubError::InUse(_))));
 }
 
+/// Opens what a server has left; gives the error.
+fn refused(folder: &tempfile::TempDir) -> String {
+    let data = folder.path().join("data");
+    let config = Config::new("127.0.0.1:0".parse().unwrap(), data, std::time::SystemTime::now);
+    match Hub::open(config) {
+        Err(error @ (HubError::Damaged { .. } | HubError::Version { .. })) => error.to_string(),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+// [HUB-016]
 #[test]
 fn damaged_index_stops_the_start_and_is_named() {
     let server = Server::new();
     server.image("a", "v1", b"layer");
     let folder = server.kill();
     drop(Server::at(folder.clone(), |_| {}));
-    std::fs::write(folder.path().join("data/repositories/a/_layout/index.json"), "{").unwrap();
-    let config = Config::new(
-        "127.0.0.1:0".parse().unwrap(),
-        folder.path().join("data"),
-        std::time::SystemTime::now,
-    );
-    match Hub::open(config) {
-        Err(error @ HubError::Damaged { .. }) => assert!(error.to_string().contains("index.json")),
-        other => panic!("{:?}", other.err()),
+    let index = folder.path().join("data/repositories/a/_layout/index.json");
+    let whole = std::fs::read_to_string(&index).unwrap();
+    for damage in ["{".to_string(), whole.replace("org.qyvol.hub.sequence", "x")] {
+        std::fs::write(&index, damage).unwrap();
+        assert!(refused(&folder).contains("index.json"));
     }
+}
+
+// [HUB-016]
+#[test]
+fn missing_index_is_damage_unless_the_repository_is_empty() {
+    let server = Server::new();
+    server.image("a", "v1", b"layer");
+    let empty = server.image("b", "v1", b"layer");
+    let empty = Digest::of(empty.as_bytes());
+    server.delete(&format!("/v2/b/manifests/{empty}")).expect(202);
+    for blob in [empty, Digest::of(b"layer"), Digest::of(b"{\"x\":5}")] {
+        server.delete(&format!("/v2/b/blobs/{blob}")).expect(202);
+    }
+    let folder = server.kill();
+    drop(Server::at(folder.clone(), |_| {}));
+    let repositories = folder.path().join("data/repositories");
+    std::fs::remove_file(repositories.join("b/_layout/index.json")).unwrap();
+    drop(Server::at(folder.clone(), |_| {}));
+    std::fs::remove_file(repositories.join("a/_layout/index.json")).unwrap();
+    let error = refused(&folder);
+    assert!(error.contains("index.json") && error.contains("missing"), "{error}");
+}
+
+// [HUB-016]
+#[test]
+fn journal_that_lost_a_change_is_refused() {
+    let server = Server::new();
+    let text = server.image("a", "v1", b"layer");
+    server.put_manifest("a", "v2", IMAGE, &text).expect(201);
+    server.put_manifest("a", "v3", IMAGE, &text).expect(201);
+    let folder = server.kill();
+    drop(Server::at(folder.clone(), |_| {}));
+    let repository = folder.path().join("data/repositories/a");
+    let index = std::fs::read(repository.join("_layout/index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let sequence = index["annotations"]["org.qyvol.hub.sequence"].as_str().unwrap();
+    let sequence: u64 = sequence.parse().unwrap();
+    let line = |number: u64| {
+        let text = json!({"changes": [{"untag": {"tag": format!("v{number}")}}], "sequence": sequence + number});
+        let text = text.to_string();
+        let checksum = Digest::of(text.as_bytes()).hex();
+        format!("{} {text}\n", &checksum[..16])
+    };
+    let [first, second, third] = [line(1), line(2), line(3)];
+    let changed = second.replace("v2", "v4");
+    let path = repository.join("_journal");
+    for damage in [
+        // A line that is not what was written, one that is gone, and all of them.
+        Some(format!("{first}{changed}{third}")),
+        Some(format!("{first}{third}")),
+        Some(format!("{second}{third}")),
+        None,
+    ] {
+        match damage {
+            Some(lines) => std::fs::write(&path, lines).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        assert!(refused(&folder).contains("_journal"));
+    }
+    std::fs::write(&path, format!("{first}{second}{changed}")).unwrap();
+    let server = Server::at(folder, |_| {});
+    assert_eq!(server.get("/v2/a/tags/list").json()["tags"], json!(["v3"]));
+}
+
+// [HUB-016]
+#[test]
+fn data_of_another_form_is_refused() {
+    let server = Server::new();
+    server.image("a", "v1", b"layer");
+    let folder = server.kill();
+    let version = folder.path().join("data/version");
+    assert_eq!(std::fs::read_to_string(&version).unwrap(), "2\n");
+    std::fs::write(&version, "3\n").unwrap();
+    let error = refused(&folder);
+    assert!(error.contains("form 3") && error.contains("expected form 2"), "{error}");
+    // What the version before the first number wrote.
+    std::fs::remove_file(&version).unwrap();
+    let error = refused(&folder);
+    assert!(error.contains("without a number"), "{error}");
+}
+
+// [HUB-019]
+#[test]
+fn file_that_the_pool_has_too_is_no_upload_after_a_restart() {
+    let server = Server::new();
+    let blob = server.blob("a", b"content");
+    let at = server.start("a");
+    server.send("PATCH", &at, &[], b"begun").expect(202);
+    let folder = server.kill();
+    let uploads = folder.path().join("data/uploads");
+    let [upload] = &files(&uploads)[..] else { panic!() };
+    // As a kill leaves it between the link into the pool and the removal.
+    std::fs::remove_file(uploads.join(upload)).unwrap();
+    let pool = format!("data/blobs/sha256/{}/{}", &blob.hex()[..2], blob.hex());
+    std::fs::hard_link(folder.path().join(pool), uploads.join(upload)).unwrap();
+    let server = Server::at(folder, |_| {});
+    server
+        .send("PATCH", &at, &[], b"written into the blob")
+        .refused(404, "BLOB_UPLOAD_UNKNOWN");
+    assert_eq!(files(&uploads).len(), 0);
+    assert_eq!(server.get(&format!("/v2/a/blobs/{blob}")).expect(200).body, b"content");
 }

@@ -1,0 +1,381 @@
+//! Blobs and manifests of the repositories: asked for, read, stored, mounted,
+//! deleted.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use qyvol_types::Digest;
+
+use super::disk;
+use super::state::{Entry, Record};
+use super::{Known, Repository, SMALL, Store, Upload};
+use crate::names::Name;
+
+/// Where the bytes of a blob are.
+pub(crate) enum Source<'a> {
+    /// In memory, and of the digest stated.
+    Bytes(&'a [u8]),
+    /// A file of this size, of the digest stated, and durable.
+    File(&'a Path, u64),
+}
+
+impl Source<'_> {
+    fn size(&self) -> u64 {
+        match self {
+            Source::Bytes(bytes) => bytes.len() as u64,
+            Source::File(_, size) => *size,
+        }
+    }
+
+    /// Whether a file has this content, as far as that can be seen at once: of
+    /// a large one by its size. What was cut or damaged is stored again.
+    pub(super) fn is_in(&self, path: &Path) -> io::Result<bool> {
+        let same_size = disk::stat(path)?.is_some_and(|metadata| metadata.len() == self.size());
+        match self {
+            Source::Bytes(bytes) => Ok(same_size && fs::read(path)? == *bytes),
+            Source::File(..) => Ok(same_size),
+        }
+    }
+}
+
+/// What was read for a client.
+pub(crate) enum Content {
+    /// All of it.
+    Bytes(Bytes),
+    /// A file to stream from.
+    File(File, u64),
+}
+
+impl Content {
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::File(_, size) => *size,
+        }
+    }
+}
+
+/// What stops a manifest from being stored.
+pub(crate) enum PutError {
+    /// A blob it needs is not in the repository.
+    Missing(Digest),
+    Io(io::Error),
+}
+
+impl From<io::Error> for PutError {
+    fn from(error: io::Error) -> PutError {
+        PutError::Io(error)
+    }
+}
+
+/// What came of the deletion of a blob.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Deleted {
+    Done,
+    /// The repository has no such blob.
+    Missing,
+    /// It is a manifest, and deleted as one.
+    Manifest,
+    /// This manifest needs it, or can't be read and may need it.
+    Needed(Digest),
+}
+
+impl Store {
+    /// The size of a blob, whose time this renews.
+    pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<u64>> {
+        if let Some(known) = self.fresh(repository, digest) {
+            return Ok(Some(known.size));
+        }
+        let _shared = self.sweep.read().unwrap_or_else(PoisonError::into_inner);
+        self.blob_shared(repository, digest)
+    }
+
+    /// What memory alone says: none means to look on disk.
+    pub(crate) fn blob_in_memory(&self, repository: &Repository, digest: &Digest) -> Option<u64> {
+        self.fresh(repository, digest).map(|known| known.size)
+    }
+
+    fn fresh(&self, repository: &Repository, digest: &Digest) -> Option<Known> {
+        let known = self.known.get(&(repository.id, *digest))?;
+        self.is_fresh(known.touched).then_some(known)
+    }
+
+    fn is_fresh(&self, touched: SystemTime) -> bool {
+        self.now().duration_since(touched).unwrap_or_default() < self.grace / 4
+    }
+
+    /// The caller holds `sweep`.
+    fn blob_shared(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<u64>> {
+        if let Some(known) = self.fresh(repository, digest) {
+            return Ok(Some(known.size));
+        }
+        let path = repository.blob_path(digest);
+        let Some(metadata) = disk::stat(&path)? else {
+            return Ok(None);
+        };
+        let touched = self.renew(&path, &metadata)?;
+        // The link may be of a push that has not synced it yet.
+        self.know(repository, digest, metadata.len(), touched, false);
+        Ok(Some(metadata.len()))
+    }
+
+    /// Sets the time of last use if it is due, and gives it. It is durable:
+    /// who was told that a blob is there may come after a loss of power.
+    fn renew(&self, path: &Path, metadata: &fs::Metadata) -> io::Result<SystemTime> {
+        let touched = metadata.modified()?;
+        if self.is_fresh(touched) {
+            return Ok(touched);
+        }
+        let now = self.now();
+        self.disk.touch(path, now)?;
+        self.disk.sync(path)?;
+        Ok(now)
+    }
+
+    fn know(&self, repository: &Repository, digest: &Digest, size: u64, touched: SystemTime, synced: bool) {
+        let known = Known { size, touched, synced };
+        self.known.insert((repository.id, *digest), known, 1);
+    }
+
+    /// A blob's content, if memory has it.
+    pub(crate) fn content_in_memory(&self, repository: &Repository, digest: &Digest) -> Option<Bytes> {
+        self.fresh(repository, digest)?;
+        self.content.get(digest)
+    }
+
+    /// A blob's content.
+    pub(crate) fn content(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<Content>> {
+        let Some(size) = self.blob(repository, digest)? else {
+            return Ok(None);
+        };
+        if size <= SMALL {
+            return Ok(self.manifest_bytes(repository, digest)?.map(Content::Bytes));
+        }
+        match File::open(repository.blob_path(digest)) {
+            Ok(file) => Ok(Some(Content::File(file, size))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A manifest's bytes, whole: they are bounded.
+    pub(crate) fn manifest_bytes(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<Bytes>> {
+        if let Some(bytes) = self.content.get(digest) {
+            return Ok(Some(bytes));
+        }
+        match fs::read(repository.blob_path(digest)) {
+            Ok(bytes) => {
+                let bytes = Bytes::from(bytes);
+                self.remember(digest, &bytes);
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A manifest's bytes, if memory has them.
+    pub(crate) fn manifest_in_memory(&self, digest: &Digest) -> Option<Bytes> {
+        self.content.get(digest)
+    }
+
+    fn remember(&self, digest: &Digest, bytes: &Bytes) {
+        if bytes.len() as u64 <= SMALL {
+            self.content.insert(*digest, bytes.clone(), bytes.len() + 256);
+        }
+    }
+
+    /// Stores a blob in a repository: durable when this returns.
+    pub(crate) fn put_blob(&self, name: &Name, digest: &Digest, source: &Source<'_>) -> io::Result<()> {
+        let repository = self.repository_or_new(name)?;
+        let _shared = self.sweep.read().unwrap_or_else(PoisonError::into_inner);
+        self.put_blob_shared(&repository, digest, source)
+    }
+
+    fn put_blob_shared(&self, repository: &Repository, digest: &Digest, source: &Source<'_>) -> io::Result<()> {
+        let to = repository.blob_path(digest);
+        if !source.is_in(&to)? {
+            // What memory holds may be of the file that was damaged.
+            self.content.remove(digest);
+            if !source.is_in(&self.pool.path(digest))? {
+                self.take_in(digest, source)?;
+            }
+            self.pool.link_out(digest, &to, &self.uploads.scratch())?;
+        } else if self.fresh(repository, digest).is_some_and(|known| known.synced) {
+            return Ok(());
+        }
+        let metadata = disk::stat(&to)?.ok_or_else(|| io::Error::other("a blob went while it was stored"))?;
+        let touched = self.renew(&to, &metadata)?;
+        self.disk.sync(&repository.blobs(digest.algorithm()))?;
+        self.know(repository, digest, source.size(), touched, true);
+        Ok(())
+    }
+
+    /// Takes content into the pool.
+    fn take_in(&self, digest: &Digest, source: &Source<'_>) -> io::Result<()> {
+        let scratch = self.uploads.scratch();
+        match source {
+            Source::File(from, _) => self.pool.link_in(digest, source, from, &scratch),
+            Source::Bytes(bytes) => {
+                let from = self.uploads.scratch();
+                let made = self.disk.create(&from, bytes).and_then(|()| {
+                    // The clock is the caller's, not the file system's.
+                    self.disk.touch(&from, self.now())?;
+                    self.disk.sync(&from)?;
+                    self.pool.link_in(digest, source, &from, &scratch)
+                });
+                self.disk.remove(&from)?;
+                made
+            }
+        }
+    }
+
+    /// Closes an upload, whatever comes of it. False if its bytes have another
+    /// digest.
+    pub(crate) fn finish_upload(&self, name: &Name, upload: &Upload, digest: &Digest) -> io::Result<bool> {
+        let stored = self.store_upload(name, upload, digest);
+        // After an error too: its file may be the pool's by now, or what a
+        // failed sync has left of it.
+        self.uploads.discard(upload)?;
+        stored
+    }
+
+    fn store_upload(&self, name: &Name, upload: &Upload, digest: &Digest) -> io::Result<bool> {
+        if upload.digest(digest.algorithm())? != *digest {
+            return Ok(false);
+        }
+        match upload.offset() {
+            0 => self.put_blob(name, digest, &Source::Bytes(b""))?,
+            size => {
+                // Before the lock is taken: this may be gigabytes.
+                self.disk.touch(&upload.path, self.now())?;
+                self.disk.sync(&upload.path)?;
+                self.put_blob(name, digest, &Source::File(&upload.path, size))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes a blob of one repository one of another too. False if the source
+    /// has none.
+    pub(crate) fn mount(&self, to: &Name, from: &Repository, digest: &Digest) -> io::Result<bool> {
+        if self.blob(from, digest)?.is_none() {
+            return Ok(false);
+        }
+        let repository = self.repository_or_new(to)?;
+        let _shared = self.sweep.read().unwrap_or_else(PoisonError::into_inner);
+        // Again, under the lock: it may have been deleted meanwhile.
+        let Some(size) = self.blob_shared(from, digest)? else {
+            return Ok(false);
+        };
+        let source = from.blob_path(digest);
+        self.put_blob_shared(&repository, digest, &Source::File(&source, size))?;
+        Ok(true)
+    }
+
+    /// Removes a repository's link to a blob that no manifest of it needs.
+    pub(crate) fn delete_blob(&self, repository: &Repository, digest: &Digest) -> io::Result<Deleted> {
+        if disk::stat(&repository.blob_path(digest))?.is_none() {
+            return Ok(Deleted::Missing);
+        }
+        if repository.state().manifests.contains_key(digest) {
+            return Ok(Deleted::Manifest);
+        }
+        // Most manifests are read before anybody has to wait for it.
+        let mut read = HashSet::new();
+        if let Some(needing) = self.find_needing(repository, digest, &mut read) {
+            return Ok(Deleted::Needed(needing));
+        }
+        let _alone = self.sweep.write().unwrap_or_else(PoisonError::into_inner);
+        if repository.state().manifests.contains_key(digest) {
+            return Ok(Deleted::Manifest);
+        }
+        if let Some(needing) = self.find_needing(repository, digest, &mut read) {
+            return Ok(Deleted::Needed(needing));
+        }
+        self.known.remove(&(repository.id, *digest));
+        if !self.disk.remove(&repository.blob_path(digest))? {
+            return Ok(Deleted::Missing);
+        }
+        self.disk.sync(&repository.blobs(digest.algorithm()))?;
+        Ok(Deleted::Done)
+    }
+
+    /// A manifest, of those not in `read`, that needs a blob or may need it.
+    fn find_needing(&self, repository: &Repository, blob: &Digest, read: &mut HashSet<Digest>) -> Option<Digest> {
+        let unread: Vec<_> = {
+            let state = repository.state();
+            state
+                .manifests
+                .keys()
+                .filter(|one| !read.contains(*one))
+                .copied()
+                .collect()
+        };
+        unread.into_iter().find(|one| {
+            let needs = match repository.needs_of(one) {
+                Ok(Some(needs)) => needs.contains(blob),
+                // Deleted since: if it comes back, it is read then.
+                Ok(None) => return false,
+                Err(_) => true,
+            };
+            read.insert(*one);
+            needs
+        })
+    }
+
+    /// Stores a manifest and lets `tags` point to it: durable when this returns.
+    pub(crate) fn put_manifest(
+        &self,
+        name: &Name,
+        digest: Digest,
+        bytes: &Bytes,
+        entry: Entry,
+        tags: Vec<String>,
+        needed: &[Digest],
+    ) -> Result<(), PutError> {
+        let repository = match self.repository(name) {
+            Some(repository) => repository,
+            None => match needed.first() {
+                Some(first) => return Err(PutError::Missing(*first)),
+                None => self.repository_or_new(name)?,
+            },
+        };
+        let _shared = self.sweep.read().unwrap_or_else(PoisonError::into_inner);
+        for blob in needed {
+            if self.blob_shared(&repository, blob)?.is_none() {
+                return Err(PutError::Missing(*blob));
+            }
+        }
+        self.put_blob_shared(&repository, &digest, &Source::Bytes(bytes))?;
+        // A copy: what was received may be a part of a much larger buffer.
+        self.remember(&digest, &Bytes::copy_from_slice(bytes));
+        repository.commit(Record::Put { digest, entry, tags })?;
+        Ok(())
+    }
+}
+
+impl Repository {
+    /// Removes a tag. False if there is none.
+    pub(crate) fn untag(&self, tag: &str) -> io::Result<bool> {
+        if !self.state().tags.contains_key(tag) {
+            return Ok(false);
+        }
+        self.commit(Record::Untag { tag: tag.to_string() })?;
+        Ok(true)
+    }
+
+    /// Removes a manifest and the tags that point to it. False if there is none.
+    pub(crate) fn delete_manifest(&self, digest: &Digest) -> io::Result<bool> {
+        if !self.state().manifests.contains_key(digest) {
+            return Ok(false);
+        }
+        self.commit(Record::Delete { digest: *digest })?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,55 @@
+//! Lines with a checksum: a line that was not written whole, or that changed
+//! since, is told from one that was.
+//!
+//! A line is sixteen hexadecimal digits of the SHA-256 of what follows them, a
+//! space, a JSON value without a line feed, and a line feed.
+
+use qyvol_types::Digest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const DIGITS: usize = 16;
+
+fn checksum(json: &[u8]) -> String {
+    let mut hex = Digest::of(json).hex();
+    hex.truncate(DIGITS);
+    hex
+}
+
+/// The line of a value.
+pub(super) fn seal<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+    let json = serde_json::to_vec(value)?;
+    let mut line = checksum(&json).into_bytes();
+    line.push(b' ');
+    line.extend(json);
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// The value of a line, or none if it is not one that was sealed.
+pub(super) fn unseal<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+    let line = line.strip_suffix(b"\n")?;
+    let (stated, rest) = line.split_at_checked(DIGITS)?;
+    let json = rest.strip_prefix(b" ")?;
+    if checksum(json).as_bytes() != stated {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_that_changed_anywhere_is_none() {
+        let line = seal(&vec!["a", "b"]).unwrap();
+        assert_eq!(unseal::<Vec<String>>(&line).unwrap(), ["a", "b"]);
+        for at in 0..line.len() {
+            let mut changed = line.clone();
+            changed[at] ^= 4;
+            assert!(unseal::<Vec<String>>(&changed).is_none(), "{at}");
+            assert!(unseal::<Vec<String>>(&line[..at]).is_none(), "{at}");
+        }
+    }
+}
