@@ -28,6 +28,7 @@ mod policy;
 mod remote;
 mod run;
 mod save;
+mod shared_memory;
 mod sign;
 mod validate;
 mod verify;
