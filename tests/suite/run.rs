@@ -41,11 +41,9 @@ fn arguments_environment_and_stdio_are_the_guests_and_nothing_else() {
 fn exit_code_of_the_guest_is_not_taken_for_ours_nor_ours_for_its() {
     let user = User::new();
     let app = user.built("app", "");
-    for code in [0, 1, 3, 125] {
+    for code in [0, 1, 3, 125, 126, 200, 255] {
         user.qyv(&["run", &app, "--", "exit", &code.to_string()]).expect(code);
     }
-    // Preview 1 has none above; such a one is the guest's fault.
-    user.qyv(&["run", &app, "--", "exit", "255"]).expect(134);
     let done = user.qyv(&["run", &app, "--", "trap"]).expect(134);
     assert!(done.err.contains("error: app.qyvbin trapped"), "{}", done.err);
     user.qyv(&["run", "missing.qyvbin"]).expect(125);
@@ -125,16 +123,35 @@ fn assets_are_read_only_at_their_root_and_hold_after_tampering() {
         let args = [&["run", &app, "--"][..], command].concat();
         user.qyv(&args).expect(1);
     }
-    // Somebody of this user changes the unpacked file.
-    let trees = user.home().join("store/v1/trees");
-    let file = find(&trees, "a.txt").unwrap();
-    let mut mode = std::fs::metadata(&file).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
-    std::fs::set_permissions(&file, mode).unwrap();
-    std::fs::write(&file, "other").unwrap();
-    let done = user.qyv(&["run", &app, "--", "cat", "/assets/public/a.txt"]).expect(0);
-    assert_eq!(done.out, "first");
-    assert!(done.err.contains("warning:"), "{}", done.err);
+}
+
+// [STORE-043]
+#[test]
+fn asset_that_was_changed_is_never_read_and_is_unpacked_again() {
+    let user = User::new();
+    user.write("app/public/a.txt", "first");
+    user.write("app/public/b.txt", "other");
+    let module = user.built("app", "assets: [\"public/**\"]\n");
+    user.write("part/public/a.txt", "first");
+    user.write("part/public/b.txt", "other");
+    user.component_app("part", "assets: [\"public/**\"]\n");
+    user.qyv(&["build", "part", "-o", "part.qyvbin"]).expect(0);
+    for app in [module.as_str(), "part.qyvbin"] {
+        let cat = |name: &str| user.qyv(&["run", app, "--", "cat", &format!("/assets/public/{name}")]);
+        assert_eq!(cat("a.txt").expect(0).out, "first");
+        let file = find(&user.home().join("store/v1/trees"), "a.txt").unwrap();
+        let mut mode = std::fs::metadata(&file).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
+        std::fs::set_permissions(&file, mode).unwrap();
+        std::fs::write(&file, "other").unwrap();
+        // What was not changed is read as before.
+        assert_eq!(cat("b.txt").expect(0).out, "other");
+        let done = cat("a.txt").expect(125);
+        assert_eq!(done.out, "");
+        assert!(done.err.contains("/assets/public/a.txt"), "{}", done.err);
+        assert_eq!(cat("a.txt").expect(0).out, "first");
+        std::fs::remove_dir_all(user.home().join("store/v1/quarantine")).unwrap();
+    }
 }
 
 fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {

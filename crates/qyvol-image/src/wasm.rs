@@ -22,15 +22,15 @@ pub struct Payload {
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 impl Payload {
-    /// Validates `wasm` and lists its imports and exports.
+    /// Validates `wasm` and lists its imports and exports. Every feature counts
+    /// as valid: which of them can be run is the runtime's to say.
     pub fn read(wasm: &[u8]) -> Result<Payload, ImageError> {
         if !wasm.starts_with(b"\0asm") {
             return Err(ImageError::Wasm(
                 "it is not WebAssembly: it does not start with the magic bytes \\0asm".to_string(),
             ));
         }
-        let features = WasmFeatures::default() | WasmFeatures::COMPONENT_MODEL;
-        Validator::new_with_features(features)
+        Validator::new_with_features(WasmFeatures::all())
             .validate_all(wasm)
             .map_err(invalid)?;
         let mut os = Os::Wasip1;
@@ -96,9 +96,13 @@ fn invalid(error: wasmparser::BinaryReaderError) -> ImageError {
 /// A program may import what it never calls: this is told, not refused.
 pub fn denied_imports(imports: &[String], permissions: &Permissions) -> Vec<(String, &'static str)> {
     let mut denied = Vec::new();
+    let starts = |import: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| import.starts_with(prefix));
     for import in imports {
-        let network = import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/");
-        let files = import.starts_with("wasi:filesystem/types");
+        let network = starts(
+            import,
+            &["wasi:sockets/", "wasi:http/", "wasi_snapshot_preview1::sock_"],
+        );
+        let files = starts(import, &["wasi:filesystem/types", "wasi_snapshot_preview1::path_"]);
         if network && !permissions.net {
             denied.push((import.clone(), "net: false"));
         } else if files && permissions.fs == FsAccess::None {

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use qyvol_types::{Algorithm, Hasher};
 
 use crate::RuntimeError;
+use crate::check::FEATURES;
 use crate::error::chain;
 
 /// Compiles components and loads what it compiled.
@@ -23,7 +24,8 @@ impl std::fmt::Debug for Engine {
 /// wasmtime's own compatibility hash sees to that.
 fn config() -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
-    config.wasm_component_model(true);
+    config.wasm_features(!FEATURES, false);
+    config.wasm_features(FEATURES, true);
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
     // Native unwinders never walk guest frames here; leaving the tables out
     // makes code smaller and cheaper to map.
@@ -53,8 +55,13 @@ impl Engine {
         &self.id
     }
 
-    /// Compiles a component or core module to code for this host.
+    /// Compiles a component or core module to code for this host. What can't run
+    /// as a command is refused first.
     pub fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, RuntimeError> {
+        let problems = self.check(wasm);
+        if !problems.is_empty() {
+            return Err(RuntimeError::Unfit(problems));
+        }
         let compiled = match wasm.get(4..8) {
             // Version 13 in layer 1: a component (component model, Binary.md).
             Some([0x0d, 0, 1, 0]) => self.inner.precompile_component(wasm),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 use wasmtime::WasmBacktrace;
 
+use crate::Problem;
+
 /// An error of the runtime. A guest that traps or exits is no error: see
 /// [`crate::Exit`].
 #[derive(Debug, Error)]
@@ -13,24 +15,15 @@ pub enum RuntimeError {
     /// The engine can't be made on this host.
     #[error("can't start the engine: {0}")]
     Engine(String),
-    /// The component doesn't compile.
-    #[error("can't compile the component: {0}")]
+    /// The component or module doesn't compile.
+    #[error("can't compile it: {0}")]
     Compile(String),
+    /// It can't run here, which is known before it is compiled.
+    #[error("{}", join(.0))]
+    Unfit(Vec<Problem>),
     /// Compiled code can't be mapped.
     #[error("can't load compiled code: {0}")]
     Load(String),
-    /// The guest imports what no command is given here.
-    #[error("can't start the guest: it imports {name}, which this host does not provide")]
-    MissingImport {
-        /// The interface, or the core module's `module.name`.
-        name: String,
-    },
-    /// The guest exports nothing that could be run.
-    #[error("can't start the guest: it is no command, for it exports no {entry}")]
-    NotACommand {
-        /// What a command of its kind exports.
-        entry: &'static str,
-    },
     /// The guest needs more memory to begin with than it may have.
     #[error("can't start the guest: its memory is larger at the start than its limit of {limit} bytes")]
     MemoryLimit {
@@ -50,9 +43,23 @@ pub enum RuntimeError {
         /// Why not.
         why: String,
     },
+    /// An entry of a sealed mount is not what was sealed. The guest may have
+    /// run until it asked for it.
+    #[error("the guest was ended when it asked for {}: {why}", qyvol_types::escape(path))]
+    Sealed {
+        /// Its path in the guest.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The host's side of the run failed.
     #[error("can't run the guest: {0}")]
     Host(String),
+}
+
+fn join(problems: &[Problem]) -> String {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    problems.join("; ")
 }
 
 /// An error of wasmtime with its causes, on one line and without the guest's

@@ -17,16 +17,22 @@
 //!
 //! Deliberately absent: names, registries, policies, and where code is kept.
 
+mod check;
 mod engine;
 mod error;
+mod filesystem;
 mod limits;
 mod link;
+mod preview1;
 mod program;
+mod sealed;
 mod trap;
 
+pub use check::Problem;
 pub use engine::Engine;
 pub use error::RuntimeError;
 pub use program::{Exit, Kind, Mount, Phase, Program, RunSpec};
+pub use sealed::Seal;
 
 /// The version of wasmtime inside, for `qyv version`.
 pub const WASMTIME_VERSION: &str = "48.0.8";

@@ -3,17 +3,21 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use qyvol_trust::Verified;
-use qyvol_types::{Descriptor, escape};
+use qyvol_types::Descriptor;
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Module, Store, UnknownImportError};
-use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime::{Module, Store};
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::error::chain;
+use crate::filesystem::FsView;
 use crate::limits::Limits;
+use crate::preview1::{self, ModuleState};
+use crate::sealed::{Seal, Sealed};
 use crate::{Engine, RuntimeError, trap};
 
 /// What a payload is.
@@ -52,6 +56,8 @@ pub struct Mount {
     pub guest: String,
     /// Whether the guest may write there.
     pub writable: bool,
+    /// Who vouches for what is in it.
+    pub seal: Option<Arc<dyn Seal>>,
 }
 
 /// How a guest ended.
@@ -203,10 +209,24 @@ fn context(spec: &RunSpec) -> Result<WasiCtxBuilder, RuntimeError> {
     Ok(builder)
 }
 
-struct ComponentState {
+/// What a component's calls work on.
+pub(crate) struct ComponentState {
     wasi: WasiCtx,
     table: ResourceTable,
+    sealed: Sealed,
     limits: Limits,
+}
+
+impl ComponentState {
+    pub(crate) fn files(&mut self) -> FsView<'_> {
+        FsView {
+            inner: WasiFilesystemCtxView {
+                ctx: self.wasi.filesystem(),
+                table: &mut self.table,
+            },
+            sealed: &mut self.sealed,
+        }
+    }
 }
 
 impl WasiView for ComponentState {
@@ -225,22 +245,18 @@ async fn run_component(
     told: &mut dyn FnMut(Phase),
 ) -> Result<Exit, RuntimeError> {
     let mut linker = Linker::new(engine);
-    let unknown = crate::link::link(&mut linker, component).map_err(|e| RuntimeError::Host(chain(&e)))?;
-    let linked = linker
+    crate::link::link(&mut linker, component).map_err(|e| RuntimeError::Host(chain(&e)))?;
+    // What compiled it has checked imports and entry.
+    let unfit = |error| RuntimeError::Instantiate(chain(&error));
+    let command = linker
         .instantiate_pre(component)
-        .map_err(|error| match unknown.into_iter().next() {
-            Some(name) => RuntimeError::MissingImport {
-                name: escape(&name).to_string(),
-            },
-            None => RuntimeError::Instantiate(chain(&error)),
-        })?;
-    let command = CommandPre::new(linked).map_err(|_| RuntimeError::NotACommand {
-        entry: "wasi:cli/run@0.2",
-    })?;
+        .and_then(CommandPre::new)
+        .map_err(unfit)?;
     told(Phase::Link);
     let state = ComponentState {
         wasi: context(spec)?.build(),
         table: ResourceTable::new(),
+        sealed: Sealed::new(&spec.mounts),
         limits: Limits::new(spec.memory_limit),
     };
     let mut store = Store::new(engine, state);
@@ -256,17 +272,12 @@ async fn run_component(
     let exit = match returned {
         Ok(Ok(())) => Exit::Code(0),
         Ok(Err(())) => Exit::Code(1),
-        Err(error) => trap::ended(&error, &store.data().limits).unwrap_or_else(|| trap::failed(&error)),
+        Err(error) => trap::end(&error, &store.data().limits)?,
     };
     if spec.last {
         std::mem::forget((store, linker));
     }
     Ok(exit)
-}
-
-struct ModuleState {
-    wasi: WasiP1Ctx,
-    limits: Limits,
 }
 
 async fn run_module(
@@ -276,23 +287,22 @@ async fn run_module(
     told: &mut dyn FnMut(Phase),
 ) -> Result<Exit, RuntimeError> {
     const ENTRY: &str = "_start";
+    let mut sealed = Sealed::new(&spec.mounts);
     let mut linker = wasmtime::Linker::new(engine);
-    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut ModuleState| &mut state.wasi)
-        .map_err(|e| RuntimeError::Host(chain(&e)))?;
-    let linked = linker
-        .instantiate_pre(module)
-        .map_err(|error| match error.downcast_ref::<UnknownImportError>() {
-            Some(import) => RuntimeError::MissingImport {
-                name: escape(&format!("{}.{}", import.module(), import.name())).to_string(),
-            },
-            None => RuntimeError::Instantiate(chain(&error)),
-        })?;
+    preview1::link(&mut linker, sealed.any()).map_err(|e| RuntimeError::Host(chain(&e)))?;
+    let unfit = |error| RuntimeError::Instantiate(chain(&error));
+    let linked = linker.instantiate_pre(module).map_err(unfit)?;
+    // Looked for before any code of it runs.
     if module.get_export(ENTRY).is_none() {
-        return Err(RuntimeError::NotACommand { entry: ENTRY });
+        return Err(RuntimeError::Instantiate(format!("it exports no {ENTRY}")));
     }
     told(Phase::Link);
+    for (mount, descriptor) in (0..spec.mounts.len()).zip(preview1::FIRST_MOUNT..) {
+        sealed.opened_mount(mount, descriptor);
+    }
     let state = ModuleState {
         wasi: context(spec)?.build_p1(),
+        sealed,
         limits: Limits::new(spec.memory_limit),
     };
     let mut store = Store::new(engine, state);
@@ -308,17 +318,17 @@ async fn run_module(
         .map_err(|e| RuntimeError::Instantiate(chain(&e)))?;
     let returned = start.call_async(&mut store, ()).await;
     told(Phase::Call);
-    Ok(match returned {
-        Ok(()) => Exit::Code(0),
-        Err(error) => trap::ended(&error, &store.data().limits).unwrap_or_else(|| trap::failed(&error)),
-    })
+    match returned {
+        Ok(()) => Ok(Exit::Code(0)),
+        Err(error) => trap::end(&error, &store.data().limits),
+    }
 }
 
 /// What an instantiation that failed comes to. A guest may run code of its own
 /// then, and end in it.
 fn not_started(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
-    if let Some(exit) = trap::ended(error, limits) {
-        return Ok(exit);
+    if let Some(end) = trap::ended(error, limits) {
+        return end;
     }
     Err(match limits.reached() {
         Some(limit) => RuntimeError::MemoryLimit { limit },

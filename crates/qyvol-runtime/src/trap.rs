@@ -4,17 +4,27 @@ use qyvol_types::escape;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::Exit;
 use crate::error::chain;
 use crate::limits::Limits;
+use crate::sealed::Broken;
+use crate::{Exit, RuntimeError};
 
 /// Most characters of a function's name that are shown.
 const NAME: usize = 200;
 
-/// The exit or trap that `error` stands for, if it is the guest's own end.
-pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Exit> {
+/// What became of a guest whose call came back with `error`.
+pub(crate) fn end(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
+    ended(error, limits).unwrap_or_else(|| Ok(failed(error)))
+}
+
+/// The exit or trap that `error` stands for, if it is the guest's own end, or
+/// the reason for which the host ended it.
+pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Result<Exit, RuntimeError>> {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        return Some(Exit::Code(exit.0));
+        return Some(Ok(Exit::Code(exit.0)));
+    }
+    if let Some(broken) = error.downcast_ref::<Broken>() {
+        return Some(Err(broken.into()));
     }
     let mut text = error.downcast_ref::<Trap>()?.to_string();
     if let Some(limit) = limits.reached() {
@@ -22,11 +32,11 @@ pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Exit> {
         text.push_str(&format!("\n  after its memory limit of {limit} bytes was reached"));
     }
     push_frames(&mut text, error);
-    Some(Exit::Trap(text))
+    Some(Ok(Exit::Trap(text)))
 }
 
 /// The trap of a guest that the host ended, for a call that can't be answered.
-pub(crate) fn failed(error: &wasmtime::Error) -> Exit {
+fn failed(error: &wasmtime::Error) -> Exit {
     let mut text = chain(error);
     push_frames(&mut text, error);
     Exit::Trap(text)
@@ -40,13 +50,24 @@ fn push_frames(text: &mut String, error: &wasmtime::Error) {
     };
     // wasmtime demangles names in the text alone:
     // "    0:   0x1f2 - module!function".
-    for line in backtrace.to_string().lines().skip(1) {
+    let lines = backtrace.to_string();
+    let mut frames: Vec<(String, usize)> = Vec::new();
+    for line in lines.lines().skip(1) {
         let frame = line.split_once(": ").map_or(line, |(_, frame)| frame).trim_start();
         let frame = match frame.split_once(" - ") {
             Some((address, name)) if address.starts_with("0x") => name,
             _ => frame,
         };
         let name: String = frame.chars().take(NAME).collect();
+        match frames.last_mut() {
+            Some((last, times)) if *last == name => *times += 1,
+            _ => frames.push((name, 1)),
+        }
+    }
+    for (name, times) in frames {
         text.push_str(&format!("\n  in {}", escape(&name)));
+        if times > 1 {
+            text.push_str(&format!(" ({times} times)"));
+        }
     }
 }

@@ -30,7 +30,9 @@ mod verify;
 
 pub use copy::{CopyError, Keep, copy, copy_image, copy_referrers};
 pub use error::StoreError;
-pub use local::{BlobWriter, Damage, Ingest, LocalStore, Notice, PruneItem, PruneKind, PrunePlan, Pruned, RunLock};
+pub use local::{
+    BlobWriter, Damage, Ingest, LocalStore, Notice, PruneItem, PruneKind, PrunePlan, Pruned, RunLock, Tree,
+};
 pub use memory::MemoryStore;
 pub use traits::{Body, Exists, Fetch, NoReport, Open, Push, Referrers, Reporter};
 pub use verify::VerifyReader;

@@ -24,7 +24,7 @@ use ring::hmac;
 pub(crate) const CODE_RECORD: usize = 128;
 const CODE_MAGIC: &[u8; 8] = b"qyvcode1";
 const CODE_DOMAIN: &[u8] = b"qyvol-store code 1\0";
-const TREE_DOMAIN: &[u8] = b"qyvol-store tree 1\0";
+const TREE_DOMAIN: &[u8] = b"qyvol-store tree 2\0";
 
 /// The store's key.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl RecordKey {
         context
     }
 
-    /// The tag of an index of a tree.
+    /// The tag of the head of a tree's index.
     pub(crate) fn tree_tag(&self, id: &Digest, body: &[u8]) -> hmac::Tag {
         self.tree_context(id, body).sign()
     }

@@ -14,6 +14,7 @@
 //! Deliberately absent: output, the environment, the clock and the place of
 //! the user's folders, which the command passes in as a [`Context`].
 
+mod assets;
 mod build;
 mod context;
 mod error;

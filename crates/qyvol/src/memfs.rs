@@ -16,6 +16,18 @@ impl MemFs {
             .map_err(Error::file("make a file system in memory in", memory))
     }
 
+    /// Removes it. What is left after an error is the next run's to remove.
+    pub(crate) fn close(self) -> Result<(), Error> {
+        let path = self.root().to_path_buf();
+        self.0.remove().map_err(Error::file("remove", path))
+    }
+
+    /// Leaves it to the next run, for a process that is about to end while
+    /// the guest still writes.
+    pub(crate) fn leave(self) {
+        std::mem::forget(self);
+    }
+
     /// Its root directory.
     pub(crate) fn root(&self) -> &Path {
         self.0.path()

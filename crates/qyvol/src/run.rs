@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use qyvol_image::{BuildOptions, HeadImage, ImageBuilder};
 use qyvol_remote::Client;
-use qyvol_runtime::{Engine, Exit, Kind, Mount, Program, RunSpec};
-use qyvol_store::{Fetch, LocalStore, RunLock};
+use qyvol_runtime::{Engine, Exit, Kind, Mount, Program, RunSpec, RuntimeError};
+use qyvol_store::{Fetch, LocalStore, RunLock, Tree};
 use qyvol_trust::{TrustPolicy, Verified};
 use qyvol_types::{AppManifest, AppType, FsAccess, FsKind, Os, Timestamp, limits};
 
@@ -178,17 +178,32 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
         memory_limit: app.resources.memory,
         last: request.last,
     };
-    mount(ctx, &source, app, request, memory.as_ref(), tree.as_deref(), &mut spec)?;
+    mount(ctx, &source, app, request, memory.as_ref(), tree, &mut spec)?;
     request.events.loaded(image, app, &label);
     let exit = match app.resources.timeout {
         None => program.run(spec),
         Some(millis) => match with_timeout(program, spec, Duration::from_millis(millis)) {
             Some(exit) => exit,
-            None => return Ok(Outcome::TimedOut(Duration::from_millis(millis))),
+            None => {
+                // The guest's thread still runs, until the process ends.
+                if let Some(memory) = memory {
+                    memory.leave();
+                }
+                std::mem::forget(lock);
+                return Ok(Outcome::TimedOut(Duration::from_millis(millis)));
+            }
         },
     };
     clock.step("run");
+    if let Some(Err(error)) = memory.map(MemFs::close) {
+        ctx.report.warned(&error.to_string());
+    }
     drop(lock);
+    if let (Err(RuntimeError::Sealed { path, why }), Some(assets)) = (&exit, assets) {
+        // The next run unpacks it again.
+        store.reject_tree(&assets.digest, &format!("{path}: {why}"));
+        ctx.tell_notices(&store);
+    }
     match exit.map_err(Error::runtime(&label))? {
         Exit::Code(code) => Ok(Outcome::Code(code)),
         Exit::Trap(why) => Ok(Outcome::Trap(why)),
@@ -311,7 +326,7 @@ fn prepare(
     store: &LocalStore,
     trusted: &TrustedImage,
     engine: &Engine,
-    (code, tree): (&mut Option<File>, &mut Option<PathBuf>),
+    (code, tree): (&mut Option<File>, &mut Option<Tree>),
     clock: &mut Clock<'_>,
 ) -> Result<(), Error> {
     let label = source.label();
@@ -417,7 +432,7 @@ fn mount(
     app: &AppManifest,
     request: &RunRequest<'_>,
     memory: Option<&MemFs>,
-    tree: Option<&Path>,
+    tree: Option<Tree>,
     spec: &mut RunSpec,
 ) -> Result<(), Error> {
     let writable = matches!(app.permissions.fs, FsAccess::Write | FsAccess::Full);
@@ -434,14 +449,11 @@ fn mount(
             host,
             guest: "/".to_string(),
             writable,
+            seal: None,
         });
     }
     if let Some(tree) = tree {
-        spec.mounts.push(Mount {
-            host: tree.to_path_buf(),
-            guest: app.assets_root.clone(),
-            writable: false,
-        });
+        spec.mounts.push(crate::assets::mount(tree, &app.assets_root));
     }
     for dir in &request.dirs {
         let mode = if dir.writable { "read and write" } else { "read" };
@@ -452,6 +464,7 @@ fn mount(
             host: dir.host.clone(),
             guest: dir.guest.clone(),
             writable: dir.writable,
+            seal: None,
         });
     }
     Ok(())

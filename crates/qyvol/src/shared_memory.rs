@@ -60,7 +60,9 @@ impl SharedMemory {
                 });
             }
         }
-        Err(io::Error::other("other processes took away each directory that was made"))
+        Err(io::Error::other(
+            "other processes took away each directory that was made",
+        ))
     }
 
     pub(crate) fn path(&self) -> &Path {

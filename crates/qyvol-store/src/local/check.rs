@@ -294,9 +294,11 @@ impl Check<'_> {
         let folder = self.store.layout().folder("trees");
         for id in digests(&folder, ".index")? {
             if let Some(what) = self.store.check_tree(&id)? {
-                // Looking at it through the store is what moves it away.
-                let mended = self.mend && self.store.tree(&id)?.is_none();
                 let path = self.store.layout().tree(&id);
+                if self.mend {
+                    self.store.reject_tree(&id, &what);
+                }
+                let mended = self.mend && !path.exists();
                 self.add(&path, format!("unpacked tree: {what}"), REMAKE, mended);
             }
         }

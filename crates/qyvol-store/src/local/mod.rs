@@ -22,6 +22,7 @@ mod prune;
 mod refs;
 mod staging;
 mod tree;
+mod tree_index;
 mod writer;
 
 use std::fs::{File, Metadata};
@@ -35,6 +36,7 @@ use qyvol_types::{Descriptor, Digest};
 pub use check::Damage;
 pub use ingest::Ingest;
 pub use prune::{PruneItem, PruneKind, PrunePlan, Pruned};
+pub use tree::Tree;
 pub use writer::BlobWriter;
 
 use crate::record::RecordKey;

@@ -1,15 +1,12 @@
-//! Unpacked trees: read-only folders with an authenticated index beside them.
+//! Unpacked trees: read-only directories with an authenticated index beside
+//! them.
 //!
-//! `trees/<id>/` is trusted on the word of `trees/<id>.index`, which lists
-//! every folder and file with its inode, size and times, under an HMAC of the
-//! store's key. A file that was altered shows in its change time, one that was
-//! added or removed in that of its folder; nothing is listed or hashed again.
-//!
-//! The index: `qyvtree1`, HMAC-SHA256 over the domain, the id and the rest,
-//! then the number of entries in 64 bits and each entry, sorted by path: the
-//! path's length in 32 bits, the path, one byte `d` or `f`, a stamp of 56
-//! bytes (see `record`) with device 0. Integers are little-endian. The first entry is the
-//! folder itself, with an empty path.
+//! `trees/<id>/` is trusted on the word of `trees/<id>.index`, which lists every
+//! directory and file with its inode, size and times. When a tree is handed out
+//! only its own directory is compared with that; each entry is compared when it
+//! is first wanted, by [`Tree::check`]. A file that was altered shows in its
+//! change time, one that was added or removed in that of its directory; nothing
+//! is hashed again.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -20,39 +17,80 @@ use std::path::{Path, PathBuf};
 
 use qyvol_types::Digest;
 
+use super::LocalStore;
 use super::staging::Staging;
-use super::{LocalStore, read_small};
+use super::tree_index::{self, Entry, EntryKind, TreeIndex};
 use crate::record::{RecordKey, Stamp};
 use crate::{StoreError, sys};
 
-const MAGIC: &[u8; 8] = b"qyvtree1";
-/// Where the authenticated part of an index begins.
-const BODY: usize = MAGIC.len() + 32;
-/// Bytes of an index: a million entries with long paths.
-const INDEX_BYTES: u64 = 2 << 30;
 /// Files of a tree that are synced one by one; more are synced with the whole
 /// file system, which costs about as much as a few dozen.
 const SYNC_EACH: usize = 32;
 
+/// An unpacked tree.
+#[derive(Debug)]
+pub struct Tree {
+    path: PathBuf,
+    index: TreeIndex,
+}
+
+impl Tree {
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Checks that the entry of this name is as it was unpacked, and that there
+    /// is none if the tree has none; says what is wrong. `path` is relative,
+    /// without `.`, `..` or empty components; empty, it is the tree itself.
+    pub fn check(&self, path: &str) -> Result<(), String> {
+        let entry = match path {
+            "" => Some(Entry {
+                kind: EntryKind::Directory,
+                stamp: *self.index.root(),
+            }),
+            _ => self.index.find(path.as_bytes())?,
+        };
+        match (entry, fs::symlink_metadata(self.path.join(path))) {
+            (Some(entry), Ok(meta)) if entry == entry_of(&meta) => Ok(()),
+            (Some(_), _) => Err("it was changed after it was unpacked".to_string()),
+            (None, Ok(_)) => Err("it was not unpacked from the image".to_string()),
+            // A name that can't be had here is as absent as one that isn't.
+            (None, Err(_)) => Ok(()),
+        }
+    }
+
+    /// Compares everything with the index; says what differs.
+    fn check_all(&self) -> Result<(), String> {
+        self.index.for_each(|path, _| {
+            let path = Path::new(OsStr::from_bytes(path));
+            let text = path.to_str().ok_or("its index was not made by this version")?;
+            self.check(text)
+                .map_err(|why| format!("{}: {why}", crate::error::show(path)))
+        })
+    }
+}
+
 enum Look {
     Absent,
-    Good,
+    Good(Tree),
     Bad(String),
 }
 
 impl LocalStore {
     /// The unpacked tree of this id, which is the digest of the layer that it
-    /// was unpacked from. Some only if the index is this store's and every
-    /// file and folder is as it was when the index was made; anything else is
-    /// moved to quarantine and counts as absent.
-    pub fn tree(&self, id: &Digest) -> Result<Option<PathBuf>, StoreError> {
+    /// was unpacked from. Some only if the index is this store's and the tree's
+    /// own directory is as it was when the index was made; anything else is
+    /// moved to quarantine and counts as absent. What is in the tree is to be
+    /// checked when it is used.
+    pub fn tree(&self, id: &Digest) -> Result<Option<Tree>, StoreError> {
         let Some(key) = self.record_key()? else {
             return Ok(None);
         };
         let tree = self.layout().tree(id);
         match self.look_at_tree(&key, id, &tree)? {
             Look::Absent => return Ok(None),
-            Look::Good => return Ok(Some(tree)),
+            Look::Good(tree) => return Ok(Some(tree)),
             Look::Bad(_) => {}
         }
         // Another process may be putting it in place: look again when it is
@@ -60,7 +98,7 @@ impl LocalStore {
         let lock = self.lock_install();
         match self.look_at_tree(&key, id, &tree)? {
             Look::Absent => Ok(None),
-            Look::Good => Ok(Some(tree)),
+            Look::Good(tree) => Ok(Some(tree)),
             Look::Bad(why) => {
                 if lock.is_ok() {
                     self.discard_tree(id, &why);
@@ -74,11 +112,7 @@ impl LocalStore {
 
     /// Unpacks a tree: `unpack` is given a private, empty folder to fill with
     /// regular files and folders. Losing a race to another process is success.
-    pub fn put_tree(
-        &self,
-        id: &Digest,
-        unpack: &mut dyn FnMut(&Path) -> io::Result<()>,
-    ) -> Result<PathBuf, StoreError> {
+    pub fn put_tree(&self, id: &Digest, unpack: &mut dyn FnMut(&Path) -> io::Result<()>) -> Result<Tree, StoreError> {
         let staging = Staging::new(self)?;
         let key = self.make_key(&staging)?;
         let new = staging.path().join("tree");
@@ -90,7 +124,7 @@ impl LocalStore {
         let failed = |error| StoreError::io("create", &tree, error);
         let _lock = self.lock_install()?;
         match self.look_at_tree(&key, id, &tree)? {
-            Look::Good => return Ok(tree),
+            Look::Good(tree) => return Ok(tree),
             Look::Absent => self.discard_tree(id, "left over from an installation that was interrupted"),
             Look::Bad(why) => self.discard_tree(id, &why),
         }
@@ -108,7 +142,24 @@ impl LocalStore {
         let target = self.layout().tree_index(id);
         fs::rename(&path, &target).map_err(|e| StoreError::io("create", &target, e))?;
         sys::sync_dir(&folder)?;
-        Ok(tree)
+        match self.look_at_tree(&key, id, &tree)? {
+            Look::Good(tree) => Ok(tree),
+            Look::Absent => Err(StoreError::Damaged {
+                path: target,
+                what: "it is gone again".to_string(),
+            }),
+            Look::Bad(what) => Err(StoreError::Damaged { path: target, what }),
+        }
+    }
+
+    /// Takes a tree out of use in which a check found something: it counts as
+    /// absent from here on.
+    pub fn reject_tree(&self, id: &Digest, why: &str) {
+        if self.lock_install().is_ok() {
+            self.discard_tree(id, why);
+        } else {
+            self.notice(&self.layout().tree(id), format!("unpacked tree: {why}"));
+        }
     }
 
     /// Takes a tree out of use. To be called with the install lock held.
@@ -126,20 +177,32 @@ impl LocalStore {
         let _lock = self.lock_install();
         match self.look_at_tree(&key, id, &self.layout().tree(id))? {
             Look::Bad(why) => Ok(Some(why)),
-            Look::Absent | Look::Good => Ok(None),
+            Look::Good(tree) => Ok(tree.check_all().err()),
+            Look::Absent => Ok(None),
         }
     }
 
     fn look_at_tree(&self, key: &RecordKey, id: &Digest, tree: &Path) -> Result<Look, StoreError> {
-        let index = match read_small(&self.layout().tree_index(id), INDEX_BYTES) {
-            Ok(Some(index)) => index,
+        let path = self.layout().tree_index(id);
+        let file = match sys::open_read(&path) {
+            Ok(file) => file,
             // Left over from an installation or a prune that was interrupted.
-            Ok(None) => return Ok(Look::Absent),
-            Err(StoreError::Damaged { what, .. }) => return Ok(Look::Bad(format!("index: {what}"))),
-            Err(error) => return Err(error),
+            Err(error) if sys::is_absent(&error) => return Ok(Look::Absent),
+            Err(error) if sys::is_link(&error) => return Ok(Look::Bad("index: it is a symbolic link".to_string())),
+            Err(error) => return Err(StoreError::io("open", &path, error)),
         };
-        Ok(match compare(key, id, tree, &index) {
-            Ok(()) => Look::Good,
+        let meta = file.metadata().map_err(|e| StoreError::io("read", &path, e))?;
+        if !meta.is_file() {
+            return Ok(Look::Bad(format!("index: it is {}", sys::kind_of(&meta))));
+        }
+        let index = match TreeIndex::open(key, id, file) {
+            Ok(index) => index,
+            Err(why) => return Ok(Look::Bad(format!("index: {why}"))),
+        };
+        let path = tree.to_path_buf();
+        let tree = Tree { path, index };
+        Ok(match tree.check("") {
+            Ok(()) => Look::Good(tree),
             Err(why) => Look::Bad(why),
         })
     }
@@ -226,85 +289,44 @@ fn set_mode(path: &Path, meta: &Metadata, mode: u32) -> Result<(), StoreError> {
 
 /// The index of a tree that is in place, and its newest change time.
 fn make_index(key: &RecordKey, id: &Digest, tree: &Path) -> Result<(Vec<u8>, (i64, i64)), StoreError> {
-    let mut entries = vec![(PathBuf::new(), stat_entry(tree)?)];
-    let mut next = 0;
-    while let Some((folder, meta)) = entries.get(next).cloned() {
-        next += 1;
-        if meta.is_dir() {
-            for name in sys::names(&tree.join(&folder))? {
-                let path = folder.join(name);
-                let meta = stat_entry(&tree.join(&path))?;
-                entries.push((path, meta));
+    let root = entry_of(&stat_entry(tree)?);
+    let mut newest = root.stamp.ctime;
+    let mut entries = Vec::new();
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        for name in sys::names(&tree.join(&directory))? {
+            let path = directory.join(name);
+            let entry = entry_of(&stat_entry(&tree.join(&path))?);
+            newest = newest.max(entry.stamp.ctime);
+            entries.push((path.as_os_str().as_bytes().to_vec(), entry));
+            if entry.kind == EntryKind::Directory {
+                directories.push(path);
             }
         }
     }
-    entries.sort_by(|a, b| a.0.as_os_str().cmp(b.0.as_os_str()));
-    let mut newest = (0, 0);
-    let mut body = Vec::new();
-    body.extend_from_slice(&(entries.len() as u64).to_le_bytes());
-    for (path, meta) in &entries {
-        let path = path.as_os_str().as_bytes();
-        let length = u32::try_from(path.len()).unwrap_or(u32::MAX);
-        body.extend_from_slice(&length.to_le_bytes());
-        body.extend_from_slice(path);
-        body.push(if meta.is_dir() { b'd' } else { b'f' });
-        let stamp = stamp_of(meta);
-        newest = newest.max(stamp.ctime);
-        stamp.write(&mut body);
-    }
-    let mut index = MAGIC.to_vec();
-    index.extend_from_slice(key.tree_tag(id, &body).as_ref());
-    index.extend_from_slice(&body);
-    Ok((index, newest))
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok((tree_index::encode(key, id, &root.stamp, &entries), newest))
 }
 
-/// The stamp of an entry of a tree. Without the device: some file systems
+/// What an entry of a tree looks like. Without the device: some file systems
 /// number theirs anew at each mount, and a tree costs more to make again than
 /// a hash does.
-fn stamp_of(meta: &Metadata) -> Stamp {
-    Stamp {
+fn entry_of(meta: &Metadata) -> Entry {
+    let stamp = Stamp {
         dev: 0,
         ..Stamp::of(meta)
-    }
+    };
+    let kind = if meta.is_dir() {
+        EntryKind::Directory
+    } else if meta.is_file() {
+        EntryKind::File
+    } else {
+        EntryKind::Other
+    };
+    Entry { kind, stamp }
 }
 
 fn stat_entry(path: &Path) -> Result<Metadata, StoreError> {
     let failed = |error| StoreError::io("read", path, error);
     fs::symlink_metadata(path).map_err(failed)
-}
-
-/// Compares a tree with its index; says what differs.
-fn compare(key: &RecordKey, id: &Digest, tree: &Path, index: &[u8]) -> Result<(), String> {
-    let broken = || "the index was not made by this store for it".to_string();
-    let (head, body) = index.split_at_checked(BODY).ok_or_else(broken)?;
-    let tag = head.strip_prefix(MAGIC).ok_or_else(broken)?;
-    if !key.tree_matches(id, body, tag) {
-        return Err(broken());
-    }
-    let (count, mut rest) = body.split_first_chunk::<8>().ok_or_else(broken)?;
-    let base = tree.as_os_str().as_bytes();
-    let mut path = base.to_vec();
-    for _ in 0..u64::from_le_bytes(*count) {
-        let (length, after) = rest.split_first_chunk::<4>().ok_or_else(broken)?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| broken())?;
-        let (name, after) = after.split_at_checked(length).ok_or_else(broken)?;
-        let (kind, after) = after.split_first().ok_or_else(broken)?;
-        let (stamp, after) = after.split_at_checked(Stamp::LEN).ok_or_else(broken)?;
-        rest = after;
-        path.truncate(base.len());
-        if !name.is_empty() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        let path = Path::new(OsStr::from_bytes(&path));
-        let meta = fs::symlink_metadata(path).map_err(|error| format!("{}: {error}", crate::error::show(path)))?;
-        let kind_matches = match kind {
-            b'd' => meta.is_dir(),
-            _ => meta.is_file(),
-        };
-        if !kind_matches || Some(stamp_of(&meta)) != Stamp::read(stamp) {
-            return Err(format!("{} was changed", crate::error::show(path)));
-        }
-    }
-    if rest.is_empty() { Ok(()) } else { Err(broken()) }
 }

@@ -17,6 +17,7 @@ fn every_kind_of_damage_is_found_and_mended() {
     home.store.put_code("engine", &image.layer.digest, b"code").unwrap();
     let mut unpack = |dir: &std::path::Path| fs::write(dir.join("f"), b"f");
     let tree = home.store.put_tree(&image.layer.digest, &mut unpack).unwrap();
+    let tree = tree.path().to_path_buf();
     assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
 
     let code = home.v1().join(format!("code/engine/{}", image.layer.digest.hex()));

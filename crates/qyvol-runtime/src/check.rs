@@ -1,0 +1,190 @@
+//! Whether a component or module can run here at all, asked before it is signed
+//! and before it is compiled.
+//!
+//! The answer is the engine's own: its list of features ([`FEATURES`]) and the
+//! interfaces that [`crate::link`] provides.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use qyvol_types::escape;
+use wasmparser::component_types::ComponentEntityType;
+use wasmparser::types::{EntityType, Types, TypesRef};
+use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+
+use crate::{Engine, link, preview1};
+
+/// The features of WebAssembly that are compiled and run: what wasmtime has on
+/// by default in a build like this one.
+pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
+    .difference(WasmFeatures::GC_TYPES)
+    .difference(WasmFeatures::EXCEPTIONS)
+    .difference(WasmFeatures::THREADS)
+    .union(WasmFeatures::COMPONENT_MODEL);
+
+/// Why a component or module can't run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// It is not valid, or needs a feature that this engine lacks.
+    Invalid(String),
+    /// It imports what no command is given: interfaces of a component,
+    /// `module.name` of a core module. All of them.
+    MissingImports(Vec<String>),
+    /// It has nothing that a command is started by: what it is instead.
+    NotACommand(String),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Invalid(why) => f.write_str(why),
+            Problem::MissingImports(names) => {
+                write!(
+                    f,
+                    "it imports {}, which this version does not provide",
+                    names.join(", ")
+                )
+            }
+            Problem::NotACommand(what) => f.write_str(what),
+        }
+    }
+}
+
+impl Engine {
+    /// What keeps `wasm` from being run as a command. Nothing is compiled.
+    pub fn check(&self, wasm: &[u8]) -> Vec<Problem> {
+        let types = match Validator::new_with_features(FEATURES).validate_all(wasm) {
+            Ok(types) => types,
+            Err(error) => {
+                return vec![Problem::Invalid(format!(
+                    "it is not valid WebAssembly, or needs a feature that this version lacks: {} (at byte {})",
+                    escape(error.message()),
+                    error.offset()
+                ))];
+            }
+        };
+        let found = match types.as_ref().core_imports() {
+            Some(imports) => self.check_module(imports.map(|(m, n, _)| (m, n)), types.as_ref()),
+            None => self.check_component(wasm, &types),
+        };
+        let (missing, entry) = match found {
+            Ok(found) => found,
+            Err(why) => return vec![Problem::Invalid(why)],
+        };
+        let mut problems = Vec::new();
+        if !missing.is_empty() {
+            let names = missing.iter().map(|name| escape(name).to_string());
+            problems.push(Problem::MissingImports(names.collect()));
+        }
+        problems.extend(entry.map(Problem::NotACommand));
+        problems
+    }
+
+    fn check_module<'a>(
+        &self,
+        imports: impl Iterator<Item = (&'a str, &'a str)>,
+        types: TypesRef<'_>,
+    ) -> Result<Found, String> {
+        let provided = preview1::names(&self.inner).map_err(|e| crate::error::chain(&e))?;
+        let missing = imports
+            .map(|(module, name)| (module.to_string(), name.to_string()))
+            .filter(|import| !provided.contains(import))
+            .map(|(module, name)| format!("{module}.{name}"))
+            .collect();
+        let mut exports = types.core_exports().into_iter().flatten();
+        let is_function = |ty: EntityType| matches!(ty, EntityType::Func(_) | EntityType::FuncExact(_));
+        let entry = match exports
+            .by_ref()
+            .find(|(name, ty)| *name == "_start" && is_function(*ty))
+        {
+            Some(_) => None,
+            None => {
+                let mut exports = types.core_exports().into_iter().flatten();
+                Some(match exports.any(|(name, _)| name == "_initialize") {
+                    true => "it is a library (a reactor: it exports _initialize), not a command: it exports no function _start".to_string(),
+                    false => "it is not a command: it exports no function _start".to_string(),
+                })
+            }
+        };
+        Ok((missing, entry))
+    }
+
+    fn check_component(&self, wasm: &[u8], types: &Types) -> Result<Found, String> {
+        let (imports, exports) = names(wasm).map_err(|e| escape(e.message()).to_string())?;
+        let mut missing = BTreeSet::new();
+        for name in imports {
+            let needed = types
+                .component_item_for_import(&name)
+                .is_none_or(|item| is_needed(&item.ty, types));
+            if needed && !link::provides(&self.inner, &name).map_err(|e| crate::error::chain(&e))? {
+                missing.insert(name);
+            }
+        }
+        let exports_interface = |interface: &str| exports.iter().any(|name| link::interface(name) == Some(interface));
+        let entry = if exports_interface("wasi:cli/run") {
+            None
+        } else if exports_interface("wasi:http/incoming-handler") {
+            Some("it is an HTTP service (it exports wasi:http/incoming-handler), not a command: it exports no wasi:cli/run@0.2".to_string())
+        } else {
+            let run = exports.iter().find(|name| name.starts_with("wasi:cli/run@"));
+            Some(match run {
+                Some(name) => format!("it exports {}: this version runs wasi:cli/run@0.2", escape(name)),
+                None => "it is a library, not a command: it exports no wasi:cli/run@0.2".to_string(),
+            })
+        };
+        Ok((missing, entry))
+    }
+}
+
+/// Names of missing imports, and what it is if it is no command.
+type Found = (BTreeSet<String>, Option<String>);
+
+/// Whether something must be provided for an import. Types alone need nothing.
+fn is_needed(entity: &ComponentEntityType, types: &Types) -> bool {
+    match entity {
+        ComponentEntityType::Instance(id) => types[*id]
+            .exports
+            .values()
+            .any(|item| matches!(&item.ty, ComponentEntityType::Func(_)) || is_resource(&item.ty)),
+        entity => {
+            matches!(entity, ComponentEntityType::Func(_) | ComponentEntityType::Module(_)) || is_resource(entity)
+        }
+    }
+}
+
+fn is_resource(entity: &ComponentEntityType) -> bool {
+    use wasmparser::component_types::ComponentAnyTypeId;
+    matches!(
+        entity,
+        ComponentEntityType::Type {
+            created: ComponentAnyTypeId::Resource(_),
+            ..
+        }
+    )
+}
+
+/// The imports and exports of a component.
+fn names(wasm: &[u8]) -> Result<(Vec<String>, Vec<String>), wasmparser::BinaryReaderError> {
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    let mut depth = 0u32;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::Version { encoding, .. } if encoding == Encoding::Component && depth == 0 => {}
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(reader) if depth == 0 => {
+                for import in reader {
+                    imports.push(import?.name.name.to_string());
+                }
+            }
+            Payload::ComponentExportSection(reader) if depth == 0 => {
+                for export in reader {
+                    exports.push(export?.name.name.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((imports, exports))
+}

@@ -1,0 +1,164 @@
+//! WASI preview 1 of a core module: wasmtime-wasi's own, with a few of its
+//! functions replaced. `proc_exit` passes on every code. Those that take a path
+//! have a look at the entries of sealed mounts before the guest is told of them;
+//! those that change descriptors are followed.
+//!
+//! Preview 1 is frozen (witx/wasi_snapshot_preview1.witx of the WebAssembly/WASI
+//! repository): the names and signatures here stay.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use wasmtime::{AsContextMut, Caller, Extern, Linker, Store};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as api, WasiSnapshotPreview1};
+use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_async};
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
+use wiggle::{GuestMemory, GuestPtr};
+
+use crate::limits::Limits;
+use crate::sealed::{Place, Sealed};
+
+pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
+/// The descriptor of the first mount: after stdin, stdout and stderr.
+pub(crate) const FIRST_MOUNT: u32 = 3;
+
+/// What a module's calls work on.
+pub(crate) struct ModuleState {
+    pub(crate) wasi: WasiP1Ctx,
+    pub(crate) sealed: Sealed,
+    pub(crate) limits: Limits,
+}
+
+impl ModuleState {
+    /// As [`Sealed::check`], for a path in the guest's memory.
+    fn check(&self, memory: &GuestMemory<'_>, directory: i32, path: (i32, i32)) -> wasmtime::Result<Option<Place>> {
+        let pointer = GuestPtr::<str>::new((path.0.cast_unsigned(), path.1.cast_unsigned()));
+        // One that is no text is refused by the call itself.
+        let Ok(path) = memory.as_cow_str(pointer) else {
+            return Ok(None);
+        };
+        let path: Cow<'_, str> = path;
+        Ok(self.sealed.check(directory.cast_unsigned(), &path)?)
+    }
+}
+
+/// Describes preview 1 to the linker; `sealed` says whether a mount is.
+pub(crate) fn link(linker: &mut Linker<ModuleState>, sealed: bool) -> wasmtime::Result<()> {
+    add_to_linker_async(linker, |state: &mut ModuleState| &mut state.wasi)?;
+    linker.allow_shadowing(true);
+    // wasmtime-wasi makes a trap of 126 and more.
+    linker.func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+        Err(I32Exit(code).into())
+    })?;
+    if !sealed {
+        return Ok(());
+    }
+    linker.func_wrap_async(
+        MODULE,
+        "path_open",
+        |mut caller: Caller<'_, ModuleState>, args: (i32, i32, i32, i32, i32, i64, i64, i32, i32)| {
+            Box::new(async move {
+                let export = caller.get_export("memory");
+                let (mut memory, state) = guest(&mut caller, export.as_ref())?;
+                let (directory, lookup, at, length, open, rights, inherited, flags, result) = args;
+                let place = state.check(&memory, directory, (at, length))?;
+                let errno = api::path_open(
+                    &mut state.wasi,
+                    &mut memory,
+                    directory,
+                    lookup,
+                    at,
+                    length,
+                    open,
+                    rights,
+                    inherited,
+                    flags,
+                    result,
+                )
+                .await?;
+                if let (0, Some(place)) = (errno, place) {
+                    let descriptor = memory.read(GuestPtr::<u32>::new(result.cast_unsigned()))?;
+                    state.sealed.opened(place, descriptor);
+                }
+                Ok(errno)
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        MODULE,
+        "path_filestat_get",
+        |mut caller: Caller<'_, ModuleState>, (directory, lookup, at, length, result): (i32, i32, i32, i32, i32)| {
+            Box::new(async move {
+                let export = caller.get_export("memory");
+                let (mut memory, state) = guest(&mut caller, export.as_ref())?;
+                state.check(&memory, directory, (at, length))?;
+                api::path_filestat_get(&mut state.wasi, &mut memory, directory, lookup, at, length, result).await
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        MODULE,
+        "fd_close",
+        |mut caller: Caller<'_, ModuleState>, (descriptor,): (i32,)| {
+            Box::new(async move {
+                let export = caller.get_export("memory");
+                let (mut memory, state) = guest(&mut caller, export.as_ref())?;
+                let errno = api::fd_close(&mut state.wasi, &mut memory, descriptor).await?;
+                if errno == 0 {
+                    state.sealed.closed(descriptor.cast_unsigned());
+                }
+                Ok(errno)
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        MODULE,
+        "fd_renumber",
+        |mut caller: Caller<'_, ModuleState>, (from, to): (i32, i32)| {
+            Box::new(async move {
+                let export = caller.get_export("memory");
+                let (mut memory, state) = guest(&mut caller, export.as_ref())?;
+                let errno = api::fd_renumber(&mut state.wasi, &mut memory, from, to).await?;
+                if errno == 0 {
+                    state.sealed.renumbered(from.cast_unsigned(), to.cast_unsigned());
+                }
+                Ok(errno)
+            })
+        },
+    )?;
+    Ok(())
+}
+
+/// The names of what a module is given.
+pub(crate) fn names(engine: &wasmtime::Engine) -> wasmtime::Result<BTreeSet<(String, String)>> {
+    let mut linker = Linker::new(engine);
+    link(&mut linker, false)?;
+    let state = ModuleState {
+        wasi: WasiCtxBuilder::new().build_p1(),
+        sealed: Sealed::default(),
+        limits: Limits::new(None),
+    };
+    let mut store = Store::new(engine, state);
+    let names = linker.iter(&mut store);
+    Ok(names
+        .map(|(module, name, _)| (module.to_string(), name.to_string()))
+        .collect())
+}
+
+/// The guest's memory and its state, as wasmtime-wasi's own functions take them.
+fn guest<'a>(
+    caller: &'a mut Caller<'_, ModuleState>,
+    memory: Option<&'a Extern>,
+) -> wasmtime::Result<(GuestMemory<'a>, &'a mut ModuleState)> {
+    let fuel = caller.as_context_mut().hostcall_fuel();
+    let (memory, state) = match memory {
+        Some(Extern::Memory(memory)) => {
+            let (bytes, state) = memory.data_and_store_mut(caller);
+            (GuestMemory::Unshared(bytes), state)
+        }
+        Some(Extern::SharedMemory(memory)) => (GuestMemory::Shared(memory.data()), caller.data_mut()),
+        _ => wasmtime::bail!("missing required memory export"),
+    };
+    state.wasi.set_hostcall_fuel(fuel);
+    Ok((memory, state))
+}

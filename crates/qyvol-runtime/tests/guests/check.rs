@@ -1,0 +1,92 @@
+//! What is said of components and modules that can't run, before they are
+//! compiled.
+
+use qyvol_runtime::{Engine, Problem};
+
+use crate::module;
+
+fn check(wasm: &[u8]) -> Vec<Problem> {
+    Engine::new().unwrap().check(wasm)
+}
+
+fn component(text: &str) -> Vec<u8> {
+    wat::parse_str(format!("(component {text})")).unwrap()
+}
+
+/// A component that exports an instance by this name.
+fn exports(name: &str) -> Vec<u8> {
+    component(&format!(
+        r#"(core module $m (func (export "f") (result i32) (i32.const 0)))
+        (core instance $i (instantiate $m))
+        (func $f (result (result)) (canon lift (core func $i "f")))
+        (instance $instance (export "run" (func $f)))
+        (export "{name}" (instance $instance))"#
+    ))
+}
+
+#[test]
+fn command_has_no_problem() {
+    let wasm = module(
+        r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1) (func (export "_start"))"#,
+    );
+    assert_eq!(check(&wasm), []);
+    assert_eq!(check(&exports("wasi:cli/run@0.2.0")), []);
+}
+
+#[test]
+fn all_missing_imports_are_named_at_once() {
+    let wasm = module(
+        r#"(import "env" "draw" (func)) (import "wasi_snapshot_preview1" "sock_connect" (func))
+        (func (export "_start"))"#,
+    );
+    let missing = ["env.draw", "wasi_snapshot_preview1.sock_connect"].map(str::to_string);
+    assert_eq!(check(&wasm), [Problem::MissingImports(missing.to_vec())]);
+
+    let wasm = component(
+        r#"(import "acme:gpu/draw@1.0.0" (instance (export "draw" (func))))
+        (import "wasi:cli/stdout@0.3.0" (instance (export "get-stdout" (func))))
+        (import "wasi:http/types@0.2.0" (instance (export "fields" (type (sub resource)))))
+        (import "acme:gpu/types@1.0.0" (instance (type $t (record (field "x" u32))) (export "t" (type (eq $t)))))
+        (import "wasi:cli/exit@0.2.6" (instance (export "exit" (func (param "status" (result))))))"#,
+    );
+    let missing = ["acme:gpu/draw@1.0.0", "wasi:cli/stdout@0.3.0", "wasi:http/types@0.2.0"].map(str::to_string);
+    let problems = check(&wasm);
+    assert_eq!(problems[0], Problem::MissingImports(missing.to_vec()));
+    assert!(matches!(problems[1], Problem::NotACommand(_)), "{problems:?}");
+}
+
+#[test]
+fn what_is_no_command_is_called_by_its_name() {
+    for (wasm, name) in [
+        (exports("wasi:http/incoming-handler@0.2.0"), "HTTP service"),
+        (exports("wasi:cli/run@0.3.0"), "wasi:cli/run@0.3.0"),
+        (exports("acme:calc/ops@1.0.0"), "library"),
+        (module(r#"(func (export "_initialize"))"#), "library"),
+        (module(r#"(func (export "start"))"#), "_start"),
+        (module(r#"(global (export "_start") i32 (i32.const 0))"#), "_start"),
+    ] {
+        let problems = check(&wasm);
+        let [Problem::NotACommand(what)] = problems.as_slice() else {
+            panic!("{problems:?}");
+        };
+        assert!(what.contains(name), "{what}");
+    }
+}
+
+#[test]
+fn feature_that_the_engine_lacks_is_told_without_compiling_and_by_the_compiler_too() {
+    // Custom page sizes, stack switching: off in wasmtime by default.
+    for text in [
+        r#"(memory 1 (pagesize 1)) (func (export "_start"))"#,
+        r#"(type $f (func)) (type $c (cont $f)) (func (export "_start"))"#,
+    ] {
+        let wasm = module(text);
+        let problems = check(&wasm);
+        assert!(matches!(problems.as_slice(), [Problem::Invalid(_)]), "{problems:?}");
+        Engine::new().unwrap().compile(&wasm).unwrap_err();
+    }
+    for bytes in [&b""[..], b"\0asm", b"#!/bin/sh", b"\0asm\x0d\0\x01\0\xff"] {
+        assert!(matches!(check(bytes).as_slice(), [Problem::Invalid(_)]), "{bytes:?}");
+    }
+}

@@ -1,0 +1,27 @@
+//! An application's unpacked assets: the store vouches for each of them when the
+//! guest wants it.
+
+use std::sync::Arc;
+
+use qyvol_runtime::{Mount, Seal};
+use qyvol_store::Tree;
+
+/// A tree of the store, as the runtime asks for it.
+#[derive(Debug)]
+struct Assets(Tree);
+
+impl Seal for Assets {
+    fn check(&self, path: &str) -> Result<(), String> {
+        self.0.check(path)
+    }
+}
+
+/// Mounts a tree at `root`, read-only.
+pub(crate) fn mount(tree: Tree, root: &str) -> Mount {
+    Mount {
+        host: tree.path().to_path_buf(),
+        guest: root.to_string(),
+        writable: false,
+        seal: Some(Arc::new(Assets(tree))),
+    }
+}
