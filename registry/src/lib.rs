@@ -28,12 +28,14 @@
 mod access;
 mod api;
 mod cache;
+mod connections;
 mod error;
+mod fair;
 mod log;
 mod manifest;
 mod metrics;
 mod names;
-mod patience;
+mod peer;
 mod query;
 mod serve;
 mod storage;
@@ -55,6 +57,8 @@ pub use tls::Tls;
 
 use access::Gate;
 use api::Shared;
+use connections::Connections;
+use fair::Fair;
 use metrics::Metrics;
 use storage::Store;
 
@@ -72,12 +76,16 @@ pub struct Limits {
     pub uploads: usize,
     /// How long an upload is kept that nobody continues.
     pub upload_age: Duration,
-    /// Connections at once; further ones are closed.
+    /// Connections at once. For a further one those are closed that have kept
+    /// the server waiting for longest; if none waits, it is closed itself.
     pub connections: usize,
+    /// Bytes of memory for transfers that are under way: an answer has its size
+    /// of it, a download or upload some blocks.
+    pub memory: usize,
     /// Bytes of a request's head.
     pub header_bytes: usize,
-    /// How long a client may leave the server waiting: for a request's head,
-    /// for the next bytes of a body, or to take some of an answer.
+    /// How long a client may leave the server waiting: for a request's head, or
+    /// to send or take the next 16 KiB of a body.
     pub idle: Duration,
     /// How long requests may run on when the server stops.
     pub shutdown: Duration,
@@ -91,10 +99,30 @@ impl Default for Limits {
             uploads: 10_000,
             upload_age: Duration::from_secs(24 * 3600),
             connections: 4096,
+            memory: 128 << 20,
             header_bytes: 64 << 10,
             idle: Duration::from_secs(30),
             shutdown: Duration::from_secs(30),
         }
+    }
+}
+
+/// Long lists made at once.
+const LISTS: usize = 2;
+/// For a few manifests of any size at once.
+const LEAST_MEMORY: usize = 16 << 20;
+
+impl Limits {
+    /// No more than so many open files allow: half of them for connections, a
+    /// quarter for downloads, the rest for what is written.
+    pub fn within(mut self, open_files: usize) -> Limits {
+        let download = api::LEAST_DOWNLOAD;
+        self.connections = self.connections.min(open_files / 2).max(1);
+        self.memory = self
+            .memory
+            .min((open_files / 4).saturating_mul(download))
+            .max(LEAST_MEMORY);
+        self
     }
 }
 
@@ -163,6 +191,7 @@ impl Hub {
     pub fn open(config: Config) -> Result<Hub, HubError> {
         config.access.check()?;
         let store = Arc::new(Store::open(&config)?);
+        let connections = Connections::new(config.limits.connections, config.limits.memory);
         Ok(Hub {
             listen: config.listen,
             tls: config.tls,
@@ -176,7 +205,8 @@ impl Hub {
                 log: config.log,
                 clock: config.clock,
                 public_url: config.public_url,
-                downloads: Arc::default(),
+                connections,
+                lists: Fair::new(LISTS),
             }),
         })
     }

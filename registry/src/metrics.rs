@@ -44,14 +44,14 @@ impl Metrics {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn render(&self, uploads: usize) -> String {
+    pub(crate) fn render(&self, uploads: usize, memory: usize) -> String {
         let mut out = String::with_capacity(4096);
         // Writing to a string can't fail.
-        let _ok = self.write(&mut out, uploads);
+        let _ok = self.write(&mut out, uploads, memory);
         out
     }
 
-    fn write(&self, out: &mut String, uploads: usize) -> std::fmt::Result {
+    fn write(&self, out: &mut String, uploads: usize, memory: usize) -> std::fmt::Result {
         writeln!(out, "# TYPE qyvol_hub_requests_total counter")?;
         for ((route, method, status), count) in lock(&self.requests).iter() {
             writeln!(
@@ -85,6 +85,11 @@ impl Metrics {
             ),
             ("connections", "gauge", self.connections.load(Ordering::Relaxed)),
             ("open_uploads", "gauge", u64::try_from(uploads).unwrap_or(u64::MAX)),
+            (
+                "transfer_memory_bytes",
+                "gauge",
+                u64::try_from(memory).unwrap_or(u64::MAX),
+            ),
         ] {
             writeln!(out, "# TYPE qyvol_hub_{name} {kind}\nqyvol_hub_{name} {value}")?;
         }

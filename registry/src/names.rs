@@ -5,6 +5,7 @@
 //! no component is empty, starts with a dot or an underscore, or holds
 //! anything but lower-case letters, digits, `.`, `_` and `-`.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,12 @@ impl Name {
         let mut directory = root.to_path_buf();
         directory.extend(self.0.split('/'));
         directory
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

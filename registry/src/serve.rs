@@ -12,19 +12,19 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Hub;
 use crate::api::{self, Shared};
+use crate::connections::Seat;
 use crate::error::HubError;
 use crate::log::{Event, Level};
-use crate::patience::Patient;
+use crate::peer::Peer;
 
 /// How soon after a change `index.json` is written.
 const COMPACT: Duration = Duration::from_secs(2);
@@ -32,6 +32,12 @@ const COMPACT: Duration = Duration::from_secs(2);
 const EXPIRE: Duration = Duration::from_secs(60);
 /// After an error of `accept`, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Between two lines of the log about such errors.
+const COMPLAIN: Duration = Duration::from_secs(60);
+/// How long a connection that is closed for its silence has to end in order.
+const PARTING: Duration = Duration::from_secs(1);
+/// How often a connection is looked at that waits for nothing.
+const GLANCE: Duration = Duration::from_secs(60);
 
 /// A hub that has its address and is ready to serve.
 pub struct Bound {
@@ -61,17 +67,15 @@ impl Bound {
     /// within the grace time.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
         let shared = self.hub.shared.clone();
-        let limits = shared.limits.clone();
-        let graceful = GracefulShutdown::new();
-        let permits = Arc::new(Semaphore::new(limits.connections));
+        let (stop, stopped) = watch::channel(());
         let server = Arc::new(builder(&shared));
         let upkeep = tokio::spawn(upkeep(self.hub.clone()));
         let mut shutdown = pin!(shutdown);
-        let secure = self.tls.is_some();
         if shared.gate.is_open() && !self.address.ip().is_loopback() {
             let message = format!("{} is open to everyone who can reach it", self.address);
             note(&shared, Level::Warning, message);
         }
+        let mut complained: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -79,28 +83,42 @@ impl Bound {
             };
             let (stream, remote) = match accepted {
                 Ok(accepted) => accepted,
+                // That one client left before it was served.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    note(&shared, Level::Error, format!("cannot accept a connection: {error}"));
+                    if complained.is_none_or(|when| when.elapsed() >= COMPLAIN) {
+                        complained = Some(Instant::now());
+                        note(&shared, Level::Error, format!("cannot accept a connection: {error}"));
+                    }
+                    // Too many open files, most likely: each of these has one.
+                    shared.connections.make_room();
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
             };
-            let Ok(permit) = permits.clone().try_acquire_owned() else {
+            let Some(seat) = shared.connections.admit(Peer::of(remote.ip())) else {
                 shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
-                drop(stream);
                 continue;
             };
             let _no_matter = stream.set_nodelay(true);
-            let (shared, server, tls, watcher) = (shared.clone(), server.clone(), self.tls.clone(), graceful.watcher());
+            let caller = Caller {
+                shared: shared.clone(),
+                seat,
+                remote,
+                secure: self.tls.is_some(),
+                stopped: stopped.clone(),
+            };
+            let (server, tls) = (server.clone(), self.tls.clone());
             tokio::spawn(async move {
-                let _permit = permit;
-                shared.metrics.connections.fetch_add(1, Ordering::Relaxed);
-                connection(&shared, &server, tls, stream, remote, secure, watcher).await;
-                shared.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+                let metrics = &caller.shared.clone().metrics;
+                metrics.connections.fetch_add(1, Ordering::Relaxed);
+                caller.serve(&server, tls, stream).await;
+                metrics.connections.fetch_sub(1, Ordering::Relaxed);
             });
         }
-        drop(self.listener);
-        if tokio::time::timeout(limits.shutdown, graceful.shutdown())
+        drop((self.listener, stopped));
+        let _nobody_left = stop.send(());
+        if tokio::time::timeout(shared.limits.shutdown, stop.closed())
             .await
             .is_err()
         {
@@ -123,62 +141,91 @@ impl Bound {
     }
 }
 
+/// hyper without timers: what it has none for, and what it has one for, is
+/// bounded alike in [`Caller::converse`].
 fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
     let limits = &shared.limits;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle)
+        .header_read_timeout(None)
         .max_buf_size(limits.header_bytes.max(8 << 10))
-        .half_close(false)
-        .pipeline_flush(true);
+        .half_close(false);
     builder
         .http2()
-        .timer(TokioTimer::new())
         .max_concurrent_streams(64)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
-        .max_send_buf_size(1 << 20)
-        .keep_alive_interval(limits.idle)
-        .keep_alive_timeout(limits.idle);
+        // For each stream, of what its client has not taken yet.
+        .max_send_buf_size(64 << 10);
     builder
 }
 
-async fn connection(
-    shared: &Arc<Shared>,
-    server: &auto::Builder<TokioExecutor>,
-    tls: Option<TlsAcceptor>,
-    stream: TcpStream,
+/// One connection and its client.
+struct Caller {
+    shared: Arc<Shared>,
+    seat: Seat,
     remote: SocketAddr,
     secure: bool,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let stream = Patient::new(stream, shared.limits.idle);
-    match tls {
-        None => converse(shared, server, stream, remote, secure, watcher).await,
-        Some(tls) => {
-            if let Ok(Ok(stream)) = tokio::time::timeout(shared.limits.idle, tls.accept(stream)).await {
-                converse(shared, server, stream, remote, secure, watcher).await
+    stopped: watch::Receiver<()>,
+}
+
+impl Caller {
+    async fn serve(mut self, server: &auto::Builder<TokioExecutor>, tls: Option<TlsAcceptor>, stream: TcpStream) {
+        let Some(tls) = tls else {
+            return self.converse(server, stream).await;
+        };
+        let connection = self.seat.connection().clone();
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(self.shared.limits.idle, tls.accept(stream)) => accepted,
+            () = connection.told_to_close() => return,
+            _ = self.stopped.changed() => return,
+        };
+        if let Ok(Ok(stream)) = accepted {
+            self.converse(server, stream).await;
+        }
+    }
+
+    /// Answers requests until the client leaves, is asked to or is left.
+    async fn converse<S>(mut self, server: &auto::Builder<TokioExecutor>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = self.seat.connection().clone();
+        let idle = self.shared.limits.idle;
+        let service = service_fn(|request| {
+            let exchange = connection.exchange();
+            api::serve(self.shared.clone(), request, self.remote, self.secure, exchange)
+        });
+        let mut conversation = pin!(server.serve_connection(TokioIo::new(stream), service));
+        let mut leaving = false;
+        let mut look = pin!(tokio::time::sleep(idle));
+        loop {
+            tokio::select! {
+                // An error is the client's: it left, or spoke something else.
+                _ended = conversation.as_mut() => return,
+                () = connection.told_to_close() => return,
+                _ = self.stopped.changed(), if !leaving => {
+                    leaving = true;
+                    conversation.as_mut().graceful_shutdown();
+                }
+                () = look.as_mut() => {
+                    let now = tokio::time::Instant::now();
+                    match connection.due(idle) {
+                        Some(due) if due + PARTING <= now => return,
+                        Some(due) if due <= now => {
+                            leaving = true;
+                            conversation.as_mut().graceful_shutdown();
+                            look.as_mut().reset(due + PARTING);
+                        }
+                        Some(due) => look.as_mut().reset(due),
+                        None => look.as_mut().reset(now + idle.min(GLANCE)),
+                    }
+                }
             }
         }
     }
-}
-
-async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    shared: &Arc<Shared>,
-    server: &auto::Builder<TokioExecutor>,
-    stream: S,
-    remote: SocketAddr,
-    secure: bool,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let shared = shared.clone();
-    let service = service_fn(move |request| api::serve(shared.clone(), request, remote, secure));
-    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-    // An error is the client's: it left, or spoke something else.
-    let _ended = watcher.watch(connection).await;
 }
 
 async fn upkeep(hub: Hub) {

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use qyvol::Context;
 use qyvol_hub::{Access, Config, Event, Hub, HubError, Level, Tls};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -81,6 +82,7 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
     if let Some(bytes) = args.max_blob {
         config.limits.blob_bytes = bytes;
     }
+    config.limits = config.limits.within(open_files());
     let voice = ui.clone();
     config.log = Arc::new(move |event: &Event| {
         // Quiet leaves out what went well.
@@ -120,6 +122,25 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
         bound.serve(asked_to_stop()?).await.map_err(failed)
     })?;
     Ok(0)
+}
+
+/// How many files this process may have open, after asking for all it can get:
+/// each connection is one.
+fn open_files() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        // Where that is refused, the hub takes what it has.
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    limit
+        .current
+        .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 /// Ends when the process is told to, by a terminal or by whoever started it.

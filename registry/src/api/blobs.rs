@@ -7,7 +7,7 @@
 use hyper::header::{self, HeaderName};
 use hyper::{Method, StatusCode};
 
-use super::body::Body;
+use super::body::{BLOCK, BLOCKS, Body};
 use super::{Answer, CONTENT_DIGEST, Call, blocking, parse_digest, respond};
 use crate::access::Action;
 use crate::error::{ApiError, Code};
@@ -144,7 +144,10 @@ impl Call<'_> {
                 let at = |n: u64| usize::try_from(n).unwrap_or(bytes.len());
                 Body::full(bytes.slice(at(start)..at(start + length)))
             }
-            Content::File(file, _) => Body::file(file, start, length, self.hub.downloads.clone())?,
+            Content::File(file, _) => {
+                let block = self.exchange.transfer(BLOCKS, BLOCK)?;
+                Body::file(file, start, length, block)?
+            }
         };
         respond(status, &headers, body)
     }

@@ -1,16 +1,17 @@
 //! Bodies: what is sent, from memory or from a file, and what is received.
 //!
-//! A file is read a piece ahead of the network, off the event loop; a download
-//! holds two pieces at most. Received bytes are handed on as they come; a
-//! client that sends nothing for the idle time is cut off.
+//! A body is handed over in steps, each of which tells the connection when the
+//! client has taken it. A file is read a block ahead of the network, off the
+//! event loop; a download holds [`BLOCKS`] blocks at most. Received bytes are
+//! handed on as they come; a client that keeps a step waiting for the idle time
+//! is cut off.
 
 use std::fs::File;
 use std::future::Future as _;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,89 +19,155 @@ use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use crate::connections::{Exchange, STEP};
 use crate::error::{ApiError, Code};
 
-const PIECE: u64 = 128 << 10;
-/// With many downloads at once each gets smaller pieces, so that all of them
-/// together stay small.
-const MANY: usize = 64;
-const SMALL_PIECE: u64 = 32 << 10;
+/// Read from a file at once.
+pub(super) const BLOCK: usize = 128 << 10;
+/// Those of a download: one read, one handed over, and what of others a
+/// protocol still has in its queues.
+pub(super) const BLOCKS: usize = 3;
 
 type Read = io::Result<(File, Bytes)>;
 
 /// The body of an answer.
-pub(crate) enum Body {
-    /// In memory.
-    Full(Option<Bytes>),
-    /// Streamed from a file.
-    File(FileBody),
+pub(crate) struct Body {
+    /// Bytes not handed over yet.
+    left: u64,
+    /// Those of them that are in memory.
+    ready: Bytes,
+    file: Option<FileBody>,
+    exchange: Option<Arc<Exchange>>,
 }
 
-pub(crate) struct FileBody {
+struct FileBody {
+    /// None while it is read from.
     file: Option<File>,
+    block: usize,
     unread: u64,
-    unsent: u64,
     reading: Option<JoinHandle<Read>>,
-    active: Arc<AtomicUsize>,
 }
 
 impl Body {
     pub(crate) fn empty() -> Body {
-        Body::Full(None)
+        Body::full(Bytes::new())
     }
 
     pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-        Body::Full(Some(bytes.into()).filter(|bytes| !bytes.is_empty()))
+        let ready = bytes.into();
+        Body {
+            left: ready.len() as u64,
+            ready,
+            file: None,
+            exchange: None,
+        }
     }
 
-    /// `length` bytes of `file` from `start`.
-    pub(crate) fn file(mut file: File, start: u64, length: u64, active: Arc<AtomicUsize>) -> io::Result<Body> {
+    /// `length` bytes of `file` from `start`, read in blocks of `block`.
+    pub(crate) fn file(mut file: File, start: u64, length: u64, block: usize) -> io::Result<Body> {
         file.seek(SeekFrom::Start(start))?;
-        active.fetch_add(1, Ordering::Relaxed);
-        Ok(Body::File(FileBody {
-            file: Some(file),
-            unread: length,
-            unsent: length,
-            reading: None,
-            active,
-        }))
+        Ok(Body {
+            left: length,
+            ready: Bytes::new(),
+            file: Some(FileBody {
+                file: Some(file),
+                block,
+                unread: length,
+                reading: None,
+            }),
+            exchange: None,
+        })
     }
 
     pub(crate) fn length(&self) -> u64 {
-        match self {
-            Body::Full(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-            Body::File(body) => body.unsent,
-        }
+        self.left
+    }
+
+    /// Bytes of memory that this holds for as long as it is not sent.
+    pub(crate) fn in_memory(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Tells `exchange` from now on what the client takes.
+    pub(crate) fn of(&mut self, exchange: Arc<Exchange>) {
+        exchange.client_takes();
+        self.exchange = Some(exchange);
+    }
+
+    /// The next bytes to hand over.
+    fn step(&mut self) -> Bytes {
+        let bytes = self.ready.split_to(self.ready.len().min(STEP));
+        self.left -= bytes.len() as u64;
+        let Some(exchange) = self.exchange.clone() else {
+            return bytes;
+        };
+        exchange.step_handed_over();
+        Bytes::from_owner(Step { bytes, exchange })
+    }
+}
+
+/// A part of an answer that the client has yet to take: dropped when it has.
+struct Step {
+    bytes: Bytes,
+    exchange: Arc<Exchange>,
+}
+
+impl AsRef<[u8]> for Step {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.exchange.step_taken();
     }
 }
 
 impl FileBody {
-    fn read_on(&mut self) {
+    /// Starts to read the next block, unless there is none or it is under way.
+    fn read_on(&mut self, exchange: Option<&Arc<Exchange>>) {
         if self.unread == 0 {
             return;
         }
         let Some(mut file) = self.file.take() else { return };
-        let piece = match self.active.load(Ordering::Relaxed) {
-            few if few <= MANY => PIECE,
-            _ => SMALL_PIECE,
-        };
-        let wanted = piece.min(self.unread);
+        let wanted = self.unread.min(self.block as u64);
         self.unread -= wanted;
+        let exchange = exchange.cloned();
         self.reading = Some(tokio::task::spawn_blocking(move || {
             let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-            (&mut file).take(wanted).read_to_end(&mut bytes)?;
+            let read = (&mut file).take(wanted).read_to_end(&mut bytes);
+            // Said here, for the body is not asked again while the client's
+            // window is closed.
+            if let Some(exchange) = exchange {
+                exchange.client_takes();
+            }
+            read?;
             if bytes.len() as u64 != wanted {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             Ok((file, Bytes::from(bytes)))
         }));
     }
-}
 
-impl Drop for FileBody {
-    fn drop(&mut self) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
+    fn poll_block(&mut self, cx: &mut Context<'_>, exchange: Option<&Arc<Exchange>>) -> Poll<io::Result<Bytes>> {
+        self.read_on(exchange);
+        if let Some(exchange) = exchange {
+            exchange.server_reads();
+        }
+        let Some(reading) = self.reading.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        };
+        let Poll::Ready(read) = Pin::new(reading).poll(cx) else {
+            return Poll::Pending;
+        };
+        self.reading = None;
+        let (file, bytes) = read.map_err(io::Error::other).and_then(|read| read)?;
+        self.file = Some(file);
+        self.read_on(exchange);
+        Poll::Ready(Ok(bytes))
     }
 }
 
@@ -109,40 +176,27 @@ impl hyper::body::Body for Body {
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let body = match self.get_mut() {
-            Body::Full(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Body::File(body) => body,
-        };
-        if body.reading.is_none() {
-            body.read_on();
-        }
-        let Some(reading) = body.reading.as_mut() else {
+        let body = self.get_mut();
+        if body.left == 0 {
             return Poll::Ready(None);
-        };
-        let Poll::Ready(read) = Pin::new(reading).poll(cx) else {
-            return Poll::Pending;
-        };
-        body.reading = None;
-        match read.map_err(io::Error::other).and_then(|read| read) {
-            Ok((file, bytes)) => {
-                body.file = Some(file);
-                body.unsent = body.unsent.saturating_sub(bytes.len() as u64);
-                body.read_on();
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Err(error) => Poll::Ready(Some(Err(error))),
         }
+        if body.ready.is_empty()
+            && let Some(file) = &mut body.file
+        {
+            match ready!(file.poll_block(cx, body.exchange.as_ref())) {
+                Ok(bytes) => body.ready = bytes,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(body.step()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Body::Full(bytes) => bytes.is_none(),
-            Body::File(body) => body.unsent == 0,
-        }
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.length())
+        SizeHint::with_exact(self.left)
     }
 }
 
@@ -150,16 +204,24 @@ impl hyper::body::Body for Body {
 pub(crate) struct Inflow {
     body: Incoming,
     idle: Duration,
+    exchange: Arc<Exchange>,
     pub(crate) received: u64,
+    /// Bytes that came of the step that is under way, and the time that the
+    /// client let the server wait for them.
+    step: usize,
+    waited: Duration,
     failed: bool,
 }
 
 impl Inflow {
-    pub(crate) fn new(body: Incoming, idle: Duration) -> Inflow {
+    pub(crate) fn new(body: Incoming, idle: Duration, exchange: Arc<Exchange>) -> Inflow {
         Inflow {
             body,
             idle,
+            exchange,
             received: 0,
+            step: 0,
+            waited: Duration::ZERO,
             failed: false,
         }
     }
@@ -176,20 +238,28 @@ impl Inflow {
     /// The next bytes, or none at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
-            let frame = match tokio::time::timeout(self.idle, self.body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) => {
-                    self.failed = true;
-                    return Err(ApiError::new(Code::BlobUploadInvalid, "the body stopped coming")
-                        .status(StatusCode::REQUEST_TIMEOUT)
-                        .closing());
-                }
+            let start = Instant::now();
+            self.exchange
+                .client_sends(start.checked_sub(self.waited).unwrap_or(start));
+            let frame = tokio::time::timeout(self.idle.saturating_sub(self.waited), self.body.frame()).await;
+            self.exchange.server();
+            self.waited += start.elapsed();
+            let Ok(frame) = frame else {
+                self.failed = true;
+                return Err(ApiError::new(Code::BlobUploadInvalid, "the body stopped coming")
+                    .status(StatusCode::REQUEST_TIMEOUT)
+                    .closing());
             };
             match frame {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         self.received += bytes.len() as u64;
+                        self.step += bytes.len();
+                        if self.step >= STEP {
+                            self.step = 0;
+                            self.waited = Duration::ZERO;
+                        }
                         return Ok(Some(bytes));
                     }
                 }
@@ -214,6 +284,8 @@ impl Inflow {
         if stated.is_some_and(|stated| stated > limit) {
             return Err(too_large());
         }
+        let most = stated.unwrap_or(limit);
+        self.exchange.hold(usize::try_from(most).unwrap_or(usize::MAX))?;
         let Some(first) = self.next().await? else {
             return Ok(Bytes::new());
         };
@@ -232,9 +304,15 @@ impl Inflow {
         Ok(Bytes::from(all))
     }
 
-    /// Reads and drops what is left, up to `limit`: a client that is still
-    /// sending would not see the answer otherwise. False if there was more.
+    /// Reads and drops what is left, up to `limit`, for the idle time at most:
+    /// a client that is still sending would not see the answer otherwise. False
+    /// if there was more.
     pub(crate) async fn drain(&mut self, limit: u64) -> bool {
+        let idle = self.idle;
+        tokio::time::timeout(idle, self.drain_all(limit)).await.unwrap_or(false)
+    }
+
+    async fn drain_all(&mut self, limit: u64) -> bool {
         if self.stated().is_some_and(|rest| rest > limit) {
             return false;
         }

@@ -4,11 +4,13 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use serde::Serialize;
 
-use super::{Answer, Call, json};
+use super::{Answer, Call, blocking, json};
 use crate::access::Action;
 use crate::error::{ApiError, Code};
+use crate::fair::Permit;
 use crate::names::Name;
 use crate::query::encode;
+use crate::storage::Repository;
 
 /// Entries of a page at most, whatever the client asks for.
 const PAGE: usize = 10_000;
@@ -64,19 +66,30 @@ impl Call<'_> {
         self.listed(&format!("/v2/{name}/tags/list"), body, page, next)
     }
 
-    pub(super) fn catalog(&self) -> Answer {
+    pub(super) async fn catalog(&self) -> Answer {
         self.hub.gate.check_catalog(&self.caller, &self.origin)?;
         let page = self.page()?;
-        let last = self.query.get("last").unwrap_or_default();
-        let all = self.hub.store.repositories();
-        let mut rest = all
-            .iter()
-            .filter(|repository| !repository.state().manifests.is_empty())
-            .map(|repository| repository.name.as_str())
-            .filter(|name| *name > last && self.hub.gate.may_list(&self.caller, name));
-        let names: Vec<_> = rest.by_ref().take(page).collect();
-        let next = names.last().copied().filter(|_| rest.next().is_some());
-        let body = serde_json::to_vec(&Repositories { repositories: &names }).map_err(ApiError::internal)?;
-        self.listed("/v2/_catalog", body, page, next)
+        let last = self.query.get("last").unwrap_or_default().to_string();
+        let _turn = self.long_list().await?;
+        let (hub, caller) = (self.hub.clone(), self.caller.clone());
+        let made = blocking(move || {
+            let listed = |repository: &Repository| {
+                !repository.state().manifests.is_empty() && hub.gate.may_list(&caller, repository.name.as_str())
+            };
+            // One more than the page, to know whether another follows.
+            let found = hub.store.repositories_after(&last, page + 1, listed);
+            let names: Vec<_> = found.iter().take(page).map(Name::as_str).collect();
+            let next = names.last().filter(|_| found.len() > page).map(|name| name.to_string());
+            let body = serde_json::to_vec(&Repositories { repositories: &names })?;
+            Ok::<_, serde_json::Error>((body, next))
+        });
+        let (body, next) = made.await?.map_err(ApiError::internal)?;
+        self.listed("/v2/_catalog", body, page, next.as_deref())
+    }
+
+    /// Waits for the right to make a list that takes long.
+    pub(super) async fn long_list(&self) -> Result<Permit, ApiError> {
+        let busy = || ApiError::new(Code::TooManyRequests, "too many lists at once").header(header::RETRY_AFTER, "1");
+        self.hub.lists.acquire(self.client).await.ok_or_else(busy)
     }
 }

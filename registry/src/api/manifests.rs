@@ -45,6 +45,7 @@ impl Call<'_> {
         let body = if self.method == Method::HEAD {
             Bytes::new()
         } else {
+            self.exchange.hold(usize::try_from(size).unwrap_or(usize::MAX))?;
             let store = self.hub.store.clone();
             match store.manifest_in_memory(&digest) {
                 Some(bytes) => bytes,

@@ -15,7 +15,6 @@ mod uploads;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use hyper::body::Incoming;
@@ -27,16 +26,24 @@ pub(crate) use self::body::Body;
 
 use self::body::Inflow;
 use crate::access::{Action, Caller, Gate, Origin};
+use crate::connections::{Connections, Exchange, SMALL_BLOCK};
 use crate::error::{ApiError, Code};
+use crate::fair::Fair;
 use crate::log::{Event, Level, LogSink, RequestEvent};
 use crate::metrics::Metrics;
 use crate::names::{Name, Target};
+use crate::peer::Peer;
 use crate::query::Query;
 use crate::storage::{Repository, Store};
 use crate::{Clock, Limits};
 
 /// Read and dropped of a body that was refused, so that its sender sees why.
 const DRAIN: u64 = 8 << 20;
+
+/// Bytes of memory that a download has at least.
+pub(crate) const LEAST_DOWNLOAD: usize = body::BLOCKS * SMALL_BLOCK;
+/// An answer's bytes in memory that are not counted.
+const SMALL: usize = 16 << 10;
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -47,19 +54,23 @@ pub(crate) struct Shared {
     pub(crate) log: LogSink,
     pub(crate) clock: Clock,
     pub(crate) public_url: Option<String>,
-    pub(crate) downloads: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<Connections>,
+    /// For lists that take long to make.
+    pub(crate) lists: Arc<Fair>,
 }
 
 pub(crate) type Answer = Result<Response<Body>, ApiError>;
 
 /// One request, its body apart.
 pub(crate) struct Call<'a> {
-    hub: &'a Shared,
+    hub: &'a Arc<Shared>,
     method: Method,
     headers: HeaderMap,
     query: Query,
     caller: Caller,
     origin: Origin,
+    client: Peer,
+    exchange: Arc<Exchange>,
 }
 
 enum Route<'a> {
@@ -166,11 +177,12 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
     remote: SocketAddr,
     secure: bool,
+    exchange: Arc<Exchange>,
 ) -> Result<Response<Body>, Infallible> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_string();
-    let mut inflow = Inflow::new(body, hub.limits.idle);
+    let mut inflow = Inflow::new(body, hub.limits.idle, exchange.clone());
     let origin = origin(&hub, &parts, secure);
     let mut call = Call {
         hub: &hub,
@@ -179,9 +191,16 @@ pub(crate) async fn serve(
         query: Query::none(),
         caller: Caller::Anonymous,
         origin,
+        client: Peer::of(remote.ip()),
+        exchange,
     };
     let mut label = "none";
     let answer = call.answer(&path, parts.uri.query(), &mut inflow, &mut label).await;
+    // Lists and manifests; what is small is not worth counting.
+    let answer = answer.and_then(|response| match response.body().in_memory() {
+        ..=SMALL => Ok(response),
+        large => call.exchange.hold(large).map(|()| response),
+    });
     let mut cause = None;
     let mut response = match answer {
         Ok(response) => response,
@@ -233,6 +252,7 @@ pub(crate) async fn serve(
             duration: took,
         }),
     });
+    response.body_mut().of(call.exchange);
     Ok(response)
 }
 
@@ -295,17 +315,15 @@ impl Call<'_> {
             )),
             Route::Metrics if read => {
                 self.hub.gate.check_user(&self.caller, &self.origin)?;
-                Ok(text(
-                    StatusCode::OK,
-                    self.hub.metrics.render(self.hub.store.uploads.count()),
-                ))
+                let (uploads, memory) = (self.hub.store.uploads.count(), self.hub.connections.memory_held());
+                Ok(text(StatusCode::OK, self.hub.metrics.render(uploads, memory)))
             }
             Route::Token if method == Method::GET => self.token(),
             Route::Base if read => {
                 self.hub.gate.check_known(&self.caller, &self.origin)?;
                 Ok(json(StatusCode::OK, b"{}".to_vec()))
             }
-            Route::Catalog if read => self.catalog(),
+            Route::Catalog if read => self.catalog().await,
             Route::Tags(name) if read => self.tags(&name),
             Route::Referrers(name, digest) if read => self.referrers(&name, digest).await,
             Route::Blob(name, digest) if read => self.blob(&name, digest).await,

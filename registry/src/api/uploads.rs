@@ -24,7 +24,8 @@ use crate::storage::{Source, Upload};
 
 /// A body stated to be no longer than this never becomes an upload's file.
 const IN_MEMORY: u64 = 512 << 10;
-/// Bytes written at once; one batch is received while one is written.
+/// Bytes written at once, unless memory is short; one batch is received while
+/// one is written.
 const BATCH: usize = 512 << 10;
 /// How long a request waits for another that writes to the same upload.
 const TURN: Duration = Duration::from_secs(10);
@@ -319,6 +320,7 @@ impl Call<'_> {
         if inflow.stated().or(length).is_some_and(|length| length > room) {
             return Err(too_large());
         }
+        let most = self.exchange.transfer(2, BATCH)?;
         let before = inflow.received;
         let mut batch: Vec<Bytes> = Vec::new();
         let mut held = 0;
@@ -345,7 +347,7 @@ impl Call<'_> {
                 Ok(None) => {}
                 Err(error) => failed = Some(error),
             }
-            if held >= BATCH || ((over || failed.is_some()) && held > 0) {
+            if held >= most || ((over || failed.is_some()) && held > 0) {
                 if let Some(writing) = writing.take() {
                     writing.await.map_err(ApiError::internal)??;
                 }

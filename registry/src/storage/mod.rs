@@ -37,6 +37,7 @@ mod upload;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -49,7 +50,7 @@ use rustix::fs::FlockOperation;
 pub(crate) use self::blobs::{Content, Deleted, PutError, Source};
 pub use self::gc::{GcKept, GcReport};
 pub(crate) use self::repository::Repository;
-pub(crate) use self::state::Entry;
+pub(crate) use self::state::{Entry, State};
 pub(crate) use self::upload::{Upload, Uploads};
 
 use self::disk::{Disk, System};
@@ -165,6 +166,22 @@ impl Store {
     pub(crate) fn repositories(&self) -> Vec<Arc<Repository>> {
         let all = self.repositories.read().unwrap_or_else(PoisonError::into_inner);
         all.values().cloned().collect()
+    }
+
+    /// The names after `last`, in order and at most `most`, that `wanted` holds
+    /// for.
+    pub(crate) fn repositories_after(
+        &self,
+        last: &str,
+        most: usize,
+        wanted: impl Fn(&Repository) -> bool,
+    ) -> Vec<Name> {
+        let all = self.repositories.read().unwrap_or_else(PoisonError::into_inner);
+        let rest = all.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
+        rest.filter(|(_, repository)| wanted(repository))
+            .map(|(name, _)| name.clone())
+            .take(most)
+            .collect()
     }
 
     fn repository_or_new(&self, name: &Name) -> io::Result<Arc<Repository>> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use qyvol_types::Digest;
 
-use crate::support::{Answer, IMAGE, Server, files};
+use crate::support::{Answer, IMAGE, Server, files, http2};
 
 #[test]
 fn names_and_digests_never_leave_their_folder() {
@@ -197,30 +197,108 @@ fn blob_above_the_limit_is_refused_by_its_head_and_in_the_stream() {
     assert!(matches!(answer.status, 400 | 413), "{}", answer.status);
 }
 
-#[test]
-fn connections_beyond_the_limit_are_closed_and_later_ones_served() {
-    let server = Server::with(|config| config.limits.connections = 4);
-    let mut held: Vec<_> = (0..4).map(|_| server.connect()).collect();
-    for stream in &mut held {
-        stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        let mut byte = [0; 1];
-        stream.read_exact(&mut byte).unwrap();
+/// Whether the server closed this connection; a connection that it keeps open
+/// fails the test after a while.
+fn is_closed(mut stream: impl std::io::Read) -> bool {
+    match stream.read_to_end(&mut Vec::new()) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
     }
-    let mut extra = server.connect();
-    let mut rest = Vec::new();
-    let _ = extra.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n");
-    let _ = extra.read_to_end(&mut rest);
-    assert!(rest.is_empty());
-    drop(held);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let mut again = server.connect();
-        let _ = again.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        if Answer::read(&mut again).status == 200 {
-            break;
+}
+
+// [HUB-033]
+#[test]
+fn client_that_sends_no_request_is_disconnected_however_far_it_came() {
+    let server = Server::with(|config| config.limits.idle = Duration::from_millis(300));
+    let settled = [http2::PREFACE, &http2::settings(&[])].concat();
+    for bytes in [
+        &b""[..],
+        b"P",
+        b"PRI * HTTP/2.0\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: x",
+        b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        &settled,
+    ] {
+        let mut stream = server.connect();
+        stream.write_all(bytes).unwrap();
+        assert!(is_closed(stream), "{bytes:?}");
+    }
+}
+
+// [HUB-033]
+#[test]
+fn silent_connections_give_way_to_one_that_has_a_request() {
+    let server = Server::with(|config| config.limits.connections = 16);
+    let silent: Vec<_> = (0..64).map(|_| server.connect()).collect();
+    for _ in 0..20 {
+        server.get("/healthz").expect(200);
+    }
+    // Those that came first were closed first.
+    assert!(is_closed(&silent[0]));
+    // One that has an answer behind it waits like the silent ones.
+    let mut served = server.connect();
+    served.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    served.read_exact(&mut [0]).unwrap();
+    let more: Vec<_> = (0..64).map(|_| server.connect()).collect();
+    assert!(is_closed(served));
+    drop(more);
+}
+
+// [HUB-034]
+#[test]
+fn http2_reader_that_opens_no_window_is_disconnected() {
+    let server = Server::with(|config| config.limits.idle = Duration::from_millis(300));
+    let large = server.blob("a", &vec![7; 2_000_000]);
+    let small = server.blob("a", b"small");
+    for (digest, window) in [(large, 0), (small, 0), (large, 20_000)] {
+        let mut stream = server.connect();
+        let mut bytes = [http2::PREFACE, &http2::settings(&[(4, window)])].concat();
+        for n in 0..10 {
+            bytes.extend(http2::get(2 * n + 1, &format!("/v2/a/blobs/{digest}")));
         }
+        stream.write_all(&bytes).unwrap();
+        assert!(http2::stays_until_closed(&mut stream), "{window}");
+    }
+    // Streams end a moment after their connection.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !server
+        .get("/metrics")
+        .text()
+        .contains("qyvol_hub_transfer_memory_bytes 0\n")
+    {
         assert!(Instant::now() < deadline);
     }
+}
+
+// [HUB-034]
+#[test]
+fn transfers_that_nobody_reads_give_way_to_one_that_is_read() {
+    let server = Server::with(|config| config.limits.memory = 16 << 20);
+    let bytes = vec![7; 4_000_000];
+    let digest = server.blob("a", &bytes);
+    let stuck = |server: &Server| {
+        let mut stream = server.connect();
+        let mut all = [http2::PREFACE, &http2::settings(&[(4, 0)])].concat();
+        for n in 0..60 {
+            all.extend(http2::get(2 * n + 1, &format!("/v2/a/blobs/{digest}")));
+        }
+        stream.write_all(&all).unwrap();
+        stream
+    };
+    let held: Vec<_> = (0..8).map(|_| stuck(&server)).collect();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = server.get(&format!("/v2/a/blobs/{digest}"));
+        if answer.status == 200 {
+            assert_eq!(answer.body, bytes);
+            break;
+        }
+        // Until it is known that they are stuck.
+        let answer = answer.refused(429, "TOOMANYREQUESTS");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert!(Instant::now() < deadline);
+    }
+    drop(held);
 }
 
 #[test]

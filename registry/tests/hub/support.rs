@@ -274,3 +274,60 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
+
+/// The little of HTTP/2 (RFC 9113) that a client needs to ask and not to read.
+pub mod http2 {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
+
+    pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut out = length[1..].to_vec();
+        out.extend([kind, flags]);
+        out.extend(stream.to_be_bytes());
+        out.extend(payload);
+        out
+    }
+
+    pub fn settings(values: &[(u16, u32)]) -> Vec<u8> {
+        let payload: Vec<_> = values
+            .iter()
+            .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
+            .collect();
+        frame(4, 0, 0, &payload)
+    }
+
+    /// Reads no data but answers pings, as a client that is alive does, until
+    /// the server closes. False if it does not within a while.
+    pub fn stays_until_closed(stream: &mut TcpStream) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).is_err() {
+                return true;
+            }
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            if stream.read_exact(&mut payload).is_err() {
+                return true;
+            }
+            if (head[3], head[4]) == (6, 0) && stream.write_all(&frame(6, 1, 0, &payload)).is_err() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A GET on a stream of its own, whose number is odd.
+    pub fn get(stream: u32, path: &str) -> Vec<u8> {
+        // HPACK (RFC 7541): GET and http by index, the others as literals.
+        let mut block = vec![0x82, 0x86];
+        for (name, value) in [(0x01, "x"), (0x04, path)] {
+            block.extend([name, u8::try_from(value.len()).unwrap()]);
+            block.extend(value.as_bytes());
+        }
+        frame(1, 0x05, stream, &block)
+    }
+}

@@ -1,8 +1,10 @@
 //! TLS. The certificate and key in `tls/` are for this test and nothing else.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use qyvol_hub::{HubError, Tls};
 use rustls::pki_types::CertificateDer;
@@ -22,7 +24,7 @@ fn tls() -> Tls {
     }
 }
 
-fn converse(server: &Server, protocols: &[&[u8]], request: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+fn client(server: &Server, protocols: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(file("certificate.pem")).unwrap())
@@ -35,7 +37,11 @@ fn converse(server: &Server, protocols: &[&[u8]], request: &[u8]) -> (Vec<u8>, O
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-    let mut stream = StreamOwned::new(connection, server.connect());
+    StreamOwned::new(connection, server.connect())
+}
+
+fn converse(server: &Server, protocols: &[&[u8]], request: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+    let mut stream = client(server, protocols);
     stream.write_all(request).unwrap();
     let mut bytes = vec![0; 9];
     stream.read_exact(&mut bytes).unwrap();
@@ -60,6 +66,26 @@ fn speaks_both_versions_of_http_over_tls() {
     // Who speaks no TLS gets nowhere and harms nobody.
     assert_eq!(server.get("/v2/").status, 0);
     Answer::parse(&converse(&server, &[], request).0).expect(200);
+}
+
+// [HUB-033]
+#[test]
+fn client_that_is_silent_before_or_after_the_handshake_is_disconnected() {
+    let server = Server::with(|config| {
+        config.tls = Some(tls());
+        config.limits.idle = Duration::from_millis(500);
+    });
+    let mut silent = server.connect();
+    let closed = |read: std::io::Result<usize>| match read {
+        Ok(_) => true,
+        Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof),
+    };
+    assert!(closed(silent.read(&mut [0])));
+    let mut after = client(&server, &[b"h2"]);
+    while after.conn.is_handshaking() {
+        after.conn.complete_io(&mut after.sock).unwrap();
+    }
+    assert!(closed(after.read(&mut [0])));
 }
 
 #[test]
