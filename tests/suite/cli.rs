@@ -48,8 +48,12 @@ fn help_names_every_command_and_errors_have_their_form() {
         "{}",
         done.err
     );
-    let done = user.qyv(&["inspect", "Not/A Name"]).expect(1);
-    assert!(done.err.contains("neither a file nor an image's name"), "{}", done.err);
+    let done = user.qyv(&["inspect", "Not/A Name"]).expect(2);
+    assert!(
+        done.err.contains("neither a path nor the name of an image"),
+        "{}",
+        done.err
+    );
 }
 
 // [BIN-041]

@@ -18,4 +18,5 @@ mod resume;
 mod run;
 mod store;
 mod support;
+mod targets;
 mod trust;

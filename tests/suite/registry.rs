@@ -211,6 +211,32 @@ fn image_that_the_policy_refuses_is_not_stored() {
 }
 
 // [REG-006]
+// [RUN-002]
+#[test]
+fn verdict_on_a_name_is_the_same_before_and_after_a_pull() {
+    let user = User::new();
+    let app = user.built("app", "args: [env]\n");
+    let server = Server::hub(&[]);
+    let pem = user.qyv(&["keys", "export"]).expect(0).out;
+    // Spelled without a tag it is `latest`, which is not the version that was
+    // signed, whatever the store holds.
+    let name = server.name("app");
+    user.qyv(&["push", &app, &name]).expect(0);
+    for spelling in [name.clone(), format!("{name}:latest")] {
+        let host = User::new();
+        host.write("k.pub", &pem);
+        let verdicts = |host: &User| {
+            let run = host.qyv(&["run", "--key", "k.pub", &spelling]).code;
+            let always = host.qyv(&["run", "--key", "k.pub", "--pull", "always", &spelling]).code;
+            [run, always]
+        };
+        assert_eq!(verdicts(&host), [126, 126], "{spelling}");
+        host.qyv(&["pull", &spelling]).expect(0);
+        assert_eq!(verdicts(&host), [126, 126], "{spelling}, pulled");
+        host.qyv(&["verify", "--key", "k.pub", &spelling]).expect(18);
+    }
+}
+
 #[test]
 fn signers_at_once_do_not_lose_one_another() {
     for server in Server::both() {
@@ -361,6 +387,7 @@ fn login_opens_what_is_closed_and_the_password_is_nowhere() {
     let file = user.built("app", "");
     for server in servers {
         let name = server.name("app:1");
+        let repository = server.name("app");
         let done = user.qyv(&["push", &file, &name]).expect(69);
         assert!(
             done.err.contains(&format!("qyv login {}", server.address)),
@@ -395,7 +422,9 @@ fn login_opens_what_is_closed_and_the_password_is_nowhere() {
         let auth = format!(r#"{{"auths":{{"{}":{{"auth":"YW5hOnMzY3JldA=="}}}}}}"#, server.address);
         user.write("docker/config.json", auth);
         let mut command = user.command();
-        command.env("DOCKER_CONFIG", user.path("docker")).args(["tags", &name]);
+        command
+            .env("DOCKER_CONFIG", user.path("docker"))
+            .args(["tags", &repository]);
         Done::from(&command.output().unwrap()).expect(0);
         // A helper that the file names is asked.
         let helper = "#!/bin/sh\nread host\nprintf '{\"ServerURL\":\"%s\",\"Username\":\"ana\",\"Secret\":\"s3cret\"}' \"$host\"\n";
@@ -406,7 +435,7 @@ fn login_opens_what_is_closed_and_the_password_is_nowhere() {
         command
             .env("DOCKER_CONFIG", user.path("docker"))
             .env("PATH", format!("{}:/usr/bin:/bin", user.path("bin").display()))
-            .args(["tags", &name]);
+            .args(["tags", &repository]);
         Done::from(&command.output().unwrap()).expect(0);
         fs::remove_file(user.home().join("registry.json")).unwrap();
     }

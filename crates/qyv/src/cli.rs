@@ -223,7 +223,7 @@ pub struct ClaimArgs {
 
 #[derive(Debug, Args)]
 pub struct SignArgs {
-    /// A .qyvbin, or the name of a stored image
+    /// A .qyvbin, or the name or digest of a stored image
     pub target: String,
     /// The key that signs: a name of `qyv keys list`, or a key's file
     #[arg(long, value_name = "KEY")]
@@ -292,7 +292,7 @@ pub enum KeyKind {
     after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 threshold not met,\n14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 identity mismatch,\n19 bad policy. Nothing is unpacked or stored, and no network is used."
 )]
 pub struct VerifyArgs {
-    /// .qyvbin files, or names of stored images
+    /// .qyvbin files, or names or digests of stored images
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Trust this public key alone, instead of the policy
@@ -305,7 +305,7 @@ pub struct VerifyArgs {
     after_help = "The guest's exit code is passed through. 124: its time was over; 125: qyv failed before the\nguest started; 126: refused by trust; 134: the guest trapped."
 )]
 pub struct RunArgs {
-    /// A .qyvbin, the name of a stored image, or a .qyv under development
+    /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development
     pub target: String,
     /// Set an environment variable for the guest (repeatable)
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
@@ -316,9 +316,9 @@ pub struct RunArgs {
     /// Trust this public key alone, instead of the policy
     #[arg(long, value_name = "FILE.pub")]
     pub key: Option<PathBuf>,
-    /// When the registry in the target's name is asked for it
-    #[arg(long, value_enum, default_value = "missing", value_name = "WHEN")]
-    pub pull: PullWhen,
+    /// When the registry in the target's name is asked for it [default: missing]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub pull: Option<PullWhen>,
     #[command(flatten)]
     pub registry: RegistryArgs,
     /// Arguments for the guest
@@ -328,7 +328,7 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A .qyvbin, the name of a stored image, or a .wasm file
+    /// A .qyvbin, the name or digest of a stored image, or a .wasm file
     pub target: String,
     /// Print the WIT of the component
     #[arg(long)]
@@ -337,7 +337,7 @@ pub struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub struct TagArgs {
-    /// A name in the store
+    /// A name in the store, or a digest
     pub from: String,
     /// The name it will have too
     pub to: String,
@@ -345,7 +345,7 @@ pub struct TagArgs {
 
 #[derive(Debug, Args)]
 pub struct RmArgs {
-    /// Names in the store
+    /// Names in the store; of a digest, every name of that image
     #[arg(required = true)]
     pub names: Vec<String>,
     /// On their registries, not in the store: a tag, or with @DIGEST an image and all its tags
@@ -374,7 +374,7 @@ pub struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub struct SaveArgs {
-    /// Names in the store
+    /// Names in the store, or digests
     #[arg(required = true)]
     pub names: Vec<String>,
     /// The file to write

@@ -105,18 +105,36 @@ impl From<Error> for Failure {
                     .push("`qyv build --no-sign` builds without a signature".to_string());
             }
             Error::NoImage { name, others } => {
-                if name.registry().is_some() {
+                if name.in_registry().is_some() {
                     failure.hints.push(format!("`qyv pull {name}` fetches it"));
                 }
+                failure.hints.extend(path_hint(&name.to_string()));
                 let names: Vec<String> = others.iter().map(ToString::to_string).collect();
                 failure.hints.push(match names.as_slice() {
                     [] => "`qyv images` lists what is there; `qyv load FILE.qyvbin` brings an image in".to_string(),
                     names => format!("the store has {}", names.join(", ")),
                 });
             }
-            Error::Target { .. } => failure
-                .hints
-                .push("a target is a .qyvbin, a .qyv, or a name such as hello:1.0.0".to_string()),
+            Error::Target { target, .. } => {
+                failure.code = USAGE;
+                failure.hints.push(
+                    "a path ends in .qyvbin, .qyv or .wasm, or begins with /, ./ or ../; a name is such as hello:1.0.0"
+                        .to_string(),
+                );
+                failure.hints.extend(path_hint(target));
+            }
+            Error::Ambiguous { digests, .. } => {
+                failure.code = USAGE;
+                failure.details = digests.iter().map(|digest| format!("  {digest}")).collect();
+            }
+            Error::NotArchive { found, .. } => {
+                failure.code = 16;
+                failure.hints.extend(match *found {
+                    "WebAssembly found" => Some("write a .qyv manifest for it, and `qyv build` packs it".to_string()),
+                    "text found" => Some("the name of a manifest under development ends in .qyv".to_string()),
+                    _ => None,
+                });
+            }
             Error::Usage(_) => failure.code = USAGE,
             Error::Image { source, .. } => image_hints(source, &mut failure),
             Error::Malformed { .. } => failure.code = 16,
@@ -173,6 +191,21 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// A name that was not found may be that of a file, which is spelled otherwise.
+fn path_hint(name: &str) -> Option<String> {
+    let default = name.strip_suffix(":latest");
+    let path = [Some(name), default]
+        .into_iter()
+        .flatten()
+        .map(|name| Path::new(".").join(name))
+        .find(|path| path.is_file())?;
+    let path = path.to_string_lossy();
+    Some(format!(
+        "there is a file of that name here: {} names it",
+        qyvol::types::escape(&path)
+    ))
 }
 
 fn problem_details(path: &Path, problems: &Problems) -> Vec<String> {

@@ -197,7 +197,7 @@ fn deliver(
     let pulled = qyvol::pull(&host, &client, &request)?;
     steps.done("pull", &format!("into a store that had nothing: {}", pulled.digest));
 
-    let stored = Target::Reference(name);
+    let stored = Target::Image(name.into());
     qyvol::verify(&host, &stored, None)?;
     steps.done("verify", "accepted there by a policy that trusts the publisher");
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use qyvol_types::Digest;
 use thiserror::Error;
 use wasmtime::WasmBacktrace;
 
@@ -24,6 +25,14 @@ pub enum RuntimeError {
     /// Compiled code can't be mapped.
     #[error("can't load compiled code: {0}")]
     Load(String),
+    /// The code was compiled from another component than the one to run.
+    #[error("compiled code is of {got}, expected {expected}")]
+    OtherCode {
+        /// The verified component.
+        expected: Digest,
+        /// What the code was compiled from.
+        got: Digest,
+    },
     /// The guest needs more memory to begin with than it may have.
     #[error("can't start the guest: its memory is larger at the start than its limit of {limit} bytes")]
     MemoryLimit {

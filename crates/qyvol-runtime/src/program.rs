@@ -1,12 +1,11 @@
 //! A loaded program and its run.
 
-use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use qyvol_trust::Verified;
-use qyvol_types::Descriptor;
+use qyvol_types::{CompiledCode, Descriptor};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Module, Store};
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
@@ -109,12 +108,17 @@ impl Program {
         engine: &Engine,
         component: &Verified<Descriptor>,
         kind: Kind,
-        code: File,
+        code: &CompiledCode,
     ) -> Result<Program, RuntimeError> {
-        let _ = component;
+        if *code.component() != component.digest {
+            return Err(RuntimeError::OtherCode {
+                expected: component.digest,
+                got: *code.component(),
+            });
+        }
         // The open file is mapped, not its name: what was authenticated is what
         // runs, whatever happens to the path.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", code.as_raw_fd()));
+        let path = PathBuf::from(format!("/proc/self/fd/{}", code.file().as_raw_fd()));
         if !path.exists() {
             return Err(RuntimeError::Load(format!(
                 "{} is not there: is /proc mounted?",

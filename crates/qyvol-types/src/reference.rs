@@ -4,6 +4,11 @@
 //!
 //! There is no default registry: `hello:1.0.0` is an image of this machine's
 //! store and nothing else.
+//!
+//! Invariant: a [`Reference`] has a tag or a digest. Parsing makes the default
+//! tag `latest` explicit, so that two spellings of a name are one value and
+//! nothing below the command line has to remember the default.
+//! [`RepositoryName`] is a name without either.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +18,17 @@ use thiserror::Error;
 
 use crate::{Digest, DigestError};
 
-/// A checked image name.
+/// The tag of a reference that is spelled without tag and digest.
+pub const DEFAULT_TAG: &str = "latest";
+
+/// The name of a repository, with the registry that it is in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryName {
+    registry: Option<String>,
+    repository: String,
+}
+
+/// The name of an image: a repository and a tag, a digest or both.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     registry: Option<String>,
@@ -40,6 +55,9 @@ pub enum ReferenceError {
     /// The part after `@` is not a digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
+    /// The name of a repository was expected.
+    #[error("expected the name of a repository, without tag and digest")]
+    NotRepository,
 }
 
 /// Whether `s` is a repository name of the distribution-spec.
@@ -117,7 +135,7 @@ impl Reference {
         &self.repository
     }
 
-    /// The tag, if given.
+    /// The tag; none only where there is a digest.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
@@ -127,12 +145,12 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// The same name with tag `latest` where neither tag nor digest is given.
-    pub fn or_latest(mut self) -> Reference {
-        if self.tag.is_none() && self.digest.is_none() {
-            self.tag = Some("latest".to_string());
+    /// The repository with its registry.
+    pub fn repository_name(&self) -> RepositoryName {
+        RepositoryName {
+            registry: self.registry.clone(),
+            repository: self.repository.clone(),
         }
-        self
     }
 
     /// The same repository with another tag and no digest.
@@ -148,6 +166,90 @@ impl Reference {
     }
 }
 
+/// Splits `[registry/]rest` by Docker's rule and checks the registry.
+fn split_registry(s: &str) -> Result<(Option<String>, &str), ReferenceError> {
+    match s.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+            if !is_registry(first) {
+                return Err(ReferenceError::Registry);
+            }
+            Ok((Some(first.to_ascii_lowercase()), rest))
+        }
+        _ => Ok((None, s)),
+    }
+}
+
+impl FromStr for RepositoryName {
+    type Err = ReferenceError;
+
+    fn from_str(s: &str) -> Result<RepositoryName, ReferenceError> {
+        if s.contains('@') {
+            return Err(ReferenceError::NotRepository);
+        }
+        let (registry, repository) = split_registry(s)?;
+        if repository.contains(':') {
+            return Err(ReferenceError::NotRepository);
+        }
+        if !is_repository(repository) {
+            return Err(ReferenceError::Repository);
+        }
+        Ok(RepositoryName {
+            registry,
+            repository: repository.to_string(),
+        })
+    }
+}
+
+impl RepositoryName {
+    /// The registry, `host` or `host:port`; none for names of the store alone.
+    pub fn registry(&self) -> Option<&str> {
+        self.registry.as_deref()
+    }
+
+    /// The repository's path in the registry.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The image that the default tag names.
+    pub fn latest(&self) -> Reference {
+        Reference {
+            registry: self.registry.clone(),
+            repository: self.repository.clone(),
+            tag: Some(DEFAULT_TAG.to_string()),
+            digest: None,
+        }
+    }
+
+    /// An image of this repository.
+    pub fn with_tag(&self, tag: &str) -> Result<Reference, ReferenceError> {
+        if !is_tag(tag) {
+            return Err(ReferenceError::Tag);
+        }
+        Ok(Reference {
+            registry: self.registry.clone(),
+            repository: self.repository.clone(),
+            tag: Some(tag.to_string()),
+            digest: None,
+        })
+    }
+}
+
+impl fmt::Display for RepositoryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(registry) = &self.registry {
+            write!(f, "{registry}/")?;
+        }
+        f.write_str(&self.repository)
+    }
+}
+
+impl Serialize for RepositoryName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl FromStr for Reference {
     type Err = ReferenceError;
 
@@ -156,18 +258,10 @@ impl FromStr for Reference {
             Some((rest, digest)) => (rest, Some(digest.parse()?)),
             None => (s, None),
         };
-        let (registry, rest) = match rest.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
-                if !is_registry(first) {
-                    return Err(ReferenceError::Registry);
-                }
-                (Some(first.to_ascii_lowercase()), rest)
-            }
-            _ => (None, rest),
-        };
+        let (registry, rest) = split_registry(rest)?;
         let (repository, tag) = match rest.split_once(':') {
             Some((repository, tag)) => (repository, Some(tag)),
-            None => (rest, None),
+            None => (rest, digest.is_none().then_some(DEFAULT_TAG)),
         };
         if !is_repository(repository) {
             return Err(ReferenceError::Repository);
@@ -221,12 +315,17 @@ mod tests {
     fn reads_the_forms_that_docker_reads() {
         let hex = "0".repeat(64);
         for (text, registry, repository, tag) in [
-            ("hello", None, "hello", None),
+            ("hello", None, "hello", Some("latest")),
             ("acme/hello:1.0.0", None, "acme/hello", Some("1.0.0")),
-            ("localhost/hello", Some("localhost"), "hello", None),
+            ("localhost/hello", Some("localhost"), "hello", Some("latest")),
             ("127.0.0.1:5000/a/b:x", Some("127.0.0.1:5000"), "a/b", Some("x")),
-            ("[::1]:5000/a", Some("[::1]:5000"), "a", None),
-            ("Registry.Example/a__b", Some("registry.example"), "a__b", None),
+            ("[::1]:5000/a", Some("[::1]:5000"), "a", Some("latest")),
+            (
+                "Registry.Example/a__b",
+                Some("registry.example"),
+                "a__b",
+                Some("latest"),
+            ),
             ("hello:5000", None, "hello", Some("5000")),
         ] {
             let r: Reference = text.parse().expect(text);
@@ -239,6 +338,34 @@ mod tests {
         }
         let pinned: Reference = format!("r.example/a:t@sha256:{hex}").parse().unwrap();
         assert!(pinned.digest().is_some() && pinned.tag() == Some("t"));
+        // A digest needs no tag: then none is added.
+        let pinned: Reference = format!("r.example/a@sha256:{hex}").parse().unwrap();
+        assert_eq!(pinned.tag(), None);
+    }
+
+    #[test]
+    fn spellings_of_one_name_are_one_value() {
+        let short: Reference = "R.Example/acme/app".parse().unwrap();
+        assert_eq!(short, "r.example/acme/app:latest".parse().unwrap());
+        assert_eq!(short.to_string(), "r.example/acme/app:latest");
+    }
+
+    #[test]
+    fn repository_name_has_no_tag_and_no_digest() {
+        let name: RepositoryName = "R.Example:5000/acme/app".parse().unwrap();
+        assert_eq!(
+            (name.registry(), name.repository()),
+            (Some("r.example:5000"), "acme/app")
+        );
+        assert_eq!(name.to_string(), "r.example:5000/acme/app");
+        for text in ["app:1", "r.example/app:1", "app@sha256:00"] {
+            assert_eq!(
+                text.parse::<RepositoryName>(),
+                Err(ReferenceError::NotRepository),
+                "{text}"
+            );
+        }
+        assert!("r.example/A".parse::<RepositoryName>().is_err());
     }
 
     #[test]

@@ -9,8 +9,10 @@ use qyvol_runtime::RuntimeError;
 use qyvol_store::{CopyError, StoreError};
 use qyvol_trust::{KeyError, VerifyError};
 use qyvol_types::yaml::Problems;
-use qyvol_types::{Reference, ReferenceError, escape};
+use qyvol_types::{Digest, DigestPrefix, Reference, escape};
 use thiserror::Error as ThisError;
+
+use crate::ImageName;
 
 /// An error of a verb.
 #[derive(Debug, ThisError)]
@@ -106,17 +108,33 @@ pub enum Error {
     #[error("there is no image {name} in the store")]
     NoImage {
         /// The name.
-        name: Box<Reference>,
+        name: Box<ImageName>,
         /// Other names of its repository.
         others: Vec<Reference>,
     },
-    /// Neither a file nor a reference.
-    #[error("`{}` is neither a file nor an image's name: {source}", escape(target))]
+    /// Several images of the store have digests that begin so.
+    #[error("{prefix} is ambiguous: {} images have digests that begin so", digests.len())]
+    Ambiguous {
+        /// The digits.
+        prefix: DigestPrefix,
+        /// The images.
+        digests: Vec<Digest>,
+    },
+    /// Neither spelled as a path nor as a name.
+    #[error("`{}` is neither a path nor the name of an image: {why}", escape(target))]
     Target {
         /// What the user named.
         target: String,
         /// Why it isn't a name.
-        source: ReferenceError,
+        why: String,
+    },
+    /// The file is something else.
+    #[error("{} isn't a .qyvbin ({found})", escape(&path.to_string_lossy()))]
+    NotArchive {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
     },
     /// The manifest asks for what this host or version does not give.
     #[error("{}: {why}", escape(target))]

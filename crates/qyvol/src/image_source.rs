@@ -1,64 +1,15 @@
-//! What a user names, and the image behind it.
+//! The image behind a target: in an archive or in the store.
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use qyvol_image::{Archive, HeadImage, HeadSignature, is_archive};
+use qyvol_image::{Archive, HeadImage, HeadSignature};
 use qyvol_store::{Fetch, LocalStore, Referrers, StoreError};
 use qyvol_trust::Scope;
-use qyvol_types::{Descriptor, ImageManifest, Reference, escape, limits, media_type};
+use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference, escape, limits, media_type};
 
-use crate::{Context, Error};
-
-/// What a user named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A `.qyvbin` file.
-    Archive(PathBuf),
-    /// A `.qyv` manifest.
-    Manifest(PathBuf),
-    /// A bare component or module.
-    Wasm(PathBuf),
-    /// A stored image.
-    Reference(Reference),
-}
-
-impl Target {
-    /// Reads a target: a file if it looks like a path or there is one of that
-    /// name, else a reference. Which kind of file it is, its first bytes say.
-    pub fn parse(text: &str) -> Result<Target, Error> {
-        let path = Path::new(text);
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let looks_like_path =
-            text.starts_with(['.', '/', '~']) || matches!(extension, "qyvbin" | "qyv" | "wasm" | "yaml" | "yml");
-        if path.is_dir() && (looks_like_path || text.ends_with('/')) {
-            return Ok(Target::Manifest(crate::validate::find_manifest(path)?));
-        }
-        if looks_like_path || path.is_file() {
-            // Opening a pipe would wait for its writer.
-            if !path.metadata().map_err(Error::file("open", path))?.is_file() {
-                return Err(Error::malformed(text)("it is not a regular file"));
-            }
-            let mut start = [0; 4];
-            let mut file = File::open(path).map_err(Error::file("open", path))?;
-            let n = file.read(&mut start).map_err(Error::file("read", path))?;
-            let start = start.get(..n).unwrap_or_default();
-            return Ok(match start {
-                b"\0asm" => Target::Wasm(path.to_path_buf()),
-                _ if is_archive(start) || extension == "qyvbin" => Target::Archive(path.to_path_buf()),
-                _ => Target::Manifest(path.to_path_buf()),
-            });
-        }
-        match text.parse::<Reference>() {
-            Ok(reference) => Ok(Target::Reference(reference)),
-            Err(source) => Err(Error::Target {
-                target: text.to_string(),
-                source,
-            }),
-        }
-    }
-}
+use crate::{Context, Error, ImageName, Target};
 
 /// An image and where its blobs are.
 pub enum Source {
@@ -72,7 +23,7 @@ pub enum Source {
         /// The store.
         store: LocalStore,
         /// The name under which it was found.
-        name: Reference,
+        name: ImageName,
         /// The image, read from the store.
         image: Box<HeadImage>,
     },
@@ -81,16 +32,30 @@ pub enum Source {
 impl Source {
     /// Opens an archive.
     pub fn archive(path: &Path) -> Result<Source, Error> {
+        // Opening a pipe would wait for its writer.
+        let meta = path.metadata().map_err(Error::file("open", path))?;
+        if meta.is_dir() {
+            return Err(Error::Usage(format!(
+                "{0} is a directory: `{0}/` names the application under development in it",
+                escape(&path.to_string_lossy())
+            )));
+        }
+        if let Some(found) = other_kind(&meta, path)? {
+            return Err(Error::NotArchive {
+                path: path.to_path_buf(),
+                found,
+            });
+        }
         let target = path.to_string_lossy();
         let archive = Archive::open(path).map_err(Error::image(&target))?;
         Ok(Source::Archive { archive })
     }
 
     /// Finds a stored image and reads its manifest, config and signatures.
-    pub fn stored(ctx: &Context<'_>, name: &Reference) -> Result<Source, Error> {
+    pub fn stored(ctx: &Context<'_>, name: &ImageName) -> Result<Source, Error> {
         let store = ctx.store()?;
         let descriptor = resolve(&store, name)?;
-        let image = Box::new(read_image(ctx, &store, name, &descriptor)?);
+        let image = Box::new(read_image(ctx, &store, &name.to_string(), &descriptor)?);
         Ok(Source::Stored {
             store,
             name: name.clone(),
@@ -102,7 +67,7 @@ impl Source {
     pub fn open(ctx: &Context<'_>, target: &Target) -> Result<Source, Error> {
         match target {
             Target::Archive(path) => Source::archive(path),
-            Target::Reference(name) => Source::stored(ctx, name),
+            Target::Image(name) => Source::stored(ctx, name),
             Target::Manifest(path) | Target::Wasm(path) => Err(Error::Usage(format!(
                 "{} is not an image: a .qyvbin or the name of a stored image is expected",
                 escape(&path.to_string_lossy())
@@ -133,8 +98,8 @@ impl Source {
     /// What the policy's rules are matched against.
     pub fn scope(&self) -> Scope<'_> {
         match self {
-            Source::Stored { name, .. } if name.registry().is_some() => Scope::Name(name),
-            _ => Scope::File,
+            Source::Stored { name, .. } => name.in_registry().map_or(Scope::File, Scope::Name),
+            Source::Archive { .. } => Scope::File,
         }
     }
 
@@ -147,16 +112,56 @@ impl Source {
     }
 }
 
+/// What a file is that is no archive; none where it may be one.
+fn other_kind(meta: &std::fs::Metadata, path: &Path) -> Result<Option<&'static str>, Error> {
+    if !meta.is_file() {
+        return Ok(Some("not a regular file"));
+    }
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(Error::file("open", path))?;
+    file.take(512)
+        .read_to_end(&mut start)
+        .map_err(Error::file("read", path))?;
+    Ok(match start.as_slice() {
+        [] => Some("an empty file"),
+        [0x1f, 0x8b, ..] => Some("gzip found"),
+        [b'\0', b'a', b's', b'm', ..] => Some("WebAssembly found"),
+        [b'P', b'K', 3 | 5, ..] => Some("zip found"),
+        bytes if bytes.get(257..262) == Some(b"ustar".as_slice()) => Some("an uncompressed tar found"),
+        bytes if bytes.is_ascii() && bytes.len() > 3 => Some("text found"),
+        _ => None,
+    })
+}
+
 /// Resolves a name once.
-pub(crate) fn resolve(store: &LocalStore, name: &Reference) -> Result<Descriptor, Error> {
-    let asked = name.clone().or_latest();
-    if let Some(descriptor) = store.resolve(&asked)? {
+pub(crate) fn resolve(store: &LocalStore, name: &ImageName) -> Result<Descriptor, Error> {
+    let reference = match name {
+        ImageName::Reference(reference) => reference,
+        ImageName::Digest(prefix) => {
+            let mut found = store.references()?;
+            found.retain(|(_, descriptor)| prefix.matches(&descriptor.digest));
+            found.sort_by_key(|(_, descriptor)| descriptor.digest);
+            found.dedup_by_key(|(_, descriptor)| descriptor.digest);
+            return match <[_; 1]>::try_from(found) {
+                Ok([(_, descriptor)]) => Ok(descriptor),
+                Err(found) if found.is_empty() => Err(Error::NoImage {
+                    name: Box::new(name.clone()),
+                    others: Vec::new(),
+                }),
+                Err(found) => Err(Error::Ambiguous {
+                    prefix: prefix.clone(),
+                    digests: found.iter().map(|(_, descriptor)| descriptor.digest).collect(),
+                }),
+            };
+        }
+    };
+    if let Some(descriptor) = store.resolve(reference)? {
         return Ok(descriptor);
     }
     let others = store.references()?.into_iter().map(|(name, _)| name);
-    let others = others.filter(|n| n.repository() == name.repository() && n.registry() == name.registry());
+    let others = others.filter(|other| other.repository_name() == reference.repository_name());
     Err(Error::NoImage {
-        name: Box::new(asked),
+        name: Box::new(name.clone()),
         others: others.collect(),
     })
 }
@@ -170,12 +175,11 @@ const REFERRERS: usize = 256;
 pub(crate) fn read_image<S: Fetch + Referrers>(
     ctx: &Context<'_>,
     store: &S,
-    name: &Reference,
+    label: &str,
     descriptor: &Descriptor,
 ) -> Result<HeadImage, Error> {
-    let label = name.to_string();
     let raw = store.fetch_bytes(descriptor, limits::MANIFEST_BYTES)?;
-    let manifest = ImageManifest::parse(raw).map_err(Error::malformed(&label))?;
+    let manifest = ImageManifest::parse(raw).map_err(Error::malformed(label))?;
     let config = store.fetch_bytes(manifest.config(), limits::CONFIG_BYTES)?;
     let mut signatures = Vec::new();
     let subject = manifest.descriptor();
@@ -207,13 +211,18 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
             Err(error) => return Err(error.into()),
         }
     }
-    // An image's own name is in its config; whoever verifies it reads it there.
     Ok(HeadImage {
-        name: name.clone(),
+        name: own_name(label, &config)?,
         manifest,
         config,
         signatures,
     })
+}
+
+/// The application's own `name:version`, as its config has it.
+pub(crate) fn own_name(label: &str, config: &[u8]) -> Result<Reference, Error> {
+    let app = ImageConfig::parse(config).map_err(Error::malformed(label))?.qyv.app;
+    Reference::local(&app.name, &app.version).map_err(Error::malformed(label))
 }
 
 /// Reads one signature; none where the referrer is something else, or over what

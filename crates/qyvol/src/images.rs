@@ -5,7 +5,7 @@ use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference, limits};
 use serde::Serialize;
 
 use crate::image_source::resolve;
-use crate::{Context, Error};
+use crate::{Context, Error, ImageName};
 
 /// An image in the store.
 #[derive(Clone, Debug, Serialize)]
@@ -57,35 +57,42 @@ fn row(store: &qyvol_store::LocalStore, name: &Reference, descriptor: &Descripto
 }
 
 /// Gives an image another name.
-pub fn tag(ctx: &Context<'_>, from: &Reference, to: &Reference) -> Result<Descriptor, Error> {
+pub fn tag(ctx: &Context<'_>, from: &ImageName, to: &Reference) -> Result<Descriptor, Error> {
     if to.digest().is_some() {
         return Err(Error::Usage(format!("{to} has a digest: a tag is a name alone")));
     }
     let store = ctx.store()?;
     let descriptor = resolve(&store, from)?;
     let mut stage = store.begin()?;
-    stage.tag(&to.clone().or_latest(), &descriptor);
+    stage.tag(to, &descriptor);
     stage.commit()?;
     Ok(descriptor)
 }
 
-/// Takes names away. Blobs stay until `prune`. Refuses before it removes any,
-/// if one of the names is not there.
-pub fn remove(ctx: &Context<'_>, names: &[Reference]) -> Result<Vec<Reference>, Error> {
+/// Takes names away; of a digest, every name of that image. Blobs stay until
+/// `prune`. Refuses before it removes any, if one of them is not there.
+pub fn remove(ctx: &Context<'_>, names: &[ImageName]) -> Result<Vec<Reference>, Error> {
     let store = ctx.store()?;
-    let names: Vec<Reference> = names.iter().map(|n| n.clone().or_latest()).collect();
-    for name in &names {
-        if name.digest().is_some() {
-            return Err(Error::Usage(format!(
-                "{name} has a digest: names are removed, not images"
-            )));
+    let mut removed = Vec::new();
+    for name in names {
+        let image = resolve(&store, name)?;
+        match name {
+            ImageName::Reference(name) if name.digest().is_some() => {
+                return Err(Error::Usage(format!(
+                    "{name} has a tag and a digest: remove a name, or every name of a digest"
+                )));
+            }
+            ImageName::Reference(name) => removed.push(name.clone()),
+            ImageName::Digest(_) => {
+                let all = store.references()?.into_iter();
+                removed.extend(all.filter(|(_, d)| d.digest == image.digest).map(|(name, _)| name));
+            }
         }
-        resolve(&store, name)?;
     }
-    for name in &names {
+    for name in &removed {
         store.remove_reference(name)?;
     }
-    Ok(names)
+    Ok(removed)
 }
 
 /// What `prune` would remove.

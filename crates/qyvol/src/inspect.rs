@@ -11,8 +11,7 @@ use qyvol_trust::Envelope;
 use qyvol_types::{AppManifest, AssetsConfig, ImageConfig, Os, limits};
 use serde::Serialize;
 
-use crate::image_source::{Source, Target};
-use crate::{Context, Error};
+use crate::{Context, Error, Source, Target};
 
 /// An image, as `inspect` shows it. The version of this form is `schema`.
 #[derive(Clone, Debug, Serialize)]

@@ -31,13 +31,15 @@ mod run;
 mod save;
 mod shared_memory;
 mod sign;
+mod supported;
+mod target;
 mod validate;
 mod verify;
 
 pub use build::{BuildReport, BuildRequest, FirstKey, SignerChoice, build};
 pub use context::{Context, Home};
 pub use error::Error;
-pub use image_source::{Source, Target};
+pub use image_source::Source;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 pub use inspect::{Inspection, SignatureView, WasmView, inspect, inspect_wasm, wit};
 pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
@@ -46,6 +48,7 @@ pub use remote::{Moved, Part, PullRequest, copy_image, pull, push, remove_remote
 pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, run};
 pub use save::{load, save};
 pub use sign::{Claims, SignReport, SignRequest, sign};
+pub use target::{ImageName, Target};
 pub use validate::{Validated, validate};
 pub use verify::{VerifyReport, policy_or_key, verify};
 

@@ -14,14 +14,14 @@ use qyvol_store::{
     CopyError, Exists, Fetch, LocalStore, Referrers, StoreError, copy_image as copy_content, copy_referrers,
 };
 use qyvol_trust::{Scope, TrustPolicy};
-use qyvol_types::{Algorithm, Descriptor, Digest, ImageConfig, ImageManifest, Reference, limits};
+use qyvol_types::{Algorithm, DEFAULT_TAG, Descriptor, Digest, ImageManifest, Reference, RepositoryName, limits};
 use serde::Serialize;
 
-use crate::image_source::{Source, Target, read_image};
+use crate::image_source::read_image;
 use crate::install::stage_small;
 use crate::output::Output;
 use crate::verify::judge_image;
-use crate::{Context, Error};
+use crate::{Context, Error, Source, Target};
 
 /// A blob of an image that is moved, or would be.
 #[derive(Clone, Debug, Serialize)]
@@ -75,13 +75,6 @@ fn layers_size(manifest: &ImageManifest) -> u64 {
     all.fold(0, |sum, blob| blob.size.saturating_add(sum))
 }
 
-/// The application's own `name:version`.
-fn own_name(label: &str, image: &HeadImage) -> Result<Reference, Error> {
-    let config = ImageConfig::parse(&image.config).map_err(Error::malformed(label))?;
-    let app = config.qyv.app;
-    Reference::local(&app.name, &app.version).map_err(Error::malformed(label))
-}
-
 /// Where an image is to go: names by the repository that they are in.
 fn by_repository(names: &[Reference]) -> Result<Vec<Vec<Reference>>, Error> {
     let mut groups: Vec<Vec<Reference>> = Vec::new();
@@ -91,18 +84,17 @@ fn by_repository(names: &[Reference]) -> Result<Vec<Vec<Reference>>, Error> {
         }
         if name.digest().is_some() {
             return Err(Error::Usage(format!(
-                "{name} has a digest: an image is given names, its digest it has"
+                "{name} has a digest: the destination must not include a digest"
             )));
         }
-        let name = name.clone().or_latest();
         let same = |group: &&mut Vec<Reference>| {
             group
                 .first()
-                .is_some_and(|g| g.registry() == name.registry() && g.repository() == name.repository())
+                .is_some_and(|g| g.repository_name() == name.repository_name())
         };
         match groups.iter_mut().find(same) {
-            Some(group) => group.push(name),
-            None => groups.push(vec![name]),
+            Some(group) => group.push(name.clone()),
+            None => groups.push(vec![name.clone()]),
         }
     }
     Ok(groups)
@@ -131,7 +123,7 @@ fn deliver<S: Fetch + Referrers + Sync>(
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     for name in tags {
-        to.tag(name.tag().unwrap_or("latest"), &image.manifest)?;
+        to.tag(name.tag().unwrap_or(DEFAULT_TAG), &image.manifest)?;
     }
     Ok(())
 }
@@ -147,10 +139,14 @@ pub fn push(
     let source = Source::open(ctx, target)?;
     let label = source.label();
     let image = source.single()?;
-    let own = own_name(&label, image)?;
-    let names = match (names, target) {
-        ([], Target::Reference(name)) if name.registry().is_some() => vec![name.clone().or_latest()],
-        ([], _) => {
+    let own = &image.name;
+    let implied = match target {
+        Target::Image(name) => name.in_registry(),
+        _ => None,
+    };
+    let names = match (names, implied) {
+        ([], Some(name)) => vec![name.clone()],
+        ([], None) => {
             return Err(Error::Usage(format!(
                 "{label} names no registry: say where it is to go, as HOST/{own}"
             )));
@@ -239,22 +235,17 @@ pub struct PullRequest<'a> {
 /// Fetches an image with its signatures, into the store or a file. Without a
 /// policy nothing is judged: that is done by whoever runs it.
 pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) -> Result<Moved, Error> {
-    let name = request.name.clone().or_latest();
-    let (repository, image) = find(ctx, client, &name)?;
+    let name = request.name;
+    let (repository, image) = find(ctx, client, name)?;
     let label = name.to_string();
     if let Some(policy) = request.policy {
-        judge_image(ctx, policy, &label, Scope::Name(&name), &image)?;
+        judge_image(ctx, policy, &label, Scope::Name(name), &image)?;
     }
-    let own = own_name(&label, &image)?;
     // The shape of an image, before anything large is fetched.
-    let whole = HeadImage {
-        name: own.clone(),
-        ..image.clone()
-    };
-    let head = Head::new(vec![whole]).map_err(Error::image(&label))?;
+    let head = Head::new(vec![image.clone()]).map_err(Error::image(&label))?;
     let mut moved = Moved {
         digest: image.manifest.digest(),
-        image: own.clone(),
+        image: image.name.clone(),
         names: vec![name.clone()],
         parts: parts(&image),
         signatures: image.signatures.len(),
@@ -282,7 +273,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             stage_small(&mut stage, &image)?;
             copy_content(&repository, &stage, &image.descriptor(), ctx.report)
                 .map_err(|e| blame(e.into(), &repository))?;
-            stage.tag(&name, &image.descriptor());
+            stage.tag(name, &image.descriptor());
             stage.commit()?;
         }
     }
@@ -327,7 +318,7 @@ fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Re
     }
     let repository = Repository::new(client, name, Access::Pull)?;
     let descriptor = repository.resolve(name)?.ok_or_else(|| not_there(&repository, name))?;
-    let image = read_image(ctx, &repository, name, &descriptor).map_err(|e| blame(e, &repository))?;
+    let image = read_image(ctx, &repository, &name.to_string(), &descriptor).map_err(|e| blame(e, &repository))?;
     Ok((repository, image))
 }
 
@@ -340,12 +331,10 @@ pub fn copy_image(
     to: &[Reference],
     dry_run: bool,
 ) -> Result<Moved, Error> {
-    let from = from.clone().or_latest();
-    let (src, image) = find(ctx, client, &from)?;
-    let label = from.to_string();
+    let (src, image) = find(ctx, client, from)?;
     let mut moved = Moved {
         digest: image.manifest.digest(),
-        image: own_name(&label, &image)?,
+        image: image.name.clone(),
         names: Vec::new(),
         parts: parts(&image),
         signatures: image.signatures.len(),
@@ -374,9 +363,9 @@ pub fn copy_image(
 
 /// The tags of a repository, but for those that only stand in for lists of
 /// referrers.
-pub fn tags(client: &Arc<Client>, name: &Reference) -> Result<Vec<String>, Error> {
+pub fn tags(client: &Arc<Client>, name: &RepositoryName) -> Result<Vec<String>, Error> {
     let stands_in = |tag: &String| tag.replacen('-', ":", 1).parse::<Digest>().is_ok();
-    let mut tags = Repository::new(client, name, Access::Pull)?.tags()?;
+    let mut tags = Repository::new(client, &name.latest(), Access::Pull)?.tags()?;
     tags.retain(|tag| !stands_in(tag));
     Ok(tags)
 }
@@ -390,11 +379,6 @@ pub fn remove_remote(
 ) -> Result<(), Error> {
     let mut found = Vec::new();
     for name in names {
-        if name.digest().is_none() && name.tag().is_none() {
-            return Err(Error::Usage(format!(
-                "{name} has no tag to remove: HOST/NAME:TAG or HOST/NAME@DIGEST is expected"
-            )));
-        }
         let repository = Repository::new(client, name, Access::Delete)?;
         if repository.resolve(name)?.is_none() {
             return Err(not_there(&repository, name).into());
@@ -415,7 +399,7 @@ fn not_there(repository: &Repository, name: &Reference) -> RemoteError {
         host: repository.registry().to_string(),
         what: match (name.tag(), name.digest()) {
             (_, Some(digest)) => format!("{}@{digest}", name.repository()),
-            (tag, None) => format!("{}:{}", name.repository(), tag.unwrap_or("latest")),
+            (tag, None) => format!("{}:{}", name.repository(), tag.unwrap_or(DEFAULT_TAG)),
         },
     }
 }

@@ -3,26 +3,21 @@
 use std::path::Path;
 
 use qyvol_image::{Head, HeadImage, write_archive};
-use qyvol_types::{Descriptor, ImageConfig, Reference};
+use qyvol_types::{Descriptor, Reference};
 
-use crate::image_source::{Source, Target};
 use crate::install::install;
 use crate::output::Output;
 use crate::verify::{bind, check_own_name, judge};
-use crate::{Context, Error, load_policy};
+use crate::{Context, Error, ImageName, Source, Target, load_policy};
 
 /// Writes stored images, with their signatures, into one archive. Returns its
 /// size in bytes.
-pub fn save(ctx: &Context<'_>, names: &[Reference], output: &Path) -> Result<u64, Error> {
+pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Path) -> Result<u64, Error> {
     let store = ctx.store()?;
     let mut images: Vec<HeadImage> = Vec::new();
     for name in names {
         let source = Source::stored(ctx, name)?;
-        let mut image = source.single()?.clone();
-        // In a file an image has its own name, wherever it came from.
-        let config = ImageConfig::parse(&image.config).map_err(Error::malformed(&source.label()))?;
-        let app = config.qyv.app;
-        image.name = Reference::local(&app.name, &app.version).map_err(Error::malformed(&source.label()))?;
+        let image = source.single()?.clone();
         if images.iter().all(|i| i.manifest.digest() != image.manifest.digest()) {
             images.push(image);
         }

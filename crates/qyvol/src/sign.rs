@@ -7,11 +7,10 @@ use qyvol_trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement};
 use qyvol_types::{ImageConfig, Timestamp};
 
 use crate::build::{SignerChoice, signer};
-use crate::image_source::{Source, Target};
 use crate::install::stage_small;
 use crate::keys::Passphrase;
 use crate::output::Output;
-use crate::{Context, Error, FirstKey};
+use crate::{Context, Error, FirstKey, Source, Target};
 
 /// What a signature says beside the image's digest, name and version.
 #[derive(Clone, Debug)]

@@ -8,9 +8,8 @@ use qyvol_trust::{PublicKey, Report, Scope, Subject, TrustPolicy, Verified, Veri
 use qyvol_types::{Descriptor, ImageConfig, ImageManifest};
 use serde::Serialize;
 
-use crate::image_source::{Source, Target};
 use crate::validate::read_text;
-use crate::{Context, Error, load_policy};
+use crate::{Context, Error, Source, Target, load_policy};
 
 /// An image that trust has accepted, down to its config.
 #[derive(Debug)]

@@ -59,7 +59,7 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
         if tag.digest().is_some() {
             return Err(Failure::usage(format!("{tag} has a digest: a tag is a name alone")));
         }
-        tags.push(tag.or_latest());
+        tags.push(tag);
     }
     let signer = secrets::Signer::read()?;
     let request = BuildRequest {

@@ -9,11 +9,18 @@ pub mod run;
 pub mod store;
 pub mod trust;
 
+use qyvol::ImageName;
 use qyvol::types::Reference;
 
 use crate::failure::Failure;
 
-/// Reads a name from the command line.
+/// Reads the names of stored images from the command line.
+pub fn image_names(names: &[String]) -> Result<Vec<ImageName>, Failure> {
+    let parsed: Result<Vec<_>, _> = names.iter().map(|name| ImageName::parse(name)).collect();
+    Ok(parsed?)
+}
+
+/// Reads a name with a tag or digest from the command line.
 pub fn reference(text: &str) -> Result<Reference, Failure> {
     text.parse()
         .map_err(|why| Failure::usage(format!("`{}` is {why}", qyvol::types::escape(text))))

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read, Write, stderr, stdin};
 
 use qyvol::remote_store::{Credential, Fixed, Secret, erase_credentials, ping, store_credentials};
-use qyvol::types::Reference;
+use qyvol::types::{Reference, RepositoryName};
 use qyvol::{Context, Moved, PullRequest, Target};
 use serde_json::json;
 
@@ -94,7 +94,10 @@ pub fn copy(ctx: &Context<'_>, ui: &Ui, args: CopyArgs) -> Result<u8, Failure> {
 }
 
 pub fn tags(ctx: &Context<'_>, ui: &Ui, args: TagsArgs) -> Result<u8, Failure> {
-    let name = reference(&args.name)?;
+    let name: RepositoryName = args
+        .name
+        .parse()
+        .map_err(|why| Failure::usage(format!("`{}`: {why}", qyvol::types::escape(&args.name))))?;
     let tags = qyvol::tags(&client(&ctx.home, ui, &args.registry)?, &name)?;
     ui.show(&json!({"schema": 1, "name": name, "tags": tags}), || {
         tags.iter().map(|tag| format!("{tag}\n")).collect()
@@ -103,6 +106,12 @@ pub fn tags(ctx: &Context<'_>, ui: &Ui, args: TagsArgs) -> Result<u8, Failure> {
 }
 
 pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
+    // `latest` is not removed because nothing was said.
+    if let Some(name) = args.names.iter().find(|name| name.parse::<RepositoryName>().is_ok()) {
+        return Err(Failure::usage(format!(
+            "{name} has no tag to remove: HOST/NAME:TAG or HOST/NAME@DIGEST is expected"
+        )));
+    }
     let client = client(&ctx.home, ui, &args.registry)?;
     let mut removed = Vec::new();
     let done = qyvol::remove_remote(&client, &references(&args.names)?, &mut |name| {

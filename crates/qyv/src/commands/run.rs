@@ -18,11 +18,17 @@ const TRAPPED: u8 = 134;
 
 pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.target)?;
+    if args.pull.is_some() && matches!(target, Target::Manifest(_)) {
+        return Err(Failure::usage(format!(
+            "{} is a manifest under development, which no registry has: --pull can't apply to it",
+            qyvol::types::escape(&args.target)
+        )));
+    }
     let registry = args.registry;
     let client = || crate::registry::client(&ctx.home, ui, &registry).map_err(|f| qyvol::Error::Usage(f.message));
     let request = RunRequest {
         target: &target,
-        pull: match args.pull {
+        pull: match args.pull.unwrap_or(PullWhen::Missing) {
             PullWhen::Always => Pull::Always(&client),
             PullWhen::Missing => Pull::Missing(&client),
             PullWhen::Never => Pull::Never,

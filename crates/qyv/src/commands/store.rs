@@ -2,14 +2,17 @@
 
 use std::io::{IsTerminal, Write, stderr, stdin};
 
-use qyvol::Context;
 use qyvol::store::{PruneItem, PruneKind};
+use qyvol::{Context, ImageName};
 use serde_json::json;
 
-use super::reference;
+use super::{image_names, reference};
 use crate::cli::{CheckArgs, Format, LoadArgs, PruneArgs, RmArgs, SaveArgs, TagArgs};
 use crate::failure::Failure;
 use crate::ui::{Ui, size, table};
+
+/// Characters of a shortened digest: `sha256:` and twelve digits.
+const SHORT_DIGEST: usize = 19;
 
 pub fn images(ctx: &Context<'_>, ui: &Ui) -> Result<u8, Failure> {
     let rows = qyvol::images(ctx)?;
@@ -17,14 +20,8 @@ pub fn images(ctx: &Context<'_>, ui: &Ui) -> Result<u8, Failure> {
         let cells: Vec<Vec<String>> = rows
             .iter()
             .map(|r| {
-                let short = r
-                    .digest
-                    .split(':')
-                    .next_back()
-                    .unwrap_or_default()
-                    .chars()
-                    .take(12)
-                    .collect();
+                // As every verb takes it: the algorithm and twelve digits.
+                let short = r.digest.get(..SHORT_DIGEST).unwrap_or(&r.digest).to_string();
                 vec![r.name.clone(), short, size(r.size), r.signatures.to_string()]
             })
             .collect();
@@ -34,7 +31,7 @@ pub fn images(ctx: &Context<'_>, ui: &Ui) -> Result<u8, Failure> {
 }
 
 pub fn tag(ctx: &Context<'_>, ui: &Ui, args: TagArgs) -> Result<u8, Failure> {
-    let (from, to) = (reference(&args.from)?, reference(&args.to)?);
+    let (from, to) = (ImageName::parse(&args.from)?, reference(&args.to)?);
     let descriptor = qyvol::tag(ctx, &from, &to)?;
     ui.show(&json!({"schema": 1, "digest": descriptor.digest, "name": to}), || {
         format!("{}\n", descriptor.digest)
@@ -43,7 +40,7 @@ pub fn tag(ctx: &Context<'_>, ui: &Ui, args: TagArgs) -> Result<u8, Failure> {
 }
 
 pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
-    let names = args.names.iter().map(|n| reference(n)).collect::<Result<Vec<_>, _>>()?;
+    let names = image_names(&args.names)?;
     let removed = qyvol::remove(ctx, &names)?;
     ui.show(&json!({"schema": 1, "removed": removed}), || {
         removed.iter().map(|n| format!("{n}\n")).collect()
@@ -135,7 +132,7 @@ pub fn check(ctx: &Context<'_>, ui: &Ui, args: CheckArgs) -> Result<u8, Failure>
 }
 
 pub fn save(ctx: &Context<'_>, ui: &Ui, args: SaveArgs) -> Result<u8, Failure> {
-    let names = args.names.iter().map(|n| reference(n)).collect::<Result<Vec<_>, _>>()?;
+    let names = image_names(&args.names)?;
     let bytes = qyvol::save(ctx, &names, &args.output)?;
     let output = args.output.display().to_string();
     ui.show(&json!({"schema": 1, "output": output, "size": bytes}), || {

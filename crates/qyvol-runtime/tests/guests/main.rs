@@ -11,7 +11,7 @@ use std::io::Write;
 
 use qyvol_runtime::{Engine, Exit, Kind, Mount, Phase, Program, RunSpec, RuntimeError};
 use qyvol_trust::Verified;
-use qyvol_types::Descriptor;
+use qyvol_types::{CompiledCode, Descriptor, Digest};
 
 const MIB: u64 = 1 << 20;
 
@@ -24,8 +24,24 @@ fn load(kind: Kind, wasm: &[u8]) -> Result<Program, RuntimeError> {
 fn load_code(engine: &Engine, kind: Kind, wasm: &[u8], code: &[u8]) -> Result<Program, RuntimeError> {
     let mut file: File = tempfile::tempfile().unwrap();
     file.write_all(code).unwrap();
-    let descriptor = Verified::dangerously_trust(Descriptor::of("application/wasm", wasm), "a test's own guest");
-    Program::load(engine, &descriptor, kind, file)
+    let descriptor = Descriptor::of("application/wasm", wasm);
+    let code = CompiledCode::of(descriptor.digest, file);
+    let descriptor = Verified::dangerously_trust(descriptor, "a test's own guest");
+    Program::load(engine, &descriptor, kind, &code)
+}
+
+// [RUN-021]
+#[test]
+fn code_of_another_component_is_refused() {
+    let engine = Engine::new().unwrap();
+    let wasm = module("(func (export \"_start\"))");
+    let code = engine.compile(&wasm).unwrap();
+    let mut file: File = tempfile::tempfile().unwrap();
+    file.write_all(&code).unwrap();
+    let verified = Verified::dangerously_trust(Descriptor::of("application/wasm", &wasm), "a test's own guest");
+    let of_another = CompiledCode::of(Digest::of(b"another"), file);
+    let refused = Program::load(&engine, &verified, Kind::CoreModule, &of_another).unwrap_err();
+    assert!(matches!(refused, RuntimeError::OtherCode { .. }), "{refused}");
 }
 
 fn module(text: &str) -> Vec<u8> {

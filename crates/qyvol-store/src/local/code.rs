@@ -9,7 +9,7 @@ use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use qyvol_types::Digest;
+use qyvol_types::{CompiledCode, Digest};
 
 use super::layout::file_name;
 use super::staging::Staging;
@@ -53,7 +53,12 @@ impl LocalStore {
     /// the record is this store's and matches the file; a file whose inode
     /// differs is hashed whole. Anything else is moved to quarantine and
     /// counts as absent. Writes nothing where all is well.
-    pub fn code(&self, engine: &str, component: &Digest) -> Result<Option<File>, StoreError> {
+    pub fn code(&self, engine: &str, component: &Digest) -> Result<Option<CompiledCode>, StoreError> {
+        let found = self.find_code(engine, component)?;
+        Ok(found.map(|file| CompiledCode::of(*component, file)))
+    }
+
+    fn find_code(&self, engine: &str, component: &Digest) -> Result<Option<File>, StoreError> {
         let place = self.code_place(engine, component)?;
         let Some(key) = self.record_key()? else {
             return Ok(None);
@@ -90,7 +95,12 @@ impl LocalStore {
 
     /// Keeps code that was compiled on this host. Where valid code is there
     /// already, that is given back.
-    pub fn put_code(&self, engine: &str, component: &Digest, code: &[u8]) -> Result<File, StoreError> {
+    pub fn put_code(&self, engine: &str, component: &Digest, code: &[u8]) -> Result<CompiledCode, StoreError> {
+        let file = self.install_code(engine, component, code)?;
+        Ok(CompiledCode::of(*component, file))
+    }
+
+    fn install_code(&self, engine: &str, component: &Digest, code: &[u8]) -> Result<File, StoreError> {
         let place = self.code_place(engine, component)?;
         let staging = Staging::new(self)?;
         let key = self.make_key(&staging)?;

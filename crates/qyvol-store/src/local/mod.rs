@@ -67,16 +67,31 @@ pub struct Notice {
 
 /// Held for as long as a guest of an image runs: prune keeps what the image
 /// reaches.
+///
+/// Until [`RunLock::found`], it keeps a prune from starting too: one that
+/// planned before the lock was taken would remove what is being looked up.
 #[derive(Debug)]
 pub struct RunLock {
     file: Option<File>,
+    collection: Option<File>,
 }
 
 impl RunLock {
+    const NONE: RunLock = RunLock {
+        file: None,
+        collection: None,
+    };
+
     /// Whether a lock is really held; it is not on a store that this process
     /// can't write.
     pub fn is_held(&self) -> bool {
         self.file.is_some()
+    }
+
+    /// Everything that the guest needs has been found and opened: from here on
+    /// a prune may run beside the guest.
+    pub fn found(&mut self) {
+        self.collection = None;
     }
 }
 
@@ -127,21 +142,25 @@ impl LocalStore {
     }
 
     /// Marks an image as running. To be called before what the image needs is
-    /// looked up or ingested, so that no prune comes in between.
+    /// looked up or ingested. Waits while a prune is at work.
     pub fn running(&self, image: &Digest) -> Result<RunLock, StoreError> {
+        let collection = match self.shared_collection()? {
+            Some(lock) => lock,
+            None => return Ok(RunLock::NONE),
+        };
         let path = self.layout().run_lock(image);
         loop {
             let mut opened = sys::open_lock(&path);
             if opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
                 match self.layout().create() {
                     Ok(()) => opened = sys::open_lock(&path),
-                    Err(error) if error.is_unwritable() => return Ok(RunLock { file: None }),
+                    Err(error) if error.is_unwritable() => return Ok(RunLock::NONE),
                     Err(error) => return Err(error),
                 }
             }
             let file = match opened.map_err(|error| StoreError::io("open lock", &path, error)) {
                 Ok(file) => file,
-                Err(error) if error.is_unwritable() => return Ok(RunLock { file: None }),
+                Err(error) if error.is_unwritable() => return Ok(RunLock::NONE),
                 Err(error) => return Err(error),
             };
             let failed = |error| StoreError::io("lock", &path, error);
@@ -149,8 +168,28 @@ impl LocalStore {
             // A prune may have removed the file between the two calls; a lock
             // on a file without a name guards nothing.
             if file.metadata().map_err(failed)?.nlink() > 0 {
-                return Ok(RunLock { file: Some(file) });
+                return Ok(RunLock {
+                    file: Some(file),
+                    collection: Some(collection),
+                });
             }
+        }
+    }
+
+    /// The lock that keeps prunes out; none on a store that this process can't
+    /// write.
+    fn shared_collection(&self) -> Result<Option<File>, StoreError> {
+        let lock = || self.lock_gc(sys::Lock::Shared);
+        let locked = match lock() {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                self.layout().create().and_then(|()| lock())
+            }
+            other => other,
+        };
+        match locked {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.is_unwritable() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

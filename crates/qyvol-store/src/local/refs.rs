@@ -25,20 +25,16 @@ pub(crate) struct Entry {
     pub(crate) descriptor: Descriptor,
 }
 
-/// The name that an image is filed under: a tag decides without the digest
-/// beside it, and stands for `latest` where there is neither.
+/// The name that an image is filed under: its tag, without the digest beside
+/// it.
 pub(crate) fn key_of(name: &Reference) -> Reference {
-    let name = name.clone().or_latest();
-    match name.tag() {
-        Some(tag) => name.with_tag(tag).unwrap_or(name),
-        None => name,
-    }
+    let tagged = name.tag().and_then(|tag| name.with_tag(tag).ok());
+    tagged.unwrap_or_else(|| name.clone())
 }
 
 impl LocalStore {
     /// What a name stands for. A name with a digest stands for the manifest of
-    /// that digest, if the store has it, whatever its tag says; one without a
-    /// tag is `latest`.
+    /// that digest, if the store has it, whatever its tag says.
     pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, StoreError> {
         if let Some(digest) = name.digest() {
             let size = self.blob_size(digest)?;

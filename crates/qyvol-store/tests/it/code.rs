@@ -25,8 +25,8 @@ fn compiled() -> Home {
     let home = Home::new();
     assert!(home.store.code(ENGINE, &component()).unwrap().is_none());
     let mut code = String::new();
-    let mut file = home.store.put_code(ENGINE, &component(), b"native code").unwrap();
-    file.read_to_string(&mut code).unwrap();
+    let kept = home.store.put_code(ENGINE, &component(), b"native code").unwrap();
+    kept.file().read_to_string(&mut code).unwrap();
     assert_eq!(code, "native code");
     home
 }
@@ -179,8 +179,8 @@ fn processes_that_compile_at_once_agree() {
                 for _ in 0..10 {
                     store.put_code(ENGINE, &component(), &[worker; 1000]).unwrap();
                     let mut code = Vec::new();
-                    let mut file = store.code(ENGINE, &component()).unwrap().expect("just put");
-                    file.read_to_end(&mut code).unwrap();
+                    let kept = store.code(ENGINE, &component()).unwrap().expect("just put");
+                    kept.file().read_to_end(&mut code).unwrap();
                     assert_eq!(code.len(), 1000);
                     assert_eq!(store.take_notices(), []);
                 }

@@ -1,5 +1,6 @@
 //! Taking away what nothing reaches, and nothing else.
 
+use std::sync::mpsc;
 use std::thread;
 
 use qyvol_store::{Exists, NoReport, PruneKind};
@@ -59,9 +60,11 @@ fn prune_keeps_what_a_running_guest_needs() {
     let home = Home::new();
     let image = home.load("a:1", "a");
     home.store.remove_reference(&reference("a:1")).unwrap();
-    let running = home.other().running(&image.manifest.digest).unwrap();
-    let second = home.other().running(&image.manifest.digest).unwrap();
+    let mut running = home.other().running(&image.manifest.digest).unwrap();
+    let mut second = home.other().running(&image.manifest.digest).unwrap();
     assert!(running.is_held());
+    running.found();
+    second.found();
     drop(running);
     assert_eq!(prune(&home), []);
     drop(second);
@@ -71,6 +74,34 @@ fn prune_keeps_what_a_running_guest_needs() {
         2,
         "locks of guests that ended"
     );
+}
+
+// [RUN-020]
+#[test]
+fn prune_waits_until_a_run_has_found_what_it_needs() {
+    let home = Home::new();
+    let image = home.load("a:1", "a");
+    let mut unpack = |dir: &std::path::Path| std::fs::write(dir.join("f"), b"f");
+    home.store.put_tree(&image.layer.digest, &mut unpack).unwrap();
+    home.store.remove_reference(&reference("a:1")).unwrap();
+    let plan = home.store.prune_plan().unwrap();
+    let store = home.other();
+    let mut running = store.running(&image.manifest.digest).unwrap();
+    thread::scope(|scope| {
+        let (send, done) = mpsc::channel();
+        let pruner = home.other();
+        let plan = &plan;
+        scope.spawn(move || send.send(pruner.prune(plan).unwrap().removed).unwrap());
+        // While the guest's things are looked up, nothing of them goes.
+        for _ in 0..200 {
+            assert!(store.tree(&image.layer.digest).unwrap().is_some());
+            thread::yield_now();
+        }
+        assert!(done.try_recv().is_err(), "the prune did not wait");
+        running.found();
+        assert_eq!(done.recv().unwrap(), [], "a running guest's things were removed");
+    });
+    assert!(store.tree(&image.layer.digest).unwrap().is_some());
 }
 
 #[test]

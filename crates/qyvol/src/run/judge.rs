@@ -1,0 +1,167 @@
+//! From a target to an image that may run: resolved, then judged.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use qyvol_image::{BuildOptions, HeadImage, ImageBuilder};
+use qyvol_remote::Client;
+use qyvol_store::{LocalStore, RunLock};
+use qyvol_trust::{TrustPolicy, Verified};
+use qyvol_types::{ImageManifest, Timestamp, escape};
+
+use super::{Pull, RunRequest};
+use crate::image_source::read_image;
+use crate::supported::check_supported;
+use crate::verify::{TrustedImage, bind, judge, policy_or_key};
+use crate::{Context, Error, ImageName, PullRequest, Source, Target, validate};
+
+/// The image behind a target, not judged.
+pub(super) struct Resolved {
+    source: Source,
+}
+
+/// An image that trust has accepted. The store keeps what it needs until this
+/// is dropped.
+pub(super) struct Judged {
+    pub(super) source: Source,
+    pub(super) trusted: TrustedImage,
+    pub(super) store: LocalStore,
+    pub(super) lock: RunLock,
+}
+
+impl Resolved {
+    /// Opens a target, fetching it before if that is asked for. What trust
+    /// refuses is not fetched.
+    fn new(ctx: &Context<'_>, target: &Target, pull: &Pull<'_>, policy: &TrustPolicy) -> Result<Resolved, Error> {
+        let name = match target {
+            Target::Image(ImageName::Digest(digest)) if digest.whole().is_none() => {
+                return Err(Error::Usage(format!(
+                    "{digest} is a shortened digest: a run takes all 64 digits (`qyv inspect {digest}` prints them)"
+                )));
+            }
+            Target::Image(name) => name.in_registry(),
+            _ => None,
+        };
+        let Some(name) = name else {
+            return Ok(Resolved {
+                source: Source::open(ctx, target)?,
+            });
+        };
+        let fetch = |client: &dyn Fn() -> Result<Arc<Client>, Error>| {
+            let request = PullRequest {
+                name,
+                output: None,
+                policy: Some(policy),
+                dry_run: false,
+            };
+            crate::pull(ctx, &client()?, &request)
+        };
+        let source = match pull {
+            Pull::Always(client) => {
+                fetch(client)?;
+                Source::open(ctx, target)?
+            }
+            Pull::Missing(client) => match Source::open(ctx, target) {
+                Err(Error::NoImage { .. }) => {
+                    fetch(client)?;
+                    Source::open(ctx, target)?
+                }
+                opened => opened?,
+            },
+            Pull::Never => Source::open(ctx, target)?,
+        };
+        Ok(Resolved { source })
+    }
+
+    fn judge(self, ctx: &Context<'_>, policy: &TrustPolicy) -> Result<Judged, Error> {
+        let Resolved { source } = self;
+        let trusted = judge(ctx, policy, &source, source.single()?)?;
+        let store = ctx.store()?;
+        // From here on no prune takes the image away.
+        let lock = store.running(&trusted.manifest.digest())?;
+        Ok(Judged {
+            source,
+            trusted,
+            store,
+            lock,
+        })
+    }
+}
+
+impl Judged {
+    /// Resolves and judges what is to run, and checks that this host can.
+    pub(super) fn new(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Judged, Error> {
+        let judged = match request.target {
+            Target::Manifest(path) => develop(ctx, path, request)?,
+            Target::Wasm(path) => {
+                return Err(Error::Usage(format!(
+                    "{} has no manifest: write a .qyv beside it and run that",
+                    escape(&path.to_string_lossy())
+                )));
+            }
+            target => {
+                let policy = policy_or_key(ctx, request.key)?;
+                Resolved::new(ctx, target, &request.pull, &policy)?.judge(ctx, &policy)?
+            }
+        };
+        check_supported(&judged.label(), &judged.trusted.config.qyv.app)?;
+        Ok(judged)
+    }
+
+    /// What the user named, for messages.
+    pub(super) fn label(&self) -> String {
+        self.source.label()
+    }
+
+    /// The image as it was read.
+    pub(super) fn image(&self) -> Result<&HeadImage, Error> {
+        self.source.single()
+    }
+
+    /// Its manifest.
+    pub(super) fn manifest(&self) -> &Verified<ImageManifest> {
+        &self.trusted.manifest
+    }
+}
+
+/// Builds a manifest under development into the store, untagged, and trusts it
+/// because the user named the source itself.
+fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<Judged, Error> {
+    let reason = "it is a manifest under development";
+    if request.key.is_some() || ctx.policy.is_some() {
+        return Err(Error::Usage(format!(
+            "{} is a manifest under development, which is not signed: --key and --policy can't apply to it",
+            escape(&path.to_string_lossy())
+        )));
+    }
+    request.events.unsigned(reason);
+    let manifest = validate(path)?;
+    let label = path.to_string_lossy().into_owned();
+    let options = BuildOptions {
+        created: Timestamp::EPOCH,
+        componentize: false,
+        skip: manifest.path.canonicalize().into_iter().collect(),
+    };
+    let builder = ImageBuilder::read(manifest.app, &manifest.folder, &options).map_err(Error::image(&label))?;
+    let store = ctx.store()?;
+    let mut stage = store.begin()?;
+    let built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;
+    crate::install::stage_small(&mut stage, &built.image)?;
+    // No name leads to it: only the lock keeps a prune from taking it.
+    let lock = store.running(&built.descriptor.digest)?;
+    stage.commit()?;
+    let image = read_image(ctx, &store, &label, &built.descriptor)?;
+    let trusted = bind(&label, Verified::dangerously_trust(built.descriptor, reason), &image)?;
+    let name = ImageName::Reference(built.image.name);
+    let source = Source::Stored {
+        store: store.clone(),
+        name,
+        image: Box::new(image),
+    };
+    Ok(Judged {
+        source,
+        trusted,
+        store,
+        lock,
+    })
+}

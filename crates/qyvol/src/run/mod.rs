@@ -1,0 +1,33 @@
+//! `run`: four values, each made from the one before.
+//!
+//! [`Resolved`](judge::Resolved): the image behind the target, its small blobs
+//! read. [`Judged`](judge::Judged): trust has accepted it, down to its config,
+//! and its run lock is held. [`Prepared`](prepare::Prepared): its blobs, assets
+//! and compiled code are on this host. [`Launch`](launch::Launch): the program
+//! with all that it is given.
+
+mod judge;
+mod launch;
+mod prepare;
+mod request;
+
+pub use request::{DirGrant, Outcome, Pull, RunEvents, RunRequest};
+
+use judge::Judged;
+use launch::Launch;
+use prepare::Prepared;
+use request::Clock;
+
+use crate::{Context, Error};
+
+/// Runs a target to its end.
+pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error> {
+    let mut clock = Clock::start(request.events);
+    let judged = Judged::new(ctx, request)?;
+    clock.step("verify");
+    let prepared = Prepared::new(ctx, judged, &mut clock)?;
+    let launch = Launch::new(ctx, prepared, request)?;
+    let outcome = launch.run(ctx)?;
+    clock.step("run");
+    Ok(outcome)
+}

@@ -1,0 +1,179 @@
+//! What a judged image needs on this host: blobs, assets, compiled code.
+
+use std::fs::File;
+use std::io::Write;
+use std::thread;
+
+use qyvol_runtime::{Engine, Kind, Program};
+use qyvol_store::{Fetch, Tree};
+use qyvol_trust::Verified;
+use qyvol_types::{CompiledCode, Descriptor, Os, limits};
+
+use super::judge::Judged;
+use super::request::Clock;
+use crate::install::install;
+use crate::{Context, Error, Source};
+
+/// An image that is ready to start.
+pub(super) struct Prepared {
+    pub(super) judged: Judged,
+    pub(super) program: Program,
+    pub(super) assets: Option<Tree>,
+}
+
+/// The layers of an image.
+struct Layers {
+    component: Verified<Descriptor>,
+    assets: Option<Verified<Descriptor>>,
+}
+
+impl Layers {
+    fn of(judged: &Judged) -> Result<Layers, Error> {
+        let mut layers = judged.manifest().layers().into_iter();
+        match layers.next() {
+            Some(component) => Ok(Layers {
+                component,
+                assets: layers.next(),
+            }),
+            None => Err(Error::malformed(&judged.label())("its manifest has no layer")),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        let assets = self.assets.as_ref().map_or(0, |layer| layer.size);
+        self.component.size.saturating_add(assets)
+    }
+}
+
+impl Prepared {
+    /// Looks up what is on this host already and makes the rest.
+    pub(super) fn new(ctx: &Context<'_>, mut judged: Judged, clock: &mut Clock<'_>) -> Result<Prepared, Error> {
+        let label = judged.label();
+        let engine = Engine::new().map_err(Error::runtime(&label))?;
+        let layers = Layers::of(&judged)?;
+        let mut code = judged.store.code(engine.id(), &layers.component.digest)?;
+        let mut assets = match &layers.assets {
+            Some(layer) => judged.store.tree(&layer.digest)?,
+            None => None,
+        };
+        ctx.tell_notices(&judged.store);
+        clock.step("look up");
+        let unpack = layers.assets.as_ref().filter(|_| assets.is_none());
+        if code.is_none() || unpack.is_some() {
+            let compiled = install_and_compile(ctx, &judged, &layers, &engine, code.is_none())?;
+            clock.step("prepare");
+            if let Some(compiled) = compiled {
+                code = Some(keep_code(&judged, &engine, &layers.component, &compiled)?);
+                clock.step("keep code");
+            }
+            if let Some(layer) = unpack {
+                assets = Some(unpack_assets(ctx, &judged, layer)?);
+                clock.step("unpack");
+            }
+        }
+        let code = code.ok_or_else(|| Error::malformed(&label)("there is no code to run"))?;
+        judged.lock.found();
+        let kind = match judged.trusted.config.os {
+            Os::Wasip2 => Kind::Component,
+            Os::Wasip1 => Kind::CoreModule,
+        };
+        let program = Program::load(&engine, &layers.component, kind, &code).map_err(Error::runtime(&label))?;
+        clock.step("load");
+        Ok(Prepared {
+            judged,
+            program,
+            assets,
+        })
+    }
+}
+
+/// Brings an archive's blobs into the store and compiles the component, if that
+/// is needed. The disk is waited for while the compiler works; both read the
+/// source, each against the digests that were judged.
+fn install_and_compile(
+    ctx: &Context<'_>,
+    judged: &Judged,
+    layers: &Layers,
+    engine: &Engine,
+    needs_code: bool,
+) -> Result<Option<Vec<u8>>, Error> {
+    let label = judged.label();
+    let compile = || -> Result<Option<Vec<u8>>, Error> {
+        if !needs_code {
+            return Ok(None);
+        }
+        let wasm = match &judged.source {
+            Source::Archive { archive } => archive.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
+            Source::Stored { store, .. } => store.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
+        };
+        Ok(Some(engine.compile(&wasm).map_err(Error::runtime(&label))?))
+    };
+    let compiled = match &judged.source {
+        Source::Stored { .. } => {
+            ctx.report.started("compiling", None);
+            compile()?
+        }
+        Source::Archive { archive } => {
+            let image = judged.image()?;
+            ctx.report.started("installing", Some(layers.size()));
+            let (installed, compiled) = thread::scope(|scope| {
+                let installing = scope.spawn(|| install(ctx, &judged.store, archive, &[image], &[]));
+                let compiled = compile();
+                (installing.join(), compiled)
+            });
+            match installed {
+                Ok(Ok(())) => {}
+                // A store that can't be written still lets an image run that
+                // needs nothing unpacked.
+                Ok(Err(Error::Store(e))) if e.is_unwritable() && layers.assets.is_none() => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(Error::malformed(&label)("installing it ended in a panic")),
+            }
+            compiled?
+        }
+    };
+    ctx.report.finished();
+    Ok(compiled)
+}
+
+/// Keeps compiled code for the next run, where the store can be written.
+fn keep_code(judged: &Judged, engine: &Engine, component: &Descriptor, compiled: &[u8]) -> Result<CompiledCode, Error> {
+    match judged.store.put_code(engine.id(), &component.digest, compiled) {
+        Ok(code) => Ok(code),
+        Err(error) if error.is_unwritable() => Ok(CompiledCode::of(component.digest, in_memory(compiled)?)),
+        Err(error) => Err(Error::Store(error)),
+    }
+}
+
+/// Unpacks the assets of an image whose blobs are in the store.
+fn unpack_assets(ctx: &Context<'_>, judged: &Judged, layer: &Descriptor) -> Result<Tree, Error> {
+    let label = judged.label();
+    let assets = judged.trusted.config.qyv.assets.as_ref();
+    let assets = assets.ok_or_else(|| Error::malformed(&label)("its config describes no assets"))?;
+    ctx.report.started("unpacking", Some(assets.bytes));
+    let mut failure = None;
+    let made = judged.store.put_tree(&layer.digest, &mut |directory| {
+        let body = judged.store.fetch(layer)?;
+        match qyvol_image::unpack_assets(body, assets, directory, ctx.report) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                failure = Some(error);
+                Err(std::io::Error::other("unpacking failed"))
+            }
+        }
+    });
+    if let Some(error) = failure {
+        return Err(Error::image(&label)(error));
+    }
+    ctx.report.finished();
+    Ok(made?)
+}
+
+/// Compiled code in an anonymous file, for a store that can't be written.
+fn in_memory(code: &[u8]) -> Result<File, Error> {
+    let failed = |e| Error::file("hold compiled code in memory", "memfd")(e);
+    let fd = rustix::fs::memfd_create("qyvol-code", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    let mut file = File::from(fd);
+    file.write_all(code).map_err(failed)?;
+    Ok(file)
+}

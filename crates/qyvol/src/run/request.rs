@@ -1,0 +1,106 @@
+//! What `run` is asked for, what it tells on the way, and how it ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qyvol_image::HeadImage;
+use qyvol_remote::Client;
+use qyvol_types::AppManifest;
+
+use crate::{Error, Target};
+
+/// A directory of the host that the operator grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirGrant {
+    /// The directory.
+    pub host: PathBuf,
+    /// Where the guest sees it.
+    pub guest: String,
+    /// Whether the guest may write there.
+    pub writable: bool,
+}
+
+/// What to run.
+pub struct RunRequest<'a> {
+    /// An archive, an image, or a manifest under development.
+    pub target: &'a Target,
+    /// The user's arguments, after the manifest's.
+    pub args: Vec<String>,
+    /// Environment that the operator sets, over the manifest's.
+    pub env: Vec<(String, String)>,
+    /// Directories that the operator grants.
+    pub dirs: Vec<DirGrant>,
+    /// A public key to trust instead of the policy.
+    pub key: Option<&'a Path>,
+    /// Whether an image is fetched from the registry that its name has in it.
+    pub pull: Pull<'a>,
+    /// Whether the process ends with this run.
+    pub last: bool,
+    /// Is told what is loaded.
+    pub events: &'a dyn RunEvents,
+}
+
+/// When a registry is asked for an image. The client is made only then: a run
+/// of what is there opens no connection.
+#[derive(Clone, Copy)]
+pub enum Pull<'a> {
+    /// Never: only what is in the store is run.
+    Never,
+    /// Where the store doesn't have the name.
+    Missing(&'a dyn Fn() -> Result<Arc<Client>, Error>),
+    /// On every run.
+    Always(&'a dyn Fn() -> Result<Arc<Client>, Error>),
+}
+
+/// Is told of the steps of a run, for `-v`.
+pub trait RunEvents {
+    /// A step took so long.
+    fn step(&self, what: &str, took: Duration) {
+        let _ = (what, took);
+    }
+    /// The guest is about to start.
+    fn loaded(&self, image: &HeadImage, app: &AppManifest, path: &str) {
+        let _ = (image, app, path);
+    }
+    /// An unsigned manifest under development is run.
+    fn unsigned(&self, reason: &str) {
+        let _ = reason;
+    }
+    /// The operator's grant that widens what was signed.
+    fn granted(&self, what: &str) {
+        let _ = what;
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With the guest's exit code.
+    Code(i32),
+    /// The guest trapped.
+    Trap(String),
+    /// It ran longer than its limit.
+    TimedOut(Duration),
+}
+
+/// Tells the time between steps.
+pub(super) struct Clock<'a> {
+    events: &'a dyn RunEvents,
+    last: Instant,
+}
+
+impl<'a> Clock<'a> {
+    pub(super) fn start(events: &'a dyn RunEvents) -> Clock<'a> {
+        Clock {
+            events,
+            last: Instant::now(),
+        }
+    }
+
+    pub(super) fn step(&mut self, what: &str) {
+        let now = Instant::now();
+        self.events.step(what, now - self.last);
+        self.last = now;
+    }
+}
