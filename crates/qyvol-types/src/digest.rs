@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::digest::common::hazmat::SerializableState;
+use sha2::{Digest as _, Sha256, Sha512};
 use thiserror::Error;
 
 /// A registered digest algorithm.
@@ -29,13 +31,6 @@ impl Algorithm {
         match self {
             Algorithm::Sha256 => 32,
             Algorithm::Sha512 => 64,
-        }
-    }
-
-    fn ring(self) -> &'static ring::digest::Algorithm {
-        match self {
-            Algorithm::Sha256 => &ring::digest::SHA256,
-            Algorithm::Sha512 => &ring::digest::SHA512,
         }
     }
 }
@@ -186,44 +181,102 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Hashes a stream. The one hash behind the whole tree is ring's: it has the
-/// CPU's SHA extensions and AVX paths chosen at run time (`spec/decisions/`).
+/// Hashes a stream. The one hash behind the whole tree is that of `sha2`,
+/// which takes the CPU's SHA extensions where there are any, and whose state
+/// can be saved (`spec/decisions/0003-hash.md`).
+#[derive(Clone)]
 pub struct Hasher {
-    algorithm: Algorithm,
-    context: ring::digest::Context,
+    core: Core,
+    length: u64,
 }
+
+#[derive(Clone)]
+enum Core {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+/// The first byte of a saved state: the algorithm, and the form of what
+/// follows, which is that of `sha2` 0.11.
+const SHA256_STATE: u8 = 1;
+const SHA512_STATE: u8 = 2;
 
 impl Hasher {
     /// A hash of nothing yet.
     pub fn new(algorithm: Algorithm) -> Hasher {
-        Hasher {
-            algorithm,
-            context: ring::digest::Context::new(algorithm.ring()),
+        let core = match algorithm {
+            Algorithm::Sha256 => Core::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Core::Sha512(Sha512::new()),
+        };
+        Hasher { core, length: 0 }
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        match self.core {
+            Core::Sha256(_) => Algorithm::Sha256,
+            Core::Sha512(_) => Algorithm::Sha512,
         }
+    }
+
+    /// How many bytes were added.
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.context.update(bytes);
+        match &mut self.core {
+            Core::Sha256(core) => core.update(bytes),
+            Core::Sha512(core) => core.update(bytes),
+        }
+        self.length += bytes.len() as u64;
     }
 
     /// The digest of all bytes added.
     pub fn finish(self) -> Digest {
-        let finished = self.context.finish();
+        let algorithm = self.algorithm();
         let mut value = [0; 64];
-        for (to, from) in value.iter_mut().zip(finished.as_ref()) {
-            *to = *from;
+        match self.core {
+            Core::Sha256(core) => value[..32].copy_from_slice(&core.finalize()),
+            Core::Sha512(core) => value.copy_from_slice(&core.finalize()),
         }
-        Digest {
-            algorithm: self.algorithm,
-            value,
-        }
+        Digest { algorithm, value }
+    }
+
+    /// The state after the bytes added so far, to go on from later: 113 bytes
+    /// for SHA-256, 217 for SHA-512. Nothing in it is authenticated: who can
+    /// change it decides the digest, so it is kept where nobody else writes,
+    /// and saved only once the bytes that it stands for are durable.
+    pub fn state(&self) -> Vec<u8> {
+        let (form, core) = match &self.core {
+            Core::Sha256(core) => (SHA256_STATE, core.serialize().to_vec()),
+            Core::Sha512(core) => (SHA512_STATE, core.serialize().to_vec()),
+        };
+        let mut state = vec![form];
+        state.extend(self.length.to_le_bytes());
+        state.extend(core);
+        state
+    }
+
+    /// Goes on from a state, or none if this is not one. [`Hasher::length`]
+    /// says for how many bytes it stands.
+    pub fn from_state(state: &[u8]) -> Option<Hasher> {
+        let (form, rest) = state.split_first()?;
+        let (length, core) = rest.split_first_chunk()?;
+        let core = match *form {
+            SHA256_STATE => Core::Sha256(Sha256::deserialize(core.try_into().ok()?).ok()?),
+            SHA512_STATE => Core::Sha512(Sha512::deserialize(core.try_into().ok()?).ok()?),
+            _ => return None,
+        };
+        let length = u64::from_le_bytes(*length);
+        Some(Hasher { core, length })
     }
 }
 
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hasher({})", self.algorithm.name())
+        write!(f, "Hasher({}, {} bytes)", self.algorithm().name(), self.length)
     }
 }
 
@@ -255,5 +308,61 @@ mod tests {
         ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
+    }
+
+    fn of(algorithm: Algorithm, bytes: &[u8]) -> Hasher {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(bytes);
+        hasher
+    }
+
+    #[test]
+    fn goes_on_from_a_state_as_if_it_had_not_stopped() {
+        let bytes: Vec<u8> = (0..1000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let whole = of(algorithm, &bytes).finish();
+            for stop in [0, 1, 63, 64, 65, 127, 128, 129, 999, 1000] {
+                let state = of(algorithm, &bytes[..stop]).state();
+                let mut hasher = Hasher::from_state(&state).unwrap();
+                assert_eq!((hasher.length(), hasher.algorithm()), (stop as u64, algorithm));
+                hasher.update(&bytes[stop..]);
+                assert_eq!(hasher.finish(), whole, "{stop}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_state() {
+        let state = of(Algorithm::Sha256, b"abc").state();
+        assert_eq!(state.len(), 113);
+        assert_eq!(of(Algorithm::Sha512, b"abc").state().len(), 217);
+        for length in 0..state.len() {
+            assert!(Hasher::from_state(&state[..length]).is_none(), "{length}");
+        }
+        let mut longer = state.clone();
+        longer.push(0);
+        assert!(Hasher::from_state(&longer).is_none());
+        // A buffer that holds more than a block can't be.
+        let mut other = state.clone();
+        for (at, byte) in [(0, 2), (0, 9), (49, 64), (49, 255)] {
+            other.clone_from(&state);
+            other[at] = byte;
+            assert!(Hasher::from_state(&other).is_none(), "{at} {byte}");
+        }
+    }
+
+    /// States outlast the program that saved them: a library that writes them
+    /// otherwise needs another first byte.
+    #[test]
+    fn state_has_the_form_that_its_first_byte_says() {
+        let hex = |hasher: Hasher| -> String { hasher.state().iter().map(|b| format!("{b:02x}")).collect() };
+        let initial = "67e6096a85ae67bb72f36e3c3af54fa57f520e518c68059babd9831f19cde05b";
+        assert_eq!(
+            hex(of(Algorithm::Sha256, b"abc")),
+            format!("010300000000000000{initial}000000000000000003616263{}", "00".repeat(60))
+        );
+        let state = hex(of(Algorithm::Sha512, b"abc"));
+        assert!(state.starts_with("02030000000000000008c9bcf367e6096a"), "{state}");
+        assert!(state.ends_with(&format!("03616263{}", "00".repeat(124))), "{state}");
     }
 }
