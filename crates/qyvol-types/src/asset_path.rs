@@ -11,8 +11,8 @@ use std::fmt;
 use thiserror::Error;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use crate::escape;
 use crate::escape::is_deceptive;
+use crate::{escape, limits};
 
 /// Longest path in bytes.
 const PATH_BYTES: usize = 1024;
@@ -54,6 +54,12 @@ pub enum AssetPathError {
     /// Path or component past its bound.
     #[error("is too long: at most {PATH_BYTES} bytes, and {COMPONENT_BYTES} a component")]
     TooLong,
+    /// More components than are allowed.
+    #[error("is too deep: at most {} components", limits::ASSET_DEPTH)]
+    TooDeep,
+    /// The directories of all paths together.
+    #[error("needs too many directories: at most {} in an image", limits::ASSET_DIRECTORIES)]
+    TooManyDirectories,
     /// Equal to another path, or so after case folding and normalisation.
     #[error("clashes with `{}`: some file systems can't hold both", escape(.0))]
     Clash(String),
@@ -73,6 +79,9 @@ impl AssetPath {
                 return Err(AssetPathError::Absolute);
             }
             return Err(AssetPathError::Character(c));
+        }
+        if path.split('/').count() > limits::ASSET_DEPTH {
+            return Err(AssetPathError::TooDeep);
         }
         if !is_nfc(path) {
             return Err(AssetPathError::NotNfc);
@@ -148,11 +157,12 @@ fn fold(component: &str) -> String {
 
 /// The paths of one image; refuses the second of two that can't stand side by
 /// side: equal, equal after folding, or one a file where the other needs a
-/// folder.
+/// folder. The directories of all of them are bounded.
 #[derive(Debug, Default)]
 pub struct PathSet {
     // Folded path → the path as written and whether it is a folder.
     seen: BTreeMap<String, (String, bool)>,
+    directories: usize,
 }
 
 impl PathSet {
@@ -178,6 +188,10 @@ impl PathSet {
                 Some((other, true)) if is_folder && other == written => {}
                 Some((other, _)) => return Err(AssetPathError::Clash(other.clone())),
                 None => {
+                    self.directories += usize::from(is_folder);
+                    if self.directories > limits::ASSET_DIRECTORIES {
+                        return Err(AssetPathError::TooManyDirectories);
+                    }
                     self.seen.insert(folded.clone(), (written.to_string(), is_folder));
                 }
             }
@@ -252,6 +266,30 @@ mod tests {
             AssetPath::parse(good).expect(good);
         }
         AssetPath::parse(&"a".repeat(255)).unwrap();
+    }
+
+    // [BIN-051]
+    #[test]
+    fn path_of_more_than_32_components_is_refused() {
+        AssetPath::parse(&format!("{}x", "d/".repeat(31))).unwrap();
+        assert_eq!(
+            AssetPath::parse(&format!("{}x", "d/".repeat(32))),
+            Err(AssetPathError::TooDeep)
+        );
+    }
+
+    // [BIN-052]
+    #[test]
+    fn directories_of_all_paths_together_are_bounded() {
+        let mut set = PathSet::new();
+        let mut insert = |n: usize| set.insert(&AssetPath::parse(&format!("d{n}/f")).unwrap());
+        for n in 0..limits::ASSET_DIRECTORIES {
+            insert(n).unwrap();
+        }
+        assert_eq!(
+            insert(limits::ASSET_DIRECTORIES),
+            Err(AssetPathError::TooManyDirectories)
+        );
     }
 
     fn clash(paths: &[&str]) -> bool {

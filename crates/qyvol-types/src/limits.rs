@@ -23,6 +23,11 @@ pub const NESTING: usize = 32;
 pub const COMPONENT_BYTES: u64 = 256 << 20;
 /// Files among an image's assets.
 pub const ASSET_FILES: u64 = 250_000;
+/// Directories among an image's assets. Each costs an inode and several system
+/// calls on the host that unpacks it, and nothing in the archive.
+pub const ASSET_DIRECTORIES: usize = 50_000;
+/// Components of an asset's path.
+pub const ASSET_DEPTH: usize = 32;
 /// All assets of an image, unpacked.
 pub const ASSET_BYTES: u64 = 256 << 30;
 /// Layers of an image.

@@ -247,9 +247,16 @@ fn seal(top: &Path) -> Result<(), StoreError> {
             return Err(StoreError::Foreign { path, what });
         }
     }
-    if files.len() > SYNC_EACH && sync_file_system(top)? {
-        // Synced again below, folders alone, after their modes have changed.
-        files.clear();
+    for folder in folders.iter().skip(1).rev() {
+        let meta = sys::stat(folder).map_err(|e| StoreError::io("read", folder, e))?;
+        if let Some(meta) = meta {
+            set_mode(folder, &meta, 0o555)?;
+        }
+    }
+    // Many entries are synced at once: one at a time, a tree of directories
+    // would cost minutes.
+    if files.len() + folders.len() > SYNC_EACH && sync_file_system(top)? {
+        return Ok(());
     }
     for path in &files {
         sys::open_read(path)
@@ -257,10 +264,6 @@ fn seal(top: &Path) -> Result<(), StoreError> {
             .map_err(|e| StoreError::io("write", path, e))?;
     }
     for folder in folders.iter().skip(1).rev() {
-        let meta = sys::stat(folder).map_err(|e| StoreError::io("read", folder, e))?;
-        if let Some(meta) = meta {
-            set_mode(folder, &meta, 0o555)?;
-        }
         sys::sync_dir(folder)?;
     }
     Ok(())

@@ -10,7 +10,7 @@ const RELEASE: &str = r#"{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+
 pub fn rows() -> Vec<Row> {
     let long = "folder/".repeat(20) + &"n".repeat(100);
     let longer = "x".repeat(200);
-    let deep = "d/".repeat(511) + "xy";
+    let deep = format!("{}{}", format!("{}/", "d".repeat(31)).repeat(31), "x".repeat(32));
     vec![
         row("good-component", "a component alone", "BIN-001 BIN-003", ACCEPT, good()),
         row(

@@ -113,7 +113,7 @@ pub fn rows() -> Vec<Row> {
             "index-name-no-version",
             "an image without version in the index",
             "BIN-004",
-            CONFIG,
+            OPEN,
             index("\"a:1.0.0\"", "\"a\""),
         ),
         row(
