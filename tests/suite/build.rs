@@ -127,7 +127,7 @@ fn refused_input_names_the_reason_and_leaves_nothing() {
     refused(&user, "x", "not a regular file");
     fs::remove_dir(user.path("x/probe.wasm")).unwrap();
     symlink("/etc/passwd", user.path("x/probe.wasm")).unwrap();
-    refused(&user, "x", "leaves the manifest's folder");
+    refused(&user, "x", "leaves the manifest's directory");
 }
 
 #[track_caller]

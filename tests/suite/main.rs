@@ -13,6 +13,7 @@ mod clients;
 mod forged;
 mod keys;
 mod kill;
+mod output;
 mod registry;
 mod resume;
 mod run;

@@ -232,6 +232,7 @@ fn host_folder_needs_the_manifest_and_the_operator() {
     user.qyv(&["run", &full, "--", "cat", "/host/file"]).expect(1);
 }
 
+// [MAN-050]
 #[test]
 fn what_this_version_does_not_enforce_is_refused() {
     let user = User::new();
@@ -245,8 +246,8 @@ fn what_this_version_does_not_enforce_is_refused() {
             "permissions: { fs: read }\nfs: { type: netfs, source: \"https://x.example/\" }\n",
         ),
     ] {
-        let app = user.built(name, more);
-        let done = user.qyv(&["run", &app]).expect(125);
+        user.app(name, more);
+        let done = user.qyv(&["run", &format!("{name}/{name}.qyv")]).expect(125);
         assert!(done.err.contains("error:"), "{}", done.err);
     }
 }

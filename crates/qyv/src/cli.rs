@@ -191,6 +191,9 @@ pub struct BuildArgs {
     /// Where the archive goes [default: the manifest's name, in this folder]
     #[arg(short, long, value_name = "FILE.qyvbin")]
     pub output: Option<PathBuf>,
+    /// Replace the output even if it is not a .qyvbin; never one of the files that are read
+    #[arg(short, long)]
+    pub force: bool,
     /// One more name for the image in the store (repeatable)
     #[arg(short, long = "tag", value_name = "NAME:TAG")]
     pub tags: Vec<String>,
@@ -333,6 +336,9 @@ pub struct InspectArgs {
     /// Print the WIT of the component
     #[arg(long)]
     pub wit: bool,
+    /// List the assets, with their sizes in bytes
+    #[arg(long, conflicts_with = "wit")]
+    pub assets: bool,
 }
 
 #[derive(Debug, Args)]
@@ -380,6 +386,9 @@ pub struct SaveArgs {
     /// The file to write
     #[arg(short, long, value_name = "FILE.qyvbin")]
     pub output: PathBuf,
+    /// Replace the output even if it is not a .qyvbin
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

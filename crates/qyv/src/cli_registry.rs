@@ -64,6 +64,9 @@ pub struct PullArgs {
     /// Write this file instead of the store: the very bytes that were built
     #[arg(short, long, value_name = "FILE.qyvbin")]
     pub output: Option<PathBuf>,
+    /// Replace the output even if it is not a .qyvbin
+    #[arg(short, long, requires = "output")]
+    pub force: bool,
     /// Refuse what the trust policy does not accept, before storing any of it
     #[arg(long)]
     pub verify: bool,

@@ -95,6 +95,19 @@ impl From<Error> for Failure {
             Error::NoKey { .. } => failure
                 .hints
                 .push("`qyv keys list` shows the keys, `qyv keys generate NAME` makes one".to_string()),
+            Error::OutputIsInput { .. } => failure.hints.push("name another file with -o".to_string()),
+            Error::OutputExists { .. } => failure
+                .hints
+                .push("name another file with -o, or replace this one with --force".to_string()),
+            Error::KeyMode { path, own, .. } => {
+                let path = qyvol::types::escape(&path.to_string_lossy()).to_string();
+                if *own {
+                    failure.hints.push(format!("`chmod 600 {path}` keeps it to you"));
+                }
+                failure.hints.push(format!(
+                    "in a pipeline, take a copy of your own and name that: `install -m 600 {path} ~/release.key`"
+                ));
+            }
             Error::NoSigner => {
                 failure.hints.push(
                     "set QYVOL_KEY to a key's PEM or QYVOL_KEY_FILE to its file: check that this job may see that secret"

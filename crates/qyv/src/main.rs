@@ -14,6 +14,7 @@ mod progress;
 mod quickstart;
 mod registry;
 mod secrets;
+mod signals;
 mod ui;
 mod variables;
 
@@ -21,8 +22,8 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::CommandFactory;
-use qyvol::Context;
 use qyvol::types::Timestamp;
+use qyvol::{Context, Temporaries};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -54,11 +55,16 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Validate(args) => return commands::author::validate(ui, args),
         _ => {}
     }
+    let temporaries = Temporaries::default();
+    if writes_archives(&cli.command) {
+        signals::remove_first(&temporaries)?;
+    }
     let ctx = Context {
         home: paths::home()?,
         now: Timestamp::from_system(SystemTime::now()),
         source_date: source_date()?,
         report: progress,
+        temporaries: &temporaries,
         policy: cli.global.policy.clone(),
     };
     match cli.command {
@@ -89,6 +95,15 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Completions(_) | Command::Man(_) | Command::Reference | Command::Version | Command::Validate(_) => {
             Ok(0)
         }
+    }
+}
+
+/// Whether the command may be ended while it writes a file.
+fn writes_archives(command: &Command) -> bool {
+    match command {
+        Command::Build(_) | Command::Sign(_) | Command::Save(_) => true,
+        Command::Pull(args) => args.output.is_some(),
+        _ => false,
     }
 }
 

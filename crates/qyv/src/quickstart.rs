@@ -80,6 +80,7 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
         &BuildRequest {
             path: &manifest,
             output: Some(&archive),
+            force: false,
             tags: Vec::new(),
             signer: SignerChoice::Default,
             claims: Claims::default(),

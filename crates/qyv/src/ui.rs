@@ -153,6 +153,14 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// A number of things.
+pub fn count(number: usize, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
+    }
+}
+
 /// A duration for people.
 pub fn took(time: Duration) -> String {
     let micros = time.as_micros();

@@ -15,7 +15,7 @@ use crate::frames::{CHUNK, Decompressor, bound};
 use crate::head::{self, Head, blob_path};
 use crate::seek_table;
 use crate::tar_stream::{BLOCK, END, entry_len, header, padding};
-use crate::{HeadImage, ImageError};
+use crate::{FileId, HeadImage, ImageError};
 
 /// Blobs up to this size are decoded on the reader's own thread.
 const READ_AHEAD: u64 = 4 << 20;
@@ -180,6 +180,11 @@ impl Archive {
             return Err(ImageError::format("its end is not two zero blocks"));
         }
         Ok(())
+    }
+
+    /// Which file was opened.
+    pub fn file_id(&self) -> io::Result<FileId> {
+        Ok(FileId::of(&self.inner.file.metadata()?))
     }
 
     /// Copies the content's frames as they stand to `out`, behind a new head:

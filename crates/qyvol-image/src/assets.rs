@@ -1,6 +1,6 @@
 //! Finding an application's assets and packing them into a layer.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,8 +10,12 @@ use qyvol_store::Reporter;
 use qyvol_types::{Algorithm, AssetPath, AssetRule, AssetsConfig, Digest, Hasher, PathSet, limits};
 
 use crate::frames::{CHUNK, Compressor};
+use crate::ignore_rules::{IgnoreRules, holds_private_key};
 use crate::tar_stream::{END, header, padding};
-use crate::{ImageError, parallel};
+use crate::{FileId, ImageError, parallel};
+
+/// Longest path of a directory that is entered; an asset's is no longer.
+const PATH_BYTES: usize = 1024;
 
 /// The files to pack, sorted by the bytes of their paths.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +24,20 @@ pub struct AssetPlan {
     pub files: Vec<AssetFile>,
     /// Bytes of all files.
     pub bytes: u64,
+    /// What a directory or glob would have packed but for the rules, sorted; a
+    /// directory ends with `/`.
+    pub left_out: Vec<String>,
+    /// Directories that a glob matches but does not enter, sorted.
+    pub not_entered: Vec<NotEntered>,
+}
+
+/// A directory that a glob matches, of whose files it matches none.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotEntered {
+    /// The glob.
+    pub glob: String,
+    /// The directory.
+    pub directory: String,
 }
 
 /// One file to pack.
@@ -27,34 +45,49 @@ pub struct AssetPlan {
 pub struct AssetFile {
     /// Where it goes under the assets root.
     pub path: AssetPath,
-    /// Where it is.
+    /// Where it is: a real path.
     pub source: PathBuf,
+    /// Which file that is.
+    pub id: FileId,
     /// Its size in bytes.
     pub size: u64,
 }
 
-/// Finds the files that `rules` name inside `root`. Files in `skip` (canonical
-/// paths: the manifest, the entrypoint, the output) are passed over where a
-/// folder or glob finds them.
+/// Finds the files that `rules` name inside `root`. Files in `skip` (real
+/// paths: the manifest, the entrypoint, the output) and those that the ignore
+/// rules name are passed over where a directory or glob finds them.
 pub fn plan_assets(root: &Path, rules: &[AssetRule], skip: &HashSet<PathBuf>) -> Result<AssetPlan, ImageError> {
     let real_root = fs::canonicalize(root).map_err(|e| file_error("open", root, e))?;
     let mut finder = Finder {
         root,
         real_root,
         skip,
+        ignore: IgnoreRules::read(root)?,
         found: BTreeMap::new(),
+        named: HashSet::new(),
+        left_out: BTreeSet::new(),
+        not_entered: BTreeSet::new(),
     };
     for rule in rules {
         finder.rule(rule)?;
     }
-    let mut plan = AssetPlan::default();
+    let mut plan = AssetPlan {
+        // What another rule names is packed.
+        left_out: finder
+            .left_out
+            .into_iter()
+            .filter(|path| !finder.named.contains(path))
+            .collect(),
+        not_entered: finder.not_entered.into_iter().collect(),
+        ..AssetPlan::default()
+    };
     let mut names = PathSet::new();
-    for (path, (source, size)) in finder.found {
+    for (path, (source, id, size)) in finder.found {
         names
             .insert(&path)
             .map_err(|why| ImageError::asset_path(path.as_str(), &why))?;
         plan.bytes += size;
-        plan.files.push(AssetFile { path, source, size });
+        plan.files.push(AssetFile { path, source, id, size });
     }
     limit("number of asset files", plan.files.len() as u64, limits::ASSET_FILES)?;
     limit("size of all assets in bytes", plan.bytes, limits::ASSET_BYTES)?;
@@ -81,16 +114,36 @@ struct Finder<'a> {
     root: &'a Path,
     real_root: PathBuf,
     skip: &'a HashSet<PathBuf>,
-    found: BTreeMap<AssetPath, (PathBuf, u64)>,
+    ignore: IgnoreRules,
+    found: BTreeMap<AssetPath, (PathBuf, FileId, u64)>,
+    /// Files that rules name one by one.
+    named: HashSet<String>,
+    left_out: BTreeSet<String>,
+    not_entered: BTreeSet<NotEntered>,
 }
 
 /// What a rule does with the files it walks over.
 struct Selection<'a> {
+    /// The rule, as written.
+    from: &'a str,
     /// Part of the path that `to` replaces.
     base: &'a str,
     to: Option<&'a AssetPath>,
     glob: Option<GlobMatcher>,
     count: u64,
+    left_out: u64,
+}
+
+impl Selection<'_> {
+    fn takes(&self, path: &str) -> bool {
+        self.glob.as_ref().is_none_or(|glob| glob.is_match(path))
+    }
+
+    /// Whether a file of that directory would be taken, as far as that can be
+    /// told without looking.
+    fn enters(&self, directory: &str) -> bool {
+        self.takes(&format!("{directory}/file"))
+    }
 }
 
 impl Finder<'_> {
@@ -103,16 +156,21 @@ impl Finder<'_> {
             .collect::<Vec<_>>()
             .join("/");
         let mut selection = Selection {
+            from,
             base: from,
             to: rule.to.as_ref(),
             glob: None,
             count: 0,
+            left_out: 0,
         };
         match fs::symlink_metadata(&whole) {
             Ok(meta) if meta.is_dir() => self.walk(from, &mut selection)?,
             Ok(_) => {
+                let real = fs::canonicalize(&whole).map_err(|e| file_error("read", &whole, e))?;
                 let to = rule.to.as_ref().map_or(from, AssetPath::as_str);
-                self.add(from, to)?;
+                let file = self.look(from, real)?;
+                self.add(from, to, file)?;
+                self.named.insert(from.to_string());
                 selection.count = 1;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && from.contains(['*', '?', '[', '{']) => {
@@ -126,82 +184,130 @@ impl Finder<'_> {
             }
             Err(error) => return Err(file_error("read", &whole, error)),
         }
-        if selection.count == 0 {
-            return Err(ImageError::asset(from, "no file matches it"));
+        match selection {
+            Selection { count: 1.., .. } => Ok(()),
+            Selection { left_out: 0, .. } => Err(ImageError::asset(from, "no file matches it")),
+            Selection { left_out, .. } => Err(ImageError::asset(
+                from,
+                format_args!("of what it matches, all is left out ({left_out}): name a file itself to pack it"),
+            )),
         }
-        Ok(())
     }
 
-    fn walk(&mut self, folder: &str, selection: &mut Selection<'_>) -> Result<(), ImageError> {
-        let path = self.root.join(folder);
-        let mut names = Vec::new();
+    fn walk(&mut self, directory: &str, selection: &mut Selection<'_>) -> Result<(), ImageError> {
+        // Bounds the recursion, too.
+        if directory.len() > PATH_BYTES {
+            let why = format!("its path is longer than {PATH_BYTES} bytes");
+            return Err(ImageError::asset(directory, why));
+        }
+        let path = self.root.join(directory);
+        let mut entries = Vec::new();
         for entry in fs::read_dir(&path).map_err(|e| file_error("list", &path, e))? {
             let entry = entry.map_err(|e| file_error("list", &path, e))?;
-            let is_dir = entry
-                .file_type()
-                .map_err(|e| file_error("read", &entry.path(), e))?
-                .is_dir();
-            names.push((entry.file_name(), is_dir));
+            let kind = entry.file_type().map_err(|e| file_error("read", &entry.path(), e))?;
+            entries.push((entry.file_name(), kind));
         }
-        for (name, is_dir) in names {
+        for (name, kind) in entries {
             let Some(text) = name.to_str() else {
                 return Err(ImageError::asset(
                     &path.join(name).to_string_lossy(),
                     "its name is not valid UTF-8",
                 ));
             };
-            let relative = if folder.is_empty() {
-                text.to_string()
-            } else {
-                format!("{folder}/{text}")
+            let relative = match directory {
+                "" => text.to_string(),
+                directory => format!("{directory}/{text}"),
             };
-            if is_dir {
-                self.walk(&relative, selection)?;
-            } else if selection.glob.as_ref().is_none_or(|g| g.is_match(&relative)) {
-                if fs::canonicalize(self.root.join(&relative)).is_ok_and(|real| self.skip.contains(&real)) {
-                    continue;
-                }
-                let rest = relative
-                    .strip_prefix(selection.base)
-                    .unwrap_or(&relative)
-                    .trim_start_matches('/');
-                let to = selection
-                    .to
-                    .map_or_else(|| relative.clone(), |to| format!("{to}/{rest}"));
-                self.add(&relative, &to)?;
-                selection.count += 1;
+            if kind.is_dir() {
+                self.subdirectory(relative, selection)?;
+            } else if selection.takes(&relative) {
+                self.file(relative, kind.is_symlink(), selection)?;
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, from: &str, to: &str) -> Result<(), ImageError> {
-        let path = AssetPath::parse(to).map_err(|why| ImageError::asset_path(to, &why))?;
-        let source = self.root.join(from);
+    fn subdirectory(&mut self, path: String, selection: &mut Selection<'_>) -> Result<(), ImageError> {
+        if self.ignore.leave_out(&path, true) {
+            if selection.enters(&path) {
+                selection.left_out += 1;
+                self.left_out.insert(path + "/");
+            }
+            return Ok(());
+        }
+        let before = selection.count + selection.left_out;
+        self.walk(&path, selection)?;
+        let matches = selection.glob.as_ref().is_some_and(|glob| glob.is_match(&path));
+        if matches && selection.count + selection.left_out == before && !selection.enters(&path) {
+            self.not_entered.insert(NotEntered {
+                glob: selection.from.to_string(),
+                directory: path,
+            });
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: String, is_link: bool, selection: &mut Selection<'_>) -> Result<(), ImageError> {
+        let source = self.root.join(&path);
         let real = fs::canonicalize(&source).map_err(|e| file_error("read", &source, e))?;
+        if self.skip.contains(&real) {
+            return Ok(());
+        }
+        // A link is its file, under whatever name.
+        let target = real.strip_prefix(&self.real_root).ok().filter(|_| is_link);
+        let target = target.and_then(Path::to_str);
+        let mut left_out =
+            self.ignore.leave_out(&path, false) || target.is_some_and(|target| self.ignore.leave_out(target, false));
+        if !left_out {
+            let file = self.look(&path, real)?;
+            left_out = holds_private_key(&file.0, file.2).map_err(|e| file_error("read", &file.0, e))?;
+            if !left_out {
+                let rest = path
+                    .strip_prefix(selection.base)
+                    .unwrap_or(&path)
+                    .trim_start_matches('/');
+                let to = selection.to.map_or_else(|| path.clone(), |to| format!("{to}/{rest}"));
+                self.add(&path, &to, file)?;
+                selection.count += 1;
+            }
+        }
+        if left_out {
+            selection.left_out += 1;
+            self.left_out.insert(path);
+        }
+        Ok(())
+    }
+
+    /// Looks at a file before it is taken: a regular one inside the root.
+    fn look(&self, from: &str, real: PathBuf) -> Result<(PathBuf, FileId, u64), ImageError> {
         if !real.starts_with(&self.real_root) {
             return Err(ImageError::asset(
                 from,
-                "it is a link that leaves the manifest's folder",
+                "it is a link that leaves the manifest's directory",
             ));
         }
-        let meta = fs::metadata(&real).map_err(|e| file_error("read", &source, e))?;
+        let meta = fs::metadata(&real).map_err(|e| file_error("read", &real, e))?;
         if meta.is_dir() {
             return Err(ImageError::asset(
                 from,
-                "it is a link to a folder: list the folder itself",
+                "it is a link to a directory: list the directory itself",
             ));
         }
         if !meta.is_file() {
             return Err(ImageError::asset(from, "it is not a regular file"));
         }
         limit("size of an asset in bytes", meta.len(), limits::ENTRY_BYTES)?;
+        Ok((real, FileId::of(&meta), meta.len()))
+    }
+
+    fn add(&mut self, from: &str, to: &str, file: (PathBuf, FileId, u64)) -> Result<(), ImageError> {
+        let path = AssetPath::parse(to).map_err(|why| ImageError::asset_path(to, &why))?;
         match self.found.get(&path) {
-            Some((other, _)) if *other != real => {
+            Some((other, ..)) if *other != file.0 => {
                 Err(ImageError::asset(from, format_args!("two files want to be `{path}`")))
             }
             _ => {
-                self.found.insert(path, (real, meta.len()));
+                self.found.insert(path, file);
                 Ok(())
             }
         }
@@ -296,6 +402,10 @@ impl<'a> TarStream<'a> {
                 }
             } else if let Some(asset) = self.files.next() {
                 let file = File::open(&asset.source).map_err(|e| file_error("read", &asset.source, e))?;
+                let meta = file.metadata().map_err(|e| file_error("read", &asset.source, e))?;
+                if FileId::of(&meta) != asset.id {
+                    return Err(ImageError::asset(asset.path.as_str(), "it changed while it was packed"));
+                }
                 self.pending = header(asset.path.as_str(), asset.size);
                 self.current = Some((file, asset, asset.size));
             } else if !self.ended {

@@ -12,8 +12,8 @@ use qyvol_types::{
 };
 
 use crate::assets::{AssetPlan, pack, plan_assets};
-use crate::wasm::{Payload, componentize, denied_imports};
-use crate::{HeadImage, ImageError};
+use crate::wasm::{Denied, Payload, componentize, denied_imports};
+use crate::{FileId, HeadImage, ImageError};
 
 /// How to build.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct BuildOptions {
     pub created: Timestamp,
     /// Whether a core module is made a component.
     pub componentize: bool,
-    /// Canonical paths never packed as assets: the manifest, the output.
+    /// Real paths that a directory or glob never packs: the manifest, the output.
     pub skip: HashSet<PathBuf>,
 }
 
@@ -34,6 +34,7 @@ pub struct BuildOptions {
 pub struct ImageBuilder {
     app: AppManifest,
     created: Timestamp,
+    entrypoint: (PathBuf, FileId),
     component: Vec<u8>,
     payload: Payload,
     assets: AssetPlan,
@@ -48,21 +49,21 @@ pub struct Built {
     pub descriptor: Descriptor,
     /// Its config.
     pub config: ImageConfig,
-    /// Imports that the permissions deny, each with the permission.
-    pub denied: Vec<(String, &'static str)>,
+    /// Imports that the permissions make useless.
+    pub denied: Vec<Denied>,
 }
 
 impl ImageBuilder {
     /// Reads the component and plans the assets of `app`, whose paths are
     /// relative to `folder`.
     pub fn read(mut app: AppManifest, folder: &Path, options: &BuildOptions) -> Result<ImageBuilder, ImageError> {
-        let mut component = read_entrypoint(folder, &app.entrypoint)?;
+        let (mut component, entrypoint) = read_entrypoint(folder, &app.entrypoint)?;
         if options.componentize {
             component = componentize(&component).map_err(|e| in_file(e, &app.entrypoint))?;
         }
         let payload = Payload::read(&component).map_err(|e| in_file(e, &app.entrypoint))?;
         let mut skip = options.skip.clone();
-        skip.extend(fs::canonicalize(folder.join(&app.entrypoint)));
+        skip.insert(entrypoint.0.clone());
         let assets = plan_assets(folder, &app.assets, &skip)?;
         // What is signed names the file, not where it lay when it was built.
         if let Some(name) = app.entrypoint.rsplit('/').next() {
@@ -72,10 +73,27 @@ impl ImageBuilder {
         Ok(ImageBuilder {
             app,
             created: options.created,
+            entrypoint,
             component,
             payload,
             assets,
         })
+    }
+
+    /// The files that the image is made of, by their real paths: the
+    /// entrypoint and the assets.
+    pub fn inputs(&self) -> impl Iterator<Item = (&Path, FileId)> {
+        let assets = self.assets.files.iter().map(|file| (file.source.as_path(), file.id));
+        std::iter::once((self.entrypoint.0.as_path(), self.entrypoint.1)).chain(assets)
+    }
+
+    /// Imports that the permissions make useless.
+    pub fn denied(&self) -> Vec<Denied> {
+        denied_imports(
+            &self.payload.imports,
+            &self.app.permissions,
+            !self.assets.files.is_empty(),
+        )
     }
 
     /// What is known of the component or module.
@@ -159,13 +177,13 @@ impl ImageBuilder {
             },
             descriptor,
             config,
-            denied: denied_imports(&self.payload.imports, &self.app.permissions),
+            denied: self.denied(),
         })
     }
 }
 
-/// Reads the entrypoint: a regular file inside the folder, within the bound.
-fn read_entrypoint(folder: &Path, entrypoint: &str) -> Result<Vec<u8>, ImageError> {
+/// Reads the entrypoint: a regular file inside the directory, within the bound.
+fn read_entrypoint(folder: &Path, entrypoint: &str) -> Result<(Vec<u8>, (PathBuf, FileId)), ImageError> {
     let path = folder.join(entrypoint);
     let failed = |source| ImageError::File {
         action: "read the entrypoint",
@@ -177,15 +195,16 @@ fn read_entrypoint(folder: &Path, entrypoint: &str) -> Result<Vec<u8>, ImageErro
     if !real.starts_with(&root) {
         return Err(ImageError::asset(
             entrypoint,
-            "the entrypoint is a link that leaves the manifest's folder",
+            "the entrypoint is a link that leaves the manifest's directory",
         ));
     }
-    let meta = fs::metadata(&real).map_err(failed)?;
-    if !meta.is_file() {
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(&real).map_err(failed)?.is_file() {
         return Err(ImageError::asset(entrypoint, "the entrypoint is not a regular file"));
     }
     let mut bytes = Vec::new();
     let file = File::open(&real).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
     file.take(limits::COMPONENT_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
@@ -196,7 +215,7 @@ fn read_entrypoint(folder: &Path, entrypoint: &str) -> Result<Vec<u8>, ImageErro
             limit: limits::COMPONENT_BYTES,
         });
     }
-    Ok(bytes)
+    Ok((bytes, (real, FileId::of(&meta))))
 }
 
 fn in_file(error: ImageError, entrypoint: &str) -> ImageError {

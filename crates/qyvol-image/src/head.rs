@@ -195,6 +195,19 @@ pub fn is_archive(start: &[u8]) -> bool {
     start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
 }
 
+/// Whether a file is a `.qyvbin` by its content: its first frame is a head.
+pub fn is_qyvbin(from: &mut impl Read) -> bool {
+    starts_as_head(from).unwrap_or(false)
+}
+
+fn starts_as_head(from: &mut impl Read) -> Result<bool, ImageError> {
+    let Some(frame) = crate::frames::read_frame(from, limits::HEAD_BYTES)? else {
+        return Ok(false);
+    };
+    let decoded = crate::frames::Decompressor::new()?.decode(&frame, None, limits::HEAD_BYTES)?;
+    Ok(decoded.starts_with(&header(LAYOUT_PATH, LAYOUT.len() as u64)))
+}
+
 impl Head {
     /// A head over some images: sorted by name, each with its signatures sorted
     /// by digest. Refuses two images of one name, and signatures of others.

@@ -37,11 +37,7 @@ pub fn unpack_assets(
     let (send, receive) = mpsc::sync_channel(2);
     thread::scope(|scope| {
         scope.spawn(move || {
-            let mut frames = Frames {
-                layer: &mut layer,
-                decompressor: None,
-                last: false,
-            };
+            let mut frames = Frames::new(&mut layer);
             while let Some(chunk) = frames.next().transpose() {
                 let failed = chunk.is_err();
                 if send.send(chunk).is_err() || failed {
@@ -49,26 +45,28 @@ pub fn unpack_assets(
                 }
             }
         });
-        let reader = ChunkReader {
-            chunks: receive.into_iter(),
-            chunk: Vec::new(),
-            at: 0,
-            hasher: Hasher::new(Algorithm::Sha256),
-            error: None,
-        };
-        unpack(reader, promise, folder, report)
+        unpack(ChunkReader::new(receive.into_iter()), promise, folder, report)
     })
 }
 
-struct Frames<'a, R> {
+/// The chunks of a layer.
+pub(crate) struct Frames<'a, R> {
     layer: &'a mut R,
     decompressor: Option<Decompressor>,
     /// Whether a frame that is not full has been read: nothing may follow.
     last: bool,
 }
 
-impl<R: Read> Frames<'_, R> {
-    fn next(&mut self) -> Result<Option<Vec<u8>>, ImageError> {
+impl<'a, R: Read> Frames<'a, R> {
+    pub(crate) fn new(layer: &'a mut R) -> Frames<'a, R> {
+        Frames {
+            layer,
+            decompressor: None,
+            last: false,
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, ImageError> {
         let Some(frame) = read_frame(self.layer, CHUNK as u64)? else {
             return Ok(None);
         };
@@ -89,12 +87,29 @@ impl<R: Read> Frames<'_, R> {
 }
 
 /// The tar as one stream, hashed as it passes.
-struct ChunkReader<I> {
+pub(crate) struct ChunkReader<I> {
     chunks: I,
     chunk: Vec<u8>,
     at: usize,
     hasher: Hasher,
     error: Option<ImageError>,
+}
+
+impl<I> ChunkReader<I> {
+    pub(crate) fn new(chunks: I) -> ChunkReader<I> {
+        ChunkReader {
+            chunks,
+            chunk: Vec::new(),
+            at: 0,
+            hasher: Hasher::new(Algorithm::Sha256),
+            error: None,
+        }
+    }
+
+    /// Why reading failed, where the layer is at fault.
+    pub(crate) fn error(&mut self) -> Option<ImageError> {
+        self.error.take()
+    }
 }
 
 impl<I: Iterator<Item = Result<Vec<u8>, ImageError>>> Read for ChunkReader<I> {
@@ -128,7 +143,7 @@ fn unpack<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
 ) -> Result<Unpacked, ImageError> {
     let result = entries(&mut reader, promise, folder, report);
     // The tar parser only sees that reading failed; here is why.
-    if let Some(error) = reader.error.take() {
+    if let Some(error) = reader.error() {
         return Err(error);
     }
     let unpacked = result?;

@@ -92,23 +92,37 @@ fn invalid(error: wasmparser::BinaryReaderError) -> ImageError {
     ))
 }
 
-/// The imports that `permissions` deny, each with the permission that does.
-/// A program may import what it never calls: this is told, not refused.
-pub fn denied_imports(imports: &[String], permissions: &Permissions) -> Vec<(String, &'static str)> {
+/// Imports that a permission makes useless.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The permission, as the manifest has it.
+    pub permission: &'static str,
+    /// The imports.
+    pub imports: Vec<String>,
+}
+
+/// The imports whose every use the permissions deny. Without a file system a
+/// program still reads its assets: only one that has none either can open no
+/// file. A program may import what it never calls: this is told, not refused.
+pub fn denied_imports(imports: &[String], permissions: &Permissions, has_assets: bool) -> Vec<Denied> {
+    let among = |prefixes: &[&str]| -> Vec<String> {
+        let starts = |import: &&String| prefixes.iter().any(|prefix| import.starts_with(prefix));
+        imports.iter().filter(starts).cloned().collect()
+    };
     let mut denied = Vec::new();
-    let starts = |import: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| import.starts_with(prefix));
-    for import in imports {
-        let network = starts(
-            import,
-            &["wasi:sockets/", "wasi:http/", "wasi_snapshot_preview1::sock_"],
-        );
-        let files = starts(import, &["wasi:filesystem/types", "wasi_snapshot_preview1::path_"]);
-        if network && !permissions.net {
-            denied.push((import.clone(), "net: false"));
-        } else if files && permissions.fs == FsAccess::None {
-            denied.push((import.clone(), "fs: none"));
-        }
+    if !permissions.net {
+        denied.push(Denied {
+            permission: "net: false",
+            imports: among(&["wasi:sockets/", "wasi:http/", "wasi_snapshot_preview1::sock_"]),
+        });
     }
+    if permissions.fs == FsAccess::None && !has_assets {
+        denied.push(Denied {
+            permission: "fs: none",
+            imports: among(&["wasi:filesystem/types", "wasi_snapshot_preview1::path_"]),
+        });
+    }
+    denied.retain(|denied| !denied.imports.is_empty());
     denied
 }
 

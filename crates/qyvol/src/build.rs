@@ -1,34 +1,18 @@
 //! `build`: from a `.qyv` to a signed `.qyvbin` and a tag in the store.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use qyvol_image::{BuildOptions, Built, Head, ImageBuilder, write_archive};
+use qyvol_image::{AssetPlan, BuildOptions, Built, Head, write_archive};
 use qyvol_store::Ingest;
-use qyvol_trust::{KeyType, PrivateKey, PublicKey};
 use qyvol_types::{Reference, Timestamp};
 
 use crate::install::stage_small;
-use crate::keys::{DEFAULT_KEY, Keyring, Passphrase};
-use crate::output::Output;
+use crate::keys::Passphrase;
+use crate::output::{Output, Place};
 use crate::sign::{Claims, sign_image};
-use crate::{Context, Error, policy, validate};
-
-/// Who signs.
-pub enum SignerChoice<'a> {
-    /// The default key, made if there is none.
-    Default,
-    /// The default key, which must exist.
-    Existing,
-    /// A key of the keyring or a key's file.
-    Named(&'a str),
-    /// A key's file.
-    File(&'a Path),
-    /// A key's PEM, from the environment.
-    Pem(&'a str),
-    /// Nobody.
-    Unsigned,
-}
+use crate::signer::{FirstKey, SignerChoice, signer};
+use crate::validate::prepare;
+use crate::{Context, Destination, Error};
 
 /// What to build.
 pub struct BuildRequest<'a> {
@@ -36,6 +20,8 @@ pub struct BuildRequest<'a> {
     pub path: &'a Path,
     /// Where the archive goes; `<manifest's name>.qyvbin` here if absent.
     pub output: Option<&'a Path>,
+    /// Whether the output may replace a file that is no archive.
+    pub force: bool,
     /// More names in the store, beside the image's own.
     pub tags: Vec<Reference>,
     /// Who signs.
@@ -46,15 +32,6 @@ pub struct BuildRequest<'a> {
     pub passphrase: Passphrase<'a>,
     /// Whether a core module is made a component.
     pub componentize: bool,
-}
-
-/// A key that was made because there was none.
-#[derive(Clone, Debug)]
-pub struct FirstKey {
-    /// Its fingerprint.
-    pub fingerprint: String,
-    /// Whether a first policy was written that trusts it for local files.
-    pub trusted: bool,
 }
 
 /// What was built.
@@ -72,42 +49,54 @@ pub struct BuildReport {
     pub signed_by: Option<String>,
     /// The key that was made for this.
     pub first_key: Option<FirstKey>,
+    /// What was packed, and what was not.
+    pub assets: AssetPlan,
 }
 
 /// Builds. Every fault of the input is found before anything is written; the
 /// archive and the store's entry appear whole or not at all.
 pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildReport, Error> {
-    let manifest = validate(request.path)?;
+    let manifest = crate::validate(request.path)?;
     let label = manifest.path.to_string_lossy().into_owned();
     let output = match request.output {
         Some(path) => path.to_path_buf(),
         None => PathBuf::from(manifest.path.file_stem().unwrap_or_default()).with_extension("qyvbin"),
     };
-    if output.is_dir() {
-        return Err(Error::Usage(format!(
-            "the output {} is a folder: name a file in it",
-            output.display()
-        )));
-    }
-    let mut skip = HashSet::new();
-    skip.extend(manifest.path.canonicalize());
-    skip.extend(output.canonicalize());
+    let to = Destination {
+        path: &output,
+        force: request.force,
+        inputs: &[],
+    };
+    let mut place = Place::new(ctx, &to)?;
+    place.inputs().add(manifest.id, &manifest.path);
+    // An archive of before is made anew, not packed.
+    let skip = place.holds_archive().then(|| place.real());
     let options = BuildOptions {
         created: ctx.source_date.unwrap_or(Timestamp::EPOCH),
         componentize: request.componentize,
-        skip,
+        skip: skip.into_iter().collect(),
     };
-    let builder = ImageBuilder::read(manifest.app, &manifest.folder, &options).map_err(Error::image(&label))?;
-    // The output's folder and the key come before the long work.
-    let mut file = Output::create(&output)?;
-    let (signer, first_key) = signer(ctx, &request.signer, request.passphrase)?;
+    let builder = prepare(manifest, options)?;
+    for (path, id) in builder.inputs() {
+        place.inputs().add_real(id, path);
+    }
+    if let Some(path) = request.signer.file() {
+        place.inputs().add_path(path);
+    }
+    place.check()?;
+    // The output and the key come before the long work.
+    let signer = signer(ctx, &request.signer, request.passphrase)?;
+    if let Some((path, id)) = &signer.file {
+        place.inputs().add(*id, path);
+    }
+    let mut file = Output::create(ctx, place)?;
 
     let store = ctx.store()?;
     let mut stage: Ingest = store.begin()?;
     ctx.report.started("building", Some(builder.total()));
     let mut built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;
     ctx.report.finished();
-    if let Some(key) = &signer {
+    if let Some(key) = &signer.key {
         let created = ctx.source_date.unwrap_or(Timestamp::EPOCH);
         let signature =
             sign_image(key, &built.image, &built.config, &request.claims, created).map_err(Error::image(&label))?;
@@ -131,41 +120,8 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
         size,
         built,
         tags,
-        signed_by: signer.map(|key| key.public().fingerprint()),
-        first_key,
+        signed_by: signer.key.map(|key| key.public().fingerprint()),
+        first_key: signer.first_key,
+        assets: builder.assets().clone(),
     })
-}
-
-/// Finds who signs; makes the machine's first key if there is none.
-pub(crate) fn signer(
-    ctx: &Context<'_>,
-    choice: &SignerChoice<'_>,
-    passphrase: Passphrase<'_>,
-) -> Result<(Option<PrivateKey>, Option<FirstKey>), Error> {
-    let keyring = Keyring::new(ctx);
-    let key = match choice {
-        SignerChoice::Unsigned => return Ok((None, None)),
-        SignerChoice::Named(name) => keyring.private(name, passphrase)?,
-        SignerChoice::Pem(pem) => PrivateKey::from_pem(pem).map_err(Error::key("from the environment"))?,
-        SignerChoice::File(path) => keyring.private_file(path, passphrase)?,
-        SignerChoice::Default | SignerChoice::Existing if keyring.has(DEFAULT_KEY) => {
-            keyring.private(DEFAULT_KEY, passphrase)?
-        }
-        SignerChoice::Existing => return Err(Error::NoSigner),
-        SignerChoice::Default => {
-            // Builds at once on a new machine make one key, not several.
-            let _one = keyring.lock()?;
-            if keyring.has(DEFAULT_KEY) {
-                return Ok((Some(keyring.private(DEFAULT_KEY, passphrase)?), None));
-            }
-            let public: PublicKey = keyring.generate(DEFAULT_KEY, KeyType::Ed25519, None)?;
-            let trusted = policy::trust_first_key(ctx, DEFAULT_KEY, &public)?;
-            let first = FirstKey {
-                fingerprint: public.fingerprint(),
-                trusted,
-            };
-            return Ok((Some(keyring.private(DEFAULT_KEY, passphrase)?), Some(first)));
-        }
-    };
-    Ok((Some(key), None))
 }

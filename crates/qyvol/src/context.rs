@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use qyvol_store::{LocalStore, Reporter};
 use qyvol_types::Timestamp;
 
-use crate::Error;
+use crate::{Error, Temporaries};
 
 /// The folders of one user.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub source_date: Option<Timestamp>,
     /// Is told of progress.
     pub report: &'a dyn Reporter,
+    /// The files that are being written, for whoever ends the process.
+    pub temporaries: &'a Temporaries,
     /// Another policy than the home's.
     pub policy: Option<PathBuf>,
 }

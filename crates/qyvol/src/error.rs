@@ -44,6 +44,18 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// The output is a file that the command reads.
+    #[error("can't write {}: this command reads that file", escape(&path.to_string_lossy()))]
+    OutputIsInput {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The output is a file that a build does not make.
+    #[error("can't write {}: the file there is not a .qyvbin", escape(&path.to_string_lossy()))]
+    OutputExists {
+        /// The output.
+        path: PathBuf,
+    },
     /// An image or archive is at fault; `target` is what the user named.
     #[error("{}: {source}", escape(target))]
     Image {
@@ -92,6 +104,16 @@ pub enum Error {
         key: String,
         /// Why.
         why: String,
+    },
+    /// Others can read a private key's file.
+    #[error("key {}: others can read its file (mode {mode:04o})", escape(&path.to_string_lossy()))]
+    KeyMode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// Whether it belongs to the caller, who can change that.
+        own: bool,
     },
     /// No key of this name.
     #[error("there is no key `{}` in {}", escape(key), escape(&folder.to_string_lossy()))]

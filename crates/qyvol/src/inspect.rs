@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use qyvol_image::{HeadImage, Payload};
+use qyvol_image::{HeadImage, ListedAsset, Payload, list_assets};
 use qyvol_store::Fetch;
 use qyvol_trust::Envelope;
 use qyvol_types::{AppManifest, AssetsConfig, ImageConfig, Os, limits};
@@ -148,6 +148,22 @@ pub fn inspect_wasm(path: &Path) -> Result<WasmView, Error> {
         imports: payload.imports,
         exports: payload.exports,
     })
+}
+
+/// The assets of a target's one image. They are read, against their digest.
+pub fn assets(ctx: &Context<'_>, target: &Target) -> Result<Vec<ListedAsset>, Error> {
+    let source = Source::open(ctx, target)?;
+    let label = source.label();
+    let image = source.single()?;
+    let config = ImageConfig::parse(&image.config).map_err(Error::malformed(&label))?;
+    let (Some(layer), Some(promise)) = (image.manifest.layers().get(1), &config.qyv.assets) else {
+        return Ok(Vec::new());
+    };
+    let body = match &source {
+        Source::Archive { archive } => archive.fetch(layer)?,
+        Source::Stored { store, .. } => store.fetch(layer)?,
+    };
+    list_assets(body, promise).map_err(Error::image(&label))
 }
 
 /// The WIT of a target's component. Of an image the component is read, against

@@ -1,15 +1,16 @@
 //! The user's keys: `NAME.key` (PKCS#8 PEM, 0600) and `NAME.pub` (SPKI PEM) in
 //! the configuration's `keys` folder.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use qyvol_image::FileId;
 use qyvol_trust::{KeyType, PrivateKey, PublicKey};
 use serde::Serialize;
 
 use crate::output::{private_folder, write_new};
-use crate::validate::read_text;
+use crate::validate::{read_text, text_of};
 use crate::{Context, Error};
 
 /// The key that is made at first use and signs unless another is named.
@@ -150,8 +151,12 @@ impl Keyring {
     /// The private half of a key, by its name here or by the path of its file,
     /// as it is spelled.
     pub fn private(&self, spelling: &str, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
+        Ok(self.open(spelling, passphrase)?.key)
+    }
+
+    pub(crate) fn open(&self, spelling: &str, passphrase: Passphrase<'_>) -> Result<OpenedKey, Error> {
         if is_path(spelling) {
-            return self.private_file(Path::new(spelling), passphrase);
+            return open_file(Path::new(spelling), passphrase);
         }
         check_name(spelling)?;
         let path = self.private_path(spelling);
@@ -161,24 +166,7 @@ impl Keyring {
                 folder: self.folder.clone(),
             });
         }
-        self.private_file(&path, passphrase)
-    }
-
-    /// The private key of a file. A `.pub` beside it must be its other half.
-    pub fn private_file(&self, path: &Path, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
-        let key = read_private(path, passphrase)?;
-        let public = path.with_extension("pub");
-        if public.is_file() {
-            let name = path.to_string_lossy();
-            let public = PublicKey::from_pem(&read_text(&public)?).map_err(Error::key(&name))?;
-            if public.fingerprint() != key.public().fingerprint() {
-                return Err(Error::Key {
-                    key: name.into_owned(),
-                    why: "its .pub file is of another key".to_string(),
-                });
-            }
-        }
-        Ok(key)
+        open_file(&path, passphrase)
     }
 
     /// The private key as PEM, encrypted if a new passphrase is given.
@@ -211,24 +199,51 @@ impl Keyring {
     }
 }
 
-/// Reads a private key's file, which nobody else may read.
-fn read_private(path: &Path, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
-    let meta = fs::metadata(path).map_err(Error::file("open the key", path))?;
-    if meta.is_file() && meta.mode() & 0o077 != 0 {
-        let why = format!(
-            "its file can be read by others (mode {:04o}): run `chmod 600 {}`",
-            meta.mode() & 0o7777,
-            path.display()
-        );
-        return Err(Error::Key {
-            key: path.to_string_lossy().into_owned(),
-            why,
-        });
-    }
-    parse_private(&read_text(path)?, path, passphrase)
+/// A private key and the file that it was read from.
+pub(crate) struct OpenedKey {
+    pub(crate) key: PrivateKey,
+    pub(crate) path: PathBuf,
+    pub(crate) id: FileId,
 }
 
-fn parse_private(pem: &str, path: &Path, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
+/// The private key of a file. A `.pub` beside it must be its other half.
+pub(crate) fn open_file(path: &Path, passphrase: Passphrase<'_>) -> Result<OpenedKey, Error> {
+    let (pem, id) = read_private(path)?;
+    let key = parse_private(&pem, path, passphrase)?;
+    let public = path.with_extension("pub");
+    if public.is_file() {
+        let name = path.to_string_lossy();
+        let public = PublicKey::from_pem(&read_text(&public)?).map_err(Error::key(&name))?;
+        if public.fingerprint() != key.public().fingerprint() {
+            return Err(Error::Key {
+                key: name.into_owned(),
+                why: "its .pub file is of another key".to_string(),
+            });
+        }
+    }
+    Ok(OpenedKey {
+        key,
+        path: path.to_path_buf(),
+        id,
+    })
+}
+
+/// Reads a private key's file, which nobody else may read: the file that was
+/// opened is asked, whatever its name leads to by then.
+fn read_private(path: &Path) -> Result<(String, FileId), Error> {
+    let file = File::open(path).map_err(Error::file("open the key", path))?;
+    let meta = file.metadata().map_err(Error::file("open the key", path))?;
+    if meta.is_file() && meta.mode() & 0o077 != 0 {
+        return Err(Error::KeyMode {
+            path: path.to_path_buf(),
+            mode: meta.mode() & 0o7777,
+            own: meta.uid() == rustix::process::geteuid().as_raw(),
+        });
+    }
+    Ok((text_of(file, path)?, FileId::of(&meta)))
+}
+
+pub(crate) fn parse_private(pem: &str, path: &Path, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {
     let name = path.to_string_lossy();
     if pem.contains("ENCRYPTED PRIVATE KEY") {
         let secret = passphrase(path).map_err(|why| Error::Key {

@@ -1,106 +1,333 @@
-//! Files that appear whole or not at all, whenever the process ends.
+//! Files that appear whole or not at all, and replace only what they may.
 //!
-//! They are not synced: after a power failure one may be torn, which every
-//! reader of a `.qyvbin` finds.
+//! A file is written beside its destination and put there at the end, so that
+//! what stood there stays until then. Only an archive is replaced, unless the
+//! user forces it, and what the command reads never is. An archive is not
+//! synced: after a power failure one may be torn, which every reader of a
+//! `.qyvbin` finds. One that replaces the only copy is.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use qyvol_image::{FileId, is_qyvbin};
+use rustix::fs::OFlags;
 
-use crate::Error;
+use crate::temporary::{Temporaries, Temporary};
+use crate::{Context, Error, policy_path};
 
-/// A file being written beside its place; dropped, it is gone. What is no file
-/// (a pipe, a device) is written to as it is.
-pub(crate) struct Output {
-    file: BufWriter<Place>,
-    path: PathBuf,
-    written: u64,
+/// Where a command writes its archive.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// Whether a file that is no archive is replaced too. What the command
+    /// reads never is.
+    pub force: bool,
+    /// More files that the command has read.
+    pub inputs: &'a [PathBuf],
 }
 
-enum Place {
-    Beside(NamedTempFile),
-    Through(File),
+/// Files that a command reads, by what they are and by their real paths.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    ids: HashSet<FileId>,
+    paths: HashSet<PathBuf>,
 }
 
-impl Write for Place {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self {
-            Place::Beside(file) => file.write(bytes),
-            Place::Through(file) => file.write(bytes),
-        }
+impl Inputs {
+    /// Adds an opened file; `path` is how it was opened.
+    pub(crate) fn add(&mut self, id: FileId, path: &Path) {
+        self.ids.insert(id);
+        self.paths.extend(fs::canonicalize(path));
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        match self {
-            Place::Beside(file) => file.flush(),
-            Place::Through(file) => file.flush(),
-        }
+    /// Adds the file at a path, if there is one.
+    pub(crate) fn add_path(&mut self, path: &Path) {
+        self.ids.extend(fs::metadata(path).ok().map(|meta| FileId::of(&meta)));
+        self.paths.extend(fs::canonicalize(path));
+    }
+
+    /// Adds a file whose real path is known.
+    pub(crate) fn add_real(&mut self, id: FileId, real: &Path) {
+        self.ids.insert(id);
+        self.paths.insert(real.to_path_buf());
     }
 }
 
-impl Output {
-    /// Starts a file that will be `path`.
-    pub(crate) fn create(path: &Path) -> Result<Output, Error> {
+/// What may be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replaces {
+    /// An archive, or an empty file, in which there is nothing to lose.
+    Archives,
+    /// Whatever is no input.
+    Anything,
+    /// This very file.
+    Only(FileId),
+}
+
+/// A place for a file, looked at before anything is written.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// As the user named it.
+    shown: PathBuf,
+    /// The real directory, and the name in it.
+    directory: PathBuf,
+    name: OsString,
+    replaces: Replaces,
+    inputs: Inputs,
+}
+
+/// What stands at a place.
+enum Standing {
+    Nothing,
+    /// A pipe or a device, which is written to as it is.
+    Stream,
+    /// A file that may be replaced.
+    File(Metadata),
+}
+
+impl Place {
+    /// The place that a user named.
+    pub(crate) fn new(ctx: &Context<'_>, to: &Destination<'_>) -> Result<Place, Error> {
+        let mut place = Place::at(to.path)?;
+        if to.force {
+            place.replaces = Replaces::Anything;
+        }
+        // The store and the keys are nobody's place for an archive.
+        for own in [ctx.home.store.join("store"), ctx.home.config.join("keys")] {
+            if fs::canonicalize(own).is_ok_and(|own| place.directory.starts_with(own)) {
+                return Err(Error::OutputIsInput {
+                    path: to.path.to_path_buf(),
+                });
+            }
+        }
+        place.inputs.add_path(&policy_path(ctx));
+        for input in to.inputs {
+            place.inputs.add_path(input);
+        }
+        Ok(place)
+    }
+
+    /// The place of one file, which is to be replaced.
+    pub(crate) fn of(path: &Path, file: FileId) -> Result<Place, Error> {
+        Ok(Place {
+            replaces: Replaces::Only(file),
+            ..Place::at(path)?
+        })
+    }
+
+    fn at(path: &Path) -> Result<Place, Error> {
         // A link's file is written, not the link.
-        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        let there = fs::metadata(&real);
-        if there.is_ok_and(|there| !there.is_file() && !there.is_dir()) {
-            let file = File::options().write(true).open(&real);
-            let file = file.map_err(Error::file("write", path))?;
-            return Ok(Output {
-                file: BufWriter::with_capacity(256 << 10, Place::Through(file)),
-                path: real,
-                written: 0,
-            });
-        }
-        let path = real.as_path();
-        let folder = match path.parent() {
+        let real = match fs::canonicalize(path) {
+            Ok(real) => real,
+            Err(_) if path.is_symlink() && !path.exists() => {
+                let nothing = io::Error::new(io::ErrorKind::NotFound, "it is a link to nothing");
+                return Err(Error::file("write", path)(nothing));
+            }
+            Err(_) => path.to_path_buf(),
+        };
+        let directory = match real.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let file = tempfile::Builder::new()
-            .prefix(".qyv-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(folder)
-            .map_err(Error::file("create a file in", folder))?;
+        let Some(name) = real.file_name().filter(|_| !real.is_dir()) else {
+            return Err(Error::Usage(format!(
+                "the output {} is a directory: name a file in it",
+                qyvol_types::escape(&path.to_string_lossy())
+            )));
+        };
+        let directory = fs::canonicalize(directory).map_err(Error::file("create a file in", directory))?;
+        Ok(Place {
+            shown: path.to_path_buf(),
+            directory,
+            name: name.to_os_string(),
+            replaces: Replaces::Archives,
+            inputs: Inputs::default(),
+        })
+    }
+
+    /// The file's real path.
+    pub(crate) fn real(&self) -> PathBuf {
+        self.directory.join(&self.name)
+    }
+
+    /// Whether the file there is an archive, which a build makes anew instead
+    /// of packing it.
+    pub(crate) fn holds_archive(&self) -> bool {
+        open(&self.real()).is_ok_and(|(mut file, meta)| meta.is_file() && is_qyvbin(&mut file))
+    }
+
+    /// Files that the command reads, which it must not replace.
+    pub(crate) fn inputs(&mut self) -> &mut Inputs {
+        &mut self.inputs
+    }
+
+    /// Refuses a place where something stands that must stay.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.look().map(drop)
+    }
+
+    fn failed(&self) -> impl FnOnce(io::Error) -> Error + use<> {
+        Error::file("write", self.shown.clone())
+    }
+
+    /// Looks at what stands there, and refuses what must stay.
+    fn look(&self) -> Result<Standing, Error> {
+        let real = self.real();
+        let meta = match fs::metadata(&real) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return match self.inputs.paths.contains(&real) {
+                    true => Err(self.is_input()),
+                    false => Ok(Standing::Nothing),
+                };
+            }
+            Err(error) => return Err(self.failed()(error)),
+        };
+        if meta.is_dir() {
+            return Err(self.failed()(io::ErrorKind::IsADirectory.into()));
+        }
+        if !meta.is_file() {
+            return Ok(Standing::Stream);
+        }
+        let id = FileId::of(&meta);
+        if self.inputs.ids.contains(&id) || self.inputs.paths.contains(&real) {
+            return Err(self.is_input());
+        }
+        match self.replaces {
+            Replaces::Anything => Ok(Standing::File(meta)),
+            Replaces::Only(file) if file == id => Ok(Standing::File(meta)),
+            Replaces::Only(_) => Err(self.failed()(io::Error::other(
+                "another file has taken its place meanwhile",
+            ))),
+            Replaces::Archives => {
+                let (mut file, meta) =
+                    open(&real).map_err(Error::file("see what would be replaced in", &self.shown))?;
+                if meta.len() > 0 && !is_qyvbin(&mut file) {
+                    return Err(Error::OutputExists {
+                        path: self.shown.clone(),
+                    });
+                }
+                Ok(Standing::File(meta))
+            }
+        }
+    }
+
+    fn is_input(&self) -> Error {
+        Error::OutputIsInput {
+            path: self.shown.clone(),
+        }
+    }
+}
+
+/// Opens a file to look at it, without waiting for anybody.
+fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let meta = file.metadata()?;
+    Ok((file, meta))
+}
+
+/// An archive being written. Dropped, nothing of it is left.
+pub(crate) struct Output<'a> {
+    file: BufWriter<Sink<'a>>,
+    place: Place,
+    written: u64,
+}
+
+enum Sink<'a> {
+    Beside(Temporary<'a>),
+    Through(File),
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Sink::Beside(temporary) => temporary.file().write(bytes),
+            Sink::Through(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> Output<'a> {
+    /// Starts writing, once all that the command reads is known.
+    pub(crate) fn create(ctx: &Context<'a>, place: Place) -> Result<Output<'a>, Error> {
+        let sink = match place.look()? {
+            Standing::Stream => {
+                let stream = File::options().write(true).open(place.real());
+                Sink::Through(stream.map_err(place.failed())?)
+            }
+            standing => {
+                let failed = || Error::file("create a file in", &place.directory);
+                let mut temporary = Temporary::create(ctx.temporaries, &place.directory, 0o644).map_err(failed())?;
+                if let Standing::File(meta) = standing {
+                    // A file that others can't read stays so.
+                    let mode = fs::Permissions::from_mode(meta.permissions().mode() & 0o777);
+                    temporary.file().set_permissions(mode).map_err(failed())?;
+                }
+                Sink::Beside(temporary)
+            }
+        };
         Ok(Output {
-            file: BufWriter::with_capacity(256 << 10, Place::Beside(file)),
-            path: path.to_path_buf(),
+            file: BufWriter::with_capacity(256 << 10, sink),
+            place,
             written: 0,
         })
     }
 
-    /// Puts the file in its place. What was there stays until it is whole.
-    pub(crate) fn finish(mut self) -> Result<u64, Error> {
-        let failed = |e| Error::file("write", &self.path)(e);
-        self.file.flush().map_err(failed)?;
-        let file = self
-            .file
-            .into_inner()
-            .map_err(|e| Error::file("write", &self.path)(e.into_error()))?;
-        if let Place::Beside(file) = file {
-            file.persist(&self.path)
-                .map_err(|e| Error::file("write", &self.path)(e.error))?;
+    /// Puts the file in its place; returns its size. What was there stays until
+    /// then, and is looked at once more.
+    pub(crate) fn finish(self) -> Result<u64, Error> {
+        let failed = || self.place.failed();
+        let sink = self.file.into_inner().map_err(|e| failed()(e.into_error()))?;
+        let Sink::Beside(mut temporary) = sink else {
+            return Ok(self.written);
+        };
+        match self.place.look()? {
+            Standing::Stream => {
+                return Err(failed()(io::Error::other(
+                    "a pipe or device has taken its place meanwhile",
+                )));
+            }
+            Standing::Nothing => temporary.put_new(&self.place.name).map_err(failed())?,
+            Standing::File(_) if matches!(self.place.replaces, Replaces::Only(_)) => {
+                temporary.file().sync_all().map_err(failed())?;
+                temporary.replace(&self.place.name).map_err(failed())?;
+                sync_directory(&self.place.directory)?;
+            }
+            Standing::File(_) => temporary.replace(&self.place.name).map_err(failed())?,
         }
         Ok(self.written)
     }
 }
 
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
         self.written += n as u64;
         Ok(n)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
 }
 
-/// Makes a folder that only its owner enters.
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(Error::file("write", path))
+}
+
+/// Makes a directory that only its owner enters.
 pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
     if path.is_dir() {
@@ -110,23 +337,20 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(Error::file("make the folder", path))
+        .map_err(Error::file("make the directory", path))
 }
 
 /// Writes a small file anew, with `mode`; fails if it is there already.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    private_folder(folder)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".qyv-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
-        .tempfile_in(folder)
-        .map_err(Error::file("create a file in", folder))?;
-    file.write_all(bytes).map_err(Error::file("write", path))?;
-    file.as_file().sync_all().map_err(Error::file("write", path))?;
-    file.persist_noclobber(path)
-        .map_err(|e| Error::file("write", path)(e.error))?;
-    File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(Error::file("write", folder))
+    let directory = path.parent().unwrap_or(Path::new("."));
+    private_folder(directory)?;
+    let write = || {
+        let all = Temporaries::default();
+        let mut temporary = Temporary::create(&all, directory, mode)?;
+        temporary.file().write_all(bytes)?;
+        temporary.file().sync_all()?;
+        temporary.put_new(path.file_name().unwrap_or(OsStr::new("")))
+    };
+    write().map_err(Error::file("write", path))?;
+    sync_directory(directory)
 }

@@ -4,7 +4,6 @@
 //! client as an argument; what doesn't take one can't.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -19,9 +18,9 @@ use serde::Serialize;
 
 use crate::image_source::read_image;
 use crate::install::stage_small;
-use crate::output::Output;
+use crate::output::{Output, Place};
 use crate::verify::judge_image;
-use crate::{Context, Error, Source, Target};
+use crate::{Context, Destination, Error, Source, Target};
 
 /// A blob of an image that is moved, or would be.
 #[derive(Clone, Debug, Serialize)]
@@ -225,7 +224,7 @@ pub struct PullRequest<'a> {
     /// A name with a registry in it.
     pub name: &'a Reference,
     /// A file to write instead of the store.
-    pub output: Option<&'a Path>,
+    pub output: Option<Destination<'a>>,
     /// The policy that must accept the image before any of it is stored.
     pub policy: Option<&'a TrustPolicy>,
     /// Only look.
@@ -260,9 +259,9 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         return Ok(moved);
     }
     ctx.report.started("pulling", Some(layers_size(&image.manifest)));
-    match request.output {
+    match &request.output {
         Some(path) => {
-            let mut file = Output::create(path)?;
+            let mut file = Output::create(ctx, Place::new(ctx, path)?)?;
             let written = write_archive(&head, &repository, &mut file, ctx.report);
             written.map_err(|e| blame(Error::image(&label)(e), &repository))?;
             file.finish()?;

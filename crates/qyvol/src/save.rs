@@ -6,13 +6,13 @@ use qyvol_image::{Head, HeadImage, write_archive};
 use qyvol_types::{Descriptor, Reference};
 
 use crate::install::install;
-use crate::output::Output;
+use crate::output::{Output, Place};
 use crate::verify::{bind, check_own_name, judge};
-use crate::{Context, Error, ImageName, Source, Target, load_policy};
+use crate::{Context, Destination, Error, ImageName, Source, Target, load_policy};
 
 /// Writes stored images, with their signatures, into one archive. Returns its
 /// size in bytes.
-pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Path) -> Result<u64, Error> {
+pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) -> Result<u64, Error> {
     let store = ctx.store()?;
     let mut images: Vec<HeadImage> = Vec::new();
     for name in names {
@@ -22,9 +22,9 @@ pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Path) -> Result<u64
             images.push(image);
         }
     }
-    let label = output.to_string_lossy().into_owned();
+    let label = output.path.to_string_lossy().into_owned();
     let head = Head::new(images).map_err(Error::image(&label))?;
-    let mut file = Output::create(output)?;
+    let mut file = Output::create(ctx, Place::new(ctx, output)?)?;
     ctx.report
         .started("saving", Some(head.content().iter().map(|b| b.size).sum()));
     write_archive(&head, &store, &mut file, ctx.report).map_err(Error::image(&label))?;

@@ -1,16 +1,14 @@
 //! `sign`: one more signature on an image, whose digest stays.
 
-use std::path::Path;
-
 use qyvol_image::{Head, HeadImage, HeadSignature, ImageError};
 use qyvol_trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement};
 use qyvol_types::{ImageConfig, Timestamp};
 
-use crate::build::{SignerChoice, signer};
 use crate::install::stage_small;
 use crate::keys::Passphrase;
-use crate::output::Output;
-use crate::{Context, Error, FirstKey, Source, Target};
+use crate::output::{Output, Place};
+use crate::signer::{FirstKey, SignerChoice, signer};
+use crate::{Context, Error, Source, Target};
 
 /// What a signature says beside the image's digest, name and version.
 #[derive(Clone, Debug)]
@@ -67,8 +65,8 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
     let label = source.label();
     let image = source.single()?;
     let config = ImageConfig::parse(&image.config).map_err(Error::malformed(&label))?;
-    let (key, first_key) = signer(ctx, &request.signer, request.passphrase)?;
-    let Some(key) = key else {
+    let signer = signer(ctx, &request.signer, request.passphrase)?;
+    let Some(key) = signer.key else {
         return Err(Error::Usage("there is no key to sign with".to_string()));
     };
     // A signature added later tells when; see `build` for the first.
@@ -81,7 +79,8 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
             signed.signatures.sort_by_key(|s| s.manifest.digest());
             signed.signatures.dedup_by_key(|s| s.manifest.digest());
             let head = Head::new(vec![signed.clone()]).map_err(Error::image(&label))?;
-            let mut file = Output::create(Path::new(&label))?;
+            let file = archive.file_id().map_err(Error::file("read", archive.path()))?;
+            let mut file = Output::create(ctx, Place::of(archive.path(), file)?)?;
             archive.rewrite(&head, &mut file).map_err(Error::image(&label))?;
             file.finish()?;
         }
@@ -96,7 +95,7 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
         image: format!("{}:{}", config.qyv.app.name, config.qyv.app.version),
         fingerprint: key.public().fingerprint(),
         signatures: signed.signatures.len(),
-        first_key,
+        first_key: signer.first_key,
     })
 }
 

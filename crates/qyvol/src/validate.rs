@@ -1,18 +1,23 @@
 //! `validate`: reads a `.qyv` and says all that is wrong with it.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use qyvol_types::{AppManifest, limits, parse_app_manifest};
+use qyvol_image::{BuildOptions, FileId, ImageBuilder};
+use qyvol_types::{AppManifest, Timestamp, limits, parse_app_manifest};
 
 use crate::Error;
+use crate::supported::check_supported;
 
 /// A manifest and where it came from.
 #[derive(Clone, Debug)]
 pub struct Validated {
     /// The file.
     pub path: PathBuf,
+    /// Which file that is.
+    pub id: FileId,
     /// The folder that its paths are relative to.
     pub folder: PathBuf,
     /// What it says.
@@ -26,7 +31,7 @@ pub fn validate(path: &Path) -> Result<Validated, Error> {
     } else {
         path.to_path_buf()
     };
-    let text = read_text(&path)?;
+    let (text, id) = read_text_of(&path)?;
     let app = parse_app_manifest(&text).map_err(|problems| Error::Yaml {
         path: path.clone(),
         problems,
@@ -35,7 +40,26 @@ pub fn validate(path: &Path) -> Result<Validated, Error> {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
     };
-    Ok(Validated { path, folder, app })
+    Ok(Validated { path, id, folder, app })
+}
+
+/// Reads all that an application is made of and finds every fault, before
+/// anything is written.
+pub(crate) fn prepare(manifest: Validated, mut options: BuildOptions) -> Result<ImageBuilder, Error> {
+    let label = manifest.path.to_string_lossy().into_owned();
+    check_supported(&label, &manifest.app)?;
+    options.skip.extend(manifest.path.canonicalize());
+    ImageBuilder::read(manifest.app, &manifest.folder, &options).map_err(Error::image(&label))
+}
+
+/// Checks an application as a build would, without writing anything.
+pub fn check_application(manifest: Validated) -> Result<ImageBuilder, Error> {
+    let options = BuildOptions {
+        created: Timestamp::EPOCH,
+        componentize: false,
+        skip: HashSet::new(),
+    };
+    prepare(manifest, options)
 }
 
 /// The one `.qyv` of a folder.
@@ -68,12 +92,23 @@ pub(crate) fn find_manifest(folder: &Path) -> Result<PathBuf, Error> {
 
 /// Reads a text file, within the bound for documents that people write.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
+    Ok(read_text_of(path)?.0)
+}
+
+/// The same, and which file it was.
+fn read_text_of(path: &Path) -> Result<(String, FileId), Error> {
     let file = File::open(path).map_err(Error::file("open", path))?;
     let meta = file.metadata().map_err(Error::file("open", path))?;
     if meta.is_dir() {
         return Err(Error::file("read", path)(std::io::ErrorKind::IsADirectory.into()));
     }
-    let mut bytes = Vec::with_capacity(meta.len().min(limits::YAML_BYTES) as usize + 1);
+    let text = text_of(file, path)?;
+    Ok((text, FileId::of(&meta)))
+}
+
+/// Reads an opened text file, within the same bound.
+pub(crate) fn text_of(file: File, path: &Path) -> Result<String, Error> {
+    let mut bytes = Vec::new();
     file.take(limits::YAML_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::file("read", path))?;

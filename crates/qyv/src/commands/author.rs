@@ -1,33 +1,40 @@
 //! `validate`, `build`, `sign`.
 
-use qyvol::types::{Reference, Timestamp};
+use qyvol::image::{AssetPlan, Denied};
+use qyvol::types::{Reference, Timestamp, escape};
 use qyvol::{BuildReport, BuildRequest, Claims, Context, Error, FirstKey, SignRequest, Target};
 use serde::Serialize;
 use serde_json::json;
 
 use super::reference;
 use crate::cli::{BuildArgs, ClaimArgs, Format, SignArgs, ValidateArgs};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::secrets;
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, count, size};
 
 pub fn validate(ui: &Ui, args: &ValidateArgs) -> Result<u8, Failure> {
-    let result = qyvol::validate(&args.path);
+    let (path, checked) = match qyvol::validate(&args.path) {
+        Ok(manifest) => (manifest.path.clone(), qyvol::check_application(manifest)),
+        Err(error) => (args.path.clone(), Err(error)),
+    };
     if ui.format == Format::Text {
-        let valid = result?;
-        ui.data(&format!(
-            "{} is valid: {} {}\n",
-            valid.path.display(),
-            valid.app.name,
-            valid.app.version
-        ));
+        let valid = checked?;
+        notes(ui, valid.assets(), &valid.denied());
+        let app = valid.app();
+        ui.data(&format!("{} is valid: {} {}\n", path.display(), app.name, app.version));
         return Ok(0);
     }
     // For editors: problems are data, the exit code says there are some.
-    let (path, problems, app) = match result {
-        Ok(valid) => (valid.path, Vec::new(), Some(valid.app)),
-        Err(Error::Yaml { path, problems }) => (path, problems.0, None),
-        Err(other) => return Err(other.into()),
+    let (path, problems, app) = match checked {
+        Ok(valid) => (path, Vec::new(), Some(valid.app().clone())),
+        Err(Error::Yaml { path, problems }) => {
+            let problems = problems.0.iter().map(serde_json::to_value).collect::<Result<_, _>>();
+            (path, problems.map_err(|e| Failure::new(e.to_string()))?, None)
+        }
+        // The manifest can't be read at all.
+        Err(error @ (Error::File { .. } | Error::Usage(_))) => return Err(error.into()),
+        // What a build would refuse has no place in the text.
+        Err(other) => (path, vec![json!({"message": chain(&other)})], None),
     };
     let code = u8::from(!problems.is_empty());
     let value = json!({"schema": 1, "path": path.display().to_string(), "valid": code == 0, "problems": problems, "manifest": app});
@@ -65,6 +72,7 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
     let request = BuildRequest {
         path: &args.path,
         output: args.output.as_deref(),
+        force: args.force,
         tags,
         signer: signer.choose(args.key.as_deref(), args.no_sign),
         claims: claims(&args.claims)?,
@@ -73,11 +81,10 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
     };
     let report = qyvol::build(ctx, &request)?;
     announce_key(ui, report.first_key.as_ref());
-    for (import, permission) in &report.built.denied {
-        ui.note(&format!(
-            "note: imports {import}, which `{permission}` denies: its calls will fail with an access error"
-        ));
+    for file in &report.assets.files {
+        ui.detail(&format!("packed {} ({})", escape(file.path.as_str()), size(file.size)));
     }
+    notes(ui, &report.assets, &report.built.denied);
     if report.signed_by.is_none() {
         ui.warn("not signed: hosts refuse to run it");
     }
@@ -95,6 +102,7 @@ struct BuildView<'a> {
     tags: Vec<String>,
     signed_by: Option<&'a str>,
     denied_imports: Vec<&'a str>,
+    left_out: &'a [String],
 }
 
 fn show_build(ui: &Ui, report: &BuildReport) -> Result<u8, Failure> {
@@ -107,7 +115,14 @@ fn show_build(ui: &Ui, report: &BuildReport) -> Result<u8, Failure> {
         size: report.size,
         tags: report.tags.iter().map(ToString::to_string).collect(),
         signed_by: report.signed_by.as_deref(),
-        denied_imports: report.built.denied.iter().map(|(import, _)| import.as_str()).collect(),
+        denied_imports: report
+            .built
+            .denied
+            .iter()
+            .flat_map(|d| &d.imports)
+            .map(String::as_str)
+            .collect(),
+        left_out: &report.assets.left_out,
     };
     ui.show(&view, || format!("{digest}\n"))?;
     if ui.format == Format::Text {
@@ -124,6 +139,53 @@ fn show_build(ui: &Ui, report: &BuildReport) -> Result<u8, Failure> {
         ));
     }
     Ok(0)
+}
+
+/// Names that a note shows; `-v` shows all.
+const SHOWN: usize = 3;
+
+/// What an author should know of a build that is no fault.
+fn notes(ui: &Ui, assets: &AssetPlan, denied: &[Denied]) {
+    for denied in denied {
+        let effect = match denied.permission {
+            "fs: none" => "without assets leaves it no file to open",
+            _ => "denies such calls",
+        };
+        ui.note(&format!(
+            "note: imports {}: `{}` {effect}",
+            some(ui, &denied.imports),
+            denied.permission
+        ));
+    }
+    if !assets.left_out.is_empty() {
+        ui.note(&format!(
+            "note: {} left out of the assets: {}; naming a file itself packs it",
+            count(assets.left_out.len(), "entry", "entries"),
+            some(ui, &assets.left_out)
+        ));
+    }
+    for skipped in &assets.not_entered {
+        ui.note(&format!(
+            "note: `{}` does not enter {}; a glob that ends in `/**` does",
+            escape(&skipped.glob),
+            escape(&skipped.directory)
+        ));
+    }
+}
+
+/// The first of some names, or with `-v` all.
+fn some(ui: &Ui, names: &[String]) -> String {
+    let shown = if ui.verbose { names.len() } else { SHOWN };
+    let mut text = names
+        .iter()
+        .take(shown)
+        .map(|name| escape(name).to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > shown {
+        text.push_str(&format!(" and {} more", names.len() - shown));
+    }
+    text
 }
 
 /// Tells of a key that was made.
@@ -156,8 +218,10 @@ pub fn sign(ctx: &Context<'_>, ui: &Ui, args: SignArgs) -> Result<u8, Failure> {
     ui.show(&view, || format!("{}\n", report.digest))?;
     if ui.format == Format::Text {
         ui.note(&format!(
-            "signed {} by {}: {} signatures now",
-            report.image, report.fingerprint, report.signatures
+            "signed {} by {}: {} now",
+            report.image,
+            report.fingerprint,
+            count(report.signatures, "signature", "signatures")
         ));
     }
     Ok(0)

@@ -13,6 +13,16 @@ pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Fail
         ui.data(&qyvol::wit(ctx, &target)?);
         return Ok(0);
     }
+    if args.assets {
+        let assets = qyvol::assets(ctx, &target)?;
+        ui.show(&serde_json::json!({"schema": 1, "assets": assets}), || {
+            let line = |asset: &qyvol::image::ListedAsset| {
+                format!("{:>12}  {}\n", asset.size, qyvol::types::escape(&asset.path))
+            };
+            assets.iter().map(line).collect()
+        })?;
+        return Ok(0);
+    }
     if let Target::Wasm(path) = &target {
         let view = qyvol::inspect_wasm(path)?;
         ui.show(&view, || wasm(&view))?;

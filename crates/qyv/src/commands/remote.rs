@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write, stderr, stdin};
 
 use qyvol::remote_store::{Credential, Fixed, Secret, erase_credentials, ping, store_credentials};
 use qyvol::types::{Reference, RepositoryName};
-use qyvol::{Context, Moved, PullRequest, Target};
+use qyvol::{Context, Destination, Moved, PullRequest, Target};
 use serde_json::json;
 
 use super::reference;
@@ -74,9 +74,20 @@ pub fn pull(ctx: &Context<'_>, ui: &Ui, args: PullArgs) -> Result<u8, Failure> {
         true => Some(qyvol::policy_or_key(ctx, None)?),
         false => None,
     };
+    let inputs: Vec<_> = args
+        .registry
+        .ca
+        .iter()
+        .cloned()
+        .chain([credentials_file(&ctx.home)])
+        .collect();
     let request = PullRequest {
         name: &reference(&args.name)?,
-        output: args.output.as_deref(),
+        output: args.output.as_deref().map(|path| Destination {
+            path,
+            force: args.force,
+            inputs: &inputs,
+        }),
         policy: policy.as_ref(),
         dry_run: args.dry_run,
     };

@@ -3,13 +3,13 @@
 use std::io::{IsTerminal, Write, stderr, stdin};
 
 use qyvol::store::{PruneItem, PruneKind};
-use qyvol::{Context, ImageName};
+use qyvol::{Context, Destination, ImageName};
 use serde_json::json;
 
 use super::{image_names, reference};
 use crate::cli::{CheckArgs, Format, LoadArgs, PruneArgs, RmArgs, SaveArgs, TagArgs};
 use crate::failure::Failure;
-use crate::ui::{Ui, size, table};
+use crate::ui::{Ui, count, size, table};
 
 /// Characters of a shortened digest: `sha256:` and twelve digits.
 const SHORT_DIGEST: usize = 19;
@@ -133,13 +133,22 @@ pub fn check(ctx: &Context<'_>, ui: &Ui, args: CheckArgs) -> Result<u8, Failure>
 
 pub fn save(ctx: &Context<'_>, ui: &Ui, args: SaveArgs) -> Result<u8, Failure> {
     let names = image_names(&args.names)?;
-    let bytes = qyvol::save(ctx, &names, &args.output)?;
+    let to = Destination {
+        path: &args.output,
+        force: args.force,
+        inputs: &[],
+    };
+    let bytes = qyvol::save(ctx, &names, &to)?;
     let output = args.output.display().to_string();
     ui.show(&json!({"schema": 1, "output": output, "size": bytes}), || {
         format!("{output}\n")
     })?;
     if ui.format == Format::Text {
-        ui.note(&format!("saved {} images, {}", names.len(), size(bytes)));
+        ui.note(&format!(
+            "saved {}, {}",
+            count(names.len(), "image", "images"),
+            size(bytes)
+        ));
     }
     Ok(0)
 }

@@ -1,0 +1,41 @@
+//! Signals that end the command: what it is writing is removed first.
+//!
+//! A handler of our own is what takes that, for nothing else tells a process
+//! that it ends. Ignored signals stay ignored, as `nohup` has it.
+
+use std::fs;
+use std::thread;
+
+use qyvol::Temporaries;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+
+use crate::failure::Failure;
+
+/// From now on, a signal that ends the process first removes the temporaries.
+pub fn remove_first(temporaries: &Temporaries) -> Result<(), Failure> {
+    let ignored = ignored();
+    let heard = [SIGHUP, SIGINT, SIGTERM]
+        .into_iter()
+        .filter(|signal| ignored >> (signal - 1) & 1 == 0);
+    let mut signals = Signals::new(heard).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))?;
+    let temporaries = temporaries.clone();
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            let _none_left = temporaries.remove_all();
+            // Ends the process as the signal would have.
+            let _ = emulate_default_handler(signal);
+        }
+    });
+    Ok(())
+}
+
+/// The signals that whoever started this process has told it to ignore, signal
+/// 1 in the lowest bit (proc_pid_status(5)).
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}
