@@ -292,3 +292,153 @@ fn key_is_a_path_or_a_name_by_its_spelling_alone() {
         user.qyv(&["keys", "generate", name]).expect(1);
     }
 }
+
+// [SIGN-005]
+#[test]
+fn encrypted_key_in_the_environment_is_opened() {
+    let user = User::new();
+    user.app("app", "");
+    user.qyv(&["keys", "generate", "release"]).expect(0);
+    let run = |args: &[&str], env: &[(&str, &str)]| {
+        let mut command = user.command();
+        Done::from(&command.args(args).envs(env.iter().copied()).output().unwrap())
+    };
+    let secret = ("QYVOL_KEY_PASSPHRASE", "secret");
+    let sealed = run(&["keys", "export", "release", "--private"], &[secret])
+        .expect(0)
+        .out;
+    let key = ("QYVOL_KEY", sealed.as_str());
+    let build = ["build", "app", "-o", "x.qyvbin"];
+    run(&build, &[key, secret]).expect(0);
+    user.write("key.pub", user.qyv(&["keys", "export", "release"]).expect(0).out);
+    user.qyv(&["verify", "--key", "key.pub", "x.qyvbin"]).expect(0);
+    let done = run(&build, &[key, ("QYVOL_KEY_PASSPHRASE", "wrong")]).expect(1);
+    assert!(
+        done.err.contains("QYVOL_KEY: ") && done.err.contains("passphrase"),
+        "{}",
+        done.err
+    );
+    let done = run(&build, &[key]).expect(1);
+    assert!(done.err.contains("set QYVOL_KEY_PASSPHRASE"), "{}", done.err);
+}
+
+// [SIGN-005] A pipeline's file variable can be read by everybody.
+#[test]
+fn hint_for_a_key_that_others_can_read_works() {
+    let user = User::new();
+    user.app("app", "");
+    user.qyv(&["keys", "generate", "release"]).expect(0);
+    let key = user.write("tmp/KEY", fs::read(user.home().join("keys/release.key")).unwrap());
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o666)).unwrap();
+    let build = |file: &str| {
+        let mut command = user.command();
+        command
+            .args(["build", "app", "-o", "x.qyvbin"])
+            .env("QYVOL_KEY_FILE", file)
+            .env("CI", "true");
+        Done::from(&command.output().unwrap())
+    };
+    let done = build(key.to_str().unwrap()).expect(1);
+    assert!(
+        done.err.contains("others can read its file (mode 0666)"),
+        "{}",
+        done.err
+    );
+    let hint = done
+        .err
+        .split('`')
+        .find(|part| part.starts_with("install -m 600 "))
+        .unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", hint]).env("HOME", user.path(""));
+    third_party("coreutils", &mut shell).expect(0);
+    build(user.path("release.key").to_str().unwrap()).expect(0);
+}
+
+// [CMD-004]
+#[test]
+fn process_that_holds_a_private_key_dumps_no_core() {
+    let user = User::new();
+    user.app("app", "");
+    user.qyv(&["keys", "generate", "release"]).expect(0);
+    let pem = fs::read(user.home().join("keys/release.key")).unwrap();
+    let pipe = std::ffi::CString::new(user.path("key.pem").to_str().unwrap()).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let mut child = user
+        .command()
+        .args(["build", "app", "-o", "x.qyvbin", "--key", "./key.pem"])
+        .spawn()
+        .unwrap();
+    // Opened as soon as the command is about to read it.
+    let mut key = fs::File::options().write(true).open(user.path("key.pem")).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+    std::io::Write::write_all(&mut key, &pem).unwrap();
+    drop(key);
+    assert!(child.wait().unwrap().success());
+}
+
+// [CMD-004]
+#[test]
+fn credential_helper_does_not_see_the_signing_key() {
+    let user = User::new();
+    let helper = user.write(
+        "bin/docker-credential-spy",
+        "#!/bin/sh\ncat >/dev/null\nenv > \"$SEEN\"\n",
+    );
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    user.write("home/registry.json", r#"{"credsStore": "spy"}"#);
+    let mut command = user.command();
+    command
+        .args(["logout", "registry.example"])
+        .env("PATH", format!("{}:/usr/bin:/bin", user.path("bin").display()))
+        .env("SEEN", user.path("seen"))
+        .env("QYVOL_KEY", "-----BEGIN PRIVATE KEY-----")
+        .env("QYVOL_KEY_FILE", "release.key")
+        .env("QYVOL_KEY_PASSPHRASE", "secret");
+    let done = Done::from(&command.output().unwrap());
+    let seen = fs::read_to_string(user.path("seen")).unwrap_or_else(|e| panic!("{e}: {done:?}"));
+    assert!(!seen.contains("QYVOL_KEY"), "{seen}");
+}
+
+// [CMD-005]
+#[test]
+fn removing_a_private_key_has_to_be_meant() {
+    let user = User::new();
+    user.app("app", "");
+    user.built("app", "");
+    let done = user.qyv(&["keys", "rm", "default"]).expect(1);
+    assert!(done.err.contains("may be the last copy"), "{}", done.err);
+    assert!(user.home().join("keys/default.key").exists());
+    let done = user.qyv(&["keys", "rm", "default", "--yes"]).expect(0);
+    assert!(
+        done.err.contains("the trust policy still names it, as `default`"),
+        "{}",
+        done.err
+    );
+    assert!(!user.home().join("keys/default.key").exists() && !user.home().join("keys/default.pub").exists());
+    user.qyv(&["keys", "rm", "default", "--yes"]).expect(1);
+    // A public key alone is not lost.
+    user.qyv(&["keys", "generate", "other"]).expect(0);
+    user.write("other.pub", user.qyv(&["keys", "export", "other"]).expect(0).out);
+    user.qyv(&["keys", "import", "theirs", "other.pub"]).expect(0);
+    user.qyv(&["keys", "rm", "theirs"]).expect(0);
+}
+
+// [CMD-006]
+#[test]
+fn signature_that_would_be_over_at_once_is_refused() {
+    let user = User::new();
+    user.app("app", "");
+    let done = user
+        .qyv(&["build", "app", "-o", "x.qyvbin", "--expires", "2020-01-01"])
+        .expect(2);
+    assert!(done.err.contains("not after the time of signing"), "{}", done.err);
+    assert!(!user.path("x.qyvbin").exists() && !user.home().join("keys").exists());
+    user.qyv(&["build", "app", "-o", "x.qyvbin", "--expires", "2999-01-01"])
+        .expect(0);
+}

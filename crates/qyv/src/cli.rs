@@ -111,7 +111,7 @@ pub enum Command {
     Build(BuildArgs),
     /// Add a signature to a .qyvbin or a stored image
     Sign(SignArgs),
-    /// Make, list, show, export and import keys
+    /// Make, list, show, export, import and remove keys
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
@@ -268,6 +268,14 @@ pub enum KeysCommand {
         /// Print the private half as it is, readable by anyone who sees it
         #[arg(long, requires = "private")]
         unencrypted: bool,
+    },
+    /// Remove a key
+    Rm {
+        /// Its name
+        name: String,
+        /// Remove its private half too, which may be the last copy
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Take in a key from a PEM file (PKCS#8 or SPKI, as OpenSSL writes them)
     Import {

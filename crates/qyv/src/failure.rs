@@ -108,6 +108,12 @@ impl From<Error> for Failure {
                     "in a pipeline, take a copy of your own and name that: `install -m 600 {path} ~/release.key`"
                 ));
             }
+            Error::LastCopy { key } => {
+                failure
+                    .hints
+                    .push(format!("`qyv keys export {key} --private` prints it, encrypted"));
+                failure.hints.push(format!("`qyv keys rm {key} --yes` removes it"));
+            }
             Error::NoSigner => {
                 failure.hints.push(
                     "set QYVOL_KEY to a key's PEM or QYVOL_KEY_FILE to its file: check that this job may see that secret"

@@ -55,6 +55,9 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Validate(args) => return commands::author::validate(ui, args),
         _ => {}
     }
+    if matches!(cli.command, Command::Build(_) | Command::Sign(_) | Command::Keys { .. }) {
+        secrets::keep_from_dumps()?;
+    }
     let temporaries = Temporaries::default();
     if writes_archives(&cli.command) {
         signals::remove_first(&temporaries)?;

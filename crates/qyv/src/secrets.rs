@@ -5,6 +5,8 @@ use std::io::{IsTerminal, stdin};
 use std::path::Path;
 
 use qyvol::SignerChoice;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::variables;
@@ -13,9 +15,21 @@ const PASSPHRASE: &str = "QYVOL_KEY_PASSPHRASE";
 const KEY_FILE: &str = "QYVOL_KEY_FILE";
 const KEY: &str = "QYVOL_KEY";
 
+/// Keeps the memory of this process, which is about to hold a private key, out
+/// of core dumps and from other processes of the same user.
+pub fn keep_from_dumps() -> Result<(), Failure> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|e| Failure::new(format!("can't keep a private key out of core dumps: {e}")))
+}
+
 /// The passphrase of an encrypted key.
-pub fn passphrase(path: &Path) -> Result<String, String> {
-    if let Some(secret) = variables::text(PASSPHRASE).map_err(|failure| failure.message)? {
+pub fn passphrase(path: &Path) -> Result<Zeroizing<String>, String> {
+    if let Some(secret) = variables::secret(PASSPHRASE).map_err(|failure| failure.message)? {
         return Ok(secret);
     }
     if !stdin().is_terminal() {
@@ -24,19 +38,22 @@ pub fn passphrase(path: &Path) -> Result<String, String> {
         ));
     }
     rpassword::prompt_password(format!("passphrase of {}: ", path.display()))
+        .map(Zeroizing::new)
         .map_err(|e| format!("can't ask for its passphrase: {e}"))
 }
 
 /// A new passphrase, asked for twice.
-pub fn new_passphrase() -> Result<String, Failure> {
-    if let Some(secret) = variables::text(PASSPHRASE)? {
+pub fn new_passphrase() -> Result<Zeroizing<String>, Failure> {
+    if let Some(secret) = variables::secret(PASSPHRASE)? {
         return Ok(secret);
     }
     if !stdin().is_terminal() {
         return Err(Failure::usage("there is no terminal to ask for a passphrase").hint(format!("set {PASSPHRASE}")));
     }
     let ask = |prompt: &str| {
-        rpassword::prompt_password(prompt).map_err(|e| Failure::new(format!("can't ask for a passphrase: {e}")))
+        rpassword::prompt_password(prompt)
+            .map(Zeroizing::new)
+            .map_err(|e| Failure::new(format!("can't ask for a passphrase: {e}")))
     };
     let first = ask("new passphrase: ")?;
     if first.is_empty() {
@@ -71,15 +88,15 @@ pub fn hub_password() -> Result<String, Failure> {
 /// needed: a variable that is set but empty is a mistake in any case.
 pub struct Signer {
     file: Option<String>,
-    pem: Option<String>,
+    pem: Option<Zeroizing<String>>,
     in_pipeline: bool,
 }
 
 impl Signer {
     /// Reads the environment.
     pub fn read() -> Result<Signer, Failure> {
-        variables::text(PASSPHRASE)?;
-        let (file, pem) = (variables::text(KEY_FILE)?, variables::text(KEY)?);
+        variables::secret(PASSPHRASE)?;
+        let (file, pem) = (variables::text(KEY_FILE)?, variables::secret(KEY)?);
         if file.is_some() && pem.is_some() {
             return Err(
                 Failure::usage(format!("{KEY} and {KEY_FILE} are both set")).hint(format!(

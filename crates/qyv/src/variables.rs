@@ -5,6 +5,8 @@
 use std::env;
 use std::ffi::OsString;
 
+use zeroize::Zeroizing;
+
 use crate::failure::Failure;
 
 /// The value of a variable; none if it is not set.
@@ -22,6 +24,11 @@ pub fn text(name: &str) -> Result<Option<String>, Failure> {
     value
         .map(Some)
         .map_err(|_| Failure::usage(format!("{name} is not valid UTF-8")))
+}
+
+/// The same as a secret, wiped when it is dropped.
+pub fn secret(name: &str) -> Result<Option<Zeroizing<String>>, Failure> {
+    Ok(text(name)?.map(Zeroizing::new))
 }
 
 /// Whether a pipeline runs this: every CI service sets `CI`.

@@ -55,7 +55,12 @@ impl Helper {
 
     fn run(&self, verb: &str, input: &[u8]) -> Result<(bool, Vec<u8>), RemoteError> {
         let failed = |e: std::io::Error| failed("read", &self.host, format!("{}: {e}", self.program));
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // Signing is no business of a helper's.
+        for name in ["QYVOL_KEY", "QYVOL_KEY_FILE", "QYVOL_KEY_PASSPHRASE"] {
+            command.env_remove(name);
+        }
+        let mut child = command
             .arg(verb)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

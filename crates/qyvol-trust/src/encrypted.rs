@@ -7,6 +7,8 @@ use pkcs8::pkcs5::pbes2::{self, Kdf, ScryptParams};
 use pkcs8::{EncryptedPrivateKeyInfoOwned, EncryptedPrivateKeyInfoRef};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use zeroize::Zeroizing;
+
 use crate::KeyError;
 
 /// scrypt's cost when writing: 16 MiB and about 50 ms. OpenSSL 3.0 reads no
@@ -48,7 +50,7 @@ pub(crate) fn seal(der: &[u8], passphrase: &str) -> Result<Vec<u8>, KeyError> {
 }
 
 /// Decrypts a key's DER; what that costs is bounded before it is spent.
-pub(crate) fn open(der: &[u8], passphrase: &str) -> Result<Vec<u8>, KeyError> {
+pub(crate) fn open(der: &[u8], passphrase: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let info = EncryptedPrivateKeyInfoRef::from_der(der).map_err(|_| KeyError::Encryption)?;
     let parameters = info.encryption_algorithm.pbes2().ok_or(KeyError::Encryption)?;
     let within = |what, asked: u64, limit| match asked {
@@ -71,6 +73,6 @@ pub(crate) fn open(der: &[u8], passphrase: &str) -> Result<Vec<u8>, KeyError> {
         _ => return Err(KeyError::Encryption),
     }
     info.decrypt(passphrase)
-        .map(|document| document.as_bytes().to_vec())
+        .map(|document| Zeroizing::new(document.as_bytes().to_vec()))
         .map_err(|_| KeyError::Passphrase)
 }

@@ -15,6 +15,8 @@ use ring::signature::{
     UnparsedPublicKey,
 };
 
+use zeroize::Zeroizing;
+
 use crate::{KeyError, encrypted};
 
 /// `SEQUENCE { 0, { id-Ed25519 }, OCTET STRING { OCTET STRING` and 32 bytes.
@@ -166,7 +168,7 @@ fn check_p256(point: &[u8]) -> Result<(), KeyError> {
 pub struct PrivateKey {
     pair: Pair,
     /// PKCS#8 v1.
-    der: Vec<u8>,
+    der: Zeroizing<Vec<u8>>,
     public: PublicKey,
 }
 
@@ -187,9 +189,9 @@ impl PrivateKey {
         let random = SystemRandom::new();
         match kind {
             KeyType::Ed25519 => {
-                let mut seed = [0; 32];
-                random.fill(&mut seed).map_err(|_| KeyError::Library)?;
-                PrivateKey::from_pkcs8(&[&ED25519_PKCS8[..], &seed].concat())
+                let mut seed = Zeroizing::new([0; 32]);
+                random.fill(seed.as_mut()).map_err(|_| KeyError::Library)?;
+                PrivateKey::from_pkcs8(&Zeroizing::new([&ED25519_PKCS8[..], seed.as_ref()].concat()))
             }
             KeyType::EcdsaP256 => {
                 let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random);
@@ -200,7 +202,7 @@ impl PrivateKey {
 
     /// Reads PKCS#8 in PEM.
     pub fn from_pem(text: &str) -> Result<PrivateKey, KeyError> {
-        PrivateKey::from_pkcs8(&decode_pem(text, PRIVATE)?)
+        PrivateKey::from_pkcs8(&Zeroizing::new(decode_pem(text, PRIVATE)?))
     }
 
     /// Reads encrypted PKCS#8 in PEM.
@@ -212,7 +214,7 @@ impl PrivateKey {
         let form = |_| KeyError::Form("PKCS#8");
         if let Some(seed) = der.strip_prefix(&ED25519_PKCS8).filter(|seed| seed.len() == 32) {
             let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(form)?;
-            return PrivateKey::ed25519(pair, der.to_vec());
+            return PrivateKey::ed25519(pair, Zeroizing::new(der.to_vec()));
         }
         // PKCS#8 v2, which ring and others write, holds the public half too:
         // checked against the private one, then kept as v1.
@@ -222,19 +224,19 @@ impl PrivateKey {
                 .position(|w| w == [4, 0x22, 4, 0x20])
                 .ok_or(KeyError::Form("PKCS#8"))?;
             let seed = der.get(at + 4..at + 36).ok_or(KeyError::Form("PKCS#8"))?;
-            return PrivateKey::ed25519(pair, [&ED25519_PKCS8[..], seed].concat());
+            return PrivateKey::ed25519(pair, Zeroizing::new([&ED25519_PKCS8[..], seed].concat()));
         }
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &SystemRandom::new()).map_err(form)?;
         let public = PublicKey::from_spki_der(&[&P256_SPKI[..], pair.public_key().as_ref()].concat())?;
         Ok(PrivateKey {
             pair: Pair::EcdsaP256(pair),
-            der: der.to_vec(),
+            der: Zeroizing::new(der.to_vec()),
             public,
         })
     }
 
-    fn ed25519(pair: Ed25519KeyPair, der: Vec<u8>) -> Result<PrivateKey, KeyError> {
+    fn ed25519(pair: Ed25519KeyPair, der: Zeroizing<Vec<u8>>) -> Result<PrivateKey, KeyError> {
         let public = PublicKey::from_spki_der(&[&ED25519_SPKI[..], pair.public_key().as_ref()].concat())?;
         Ok(PrivateKey {
             pair: Pair::Ed25519(pair),
@@ -249,8 +251,8 @@ impl PrivateKey {
     }
 
     /// The key as PEM, readable by whoever sees it.
-    pub fn to_pem(&self) -> String {
-        encode_pem(PRIVATE, &self.der)
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(encode_pem(PRIVATE, &self.der))
     }
 
     /// The key as PEM, encrypted.

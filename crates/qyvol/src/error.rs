@@ -115,6 +115,15 @@ pub enum Error {
         /// Whether it belongs to the caller, who can change that.
         own: bool,
     },
+    /// The private half of a key would be gone.
+    #[error(
+        "removing the key `{}` removes its private half, which may be the last copy",
+        escape(key)
+    )]
+    LastCopy {
+        /// Its name.
+        key: String,
+    },
     /// No key of this name.
     #[error("there is no key `{}` in {}", escape(key), escape(&folder.to_string_lossy()))]
     NoKey {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use qyvol_image::FileId;
 use qyvol_trust::{KeyType, PrivateKey, PublicKey};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::output::{private_folder, write_new};
 use crate::validate::{read_text, text_of};
@@ -19,7 +20,7 @@ pub(crate) const DEFAULT_KEY: &str = "default";
 pub const SECRET_KEY_TEXT: &str = "-----BEGIN PRIVATE KEY-----";
 
 /// Asks for the passphrase of the key at a path.
-pub type Passphrase<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+pub type Passphrase<'a> = &'a dyn Fn(&Path) -> Result<Zeroizing<String>, String>;
 
 /// The folder of keys.
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ impl Keyring {
             });
         }
         let pem = match passphrase {
-            Some(passphrase) => key.to_encrypted_pem(passphrase).map_err(Error::key(name))?,
+            Some(passphrase) => Zeroizing::new(key.to_encrypted_pem(passphrase).map_err(Error::key(name))?),
             None => key.to_pem(),
         };
         private_folder(&self.folder)?;
@@ -170,12 +171,46 @@ impl Keyring {
     }
 
     /// The private key as PEM, encrypted if a new passphrase is given.
-    pub fn export(&self, name: &str, passphrase: Passphrase<'_>, new: Option<&str>) -> Result<String, Error> {
+    pub fn export(
+        &self,
+        name: &str,
+        passphrase: Passphrase<'_>,
+        new: Option<&str>,
+    ) -> Result<Zeroizing<String>, Error> {
         let key = self.private(name, passphrase)?;
         match new {
-            Some(new) => key.to_encrypted_pem(new).map_err(Error::key(name)),
+            Some(new) => Ok(Zeroizing::new(key.to_encrypted_pem(new).map_err(Error::key(name))?)),
             None => Ok(key.to_pem()),
         }
+    }
+
+    /// Removes a key. A private half is gone for good, as far as can be told
+    /// here, so that `last` has to allow it.
+    pub fn remove(&self, name: &str, last: bool) -> Result<KeyRow, Error> {
+        let row = match self.show(name) {
+            Ok(row) => row,
+            // Half a key is a key to remove, too.
+            Err(_) if self.has(name) => KeyRow {
+                name: name.to_string(),
+                algorithm: "unknown".to_string(),
+                fingerprint: "unknown".to_string(),
+                private: true,
+                encrypted: false,
+            },
+            Err(error) => return Err(error),
+        };
+        if row.private && !last {
+            return Err(Error::LastCopy { key: name.to_string() });
+        }
+        for path in [self.private_path(name), self.public_path(name)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file("remove", path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(row)
     }
 
     /// Takes in a key from a PEM file: a private one, or a public one to trust.
@@ -187,7 +222,7 @@ impl Keyring {
         new: Option<&str>,
     ) -> Result<KeyRow, Error> {
         check_name(name)?;
-        let pem = read_text(path)?;
+        let pem = Zeroizing::new(read_text(path)?);
         if pem.contains("PRIVATE KEY-----") {
             let key = parse_private(&pem, path, passphrase)?;
             self.keep(name, &key, new)?;
@@ -230,7 +265,7 @@ pub(crate) fn open_file(path: &Path, passphrase: Passphrase<'_>) -> Result<Opene
 
 /// Reads a private key's file, which nobody else may read: the file that was
 /// opened is asked, whatever its name leads to by then.
-fn read_private(path: &Path) -> Result<(String, FileId), Error> {
+fn read_private(path: &Path) -> Result<(Zeroizing<String>, FileId), Error> {
     let file = File::open(path).map_err(Error::file("open the key", path))?;
     let meta = file.metadata().map_err(Error::file("open the key", path))?;
     if meta.is_file() && meta.mode() & 0o077 != 0 {
@@ -240,7 +275,7 @@ fn read_private(path: &Path) -> Result<(String, FileId), Error> {
             own: meta.uid() == rustix::process::geteuid().as_raw(),
         });
     }
-    Ok((text_of(file, path)?, FileId::of(&meta)))
+    Ok((Zeroizing::new(text_of(file, path)?), FileId::of(&meta)))
 }
 
 pub(crate) fn parse_private(pem: &str, path: &Path, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {

@@ -108,7 +108,8 @@ fn read_text_of(path: &Path) -> Result<(String, FileId), Error> {
 
 /// Reads an opened text file, within the same bound.
 pub(crate) fn text_of(file: File, path: &Path) -> Result<String, Error> {
-    let mut bytes = Vec::new();
+    // Room for all of it: nothing of a key is left behind where it grew.
+    let mut bytes = Vec::with_capacity(limits::YAML_BYTES as usize + 2);
     file.take(limits::YAML_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::file("read", path))?;

@@ -42,12 +42,20 @@ pub fn validate(ui: &Ui, args: &ValidateArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-fn claims(args: &ClaimArgs) -> Result<Claims, Failure> {
+/// What the signature says. One that would be over when it is made is a mistake.
+fn claims(ctx: &Context<'_>, args: &ClaimArgs) -> Result<Claims, Failure> {
     let expires = match &args.expires {
         Some(text) => {
             let time = text
                 .parse::<Timestamp>()
                 .map_err(|why| Failure::usage(format!("--expires {text} is {why}")))?;
+            let made = ctx.source_date.unwrap_or(ctx.now);
+            if time <= made {
+                return Err(
+                    Failure::usage(format!("--expires {text} is not after the time of signing, {made}"))
+                        .hint("leave it out for a signature that does not expire"),
+                );
+            }
             Some(time)
         }
         None => None,
@@ -75,7 +83,7 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
         force: args.force,
         tags,
         signer: signer.choose(args.key.as_deref(), args.no_sign),
-        claims: claims(&args.claims)?,
+        claims: claims(ctx, &args.claims)?,
         passphrase: &secrets::passphrase,
         componentize: args.componentize,
     };
@@ -206,7 +214,7 @@ pub fn sign(ctx: &Context<'_>, ui: &Ui, args: SignArgs) -> Result<u8, Failure> {
     let request = SignRequest {
         target: &target,
         signer: signer.choose(args.key.as_deref(), false),
-        claims: claims(&args.claims)?,
+        claims: claims(ctx, &args.claims)?,
         passphrase: &secrets::passphrase,
     };
     let report = qyvol::sign(ctx, &request)?;

@@ -5,7 +5,7 @@ use qyvol::{Context, Inspection, Target, WasmView};
 
 use crate::cli::InspectArgs;
 use crate::failure::Failure;
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, count, size};
 
 pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.target)?;
@@ -106,8 +106,8 @@ fn image(view: &Inspection) -> String {
         line(
             "assets",
             format!(
-                "{} files, {} at {}",
-                assets.files,
+                "{}, {} at {}",
+                count(usize::try_from(assets.files).unwrap_or(usize::MAX), "file", "files"),
                 size(assets.bytes),
                 qyvol::types::escape(&app.assets_root)
             ),

@@ -22,7 +22,7 @@ pub fn keys(ctx: &Context<'_>, ui: &Ui, command: KeysCommand) -> Result<u8, Fail
             } else {
                 None
             };
-            keyring.generate(&name, kind, secret.as_deref())?;
+            keyring.generate(&name, kind, secret.as_deref().map(String::as_str))?;
             show(ui, &keyring.show(&name)?, None)?;
         }
         KeysCommand::List => {
@@ -46,7 +46,12 @@ pub fn keys(ctx: &Context<'_>, ui: &Ui, command: KeysCommand) -> Result<u8, Fail
             } else {
                 Some(secrets::new_passphrase()?)
             };
-            ui.data(&keyring.export(&name, &secrets::passphrase, secret.as_deref())?);
+            ui.data(&keyring.export(&name, &secrets::passphrase, secret.as_deref().map(String::as_str))?);
+        }
+        KeysCommand::Rm { name, yes } => {
+            let row = keyring.remove(&name, yes)?;
+            show(ui, &row, None)?;
+            told_of_policy(ctx, ui, &row);
         }
         KeysCommand::Import { name, file, encrypt } => {
             let secret = if encrypt {
@@ -54,11 +59,30 @@ pub fn keys(ctx: &Context<'_>, ui: &Ui, command: KeysCommand) -> Result<u8, Fail
             } else {
                 None
             };
-            let row = keyring.import(&name, &file, &secrets::passphrase, secret.as_deref())?;
+            let row = keyring.import(
+                &name,
+                &file,
+                &secrets::passphrase,
+                secret.as_deref().map(String::as_str),
+            )?;
             show(ui, &row, None)?;
         }
     }
     Ok(0)
+}
+
+/// Says where the policy still trusts a key that was removed.
+fn told_of_policy(ctx: &Context<'_>, ui: &Ui, row: &KeyRow) {
+    let Ok(policy) = qyvol::load_policy(ctx) else { return };
+    let summary = serde_json::to_value(policy.summary()).unwrap_or_default();
+    let keys = summary["keys"].as_array().cloned().unwrap_or_default();
+    for key in keys.iter().filter(|key| key["fingerprint"] == row.fingerprint.as_str()) {
+        let name = key["name"].as_str().unwrap_or_default();
+        ui.note(&format!(
+            "the trust policy still names it, as `{}`: what it signed runs here",
+            qyvol::types::escape(name)
+        ));
+    }
 }
 
 fn half(row: &KeyRow) -> &'static str {

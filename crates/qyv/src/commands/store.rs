@@ -53,7 +53,7 @@ pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
 
 pub fn prune(ctx: &Context<'_>, ui: &Ui, args: PruneArgs) -> Result<u8, Failure> {
     let plan = qyvol::prune_plan(ctx)?;
-    let summary = format!("{} entries, {}", plan.items.len(), size(plan.bytes));
+    let summary = format!("{}, {}", count(plan.items.len(), "entry", "entries"), size(plan.bytes));
     if plan.items.is_empty() || args.dry_run {
         ui.show(&json!({"schema": 1, "plan": plan, "removed": null}), || {
             let mut out = String::new();
@@ -80,7 +80,11 @@ pub fn prune(ctx: &Context<'_>, ui: &Ui, args: PruneArgs) -> Result<u8, Failure>
         ui.warn(&format!("{} was not removed: {why}", path.display()));
     }
     ui.show(&json!({"schema": 1, "plan": plan, "removed": removed}), || {
-        format!("removed {} entries, {}\n", removed.removed.len(), size(removed.bytes))
+        format!(
+            "removed {}, {}\n",
+            count(removed.removed.len(), "entry", "entries"),
+            size(removed.bytes)
+        )
     })?;
     Ok(u8::from(!removed.failed.is_empty()))
 }
