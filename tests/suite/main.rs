@@ -14,6 +14,7 @@ mod forged;
 mod keys;
 mod kill;
 mod output;
+mod pipelines;
 mod registry;
 mod resume;
 mod run;
