@@ -24,9 +24,6 @@ const DEPTH: usize = 4;
 const REFERRERS: usize = 1024;
 /// Referrers that are copied with one image, at whatever depth.
 const REFERRERS_IN_ALL: usize = 4096;
-/// Transfers at a time.
-const AT_ONCE: usize = 4;
-
 /// Which end of a copy failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -91,7 +88,7 @@ where
     if root.media_type != media_type::IMAGE_MANIFEST {
         return copy.blob(root);
     }
-    copy.image(root, &copy.manifest(root)?, AT_ONCE)
+    copy.image(root, &copy.manifest(root)?, copy.concurrency())
 }
 
 /// The second half of [`copy()`]: what refers to `root`. A registry takes it
@@ -139,6 +136,11 @@ where
         }
     }
 
+    /// Transfers at a time: neither store is asked for more than it wants.
+    fn concurrency(&self) -> usize {
+        self.src.concurrency().min(self.dst.concurrency())
+    }
+
     fn manifest(&self, d: &Descriptor) -> Result<ImageManifest, CopyError> {
         let bytes = self
             .src
@@ -154,7 +156,7 @@ where
         self.there.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn image(&self, d: &Descriptor, manifest: &ImageManifest, at_once: usize) -> Result<(), CopyError> {
+    fn image(&self, d: &Descriptor, manifest: &ImageManifest, concurrency: usize) -> Result<(), CopyError> {
         if self.there().contains(&d.digest) {
             return Ok(());
         }
@@ -164,7 +166,7 @@ where
             }
         } else {
             let blobs: Vec<&Descriptor> = [manifest.config()].into_iter().chain(manifest.layers()).collect();
-            each(&blobs, at_once, |blob| self.blob(blob))?;
+            each(&blobs, concurrency, |blob| self.blob(blob))?;
             self.dst.push(d, &mut manifest.raw()).map_err(|e| to_target(d, e))?;
         }
         self.there().insert(d.digest);
@@ -184,8 +186,8 @@ where
             ));
         }
         let referrers: Vec<&Descriptor> = referrers.iter().take(REFERRERS).collect();
-        let at_once = if depth == 0 { AT_ONCE } else { 1 };
-        each(&referrers, at_once, |referrer| self.referrer(d, referrer, depth))
+        let concurrency = if depth == 0 { self.concurrency() } else { 1 };
+        each(&referrers, concurrency, |referrer| self.referrer(d, referrer, depth))
     }
 
     fn referrer(&self, subject: &Descriptor, referrer: &Descriptor, depth: usize) -> Result<(), CopyError> {
@@ -266,17 +268,17 @@ where
     }
 }
 
-/// Does the same to each item, so many at once, until one fails: then no more
+/// Does the same to each item, `concurrency` of them at a time, until one fails: then no more
 /// are begun, and the first failure is returned.
-fn each<T: Sync, E: Send>(items: &[T], at_once: usize, work: impl Fn(&T) -> Result<(), E> + Sync) -> Result<(), E> {
-    if items.len() <= 1 || at_once <= 1 {
+fn each<T: Sync, E: Send>(items: &[T], concurrency: usize, work: impl Fn(&T) -> Result<(), E> + Sync) -> Result<(), E> {
+    if items.len() <= 1 || concurrency <= 1 {
         return items.iter().try_for_each(work);
     }
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     let lock = || failure.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
-        for _ in 0..at_once.min(items.len()) {
+        for _ in 0..concurrency.min(items.len()) {
             scope.spawn(|| {
                 while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if lock().is_some() {

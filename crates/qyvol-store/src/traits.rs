@@ -11,6 +11,9 @@ use crate::{StoreError, VerifyReader};
 /// Content on its way out of a store.
 pub type Body = Box<dyn Read + Send>;
 
+/// Transfers at a time, unless a store asks for another number.
+pub const CONCURRENCY: usize = 4;
+
 /// Bytes reserved at once for content whose size only the descriptor states.
 const RESERVE: u64 = 1 << 20;
 
@@ -54,6 +57,11 @@ pub trait Fetch {
             .map_err(|error| StoreError::reading(&descriptor.digest, error))?;
         Ok(bytes)
     }
+
+    /// How many blobs are read from it at a time.
+    fn concurrency(&self) -> usize {
+        CONCURRENCY
+    }
 }
 
 /// A store that can say whether it has some content.
@@ -86,6 +94,11 @@ pub trait Push {
     /// again, one that has the beginning opens it behind that.
     fn push_from(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), StoreError> {
         self.push(descriptor, &mut open(0)?)
+    }
+
+    /// How many blobs are written to it at a time.
+    fn concurrency(&self) -> usize {
+        CONCURRENCY
     }
 }
 
