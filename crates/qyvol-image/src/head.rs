@@ -156,6 +156,11 @@ pub(crate) fn check_shape(manifest: &ImageManifest) -> Result<(), ImageError> {
     if manifest.artifact_type().is_some() || manifest.subject().is_some() {
         return bad("has an artifact type or subject, as signatures do".to_string());
     }
+    // Optional to OCI, and written by every builder of ours: one image, one
+    // digest.
+    if !manifest.states_media_type() {
+        return bad("does not state its mediaType".to_string());
+    }
     let config = manifest.config();
     if config.media_type != media_type::WASM_CONFIG {
         return bad(format!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Descriptor, Digest, json, limits, media_type};
+use crate::{Descriptor, Digest, escape, json, limits, media_type};
 
 /// A manifest with the bytes it was read from: its digest is over them.
 #[derive(Clone, Debug)]
@@ -30,9 +30,9 @@ pub enum ManifestError {
     /// `schemaVersion` is not 2.
     #[error("manifest has schemaVersion {0}: expected 2")]
     SchemaVersion(u64),
-    /// `mediaType` is missing or names something else.
-    #[error("manifest has mediaType {:?}: expected {}", .0, media_type::IMAGE_MANIFEST)]
-    MediaType(Option<String>),
+    /// `mediaType` names something else.
+    #[error("manifest has mediaType `{}`: expected {}", escape(.0), media_type::IMAGE_MANIFEST)]
+    MediaType(String),
     /// It has the fields of an index too, so that two readers could see two
     /// different things in it.
     #[error("manifest has the field `{0}` of an index")]
@@ -43,7 +43,7 @@ pub enum ManifestError {
 #[serde(rename_all = "camelCase")]
 struct Fields {
     schema_version: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     media_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     artifact_type: Option<String>,
@@ -70,8 +70,14 @@ impl ImageManifest {
         if fields.schema_version != 2 {
             return Err(ManifestError::SchemaVersion(fields.schema_version));
         }
-        if fields.media_type.as_deref() != Some(media_type::IMAGE_MANIFEST) {
-            return Err(ManifestError::MediaType(fields.media_type));
+        // Optional in OCI 1.0 and 1.1. What the manifest is, its fields say: one
+        // that could also be an index is refused below.
+        if let Some(other) = fields
+            .media_type
+            .as_ref()
+            .filter(|kind| *kind != media_type::IMAGE_MANIFEST)
+        {
+            return Err(ManifestError::MediaType(other.clone()));
         }
         if fields.manifests.is_some() {
             return Err(ManifestError::Ambiguous("manifests"));
@@ -138,6 +144,11 @@ impl ImageManifest {
         descriptor
     }
 
+    /// Whether its `mediaType` is in it.
+    pub fn states_media_type(&self) -> bool {
+        self.fields.media_type.is_some()
+    }
+
     /// The config.
     pub fn config(&self) -> &Descriptor {
         &self.fields.config
@@ -170,6 +181,25 @@ mod tests {
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{part},"layers":[{part}]}}"#,
             media_type::IMAGE_MANIFEST
         )
+    }
+
+    // [REG-026]
+    #[test]
+    fn manifest_without_media_type_is_read_and_keeps_its_bytes() {
+        let text = sample().replace(&format!(r#""mediaType":"{}","#, media_type::IMAGE_MANIFEST), "");
+        let manifest = ImageManifest::parse(text.clone().into_bytes()).unwrap();
+        assert_eq!(manifest.raw(), text.as_bytes());
+        assert_eq!(manifest.digest(), Digest::of(text.as_bytes()));
+        assert_eq!(manifest.descriptor().media_type, media_type::IMAGE_MANIFEST);
+        for (from, to) in [
+            (r#""layers""#, r#""manifests":[],"layers""#),
+            (r#""layers""#, r#""fsLayers":[],"layers""#),
+            (r#""config""#, r#""configs""#),
+        ] {
+            let bad = text.replacen(from, to, 1);
+            assert_ne!(bad, text);
+            assert!(ImageManifest::parse(bad.clone().into_bytes()).is_err(), "{bad}");
+        }
     }
 
     // [BIN-040]
