@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use crate::cli_registry::{CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullWhen, PushArgs, RegistryArgs, TagsArgs};
+pub use crate::cli_registry::{
+    CatalogArgs, CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullWhen, PushArgs, RegistryArgs, TagsArgs,
+};
 #[cfg(feature = "hub")]
 pub use crate::cli_registry::{HubCommand, ServeArgs};
 
@@ -140,6 +142,8 @@ pub enum Command {
     Copy(CopyArgs),
     /// List the tags of a repository
     Tags(TagsArgs),
+    /// List the repositories of a registry
+    Catalog(CatalogArgs),
     /// Keep the credentials for a registry, once it has accepted them
     Login(LoginArgs),
     /// Forget the credentials for a registry

@@ -3,10 +3,12 @@
 #[cfg(feature = "hub")]
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[cfg(feature = "hub")]
 use clap::Subcommand;
 use clap::{Args, ValueEnum};
+use qyvol::types::parse_duration;
 
 /// When an image is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,18 +24,30 @@ pub enum PullWhen {
 /// How registries are talked to.
 #[derive(Clone, Debug, Args)]
 pub struct RegistryArgs {
-    /// Speak plain HTTP to this host; loopback addresses are spoken to so anyway (repeatable)
+    /// Use plain HTTP for this host, as is the default for loopback addresses (repeatable)
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Registry options")]
     pub plain_http: Vec<String>,
-    /// Speak HTTPS to this loopback host (repeatable)
+    /// Use HTTPS for this loopback host (repeatable)
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Registry options")]
     pub tls: Vec<String>,
     /// Trust the certificates in this PEM file too
     #[arg(long, value_name = "FILE", help_heading = "Registry options")]
     pub ca: Option<PathBuf>,
-    /// Try so many times more when a failure may pass
+    /// Retry so many times when a failure may pass
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Registry options")]
     pub retries: u32,
+    /// Give up on a registry that is silent for this long, such as 30s or 5m [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Registry options")]
+    pub timeout: Option<Duration>,
+}
+
+/// The longest silence that can be asked for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text).map(Duration::from_millis);
+    time.filter(|time| *time <= MAX_TIMEOUT)
+        .ok_or_else(|| "expected a whole number of ms, s, m or h, at most 1h, such as 30s".to_string())
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +110,16 @@ pub struct TagsArgs {
     /// A repository, as HOST/NAME
     #[arg(value_name = "REPOSITORY")]
     pub name: String,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Registries list what these credentials may see, or refuse to list anything (Docker Hub does).")]
+pub struct CatalogArgs {
+    /// The registry, as HOST[:PORT]
+    #[arg(value_name = "REGISTRY")]
+    pub host: String,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use qyvol::Error;
 use qyvol::image::ImageError;
-use qyvol::remote_store::RemoteError;
+use qyvol::remote_store::{Class, Operation, RemoteError, TlsFailure};
 use qyvol::store::StoreError;
 use qyvol::types::yaml::Problems;
 
@@ -92,6 +92,11 @@ impl From<Error> for Failure {
                 failure.hints = trust_hints(target, failure.code);
             }
             Error::Policy { .. } => failure.code = 19,
+            Error::HostsYaml { path, problems } => {
+                failure.details = problem_details(path, problems);
+                failure.code = USAGE;
+            }
+            Error::Hosts { .. } => failure.code = USAGE,
             Error::NoKey { .. } => failure
                 .hints
                 .push("`qyv keys list` shows the keys, `qyv keys generate NAME` makes one".to_string()),
@@ -164,12 +169,11 @@ impl From<Error> for Failure {
             _ => {}
         }
         if let Some(remote) = error.remote() {
-            failure.code = match remote {
-                RemoteError::NoRegistry(_) | RemoteError::Setup(_) => USAGE,
-                // The file or helper is this host's.
-                RemoteError::Credentials { .. } => 1,
-                remote if remote.is_temporary() => TEMPORARY,
-                _ => UNAVAILABLE,
+            failure.code = match remote.class() {
+                Class::Usage => USAGE,
+                Class::Local => FAILED,
+                Class::Temporary => TEMPORARY,
+                Class::Permanent => UNAVAILABLE,
             };
             failure.hints = remote_hints(remote);
         }
@@ -177,38 +181,54 @@ impl From<Error> for Failure {
     }
 }
 
+/// What to do about a registry's failure, by what it is.
 fn remote_hints(error: &RemoteError) -> Vec<String> {
-    let one = |hint: String| vec![hint];
-    match error {
-        RemoteError::Denied { host, known: false, .. } => one(format!("`qyv login {host}` keeps credentials for it")),
-        RemoteError::Denied { host, .. } => one(format!(
-            "the credentials for {host} don't allow this: `qyv login {host}` keeps others"
-        )),
-        RemoteError::NotFound { host, .. } => one(format!("`qyv tags {host}/NAME` lists the tags of a repository")),
-        RemoteError::Tls { why, .. } if why.contains("CaUsedAsEndEntity") => one(
-            "a server's own certificate must not be one for signing others: make it with `openssl req -x509 -addext basicConstraints=CA:FALSE`"
-                .to_string(),
-        ),
-        RemoteError::Protocol { what } if what.contains("not HTTP") => {
-            one("it may speak TLS there: --tls HOST:PORT".to_string())
+    let hint = match error {
+        RemoteError::Denied {
+            host,
+            authenticated: false,
+            ..
+        } => format!("`qyv login {host}` stores credentials for it"),
+        RemoteError::Denied { host, .. } => {
+            format!("the credentials for {host} don't allow this: `qyv login {host}` stores others")
         }
-        RemoteError::Status { status: 400 | 405, what, .. } if what.starts_with("removing tag") => one(
-            "this registry does not remove tags: HOST/NAME@DIGEST removes the image, with all of its tags".to_string(),
-        ),
-        RemoteError::Tls { host, .. } => one(format!(
-            "--ca FILE trusts a certificate of your own; --plain-http {host} goes without encryption"
-        )),
+        RemoteError::NotFound {
+            host,
+            operation: Operation::ReadManifest(_) | Operation::ListTags(_),
+        } => format!("`qyv tags {host}/NAME` lists the tags of a repository"),
+        RemoteError::Tls { host, failure, .. } => tls_hint(host, *failure),
+        RemoteError::NotHttp { host, .. } => {
+            format!("if {host} expects TLS: --tls {host} for a loopback address, and no --plain-http for another")
+        }
+        RemoteError::Status {
+            status: 400 | 405,
+            operation: Operation::DeleteTag(_),
+            ..
+        } => "this registry does not delete tags: HOST/NAME@DIGEST deletes the image, with all of its tags".to_string(),
+        RemoteError::Status { status: 507, host, .. } => {
+            format!("{host} has no space left: whoever operates it must free some")
+        }
         RemoteError::Unreachable { temporary: false, .. } => {
-            one("check the registry's name, and that this host may reach it".to_string())
+            "check the registry's name, and that this host may reach it".to_string()
         }
-        error if error.is_temporary() => {
-            let mut hints = one("try again: what is across already is not sent again".to_string());
-            if matches!(error, RemoteError::Unreachable { .. }) {
-                hints.push("or check the registry's name and port".to_string());
-            }
-            hints
+        RemoteError::Unreachable { .. } => {
+            let again = "try again: what has been transferred is not sent again".to_string();
+            return vec![again, "or check the registry's name and port".to_string()];
         }
-        _ => Vec::new(),
+        error if error.is_temporary() => "try again: what has been transferred is not sent again".to_string(),
+        _ => return Vec::new(),
+    };
+    vec![hint]
+}
+
+fn tls_hint(host: &str, failure: TlsFailure) -> String {
+    match failure {
+        TlsFailure::UnknownIssuer => format!(
+            "if the certificate is of an authority of your own: --ca FILE, or once and for all `ca: FILE` for {host} in hosts.yaml, beside trust.yaml"
+        ),
+        TlsFailure::CaUsedAsServer => "a server must not present the certificate of an authority: make its own with `openssl req -x509 -addext basicConstraints=CA:FALSE`".to_string(),
+        TlsFailure::NotTls => format!("if {host} speaks plain HTTP: --plain-http {host}"),
+        _ => "check the names and dates in the server's certificate, and this host's clock".to_string(),
     }
 }
 

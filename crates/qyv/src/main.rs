@@ -84,6 +84,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Pull(args) => commands::remote::pull(&ctx, ui, args),
         Command::Copy(args) => commands::remote::copy(&ctx, ui, args),
         Command::Tags(args) => commands::remote::tags(&ctx, ui, args),
+        Command::Catalog(args) => commands::remote::catalog(&ctx, ui, args),
         Command::Login(args) => commands::remote::login(&ctx, ui, args),
         Command::Logout(args) => commands::remote::logout(&ctx, ui, args),
         #[cfg(feature = "hub")]

@@ -2,12 +2,13 @@
 //! proxies and credentials.
 
 use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use qyvol::Home;
-use qyvol::remote_store::{Client, Credential, CredentialFiles, Credentials, Fixed, Options, Secret};
+use qyvol::remote_store::{
+    Client, Credential, CredentialFiles, Credentials, Fixed, Notify, Options, RetryPolicy, Secret,
+};
+use qyvol::{Home, load_hosts, read_certificates};
 
 use crate::cli::RegistryArgs;
 use crate::failure::Failure;
@@ -18,8 +19,6 @@ const REGISTRY: &str = "QYVOL_REGISTRY";
 const USER: &str = "QYVOL_REGISTRY_USER";
 const PASSWORD: &str = "QYVOL_REGISTRY_PASSWORD";
 const TOKEN: &str = "QYVOL_REGISTRY_TOKEN";
-/// Bytes of a file of certificates.
-const CA_BYTES: u64 = 4 << 20;
 
 /// A variable that is not our own: an empty one counts as not set.
 fn variable(name: &str) -> Option<String> {
@@ -35,51 +34,48 @@ pub fn credentials_file(home: &Home) -> PathBuf {
     home.config.join("registry.json")
 }
 
+/// Shows the messages of a client and of its credentials.
+fn notify(ui: &Ui) -> Notify {
+    let ui = ui.clone();
+    Box::new(move |message| ui.warn(message))
+}
+
 /// A client with the credentials of this user.
 pub fn client(home: &Home, ui: &Ui, args: &RegistryArgs) -> Result<Arc<Client>, Failure> {
-    let credentials = CredentialFiles {
-        given: given()?,
-        files: files(home),
-    };
-    client_with(ui, args, Box::new(credentials))
+    let credentials = CredentialFiles::new(given()?, files(home), notify(ui));
+    client_with(home, ui, args, Box::new(credentials))
 }
 
 /// A client with given credentials.
-pub fn client_with(ui: &Ui, args: &RegistryArgs, credentials: Box<dyn Credentials>) -> Result<Arc<Client>, Failure> {
-    let ui = ui.clone();
-    Ok(Client::new(
-        options(args)?,
-        credentials,
-        Box::new(move |message| ui.warn(message)),
-    ))
+pub fn client_with(
+    home: &Home,
+    ui: &Ui,
+    args: &RegistryArgs,
+    credentials: Box<dyn Credentials>,
+) -> Result<Arc<Client>, Failure> {
+    Ok(Client::new(options(home, args)?, credentials, notify(ui)))
 }
 
-fn options(args: &RegistryArgs) -> Result<Options, Failure> {
+fn options(home: &Home, args: &RegistryArgs) -> Result<Options, Failure> {
     let every = first_of(&["ALL_PROXY", "all_proxy"]);
     let no_proxy = first_of(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
     let hosts = no_proxy.split(',').map(str::trim).filter(|host| !host.is_empty());
+    let lower = |hosts: &[String]| hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
     Ok(Options {
-        plain_http: args.plain_http.iter().map(|h| h.to_ascii_lowercase()).collect(),
-        tls: args.tls.iter().map(|h| h.to_ascii_lowercase()).collect(),
-        ca: args.ca.as_deref().map(read_ca).transpose()?,
+        plain_http: lower(&args.plain_http),
+        tls: lower(&args.tls),
+        ca: args.ca.as_deref().map(read_certificates).transpose()?,
         https_proxy: first_of(&["HTTPS_PROXY", "https_proxy"]).or_else(|| every.clone()),
         // Upper case could be a request header of a CGI program (httpoxy).
         http_proxy: first_of(&["http_proxy"]).or(every),
         no_proxy: hosts.map(str::to_string).collect(),
-        retries: args.retries,
-        ..Options::default()
+        retry: RetryPolicy {
+            retries: args.retries,
+            ..RetryPolicy::default()
+        },
+        timeout: args.timeout,
+        hosts: load_hosts(home)?,
     })
-}
-
-fn read_ca(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |e: std::io::Error| Failure::new(format!("can't read the certificates in {}: {e}", path.display()));
-    if fs::metadata(path).map_err(failed)?.len() > CA_BYTES {
-        return Err(Failure::new(format!(
-            "{} is larger than {CA_BYTES} bytes",
-            path.display()
-        )));
-    }
-    fs::read(path).map_err(failed)
 }
 
 /// Credentials of the environment, for one registry that it names: a password
@@ -119,7 +115,7 @@ fn files(home: &Home) -> Vec<PathBuf> {
     files.extend(variable("REGISTRY_AUTH_FILE").map(PathBuf::from));
     let user = env::home_dir().filter(|home| home.is_absolute());
     match variable("DOCKER_CONFIG") {
-        Some(folder) => files.push(PathBuf::from(folder).join("config.json")),
+        Some(directory) => files.push(PathBuf::from(directory).join("config.json")),
         None => files.extend(user.as_ref().map(|home| home.join(".docker/config.json"))),
     }
     files.extend(variable("XDG_RUNTIME_DIR").map(|run| PathBuf::from(run).join("containers/auth.json")));

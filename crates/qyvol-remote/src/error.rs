@@ -1,12 +1,111 @@
-//! What went wrong with a registry, sorted by whether trying again may help.
+//! Why a registry could not do what it was asked to do.
+//!
+//! Everything that a caller may want to decide by is data: the [`Operation`],
+//! the [`Class`], the status, the kind of TLS failure. Message texts are for
+//! people alone.
 
 use std::error::Error;
-use std::io;
+use std::{fmt, io};
 
 use qyvol_store::StoreError;
+use qyvol_types::Digest;
 use thiserror::Error;
 
-/// A failed conversation with a registry.
+/// What a registry was asked to do. Displayed as an infinitive: `read manifest
+/// 1.0.0`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// `GET /v2/`: is this a registry, and are the credentials accepted?
+    Ping,
+    /// Fetching an access token from the token server that the registry names.
+    FetchToken,
+    /// Reading a manifest by tag or digest.
+    ReadManifest(String),
+    /// Writing a manifest by tag or digest.
+    WriteManifest(String),
+    /// Deleting a tag alone.
+    DeleteTag(String),
+    /// Deleting a manifest with all of its tags.
+    DeleteManifest(Digest),
+    /// Asking whether a blob or manifest is there.
+    Find(Digest),
+    /// Reading a blob.
+    ReadBlob(Digest),
+    /// Writing a blob, in one of the requests that it takes.
+    WriteBlob(Digest),
+    /// Listing what refers to a manifest.
+    ListReferrers(Digest),
+    /// Listing the tags of a repository.
+    ListTags(String),
+    /// Listing the repositories of the registry.
+    ListRepositories,
+}
+
+impl Operation {
+    /// What the operation is about, as a noun.
+    fn subject(&self) -> String {
+        match self {
+            Operation::Ping => "the registry API".to_string(),
+            Operation::FetchToken => "an access token".to_string(),
+            Operation::ReadManifest(name) | Operation::WriteManifest(name) => format!("manifest {name}"),
+            Operation::DeleteTag(tag) => format!("tag {tag}"),
+            Operation::DeleteManifest(digest) => format!("manifest {digest}"),
+            Operation::Find(digest) => digest.short(),
+            Operation::ReadBlob(digest) | Operation::WriteBlob(digest) => format!("blob {}", digest.short()),
+            Operation::ListReferrers(digest) => format!("the list of referrers of {}", digest.short()),
+            Operation::ListTags(repository) => format!("repository {repository}"),
+            Operation::ListRepositories => "the catalog of repositories".to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self {
+            Operation::Ping => "check",
+            Operation::FetchToken => "issue",
+            Operation::ReadManifest(_)
+            | Operation::ReadBlob(_)
+            | Operation::ListReferrers(_)
+            | Operation::ListRepositories => "read",
+            Operation::WriteManifest(_) | Operation::WriteBlob(_) => "write",
+            Operation::DeleteTag(_) | Operation::DeleteManifest(_) => "delete",
+            Operation::Find(_) => "look for",
+            Operation::ListTags(_) => "list the tags of",
+        };
+        write!(f, "{verb} {}", self.subject())
+    }
+}
+
+/// Why a TLS connection could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFailure {
+    /// No trusted authority issued the server's certificate.
+    UnknownIssuer,
+    /// The server presents the certificate of an authority as its own.
+    CaUsedAsServer,
+    /// The server does not speak TLS on that port.
+    NotTls,
+    /// Something else: expired, another name, a broken handshake.
+    Other,
+}
+
+/// Errors by what can be done about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The command or its configuration must change.
+    Usage,
+    /// Something on this host failed, such as a file of credentials.
+    Local,
+    /// The same request may succeed at another time.
+    Temporary,
+    /// The same request will fail again.
+    Permanent,
+}
+
+/// A failed request to a registry.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RemoteError {
@@ -17,10 +116,10 @@ pub enum RemoteError {
         host: String,
         /// What happened.
         why: String,
-        /// Whether it may be another time.
+        /// Whether it may work at another time.
         temporary: bool,
     },
-    /// No byte came for too long, or too few.
+    /// No bytes came for too long, or too few.
     #[error("{host} stopped answering: {why}")]
     TimedOut {
         /// Host and port.
@@ -28,55 +127,73 @@ pub enum RemoteError {
         /// What was waited for.
         why: String,
     },
-    /// The server's certificate is not one to trust.
+    /// No secure connection could be made.
     #[error("can't connect to {host} securely: {why}")]
     Tls {
         /// Host and port.
         host: String,
-        /// What is wrong.
+        /// The kind of failure.
+        failure: TlsFailure,
+        /// The details.
+        why: String,
+    },
+    /// The answer is not HTTP.
+    #[error("{host} sent an answer that is not HTTP: {why}")]
+    NotHttp {
+        /// Host and port.
+        host: String,
+        /// The details.
         why: String,
     },
     /// The registry wants other credentials, or any.
-    #[error("{host} refused access to {what}: {why}")]
+    #[error("{host} denied access when asked to {operation}: {why}")]
     Denied {
         /// Host and port.
         host: String,
         /// What was asked for.
-        what: String,
-        /// Its words, or the status.
+        operation: Operation,
+        /// The registry's message, or the status.
         why: String,
         /// Whether credentials were sent.
-        known: bool,
+        authenticated: bool,
     },
     /// The registry answered with an error.
-    #[error("{host} answered {status} to {what}{}", detail(.why))]
+    #[error("{host} answered {status} when asked to {operation}{}", detail(.why))]
     Status {
         /// Host and port.
         host: String,
         /// What was asked for.
-        what: String,
+        operation: Operation,
         /// The HTTP status.
         status: u16,
-        /// Its words; may be empty.
+        /// The registry's message; may be empty.
         why: String,
     },
-    /// It asks for more patience than was given.
-    #[error("{host} asks to wait {seconds} s before {what} is tried again")]
+    /// The registry asks to wait longer than [`crate::RetryPolicy::max_wait`].
+    #[error("{host} asks to wait {seconds} s before it is asked again to {operation}")]
     Busy {
         /// Host and port.
         host: String,
         /// What was asked for.
-        what: String,
+        operation: Operation,
         /// How long.
         seconds: u64,
     },
     /// What was asked for is not there.
-    #[error("{what} is not on {host}")]
+    #[error("{} is not on {host}", .operation.subject())]
     NotFound {
         /// Host and port.
         host: String,
         /// What was asked for.
-        what: String,
+        operation: Operation,
+    },
+    /// Other writers kept replacing the list of referrers.
+    #[error("{host} does not keep what is written to the list of referrers {tag}: others write to it at the same time")]
+    Contended {
+        /// Host and port.
+        host: String,
+        /// The tag of the list.
+        tag: String,
     },
     /// An answer that the specification doesn't allow.
     #[error("the registry sent {what}")]
@@ -104,7 +221,7 @@ pub enum RemoteError {
     /// The name has no registry in it.
     #[error("{0} names no registry: expected HOST/NAME[:TAG]")]
     NoRegistry(String),
-    /// The client can't be set up as it was asked to be.
+    /// The client can't be set up as configured.
     #[error("{0}")]
     Setup(String),
 }
@@ -118,13 +235,41 @@ fn detail(why: &str) -> String {
 }
 
 impl RemoteError {
-    /// Whether the same may succeed at another time.
-    pub fn is_temporary(&self) -> bool {
-        match self {
+    /// What can be done about it.
+    pub fn class(&self) -> Class {
+        let temporary = match self {
+            RemoteError::NoRegistry(_) | RemoteError::Setup(_) => return Class::Usage,
+            RemoteError::Credentials { .. } => return Class::Local,
             RemoteError::Unreachable { temporary, .. } => *temporary,
-            RemoteError::TimedOut { .. } | RemoteError::Busy { .. } => true,
+            RemoteError::TimedOut { .. } | RemoteError::Busy { .. } | RemoteError::Contended { .. } => true,
             RemoteError::Status { status, .. } => is_temporary_status(*status),
-            _ => false,
+            RemoteError::Tls { .. }
+            | RemoteError::NotHttp { .. }
+            | RemoteError::Denied { .. }
+            | RemoteError::NotFound { .. }
+            | RemoteError::Protocol { .. }
+            | RemoteError::Unsafe { .. } => false,
+        };
+        if temporary { Class::Temporary } else { Class::Permanent }
+    }
+
+    /// Whether the same request may succeed at another time.
+    pub fn is_temporary(&self) -> bool {
+        self.class() == Class::Temporary
+    }
+
+    /// Whether sending the same request again at once makes sense: not where
+    /// the registry asked for a longer wait, or where waiting was all that was
+    /// done already.
+    pub(crate) fn is_retryable(&self) -> bool {
+        self.is_temporary() && !matches!(self, RemoteError::Busy { .. } | RemoteError::Contended { .. })
+    }
+
+    /// The HTTP status, where the registry answered with one that says no more.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            RemoteError::Status { status, .. } => Some(*status),
+            _ => None,
         }
     }
 
@@ -145,7 +290,8 @@ impl RemoteError {
         }
     }
 
-    pub(crate) fn store(self, action: impl Into<String>) -> StoreError {
+    /// As an error of a store, which could not `action`.
+    pub(crate) fn into_store(self, action: impl Into<String>) -> StoreError {
         StoreError::Other {
             action: action.into(),
             source: Box::new(self),
@@ -153,8 +299,8 @@ impl RemoteError {
     }
 }
 
-/// Statuses of a registry, or of what stands before it, that pass (RFC 9110
-/// section 15; RFC 6585 section 4).
+/// Statuses of a registry, or of a proxy before it, that pass (RFC 9110 section
+/// 15; RFC 6585 section 4).
 pub(crate) fn is_temporary_status(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }

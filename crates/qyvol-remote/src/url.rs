@@ -1,11 +1,11 @@
-//! The few URLs that a registry deals in: an origin and a path.
+//! URLs as registries use them: an origin and a path.
 
 use ureq::http::Uri;
 
 use crate::RemoteError;
 
-/// Bytes of a URL.
-const LENGTH: usize = 8 << 10;
+/// Largest URL, in bytes.
+const MAX_LENGTH: usize = 8 << 10;
 
 /// An absolute `http` or `https` URL without user information or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +30,9 @@ impl Url {
     /// Reads an absolute URL.
     pub(crate) fn parse(text: &str) -> Result<Url, RemoteError> {
         let bad = || RemoteError::Protocol {
-            what: format!("an address that can't be followed: {}", qyvol_types::escape(text)),
+            what: format!("a URL that can't be followed: {}", qyvol_types::escape(text)),
         };
-        if text.len() > LENGTH {
+        if text.len() > MAX_LENGTH {
             return Err(bad());
         }
         let uri: Uri = text.split('#').next().unwrap_or_default().parse().map_err(|_| bad())?;
@@ -67,12 +67,15 @@ impl Url {
         let path = match location.chars().next() {
             Some('/') => location.to_string(),
             Some('?') => format!("{here}{location}"),
-            _ => format!("{}/{location}", here.rsplit_once('/').map_or("", |(folder, _)| folder)),
+            _ => format!(
+                "{}/{location}",
+                here.rsplit_once('/').map_or("", |(directory, _)| directory)
+            ),
         };
         Url::parse(&format!("{scheme}//{}{path}", self.authority))
     }
 
-    /// The same where a server sends us there: never from HTTPS to HTTP.
+    /// Where a redirect leads: never from HTTPS to HTTP.
     pub(crate) fn follow(&self, location: &str) -> Result<Url, RemoteError> {
         let next = self.join(location)?;
         if self.secure && !next.secure {
@@ -83,19 +86,27 @@ impl Url {
         Ok(next)
     }
 
-    /// The same with one more query parameter.
-    pub(crate) fn with_query(mut self, key: &str, value: &str) -> Url {
-        self.path.push(if self.path.contains('?') { '&' } else { '?' });
-        self.path.push_str(key);
-        self.path.push('=');
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
-                self.path.push(char::from(byte));
-            } else {
-                self.path.push_str(&format!("%{byte:02X}"));
+    /// The same with more query parameters.
+    pub(crate) fn with_query<'p>(mut self, parameters: impl IntoIterator<Item = (&'p str, &'p str)>) -> Url {
+        let start = match self.path.find('?') {
+            Some(at) => at + 1,
+            None => {
+                self.path.push('?');
+                self.path.len()
             }
-        }
+        };
+        self.path = form_urlencoded::Serializer::for_suffix(self.path, start)
+            .extend_pairs(parameters)
+            .finish();
         self
+    }
+
+    /// Another path, with its query, of the same origin.
+    pub(crate) fn with_path(&self, path: &str) -> Url {
+        Url {
+            path: path.to_string(),
+            ..self.clone()
+        }
     }
 
     /// Whether the connection is encrypted.
@@ -103,7 +114,7 @@ impl Url {
         self.secure
     }
 
-    /// Whether what may be sent to one may be sent to the other.
+    /// Whether both have the same scheme, host and port (RFC 6454).
     pub(crate) fn same_origin(&self, other: &Url) -> bool {
         let port = |url: &Url| {
             let default = if url.secure { ":443" } else { ":80" };
@@ -115,7 +126,7 @@ impl Url {
         self.secure == other.secure && port(self) == port(other)
     }
 
-    /// Host and port as they were given.
+    /// `host` or `host:port`.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
@@ -171,11 +182,11 @@ mod tests {
         ] {
             assert_eq!(joined(location), due, "{location}");
         }
-        assert_eq!(joined(&format!("/{}", "a".repeat(LENGTH))), "refused");
+        assert_eq!(joined(&format!("/{}", "a".repeat(MAX_LENGTH))), "refused");
     }
 
     #[test]
-    fn server_leads_from_https_to_http() {
+    fn redirect_from_https_to_http_is_refused() {
         let base = |text| Url::parse(text).unwrap();
         for location in ["http://r.example/x", "HTTP://r.example/x", "http://cdn.example/x"] {
             let error = base("https://r.example/v2/").follow(location).unwrap_err();
@@ -187,7 +198,7 @@ mod tests {
         base("http://r.example/v2/").follow("http://cdn.example/x").unwrap();
     }
 
-    /// What a registry might send for an address.
+    /// What a hostile registry might send as a location.
     fn locations() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             "[ -~]{0,12}",
@@ -202,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn address_breaks_a_request_or_changes_when_read_again(location in locations()) {
+        fn url_keeps_a_request_intact_and_reads_back_as_itself(location in locations()) {
             let base = Url::new(true, "r.example:5000", "/v2/a/blobs/uploads/?x=1");
             for url in [Url::parse(&location), base.join(&location)].into_iter().flatten() {
                 let text = url.to_string();
@@ -210,7 +221,7 @@ mod tests {
                 prop_assert!(!text.contains(['\r', '\n', ' ', '#']), "{text:?}");
                 prop_assert!(!url.authority.contains(['@', '/', '?', '\\']), "{text:?}");
                 prop_assert_eq!(&Url::parse(&text).unwrap(), &url);
-                let more = url.clone().with_query("digest", &location);
+                let more = url.clone().with_query([("digest", location.as_str())]);
                 prop_assert!(more.same_origin(&url));
                 prop_assert!(!more.to_string().contains(['\r', '\n', ' ', '#']));
                 if let Ok(next) = base.follow(&location) {
@@ -220,7 +231,7 @@ mod tests {
         }
 
         #[test]
-        fn relative_address_leaves_its_origin(rest in "[ -~]{0,30}") {
+        fn relative_location_stays_on_its_origin(rest in "[ -~]{0,30}") {
             let base = Url::new(true, "r.example:5000", "/v2/a/blobs/uploads/?x=1");
             for location in [format!("/x{rest}"), format!("?{rest}"), format!("./{rest}")] {
                 if let Ok(url) = base.join(&location) {

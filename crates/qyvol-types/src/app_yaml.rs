@@ -379,9 +379,10 @@ fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
 }
 
-/// Milliseconds of a duration: one number and one unit, so that two readers
+/// Milliseconds of a duration such as `30s`: one whole number and one unit of
+/// `ms`, `s`, `m` or `h`, so that two readers
 /// can't disagree on it.
-fn parse_duration(text: &str) -> Option<u64> {
+pub fn parse_duration(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit: u64 = match unit.strip_prefix(' ').unwrap_or(unit) {

@@ -33,7 +33,7 @@ mod time;
 pub mod yaml;
 
 pub use app::{AppManifest, AppType, AssetRule, FileSystem, FsAccess, FsKind, Permissions, Resources, Runtime};
-pub use app_yaml::parse_app_manifest;
+pub use app_yaml::{parse_app_manifest, parse_duration};
 pub use asset_path::{AssetPath, AssetPathError, PathSet};
 pub use compiled::CompiledCode;
 pub use config::{AssetsConfig, ComponentConfig, ConfigError, ImageConfig, Os, QyvConfig};

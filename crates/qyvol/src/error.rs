@@ -34,6 +34,22 @@ pub enum Error {
         /// The problems.
         problems: Problems,
     },
+    /// `hosts.yaml` has problems, each with its place.
+    #[error("{} {}", escape(&path.to_string_lossy()), plural(problems.0.len()))]
+    HostsYaml {
+        /// The file.
+        path: PathBuf,
+        /// The problems.
+        problems: Problems,
+    },
+    /// `hosts.yaml` can't be used.
+    #[error("hosts file {}: {why}", escape(&path.to_string_lossy()))]
+    Hosts {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// A file can't be read or written.
     #[error("can't {action} {}: {source}", escape(&path.to_string_lossy()))]
     File {

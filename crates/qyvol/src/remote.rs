@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use qyvol_image::{Head, HeadImage, ImageError, write_archive};
-use qyvol_remote::{Access, Client, RemoteError, Repository};
+use qyvol_remote::{Access, Client, Operation, RemoteError, Repository};
 use qyvol_store::{
     CopyError, Exists, Fetch, LocalStore, Referrers, StoreError, copy_image as copy_content, copy_referrers,
 };
@@ -299,7 +299,7 @@ fn blame(error: Error, repository: &Repository) -> Error {
     match store {
         Some(StoreError::NotFound { digest }) => RemoteError::NotFound {
             host: repository.registry().to_string(),
-            what: format!("blob {digest} of the image"),
+            operation: Operation::ReadBlob(*digest),
         }
         .into(),
         Some(store) if store.is_content() => RemoteError::Protocol {
@@ -360,13 +360,17 @@ pub fn copy_image(
     Ok(moved)
 }
 
-/// The tags of a repository, but for those that only stand in for lists of
+/// Visits the tags of a repository, but for those that stand in for lists of
 /// referrers.
-pub fn tags(client: &Arc<Client>, name: &RepositoryName) -> Result<Vec<String>, Error> {
-    let stands_in = |tag: &String| tag.replacen('-', ":", 1).parse::<Digest>().is_ok();
-    let mut tags = Repository::new(client, &name.latest(), Access::Pull)?.tags()?;
-    tags.retain(|tag| !stands_in(tag));
-    Ok(tags)
+pub fn tags(client: &Arc<Client>, name: &RepositoryName, visit: &mut dyn FnMut(String)) -> Result<(), Error> {
+    let stands_in = |tag: &str| tag.replacen('-', ":", 1).parse::<Digest>().is_ok();
+    let repository = Repository::new(client, &name.latest(), Access::Pull)?;
+    repository.visit_tags(&mut |tag| {
+        if !stands_in(&tag) {
+            visit(tag);
+        }
+    })?;
+    Ok(())
 }
 
 /// Removes tags, or by their digest images with all of their tags, from their
@@ -385,7 +389,7 @@ pub fn remove_remote(
         found.push((repository, name));
     }
     for (repository, name) in found {
-        if !repository.remove(name)? {
+        if !repository.delete(name)? {
             return Err(not_there(&repository, name).into());
         }
         removed(name);
@@ -396,10 +400,10 @@ pub fn remove_remote(
 fn not_there(repository: &Repository, name: &Reference) -> RemoteError {
     RemoteError::NotFound {
         host: repository.registry().to_string(),
-        what: match (name.tag(), name.digest()) {
+        operation: Operation::ReadManifest(match (name.tag(), name.digest()) {
             (_, Some(digest)) => format!("{}@{digest}", name.repository()),
             (tag, None) => format!("{}:{}", name.repository(), tag.unwrap_or(DEFAULT_TAG)),
-        },
+        }),
     }
 }
 

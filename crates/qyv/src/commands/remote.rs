@@ -2,13 +2,13 @@
 
 use std::io::{IsTerminal, Read, Write, stderr, stdin};
 
-use qyvol::remote_store::{Credential, Fixed, Secret, erase_credentials, ping, store_credentials};
+use qyvol::remote_store::{Credential, Fixed, Secret, erase_credentials, store_credentials};
 use qyvol::types::{Reference, RepositoryName};
 use qyvol::{Context, Destination, Moved, PullRequest, Target};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::reference;
-use crate::cli::{CopyArgs, Format, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmArgs, TagsArgs};
+use crate::cli::{CatalogArgs, CopyArgs, Format, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmArgs, TagsArgs};
 use crate::failure::Failure;
 use crate::registry::{client, client_with, credentials_file};
 use crate::ui::{Ui, size};
@@ -104,16 +104,56 @@ pub fn copy(ctx: &Context<'_>, ui: &Ui, args: CopyArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Bytes of names that are held for one JSON or YAML document.
+const NAMES_BYTES: usize = 64 << 20;
+
+/// A list of names: as text, each is printed when its page comes.
+fn list(
+    ui: &Ui,
+    mut value: Value,
+    key: &str,
+    visit: impl FnOnce(&mut dyn FnMut(String)) -> Result<(), qyvol::Error>,
+) -> Result<u8, Failure> {
+    if ui.format == Format::Text {
+        visit(&mut |name| ui.data(&format!("{name}\n")))?;
+        return Ok(0);
+    }
+    let mut names = Vec::new();
+    let mut bytes = 0;
+    visit(&mut |name| {
+        bytes += name.len();
+        if bytes <= NAMES_BYTES {
+            names.push(name);
+        }
+    })?;
+    if bytes > NAMES_BYTES {
+        return Err(
+            Failure::new(format!("the names are longer than {NAMES_BYTES} bytes together"))
+                .hint("--format text prints them as they come"),
+        );
+    }
+    value[key] = names.into();
+    ui.show(&value, String::new)?;
+    Ok(0)
+}
+
 pub fn tags(ctx: &Context<'_>, ui: &Ui, args: TagsArgs) -> Result<u8, Failure> {
     let name: RepositoryName = args
         .name
         .parse()
         .map_err(|why| Failure::usage(format!("`{}`: {why}", qyvol::types::escape(&args.name))))?;
-    let tags = qyvol::tags(&client(&ctx.home, ui, &args.registry)?, &name)?;
-    ui.show(&json!({"schema": 1, "name": name, "tags": tags}), || {
-        tags.iter().map(|tag| format!("{tag}\n")).collect()
-    })?;
-    Ok(0)
+    let client = client(&ctx.home, ui, &args.registry)?;
+    let value = json!({"schema": 1, "name": name});
+    list(ui, value, "tags", |visit| qyvol::tags(&client, &name, visit))
+}
+
+pub fn catalog(ctx: &Context<'_>, ui: &Ui, args: CatalogArgs) -> Result<u8, Failure> {
+    let host = host(&args.host)?;
+    let client = client(&ctx.home, ui, &args.registry)?;
+    let value = json!({"schema": 1, "registry": host});
+    list(ui, value, "repositories", |visit| {
+        Ok(client.visit_repositories(&host, visit)?)
+    })
 }
 
 pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
@@ -168,8 +208,8 @@ pub fn login(ctx: &Context<'_>, ui: &Ui, args: LoginArgs) -> Result<u8, Failure>
         registry: host.clone(),
         credential,
     };
-    let client = client_with(ui, &args.registry, Box::new(fixed))?;
-    ping(&client, &host).map_err(qyvol::Error::from)?;
+    let client = client_with(&ctx.home, ui, &args.registry, Box::new(fixed))?;
+    client.ping(&host).map_err(qyvol::Error::from)?;
     let place = store_credentials(&credentials_file(&ctx.home), &host, &user, &password).map_err(qyvol::Error::from)?;
     ui.show(
         &json!({"schema": 1, "registry": host, "user": user, "stored": place}),

@@ -3,14 +3,14 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use qyvol_remote::{Access, Anonymous, Client, Options, RemoteError, Repository, ping};
+use qyvol_remote::{Access, Anonymous, Client, Options, RemoteError, Repository, TlsFailure};
 use qyvol_store::{Exists, MemoryStore};
 
 use crate::server::{Act, Answer, Framing, Head, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
-const TRIES: usize = 1 + RETRIES as usize;
+const ATTEMPTS: usize = 1 + RETRIES as usize;
 
 /// What resolving `app:1` ends in where each answer is this, and how often it
 /// was asked for.
@@ -24,7 +24,7 @@ fn resolve(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (Result<bool, 
 }
 
 #[test]
-fn registry_in_trouble_once_makes_the_pull_fail() {
+fn request_is_retried_after_a_temporary_status() {
     for status in [408, 429, 500, 502, 503, 504] {
         let (found, asked) = resolve(move |head| match head.nth {
             1 => Act::Answer(Answer::new(status)),
@@ -36,16 +36,16 @@ fn registry_in_trouble_once_makes_the_pull_fail() {
 }
 
 #[test]
-fn registry_in_trouble_for_ever_is_asked_for_ever() {
+fn retries_end_with_the_policy() {
     let (found, asked) = resolve(|_| Act::Answer(Answer::new(503).body("<html>sorry</html>")));
     let error = found.unwrap_err();
     assert!(matches!(error, RemoteError::Status { status: 503, .. }), "{error:?}");
     assert!(error.is_temporary());
-    assert_eq!(asked, TRIES);
+    assert_eq!(asked, ATTEMPTS);
 }
 
 #[test]
-fn blob_in_trouble_for_ever_is_asked_for_by_two_loops() {
+fn retries_of_a_blob_do_not_multiply() {
     let image = Image::new(1000);
     for act in [|| Act::Answer(Answer::new(503)), || Act::Close] {
         let server = Server::faulty(image.registry(), move |head| match head.is("GET", "/blobs/") {
@@ -56,12 +56,12 @@ fn blob_in_trouble_for_ever_is_asked_for_by_two_loops() {
             read_layer(&repository(&client(), &server), &image).unwrap_err()
         });
         assert!(of(&error).is_temporary());
-        assert_eq!(server.count("GET", "/blobs/"), TRIES);
+        assert_eq!(server.count("GET", "/blobs/"), ATTEMPTS);
     }
 }
 
 #[test]
-fn answer_that_will_not_change_is_asked_for_again() {
+fn permanent_status_is_not_retried() {
     for status in [400, 405, 409, 418, 501, 505] {
         let (found, asked) = resolve(move |_| Act::Answer(Answer::new(status)));
         let error = found.unwrap_err();
@@ -72,7 +72,7 @@ fn answer_that_will_not_change_is_asked_for_again() {
 }
 
 #[test]
-fn wait_that_a_registry_asks_for_is_ignored() {
+fn retry_after_is_honoured() {
     let begin = std::time::Instant::now();
     let (found, asked) = resolve(|head| match head.nth {
         1 => Act::Answer(Answer::new(429).with("retry-after", "1")),
@@ -84,7 +84,7 @@ fn wait_that_a_registry_asks_for_is_ignored() {
 }
 
 #[test]
-fn wait_until_a_date_or_nonsense_is_taken_for_seconds() {
+fn retry_after_that_is_no_number_of_seconds_is_ignored() {
     for value in ["Fri, 31 Dec 2199 23:59:59 GMT", "soon", "-1", "1.5", ""] {
         let (found, asked) = resolve(move |head| match head.nth {
             1 => Act::Answer(Answer::new(429).with("retry-after", value)),
@@ -96,7 +96,7 @@ fn wait_until_a_date_or_nonsense_is_taken_for_seconds() {
 }
 
 #[test]
-fn absurdly_long_wait_is_waited() {
+fn retry_after_beyond_the_limit_ends_the_operation() {
     for value in ["3600", "18446744073709551615", "99999999999999999999999999"] {
         let (found, asked) = resolve(move |_| Act::Answer(Answer::new(429).with("retry-after", value)));
         let error = found.unwrap_err();
@@ -107,16 +107,16 @@ fn absurdly_long_wait_is_waited() {
 }
 
 #[test]
-fn silent_server_is_waited_for() {
+fn silent_server_is_given_up() {
     let (found, asked) = resolve(|_| Act::Silent);
     let error = found.unwrap_err();
     assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
     assert!(error.is_temporary());
-    assert_eq!(asked, TRIES);
+    assert_eq!(asked, ATTEMPTS);
 }
 
 #[test]
-fn connection_closed_before_the_answer_makes_the_pull_fail() {
+fn request_is_retried_on_a_closed_connection() {
     let (found, asked) = resolve(|head| match head.nth {
         1 => Act::Close,
         _ => Act::Serve,
@@ -129,11 +129,11 @@ fn connection_closed_before_the_answer_makes_the_pull_fail() {
         matches!(error, RemoteError::Unreachable { temporary: true, .. }),
         "{error:?}"
     );
-    assert_eq!(asked, TRIES);
+    assert_eq!(asked, ATTEMPTS);
 }
 
 #[test]
-fn idle_connection_that_was_closed_spends_the_tries() {
+fn idle_connection_that_was_closed_is_replaced() {
     let image = Image::new(1000);
     let server = Server::faulty(image.registry(), |head| match head.nth {
         // Says that it stays open, and does not.
@@ -150,7 +150,7 @@ fn idle_connection_that_was_closed_spends_the_tries() {
 }
 
 #[test]
-fn answer_that_is_not_http_is_asked_for_again() {
+fn answer_that_is_not_http_is_not_retried() {
     for raw in [
         &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
         b"\0\0\0\0\r\n\r\n",
@@ -158,14 +158,14 @@ fn answer_that_is_not_http_is_asked_for_again() {
     ] {
         let (found, asked) = resolve(move |_| Act::Raw(raw.to_vec()));
         let error = found.unwrap_err();
-        assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
+        assert!(matches!(error, RemoteError::NotHttp { .. }), "{error:?}");
         assert!(!error.is_temporary());
         assert_eq!(asked, 1);
     }
 }
 
 #[test]
-fn head_without_end_fills_the_memory() {
+fn head_of_an_answer_is_bounded() {
     let (found, asked) = resolve(|_| {
         let mut raw = b"HTTP/1.1 200 OK\r\n".to_vec();
         for i in 0..100_000 {
@@ -179,7 +179,7 @@ fn head_without_end_fills_the_memory() {
 }
 
 #[test]
-fn body_of_an_error_fills_the_memory_or_drips() {
+fn body_of_an_error_is_bounded_in_size_and_time() {
     let (found, asked) = resolve(|_| Act::Answer(Answer::new(400).body([b'x'; 4096]).framed(Framing::Endless)));
     assert!(
         matches!(found, Err(RemoteError::Status { status: 400, .. })),
@@ -196,7 +196,7 @@ fn body_of_an_error_fills_the_memory_or_drips() {
 }
 
 #[test]
-fn words_of_a_registry_reach_the_terminal_raw() {
+fn messages_of_a_registry_are_escaped() {
     let body = "{\"errors\":[{\"code\":\"X\\u001b[2J\",\"message\":\"a\\r\\nb\\u202e\"}]}";
     let (found, _) = resolve(move |_| Act::Answer(Answer::new(400).body(body)));
     let text = found.unwrap_err().to_string();
@@ -204,16 +204,16 @@ fn words_of_a_registry_reach_the_terminal_raw() {
 }
 
 #[test]
-fn nobody_listening_is_called_something_else() {
+fn refused_connection_is_called_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let error = within(LIMIT, || ping(&client(), &host).unwrap_err());
+    let error = within(LIMIT, || client().ping(&host).unwrap_err());
     assert!(matches!(error, RemoteError::Unreachable { .. }), "{error:?}");
 }
 
 #[test]
-fn client_connects_before_it_is_asked_anything() {
+fn client_connects_when_it_is_first_used() {
     let server = Server::new(Image::new(10).registry());
     let repository = repository(&client(), &server);
     let _ = repository.registry().len() + repository.name().len();
@@ -232,22 +232,33 @@ fn secure(server: &str, ca: Option<Vec<u8>>) -> std::sync::Arc<Client> {
 }
 
 #[test]
-fn plain_text_in_place_of_tls_is_asked_for_again() {
+fn plain_text_in_place_of_tls_is_named_and_not_retried() {
     let image = Image::new(10);
     let server = Server::new(image.registry());
     let client = secure(&server.host(), None);
     let repository = Repository::new(&client, &name(&server, "app:1"), Access::Pull).unwrap();
     let error = within(LIMIT, || repository.resolve(&name(&server, "app:1")).unwrap_err());
     assert!(!error.is_temporary(), "{error:?}");
-    assert!(matches!(error, RemoteError::Tls { .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            RemoteError::Tls {
+                failure: TlsFailure::NotTls,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     assert_eq!(server.connections(), 1);
     assert!(server.seen().iter().all(|s| !s.head.target.contains("/v2/")));
 }
 
 #[test]
-fn nonsense_for_a_certificate_of_the_operator_is_passed_over() {
+fn unreadable_ca_file_is_refused() {
     for ca in ["", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
-        let error = ping(&secure("localhost:1", Some(ca.as_bytes().to_vec())), "localhost:1").unwrap_err();
+        let error = secure("localhost:1", Some(ca.as_bytes().to_vec()))
+            .ping("localhost:1")
+            .unwrap_err();
         assert!(matches!(error, RemoteError::Setup(_)), "{error:?}");
         assert!(!error.is_temporary());
     }

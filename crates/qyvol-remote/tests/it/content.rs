@@ -12,7 +12,7 @@ use crate::support::*;
 const LIMIT: Duration = Duration::from_secs(3);
 
 #[test]
-fn image_of_a_correct_registry_is_not_pulled() {
+fn image_goes_to_a_registry_and_back() {
     let image = Image::new(300_000);
     let server = Server::new(image.registry());
     let store = MemoryStore::new();
@@ -64,7 +64,7 @@ fn spoilt(
 }
 
 #[test]
-fn blob_of_another_digest_is_taken() {
+fn blob_of_another_digest_is_refused() {
     let (error, asked) = spoilt(&Image::new(50_000), |_, mut answer| {
         answer.body[40_000] ^= 1;
         answer
@@ -74,7 +74,7 @@ fn blob_of_another_digest_is_taken() {
 }
 
 #[test]
-fn longer_blob_is_taken_or_read_to_its_end() {
+fn longer_blob_is_refused_unread() {
     let (error, asked) = spoilt(&Image::new(50_000), |_, mut answer| {
         answer.body.push(0);
         answer
@@ -84,7 +84,7 @@ fn longer_blob_is_taken_or_read_to_its_end() {
 }
 
 #[test]
-fn length_that_is_claimed_is_believed_or_waited_for() {
+fn false_content_length_is_refused() {
     for claim in [50_001, 49_999, 0, u64::MAX] {
         let (error, asked) = spoilt(&Image::new(50_000), move |_, answer| {
             answer.framed(Framing::Claim(claim))
@@ -95,7 +95,7 @@ fn length_that_is_claimed_is_believed_or_waited_for() {
 }
 
 #[test]
-fn longer_blob_in_chunks_is_taken() {
+fn longer_chunked_blob_is_refused() {
     let (error, asked) = spoilt(&Image::new(50_000), |_, mut answer| {
         answer.body.push(0);
         answer.framed(Framing::Chunked)
@@ -105,14 +105,14 @@ fn longer_blob_in_chunks_is_taken() {
 }
 
 #[test]
-fn endless_blob_is_read_for_ever() {
+fn endless_blob_is_refused_at_its_size() {
     let (error, asked) = spoilt(&Image::new(50_000), |_, answer| answer.framed(Framing::Endless));
     assert!(matches!(error, StoreError::WrongSize { .. }), "{error:?}");
     assert_eq!(asked, 1);
 }
 
 #[test]
-fn shorter_blob_is_taken_or_waited_for() {
+fn shorter_blob_is_refused() {
     let (error, asked) = spoilt(&Image::new(50_000), |_, mut answer| {
         answer.body.truncate(40_000);
         answer
@@ -122,7 +122,7 @@ fn shorter_blob_is_taken_or_waited_for() {
 }
 
 #[test]
-fn shorter_blob_in_chunks_is_asked_for_again_and_again() {
+fn shorter_chunked_blob_is_refused_after_one_more_request() {
     // A registry that has less, with ranges and without.
     for ranges in [true, false] {
         let image = Image::new(50_000);
@@ -154,7 +154,7 @@ fn cut(image: &Image, after: usize, ranges: bool) -> Server {
 }
 
 #[test]
-fn blob_that_broke_off_begins_anew() {
+fn download_resumes_where_it_broke_off() {
     let image = Image::new(400_000);
     let server = cut(&image, 360_000, true);
     let store = MemoryStore::new();
@@ -180,7 +180,7 @@ fn blob_that_broke_off_begins_anew() {
 }
 
 #[test]
-fn bytes_are_doubled_where_a_range_is_ignored() {
+fn download_resumes_where_ranges_are_ignored() {
     let image = Image::new(400_000);
     let server = cut(&image, 250_000, false);
     let store = MemoryStore::new();
@@ -190,7 +190,7 @@ fn bytes_are_doubled_where_a_range_is_ignored() {
 }
 
 #[test]
-fn bytes_of_another_range_are_taken() {
+fn another_range_than_the_one_asked_for_is_refused() {
     let image = Image::new(400_000);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match (head.is("GET", &part), head.nth) {
@@ -208,7 +208,7 @@ fn bytes_of_another_range_are_taken() {
 }
 
 #[test]
-fn blob_that_always_breaks_off_is_asked_for_without_end() {
+fn download_that_always_breaks_off_is_given_up() {
     let image = Image::new(400_000);
     let digest = image.layer().digest.to_string();
     for ranges in [true, false] {
@@ -230,7 +230,7 @@ fn blob_that_always_breaks_off_is_asked_for_without_end() {
 }
 
 #[test]
-fn end_of_chunks_that_is_missing_makes_a_whole_blob_fail() {
+fn complete_blob_counts_without_the_end_of_its_chunks() {
     let image = Image::new(20_000);
     let part = image.layer().digest.to_string();
     let layer = image.layer.clone();
@@ -248,7 +248,7 @@ fn end_of_chunks_that_is_missing_makes_a_whole_blob_fail() {
 }
 
 #[test]
-fn blob_that_drips_is_waited_for() {
+fn dripping_blob_is_given_up() {
     let image = Image::new(400_000);
     let digest = image.layer().digest.to_string();
     let part = digest.clone();
@@ -265,7 +265,7 @@ fn blob_that_drips_is_waited_for() {
 }
 
 #[test]
-fn what_is_skipped_may_drip_for_ever() {
+fn dripping_bytes_that_are_discarded_are_given_up() {
     let image = Image::new(400_000);
     let digest = image.layer().digest.to_string();
     let part = digest.clone();
@@ -284,7 +284,7 @@ fn what_is_skipped_may_drip_for_ever() {
 }
 
 #[test]
-fn head_that_drips_is_waited_for() {
+fn dripping_head_is_given_up() {
     let image = Image::new(1000);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
@@ -305,7 +305,7 @@ fn head_that_drips_is_waited_for() {
 }
 
 #[test]
-fn silence_in_the_middle_of_a_blob_is_called_a_broken_connection() {
+fn silence_in_the_middle_of_a_blob_is_a_time_out() {
     let image = Image::new(400_000);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
@@ -320,7 +320,7 @@ fn silence_in_the_middle_of_a_blob_is_called_a_broken_connection() {
 }
 
 #[test]
-fn blob_that_is_not_there_is_asked_for_again() {
+fn missing_blob_is_asked_for_once() {
     let image = Image::new(1000);
     let mut registry = image.registry();
     registry.blobs.clear();
@@ -331,7 +331,7 @@ fn blob_that_is_not_there_is_asked_for_again() {
 }
 
 #[test]
-fn coding_of_content_is_taken_for_content() {
+fn encoded_blob_is_refused() {
     let (error, asked) = spoilt(&Image::new(1000), |_, answer| answer.with("content-encoding", "gzip"));
     assert!(matches!(of(&error), RemoteError::Protocol { .. }), "{error:?}");
     assert_eq!(asked, 1);

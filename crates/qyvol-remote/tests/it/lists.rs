@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{Registry, list};
 use crate::server::{Act, Answer, Framing, Head, Server};
-use crate::support::*;
+use crate::support::{tags as support_tags, *};
 
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -22,19 +22,19 @@ fn tags(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (Result<Vec<Strin
     }
     registry.page = 2;
     let server = Server::faulty(registry, act);
-    let found = within(LIMIT, || repository(&client(), &server).tags());
+    let found = within(LIMIT, || support_tags(&repository(&client(), &server)));
     (found, server.seen().len())
 }
 
 #[test]
-fn second_page_of_tags_is_forgotten() {
+fn all_pages_of_tags_are_read() {
     let (found, asked) = tags(|_| Act::Serve);
     assert_eq!(found.unwrap(), ["1", "2", "3"]);
     assert_eq!(asked, 2);
 }
 
 #[test]
-fn pages_of_tags_without_end_are_read_for_ever() {
+fn endless_pages_of_tags_are_given_up() {
     let (found, asked) = tags(|head| {
         let next = format!("</v2/app/tags/list?last={}>; rel=\"next\"", head.nth);
         let body = json!({"tags": [format!("t{}", head.nth)]});
@@ -42,7 +42,7 @@ fn pages_of_tags_without_end_are_read_for_ever() {
     });
     let error = found.unwrap_err();
     assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
-    assert!(!error.is_temporary() && asked <= 1000);
+    assert!(!error.is_temporary() && asked <= 1100);
     // Empty pages are no progress at all.
     let (found, asked) = tags(|_| {
         let next = "</v2/app/tags/list?last=x>; rel=\"next\"";
@@ -53,7 +53,7 @@ fn pages_of_tags_without_end_are_read_for_ever() {
 }
 
 #[test]
-fn next_page_on_another_host_is_asked_for() {
+fn next_page_on_another_host_is_refused() {
     let other = Server::new(Registry::default());
     for place in [format!("http://{}/x", other.host()), format!("//{}/x", other.host())] {
         let link = format!("<{place}>; rel=\"next\"");
@@ -68,7 +68,7 @@ fn next_page_on_another_host_is_asked_for() {
 }
 
 #[test]
-fn name_that_is_no_tag_is_shown() {
+fn invalid_tag_is_refused_and_escaped() {
     for bad in ["", "../x", "a b", "a\u{1b}[2J", "\u{e9}", "-x"] {
         let (found, _) = tags(move |_| Act::Answer(Answer::new(200).body(json!({"tags": ["1", bad]}).to_string())));
         let error = found.unwrap_err();
@@ -78,7 +78,7 @@ fn name_that_is_no_tag_is_shown() {
 }
 
 #[test]
-fn something_else_is_a_list_of_tags() {
+fn answer_that_is_no_list_of_tags_is_refused() {
     for body in ["", "<html>", "[]7", "{\"tags\":7}", "{\"tags\":[7]}"] {
         let (found, asked) = tags(move |_| Act::Answer(Answer::new(200).body(body)));
         let error = found.unwrap_err();
@@ -88,6 +88,42 @@ fn something_else_is_a_list_of_tags() {
     let (found, asked) = tags(|_| Act::Answer(Answer::new(200).body([b' '; 65536]).framed(Framing::Endless)));
     assert!(!found.unwrap_err().is_temporary());
     assert_eq!(asked, 1);
+}
+
+#[test]
+fn repositories_of_a_registry_are_visited_page_by_page() {
+    let server = Server::faulty(Registry::default(), |head| match head.target.as_str() {
+        "/v2/_catalog?n=1000" => Act::Answer(
+            Answer::new(200)
+                .with("link", "</v2/_catalog?n=1000&last=b>; rel=\"next\"")
+                .body(r#"{"repositories":["a","b"]}"#),
+        ),
+        _ => Act::Answer(Answer::new(200).body(r#"{"repositories":["c/d"]}"#)),
+    });
+    let mut found = Vec::new();
+    client()
+        .visit_repositories(&server.host(), &mut |name| found.push(name))
+        .unwrap();
+    assert_eq!(found, ["a", "b", "c/d"]);
+    assert_eq!(server.seen().len(), 2);
+}
+
+// More tags than are held at once anywhere.
+#[test]
+fn long_list_of_tags_is_visited_to_its_end() {
+    const PAGES: usize = 150;
+    let server = Server::faulty(Registry::default(), |head| {
+        let page = head.nth;
+        let tags: Vec<String> = (0..1000).map(|i| format!("t{page}-{i}")).collect();
+        let answer = Answer::new(200).body(json!({"tags": tags}).to_string());
+        Act::Answer(match page < PAGES {
+            true => answer.with("link", format!("</v2/app/tags/list?page={page}>; rel=\"next\"")),
+            false => answer,
+        })
+    });
+    let mut count = 0;
+    repository(&client(), &server).visit_tags(&mut |_| count += 1).unwrap();
+    assert_eq!(count, PAGES * 1000);
 }
 
 /// Keeps what is warned of.
@@ -147,7 +183,7 @@ impl Signed {
 }
 
 #[test]
-fn signature_does_not_arrive() {
+fn signature_is_copied_with_its_image() {
     let signed = Signed::new();
     let (entries, due) = (vec![signed.entry()], signed.signature.digest());
     let (found, warnings) = signed.pulled(entries);
@@ -155,7 +191,7 @@ fn signature_does_not_arrive() {
 }
 
 #[test]
-fn false_entry_makes_the_image_or_its_signature_fail() {
+fn false_referrer_is_left_out_and_told() {
     let mut signed = Signed::new();
     let due = signed.signature.digest();
     let other = Image::new(2000);
@@ -189,7 +225,7 @@ fn false_entry_makes_the_image_or_its_signature_fail() {
 }
 
 #[test]
-fn junk_in_a_list_hides_what_is_not_junk() {
+fn unreadable_entries_hide_no_readable_one() {
     let signed = Signed::new();
     let due = signed.signature.digest();
     let mut bare = signed.entry();
@@ -209,7 +245,7 @@ fn junk_in_a_list_hides_what_is_not_junk() {
 }
 
 #[test]
-fn thousands_of_entries_are_all_asked_for() {
+fn number_of_referrers_that_are_read_is_bounded() {
     let signed = Signed::new();
     let entries: Vec<Value> = (0..10_000u32)
         .map(|i| serde_json::to_value(Descriptor::of(media_type::IMAGE_MANIFEST, &i.to_le_bytes())).unwrap())
@@ -224,7 +260,7 @@ fn thousands_of_entries_are_all_asked_for() {
 }
 
 #[test]
-fn pages_of_referrers_without_end_are_read_for_ever() {
+fn endless_pages_of_referrers_are_bounded() {
     let signed = Signed::new();
     let entry = signed.entry();
     let server = Server::faulty(signed.registry.clone(), move |head| {
@@ -243,7 +279,7 @@ fn pages_of_referrers_without_end_are_read_for_ever() {
 }
 
 #[test]
-fn second_page_of_referrers_is_forgotten_or_asked_for_elsewhere() {
+fn all_pages_of_referrers_are_read_from_the_registry_alone() {
     let mut signed = Signed::new();
     let subject = signed.image.manifest.digest();
     for i in 0..4 {
@@ -268,11 +304,15 @@ fn second_page_of_referrers_is_forgotten_or_asked_for_elsewhere() {
 }
 
 #[test]
-fn something_else_is_a_list_of_referrers() {
+fn index_that_is_no_list_of_referrers_is_refused() {
     for body in ["", "<html>", "7", "{\"manifests\":7}"] {
         let signed = Signed::new();
         let server = Server::faulty(signed.registry, move |head| match head.is("GET", "/referrers/") {
-            true => Act::Answer(Answer::new(200).body(body)),
+            true => Act::Answer(
+                Answer::new(200)
+                    .with("content-type", media_type::IMAGE_INDEX)
+                    .body(body),
+            ),
             false => Act::Serve,
         });
         let subject = signed.image.manifest.digest();
@@ -305,7 +345,7 @@ fn without_api(image: &Image) -> Registry {
 }
 
 #[test]
-fn signature_is_lost_where_the_registry_has_no_api() {
+fn signature_is_listed_under_the_tag_where_there_is_no_api() {
     let image = Image::new(1000);
     let server = Server::new(without_api(&image));
     let (to, digest) = sign(&server, &image, "one");
@@ -322,7 +362,7 @@ fn signature_is_lost_where_the_registry_has_no_api() {
 }
 
 #[test]
-fn image_under_the_fallback_tag_is_overwritten_or_read_as_a_list() {
+fn image_under_the_referrers_tag_stays_and_is_no_list() {
     let image = Image::new(1000);
     let tag = fallback(&image.manifest.digest());
     let squatter = Image::new(2000);
@@ -343,8 +383,34 @@ fn image_under_the_fallback_tag_is_overwritten_or_read_as_a_list() {
     assert_eq!(kept, squatter.manifest.raw());
 }
 
+// [REG-006]
 #[test]
-fn signature_is_forgotten_when_its_listing_failed() {
+fn superseded_lists_are_deleted_where_the_registry_allows_it() {
+    let image = Image::new(1000);
+    for allows in [true, false] {
+        let server = Server::faulty(without_api(&image), move |head| match head.method.as_str() {
+            "DELETE" if !allows => Act::Answer(Answer::new(405)),
+            _ => Act::Serve,
+        });
+        for text in ["one", "two", "three"] {
+            sign(&server, &image, text).0.publish_referrers().unwrap();
+        }
+        let found = repository(&client(), &server)
+            .referrers(&image.manifest.digest())
+            .unwrap();
+        assert_eq!(found.len(), 3);
+        let lists = server.registry(|registry| {
+            let lists = registry.manifests.iter();
+            lists
+                .filter(|((_, name), (kind, _))| kind == media_type::IMAGE_INDEX && name.contains(':'))
+                .count()
+        });
+        assert_eq!(lists, if allows { 1 } else { 3 });
+    }
+}
+
+#[test]
+fn listing_that_failed_is_done_by_the_next_call() {
     let image = Image::new(1000);
     let tag = fallback(&image.manifest.digest());
     let part = tag.clone();
@@ -364,7 +430,7 @@ fn signature_is_forgotten_when_its_listing_failed() {
 }
 
 #[test]
-fn entries_of_others_are_lost_from_a_long_list() {
+fn entries_and_fields_of_others_stay_in_the_list() {
     let image = Image::new(1000);
     let tag = fallback(&image.manifest.digest());
     let mut entries: Vec<Value> = (0..17_000u32)
@@ -410,13 +476,13 @@ fn sign_at_once(server: &Server, image: &Image) {
 }
 
 #[test]
-fn signers_at_the_same_time_lose_each_others_entries() {
+fn concurrent_signers_keep_each_others_entries() {
     let image = Image::new(1000);
     sign_at_once(&Server::new(without_api(&image)), &image);
 }
 
 #[test]
-fn signers_on_a_slow_network_lose_each_others_entries() {
+fn concurrent_signers_on_a_slow_network_keep_each_others_entries() {
     let image = Image::new(1000);
     let tag = fallback(&image.manifest.digest());
     let server = Server::faulty(without_api(&image), move |head| {

@@ -1,6 +1,5 @@
 //! Registries that lie, stall, forget and break off, and a client that must
-//! neither hang nor believe them. Each test is named after the defect that it
-//! catches.
+//! neither hang nor believe them.
 //!
 //! The registry is a correct one in memory (`registry`), behind a server that
 //! puts faults onto its answers (`server`).
@@ -15,6 +14,8 @@ mod lists;
 mod manifests;
 #[cfg(test)]
 mod network;
+#[cfg(test)]
+mod quirks;
 #[cfg(test)]
 mod redirects;
 #[cfg(test)]

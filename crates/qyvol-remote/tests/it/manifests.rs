@@ -27,7 +27,7 @@ fn spoilt(image: &Image, act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> 
 }
 
 #[test]
-fn manifest_of_another_type_is_taken() {
+fn manifest_of_another_type_is_refused() {
     for kind in [
         "text/html",
         "",
@@ -44,7 +44,7 @@ fn manifest_of_another_type_is_taken() {
 }
 
 #[test]
-fn parameters_of_the_type_are_a_type() {
+fn case_and_parameters_of_the_media_type_do_not_matter() {
     let image = Image::new(10);
     let server = Server::faulty(image.registry(), |head| match head.is("GET", "/manifests/") {
         true => Act::edit(|answer| {
@@ -62,7 +62,7 @@ fn parameters_of_the_type_are_a_type() {
 }
 
 #[test]
-fn manifest_without_end_fills_the_memory() {
+fn endless_manifest_is_refused() {
     let (error, asked) = spoilt(&Image::new(10), |_| Act::edit(|answer| answer.framed(Framing::Endless)));
     assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
     assert!(!error.is_temporary());
@@ -70,7 +70,7 @@ fn manifest_without_end_fills_the_memory() {
 }
 
 #[test]
-fn manifest_that_drips_is_waited_for() {
+fn dripping_manifest_is_given_up() {
     let (error, asked) = spoilt(&Image::new(10), |_| {
         Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20))))
     });
@@ -80,7 +80,7 @@ fn manifest_that_drips_is_waited_for() {
 }
 
 #[test]
-fn manifest_that_broke_off_once_makes_the_pull_fail() {
+fn manifest_that_broke_off_is_read_again() {
     let image = Image::new(10);
     let server = Server::faulty(image.registry(), |head| {
         match head.is("GET", "/manifests/") && head.nth == 1 {
@@ -94,7 +94,7 @@ fn manifest_that_broke_off_once_makes_the_pull_fail() {
 }
 
 #[test]
-fn digest_that_a_registry_states_is_believed() {
+fn false_stated_digest_is_refused() {
     let (error, asked) = spoilt(&Image::new(10), |_| {
         Act::edit(|answer| answer.with("docker-content-digest", Digest::of(b"other").to_string()))
     });
@@ -104,7 +104,7 @@ fn digest_that_a_registry_states_is_believed() {
 }
 
 #[test]
-fn manifest_that_is_an_index_as_well_is_taken() {
+fn manifest_that_is_an_index_as_well_is_refused() {
     let image = Image::new(10);
     let text = String::from_utf8(image.manifest.raw().to_vec()).unwrap();
     let text = text.replacen('{', "{\"manifests\":[],", 1);
@@ -120,7 +120,7 @@ fn manifest_that_is_an_index_as_well_is_taken() {
 }
 
 #[test]
-fn tag_that_changes_between_two_answers_gives_a_mixture() {
+fn tag_is_resolved_once() {
     let (one, two) = (Image::new(1000), Image::new(2000));
     let mut registry = one.registry();
     registry.put_blob("app", &two.layer);
@@ -148,7 +148,7 @@ fn tag_that_changes_between_two_answers_gives_a_mixture() {
 }
 
 #[test]
-fn another_manifest_comes_for_a_digest() {
+fn another_manifest_than_the_digest_asked_for_is_refused() {
     let (one, two) = (Image::new(1000), Image::new(2000));
     let mut registry = one.registry();
     let key = ("app".to_string(), one.manifest.digest().to_string());
@@ -170,7 +170,7 @@ fn another_manifest_comes_for_a_digest() {
 }
 
 #[test]
-fn name_that_is_not_there_is_an_error() {
+fn missing_tag_is_none() {
     let server = Server::new(Image::new(10).registry());
     let repository = repository(&client(), &server);
     assert!(repository.resolve(&name(&server, "app:2")).unwrap().is_none());
@@ -178,7 +178,7 @@ fn name_that_is_not_there_is_an_error() {
 }
 
 #[test]
-fn registry_that_states_another_digest_for_what_was_pushed_is_believed() {
+fn false_stated_digest_of_a_pushed_manifest_is_refused() {
     let image = Image::new(1000);
     let server = Server::faulty(Default::default(), |head| match head.is("PUT", "/manifests/") {
         true => Act::Answer(Answer::new(201).with("docker-content-digest", Digest::of(b"x").to_string())),

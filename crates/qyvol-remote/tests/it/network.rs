@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use qyvol_remote::{Access, Anonymous, Client, Options, RemoteError, Repository, ping};
+use qyvol_remote::{Access, Anonymous, Client, Options, RemoteError, Repository};
 use qyvol_types::Reference;
 
 use crate::server::{Act, Answer, Server};
@@ -27,7 +27,7 @@ fn proxied(proxy: &str, no_proxy: &[&str]) -> std::sync::Arc<Client> {
 }
 
 #[test]
-fn proxy_is_passed_by() {
+fn proxy_is_used() {
     let image = Image::new(1000);
     let proxy = Server::faulty(image.registry(), |head| match head.method.as_str() {
         // The connection is from here on the registry's.
@@ -43,7 +43,7 @@ fn proxy_is_passed_by() {
 }
 
 #[test]
-fn host_without_proxy_is_reached_through_it() {
+fn no_proxy_is_honoured() {
     let proxy = Server::new(Default::default());
     // As curl and Go read `NO_PROXY`: a host, all below it, on any port.
     for entry in [
@@ -55,7 +55,7 @@ fn host_without_proxy_is_reached_through_it() {
         "*",
     ] {
         let client = proxied(&format!("http://{}", proxy.host()), &["other.invalid", entry]);
-        let error = within(LIMIT, || ping(&client, "registry.invalid").unwrap_err());
+        let error = within(LIMIT, || client.ping("registry.invalid").unwrap_err());
         assert!(
             matches!(error, RemoteError::Unreachable { .. } | RemoteError::TimedOut { .. }),
             "{entry} {error:?}"
@@ -65,36 +65,36 @@ fn host_without_proxy_is_reached_through_it() {
 }
 
 #[test]
-fn this_machine_is_reached_through_a_proxy() {
+fn loopback_is_reached_without_the_proxy() {
     let server = Server::new(Image::new(10).registry());
     let proxy = Server::new(Default::default());
     let client = proxied(&format!("http://{}", proxy.host()), &[]);
-    ping(&client, &server.host()).unwrap();
+    client.ping(&server.host()).unwrap();
     assert_eq!((server.connections(), proxy.connections()), (1, 0));
     // Whatever this machine is called: what goes there may be in the clear.
     for name in ["127.0.0.2:1", "[::1]:1", "[0:0:0:0:0:0:0:1]:1", "localhost:1"] {
-        within(LIMIT, || ping(&client, name).unwrap_err());
+        within(LIMIT, || client.ping(name).unwrap_err());
         assert_eq!(proxy.connections(), 0, "{name}");
     }
 }
 
 #[test]
-fn proxy_that_refuses_is_taken_for_the_registry() {
+fn proxy_that_refuses_ends_the_operation() {
     let proxy = Server::faulty(Default::default(), |_| Act::Answer(Answer::new(407)));
     let client = proxied(&format!("http://ana:{PASSWORD}@{}", proxy.host()), &[]);
-    let error = within(LIMIT, || ping(&client, "registry.invalid").unwrap_err());
+    let error = within(LIMIT, || client.ping("registry.invalid").unwrap_err());
     assert!(!error.is_temporary(), "{error:?}");
     assert!(!format!("{error} {error:?}").contains(PASSWORD));
     assert_eq!(proxy.connections(), 1);
 }
 
 #[test]
-fn password_of_a_proxy_that_cannot_be_used_is_shown() {
+fn password_of_an_unusable_proxy_is_not_shown() {
     for proxy in [
         format!("gopher://ana:{PASSWORD}@proxy.invalid"),
         format!("http://ana:{PASSWORD}@ /"),
     ] {
-        let error = ping(&proxied(&proxy, &[]), "registry.invalid").unwrap_err();
+        let error = proxied(&proxy, &[]).ping("registry.invalid").unwrap_err();
         assert!(matches!(error, RemoteError::Setup(_)), "{error:?}");
         assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error}");
     }
@@ -161,28 +161,28 @@ impl Drop for Secure {
 }
 
 #[test]
-fn certificate_of_nobody_is_trusted_and_that_of_the_operator_is_not() {
+fn certificate_is_trusted_where_the_operator_says_so_alone() {
     let server = Secure::new();
     let secure = |ca: Option<Vec<u8>>| {
         with(|options| {
             options.tls = vec![server.host.clone()];
             options.ca = ca;
-            options.patience = Duration::from_secs(1);
+            options.timeout = Some(Duration::from_secs(1));
         })
     };
-    let error = within(LIMIT, || ping(&secure(None), &server.host).unwrap_err());
+    let error = within(LIMIT, || secure(None).ping(&server.host).unwrap_err());
     assert!(matches!(error, RemoteError::Tls { .. }), "{error:?}");
     assert!(!error.is_temporary());
-    ping(&secure(Some(server.ca.clone())), &server.host).unwrap();
+    secure(Some(server.ca.clone())).ping(&server.host).unwrap();
 }
 
 #[test]
-fn silence_in_place_of_tls_is_waited_for() {
+fn silence_in_place_of_tls_is_a_time_out() {
     // Connections are taken by the system, and nobody ever speaks.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let client = with(|options| options.tls = vec![host.clone()]);
-    let error = within(LIMIT, || ping(&client, &host).unwrap_err());
+    let error = within(LIMIT, || client.ping(&host).unwrap_err());
     assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
     assert!(error.is_temporary());
 }

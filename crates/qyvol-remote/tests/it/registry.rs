@@ -71,12 +71,11 @@ fn error(status: u16, code: &str) -> Answer {
     Answer::new(status).body(body.to_string())
 }
 
-fn query<'a>(head: &'a Head, name: &str) -> Option<&'a str> {
+fn query(head: &Head, name: &str) -> Option<String> {
     let (_, query) = head.target.split_once('?')?;
-    query
-        .split('&')
-        .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
-        .map(|(_, value)| value)
+    form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
 }
 
 impl Registry {
@@ -176,7 +175,7 @@ impl Registry {
         let place = |id: &str| format!("/v2/{repository}/blobs/uploads/{id}");
         if head.method == "POST" {
             if let (true, Some(digest), Some(from)) = (self.mounts, query(head, "mount"), query(head, "from"))
-                && let Some(bytes) = self.blobs.get(&(from.to_string(), digest.to_string())).cloned()
+                && let Some(bytes) = self.blobs.get(&(from, digest.clone())).cloned()
             {
                 self.put_blob(repository, &bytes);
                 return Answer::new(201).with("location", format!("/v2/{repository}/blobs/{digest}"));
@@ -202,7 +201,7 @@ impl Registry {
             "PUT" => {
                 let bytes = upload.clone();
                 let digest = Digest::of(&bytes).to_string();
-                if query(head, "digest") != Some(&digest) {
+                if query(head, "digest") != Some(digest.clone()) {
                     return error(400, "DIGEST_INVALID");
                 }
                 self.uploads.insert(id.to_string(), Vec::new());
@@ -245,7 +244,7 @@ impl Registry {
         let tags: Vec<&String> = self
             .manifests
             .keys()
-            .filter(|(r, name)| r == repository && !name.contains(':') && name.as_str() > last)
+            .filter(|(r, name)| r == repository && !name.contains(':') && name.as_str() > last.as_str())
             .map(|(_, name)| name)
             .collect();
         let page: Vec<&&String> = tags.iter().take(self.page).collect();

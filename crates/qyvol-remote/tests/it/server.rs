@@ -119,6 +119,8 @@ pub(crate) enum Act {
     Break(usize),
     /// The connection ends without an answer.
     Close,
+    /// This is the answer, and the body stays unread: the connection is reset.
+    Reject(Answer),
     /// Nothing more is ever said.
     Silent,
     /// Nothing of the body is read for so long.
@@ -263,6 +265,12 @@ impl Shared {
                     let body = take(&mut reader, length)?;
                     let answer = self.answer(&head, &body, length)?;
                     send(&mut out, &head, &answer)?;
+                }
+                Act::Reject(answer) => {
+                    // Only the start of the body is taken.
+                    take(&mut reader, length.min(1 << 16))?;
+                    send(&mut out, &head, &answer)?;
+                    return None;
                 }
                 Act::Edit(change) => {
                     let body = take(&mut reader, length)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qyvol_remote::{
-    Access, Anonymous, Client, Credential, Credentials, Fixed, Options, RemoteError, Repository, Secret,
+    Access, Anonymous, Client, Credential, Credentials, Fixed, Options, RemoteError, Repository, RetryPolicy, Secret,
 };
 use qyvol_store::{CopyError, Exists, Fetch, LocalStore, MemoryStore, NoReport, Push, copy};
 use qyvol_types::{Descriptor, ImageManifest, Reference, media_type};
@@ -12,9 +12,9 @@ use qyvol_types::{Descriptor, ImageManifest, Reference, media_type};
 use crate::registry::Registry;
 use crate::server::Server;
 
-/// How long a silent server is borne here.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
-/// Tries after the first.
+/// How long a server may be silent here.
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(200);
+/// Attempts after the first.
 pub(crate) const RETRIES: u32 = 2;
 /// A password that must be in no message.
 pub(crate) const PASSWORD: &str = "s3cret-word";
@@ -23,10 +23,12 @@ pub(crate) const BASIC: &str = "Basic YW5hOnMzY3JldC13b3Jk";
 
 pub(crate) fn options() -> Options {
     Options {
-        retries: RETRIES,
-        backoff: Duration::from_millis(1),
-        patience: PATIENCE,
-        longest_wait: Duration::from_secs(2),
+        retry: RetryPolicy {
+            retries: RETRIES,
+            backoff: Duration::from_millis(1),
+            max_wait: Duration::from_secs(2),
+        },
+        timeout: Some(TIMEOUT),
         ..Options::default()
     }
 }
@@ -139,6 +141,13 @@ pub(crate) fn referrer(subject: &Descriptor, text: &str) -> (ImageManifest, Vec<
     )
     .unwrap();
     (manifest, layer)
+}
+
+/// Every tag of a repository.
+pub(crate) fn tags(repository: &Repository) -> Result<Vec<String>, RemoteError> {
+    let mut tags = Vec::new();
+    repository.visit_tags(&mut |tag| tags.push(tag))?;
+    Ok(tags)
 }
 
 /// What of a layer comes through a repository.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use qyvol_remote::{Client, Credential, Fixed, RemoteError, Secret, ping};
+use qyvol_remote::{Client, Credential, Fixed, RemoteError, Secret};
 use qyvol_store::MemoryStore;
 
 use crate::registry::{Auth, Registry};
@@ -14,7 +14,7 @@ use crate::server::{Act, Answer, Framing, Head, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
-const TRIES: usize = 1 + RETRIES as usize;
+const ATTEMPTS: usize = 1 + RETRIES as usize;
 
 fn guarded(image: &Image, auth: Auth) -> Registry {
     let mut registry = image.registry();
@@ -53,19 +53,19 @@ fn token_server(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (RemoteEr
 }
 
 #[test]
-fn password_or_token_is_not_shown() {
+fn credentials_are_shown_to_the_registry_or_its_token_server() {
     for auth in [Auth::Basic(BASIC.to_string()), bearer()] {
         let image = Image::new(1000);
         let server = Server::new(guarded(&image, auth));
         let store = MemoryStore::new();
         pull_with(&client_as(ana(&server)), &server, &store).unwrap();
         assert!(image.is_in(&store));
-        ping(&client_as(ana(&server)), &server.host()).unwrap();
+        client_as(ana(&server)).ping(&server.host()).unwrap();
     }
 }
 
 #[test]
-fn token_is_fetched_for_each_request() {
+fn token_is_fetched_once_for_many_requests() {
     let image = Image::new(1000);
     let server = Server::new(guarded(&image, bearer()));
     pull_with(&client_as(ana(&server)), &server, &MemoryStore::new()).unwrap();
@@ -76,11 +76,11 @@ fn token_is_fetched_for_each_request() {
         .into_iter()
         .filter(|s| s.head.header("authorization") == Some(BASIC));
     assert!(shown.into_iter().all(|s| s.head.path() == "/token"));
-    assert_eq!(server.count("GET", "scope=repository:app:pull"), 1);
+    assert_eq!(server.count("GET", "scope=repository%3Aapp%3Apull"), 1);
 }
 
 #[test]
-fn token_is_fetched_by_each_of_many_threads() {
+fn token_is_fetched_once_for_many_threads() {
     let image = Image::new(1000);
     let server = Server::new(guarded(&image, bearer()));
     let repository = repository(&client_as(ana(&server)), &server);
@@ -93,7 +93,7 @@ fn token_is_fetched_by_each_of_many_threads() {
 }
 
 #[test]
-fn silent_token_server_is_waited_for_by_one_thread_after_the_other() {
+fn waits_of_threads_for_a_silent_token_server_do_not_add_up() {
     let image = Image::new(1000);
     let server = Server::faulty(guarded(&image, bearer()), |head| match head.path() {
         "/token" => Act::Silent,
@@ -111,14 +111,14 @@ fn silent_token_server_is_waited_for_by_one_thread_after_the_other() {
         });
     });
     assert!(
-        server.count("GET", "/token") <= TRIES + 3,
+        server.count("GET", "/token") <= ATTEMPTS + 3,
         "{}",
         server.count("GET", "/token")
     );
 }
 
 #[test]
-fn nobody_is_denied_what_anyone_may_read() {
+fn anonymous_token_is_fetched_for_public_content() {
     let image = Image::new(1000);
     let server = Server::new(guarded(&image, Auth::Bearer(String::new())));
     let store = MemoryStore::new();
@@ -127,7 +127,7 @@ fn nobody_is_denied_what_anyone_may_read() {
 }
 
 #[test]
-fn token_that_is_always_refused_is_fetched_for_ever() {
+fn refused_token_is_fetched_once() {
     let image = Image::new(10);
     let server = Server::faulty(guarded(&image, bearer()), |head| match head.path() {
         "/token" => Act::Answer(Answer::new(200).body(r#"{"token":"never-good"}"#)),
@@ -136,7 +136,16 @@ fn token_that_is_always_refused_is_fetched_for_ever() {
     let client = client_as(ana(&server));
     let failure = within(LIMIT, || pull_with(&client, &server, &MemoryStore::new()).unwrap_err());
     let error = failure.remote();
-    assert!(matches!(error, RemoteError::Denied { known: true, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            RemoteError::Denied {
+                authenticated: true,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     assert!(!error.is_temporary());
     keeps_quiet(error);
     assert_eq!((server.count("GET", "/token"), server.count("GET", "/v2/")), (1, 2));
@@ -146,14 +155,23 @@ fn token_that_is_always_refused_is_fetched_for_ever() {
 }
 
 #[test]
-fn password_that_is_refused_is_sent_for_ever() {
+fn refused_password_is_sent_once() {
     let image = Image::new(10);
     let server = Server::new(guarded(&image, Auth::Basic("Basic b3RoZXI=".to_string())));
     let client = client_as(ana(&server));
     for _ in 0..2 {
         let failure = pull_with(&client, &server, &MemoryStore::new()).unwrap_err();
         let error = failure.remote();
-        assert!(matches!(error, RemoteError::Denied { known: true, .. }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                RemoteError::Denied {
+                    authenticated: true,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
         assert!(!error.is_temporary());
         keeps_quiet(error);
     }
@@ -161,12 +179,18 @@ fn password_that_is_refused_is_sent_for_ever() {
 }
 
 #[test]
-fn nobody_is_told_that_credentials_were_wrong() {
+fn denial_says_whether_credentials_were_sent() {
     for auth in [Auth::Basic(BASIC.to_string()), bearer()] {
         let server = Server::new(guarded(&Image::new(10), auth));
         let failure = pull(&server, &MemoryStore::new()).unwrap_err();
         assert!(
-            matches!(failure.remote(), RemoteError::Denied { known: false, .. }),
+            matches!(
+                failure.remote(),
+                RemoteError::Denied {
+                    authenticated: false,
+                    ..
+                }
+            ),
             "{failure:?}"
         );
         assert!(server.seen().len() <= 2);
@@ -174,7 +198,7 @@ fn nobody_is_told_that_credentials_were_wrong() {
 }
 
 #[test]
-fn token_that_ended_in_the_middle_makes_the_pull_fail() {
+fn token_that_expires_during_a_pull_is_replaced() {
     let image = Image::new(1000);
     let server = Server::new(guarded(&image, bearer()));
     let client = client_as(ana(&server));
@@ -188,7 +212,7 @@ fn token_that_ended_in_the_middle_makes_the_pull_fail() {
 }
 
 #[test]
-fn token_that_ended_in_the_middle_makes_the_push_fail() {
+fn token_that_expires_during_a_push_is_replaced() {
     let image = Image::new(100_000);
     let registry = Registry {
         auth: bearer(),
@@ -211,7 +235,7 @@ fn token_that_ended_in_the_middle_makes_the_push_fail() {
 }
 
 #[test]
-fn identity_token_goes_into_an_address_or_a_header() {
+fn identity_token_is_exchanged_in_the_body_of_a_request() {
     let image = Image::new(1000);
     let server = Server::new(guarded(&image, bearer()));
     let identity = Fixed {
@@ -234,7 +258,7 @@ fn identity_token_goes_into_an_address_or_a_header() {
 }
 
 #[test]
-fn answer_with_a_token_fills_the_memory_or_drips() {
+fn answer_of_a_token_server_is_bounded_in_size_and_time() {
     let (error, server) = token_server(|_| Act::Answer(Answer::new(200).body([b' '; 4096]).framed(Framing::Endless)));
     assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
     assert!(!error.is_temporary());
@@ -242,11 +266,11 @@ fn answer_with_a_token_fills_the_memory_or_drips() {
     let drip = Framing::Drip(Duration::from_millis(20));
     let (error, server) = token_server(move |_| Act::Answer(Answer::new(200).body([b' '; 4096]).framed(drip)));
     assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
-    assert_eq!(server.count("GET", "/token"), TRIES);
+    assert_eq!(server.count("GET", "/token"), ATTEMPTS);
 }
 
 #[test]
-fn nonsense_for_a_token_is_used() {
+fn unusable_token_is_refused() {
     for body in ["", "{}", "<html>", r#"{"token":"a\r\nx: y"}"#, r#"{"token":["a"]}"#] {
         let (error, server) = token_server(move |_| Act::Answer(Answer::new(200).body(body)));
         assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
@@ -256,11 +280,11 @@ fn nonsense_for_a_token_is_used() {
 }
 
 #[test]
-fn token_server_in_trouble_is_asked_by_two_loops() {
+fn retries_of_a_token_do_not_multiply() {
     for act in [|| Act::Answer(Answer::new(503)), || Act::Close] {
         let (error, server) = token_server(move |_| act());
         assert!(error.is_temporary(), "{error:?}");
-        assert_eq!(server.count("GET", "/token"), TRIES);
+        assert_eq!(server.count("GET", "/token"), ATTEMPTS);
     }
     let (error, server) = token_server(|_| Act::Answer(Answer::new(429).with("retry-after", "3600")));
     assert!(matches!(error, RemoteError::Busy { seconds: 3600, .. }), "{error:?}");
@@ -268,7 +292,7 @@ fn token_server_in_trouble_is_asked_by_two_loops() {
 }
 
 #[test]
-fn token_server_that_redirects_sees_the_password_elsewhere() {
+fn redirect_of_a_token_server_is_not_followed() {
     let other = Server::new(Registry::default());
     let place = format!("http://{}/token", other.host());
     let (error, server) = token_server(move |_| Act::Answer(Answer::new(307).with("location", place.clone())));
@@ -277,7 +301,7 @@ fn token_server_that_redirects_sees_the_password_elsewhere() {
 }
 
 #[test]
-fn credentials_are_in_what_a_user_is_told() {
+fn credentials_are_in_no_message() {
     let told = Arc::new(Mutex::new(String::new()));
     let image = Image::new(10);
     let server = Server::faulty(guarded(&image, bearer()), |head| match head.nth {
@@ -297,7 +321,7 @@ fn credentials_are_in_what_a_user_is_told() {
 }
 
 #[test]
-fn credentials_of_one_registry_go_to_another() {
+fn credentials_are_not_sent_to_another_registry() {
     let image = Image::new(10);
     let server = Server::new(guarded(&image, Auth::Basic(BASIC.to_string())));
     let other = Server::new(guarded(&image, Auth::Basic(BASIC.to_string())));

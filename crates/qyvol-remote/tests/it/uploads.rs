@@ -13,10 +13,10 @@ use crate::server::{Act, Answer, Framing, Head, Seen, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
-const TRIES: usize = 1 + RETRIES as usize;
+const ATTEMPTS: usize = 1 + RETRIES as usize;
 
 /// Larger than a chunk.
-const LARGE: usize = (16 << 20) + 300_000;
+const LARGE: usize = (4 << 20) + 300_000;
 
 fn whole(server: &Server, image: &Image) -> bool {
     let store = MemoryStore::new();
@@ -41,7 +41,7 @@ fn with_large(registry: Registry, act: impl Fn(&Head, usize) -> Act + Send + Syn
 }
 
 #[test]
-fn blob_is_sent_in_more_than_one_piece() {
+fn blob_is_sent_in_one_piece_by_default() {
     let image = Image::new(LARGE);
     let server = Server::new(Registry::default());
     push(&client(), &server, &image).unwrap();
@@ -52,10 +52,10 @@ fn blob_is_sent_in_more_than_one_piece() {
 }
 
 #[test]
-fn blob_is_given_up_where_one_piece_is_too_large() {
+fn blob_is_sent_in_chunks_where_one_piece_is_too_large() {
     let image = Image::new(LARGE);
     let registry = Registry {
-        largest: 16 << 20,
+        largest: 4 << 20,
         ..Registry::default()
     };
     let server = Server::new(registry);
@@ -66,12 +66,12 @@ fn blob_is_given_up_where_one_piece_is_too_large() {
         .map(|s| s.head.header("content-range").unwrap().to_string())
         .collect();
     let last = LARGE - 1;
-    let chunk = 16 << 20;
+    let chunk = 4 << 20;
     assert_eq!(ranges, [format!("0-{}", chunk - 1), format!("{chunk}-{last}")]);
 }
 
 #[test]
-fn blob_that_broke_off_is_sent_from_its_start() {
+fn upload_resumes_where_it_broke_off() {
     let image = Image::new(3_000_000);
     let server = with_large(Registry::default(), |_, nth| match nth {
         1 => Act::Break(2_000_000),
@@ -85,7 +85,7 @@ fn blob_that_broke_off_is_sent_from_its_start() {
 }
 
 #[test]
-fn blob_whose_last_answer_got_lost_is_sent_again() {
+fn blob_whose_last_answer_was_lost_is_found() {
     let image = Image::new(300_000);
     let server = with_large(Registry::default(), |_, nth| match nth {
         1 => Act::edit(|answer| answer.framed(Framing::Lost)),
@@ -114,15 +114,15 @@ fn blob_whose_last_answer_got_lost_is_sent_again() {
 }
 
 #[test]
-fn answer_to_a_chunk_that_got_lost_makes_the_push_fail() {
+fn upload_resumes_after_the_answer_to_a_chunk_was_lost() {
     let image = Image::new(LARGE);
     let registry = Registry {
-        largest: 16 << 20,
+        largest: 4 << 20,
         ..Registry::default()
     };
     // All of the chunk came, and the answer did not.
     let server = with_large(registry, |head, nth| match head.method == "PATCH" && nth == 2 {
-        true => Act::Break(16 << 20),
+        true => Act::Break(4 << 20),
         false => Act::Serve,
     });
     push(&client(), &server, &image).unwrap();
@@ -132,7 +132,7 @@ fn answer_to_a_chunk_that_got_lost_makes_the_push_fail() {
 }
 
 #[test]
-fn nonsense_about_where_an_upload_stands_is_believed() {
+fn unusable_upload_position_begins_anew() {
     for range in [
         "",
         "0-",
@@ -160,7 +160,7 @@ fn nonsense_about_where_an_upload_stands_is_believed() {
 }
 
 #[test]
-fn lie_about_where_an_upload_stands_makes_the_push_fail() {
+fn false_upload_position_begins_anew() {
     let image = Image::new(300_000);
     let count = AtomicUsize::new(0);
     let server = Server::faulty(Registry::default(), move |head| {
@@ -178,7 +178,7 @@ fn lie_about_where_an_upload_stands_makes_the_push_fail() {
 }
 
 #[test]
-fn upload_that_the_registry_forgot_makes_the_push_fail() {
+fn forgotten_upload_session_is_replaced_once() {
     let image = Image::new(300_000);
     let server = with_large(Registry::default(), |_, nth| match nth {
         1 => Act::Answer(Answer::new(404)),
@@ -194,7 +194,7 @@ fn upload_that_the_registry_forgot_makes_the_push_fail() {
 }
 
 #[test]
-fn registry_that_forgets_each_time_is_never_given_up() {
+fn registry_that_forgets_each_time_is_given_up() {
     let image = Image::new(3_000_000);
     let asked = AtomicUsize::new(0);
     let server = Server::faulty(Registry::default(), move |head| {
@@ -211,12 +211,12 @@ fn registry_that_forgets_each_time_is_never_given_up() {
     });
     let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
     assert!(failure.remote().is_temporary(), "{failure:?}");
-    assert!(server.count("PUT", "/uploads/") + server.count("PATCH", "/uploads/") <= TRIES + 1);
+    assert!(server.count("PUT", "/uploads/") + server.count("PATCH", "/uploads/") <= ATTEMPTS + 1);
     assert!(server.registry(|registry| registry.manifests.is_empty()));
 }
 
 #[test]
-fn registry_that_is_in_trouble_for_ever_is_asked_by_two_loops() {
+fn retries_of_an_upload_do_not_multiply() {
     let image = Image::new(1000);
     for method in ["POST", "PUT"] {
         let server = Server::faulty(Registry::default(), move |head| match head.is(method, "/uploads/") {
@@ -226,13 +226,13 @@ fn registry_that_is_in_trouble_for_ever_is_asked_by_two_loops() {
         let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
         assert!(failure.remote().is_temporary(), "{failure:?}");
         // Two blobs, side by side.
-        assert!(server.count(method, "/uploads/") <= 2 * TRIES);
+        assert!(server.count(method, "/uploads/") <= 2 * ATTEMPTS);
         assert!(server.registry(|registry| registry.manifests.is_empty()));
     }
 }
 
 #[test]
-fn wait_that_is_asked_for_in_the_middle_is_ignored() {
+fn retry_after_is_honoured_during_an_upload() {
     let image = Image::new(50_000);
     let server = with_large(Registry::default(), |_, nth| match nth {
         1 => Act::Answer(Answer::new(429).with("retry-after", "1")),
@@ -260,7 +260,7 @@ fn wait_that_is_asked_for_in_the_middle_is_ignored() {
 }
 
 #[test]
-fn silent_registry_is_waited_for() {
+fn silent_registry_is_given_up() {
     let image = Image::new(50_000);
     let server = with_large(Registry::default(), |_, _| Act::Silent);
     let failure = within(Duration::from_secs(4), || push(&client(), &server, &image).unwrap_err());
@@ -269,7 +269,7 @@ fn silent_registry_is_waited_for() {
 }
 
 #[test]
-fn registry_that_takes_nothing_is_waited_for() {
+fn registry_that_reads_nothing_is_given_up() {
     let image = Image::new(LARGE);
     let server = with_large(Registry::default(), |_, _| Act::Deaf(Duration::from_secs(2)));
     let failure = within(Duration::from_secs(4), || push(&client(), &server, &image).unwrap_err());
@@ -278,9 +278,9 @@ fn registry_that_takes_nothing_is_waited_for() {
 }
 
 #[test]
-fn least_chunk_that_a_registry_states_is_ignored() {
+fn stated_minimum_of_chunks_is_honoured() {
     let image = Image::new(LARGE);
-    let least = (17 << 20).to_string();
+    let least = (5 << 20).to_string();
     let broken = AtomicUsize::new(0);
     let server = Server::faulty(Registry::default(), move |head| {
         let large = head.header("content-length").is_some_and(|v| v.len() > 4);
@@ -297,7 +297,7 @@ fn least_chunk_that_a_registry_states_is_ignored() {
 }
 
 #[test]
-fn upload_without_a_place_is_sent_somewhere() {
+fn upload_without_a_location_is_refused() {
     let image = Image::new(50_000);
     let server = Server::faulty(Registry::default(), |head| match head.is("POST", "/uploads/") {
         true => Act::Answer(Answer::new(202)),
@@ -309,7 +309,7 @@ fn upload_without_a_place_is_sent_somewhere() {
 }
 
 #[test]
-fn content_that_fails_to_be_read_is_blamed_on_the_registry() {
+fn content_that_can_not_be_read_is_blamed_on_the_source() {
     let image = Image::new(50_000);
     let store = image.store();
     let mut wrong = image.layer().clone();
@@ -338,19 +338,19 @@ fn mounting(image: &Image, mounts: bool) -> Server {
     copy(&image.store(), &to, &image.descriptor(), &|_| true, &NoReport).unwrap();
     to.tag("1", &image.manifest).unwrap();
     assert!(whole(&server, image));
-    assert_eq!(server.count("POST", "mount=sha256:"), 1);
+    assert_eq!(server.count("POST", "mount=sha256%3A"), 1);
     server
 }
 
 #[test]
-fn blob_is_sent_though_another_repository_has_it() {
+fn blob_of_another_repository_is_mounted() {
     let image = Image::new(50_000);
     let server = mounting(&image, true);
     assert!(server.seen().iter().all(|s| s.body < 50_000));
 }
 
 #[test]
-fn mount_that_is_refused_ends_the_push() {
+fn blob_is_sent_where_a_mount_is_refused() {
     for status in [401, 403] {
         let image = Image::new(50_000);
         let server = Server::faulty(Registry::default(), move |head| match head.is("POST", "mount=") {
@@ -371,7 +371,7 @@ fn mount_that_is_refused_ends_the_push() {
 }
 
 #[test]
-fn place_given_instead_of_a_mount_is_not_used() {
+fn location_given_instead_of_a_mount_is_used() {
     let image = Image::new(50_000);
     let server = mounting(&image, false);
     // One upload for each of the two blobs.
@@ -379,7 +379,7 @@ fn place_given_instead_of_a_mount_is_not_used() {
 }
 
 #[test]
-fn blob_that_is_there_is_sent_again() {
+fn blob_that_is_there_is_not_sent() {
     let image = Image::new(50_000);
     let mut registry = Registry::default();
     registry.put_blob("app", &image.layer);
@@ -390,10 +390,26 @@ fn blob_that_is_there_is_sent_again() {
 }
 
 #[test]
-fn image_that_is_there_costs_many_requests() {
+fn image_that_is_there_costs_few_requests() {
     let image = Image::new(50_000);
     let server = Server::new(image.registry());
     push(&client(), &server, &image).unwrap();
     assert_eq!((server.count("POST", "/"), server.count("GET", "/blobs/")), (0, 0));
     assert!(server.seen().len() <= 3, "{:?}", server.seen());
+}
+
+// [REG-025]
+#[test]
+fn answer_that_comes_before_the_end_of_the_body_is_reported() {
+    // More than the buffers of a connection hold.
+    let image = Image::new(LARGE);
+    let server = with_large(Registry::default(), |_, _| {
+        Act::Reject(Answer::new(507).body(r#"{"errors":[{"code":"UNKNOWN","message":"no space left"}]}"#))
+    });
+    let failure = push(&client(), &server, &image).unwrap_err();
+    match failure.remote() {
+        RemoteError::Status { status: 507, why, .. } => assert!(why.contains("no space left"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(server.registry(|registry| registry.manifests.is_empty()));
 }

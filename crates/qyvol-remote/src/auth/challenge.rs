@@ -1,21 +1,9 @@
-//! Access tokens (the distribution project's token authentication, RFC 6750,
-//! RFC 7617; identity tokens as in its OAuth2 page).
-//!
-//! A registry says in its `401` where tokens are to be had. Credentials go
-//! there and to the registry itself, nowhere else, and over an encrypted
-//! connection unless the registry is spoken to in the clear anyway.
+//! `WWW-Authenticate` fields: how a registry wants to be authenticated to.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use ureq::http::{HeaderMap, header};
 
-use crate::RemoteError;
-use crate::credentials::Credential;
-
-/// Bytes of a token.
-pub(crate) const TOKEN_BYTES: u64 = 64 << 10;
-
-/// What a registry asks for.
+/// What a registry asks for (RFC 7617; the distribution project's token
+/// authentication).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
     Basic,
@@ -23,9 +11,15 @@ pub(crate) enum Challenge {
 }
 
 impl Challenge {
+    /// Reads the challenge of an answer.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Challenge> {
+        let fields = headers.get_all(header::WWW_AUTHENTICATE).iter();
+        Challenge::parse(fields.filter_map(|value| value.to_str().ok()))
+    }
+
     /// Reads `WWW-Authenticate` fields (RFC 9110 section 11.6.1). The first
     /// scheme that can be answered counts, tokens before passwords.
-    pub(crate) fn parse<'a>(fields: impl Iterator<Item = &'a str>) -> Option<Challenge> {
+    fn parse<'a>(fields: impl Iterator<Item = &'a str>) -> Option<Challenge> {
         let mut basic = None;
         for field in fields {
             for (scheme, params) in challenges(field) {
@@ -95,47 +89,6 @@ fn value_of(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// The answer of a token server.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    token: String,
-    #[serde(default)]
-    access_token: String,
-}
-
-/// Reads a token server's answer.
-pub(crate) fn token(bytes: &[u8]) -> Result<String, RemoteError> {
-    let bad = |what: &str| RemoteError::Protocol {
-        what: format!("a token that can't be used: {what}"),
-    };
-    // What comes beside the token is of no use here and not looked at.
-    let answer: Answer = serde_json::from_slice(bytes).map_err(|_| bad("it is not the JSON that is due"))?;
-    let token = if answer.token.is_empty() {
-        answer.access_token
-    } else {
-        answer.token
-    };
-    if token.is_empty() {
-        return Err(bad("it is empty"));
-    }
-    if !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(bad("it has characters that no token has"));
-    }
-    Ok(token)
-}
-
-/// The value of an `Authorization` field with name and password.
-pub(crate) fn basic(credential: &Credential) -> Option<String> {
-    match credential {
-        Credential::Password { user, password } => {
-            let pair = format!("{user}:{}", password.expose());
-            Some(format!("Basic {}", STANDARD.encode(pair)))
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -145,7 +98,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn challenge_makes_the_reader_panic_or_split_a_request(
+        fn any_challenge_is_read_without_panic_and_keeps_the_request_whole(
             fields in proptest::collection::vec(
                 prop_oneof![
                     any::<String>(),
@@ -158,19 +111,9 @@ mod tests {
             if let Some(Challenge::Bearer { realm, service }) = Challenge::parse(fields.iter().map(String::as_str))
                 && let Ok(url) = Url::parse(&realm)
             {
-                let asked = url.clone().with_query("service", &service.unwrap_or_default());
+                let asked = url.clone().with_query([("service", service.unwrap_or_default().as_str())]);
                 prop_assert!(asked.same_origin(&url));
                 prop_assert!(!asked.to_string().contains(['\r', '\n', ' ', '#']));
-            }
-        }
-
-        #[test]
-        fn token_breaks_a_header(bytes in proptest::collection::vec(any::<u8>(), 0..64), text: String) {
-            let answer = serde_json::json!({ "token": text }).to_string();
-            for bytes in [bytes.as_slice(), answer.as_bytes()] {
-                if let Ok(token) = token(bytes) {
-                    prop_assert!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()));
-                }
             }
         }
     }
@@ -208,21 +151,5 @@ mod tests {
         }
         let both = ["Basic realm=x", "Bearer realm=\"y\""];
         assert_eq!(Challenge::parse(both.into_iter()), bearer("y", None));
-    }
-
-    #[test]
-    fn token_that_would_break_the_header_is_refused() {
-        assert_eq!(token(br#"{"token":"a","access_token":"b"}"#).unwrap(), "a");
-        assert_eq!(token(br#"{"access_token":"b","expires_in":60}"#).unwrap(), "b");
-        for bad in [
-            "",
-            "{}",
-            r#"{"token":""}"#,
-            r#"{"token":"a\r\nb"}"#,
-            r#"{"token":7}"#,
-            "[]",
-        ] {
-            assert!(token(bad.as_bytes()).is_err(), "{bad}");
-        }
     }
 }

@@ -1,128 +1,29 @@
-//! Stored credentials, where Docker, ORAS and Podman keep them: a JSON file
-//! with `auths`, and programs named `docker-credential-…`.
-//!
-//! Invariants: a secret never stands in an argument, a message or a debug
-//! print; the file is written with mode 0600 and replaced in one step; what
-//! else stands in it stays.
+//! `config.json` of Docker and ORAS, `auth.json` of Podman.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::helper::{Helper, Lookup, password_of};
+use super::{Credential, HELPER_DEADLINE, Secret};
 use crate::RemoteError;
-use crate::helper::{Helper, password_of};
+use crate::endpoint::credentials_key;
 
-/// Bytes of a file or of a helper's answer.
-pub(crate) const LIMIT: u64 = 1 << 20;
-
-/// A word that is not to be seen.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a secret.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// The secret itself, to be sent to where it belongs.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-/// What a registry may be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credential {
-    /// Name and password.
-    Password {
-        /// The name.
-        user: String,
-        /// The password, or a personal access token.
-        password: Secret,
-    },
-    /// An identity token, which a token server exchanges.
-    Identity(Secret),
-    /// An access token that the registry itself takes.
-    Token(Secret),
-}
-
-/// Knows credentials.
-pub trait Credentials: Send + Sync {
-    /// The credentials for a registry (`host` or `host:port`) and repository.
-    fn find(&self, registry: &str, repository: &str) -> Result<Option<Credential>, RemoteError>;
-}
-
-/// No credentials: everything anonymously.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Anonymous;
-
-impl Credentials for Anonymous {
-    fn find(&self, _: &str, _: &str) -> Result<Option<Credential>, RemoteError> {
-        Ok(None)
-    }
-}
-
-/// One credential for one registry, whoever else is asked for.
-#[derive(Clone, Debug)]
-pub struct Fixed {
-    /// The registry it is for.
-    pub registry: String,
-    /// The credential.
-    pub credential: Credential,
-}
-
-impl Credentials for Fixed {
-    fn find(&self, registry: &str, _: &str) -> Result<Option<Credential>, RemoteError> {
-        Ok((registry == self.registry).then(|| self.credential.clone()))
-    }
-}
-
-/// The files in which credentials are looked for, and what goes before them.
-#[derive(Debug, Default)]
-pub struct CredentialFiles {
-    /// From the environment: for one registry, or for the only one asked.
-    pub given: Option<Fixed>,
-    /// The files, the first that knows the registry counts. Those that are not
-    /// there are passed over.
-    pub files: Vec<PathBuf>,
-}
-
-impl Credentials for CredentialFiles {
-    fn find(&self, registry: &str, repository: &str) -> Result<Option<Credential>, RemoteError> {
-        if let Some(given) = &self.given
-            && let Some(found) = given.find(registry, repository)?
-        {
-            return Ok(Some(found));
-        }
-        for path in &self.files {
-            if let Some(file) = ConfigFile::read(path, registry)?
-                && let Some(found) = file.find(registry, repository)?
-            {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-}
+/// Largest file, in bytes.
+const FILE_BYTES: u64 = 1 << 20;
 
 /// A `config.json` of Docker's or `auth.json` of Podman's.
 #[derive(Debug, Default)]
-struct ConfigFile {
+pub(super) struct ConfigFile {
     auths: BTreeMap<String, Auth>,
     store: Option<String>,
     helpers: BTreeMap<String, String>,
@@ -146,7 +47,7 @@ struct Known {
     cred_helpers: BTreeMap<String, String>,
 }
 
-pub(crate) fn failed(action: &'static str, host: &str, why: impl fmt::Display) -> RemoteError {
+pub(super) fn failed(action: &'static str, host: &str, why: impl fmt::Display) -> RemoteError {
     RemoteError::Credentials {
         action,
         host: host.to_string(),
@@ -162,21 +63,25 @@ fn read_bounded(path: &Path, host: &str) -> Result<Option<Vec<u8>>, RemoteError>
         Err(error) => return Err(failed("read", host, format!("{shown}: {error}"))),
     };
     let mut bytes = Vec::new();
-    file.take(LIMIT + 1)
+    file.take(FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|e| failed("read", host, format!("{shown}: {e}")))?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(failed("read", host, format!("{shown} is larger than {LIMIT} bytes")));
+    if bytes.len() as u64 > FILE_BYTES {
+        return Err(failed(
+            "read",
+            host,
+            format!("{shown} is larger than {FILE_BYTES} bytes"),
+        ));
     }
     Ok(Some(bytes))
 }
 
 impl ConfigFile {
-    fn read(path: &Path, host: &str) -> Result<Option<ConfigFile>, RemoteError> {
+    pub(super) fn read(path: &Path, host: &str) -> Result<Option<ConfigFile>, RemoteError> {
         let Some(bytes) = read_bounded(path, host)? else {
             return Ok(None);
         };
-        // The parser's words could quote a secret: only the place is told.
+        // The parser's message could quote a secret: only the position is told.
         let known: Known = serde_json::from_slice(&bytes).map_err(|e| {
             let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
             failed(
@@ -192,16 +97,25 @@ impl ConfigFile {
         }))
     }
 
-    fn find(&self, registry: &str, repository: &str) -> Result<Option<Credential>, RemoteError> {
-        let helper = self.helpers.get(registry).or(self.store.as_ref());
-        if let Some(helper) = helper
-            && let Some(found) = Helper::new(helper, registry)?.get(registry)?
-        {
-            return Ok(Some(found));
+    /// The credentials for a registry and repository. `missing` is told of a
+    /// helper that the file names and that is not installed.
+    pub(super) fn find(
+        &self,
+        registry: &str,
+        repository: &str,
+        deadline: Duration,
+        missing: &dyn Fn(&str),
+    ) -> Result<Option<Credential>, RemoteError> {
+        if let Some(helper) = self.helper(registry, deadline)? {
+            match helper.get(credentials_key(registry))? {
+                Lookup::Found(credential) => return Ok(Some(credential)),
+                Lookup::NotFound => {}
+                Lookup::NotInstalled => missing(&helper.program),
+            }
         }
         // Podman's keys may go down to a repository: the longest counts.
-        let whole = format!("{registry}/{repository}");
-        let mut key = whole.as_str();
+        let full = format!("{registry}/{repository}");
+        let mut key = full.as_str();
         loop {
             if let Some(auth) = self.auths.get(key) {
                 return auth.credential(registry);
@@ -211,6 +125,10 @@ impl ConfigFile {
                 None => break,
             }
         }
+        // Docker Hub has a key of its own; old files have URLs.
+        if let Some(auth) = self.auths.get(credentials_key(registry)) {
+            return auth.credential(registry);
+        }
         for prefix in ["https://", "http://"] {
             for suffix in ["", "/", "/v1/", "/v2/"] {
                 if let Some(auth) = self.auths.get(&format!("{prefix}{registry}{suffix}")) {
@@ -219,6 +137,14 @@ impl ConfigFile {
             }
         }
         Ok(None)
+    }
+
+    /// The helper that the file names for a registry.
+    fn helper(&self, registry: &str, deadline: Duration) -> Result<Option<Helper>, RemoteError> {
+        let key = credentials_key(registry);
+        let named = self.helpers.get(registry).or_else(|| self.helpers.get(key));
+        let named = named.or(self.store.as_ref());
+        named.map(|name| Helper::new(name, registry, deadline)).transpose()
     }
 }
 
@@ -245,41 +171,48 @@ impl Auth {
     }
 }
 
-/// Keeps name and password for a registry in the file, or in the helper that
+/// Stores name and password for a registry in the file, or in the helper that
 /// the file names. Returns where.
 pub fn store_credentials(path: &Path, registry: &str, user: &str, password: &Secret) -> Result<String, RemoteError> {
     let file = ConfigFile::read(path, registry)?.unwrap_or_default();
-    if let Some(helper) = file.helpers.get(registry).or(file.store.as_ref()) {
-        let helper = Helper::new(helper, registry)?;
-        helper.store(registry, user, password.expose())?;
+    let key = credentials_key(registry);
+    if let Some(helper) = file.helper(registry, HELPER_DEADLINE)? {
+        helper.store(key, user, password.expose())?;
         return Ok(helper.program);
     }
     let auth = STANDARD.encode(format!("{user}:{}", password.expose()));
     edit(path, registry, |auths| {
-        auths.insert(registry.to_string(), serde_json::json!({ "auth": auth }));
+        auths.insert(key.to_string(), serde_json::json!({ "auth": auth }));
         true
     })?;
     Ok(path.to_string_lossy().into_owned())
 }
 
-/// Forgets the credentials for a registry; false where there were none.
+/// Removes the credentials for a registry; false where there were none.
 pub fn erase_credentials(path: &Path, registry: &str) -> Result<bool, RemoteError> {
     let Some(file) = ConfigFile::read(path, registry)? else {
         return Ok(false);
     };
-    let mut erased = false;
-    if let Some(helper) = file.helpers.get(registry).or(file.store.as_ref()) {
-        let helper = Helper::new(helper, registry)?;
-        if helper.get(registry)?.is_some() {
-            helper.erase(registry)?;
-            erased = true;
+    let key = credentials_key(registry);
+    let mut is_erased = false;
+    if let Some(helper) = file.helper(registry, HELPER_DEADLINE)? {
+        match helper.get(key)? {
+            Lookup::Found(_) => {
+                helper.erase(key)?;
+                is_erased = true;
+            }
+            Lookup::NotFound => {}
+            Lookup::NotInstalled => return Err(helper.not_installed()),
         }
     }
-    let in_file = edit(path, registry, |auths| auths.remove(registry).is_some())?;
-    Ok(erased || in_file)
+    let in_file = edit(path, registry, |auths| {
+        let by_name = auths.remove(registry).is_some();
+        auths.remove(key).is_some() || by_name
+    })?;
+    Ok(is_erased || in_file)
 }
 
-/// Changes the `auths` of the file and puts it in place whole, if `change` says
+/// Changes the `auths` of the file and replaces it in one step, if `change` says
 /// that there is something to write.
 fn edit(path: &Path, host: &str, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool, RemoteError> {
     let write = |e: std::io::Error| {
@@ -298,18 +231,18 @@ fn edit(path: &Path, host: &str, change: impl FnOnce(&mut Map<String, Value>) ->
     if !change(auths) {
         return Ok(false);
     }
-    let folder = path
+    let directory = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(write)?;
-    // Behind a link, if it is one, so that the link stays.
+    fs::create_dir_all(directory).map_err(write)?;
+    // A symbolic link stays: what it leads to is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let folder = target.parent().unwrap_or(folder);
+    let directory = target.parent().unwrap_or(directory);
     let mut staged = tempfile::Builder::new()
         .prefix(".config-")
         .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(folder)
+        .tempfile_in(directory)
         .map_err(write)?;
     let text = serde_json::to_vec_pretty(&root).map_err(|e| failed("write", host, e))?;
     staged
@@ -322,11 +255,20 @@ fn edit(path: &Path, host: &str, change: impl FnOnce(&mut Map<String, Value>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::{CredentialFiles, Credentials, Fixed};
+
+    fn find(config: &ConfigFile, registry: &str, repository: &str) -> Result<Option<Credential>, RemoteError> {
+        config.find(registry, repository, HELPER_DEADLINE, &|program| {
+            panic!("{program} is missing")
+        })
+    }
 
     fn file(text: &str) -> ConfigFile {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
         fs::write(&path, text).unwrap();
         ConfigFile::read(&path, "r").unwrap().unwrap()
     }
@@ -371,7 +313,7 @@ mod tests {
             ("example", "x", ""),
         ] {
             assert_eq!(
-                user(config.find(registry, repository).unwrap()),
+                user(find(&config, registry, repository).unwrap()),
                 due,
                 "{registry}/{repository}"
             );
@@ -380,8 +322,8 @@ mod tests {
 
     #[test]
     fn login_keeps_the_rest_of_the_file_and_closes_it_to_others() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("docker/config.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("docker/config.json");
         let secret = Secret::new("s3cret");
         store_credentials(&path, "a.example", "ana", &secret).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -389,10 +331,11 @@ mod tests {
         root["currentContext"] = "x".into();
         fs::write(&path, root.to_string()).unwrap();
         store_credentials(&path, "b.example", "bea", &secret).unwrap();
-        let files = CredentialFiles {
-            given: None,
-            files: vec![folder.path().join("absent"), path.clone()],
-        };
+        let files = CredentialFiles::new(
+            None,
+            vec![directory.path().join("absent"), path.clone()],
+            Box::new(|_| {}),
+        );
         assert_eq!(user(files.find("b.example", "x").unwrap()), "bea:s3cret");
         assert!(erase_credentials(&path, "b.example").unwrap());
         assert!(!erase_credentials(&path, "b.example").unwrap());
@@ -401,10 +344,51 @@ mod tests {
         assert!(root["auths"]["a.example"].is_object() && root["auths"]["b.example"].is_null());
     }
 
+    // [REG-020]
+    #[test]
+    fn credentials_of_docker_hub_are_found_under_the_key_that_docker_writes() {
+        let auth = STANDARD.encode("ana:pw");
+        let config = file(&format!(
+            r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{auth}"}}}}}}"#
+        ));
+        assert_eq!(user(find(&config, "docker.io", "library/hello").unwrap()), "ana:pw");
+        assert_eq!(user(find(&config, "r.example", "hello").unwrap()), "");
+        // And are written under it.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        store_credentials(&path, "docker.io", "bea", &Secret::new("pw")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("https://index.docker.io/v1/"), "{text}");
+        assert!(erase_credentials(&path, "docker.io").unwrap());
+    }
+
+    // [REG-024]
+    #[test]
+    fn helper_that_is_not_installed_is_told_once_and_read_past() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        fs::write(&path, r#"{"credsStore":"qyvol-test-absent"}"#).unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let to = told.clone();
+        let notify = move |text: &str| to.lock().unwrap().push(text.to_string());
+        let files = CredentialFiles::new(None, vec![path.clone()], Box::new(notify));
+        for _ in 0..2 {
+            assert!(files.find("r.example", "x").unwrap().is_none());
+        }
+        let told = told.lock().unwrap();
+        assert!(
+            told.len() == 1 && told[0].contains("docker-credential-qyvol-test-absent"),
+            "{told:?}"
+        );
+        // Where a secret is to be kept, there is no doing without.
+        store_credentials(&path, "r.example", "ana", &Secret::new("pw")).unwrap_err();
+        erase_credentials(&path, "r.example").unwrap_err();
+    }
+
     #[test]
     fn secret_is_in_no_message() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
         for text in [
             r#"{"auths":{"r":{"auth":"s3cret!"}}}"#,
             r#"{"auths":{"r":{"auth":["s3cret"]}}}"#,
@@ -412,10 +396,7 @@ mod tests {
             r#"{"auths": s3cret"#,
         ] {
             fs::write(&path, text).unwrap();
-            let files = CredentialFiles {
-                given: None,
-                files: vec![path.clone()],
-            };
+            let files = CredentialFiles::new(None, vec![path.clone()], Box::new(|_| {}));
             let error = files.find("r", "x").unwrap_err();
             assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
         }
@@ -429,8 +410,8 @@ mod tests {
     #[test]
     fn helper_whose_name_is_a_path_is_not_run() {
         let config = file(r#"{"credsStore":"../../evil"}"#);
-        assert!(config.find("r", "x").is_err());
+        assert!(find(&config, "r", "x").is_err());
         let config = file(r#"{"credHelpers":{"r":"a b"}}"#);
-        assert!(config.find("r", "x").is_err());
+        assert!(find(&config, "r", "x").is_err());
     }
 }

@@ -1,0 +1,160 @@
+//! Stored credentials, where Docker, ORAS and Podman keep them: a JSON file
+//! with `auths`, and programs named `docker-credential-…`.
+//!
+//! Invariants: a secret is in no argument, message or debug print; the file is
+//! written with mode 0600 and replaced in one step; its other fields stay.
+
+mod config_file;
+mod helper;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use self::config_file::ConfigFile;
+pub use self::config_file::{erase_credentials, store_credentials};
+use crate::RemoteError;
+use crate::retry::Notify;
+
+/// How long a credential helper may take: long enough for a person who is
+/// asked to unlock a keyring.
+pub(crate) const HELPER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A text that must not be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret.
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The secret itself, to be sent to where it belongs.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// What a registry is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// Name and password.
+    Password {
+        /// The name.
+        user: String,
+        /// The password, or a personal access token.
+        password: Secret,
+    },
+    /// An identity token, which a token server exchanges.
+    Identity(Secret),
+    /// An access token that the registry itself takes.
+    Token(Secret),
+}
+
+/// A source of credentials.
+pub trait Credentials: Send + Sync {
+    /// The credentials for a registry (`host` or `host:port`) and repository.
+    fn find(&self, registry: &str, repository: &str) -> Result<Option<Credential>, RemoteError>;
+}
+
+/// No credentials: everything anonymously.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Anonymous;
+
+impl Credentials for Anonymous {
+    fn find(&self, _: &str, _: &str) -> Result<Option<Credential>, RemoteError> {
+        Ok(None)
+    }
+}
+
+/// One credential for one registry, whoever else is asked for.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    /// The registry it is for.
+    pub registry: String,
+    /// The credential.
+    pub credential: Credential,
+}
+
+impl Credentials for Fixed {
+    fn find(&self, registry: &str, _: &str) -> Result<Option<Credential>, RemoteError> {
+        Ok((registry == self.registry).then(|| self.credential.clone()))
+    }
+}
+
+/// Credentials from files, after those that the environment gives.
+pub struct CredentialFiles {
+    /// From the environment, for one registry.
+    pub given: Option<Fixed>,
+    /// The files; the first one that knows the registry counts, and those that
+    /// don't exist are skipped.
+    pub files: Vec<PathBuf>,
+    /// How long a credential helper may take.
+    pub helper_deadline: Duration,
+    notify: Notify,
+    /// Helpers that are not installed, each told of once.
+    missing: Mutex<BTreeSet<String>>,
+}
+
+impl fmt::Debug for CredentialFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CredentialFiles")
+            .field("given", &self.given)
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CredentialFiles {
+    /// The files are read when credentials are first looked for.
+    pub fn new(given: Option<Fixed>, files: Vec<PathBuf>, notify: Notify) -> CredentialFiles {
+        CredentialFiles {
+            given,
+            files,
+            helper_deadline: HELPER_DEADLINE,
+            notify,
+            missing: Mutex::default(),
+        }
+    }
+
+    /// Warns of a helper that a file names and that is not installed. Whoever
+    /// reads anonymously needs none, so this is no error.
+    fn warn_of_missing(&self, program: &str) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if missing.insert(program.to_string()) {
+            (self.notify)(&format!(
+                "the credential helper {program} is not installed: going on without its credentials"
+            ));
+        }
+    }
+}
+
+impl Credentials for CredentialFiles {
+    fn find(&self, registry: &str, repository: &str) -> Result<Option<Credential>, RemoteError> {
+        if let Some(given) = &self.given
+            && let Some(found) = given.find(registry, repository)?
+        {
+            return Ok(Some(found));
+        }
+        for path in &self.files {
+            let Some(file) = ConfigFile::read(path, registry)? else {
+                continue;
+            };
+            let missing = |program: &str| self.warn_of_missing(program);
+            let found = file.find(registry, repository, self.helper_deadline, &missing)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}

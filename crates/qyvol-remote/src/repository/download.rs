@@ -1,0 +1,266 @@
+//! A blob on its way from a registry: opened when it is first read, and opened
+//! again where it broke off.
+//!
+//! Only the length is checked here: whoever reads the blob hashes it.
+//! Registries that honour ranges seldom say so, so a range is always asked for;
+//! from one that sends everything again, what was there already is discarded.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Instant;
+
+use qyvol_store::StoreError;
+use qyvol_types::{Descriptor, Digest};
+use ureq::BodyReader;
+use ureq::http::{Method, header};
+
+use super::inner::Inner;
+use super::transfer::{Attempt, TransferError, content};
+use crate::RemoteError;
+use crate::endpoint::Endpoint;
+use crate::error::Operation;
+use crate::request::{Payload, Request, header};
+use crate::retry::{Failed, Retry};
+use crate::transport::connection_error;
+
+/// Bytes after which a download counts as getting on, and is given all of its
+/// attempts again.
+const PROGRESS_BYTES: u64 = 1 << 20;
+/// How often one blob is opened, whatever its progress.
+const MAX_OPENS: u32 = 1000;
+/// Bytes that must arrive within the time that a host may be silent.
+const MIN_BYTES_PER_TIMEOUT: u64 = 16 << 10;
+/// Bytes that are discarded at once.
+const DISCARD_BUFFER: usize = 16 << 10;
+
+/// Reads a blob.
+pub(super) struct Download {
+    stream: Stream,
+    retry: Retry,
+    has_failed: bool,
+}
+
+/// The blob's bytes from the current connection.
+struct Stream {
+    inner: Arc<Inner>,
+    digest: Digest,
+    size: u64,
+    /// The next byte.
+    at: u64,
+    /// Index of the endpoint that is read from.
+    source: usize,
+    body: Option<BodyReader<'static>>,
+    /// Bytes of the body that were there already.
+    discard: u64,
+    /// Since when how many bytes came.
+    window: (Instant, u64),
+    opens: u32,
+    /// Where the last failure was.
+    failed_at: u64,
+    /// Where a body ended too early that was complete in itself.
+    ended_at: Option<u64>,
+}
+
+impl Download {
+    /// Of a blob from byte `at` on.
+    pub(super) fn new(inner: &Arc<Inner>, d: &Descriptor, at: u64) -> Download {
+        Download {
+            retry: inner.client.retry(&inner.endpoint),
+            has_failed: false,
+            stream: Stream {
+                inner: inner.clone(),
+                digest: d.digest,
+                size: d.size,
+                at,
+                source: 0,
+                body: None,
+                discard: 0,
+                window: (Instant::now(), 0),
+                opens: 0,
+                failed_at: at,
+                ended_at: None,
+            },
+        }
+    }
+}
+
+impl Read for Download {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.has_failed {
+            return Err(io::Error::other("the download has failed"));
+        }
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let stream = &mut self.stream;
+        self.retry.run(|retry| stream.attempt(retry, buf)).map_err(|error| {
+            self.has_failed = true;
+            let action = format!("read blob {}", self.stream.digest);
+            error.into_store(action).into()
+        })
+    }
+}
+
+impl Stream {
+    /// One attempt at some bytes. A mirror that fails is passed over at once.
+    fn attempt(&mut self, retry: &mut Retry, buf: &mut [u8]) -> Attempt<usize> {
+        loop {
+            let failed = match self.read_some(buf) {
+                Ok(n) => {
+                    self.at += n as u64;
+                    return Ok(n);
+                }
+                Err(failed) => failed,
+            };
+            self.body = None;
+            let inner = self.inner.clone();
+            if let Some(mirror) = inner.sources().nth(self.source).filter(|source| source.is_mirror) {
+                self.source += 1;
+                inner.pass_over(mirror, &failed);
+                continue;
+            }
+            if self.at >= self.failed_at + PROGRESS_BYTES {
+                retry.reset();
+            }
+            self.failed_at = self.at;
+            return Err(match failed {
+                Failed::Remote(failed) if self.opens >= MAX_OPENS => Failed::Final(failed.error.into()),
+                failed => failed,
+            });
+        }
+    }
+
+    fn read_some(&mut self, buf: &mut [u8]) -> Attempt<usize> {
+        let mut body = match self.body.take() {
+            Some(body) => body,
+            None => {
+                self.opens += 1;
+                let body = self.open()?;
+                self.window = (Instant::now(), 0);
+                body
+            }
+        };
+        let mut scratch = [0; DISCARD_BUFFER];
+        loop {
+            let is_discarding = self.discard > 0;
+            let room = usize::try_from(self.discard)
+                .unwrap_or(DISCARD_BUFFER)
+                .min(DISCARD_BUFFER);
+            let into = match is_discarding {
+                true => scratch.get_mut(..room).unwrap_or_default(),
+                false => &mut *buf,
+            };
+            let n = match body.read(into) {
+                Ok(n) => n,
+                // All bytes are here: how the connection ended doesn't matter
+                // to content that is judged by its digest.
+                Err(_) if self.at == self.size && !is_discarding => 0,
+                Err(error) => return Err(connection_error(&self.endpoint().url(""), error).into()),
+            };
+            if n == 0 && (is_discarding || self.at < self.size) {
+                return Err(self.cut_short());
+            }
+            let is_last = !is_discarding && self.at + n as u64 >= self.size;
+            self.check_pace(n as u64, is_last)?;
+            if !is_discarding {
+                self.body = Some(body);
+                return Ok(n);
+            }
+            self.discard -= n as u64;
+        }
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        self.inner.sources().nth(self.source).unwrap_or(&self.inner.endpoint)
+    }
+
+    fn open(&mut self) -> Attempt<BodyReader<'static>> {
+        let inner = self.inner.clone();
+        let endpoint = inner.sources().nth(self.source).unwrap_or(&inner.endpoint);
+        let url = endpoint.url(&format!("blobs/{}", self.digest));
+        let mut request = Request::new(Method::GET, url, endpoint, Operation::ReadBlob(self.digest));
+        if self.at > 0 {
+            request = request.with_header("range", format!("bytes={}-", self.at));
+        }
+        let response = inner.client.attempt(&request, Payload::None)?;
+        let protocol = |what: String| RemoteError::Protocol { what };
+        let headers = response.headers();
+        if let Some(coding) = header(headers, header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+            return Err(protocol(format!("a blob encoded as {}", qyvol_types::escape(coding))).into());
+        }
+        let length = header(headers, header::CONTENT_LENGTH).and_then(|v| v.parse::<u64>().ok());
+        match response.status().as_u16() {
+            206 if self.at > 0 => {
+                let range = header(headers, header::CONTENT_RANGE).unwrap_or_default();
+                if !range.starts_with(&format!("bytes {}-", self.at)) {
+                    let range = qyvol_types::escape(range).to_string();
+                    let what = format!("the range {range} when asked for the bytes from {} on", self.at);
+                    return Err(protocol(what).into());
+                }
+                // The range may be sent in parts, but not be longer than the
+                // rest of the blob.
+                if let Some(length) = length.filter(|length| *length > self.size - self.at) {
+                    return Err(self.wrong_size(self.at.saturating_add(length)));
+                }
+                self.discard = 0;
+            }
+            200 => {
+                // A length that can't be right is not worth reading.
+                if let Some(length) = length.filter(|length| *length != self.size) {
+                    return Err(self.wrong_size(length));
+                }
+                self.discard = self.at;
+            }
+            404 => return Err(content(StoreError::NotFound { digest: self.digest })),
+            // There is nothing behind what came.
+            416 if self.at > 0 => return Err(self.wrong_size(self.at)),
+            _ => return Err(inner.client.error_of(&request, response).into()),
+        }
+        Ok(response.into_body().into_with_config().limit(u64::MAX).reader())
+    }
+
+    /// The registry has another number of bytes for the blob.
+    fn wrong_size(&self, got: u64) -> Failed<TransferError> {
+        content(StoreError::WrongSize {
+            digest: self.digest,
+            expected: self.size,
+            got,
+            more: false,
+        })
+    }
+
+    /// What the end of the body means before the end of the blob: a connection
+    /// that broke, unless it ends there each time.
+    fn cut_short(&mut self) -> Failed<TransferError> {
+        let at = self.at - self.discard;
+        if self.ended_at == Some(at) {
+            return self.wrong_size(at);
+        }
+        self.ended_at = Some(at);
+        let why = format!(
+            "the connection ended after {at} of {} bytes of blob {}",
+            self.size,
+            self.digest.short()
+        );
+        Failed::from(RemoteError::Unreachable {
+            host: self.endpoint().host().to_string(),
+            why,
+            temporary: true,
+        })
+    }
+
+    /// Whether the bytes come fast enough.
+    fn check_pace(&mut self, n: u64, is_last: bool) -> Attempt<()> {
+        self.window.1 += n;
+        if self.window.0.elapsed() > self.inner.client.timeout(self.endpoint()) {
+            if self.window.1 < MIN_BYTES_PER_TIMEOUT && !is_last {
+                return Err(Failed::from(RemoteError::TimedOut {
+                    host: self.endpoint().host().to_string(),
+                    why: format!("blob {} comes too slowly", self.digest.short()),
+                }));
+            }
+            self.window = (Instant::now(), 0);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! Why the transfer of a blob failed: the registry, or the content itself.
+
+use qyvol_store::StoreError;
+
+use crate::RemoteError;
+use crate::retry::Failed;
+
+pub(super) enum TransferError {
+    /// The registry failed.
+    Remote(RemoteError),
+    /// The content is not there, not right, or can't be read.
+    Content(StoreError),
+}
+
+/// The outcome of one attempt.
+pub(super) type Attempt<T> = Result<T, Failed<TransferError>>;
+
+/// A failure that another attempt would not change.
+pub(super) fn content(error: StoreError) -> Failed<TransferError> {
+    Failed::Final(TransferError::Content(error))
+}
+
+impl From<RemoteError> for TransferError {
+    fn from(error: RemoteError) -> TransferError {
+        TransferError::Remote(error)
+    }
+}
+
+impl std::fmt::Display for TransferError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TransferError::Remote(error) => error.fmt(f),
+            TransferError::Content(error) => error.fmt(f),
+        }
+    }
+}
+
+impl TransferError {
+    /// As the error of a store that could not `action`.
+    pub(super) fn into_store(self, action: String) -> StoreError {
+        match self {
+            TransferError::Remote(error) => error.into_store(action),
+            TransferError::Content(error) => error,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! HTTP by ureq: connections, proxies, certificates, time limits, and what a
+//! failure below HTTP means.
+
+mod early_answer;
+mod resolver;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ureq::http::{self, Response, header};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::transport::{Connector, DefaultConnector};
+use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
+
+use self::early_answer::EarlyAnswerConnector;
+use self::resolver::{ResolveError, Resolver};
+use crate::error::TlsFailure;
+use crate::request::{Payload, Request};
+use crate::url::{Url, is_loopback};
+use crate::{Options, RemoteError};
+
+/// Idle connections that are kept to one host.
+const IDLE_CONNECTIONS: usize = 8;
+/// Bytes that are read or written at once.
+const BUFFER: usize = 256 << 10;
+/// An answer may take this many times as long as a host may be silent.
+const ANSWER_FACTOR: u32 = 4;
+
+/// Hosts share an agent, and its connections, where the same options hold.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct AgentKey {
+    secure: bool,
+    loopback: bool,
+    /// The host's entry in the options.
+    host: Option<String>,
+}
+
+/// Sends requests.
+pub(crate) struct Transport {
+    options: Arc<Options>,
+    agents: Mutex<HashMap<AgentKey, Result<Agent, String>>>,
+}
+
+impl Transport {
+    pub(crate) fn new(options: Arc<Options>) -> Transport {
+        Transport {
+            options,
+            agents: Mutex::default(),
+        }
+    }
+
+    /// How long a host may be silent.
+    pub(crate) fn timeout(&self, authority: &str) -> Duration {
+        self.options.timeout(authority)
+    }
+
+    /// Sends a request once.
+    pub(crate) fn send(
+        &self,
+        request: &Request<'_>,
+        authorization: Option<&str>,
+        payload: Payload<'_>,
+    ) -> Result<Response<Body>, RemoteError> {
+        let mut builder = http::Request::builder()
+            .method(request.method.clone())
+            .uri(request.url.to_string());
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(value) = authorization {
+            builder = builder.header(header::AUTHORIZATION, value);
+        }
+        let agent = self.agent(&request.url)?;
+        let sent = match payload {
+            Payload::None => self.run(&agent, request, builder.body(())),
+            Payload::Bytes(bytes) => self.run(&agent, request, builder.body(bytes)),
+            Payload::Stream(length, body) => {
+                let builder = builder.header(header::CONTENT_LENGTH, length);
+                self.run(&agent, request, builder.body(SendBody::from_reader(body)))
+            }
+        };
+        sent.map_err(|error| transport_error(&request.url, error))
+    }
+
+    fn run<B: AsSendBody>(
+        &self,
+        agent: &Agent,
+        request: &Request<'_>,
+        built: Result<http::Request<B>, http::Error>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let built = built?;
+        let usual = self.timeout(request.url.authority()) * ANSWER_FACTOR;
+        match request.answer_timeout.filter(|longer| *longer > usual) {
+            Some(longer) => agent.run(
+                agent
+                    .configure_request(built)
+                    .timeout_recv_response(Some(longer))
+                    .build(),
+            ),
+            None => agent.run(built),
+        }
+    }
+
+    fn agent(&self, url: &Url) -> Result<Agent, RemoteError> {
+        let authority = url.authority();
+        let key = AgentKey {
+            secure: url.is_secure(),
+            loopback: is_loopback(authority),
+            host: self.options.host_key(authority).map(str::to_string),
+        };
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let agent = agents.entry(key).or_insert_with(|| agent(&self.options, url));
+        agent.clone().map_err(RemoteError::Setup)
+    }
+}
+
+fn agent(options: &Options, url: &Url) -> Result<Agent, String> {
+    let authority = url.authority();
+    let proxy = match (is_loopback(authority), url.is_secure()) {
+        // To a proxy, "loopback" would be another host; and what goes there
+        // may be unencrypted.
+        (true, _) => &None,
+        (false, true) => &options.https_proxy,
+        (false, false) => &options.http_proxy,
+    };
+    let proxy = proxy.as_deref().map(|url| proxy_of(url, &options.no_proxy));
+    let timeout = options.timeout(authority);
+    let mut config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("qyv/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("identity")
+        .accept("")
+        .proxy(proxy.transpose()?)
+        .max_idle_connections_per_host(IDLE_CONNECTIONS)
+        .input_buffer_size(BUFFER)
+        .output_buffer_size(BUFFER)
+        .timeout_resolve(Some(timeout))
+        .timeout_connect(Some(timeout))
+        .timeout_recv_response(Some(timeout * ANSWER_FACTOR))
+        .timeout_per_read(Some(timeout))
+        .timeout_per_write(Some(timeout));
+    if url.is_secure() {
+        let roots = roots(options.certificates(authority))?;
+        config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+    }
+    let connector = DefaultConnector::default().chain(EarlyAnswerConnector);
+    Ok(Agent::with_parts(config.build(), connector, Resolver))
+}
+
+fn proxy_of(url: &str, no_proxy: &[String]) -> Result<Proxy, String> {
+    let bad = |e: ureq::Error| format!("the proxy {} can't be used: {e}", without_password(url));
+    let parsed = Proxy::new(url).map_err(bad)?;
+    let mut proxy = Proxy::builder(parsed.protocol())
+        .host(parsed.host())
+        .port(parsed.port());
+    if let Some(user) = parsed.username() {
+        proxy = proxy.username(user);
+    }
+    if let Some(password) = parsed.password() {
+        proxy = proxy.password(password);
+    }
+    for host in no_proxy {
+        for pattern in no_proxy_patterns(host) {
+            proxy = proxy.no_proxy(&pattern);
+        }
+    }
+    proxy.build().map_err(bad)
+}
+
+/// What an entry of `NO_PROXY` means to curl and Go: the host on any port, and
+/// all below it. Networks (`10.0.0.0/8`) are not supported.
+fn no_proxy_patterns(entry: &str) -> Vec<String> {
+    let entry = match entry.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') && port.parse::<u16>().is_ok() => host,
+        _ => entry,
+    };
+    if entry.starts_with(['.', '*', '[']) {
+        return vec![entry.to_string()];
+    }
+    vec![entry.to_string(), format!(".{entry}")]
+}
+
+fn without_password(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, host)) => host.to_string(),
+        None => url.to_string(),
+    }
+}
+
+/// The system's certificates and the operator's; Mozilla's where the system has
+/// none (a bare edge box).
+fn roots<'o>(given: impl Iterator<Item = &'o [u8]>) -> Result<RootCerts, String> {
+    let mut certificates: Vec<Certificate<'static>> = rustls_native_certs::load_native_certs()
+        .certs
+        .iter()
+        .map(|der| Certificate::from_der(der.as_ref()).to_owned())
+        .collect();
+    let mut is_given = false;
+    for pem in given {
+        is_given = true;
+        let before = certificates.len();
+        for item in parse_pem(pem) {
+            if let PemItem::Certificate(certificate) = item.map_err(|e| format!("the CA file can't be read: {e}"))? {
+                certificates.push(certificate);
+            }
+        }
+        if certificates.len() == before {
+            return Err("the CA file has no certificate in PEM form".to_string());
+        }
+    }
+    if certificates.is_empty() && !is_given {
+        return Ok(RootCerts::WebPki);
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
+}
+
+/// A failure below HTTP.
+fn transport_error(url: &Url, error: ureq::Error) -> RemoteError {
+    let host = url.authority().to_string();
+    let unreachable = |why: &str, temporary| RemoteError::Unreachable {
+        host: url.authority().to_string(),
+        why: why.to_string(),
+        temporary,
+    };
+    let tls = |failure, why| RemoteError::Tls {
+        host: url.authority().to_string(),
+        failure,
+        why,
+    };
+    match error {
+        ureq::Error::Timeout(phase) => RemoteError::TimedOut {
+            host,
+            why: format!("the time limit is over ({phase})"),
+        },
+        ureq::Error::Io(error) => connection_error(url, error),
+        ureq::Error::HostNotFound => unreachable("no such host", false),
+        ureq::Error::ConnectionFailed => unreachable("no connection", false),
+        ureq::Error::Tls(why) => tls(TlsFailure::Other, why.to_string()),
+        ureq::Error::Rustls(why) => tls(tls_failure(&why), why.to_string()),
+        ureq::Error::Http(error) => RemoteError::Protocol {
+            what: format!("a URL that can't be requested: {error}"),
+        },
+        ureq::Error::Other(error) => match error.downcast::<ResolveError>() {
+            Ok(error) => unreachable(&error.to_string(), error.is_temporary()),
+            Err(error) => unreachable(&qyvol_types::escape(&error.to_string()).to_string(), false),
+        },
+        other => RemoteError::NotHttp {
+            host,
+            why: qyvol_types::escape(&other.to_string()).to_string(),
+        },
+    }
+}
+
+fn tls_failure(error: &rustls::Error) -> TlsFailure {
+    use rustls::{CertificateError, Error};
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => TlsFailure::UnknownIssuer,
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            let webpki = other.0.downcast_ref::<webpki::Error>();
+            match webpki {
+                Some(webpki::Error::CaUsedAsEndEntity) => TlsFailure::CaUsedAsServer,
+                _ => TlsFailure::Other,
+            }
+        }
+        Error::InvalidMessage(_) => TlsFailure::NotTls,
+        _ => TlsFailure::Other,
+    }
+}
+
+/// A connection that failed.
+pub(crate) fn connection_error(url: &Url, error: io::Error) -> RemoteError {
+    use io::ErrorKind;
+    // The reader of a body wraps what is no I/O error: a time limit, framing
+    // that can't be read.
+    let error = match error.downcast::<ureq::Error>() {
+        Ok(inner) => return transport_error(url, inner),
+        Err(error) => error,
+    };
+    let host = url.authority().to_string();
+    let why = qyvol_types::escape(&error.to_string()).to_string();
+    match error.kind() {
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => RemoteError::TimedOut { host, why },
+        // Errors of rustls come this way.
+        ErrorKind::InvalidData => RemoteError::Tls {
+            host,
+            failure: match error.downcast::<rustls::Error>() {
+                Ok(error) => tls_failure(&error),
+                Err(_) => TlsFailure::Other,
+            },
+            why,
+        },
+        kind => RemoteError::Unreachable {
+            host,
+            why,
+            temporary: matches!(
+                kind,
+                // Refused: a registry that is just starting, too.
+                ErrorKind::ConnectionRefused
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::UnexpectedEof
+                    | ErrorKind::NotConnected
+                    | ErrorKind::NetworkUnreachable
+                    | ErrorKind::HostUnreachable
+                    | ErrorKind::Other
+            ),
+        },
+    }
+}

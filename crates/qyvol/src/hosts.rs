@@ -1,0 +1,140 @@
+//! `hosts.yaml`: what the operator decides for single registries.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use qyvol_remote::{HostOptions, parse_hosts};
+use qyvol_types::limits;
+
+use crate::{Error, Home};
+
+/// Largest file of certificates, in bytes.
+const CA_BYTES: u64 = 4 << 20;
+
+/// Where the file is.
+pub fn hosts_path(home: &Home) -> PathBuf {
+    home.config.join("hosts.yaml")
+}
+
+/// Reads the file and the certificates that it names; nothing where there is
+/// no file. One that others could have written is refused: it decides who is
+/// believed to be a registry.
+pub fn load_hosts(home: &Home) -> Result<BTreeMap<String, HostOptions>, Error> {
+    let path = hosts_path(home);
+    let Some(text) = read_private(&path)? else {
+        return Ok(BTreeMap::new());
+    };
+    let entries = parse_hosts(&text).map_err(|problems| Error::HostsYaml {
+        path: path.clone(),
+        problems,
+    })?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut hosts = BTreeMap::new();
+    for (host, entry) in entries {
+        let ca = entry.ca.map(|ca| read_certificates(&directory.join(ca))).transpose()?;
+        let options = HostOptions {
+            ca,
+            plain_http: entry.plain_http,
+            mirrors: entry.mirrors,
+            timeout: entry.timeout,
+            concurrency: entry.concurrency,
+        };
+        hosts.insert(host, options);
+    }
+    Ok(hosts)
+}
+
+/// Reads a file of certificates, PEM.
+pub fn read_certificates(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = fs::File::open(path).and_then(|file| read_bounded(file, CA_BYTES));
+    read.map_err(Error::file("read the certificates in", path))
+}
+
+fn read_private(path: &Path) -> Result<Option<String>, Error> {
+    let refused = |why: String| Error::Hosts {
+        path: path.to_path_buf(),
+        why,
+    };
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(refused(error.to_string())),
+    };
+    let meta = file.metadata().map_err(|e| refused(e.to_string()))?;
+    if meta.mode() & 0o022 != 0 {
+        return Err(refused(format!(
+            "others can write it (mode {:04o}): run `chmod go-w {}`",
+            meta.mode() & 0o7777,
+            path.display()
+        )));
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if meta.uid() != user && meta.uid() != 0 {
+        return Err(refused(format!(
+            "it belongs to user {}, neither to you ({user}) nor to root",
+            meta.uid()
+        )));
+    }
+    let bytes = read_bounded(file, limits::YAML_BYTES).map_err(|e| refused(e.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text".to_string()))?;
+    Ok(Some(text))
+}
+
+fn read_bounded(file: fs::File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit {
+        true => Err(io::Error::other(format!("it is larger than {limit} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn home(directory: &Path) -> Home {
+        Home {
+            config: directory.to_path_buf(),
+            store: directory.to_path_buf(),
+            data: directory.to_path_buf(),
+            memory: None,
+        }
+    }
+
+    // [REG-023]
+    #[test]
+    fn hosts_file_that_others_can_write_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = home(directory.path());
+        assert!(load_hosts(&home).unwrap().is_empty());
+        let path = hosts_path(&home);
+        fs::write(&path, "version: 1\nhosts:\n  r.example: { ca: own.pem }\n").unwrap();
+        fs::write(directory.path().join("own.pem"), "pem").unwrap();
+        for (mode, is_read) in [(0o644, true), (0o600, true), (0o664, false), (0o602, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            match load_hosts(&home) {
+                Ok(hosts) => assert!(is_read && hosts["r.example"].ca.as_deref() == Some(b"pem")),
+                Err(error) => assert!(!is_read && matches!(error, Error::Hosts { .. }), "{error:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_file_that_names_no_readable_certificates_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = home(directory.path());
+        fs::write(
+            hosts_path(&home),
+            "version: 1\nhosts:\n  r.example: { ca: absent.pem }\n",
+        )
+        .unwrap();
+        let error = load_hosts(&home).unwrap_err();
+        assert!(error.to_string().contains("absent.pem"), "{error}");
+    }
+}
