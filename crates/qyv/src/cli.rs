@@ -186,7 +186,7 @@ pub struct ValidateArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. With SOURCE_DATE_EPOCH set, its\ntime is recorded; without, 1970: the same inputs and key give the same bytes."
+    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed."
 )]
 pub struct BuildArgs {
     /// A .qyv file, or the folder of one

@@ -164,7 +164,7 @@ impl Finder<'_> {
             left_out: 0,
         };
         match fs::symlink_metadata(&whole) {
-            Ok(meta) if meta.is_dir() => self.walk(from, &mut selection)?,
+            Ok(meta) if meta.is_dir() => self.start(from, &mut selection)?,
             Ok(_) => {
                 let real = fs::canonicalize(&whole).map_err(|e| file_error("read", &whole, e))?;
                 let to = rule.to.as_ref().map_or(from, AssetPath::as_str);
@@ -179,7 +179,7 @@ impl Finder<'_> {
                 selection.glob = Some(glob.compile_matcher());
                 selection.base = &fixed;
                 if self.root.join(&fixed).is_dir() {
-                    self.walk(&fixed, &mut selection)?;
+                    self.start(&fixed, &mut selection)?;
                 }
             }
             Err(error) => return Err(file_error("read", &whole, error)),
@@ -194,7 +194,15 @@ impl Finder<'_> {
         }
     }
 
-    fn walk(&mut self, directory: &str, selection: &mut Selection<'_>) -> Result<(), ImageError> {
+    fn start(&mut self, directory: &str, selection: &mut Selection<'_>) -> Result<(), ImageError> {
+        let path = self.root.join(directory);
+        let real = fs::canonicalize(&path).map_err(|e| file_error("read", &path, e))?;
+        self.walk(directory, &real, selection)
+    }
+
+    /// Walks a directory, whose real path is `real`: only links below it need
+    /// to be resolved.
+    fn walk(&mut self, directory: &str, real: &Path, selection: &mut Selection<'_>) -> Result<(), ImageError> {
         // Bounds the recursion, too.
         if directory.len() > PATH_BYTES {
             let why = format!("its path is longer than {PATH_BYTES} bytes");
@@ -219,15 +227,20 @@ impl Finder<'_> {
                 directory => format!("{directory}/{text}"),
             };
             if kind.is_dir() {
-                self.subdirectory(relative, selection)?;
+                self.subdirectory(relative, &real.join(text), selection)?;
             } else if selection.takes(&relative) {
-                self.file(relative, kind.is_symlink(), selection)?;
+                let real = real.join(text);
+                let real = match kind.is_symlink() {
+                    true => fs::canonicalize(&real).map_err(|e| file_error("read", &real, e))?,
+                    false => real,
+                };
+                self.file(relative, real, kind.is_symlink(), selection)?;
             }
         }
         Ok(())
     }
 
-    fn subdirectory(&mut self, path: String, selection: &mut Selection<'_>) -> Result<(), ImageError> {
+    fn subdirectory(&mut self, path: String, real: &Path, selection: &mut Selection<'_>) -> Result<(), ImageError> {
         if self.ignore.leave_out(&path, true) {
             if selection.enters(&path) {
                 selection.left_out += 1;
@@ -236,7 +249,7 @@ impl Finder<'_> {
             return Ok(());
         }
         let before = selection.count + selection.left_out;
-        self.walk(&path, selection)?;
+        self.walk(&path, real, selection)?;
         let matches = selection.glob.as_ref().is_some_and(|glob| glob.is_match(&path));
         if matches && selection.count + selection.left_out == before && !selection.enters(&path) {
             self.not_entered.insert(NotEntered {
@@ -247,9 +260,13 @@ impl Finder<'_> {
         Ok(())
     }
 
-    fn file(&mut self, path: String, is_link: bool, selection: &mut Selection<'_>) -> Result<(), ImageError> {
-        let source = self.root.join(&path);
-        let real = fs::canonicalize(&source).map_err(|e| file_error("read", &source, e))?;
+    fn file(
+        &mut self,
+        path: String,
+        real: PathBuf,
+        is_link: bool,
+        selection: &mut Selection<'_>,
+    ) -> Result<(), ImageError> {
         if self.skip.contains(&real) {
             return Ok(());
         }
@@ -286,7 +303,8 @@ impl Finder<'_> {
                 "it is a link that leaves the manifest's directory",
             ));
         }
-        let meta = fs::metadata(&real).map_err(|e| file_error("read", &real, e))?;
+        // It is no link any more; one that was put there meanwhile is not followed.
+        let meta = fs::symlink_metadata(&real).map_err(|e| file_error("read", &real, e))?;
         if meta.is_dir() {
             return Err(ImageError::asset(
                 from,
