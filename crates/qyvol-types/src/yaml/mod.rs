@@ -8,12 +8,15 @@
 //! Scalars stay text; a reader asks for the type it wants, so `yes`, `1.10`
 //! and `null` are never turned into something their author did not write.
 //!
-//! Deliberately absent: writing YAML.
+//! Deliberately absent: writing whole documents. [`Editor`] changes one that a
+//! person wrote, and leaves the rest of it alone.
 
+mod edit;
 mod problem;
 mod reader;
 mod tree;
 
+pub use edit::{EditError, Editor, Step, Written, scalar};
 pub use problem::{Place, Problem, Problems};
 pub use reader::{Fields, Reader, nearest};
 pub use tree::{Bare, Document, Key, Node, Value, bare, parse};
