@@ -106,6 +106,12 @@ impl Layout {
         self.v1.join("state/key")
     }
 
+    /// What is remembered under a name, whose text is hashed.
+    pub(crate) fn seen(&self, name: &str) -> PathBuf {
+        self.v1
+            .join(format!("state/seen/{}", Digest::of(name.as_bytes()).hex()))
+    }
+
     /// Refuses folders that someone else could have put there or could write
     /// to. Absent ones are fine.
     pub(crate) fn check_folders(&self) -> Result<(), StoreError> {

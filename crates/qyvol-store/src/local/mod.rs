@@ -20,6 +20,7 @@ mod layout;
 mod partial;
 mod prune;
 mod refs;
+mod seen;
 mod staging;
 mod tree;
 mod tree_index;

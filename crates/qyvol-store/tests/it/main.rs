@@ -18,6 +18,8 @@ mod processes;
 #[cfg(test)]
 mod prune;
 #[cfg(test)]
+mod seen;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod trees;

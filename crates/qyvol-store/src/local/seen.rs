@@ -1,0 +1,57 @@
+//! What a host remembers by name: one small file each, in `state/seen/`. The
+//! store keeps the bytes and knows nothing of their meaning.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::{LocalStore, read_with_meta, staging::Staging};
+use crate::{StoreError, sys};
+
+/// Bytes that are kept for a name.
+const SEEN_BYTES: u64 = 64 << 10;
+
+impl LocalStore {
+    /// What is remembered under a name.
+    pub fn remembered(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.layout().seen(name);
+        let Some((bytes, meta)) = read_with_meta(&path, SEEN_BYTES)? else {
+            return Ok(None);
+        };
+        // A store may be provided by root, as its names are.
+        if meta.uid() != sys::user() && meta.uid() != 0 || meta.mode() & 0o022 != 0 {
+            let what = format!(
+                "others can write it (owner {}, mode {:04o})",
+                meta.uid(),
+                meta.mode() & 0o7777
+            );
+            return Err(StoreError::Damaged { path, what });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Changes what is remembered under a name, alone among processes: `update`
+    /// is given what is there and returns what is to be there. It is on the
+    /// device when this returns.
+    pub fn remember<E: From<StoreError>>(
+        &self,
+        name: &str,
+        update: impl FnOnce(Option<&[u8]>) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
+        let staging = Staging::new(self)?;
+        let folder = self.layout().folder("state").join("seen");
+        let new = sys::make_dir(&folder, 0o700).map_err(|e| StoreError::io("create folder", &folder, e))?;
+        if new {
+            sys::sync_dir(&self.layout().folder("state"))?;
+        }
+        let _lock = self.lock_install()?;
+        let old = self.remembered(name)?;
+        let bytes = update(old.as_deref())?;
+        if old.as_ref() == Some(&bytes) {
+            return Ok(());
+        }
+        let path = self.layout().seen(name);
+        let (staged, _) = staging.write(0o600, &bytes)?;
+        fs::rename(&staged, &path).map_err(|e| StoreError::io("write", &path, e))?;
+        Ok(sys::sync_dir(&folder)?)
+    }
+}
