@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use qyvol_trust::{Envelope, Scope, Subject, TrustPolicy, verify};
+use qyvol_trust::{Envelope, Subject, TrustPolicy, verify};
 use qyvol_types::{Descriptor, Timestamp};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = (envelope.pae(), envelope.hinted_fingerprint());
     }
     let descriptor = Descriptor::of("x", b"x");
-    let subject = Subject { scope: Scope::File, descriptor: &descriptor, asked: None };
-    let refused = verify(&TrustPolicy::reject_all(), &subject, &[bytes.to_vec()], Timestamp::EPOCH);
+    let subject = Subject { descriptor: &descriptor, name: "x", version: "1", asked: None, pinned: false };
+    let refused = verify(&TrustPolicy::reject_all(), &subject, &[bytes.to_vec()], Timestamp::EPOCH, None);
     assert!(refused.is_err());
 });

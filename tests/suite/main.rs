@@ -15,6 +15,7 @@ mod keys;
 mod kill;
 mod output;
 mod pipelines;
+mod policy;
 mod registry;
 mod resume;
 mod run;

@@ -92,14 +92,16 @@ impl Stage {
     /// A host of the documented policy takes what was pushed.
     fn host_runs(&self) {
         let host = User::new();
-        let pem = self.publisher.qyv(&["keys", "export", "release"]).expect(0).out;
-        let policy = README.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
-        let (before, rest) = policy.split_once("      -----BEGIN PUBLIC KEY-----").unwrap();
-        let (_, after) = rest.split_once("-----END PUBLIC KEY-----\n").unwrap();
-        let pem: String = pem.lines().map(|line| format!("      {line}\n")).collect();
-        let after = after.replace("registry.example", &self.server.address);
-        fs::create_dir_all(host.home()).unwrap();
-        fs::write(host.home().join("trust.yaml"), format!("{before}{pem}{after}")).unwrap();
+        host.write(
+            "release.pub",
+            self.publisher.qyv(&["keys", "export", "release"]).expect(0).out,
+        );
+        let documented = README.lines().find(|line| line.starts_with("qyv trust add ")).unwrap();
+        let command = documented
+            .replace("registry.example", &self.server.address)
+            .replace('\'', "");
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        host.qyv(&words).expect(0);
         let name = self.server.name("team/app:1.4.0");
         let done = host.qyv(&["run", &name, "--", "cat", "/assets/page.html"]).expect(0);
         assert_eq!(done.out, "page");

@@ -338,6 +338,9 @@ rules:
       - { role: release, keys: [acme-ci], threshold: 1 }
     identity: exact
     max_age: 90d
+    names: full
+    remap: { prefix: registry.example/acme/hub, signed: acme }
+    rollback: deny
   - scope: \"file:\"
     require: [{ role: release, keys: [acme-ci] }]
 ";
@@ -359,7 +362,15 @@ rules:
         (at("require/0/role"), json!("")),
         (at("identity"), json!("close")),
         (at("max_age"), json!("0d")),
-        (at("rollback"), json!("deny")),
+        (at("rollback"), json!("never")),
+        (at("scope"), json!("Registry.Example/acme/**")),
+        (at("scope"), json!("registry.example/acme/app:1.0.0")),
+        (at("scope"), json!("acme/**")),
+        (at("scope"), json!("file:Acme")),
+        (at("names"), json!("whole")),
+        (at("remap"), json!({ "signed": "acme" })),
+        (at("remap/prefix"), json!("registry.example/*")),
+        ("/development".to_string(), json!("never")),
     ];
     let changes: Vec<(&str, Value)> = changes.iter().map(|(at, value)| (at.as_str(), value.clone())).collect();
     each_is_refused(&schema("trust-policy.schema.json"), &good, &changes);

@@ -10,6 +10,7 @@ pub use crate::cli_registry::{
 };
 #[cfg(feature = "hub")]
 pub use crate::cli_registry::{HubCommand, ServeArgs};
+pub use crate::cli_trust::{DataCommand, IdentityArg, TrustCommand};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -158,10 +159,15 @@ pub enum Command {
     Save(SaveArgs),
     /// Take the images of a .qyvbin into the store
     Load(LoadArgs),
-    /// Show the trust policy in force
+    /// Show and change the trust policy
     Trust {
         #[command(subcommand)]
         command: TrustCommand,
+    },
+    /// List, move and remove what applications keep on this host
+    Data {
+        #[command(subcommand)]
+        command: DataCommand,
     },
     /// Build, sign, push, pull, verify and run an example, for real
     Quickstart(QuickstartArgs),
@@ -310,9 +316,9 @@ pub struct VerifyArgs {
     /// .qyvbin files, or names or digests of stored images
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<String>,
-    /// Trust this public key alone, instead of the policy
-    #[arg(long, value_name = "FILE.pub")]
-    pub key: Option<PathBuf>,
+    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
+    #[arg(long, value_name = "FILE|NAME")]
+    pub key: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -328,9 +334,9 @@ pub struct RunArgs {
     /// Grant a folder of this host, if the manifest has `fs: full` (repeatable)
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
     pub dirs: Vec<String>,
-    /// Trust this public key alone, instead of the policy
-    #[arg(long, value_name = "FILE.pub")]
-    pub key: Option<PathBuf>,
+    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
+    #[arg(long, value_name = "FILE|NAME")]
+    pub key: Option<String>,
     /// When the registry in the target's name is asked for it [default: missing]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub pull: Option<PullWhen>,
@@ -411,17 +417,6 @@ pub struct LoadArgs {
     /// Refuse what the trust policy does not accept, before storing it
     #[arg(long)]
     pub verify: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum TrustCommand {
-    /// Print where the policy is and what it says
-    Show,
-    /// Check a policy file and say all that is wrong with it
-    Check {
-        /// The file [default: the one in force]
-        file: Option<PathBuf>,
-    },
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,8 @@ use qyvol::remote_store::{Class, Operation, RemoteError, TlsFailure};
 use qyvol::store::StoreError;
 use qyvol::types::yaml::Problems;
 
+use crate::trust_hints::trust_hints;
+
 /// A failed command.
 #[derive(Debug)]
 pub struct Failure {
@@ -89,7 +91,7 @@ impl From<Error> for Failure {
             Error::Trust { target, source } => {
                 failure.code = source.exit_code();
                 failure.details = source.report().lines();
-                failure.hints = trust_hints(target, failure.code);
+                failure.hints = trust_hints(target, source);
             }
             Error::Policy { .. } => failure.code = 19,
             Error::HostsYaml { path, problems } => {
@@ -97,6 +99,7 @@ impl From<Error> for Failure {
                 failure.code = USAGE;
             }
             Error::Hosts { .. } => failure.code = USAGE,
+            Error::State { .. } => failure.code = 15,
             Error::NoKey { .. } => failure
                 .hints
                 .push("`qyv keys list` shows the keys, `qyv keys generate NAME` makes one".to_string()),
@@ -328,23 +331,5 @@ fn io_hint(error: &std::io::Error) -> Option<String> {
         }
         ErrorKind::ReadOnlyFilesystem => Some("that file system is read-only: name another place".to_string()),
         _ => None,
-    }
-}
-
-fn trust_hints(target: &str, code: u8) -> Vec<String> {
-    match code {
-        10 => vec![format!(
-            "`qyv sign {target}` signs it; a build signs unless told --no-sign"
-        )],
-        11 => vec![
-            "if you trust the signer, add their public key to a rule of trust.yaml (`qyv trust show` says where it is)"
-                .to_string(),
-            "or name the key for this once: --key FILE.pub".to_string(),
-        ],
-        12 | 16 => vec!["get the file again from its publisher".to_string()],
-        13 => vec!["more of the keys that the rule names must sign: `qyv sign`".to_string()],
-        14 => vec!["get a newer release, or look at the dates with `qyv verify --format json`".to_string()],
-        18 => vec!["the signature is for another name or version than was asked for".to_string()],
-        _ => Vec::new(),
     }
 }

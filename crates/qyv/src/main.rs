@@ -5,6 +5,7 @@
 
 mod cli;
 mod cli_registry;
+mod cli_trust;
 mod commands;
 mod failure;
 #[cfg(feature = "hub")]
@@ -15,6 +16,7 @@ mod quickstart;
 mod registry;
 mod secrets;
 mod signals;
+mod trust_hints;
 mod ui;
 mod variables;
 
@@ -76,6 +78,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Keys { command } => commands::keys::keys(&ctx, ui, command),
         Command::Verify(args) => commands::trust::verify(&ctx, ui, args),
         Command::Trust { command } => commands::trust::trust(&ctx, ui, command),
+        Command::Data { command } => commands::data::data(&ctx, ui, command),
         Command::Run(args) => commands::run::run(&ctx, ui, args).map_err(Failure::before_guest),
         Command::Inspect(args) => commands::inspect::inspect(&ctx, ui, args),
         Command::Images => commands::store::images(&ctx, ui),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::statement::pae;
-use crate::{KeyError, PrivateKey, Statement, StatementError};
+use crate::{KeyError, KeyId, PrivateKey, Statement, StatementError};
 
 /// One signature over one statement.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct Envelope {
     bytes: Vec<u8>,
     payload: Vec<u8>,
     signature: Vec<u8>,
-    hint: Option<String>,
+    hint: Option<KeyId>,
 }
 
 /// Why some bytes are not such a bundle.
@@ -83,11 +83,11 @@ impl Envelope {
     pub fn sign(key: &PrivateKey, statement: &Statement) -> Result<Envelope, EnvelopeError> {
         let payload = statement.to_json()?;
         let signature = key.sign(&pae(&payload)?)?;
-        let hint = key.public().hint();
+        let hint = key.public().id();
         let bundle = Bundle {
             media_type: media_type::SIGSTORE_BUNDLE.to_string(),
             verification_material: Material {
-                public_key: Some(KeyHint { hint: hint.clone() }),
+                public_key: Some(KeyHint { hint: hint.hint() }),
             },
             dsse_envelope: Dsse {
                 payload: STANDARD.encode(&payload),
@@ -131,8 +131,7 @@ impl Envelope {
             hint: bundle
                 .verification_material
                 .public_key
-                .map(|k| k.hint)
-                .filter(|h| !h.is_empty()),
+                .and_then(|k| KeyId::from_hint(&k.hint)),
         })
     }
 
@@ -156,21 +155,14 @@ impl Envelope {
         &self.payload
     }
 
-    /// What the signature says of its key.
-    pub(crate) fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+    /// The key that the signature names.
+    pub(crate) fn hint(&self) -> Option<KeyId> {
+        self.hint
     }
 
     /// The hint in the form of a fingerprint, if it has the form of one.
     pub fn hinted_fingerprint(&self) -> Option<String> {
-        let raw = STANDARD
-            .decode(self.hint.as_deref()?)
-            .ok()
-            .filter(|raw| raw.len() == 32)?;
-        Some(format!(
-            "SHA256:{}",
-            base64::engine::general_purpose::STANDARD_NO_PAD.encode(raw)
-        ))
+        self.hint.map(|id| id.fingerprint())
     }
 }
 

@@ -8,7 +8,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use pkcs8::LineEnding;
 use pkcs8::der::pem;
-use qyvol_types::Digest;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
@@ -52,32 +51,67 @@ impl fmt::Display for KeyType {
     }
 }
 
+/// SHA-256 over a key's SPKI DER: two keys are one if it is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; 32]);
+
+impl KeyId {
+    /// In padded base64: a signature's hint.
+    pub fn hint(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+
+    /// As ssh shows fingerprints: `SHA256:` and base64 without `=`.
+    pub fn fingerprint(&self) -> String {
+        format!("SHA256:{}", STANDARD_NO_PAD.encode(self.0))
+    }
+
+    /// Reads a hint: only the one canonical spelling is one.
+    pub(crate) fn from_hint(text: &str) -> Option<KeyId> {
+        STANDARD.decode(text).ok()?.try_into().ok().map(KeyId)
+    }
+
+    /// Reads a whole fingerprint.
+    pub fn from_fingerprint(text: &str) -> Option<KeyId> {
+        let digits = text.strip_prefix("SHA256:")?;
+        STANDARD_NO_PAD.decode(digits).ok()?.try_into().ok().map(KeyId)
+    }
+}
+
 /// A checked public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     kind: KeyType,
     spki: Vec<u8>,
+    id: KeyId,
 }
 
 impl PublicKey {
     /// Reads a PEM of the label `PUBLIC KEY`.
     pub fn from_pem(text: &str) -> Result<PublicKey, KeyError> {
+        let key = PublicKey::from_pem_off_curve(text)?;
+        key.check_point()?;
+        Ok(key)
+    }
+
+    /// The same without looking whether a P-256 point is on its curve, which
+    /// costs more than a signature does: [`PublicKey::verify`] finds it out,
+    /// so that a policy of many keys loads as fast as one of few.
+    pub(crate) fn from_pem_off_curve(text: &str) -> Result<PublicKey, KeyError> {
         PublicKey::from_spki_der(&decode_pem(text, PUBLIC)?)
     }
 
     /// Reads a `SubjectPublicKeyInfo`. Weak and non-canonical keys are refused
     /// here, because ring does not refuse them when it verifies.
-    pub fn from_spki_der(der: &[u8]) -> Result<PublicKey, KeyError> {
+    fn from_spki_der(der: &[u8]) -> Result<PublicKey, KeyError> {
         let kind = if let Some(point) = der.strip_prefix(&ED25519_SPKI) {
             check_ed25519(point)?;
             KeyType::Ed25519
         } else if let Some(point) = der.strip_prefix(&P256_SPKI) {
-            // Uncompressed; that it lies on the curve, ring checks by agreeing
-            // to multiply it.
+            // Uncompressed.
             if point.len() != 65 || point.first() != Some(&4) {
                 return Err(KeyError::Form("SPKI"));
             }
-            check_p256(point)?;
             KeyType::EcdsaP256
         } else {
             return Err(KeyError::Form("SPKI"));
@@ -85,7 +119,22 @@ impl PublicKey {
         Ok(PublicKey {
             kind,
             spki: der.to_vec(),
+            id: KeyId(sha256(der)),
         })
+    }
+
+    /// Refuses a P-256 point that is not on its curve. ring tells by agreeing
+    /// to multiply it.
+    pub(crate) fn check_point(&self) -> Result<(), KeyError> {
+        match (self.kind, self.spki.get(P256_SPKI.len()..)) {
+            (KeyType::EcdsaP256, Some(point)) => check_p256(point),
+            _ => Ok(()),
+        }
+    }
+
+    /// SHA-256 over the SPKI DER.
+    pub fn id(&self) -> KeyId {
+        self.id
     }
 
     /// The key as PEM.
@@ -100,12 +149,12 @@ impl PublicKey {
 
     /// Base64 of SHA-256 over the SPKI DER: a signature's hint.
     pub fn hint(&self) -> String {
-        STANDARD.encode(Digest::of(&self.spki).bytes())
+        self.id.hint()
     }
 
     /// The same as ssh shows fingerprints: `SHA256:` and base64 without `=`.
     pub fn fingerprint(&self) -> String {
-        format!("SHA256:{}", STANDARD_NO_PAD.encode(Digest::of(&self.spki).bytes()))
+        self.id.fingerprint()
     }
 
     /// Whether `signature` is this key's over `message`.
@@ -142,6 +191,13 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
         0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
     ],
 ];
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    let hash = ring::digest::digest(&ring::digest::SHA256, bytes);
+    out.copy_from_slice(hash.as_ref());
+    out
+}
 
 /// Refuses points of small order and those written as y ≥ p.
 fn check_ed25519(point: &[u8]) -> Result<(), KeyError> {
@@ -334,8 +390,12 @@ mod tests {
             let der = [&ED25519_SPKI[..], &point].concat();
             assert_eq!(PublicKey::from_spki_der(&der).unwrap_err(), KeyError::NotCanonical);
         }
-        let off_curve = [&P256_SPKI[..], &[4], &[1; 64]].concat();
-        assert_eq!(PublicKey::from_spki_der(&off_curve).unwrap_err(), KeyError::NotOnCurve);
+        let off_curve = encode_pem(PUBLIC, &[&P256_SPKI[..], &[4], &[1; 64]].concat());
+        assert_eq!(PublicKey::from_pem(&off_curve).unwrap_err(), KeyError::NotOnCurve);
+        // Read without that check, it verifies nothing.
+        let key = PublicKey::from_pem_off_curve(&off_curve).unwrap();
+        let signed = PrivateKey::generate(KeyType::EcdsaP256).unwrap().sign(b"x").unwrap();
+        assert!(!key.verify(b"x", &signed));
     }
 
     // [SIGN-004]

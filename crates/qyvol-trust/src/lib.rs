@@ -13,24 +13,33 @@
 //! Deliberately absent: files, clocks, networks, certificates, transparency
 //! logs. `spec/signing.md` is the normative text.
 
+mod change;
 mod encrypted;
 mod envelope;
 mod error;
 mod key;
 mod policy;
 mod policy_yaml;
+mod refusal;
 mod report;
+mod rollback;
+mod scope;
 mod statement;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod verified;
 mod verify;
 
+pub use change::{Change, ChangeError, Changed, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;
-pub use key::{KeyType, PrivateKey, PublicKey};
-pub use policy::{Identity, PolicyKey, Requirement, Rule, Scope, TrustPolicy};
-pub use report::{Report, SignatureReport, Verdict};
+pub use key::{KeyId, KeyType, PrivateKey, PublicKey};
+pub use policy::{Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy};
+pub use refusal::{Refusal, VerifyError};
+pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
+pub use rollback::Seen;
+pub use scope::{Scope, ScopeError, Subject};
 pub use statement::{PREDICATE_TYPE, Statement, StatementError};
 pub use verified::{BindError, Verified};
-pub use verify::{Refusal, Subject, VerifyError, verify};
+pub use verify::{Accepted, verify};

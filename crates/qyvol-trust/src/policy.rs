@@ -1,25 +1,27 @@
 //! The host's policy: which keys must have signed what.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use qyvol_types::{Digest, Reference, Timestamp};
 use serde::Serialize;
 
-use crate::PublicKey;
+use crate::{KeyError, KeyId, PublicKey, Scope, Subject};
 
 /// A checked policy. What no rule covers is refused.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustPolicy {
     pub(crate) serial: u64,
+    pub(crate) no_development: bool,
+    /// Whether it stands for a key that was named on the command line.
+    pub(crate) given: bool,
     pub(crate) keys: Vec<PolicyKey>,
-    /// Names or fingerprints.
-    pub(crate) revoked_keys: Vec<String>,
-    pub(crate) revoked_images: Vec<Digest>,
+    pub(crate) revoked: Revoked,
     pub(crate) rules: Vec<Rule>,
 }
 
 /// A key and when it is good.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyKey {
     /// Its name in the policy.
     pub name: String,
@@ -31,21 +33,34 @@ pub struct PolicyKey {
     pub until: Option<Timestamp>,
 }
 
+/// What is never accepted, whatever else is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revoked {
+    pub(crate) keys: Vec<KeyId>,
+    pub(crate) images: Vec<Digest>,
+}
+
 /// What images of a scope need.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// `file:` or a pattern of whole path segments.
-    pub scope: String,
+    /// What it covers.
+    pub scope: Scope,
     /// All of these.
     pub require: Vec<Requirement>,
-    /// Whether the signed name must be the one asked for.
+    /// Whether the signed name and version must be those asked for.
     pub identity: Identity,
+    /// How much of the asked repository the signed name must repeat.
+    pub names: Names,
+    /// What a mirror's repositories are called where they come from.
+    pub remap: Option<Remap>,
     /// How old a signature may be.
     pub max_age: Option<Duration>,
+    /// Whether an older image than one accepted before is refused.
+    pub deny_rollback: bool,
 }
 
 /// So many distinct keys in a role.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     /// The role.
     pub role: String,
@@ -55,37 +70,83 @@ pub struct Requirement {
     pub threshold: usize,
 }
 
-/// Whether the signed name must be the one asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Whether the signed name and version must be those asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Identity {
-    /// Name and version must be those asked for.
+    /// The name must fit the asked repository, the version be the asked tag.
+    #[default]
     Exact,
-    /// Any will do.
+    /// The name must fit the asked repository; the tag may be any.
+    Repository,
+    /// Any name and version will do.
     Any,
 }
 
-/// Where an image came from, as rules see it.
-#[derive(Clone, Copy, Debug)]
-pub enum Scope<'a> {
-    /// A file, or a name of this machine's store alone.
-    File,
-    /// A name with a registry.
-    Name(&'a Reference),
+/// How much of the asked repository the signed name must repeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Names {
+    /// Its trailing whole segments: `app` for `acme/team/app`.
+    #[default]
+    Trailing,
+    /// All of it.
+    Full,
 }
 
-/// The scope of files.
-pub(crate) const FILE: &str = "file:";
+/// What a mirror's repositories are called where they come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remap {
+    /// Leading whole segments of `registry/repository` as asked for.
+    pub prefix: String,
+    /// What stands in their place in signed names; nothing if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<String>,
+}
 
-impl Scope<'_> {
-    /// As rules and reports write it: `file:` or `registry/repository`.
-    pub(crate) fn text(&self) -> String {
-        match self {
-            Scope::File => FILE.to_string(),
-            Scope::Name(name) => match name.registry() {
-                Some(registry) => format!("{registry}/{}", name.repository()),
-                None => FILE.to_string(),
-            },
+impl Rule {
+    /// A rule that asks for one requirement and leaves the rest as it is.
+    pub(crate) fn new(scope: Scope, requirement: Requirement) -> Rule {
+        Rule {
+            scope,
+            require: vec![requirement],
+            identity: Identity::default(),
+            names: Names::default(),
+            remap: None,
+            max_age: None,
+            deny_rollback: false,
+        }
+    }
+
+    /// Whether a signed name and version are those of what was asked for.
+    pub(crate) fn fits(&self, asked: &Reference, name: &str, version: &str) -> bool {
+        if self.identity == Identity::Any {
+            return true;
+        }
+        let repository = self.signed_repository(asked);
+        let trailing = || {
+            let start = repository.strip_suffix(name);
+            self.names == Names::Trailing && start.is_some_and(|start| start.ends_with('/'))
+        };
+        let named = repository == name || trailing();
+        named && (self.identity == Identity::Repository || asked.tag().is_none_or(|tag| tag == version))
+    }
+
+    /// The asked repository as its publisher calls it.
+    fn signed_repository(&self, asked: &Reference) -> String {
+        let (Some(remap), Some(registry)) = (&self.remap, asked.registry()) else {
+            return asked.repository().to_string();
+        };
+        let whole = format!("{registry}/{}", asked.repository());
+        let rest = whole.strip_prefix(&remap.prefix).and_then(|rest| match rest {
+            "" => Some(""),
+            rest => rest.strip_prefix('/'),
+        });
+        match (rest, &remap.signed) {
+            (None, _) => asked.repository().to_string(),
+            (Some(""), signed) => signed.clone().unwrap_or_default(),
+            (Some(rest), None) => rest.to_string(),
+            (Some(rest), Some(signed)) => format!("{signed}/{rest}"),
         }
     }
 }
@@ -97,17 +158,16 @@ impl TrustPolicy {
     }
 
     /// A policy that asks one key for a release, whatever the image: for
-    /// someone who names the key on the command line.
-    pub fn single_key(key: PublicKey) -> TrustPolicy {
-        let rule = |scope: &str| Rule {
-            scope: scope.to_string(),
-            require: vec![Requirement {
+    /// someone who names the key on the command line. What the host's own
+    /// policy revokes stays revoked.
+    pub fn single_key(key: PublicKey, revoked: Revoked) -> TrustPolicy {
+        let rule = |scope| {
+            let requirement = Requirement {
                 role: "release".to_string(),
                 keys: vec![0],
                 threshold: 1,
-            }],
-            identity: Identity::Exact,
-            max_age: None,
+            };
+            Rule::new(scope, requirement)
         };
         TrustPolicy {
             keys: vec![PolicyKey {
@@ -116,7 +176,9 @@ impl TrustPolicy {
                 from: None,
                 until: None,
             }],
-            rules: vec![rule(FILE), rule("**")],
+            rules: vec![rule(Scope::files()), rule(Scope::registries())],
+            revoked,
+            given: true,
             ..TrustPolicy::default()
         }
     }
@@ -132,165 +194,159 @@ impl TrustPolicy {
              keys:\n  {name}: # {}\n    pem: |\n{pem}\
              revoked: {{ keys: [], images: [] }}\n\
              rules:\n\
-             \x20 - scope: \"{FILE}\"\n\
+             \x20 - scope: \"{}\"\n\
              \x20   require: [{{ role: release, keys: [{name}], threshold: 1 }}]\n",
             key.fingerprint(),
+            Scope::files(),
         )
     }
 
-    /// The rule that decides for a scope: the one with the most literal
-    /// segments; between equals one without `**`, then the first.
-    pub(crate) fn rule(&self, scope: &Scope<'_>) -> Option<&Rule> {
-        let text = scope.text();
-        let matching = self
-            .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, rule)| matches(&rule.scope, &text));
-        let best = matching.max_by_key(|(index, rule)| {
-            let segments: Vec<&str> = rule.scope.split('/').collect();
-            let literal = segments.iter().filter(|s| !s.contains('*')).count();
-            (literal, !segments.contains(&"**"), std::cmp::Reverse(*index))
-        });
+    /// Counts the changes of the policy.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Whether manifests under development may run, which nobody signs.
+    pub fn allows_development(&self) -> bool {
+        !self.no_development
+    }
+
+    /// What it revokes.
+    pub fn revoked(&self) -> &Revoked {
+        &self.revoked
+    }
+
+    /// The rule that decides for a subject: of those that cover it, the one
+    /// with the most literal segments; between equals one without `**`, then
+    /// the first.
+    pub fn rule(&self, subject: &Subject<'_>) -> Option<&Rule> {
+        let covering = self.rules.iter().enumerate();
+        let covering = covering.filter(|(_, rule)| rule.scope.covers(subject));
+        let best = covering.max_by_key(|(index, rule)| (rule.scope.precision(), Reverse(*index)));
         best.map(|(_, rule)| rule)
     }
 
-    /// Whether the key has been revoked, by its name or fingerprint.
-    pub(crate) fn is_revoked(&self, key: &PolicyKey) -> bool {
-        let fingerprint = key.key.fingerprint();
-        self.revoked_keys.iter().any(|r| *r == key.name || *r == fingerprint)
+    /// The rules, in their order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
-    /// What it says, for `trust show`.
-    pub fn summary(&self) -> impl Serialize + use<> {
-        let keys = self.keys.iter().map(|k| KeySummary {
-            name: k.name.clone(),
-            algorithm: k.key.algorithm().to_string(),
-            fingerprint: k.key.fingerprint(),
-            from: k.from,
-            until: k.until,
-            revoked: self.is_revoked(k),
-        });
-        let rules = self.rules.iter().map(|r| RuleSummary {
-            scope: r.scope.clone(),
-            require: r.require.iter().map(|q| self.requirement(q)).collect(),
-            identity: r.identity,
-            max_age_seconds: r.max_age.map(|a| a.as_secs()),
-        });
-        Summary {
-            schema: 1,
-            serial: self.serial,
-            default: "reject",
-            keys: keys.collect(),
-            rules: rules.collect(),
-        }
+    /// The key that the policy calls so.
+    pub fn key_by_name(&self, name: &str) -> Option<&PublicKey> {
+        self.keys.iter().find(|key| key.name == name).map(|key| &key.key)
     }
 
-    fn requirement(&self, requirement: &Requirement) -> String {
-        let names = requirement
-            .keys
+    /// The fingerprint of the key that was named on the command line, if this
+    /// policy stands for one.
+    pub(crate) fn given_key(&self) -> Option<String> {
+        self.keys
+            .first()
+            .filter(|_| self.given)
+            .map(|key| key.key.fingerprint())
+    }
+
+    /// Who owns what images that a rule accepts keep on the host: the rule's
+    /// scope, so that a key may be replaced in it; or the key that was named on
+    /// the command line.
+    pub(crate) fn owner(&self, rule: &Rule) -> String {
+        self.given_key().unwrap_or_else(|| rule.scope.to_string())
+    }
+
+    /// The names of the keys that a requirement takes.
+    pub fn key_names(&self, requirement: &Requirement) -> Vec<&str> {
+        let keys = requirement.keys.iter().filter_map(|index| self.keys.get(*index));
+        keys.map(|key| key.name.as_str()).collect()
+    }
+
+    /// The keys that a rule names, each once.
+    pub(crate) fn keys_of<'p>(&'p self, rule: Option<&Rule>) -> Vec<&'p PolicyKey> {
+        let mut indices: Vec<usize> = rule
             .iter()
-            .filter_map(|i| self.keys.get(*i))
-            .map(|k| k.name.as_str());
-        format!(
-            "{} of {} as {}",
-            requirement.threshold,
-            names.collect::<Vec<_>>().join(", "),
-            requirement.role
-        )
+            .flat_map(|r| &r.require)
+            .flat_map(|q| q.keys.clone())
+            .collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices.iter().filter_map(|index| self.keys.get(*index)).collect()
     }
 
-    /// The same as text.
-    pub fn describe(&self) -> String {
-        let mut out = format!("serial {}, what no rule covers is refused\n", self.serial);
+    /// Whether the key has been revoked, whatever it is called.
+    pub(crate) fn is_revoked(&self, key: &PublicKey) -> bool {
+        self.revoked.keys.contains(&key.id())
+    }
+
+    /// Finds keys that no signature can be good under: points that are not on
+    /// their curve. Reading a policy leaves this out, because it costs more
+    /// than a signature and is part of checking one.
+    pub fn check_keys(&self) -> Result<(), (&str, KeyError)> {
         for key in &self.keys {
-            let state = if self.is_revoked(key) { ", revoked" } else { "" };
-            out.push_str(&format!(
-                "key  {} {} {}{state}\n",
-                key.name,
-                key.key.algorithm(),
-                key.key.fingerprint()
-            ));
+            key.key.check_point().map_err(|error| (key.name.as_str(), error))?;
         }
-        for rule in &self.rules {
-            let needs: Vec<String> = rule.require.iter().map(|q| self.requirement(q)).collect();
-            out.push_str(&format!("rule {}: {}\n", rule.scope, needs.join("; ")));
-        }
-        out
+        Ok(())
     }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    schema: u32,
-    serial: u64,
-    default: &'static str,
-    keys: Vec<KeySummary>,
-    rules: Vec<RuleSummary>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct KeySummary {
-    name: String,
-    algorithm: String,
-    fingerprint: String,
-    from: Option<Timestamp>,
-    until: Option<Timestamp>,
-    revoked: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RuleSummary {
-    scope: String,
-    require: Vec<String>,
-    identity: Identity,
-    max_age_seconds: Option<u64>,
-}
-
-/// Whether a pattern covers a scope, by whole segments: `*` is one, `**` at the
-/// end is one or more.
-fn matches(pattern: &str, scope: &str) -> bool {
-    if pattern == FILE || scope == FILE {
-        return pattern == scope;
-    }
-    let mut segments = scope.split('/');
-    let mut patterns = pattern.split('/').peekable();
-    while let Some(part) = patterns.next() {
-        if part == "**" && patterns.peek().is_none() {
-            return segments.next().is_some();
-        }
-        match segments.next() {
-            Some(segment) if part == "*" || part == segment => {}
-            _ => return false,
-        }
-    }
-    segments.next().is_none()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // [SIGN-022]
+    fn rule(identity: Identity, names: Names, remap: Option<(&str, Option<&str>)>) -> Rule {
+        let requirement = Requirement {
+            role: "release".to_string(),
+            keys: vec![0],
+            threshold: 1,
+        };
+        Rule {
+            identity,
+            names,
+            remap: remap.map(|(prefix, signed)| Remap {
+                prefix: prefix.to_string(),
+                signed: signed.map(str::to_string),
+            }),
+            ..Rule::new(Scope::registries(), requirement)
+        }
+    }
+
+    // [SIGN-026]
     #[test]
-    fn pattern_matches_whole_segments_only() {
-        for (pattern, scope, expected) in [
-            ("r.example/acme/**", "r.example/acme/app", true),
-            ("r.example/acme/**", "r.example/acme/a/b", true),
-            ("r.example/acme/**", "r.example/acme", false),
-            ("r.example/acme/**", "r.example/acme-evil/app", false),
-            ("r.example/*/app", "r.example/x/app", true),
-            ("r.example/*/app", "r.example/x/y/app", false),
-            ("r.example/acme", "r.example/acme/app", false),
-            ("**", "r.example/a", true),
-            ("**", "file:", false),
-            ("file:", "file:", true),
-            ("file:", "r.example/a", false),
+    fn signed_name_is_the_asked_repositorys_trailing_whole_segments() {
+        let exact = rule(Identity::Exact, Names::Trailing, None);
+        let full = rule(Identity::Exact, Names::Full, None);
+        let moving = rule(Identity::Repository, Names::Trailing, None);
+        for (asked, name, [by_trailing, by_full, by_repository]) in [
+            ("r.example/acme/team/app:1", "acme/team/app", [true, true, true]),
+            ("r.example/acme/team/app:1", "team/app", [true, false, true]),
+            ("r.example/acme/team/app:1", "app", [true, false, true]),
+            ("r.example/acme/team/app:latest", "app", [false, false, true]),
+            ("r.example/acme/team/app:1", "p", [false, false, false]),
+            ("r.example/acme/team/app:1", "acme/team", [false, false, false]),
+            ("r.example/acme/team/app:1", "acme/app", [false, false, false]),
+            ("r.example/acme/team/app:1", "", [false, false, false]),
+            ("r.example/acme/team/app:1", "/app", [false, false, false]),
+            ("r.example/app:1", "r.example/app", [false, false, false]),
         ] {
-            assert_eq!(matches(pattern, scope), expected, "{pattern} on {scope}");
+            let asked: Reference = asked.parse().unwrap();
+            let fits = [&exact, &full, &moving].map(|rule| rule.fits(&asked, name, "1"));
+            assert_eq!(fits, [by_trailing, by_full, by_repository], "{asked} {name}");
+        }
+        let any = rule(Identity::Any, Names::Full, None);
+        assert!(any.fits(&"r.example/x:2".parse().unwrap(), "app", "1"));
+    }
+
+    // [SIGN-026]
+    #[test]
+    fn remap_gives_a_mirrors_repository_its_publishers_name() {
+        let asked: Reference = "m.example/hub/acme/app:1".parse().unwrap();
+        for (prefix, signed, name, fits) in [
+            ("m.example/hub", None, "acme/app", true),
+            ("m.example/hub", None, "hub/acme/app", false),
+            ("m.example/hub/acme", Some("corp"), "corp/app", true),
+            ("m.example/hub/acme/app", Some("tool"), "tool", true),
+            ("m.example/hub/ac", Some("corp"), "hub/acme/app", true),
+            ("other.example/hub", None, "hub/acme/app", true),
+        ] {
+            let rule = rule(Identity::Exact, Names::Full, Some((prefix, signed)));
+            assert_eq!(rule.fits(&asked, name, "1"), fits, "{prefix} {signed:?} {name}");
         }
     }
 }

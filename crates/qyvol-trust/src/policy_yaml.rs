@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
-use qyvol_types::Timestamp;
 use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
+use qyvol_types::{Timestamp, escape};
 
-use crate::policy::{FILE, Identity, PolicyKey, Requirement, Rule};
+use crate::policy::{Identity, Names, PolicyKey, Remap, Requirement, Rule};
 use crate::statement::is_role;
-use crate::{PublicKey, TrustPolicy};
+use crate::{KeyId, PublicKey, Scope, TrustPolicy};
 
 /// Most keys, rules and requirements.
 const MANY: usize = 1000;
+/// Largest serial: every JSON reader keeps it (RFC 7493).
+pub(crate) const SERIAL_MAX: u64 = (1 << 53) - 1;
 
 impl TrustPolicy {
     /// Reads a policy.
@@ -28,7 +28,15 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
     let fields = r.fields(
         root,
         "the policy",
-        &["version", "serial", "default", "keys", "revoked", "rules"],
+        &[
+            "version",
+            "serial",
+            "default",
+            "development",
+            "keys",
+            "revoked",
+            "rules",
+        ],
     )?;
     let version = r.required(&fields, "version", "the policy")?;
     if r.integer(version, "version", 1) == Some(0) {
@@ -36,13 +44,14 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
     }
     let serial = fields
         .get("serial")
-        .and_then(|n| r.integer(n, "serial", (1 << 53) - 1))
+        .and_then(|n| r.integer(n, "serial", SERIAL_MAX))
         .unwrap_or(0);
     if let Some(node) = fields.get("default") {
         r.word(node, "default", &[("reject", ())]);
     }
     let mut policy = TrustPolicy {
         serial,
+        no_development: denied(r, &fields, "development"),
         ..TrustPolicy::default()
     };
     if let Some(node) = fields.get("keys") {
@@ -55,10 +64,7 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
         for item in r.items(node, "rules") {
             if let Some(rule) = rule(r, item, &policy) {
                 if policy.rules.iter().any(|other| other.scope == rule.scope) {
-                    r.problem(
-                        item.place,
-                        format!("a second rule for the scope {}", qyvol_types::escape(&rule.scope)),
-                    );
+                    r.problem(item.place, format!("a second rule for the scope {}", rule.scope));
                 }
                 policy.rules.push(rule);
             }
@@ -68,6 +74,15 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
         r.problem(root.place, format!("more than {MANY} keys or rules"));
     }
     Some(policy)
+}
+
+/// `allow`, the default, or `deny`.
+fn denied(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> bool {
+    let words = [("allow", false), ("deny", true)];
+    fields
+        .get(key)
+        .and_then(|node| r.word(node, key, &words))
+        .unwrap_or_default()
 }
 
 fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
@@ -81,16 +96,29 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
         let Some(text) = r.text(pem, "pem") else { continue };
         let from = time(r, &fields, "from");
         let until = time(r, &fields, "until");
-        match PublicKey::from_pem(text) {
-            Ok(key) => policy.keys.push(PolicyKey {
-                name: name.text.clone(),
-                key,
-                from,
-                until,
-            }),
+        match PublicKey::from_pem_off_curve(text) {
+            Ok(key) => {
+                // Whoever revokes one of two names would believe the key gone.
+                if let Some(twin) = policy.keys.iter().find(|k| k.key == key) {
+                    r.problem(
+                        name.place,
+                        format!(
+                            "`{}` is the key `{}` under another name",
+                            escape(&name.text),
+                            escape(&twin.name)
+                        ),
+                    );
+                }
+                policy.keys.push(PolicyKey {
+                    name: name.text.clone(),
+                    key,
+                    from,
+                    until,
+                });
+            }
             Err(why) => r.problem(
                 pem.place,
-                format!("the key `{}` can't be used: {why}", qyvol_types::escape(&name.text)),
+                format!("the key `{}` can't be used: {why}", escape(&name.text)),
             ),
         }
     }
@@ -117,17 +145,15 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
             let Some(text) = r.text(item, "a revoked key") else {
                 continue;
             };
-            // A name that is misspelt would revoke nothing.
-            if !is_fingerprint(text) && !policy.keys.iter().any(|k| k.name == text) {
-                r.problem(
+            let named = policy.keys.iter().find(|k| k.name == text).map(|k| k.key.id());
+            match named.or_else(|| KeyId::from_fingerprint(text)) {
+                Some(id) => policy.revoked.keys.push(id),
+                // A name that is misspelt would revoke nothing.
+                None => r.problem(
                     item.place,
-                    format!(
-                        "`{}` is neither a key of this policy nor a fingerprint",
-                        qyvol_types::escape(text)
-                    ),
-                );
+                    format!("`{}` is neither a key of this policy nor a fingerprint", escape(text)),
+                ),
             }
-            policy.revoked_keys.push(text.to_string());
         }
     }
     if let Some(list) = fields.get("images") {
@@ -136,33 +162,25 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
                 continue;
             };
             match text.parse() {
-                Ok(digest) => policy.revoked_images.push(digest),
+                Ok(digest) => policy.revoked.images.push(digest),
                 Err(why) => r.problem(item.place, format!("not a digest: {why}")),
             }
         }
     }
 }
 
-/// Whether it is `SHA256:` and 32 bytes as fingerprints are written.
-fn is_fingerprint(text: &str) -> bool {
-    let digits = text.strip_prefix("SHA256:");
-    digits.is_some_and(|d| STANDARD_NO_PAD.decode(d).is_ok_and(|hash| hash.len() == 32))
-}
-
 fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
-    let fields = r.fields(node, "a rule", &["scope", "require", "identity", "max_age", "rollback"])?;
+    let known = ["scope", "require", "identity", "names", "remap", "max_age", "rollback"];
+    let fields = r.fields(node, "a rule", &known)?;
     let scope_node = r.required(&fields, "scope", "a rule")?;
-    let scope = r.text(scope_node, "scope")?.to_string();
-    let segments: Vec<&str> = scope.split('/').collect();
-    let last = segments.len() - 1;
-    let wild = |(i, s): (usize, &&str)| s.is_empty() || (s.contains('*') && *s != "*" && !(*s == "**" && i == last));
-    if scope != FILE && segments.iter().enumerate().any(wild) {
+    let text = r.text(scope_node, "scope")?;
+    let scope = text.parse::<Scope>().map_err(|error| {
         r.problem_with_help(
             scope_node.place,
-            format!("`{}` can't be a scope", qyvol_types::escape(&scope)),
-            "\"file:\", or whole segments as registry.example/acme/app, with `*` for one and `**` at the end for the rest",
+            format!("`{}` can't be a scope: {error}", escape(text)),
+            escape(error.help()).to_string(),
         );
-    }
+    });
     let mut require = Vec::new();
     let list = r.required(&fields, "require", "a rule")?;
     let items = r.items(list, "require");
@@ -173,16 +191,30 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
         r.problem(list.place, "a rule must require something");
     }
     let identity = match fields.get("identity") {
-        Some(node) => r.word(node, "identity", &[("exact", Identity::Exact), ("any", Identity::Any)])?,
-        None => Identity::Exact,
+        Some(node) => {
+            let words = [
+                ("exact", Identity::Exact),
+                ("repository", Identity::Repository),
+                ("any", Identity::Any),
+            ];
+            r.word(node, "identity", &words)?
+        }
+        None => Identity::default(),
     };
+    let names = match fields.get("names") {
+        Some(node) => r.word(node, "names", &[("trailing", Names::Trailing), ("full", Names::Full)])?,
+        None => Names::default(),
+    };
+    let remap = fields.get("remap").and_then(|node| remap(r, node));
     let max_age = fields.get("max_age").and_then(|n| age(r, n));
-    if let Some(node) = fields.get("rollback") {
-        let words = [("allow", true), ("deny", false)];
-        if r.word(node, "rollback", &words) == Some(false) {
+    let deny_rollback = denied(r, &fields, "rollback");
+    let scope = scope.ok()?;
+    // A file's only name is its own: there is nothing to hold it against.
+    for key in ["names", "remap"] {
+        if let Some(node) = fields.get(key).filter(|_| scope.is_file()) {
             r.problem(
                 node.place,
-                "rollback: deny is not enforced by this version, which therefore refuses it",
+                format!("{key} means nothing under {scope}, whose images nobody asks a registry for"),
             );
         }
     }
@@ -190,7 +222,44 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
         scope,
         require,
         identity,
+        names,
+        remap,
         max_age,
+        deny_rollback,
+    })
+}
+
+fn remap(r: &mut Reader<'_>, node: &Node) -> Option<Remap> {
+    let fields = r.fields(node, "remap", &["prefix", "signed"])?;
+    let prefix_node = r.required(&fields, "prefix", "remap")?;
+    let prefix = r.text(prefix_node, "prefix")?;
+    // A scope without wildcards, or a registry alone.
+    let scope: Result<Scope, _> = format!("{prefix}/x").parse();
+    let plain = |text: &str| !text.contains('*') && !text.is_empty();
+    if !plain(prefix) || scope.is_err() || scope.is_ok_and(|s| s.is_file()) {
+        r.problem_with_help(
+            prefix_node.place,
+            format!("`{}` can't be a prefix", escape(prefix)),
+            "HOST or HOST/REPOSITORY by whole segments, without wildcards",
+        );
+    }
+    let signed = match fields.get("signed") {
+        Some(node) => {
+            let text = r.text(node, "signed")?;
+            if !plain(text) || format!("file:{text}").parse::<Scope>().is_err() {
+                r.problem_with_help(
+                    node.place,
+                    format!("`{}` can't be the start of a signed name", escape(text)),
+                    "a repository by whole segments; leave `signed` out where the prefix stands for nothing",
+                );
+            }
+            Some(text.to_string())
+        }
+        None => None,
+    };
+    Some(Remap {
+        prefix: prefix.to_string(),
+        signed,
     })
 }
 
@@ -228,24 +297,13 @@ fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<
             continue;
         };
         match policy.keys.iter().position(|k| k.name == name) {
-            // One key under two names is one key.
-            Some(index)
-                if keys
-                    .iter()
-                    .any(|k| policy.keys.get(*k).map(|k| &k.key) == policy.keys.get(index).map(|k| &k.key)) =>
-            {
-                r.problem(
-                    item.place,
-                    format!(
-                        "`{}` stands twice, or is another name of a key that does",
-                        qyvol_types::escape(name)
-                    ),
-                );
+            Some(index) if keys.contains(&index) => {
+                r.problem(item.place, format!("`{}` stands twice", escape(name)));
             }
             Some(index) => keys.push(index),
             None => {
                 let known: Vec<&str> = policy.keys.iter().map(|k| k.name.as_str()).collect();
-                let message = format!("there is no key `{}` in this policy", qyvol_types::escape(name));
+                let message = format!("there is no key `{}` in this policy", escape(name));
                 match yaml::nearest(name, &known) {
                     Some(near) => r.problem_with_help(item.place, message, format!("did you mean `{near}`?")),
                     None => r.problem(item.place, message),

@@ -4,19 +4,48 @@
 use qyvol_types::{Timestamp, escape};
 use serde::Serialize;
 
+use crate::{Identity, Names};
+
 /// The whole of a judgement.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// What rules were matched against.
+    /// What rules were matched against: `registry/repository`, or `file:` and
+    /// the image's own name.
     pub scope: String,
-    /// The scope of the rule that decided.
+    /// The name with a registry that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-    /// Every signature, in the order given.
+    pub asked: Option<String>,
+    /// The image's own name.
+    pub application: String,
+    /// The image's own version.
+    pub version: String,
+    /// The fingerprint of the key that was named in place of a policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_given: Option<String>,
+    /// The rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleReport>,
+    /// The policy's serial.
+    pub serial: u64,
+    /// Every signature, in the order given, each once.
     pub signatures: Vec<SignatureReport>,
     /// What the rule asks for.
     pub requirements: Vec<RequirementReport>,
+}
+
+/// The rule that decided.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleReport {
+    /// Its scope.
+    pub scope: String,
+    /// Whether the signed name and version must be those asked for.
+    pub identity: Identity,
+    /// How much of the asked repository the signed name must repeat.
+    pub names: Names,
+    /// Whether an older image than one accepted before is refused.
+    pub deny_rollback: bool,
 }
 
 /// A requirement and how far it is met.
@@ -24,6 +53,8 @@ pub struct Report {
 pub struct RequirementReport {
     /// The role.
     pub role: String,
+    /// The names of the keys that count.
+    pub keys: Vec<String>,
     /// Distinct keys that signed well.
     pub have: usize,
     /// Distinct keys asked for.
@@ -39,6 +70,9 @@ pub struct SignatureReport {
     /// Why, where it is not good.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The reason as one word, for a verdict that has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     /// The key's name in the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -63,7 +97,7 @@ pub struct StatementReport {
     pub sequence: u64,
     /// When it was signed.
     pub created: Timestamp,
-    /// When it ends to be good.
+    /// When it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
 }
@@ -80,14 +114,34 @@ pub enum Verdict {
     BadSignature,
     /// It is, but about another image.
     OtherImage,
-    /// It or its key is too old, too new or revoked.
+    /// It or its key is over or too old; see its cause.
     Expired,
+    /// It or its key is dated in the future.
+    NotYetValid,
+    /// The policy revokes its key.
+    Revoked,
     /// It is for another name or version.
     Identity,
+    /// It is older than what was accepted before.
+    Rollback,
     /// It can't be read.
     Malformed,
     /// It was not looked at.
     OverLimit,
+}
+
+/// Why a signature is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Its key was good until an earlier time.
+    Key,
+    /// It expired by itself.
+    Statement,
+    /// It is older than the rule allows.
+    MaxAge,
+    /// It has no date, and the rule allows only so old a one.
+    Undated,
 }
 
 impl Report {

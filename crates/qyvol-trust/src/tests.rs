@@ -2,13 +2,16 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use qyvol_types::{Descriptor, Timestamp};
+use qyvol_types::{Descriptor, Reference, Timestamp};
 use serde_json::{Value, json};
 
 use crate::statement::pae;
 use crate::{
-    Envelope, KeyError, KeyType, PrivateKey, Refusal, Scope, Statement, Subject, TrustPolicy, Verdict, verify,
+    Envelope, KeyError, KeyType, PrivateKey, Refusal, Report, Statement, Subject, TrustPolicy, Verdict, verify,
 };
+
+mod changes;
+mod conditions;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -52,24 +55,48 @@ fn policy_text(keys: &[&PrivateKey], threshold: usize) -> String {
     )
 }
 
-fn judge_at(policy: &TrustPolicy, envelopes: &[Vec<u8>], now: u64) -> Result<crate::Report, (Refusal, crate::Report)> {
+/// The image as a file, or as what was asked for.
+fn subject<'a>(image: &'a Descriptor, asked: Option<&'a Reference>) -> Subject<'a> {
+    Subject {
+        descriptor: image,
+        name: "acme/app",
+        version: "1.0.0",
+        asked,
+        pinned: false,
+    }
+}
+
+fn judge_at(policy: &TrustPolicy, envelopes: &[Vec<u8>], now: u64) -> Result<Report, (Refusal, Report)> {
     let image = image();
-    let subject = Subject {
-        scope: Scope::File,
-        descriptor: &image,
-        asked: None,
-    };
-    match verify(policy, &subject, envelopes, Timestamp::from_unix(now).unwrap()) {
-        Ok((verified, report)) => {
-            assert_eq!(*verified, image);
-            Ok(report)
+    let now = Timestamp::from_unix(now).unwrap();
+    match verify(policy, &subject(&image, None), envelopes, now, None) {
+        Ok(accepted) => {
+            assert_eq!(*accepted.image, image);
+            Ok(accepted.report)
         }
         Err(error) => Err((error.refusal(), error.report().clone())),
     }
 }
 
-fn judge(policy: &TrustPolicy, envelopes: &[Vec<u8>]) -> Result<crate::Report, (Refusal, crate::Report)> {
+fn judge(policy: &TrustPolicy, envelopes: &[Vec<u8>]) -> Result<Report, (Refusal, Report)> {
     judge_at(policy, envelopes, NOW)
+}
+
+/// The exit code for one good signature, by what was asked for.
+fn asked_for(text: &str, key: &PrivateKey, name: &str) -> Result<Report, (u8, String)> {
+    let reference: Reference = name.parse().unwrap();
+    let image = image();
+    let policy = TrustPolicy::parse(text).unwrap();
+    let now = Timestamp::from_unix(NOW).unwrap();
+    verify(
+        &policy,
+        &subject(&image, Some(&reference)),
+        &[signed(key, &statement())],
+        now,
+        None,
+    )
+    .map(|accepted| accepted.report)
+    .map_err(|e| (e.exit_code(), e.to_string()))
 }
 
 fn refusal(policy: &TrustPolicy, envelope: &[u8]) -> Refusal {
@@ -264,45 +291,6 @@ fn signature_is_good_up_to_the_second_it_expires() {
     judge_at(&policy, &[envelope], 4_294_967_296).unwrap();
 }
 
-// [SIGN-027]
-#[test]
-fn one_good_signature_among_junk_is_enough_and_junk_is_reported() {
-    let (key, stranger) = (key(), key_of(KeyType::EcdsaP256));
-    let policy = policy(&[&key], 1);
-    let mut envelopes = vec![b"junk".to_vec(); 62];
-    envelopes.push(signed(&stranger, &statement()));
-    envelopes.push(signed(&key, &statement()));
-    let report = judge(&policy, &envelopes).unwrap();
-    let count = |verdict| report.signatures.iter().filter(|s| s.verdict == verdict).count();
-    assert_eq!(
-        (
-            count(Verdict::Malformed),
-            count(Verdict::UnknownKey),
-            count(Verdict::Good)
-        ),
-        (62, 1, 1)
-    );
-    // Past the sixty-fourth nothing is looked at.
-    envelopes.insert(0, b"one more".to_vec());
-    let (refusal, report) = judge(&policy, &envelopes).unwrap_err();
-    assert_eq!(refusal, Refusal::NoTrustedKey);
-    assert_eq!(report.signatures.last().unwrap().verdict, Verdict::OverLimit);
-    // One key sixty-four times is one key.
-    let two = self::policy(&[&key, &stranger], 2);
-    let often: Vec<Vec<u8>> = (0..64)
-        .map(|n| {
-            signed(
-                &key,
-                &Statement {
-                    sequence: n,
-                    ..statement()
-                },
-            )
-        })
-        .collect();
-    assert_eq!(judge(&two, &often).unwrap_err().0, Refusal::Threshold);
-}
-
 fn key_of(kind: KeyType) -> PrivateKey {
     PrivateKey::generate(kind).unwrap()
 }
@@ -331,29 +319,28 @@ fn verdict_does_not_depend_on_the_order_of_signatures() {
 fn identity_is_what_was_asked_for() {
     let key = key();
     let text = policy_text(&[&key], 1).replace("file:", "r.example/**");
-    let image = image();
-    let envelope = signed(&key, &statement());
-    let check = |text: &str, name: &str| {
-        let reference = name.parse().unwrap();
-        let asked: &qyvol_types::Reference = &reference;
-        let subject = Subject {
-            scope: Scope::Name(asked),
-            descriptor: &image,
-            asked: Some((asked.repository(), asked.tag())),
-        };
-        let policy = TrustPolicy::parse(text).unwrap();
-        let now = Timestamp::from_unix(NOW).unwrap();
-        verify(&policy, &subject, std::slice::from_ref(&envelope), now)
-            .map(drop)
-            .map_err(|e| e.exit_code())
-    };
+    let check = |text: &str, name: &str| asked_for(text, &key, name).map(drop);
+    let code = |text: &str, name: &str| check(text, name).map_err(|(code, _)| code);
     assert_eq!(check(&text, "r.example/acme/app:1.0.0"), Ok(()));
-    assert_eq!(check(&text, "r.example/acme/app"), Ok(()));
-    assert_eq!(check(&text, "r.example/acme/app:2.0.0"), Err(18));
-    assert_eq!(check(&text, "r.example/evil/app:1.0.0"), Err(18));
-    assert_eq!(check(&text, "other.example/acme/app:1.0.0"), Err(11));
-    let any = text.replace("    require", "    identity: any\n    require");
-    assert_eq!(check(&any, "r.example/evil/app:9"), Ok(()));
+    assert_eq!(check(&text, "r.example/team/acme/app:1.0.0"), Ok(()));
+    assert_eq!(code(&text, "r.example/acme/app:2.0.0"), Err(18));
+    assert_eq!(code(&text, "r.example/acme/app:latest"), Err(18));
+    assert_eq!(code(&text, "r.example/evil/app:1.0.0"), Err(18));
+    assert_eq!(code(&text, "other.example/acme/app:1.0.0"), Err(11));
+    assert_eq!(
+        check(&text, "r.example/evil/app:latest").unwrap_err().1,
+        "refused: signed as acme/app 1.0.0, requested as r.example/evil/app:latest"
+    );
+    let rule = |line: &str| text.replace("    require", &format!("    {line}\n    require"));
+    assert_eq!(check(&rule("identity: any"), "r.example/evil/app:9"), Ok(()));
+    assert_eq!(check(&rule("identity: repository"), "r.example/acme/app:9"), Ok(()));
+    assert_eq!(code(&rule("identity: repository"), "r.example/evil/app:9"), Err(18));
+    assert_eq!(code(&rule("names: full"), "r.example/team/acme/app:1.0.0"), Err(18));
+    let remap = rule("remap: { prefix: r.example/hub, signed: acme }");
+    assert_eq!(check(&remap, "r.example/hub/app:1.0.0"), Ok(()));
+    let report = asked_for(&text, &key, "r.example/acme/app:1.0.0").unwrap();
+    assert_eq!(report.asked.as_deref(), Some("r.example/acme/app:1.0.0"));
+    assert_eq!(report.rule.unwrap().identity, crate::Identity::Exact);
 }
 
 // [SIGN-022]
@@ -363,23 +350,7 @@ fn most_literal_rule_decides() {
     let text = policy_text(&[&wide, &narrow], 1);
     let rules = "rules:\n  - scope: \"r.example/**\"\n    identity: any\n    require: [{ role: release, keys: [k0] }]\n  - scope: r.example/acme/app\n    identity: any\n    require: [{ role: release, keys: [k1] }]\n";
     let text = format!("{}{rules}", text.split("rules:").next().unwrap());
-    let policy = TrustPolicy::parse(&text).unwrap();
-    let image = image();
-    let check = |key: &PrivateKey, name: &str| {
-        let reference: qyvol_types::Reference = name.parse().unwrap();
-        let subject = Subject {
-            scope: Scope::Name(&reference),
-            descriptor: &image,
-            asked: None,
-        };
-        verify(
-            &policy,
-            &subject,
-            &[signed(key, &statement())],
-            Timestamp::from_unix(NOW).unwrap(),
-        )
-        .is_ok()
-    };
+    let check = |key: &PrivateKey, name: &str| asked_for(&text, key, name).is_ok();
     assert!(check(&wide, "r.example/other") && !check(&narrow, "r.example/other"));
     assert!(check(&narrow, "r.example/acme/app") && !check(&wide, "r.example/acme/app"));
 }
@@ -405,7 +376,20 @@ fn policy_that_is_not_understood_is_refused_with_its_place() {
         ("role: release", "role: Release", "a-z"),
         ("\"file:\"", "\"r.example/a*\"", "can't be a scope"),
         ("\"file:\"", "\"**/a\"", "can't be a scope"),
-        ("    require", "    rollback: deny\n    require", "not enforced"),
+        ("\"file:\"", "\"R.example/a\"", "lower case"),
+        ("\"file:\"", "\"r.example/a:1\"", "no tag"),
+        (
+            "    require",
+            "    names: full\n    require",
+            "means nothing under file:",
+        ),
+        (
+            "    require",
+            "    remap: { prefix: a.example }\n    require",
+            "means nothing under file:",
+        ),
+        ("    require", "    rollback: never\n    require", "allow, deny"),
+        ("version: 1", "version: 1\ndevelopment: maybe", "allow, deny"),
         ("    require", "    max_age: soon\n    require", "90d"),
         ("BEGIN PUBLIC", "BEGIN SECRET", "can't be used"),
         ("rules:", "revoked: { keys: [nobody] }\nrules:", "neither a key"),
@@ -422,7 +406,7 @@ fn policy_that_is_not_understood_is_refused_with_its_place() {
         TrustPolicy::parse(&twin)
             .unwrap_err()
             .to_string()
-            .contains("another name of a key")
+            .contains("`k1` is the key `k0` under another name")
     );
     let rule = good.split("rules:\n").nth(1).unwrap();
     assert!(

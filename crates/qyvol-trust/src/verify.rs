@@ -1,240 +1,150 @@
 //! The one verification routine.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use qyvol_types::{Descriptor, Timestamp, limits};
-use thiserror::Error;
+use qyvol_types::{Descriptor, Timestamp, escape, limits};
 
-use crate::policy::{PolicyKey, Rule};
-use crate::report::{RequirementReport, StatementReport};
-use crate::{Envelope, Identity, Report, Scope, SignatureReport, Statement, TrustPolicy, Verdict, Verified};
+use crate::policy::{PolicyKey, Requirement, Rule};
+use crate::report::{Cause, RequirementReport, RuleReport, StatementReport};
+use crate::summary::age_text;
+use crate::{
+    Envelope, KeyId, Refusal, Report, Seen, SignatureReport, Statement, Subject, TrustPolicy, Verdict, Verified,
+    VerifyError,
+};
 
 /// How far a signer's clock may be ahead.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// What is to be judged.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// Where the image came from.
-    pub scope: Scope<'a>,
-    /// The image manifest.
-    pub descriptor: &'a Descriptor,
-    /// The name, and the version if one was asked for, that `identity: exact`
-    /// holds the statement against; `None` where no name was asked for.
-    pub asked: Option<(&'a str, Option<&'a str>)>,
-}
-
-/// Why an image was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// It has no signature.
-    Unsigned,
-    /// None of its signatures is by a key that the policy names for it.
-    NoTrustedKey,
-    /// A signature that names a trusted key is not that key's over this image.
-    BadSignature,
-    /// Too few distinct keys.
-    Threshold,
-    /// Signature, key or image are over or revoked.
-    Expired,
-    /// No signature can be read.
-    Malformed,
-    /// Past a limit.
-    Limit,
-    /// It is signed for another name or version.
-    Identity,
-}
-
-/// An image was refused.
-#[derive(Debug, Error)]
-#[error("refused: {detail}")]
-pub struct VerifyError {
-    refusal: Refusal,
-    detail: String,
-    report: Box<Report>,
-}
-
-impl VerifyError {
-    fn new(refusal: Refusal, detail: impl Into<String>, report: Report) -> VerifyError {
-        VerifyError {
-            refusal,
-            detail: detail.into(),
-            report: Box::new(report),
-        }
-    }
-
-    /// An image whose config has another name than its signatures.
-    pub fn identity(detail: impl Into<String>, report: Report) -> VerifyError {
-        VerifyError::new(Refusal::Identity, detail, report)
-    }
-
-    /// Why.
-    pub fn refusal(&self) -> Refusal {
-        self.refusal
-    }
-
-    /// What was found.
-    pub fn report(&self) -> &Report {
-        &self.report
-    }
-
-    /// The command's exit code.
-    pub fn exit_code(&self) -> u8 {
-        match self.refusal {
-            Refusal::Unsigned => 10,
-            Refusal::NoTrustedKey => 11,
-            Refusal::BadSignature => 12,
-            Refusal::Threshold => 13,
-            Refusal::Expired => 14,
-            Refusal::Malformed => 16,
-            Refusal::Limit => 17,
-            Refusal::Identity => 18,
-        }
-    }
+/// An image that the policy accepts.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The image manifest's descriptor.
+    pub image: Verified<Descriptor>,
+    /// Every signature with its verdict.
+    pub report: Report,
+    /// Who owns what the image keeps on this host: the rule's scope, or the
+    /// fingerprint of the key that was named in place of a policy.
+    pub owner: String,
+    /// What is to be remembered, where the rule denies rollback.
+    pub seen: Option<Seen>,
 }
 
 /// A signature that counts.
-struct Good<'p> {
-    key: &'p PolicyKey,
-    role: String,
+struct Good {
+    key: KeyId,
+    statement: Statement,
+}
+
+/// What every signature of an image is judged by.
+struct Judge<'a> {
+    policy: &'a TrustPolicy,
+    rule: Option<&'a Rule>,
+    keys: Vec<&'a PolicyKey>,
+    subject: &'a Subject<'a>,
+    now: Timestamp,
+    /// What was accepted before, where the rule denies rollback.
+    seen: Option<&'a Seen>,
 }
 
 /// Judges an image by its signatures (sigstore bundles, in any order) at the
-/// time `now`. Junk among them is reported and never makes a good image fail.
+/// time `now`. `seen` is what was remembered under the subject's state name;
+/// it counts where the rule denies rollback, and time does not go back behind
+/// it.
+///
+/// Neither order nor number of other people's signatures changes the verdict:
+/// equal ones are one, and only those that name a key of the rule are checked,
+/// at most [`limits::SIGNATURE_CHECKS`].
 pub fn verify(
     policy: &TrustPolicy,
     subject: &Subject<'_>,
     envelopes: &[Vec<u8>],
     now: Timestamp,
-) -> Result<(Verified<Descriptor>, Report), VerifyError> {
-    let mut report = Report {
-        scope: subject.scope.text(),
-        ..Report::default()
+    seen: Option<&Seen>,
+) -> Result<Accepted, VerifyError> {
+    let rule = policy.rule(subject);
+    let seen = seen.filter(|_| rule.is_some_and(|r| r.deny_rollback));
+    let judge = Judge {
+        policy,
+        rule,
+        keys: policy.keys_of(rule),
+        subject,
+        now: seen.map_or(now, |seen| now.max(seen.created)),
+        seen,
     };
-    let rule = policy.rule(&subject.scope);
-    report.rule = rule.map(|r| r.scope.clone());
-    let mut good = Vec::new();
-    let mut bytes = 0u64;
-    for (index, envelope) in envelopes.iter().enumerate() {
-        bytes = bytes.saturating_add(envelope.len() as u64);
-        if index >= limits::SIGNATURES || bytes > limits::SIGNATURES_BYTES {
-            report.signatures.push(entry(
-                Verdict::OverLimit,
-                "not looked at: too many or too large".to_string(),
-            ));
-            continue;
-        }
-        let (entry, counted) = judge(policy, rule, subject, envelope, now);
-        report.signatures.push(entry);
-        good.extend(counted);
+    let (signatures, good) = judge.all(envelopes);
+    let mut report = Report {
+        scope: subject.place(),
+        asked: subject.asked.map(ToString::to_string),
+        application: subject.name.to_string(),
+        version: subject.version.to_string(),
+        key_given: policy.given_key(),
+        rule: rule.map(|r| RuleReport {
+            scope: r.scope.to_string(),
+            identity: r.identity,
+            names: r.names,
+            deny_rollback: r.deny_rollback,
+        }),
+        serial: policy.serial,
+        signatures,
+        requirements: Vec::new(),
+    };
+    if policy.revoked.images.contains(&subject.descriptor.digest) {
+        let detail = "the policy revokes this image";
+        return Err(VerifyError::new(Refusal::Revoked, detail, report));
     }
     if envelopes.is_empty() {
         return Err(VerifyError::new(Refusal::Unsigned, "it is not signed", report));
     }
-    if policy.revoked_images.contains(&subject.descriptor.digest) {
-        return Err(VerifyError::new(
-            Refusal::Expired,
-            "the policy revokes this image",
-            report,
-        ));
-    }
     let Some(rule) = rule else {
-        let detail = format!("no rule of the trust policy covers {}", report.scope);
-        return Err(VerifyError::new(Refusal::NoTrustedKey, detail, report));
+        let detail = match subject.asked {
+            Some(_) => format!("no rule of the trust policy covers {}", escape(&report.scope)),
+            None => format!(
+                "no rule of the trust policy covers local files (scope `file:` or `{}`)",
+                escape(&report.scope)
+            ),
+        };
+        return Err(VerifyError::new(Refusal::NoRule, detail, report));
     };
-    let mut met = true;
+    let mut met = !rule.require.is_empty();
+    let mut sequence = u64::MAX;
     for requirement in &rule.require {
-        // Distinct keys, however often each signed.
-        let keys: HashSet<String> = good
-            .iter()
-            .filter(|g| g.role == requirement.role)
-            .filter(|g| {
-                requirement
-                    .keys
-                    .iter()
-                    .filter_map(|k| policy.keys.get(*k))
-                    .any(|k| k.key == g.key.key)
-            })
-            .map(|g| g.key.key.fingerprint())
-            .collect();
-        met &= keys.len() >= requirement.threshold;
+        let sequences = judge.sequences(requirement, &good);
+        met &= sequences.len() >= requirement.threshold;
+        // The highest one that enough keys have signed at least.
+        let enough = requirement.threshold.checked_sub(1).and_then(|n| sequences.get(n));
+        sequence = sequence.min(enough.copied().unwrap_or(0));
         report.requirements.push(RequirementReport {
             role: requirement.role.clone(),
-            have: keys.len(),
+            keys: policy.key_names(requirement).into_iter().map(str::to_string).collect(),
+            have: sequences.len(),
             threshold: requirement.threshold,
         });
     }
-    if met && !rule.require.is_empty() {
-        return Ok((Verified::accepted(subject.descriptor.clone()), report));
+    if !met {
+        return Err(VerifyError::nearest(report));
     }
-    let (refusal, detail) = refuse(&report, !good.is_empty());
-    Err(VerifyError::new(refusal, detail, report))
-}
-
-/// The reason that stands nearest to acceptance, in this order.
-fn refuse(report: &Report, some_good: bool) -> (Refusal, String) {
-    if some_good {
-        let short = report.requirements.iter().filter(|r| r.have < r.threshold);
-        let text: Vec<String> = short
-            .map(|r| format!("{} of {} keys as {}", r.have, r.threshold, r.role))
-            .collect();
-        return (
-            Refusal::Threshold,
-            format!("too few trusted keys have signed: {}", text.join("; ")),
-        );
-    }
-    let order = [
-        (
-            Verdict::Identity,
-            Refusal::Identity,
-            "it is signed for another name or version",
-        ),
-        (
-            Verdict::Expired,
-            Refusal::Expired,
-            "its signature or key is not good at this time",
-        ),
-        (
-            Verdict::OtherImage,
-            Refusal::BadSignature,
-            "its signature is about another image",
-        ),
-        (
-            Verdict::BadSignature,
-            Refusal::BadSignature,
-            "a signature that names a trusted key is not that key's",
-        ),
-        (
-            Verdict::UnknownKey,
-            Refusal::NoTrustedKey,
-            "it is signed, but by no key that the trust policy names for it",
-        ),
-        (
-            Verdict::OverLimit,
-            Refusal::Limit,
-            "its signatures are too many or too large",
-        ),
-    ];
-    for (verdict, refusal, detail) in order {
-        if let Some(found) = report.signatures.iter().find(|s| s.verdict == verdict) {
-            let detail = match &found.reason {
-                Some(reason) => format!("{detail}: {reason}"),
-                None => detail.to_string(),
-            };
-            return (refusal, detail);
-        }
-    }
-    let reason = report
-        .signatures
-        .iter()
-        .find_map(|s| s.reason.clone())
-        .unwrap_or_default();
-    (
-        Refusal::Malformed,
-        format!("none of its signatures can be read: {reason}"),
-    )
+    let state_name = subject.state_name().filter(|_| rule.deny_rollback);
+    let newest = |name| Seen {
+        name,
+        sequence,
+        version: subject.version.to_string(),
+        digest: subject.descriptor.digest,
+        created: good
+            .iter()
+            .map(|g| g.statement.created)
+            .max()
+            .unwrap_or(Timestamp::EPOCH),
+    };
+    Ok(Accepted {
+        image: Verified::accepted(subject.descriptor.clone()),
+        report,
+        owner: policy.owner(rule),
+        seen: state_name.map(|name| match seen {
+            Some(seen) => newest(name).newer(seen),
+            None => newest(name),
+        }),
+    })
 }
 
 fn entry(verdict: Verdict, reason: String) -> SignatureReport {
@@ -242,129 +152,190 @@ fn entry(verdict: Verdict, reason: String) -> SignatureReport {
     SignatureReport {
         verdict,
         reason,
+        cause: None,
         key: None,
         fingerprint: None,
         statement: None,
     }
 }
 
-/// Judges one signature: key by hint, signature, statement, in this order.
-fn judge<'p>(
-    policy: &'p TrustPolicy,
-    rule: Option<&Rule>,
-    subject: &Subject<'_>,
-    bytes: &[u8],
-    now: Timestamp,
-) -> (SignatureReport, Option<Good<'p>>) {
-    let envelope = match Envelope::parse(bytes) {
-        Ok(envelope) => envelope,
-        Err(error) => return (entry(Verdict::Malformed, error.to_string()), None),
-    };
-    // The hint only finds a key; the rule names those that may be found.
-    let named = rule
-        .into_iter()
-        .flat_map(|r| &r.require)
-        .flat_map(|q| &q.keys)
-        .filter_map(|i| policy.keys.get(*i));
-    let key = envelope
-        .hint()
-        .and_then(|hint| named.into_iter().find(|k| k.key.hint() == hint));
-    let Some(key) = key else {
-        let mut unknown = entry(Verdict::UnknownKey, String::new());
-        unknown.fingerprint = envelope.hinted_fingerprint();
-        return (unknown, None);
-    };
-    let (verdict, reason, statement) = judge_statement(policy, rule, subject, &envelope, key, now);
-    let mut found = entry(verdict, reason);
-    found.key = Some(key.name.clone());
-    found.fingerprint = Some(key.key.fingerprint());
-    let good = match (&statement, verdict) {
-        (Some(statement), Verdict::Good) => Some(Good {
-            key,
-            role: statement.role.clone(),
-        }),
-        _ => None,
-    };
-    found.statement = statement.map(|s| StatementReport {
-        name: s.name,
-        version: s.version,
-        role: s.role,
-        sequence: s.sequence,
-        created: s.created,
-        expires: s.expires,
-    });
-    (found, good)
-}
+impl Judge<'_> {
+    /// Judges every signature: those that name no key of the rule cost no
+    /// check, and so can't use up what is spent on the others.
+    fn all(&self, envelopes: &[Vec<u8>]) -> (Vec<SignatureReport>, Vec<Good>) {
+        let mut distinct = HashSet::new();
+        let mut reports = Vec::new();
+        let mut named = Vec::new();
+        for bytes in envelopes.iter().filter(|bytes| distinct.insert(bytes.as_slice())) {
+            match self.find(bytes) {
+                Ok((envelope, key)) => {
+                    named.push((reports.len(), envelope, key));
+                    reports.push(entry(
+                        Verdict::OverLimit,
+                        "not looked at: there are too many".to_string(),
+                    ));
+                }
+                Err(found) => reports.push(found),
+            }
+        }
+        if named.len() > limits::SIGNATURE_CHECKS {
+            // Which are left out must not depend on their order.
+            named.sort_by(|a, b| a.1.bytes().cmp(b.1.bytes()));
+            named.truncate(limits::SIGNATURE_CHECKS);
+        }
+        let mut good = Vec::new();
+        for (index, envelope, key) in named {
+            let (found, counted) = self.one(&envelope, key);
+            if let Some(place) = reports.get_mut(index) {
+                *place = found;
+            }
+            good.extend(counted);
+        }
+        (reports, good)
+    }
 
-fn judge_statement(
-    policy: &TrustPolicy,
-    rule: Option<&Rule>,
-    subject: &Subject<'_>,
-    envelope: &Envelope,
-    key: &PolicyKey,
-    now: Timestamp,
-) -> (Verdict, String, Option<Statement>) {
-    let pae = match envelope.pae() {
-        Ok(pae) => pae,
-        Err(error) => return (Verdict::Malformed, error.to_string(), None),
-    };
-    if !key.key.verify(&pae, envelope.signature()) {
-        return (Verdict::BadSignature, String::new(), None);
+    /// Finds a signature's key by its hint, which is never trusted.
+    fn find(&self, bytes: &[u8]) -> Result<(Envelope, &PolicyKey), SignatureReport> {
+        let envelope = Envelope::parse(bytes).map_err(|error| entry(Verdict::Malformed, error.to_string()))?;
+        let hint = envelope.hint();
+        match self.keys.iter().find(|k| Some(k.key.id()) == hint) {
+            Some(key) => Ok((envelope, key)),
+            None => Err(SignatureReport {
+                fingerprint: envelope.hinted_fingerprint(),
+                ..entry(Verdict::UnknownKey, String::new())
+            }),
+        }
     }
-    let statement = match Statement::parse(envelope.payload_unverified()) {
-        Ok(statement) => statement,
-        Err(error) => return (Verdict::Malformed, error.to_string(), None),
-    };
-    if statement.subject != subject.descriptor.digest {
-        let reason = format!("it signs {}", statement.subject);
-        return (Verdict::OtherImage, reason, Some(statement));
-    }
-    if let Some(reason) = over(policy, rule, &statement, key, now) {
-        return (Verdict::Expired, reason, Some(statement));
-    }
-    if let (Some((name, version)), Some(Identity::Exact)) = (subject.asked, rule.map(|r| r.identity))
-        && (statement.name != name || version.is_some_and(|v| v != statement.version))
-    {
-        let asked = version.map_or_else(|| name.to_string(), |v| format!("{name} {v}"));
-        let signed = format!("{} {}", statement.name, statement.version);
-        let reason = format!(
-            "asked for {}, signed for {}",
-            qyvol_types::escape(&asked),
-            qyvol_types::escape(&signed)
-        );
-        return (Verdict::Identity, reason, Some(statement));
-    }
-    (Verdict::Good, String::new(), Some(statement))
-}
 
-/// Why a signature is not good at this time, if it isn't.
-fn over(
-    policy: &TrustPolicy,
-    rule: Option<&Rule>,
-    statement: &Statement,
-    key: &PolicyKey,
-    now: Timestamp,
-) -> Option<String> {
-    if policy.is_revoked(key) {
-        return Some("the policy revokes its key".to_string());
-    }
-    if let Some(from) = key.from.filter(|from| now < *from) {
-        return Some(format!("its key is good from {from}"));
-    }
-    if let Some(until) = key.until.filter(|until| now >= *until) {
-        return Some(format!("its key was good until {until}"));
-    }
-    if statement.created > now.plus(SKEW) {
-        return Some(format!("it was made in the future, at {}", statement.created));
-    }
-    if let Some(expires) = statement.expires.filter(|expires| now >= *expires) {
-        return Some(format!("it expired at {expires}"));
-    }
-    let age = rule.and_then(|r| r.max_age)?;
-    (now > statement.created.plus(age)).then(|| {
-        format!(
-            "it was made at {}, longer ago than the policy allows",
-            statement.created
+    /// Judges one signature, then its statement.
+    fn one(&self, envelope: &Envelope, key: &PolicyKey) -> (SignatureReport, Option<Good>) {
+        let (mut found, statement) = match self.read(envelope, key) {
+            Ok(statement) => match self.against(&statement, key) {
+                Err(found) => (found, Some(statement)),
+                Ok(()) => (entry(Verdict::Good, String::new()), Some(statement)),
+            },
+            Err(found) => (found, None),
+        };
+        found.key = Some(key.name.clone());
+        found.fingerprint = Some(key.key.fingerprint());
+        found.statement = statement.as_ref().map(|s| StatementReport {
+            name: s.name.clone(),
+            version: s.version.clone(),
+            role: s.role.clone(),
+            sequence: s.sequence,
+            created: s.created,
+            expires: s.expires,
+        });
+        let good = statement.filter(|_| found.verdict == Verdict::Good);
+        (
+            found,
+            good.map(|statement| Good {
+                key: key.key.id(),
+                statement,
+            }),
         )
-    })
+    }
+
+    /// The statement that a key has signed.
+    fn read(&self, envelope: &Envelope, key: &PolicyKey) -> Result<Statement, SignatureReport> {
+        let malformed = |error: String| entry(Verdict::Malformed, error);
+        let pae = envelope.pae().map_err(|error| malformed(error.to_string()))?;
+        if !key.key.verify(&pae, envelope.signature()) {
+            return Err(entry(Verdict::BadSignature, String::new()));
+        }
+        Statement::parse(envelope.payload_unverified()).map_err(|error| malformed(error.to_string()))
+    }
+
+    /// Holds a statement against image, policy, time, name and what was
+    /// accepted before, in this order.
+    fn against(&self, statement: &Statement, key: &PolicyKey) -> Result<(), SignatureReport> {
+        if statement.subject != self.subject.descriptor.digest {
+            let reason = format!("it signs {}", statement.subject);
+            return Err(entry(Verdict::OtherImage, reason));
+        }
+        if self.policy.is_revoked(&key.key) {
+            return Err(entry(Verdict::Revoked, "the policy revokes its key".to_string()));
+        }
+        self.in_time(statement, key)?;
+        self.identity(statement)?;
+        match self.seen.and_then(|seen| seen.forbids(statement)) {
+            Some(reason) => Err(entry(Verdict::Rollback, reason)),
+            None => Ok(()),
+        }
+    }
+
+    fn in_time(&self, statement: &Statement, key: &PolicyKey) -> Result<(), SignatureReport> {
+        let now = self.now;
+        let over = |cause, reason| {
+            Err(SignatureReport {
+                cause: Some(cause),
+                ..entry(Verdict::Expired, reason)
+            })
+        };
+        if let Some(from) = key.from.filter(|from| now < *from) {
+            return Err(entry(Verdict::NotYetValid, format!("its key is good from {from}")));
+        }
+        if let Some(until) = key.until.filter(|until| now >= *until) {
+            return over(Cause::Key, format!("its key was good until {until}"));
+        }
+        if statement.created > now.plus(SKEW) {
+            let reason = format!("it was made in the future, at {}; it is {now} here", statement.created);
+            return Err(entry(Verdict::NotYetValid, reason));
+        }
+        if let Some(expires) = statement.expires.filter(|expires| now >= *expires) {
+            return over(Cause::Statement, format!("it expired at {expires}"));
+        }
+        let age = self.rule.and_then(|r| r.max_age);
+        let Some(age) = age.filter(|age| now > statement.created.plus(*age)) else {
+            return Ok(());
+        };
+        let allowed = age_text(age.as_secs());
+        if statement.created == Timestamp::EPOCH {
+            let reason = format!(
+                "it has no date (a build's signature is dated 1970-01-01 unless SOURCE_DATE_EPOCH is set), and the rule \
+                 allows an age of {allowed}"
+            );
+            return over(Cause::Undated, reason);
+        }
+        let reason = format!(
+            "it was made at {}, and the rule allows an age of {allowed}",
+            statement.created
+        );
+        over(Cause::MaxAge, reason)
+    }
+
+    fn identity(&self, statement: &Statement) -> Result<(), SignatureReport> {
+        let subject = self.subject;
+        let signed = format!("signed as {} {}", escape(&statement.name), escape(&statement.version));
+        if statement.name != subject.name || statement.version != subject.version {
+            let own = format!("{} {}", escape(subject.name), escape(subject.version));
+            return Err(entry(Verdict::Identity, format!("{signed}, and the image is {own}")));
+        }
+        match (subject.asked, self.rule) {
+            (Some(asked), Some(rule)) if !rule.fits(asked, &statement.name, &statement.version) => {
+                Err(entry(Verdict::Identity, format!("{signed}, requested as {asked}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// For each distinct key that signed for a requirement, the highest
+    /// sequence that it signed; the highest first.
+    fn sequences(&self, requirement: &Requirement, good: &[Good]) -> Vec<u64> {
+        let counts = |id: &KeyId| {
+            let mut keys = requirement.keys.iter().filter_map(|k| self.policy.keys.get(*k));
+            keys.any(|k| k.key.id() == *id)
+        };
+        let mut highest: HashMap<KeyId, u64> = HashMap::new();
+        for good in good
+            .iter()
+            .filter(|g| g.statement.role == requirement.role && counts(&g.key))
+        {
+            let highest = highest.entry(good.key).or_default();
+            *highest = (*highest).max(good.statement.sequence);
+        }
+        let mut sequences: Vec<u64> = highest.into_values().collect();
+        sequences.sort_unstable_by(|a, b| b.cmp(a));
+        sequences
+    }
 }

@@ -9,10 +9,12 @@ pub const MANIFEST_BYTES: u64 = 256 << 10;
 pub const CONFIG_BYTES: u64 = 512 << 10;
 /// A signature bundle.
 pub const BUNDLE_BYTES: u64 = 64 << 10;
-/// Signatures looked at for one image.
-pub const SIGNATURES: usize = 64;
-/// All signatures looked at for one image, together.
-pub const SIGNATURES_BYTES: u64 = 1 << 20;
+/// Referrers of one image that are read in search of signatures.
+pub const SIGNATURES: usize = 1024;
+/// All signatures read of one image, together.
+pub const SIGNATURES_BYTES: u64 = 16 << 20;
+/// Signatures checked for one image: those that name a key of the rule.
+pub const SIGNATURE_CHECKS: usize = 1024;
 /// The signed bytes: DSSE's pre-authentication encoding.
 pub const PAE_BYTES: usize = 4096;
 /// A `.qyv` manifest or a trust policy.

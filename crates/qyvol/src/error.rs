@@ -105,6 +105,17 @@ pub enum Error {
         /// The refusal.
         source: Box<VerifyError>,
     },
+    /// What is remembered of accepted images can't be used, or not be written.
+    #[error(
+        "{}: refused: the policy denies rollback, and its state can't be used: {why}",
+        escape(target)
+    )]
+    State {
+        /// What the user named.
+        target: String,
+        /// Why.
+        why: String,
+    },
     /// The trust policy can't be used.
     #[error("trust policy {}: {why}", escape(&path.to_string_lossy()))]
     Policy {
@@ -252,6 +263,13 @@ impl Error {
         move |source| Error::Trust {
             target: target.to_string(),
             source: Box::new(source),
+        }
+    }
+
+    pub(crate) fn state<E: ToString>(target: &str) -> impl Fn(E) -> Error + '_ {
+        move |why| Error::State {
+            target: target.to_string(),
+            why: why.to_string(),
         }
     }
 

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use qyvol_image::{Archive, HeadImage, HeadSignature};
 use qyvol_store::{Fetch, LocalStore, Referrers, StoreError};
-use qyvol_trust::Scope;
 use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference, escape, limits, media_type};
 
+use crate::verify::Asked;
 use crate::{Context, Error, ImageName, Target};
 
 /// An image and where its blobs are.
@@ -95,11 +95,15 @@ impl Source {
         }
     }
 
-    /// What the policy's rules are matched against.
-    pub fn scope(&self) -> Scope<'_> {
+    /// What it was asked for as.
+    pub(crate) fn asked(&self) -> Asked<'_> {
         match self {
-            Source::Stored { name, .. } => name.in_registry().map_or(Scope::File, Scope::Name),
-            Source::Archive { .. } => Scope::File,
+            Source::Stored {
+                name: ImageName::Reference(name),
+                ..
+            } => Asked::Name(name),
+            Source::Stored { .. } => Asked::Digest,
+            Source::Archive { .. } => Asked::Archive,
         }
     }
 
@@ -166,9 +170,6 @@ pub(crate) fn resolve(store: &LocalStore, name: &ImageName) -> Result<Descriptor
     })
 }
 
-/// Manifests of referrers that are read in search of signatures.
-const REFERRERS: usize = 256;
-
 /// Reads an image's small blobs from a store, each against its digest. A
 /// referrer that is no signature, or can't be read, is left out: junk beside an
 /// image must not keep it from being judged by what else there is.
@@ -189,13 +190,14 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
         // Foreign referrers (an SBOM, say) are none of ours. A registry's list
         // may not say what they are: then the manifest does.
         let claimed = referrer.artifact_type.as_deref();
-        if claimed.is_some_and(|kind| kind != media_type::SIGSTORE_BUNDLE) || signatures.len() >= limits::SIGNATURES {
+        if claimed.is_some_and(|kind| kind != media_type::SIGSTORE_BUNDLE) {
             continue;
         }
         looked_at += 1;
-        if looked_at > REFERRERS {
+        if looked_at > limits::SIGNATURES {
             ctx.report.warned(&format!(
-                "{label}: more than {REFERRERS} referrers, the rest is not looked at"
+                "{label}: more than {} referrers, the rest is not looked at",
+                limits::SIGNATURES
             ));
             break;
         }

@@ -10,6 +10,7 @@ use qyvol_trust::{KeyType, PrivateKey, PublicKey};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::guarded;
 use crate::output::{private_folder, write_new};
 use crate::validate::{read_text, text_of};
 use crate::{Context, Error};
@@ -167,6 +168,11 @@ impl Keyring {
                 folder: self.folder.clone(),
             });
         }
+        // Whoever can exchange the file could have us sign with a key of theirs.
+        guarded::check_directories(&path).map_err(|why| Error::Key {
+            key: spelling.to_string(),
+            why,
+        })?;
         open_file(&path, passphrase)
     }
 

@@ -17,7 +17,9 @@
 mod assets;
 mod build;
 mod context;
+mod data;
 mod error;
+mod guarded;
 mod hosts;
 mod image_source;
 mod images;
@@ -41,6 +43,7 @@ mod verify;
 
 pub use build::{BuildReport, BuildRequest, build};
 pub use context::{Context, Home};
+pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
 pub use error::Error;
 pub use hosts::{hosts_path, load_hosts, read_certificates};
 pub use image_source::Source;
@@ -48,7 +51,10 @@ pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 pub use inspect::{Inspection, SignatureView, WasmView, assets, inspect, inspect_wasm, wit};
 pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
 pub use output::Destination;
-pub use policy::{load_policy, policy_path};
+pub use policy::{
+    PolicyChange, admits, change_policy, key_id, key_name, key_to_trust, load_policy, policy_or_key, policy_path,
+    public_key, revocation,
+};
 pub use remote::{Moved, Part, PullRequest, copy_image, pull, push, remove_remote, tags};
 pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, run};
 pub use save::{load, save};
@@ -57,7 +63,7 @@ pub use signer::{FirstKey, SignerChoice};
 pub use target::{ImageName, Target};
 pub use temporary::{NoneLeft, Temporaries};
 pub use validate::{Validated, check_application, validate};
-pub use verify::{VerifyReport, policy_or_key, verify};
+pub use verify::{Explanation, VerifyReport, explain, verify};
 
 pub use qyvol_image as image;
 pub use qyvol_remote as remote_store;

@@ -1,14 +1,16 @@
-//! The host's trust policy.
+//! The host's trust policy: read, changed, and what a given key makes of it.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
-use qyvol_trust::{PublicKey, TrustPolicy};
+use qyvol_trust::{Change, ChangeError, KeyId, PublicKey, Scope, TrustPolicy, change};
+use qyvol_types::Digest;
 
-use crate::output::write_new;
-use crate::validate::read_text;
-use crate::{Context, Error};
+use crate::guarded::{self, Unguarded};
+use crate::keys::is_path;
+use crate::output::{private_folder, write_new};
+use crate::validate::{read_text, text_of};
+use crate::{Context, Error, Keyring};
 
 /// Where the policy is.
 pub fn policy_path(ctx: &Context<'_>) -> PathBuf {
@@ -18,36 +20,46 @@ pub fn policy_path(ctx: &Context<'_>) -> PathBuf {
 /// Reads the policy. One that others could have written is refused.
 pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
     let path = policy_path(ctx);
-    let meta = match fs::metadata(&path) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && ctx.policy.is_none() => {
-            return Ok(TrustPolicy::reject_all());
-        }
-        Err(error) => {
-            return Err(Error::Policy {
-                path,
-                why: error.to_string(),
-            });
-        }
+    match policy_text(&path)? {
+        Some(text) => TrustPolicy::parse(&text).map_err(|problems| Error::PolicyYaml { path, problems }),
+        None if ctx.policy.is_none() => Ok(TrustPolicy::reject_all()),
+        None => Err(Error::Policy {
+            path,
+            why: "there is no such file".to_string(),
+        }),
+    }
+}
+
+/// The policy's text, if there is a policy.
+fn policy_text(path: &Path) -> Result<Option<String>, Error> {
+    let refused = |why: String| Error::Policy {
+        path: path.to_path_buf(),
+        why,
     };
-    let user = rustix::process::geteuid().as_raw();
-    if meta.mode() & 0o022 != 0 {
-        let why = format!(
-            "others can write it (mode {:04o}): run `chmod go-w {}`",
-            meta.mode() & 0o7777,
-            path.display()
-        );
-        return Err(Error::Policy { path, why });
+    match guarded::open(path) {
+        Ok(file) => text_of(file, path).map(Some).map_err(|e| refused(e.to_string())),
+        Err(Unguarded::Absent) => Ok(None),
+        Err(Unguarded::Refused(why)) => Err(refused(why)),
     }
-    if meta.uid() != user && meta.uid() != 0 {
-        let why = format!("it belongs to user {}, neither to you ({user}) nor to root", meta.uid());
-        return Err(Error::Policy { path, why });
+}
+
+/// The policy to judge by: the home's, or one that trusts a single key. What
+/// the home's revokes is refused either way, and a home's policy that can't be
+/// read is an error: what it revokes would be accepted.
+pub fn policy_or_key(ctx: &Context<'_>, key: Option<&str>) -> Result<TrustPolicy, Error> {
+    let policy = load_policy(ctx)?;
+    match key {
+        Some(key) => Ok(TrustPolicy::single_key(public_key(ctx, key)?, policy.revoked().clone())),
+        None => Ok(policy),
     }
-    let text = read_text(&path).map_err(|e| Error::Policy {
-        path: path.clone(),
-        why: e.to_string(),
-    })?;
-    TrustPolicy::parse(&text).map_err(|problems| Error::PolicyYaml { path, problems })
+}
+
+/// A public key by the path of its file or its name in the keyring.
+pub fn public_key(ctx: &Context<'_>, text: &str) -> Result<PublicKey, Error> {
+    if is_path(text) {
+        return PublicKey::from_pem(&read_text(Path::new(text))?).map_err(Error::key(text));
+    }
+    Keyring::new(ctx).public(text)
 }
 
 /// Writes the first policy of a machine, which trusts `key` for local files,
@@ -59,4 +71,160 @@ pub(crate) fn trust_first_key(ctx: &Context<'_>, name: &str, key: &PublicKey) ->
     }
     write_new(&path, TrustPolicy::first_use(name, key).as_bytes(), 0o600)?;
     Ok(true)
+}
+
+/// A policy that a command has changed.
+#[derive(Clone, Debug)]
+pub struct PolicyChange {
+    /// Its file.
+    pub path: PathBuf,
+    /// Whether the file is new.
+    pub created: bool,
+    /// What has changed, a line each; nothing if all was so before.
+    pub notes: Vec<String>,
+    /// What it says now.
+    pub policy: TrustPolicy,
+}
+
+/// Changes the policy, or begins one. Commands that change it at once wait for
+/// each other; the file is replaced whole.
+pub fn change_policy(ctx: &Context<'_>, what: &Change) -> Result<PolicyChange, Error> {
+    let path = policy_path(ctx);
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    private_folder(&directory)?;
+    let lock = File::open(&directory).and_then(|lock| lock.lock().map(|()| lock));
+    let _lock = lock.map_err(Error::file("lock", &directory))?;
+    let text = policy_text(&path)?;
+    let changed = change(text.as_deref(), what).map_err(|error| match error {
+        ChangeError::Policy(problems) => Error::PolicyYaml {
+            path: path.clone(),
+            problems,
+        },
+        ChangeError::Refused(why) => Error::Usage(format!("the policy was not changed: {why}")),
+        error => Error::Policy {
+            path: path.clone(),
+            why: error.to_string(),
+        },
+    })?;
+    if !changed.notes.is_empty() {
+        guarded::replace(&path, changed.text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
+        // A directory that others can write would have it refused by whoever
+        // reads it next: better now.
+        policy_text(&path)?;
+    }
+    Ok(PolicyChange {
+        path,
+        created: text.is_none(),
+        notes: changed.notes,
+        policy: changed.policy,
+    })
+}
+
+/// What `trust revoke` is to revoke: a digest, a fingerprint, or a key by the
+/// policy's name, the keyring's, or its file.
+pub fn revocation(ctx: &Context<'_>, text: &str) -> Result<Change, Error> {
+    if let Ok(digest) = text.parse::<Digest>() {
+        return Ok(Change::RevokeImage(digest));
+    }
+    Ok(Change::RevokeKey(key_id(ctx, text)?))
+}
+
+/// The key that a name of the policy's, a fingerprint, a name of the keyring's
+/// or a file stands for.
+pub fn key_id(ctx: &Context<'_>, text: &str) -> Result<KeyId, Error> {
+    if let Some(id) = KeyId::from_fingerprint(text) {
+        return Ok(id);
+    }
+    if !is_path(text)
+        && let Some(key) = load_policy(ctx)?.key_by_name(text)
+    {
+        return Ok(key.id());
+    }
+    Ok(public_key(ctx, text)?.id())
+}
+
+/// The key that `trust add` is to trust: a file, or a name of the keyring or of
+/// the policy.
+pub fn key_to_trust(ctx: &Context<'_>, text: &str) -> Result<PublicKey, Error> {
+    let policy = load_policy(ctx)?;
+    let named = policy.key_by_name(text).filter(|_| !is_path(text));
+    match (named, public_key(ctx, text)) {
+        (Some(named), Ok(own)) if *named != own => Err(Error::Usage(format!(
+            "`{text}` is one key in the policy ({}) and another in the keyring ({}): name the key by its file",
+            named.fingerprint(),
+            own.fingerprint()
+        ))),
+        (Some(named), _) => Ok(named.clone()),
+        (None, own) => own,
+    }
+}
+
+/// The name that a policy gives a key: that of its file or of the keyring.
+pub fn key_name(text: &str) -> String {
+    let last = text.rsplit('/').next().unwrap_or(text);
+    let stem = [".pub", ".pem", ".key"].iter().find_map(|end| last.strip_suffix(end));
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let name: String = stem
+        .unwrap_or(last)
+        .chars()
+        .map(|c| if word(c) { c } else { '-' })
+        .collect();
+    match name.trim_matches(['-', '.']) {
+        "" => "key".to_string(),
+        name => name.chars().take(64).collect(),
+    }
+}
+
+/// What a scope admits, in words, for whoever has just added it.
+pub fn admits(policy: &TrustPolicy, scope: &Scope) -> Vec<String> {
+    use qyvol_trust::{Identity, Names};
+    let Some(rule) = policy.rules().iter().find(|rule| rule.scope == *scope) else {
+        return Vec::new();
+    };
+    if scope.is_file() {
+        return vec![format!(
+            "{scope} admits archives, and images of the store without a registry, whose own name it covers"
+        )];
+    }
+    let mut lines = Vec::new();
+    lines.push(match (rule.identity, rule.names) {
+        (Identity::Any, _) => format!("{scope} admits any signed name under any repository and tag that it covers"),
+        (_, Names::Full) => format!("{scope} admits an image under the repository that it is signed for, and no other"),
+        (_, Names::Trailing) => format!(
+            "{scope} admits a signed name under every repository that ends in it: a signed `app` may stand as \
+             staging/app and as prod/app"
+        ),
+    });
+    match rule.identity {
+        Identity::Exact => lines.push("the tag must be the signed version".to_string()),
+        Identity::Repository if rule.deny_rollback => lines.push(
+            "any tag will do; an image older than one that was accepted here before under the same tag is refused"
+                .to_string(),
+        ),
+        Identity::Repository => lines.push("any tag will do, and older images are accepted again".to_string()),
+        Identity::Any => {}
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policy_names_a_key_after_its_file() {
+        for (text, name) in [
+            ("release", "release"),
+            ("release.pub", "release"),
+            ("./release", "release"),
+            ("keys/acme ci.pem", "acme-ci"),
+            ("/", "key"),
+            ("acme.2026", "acme.2026"),
+        ] {
+            assert_eq!(key_name(text), name, "{text}");
+        }
+    }
 }

@@ -12,14 +12,14 @@ use qyvol_remote::{Access, Client, Operation, RemoteError, Repository};
 use qyvol_store::{
     CopyError, Exists, Fetch, LocalStore, Referrers, StoreError, copy_image as copy_content, copy_referrers,
 };
-use qyvol_trust::{Scope, TrustPolicy};
+use qyvol_trust::TrustPolicy;
 use qyvol_types::{Algorithm, DEFAULT_TAG, Descriptor, Digest, ImageManifest, Reference, RepositoryName, limits};
 use serde::Serialize;
 
 use crate::image_source::read_image;
 use crate::install::stage_small;
 use crate::output::{Output, Place};
-use crate::verify::judge_image;
+use crate::verify::{Asked, judge_image};
 use crate::{Context, Destination, Error, Source, Target};
 
 /// A blob of an image that is moved, or would be.
@@ -237,11 +237,21 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
     let name = request.name;
     let (repository, image) = find(ctx, client, name)?;
     let label = name.to_string();
-    if let Some(policy) = request.policy {
-        judge_image(ctx, policy, &label, Scope::Name(name), &image)?;
-    }
-    // The shape of an image, before anything large is fetched.
-    let head = Head::new(vec![image.clone()]).map_err(Error::image(&label))?;
+    let trusted = match request.policy {
+        Some(policy) => Some(judge_image(ctx, policy, &label, Asked::Name(name), &image)?),
+        None => None,
+    };
+    // The shape of an image, before anything large is fetched. A store takes
+    // more signatures than a file's head does.
+    let signatures = match request.output {
+        Some(_) => image.signatures.clone(),
+        None => Vec::new(),
+    };
+    let shape = HeadImage {
+        signatures,
+        ..image.clone()
+    };
+    let head = Head::new(vec![shape]).map_err(Error::image(&label))?;
     let mut moved = Moved {
         digest: image.manifest.digest(),
         image: image.name.clone(),
@@ -273,6 +283,9 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             copy_content(&repository, &stage, &image.descriptor(), ctx.report)
                 .map_err(|e| blame(e.into(), &repository))?;
             stage.tag(name, &image.descriptor());
+            if let Some(mut trusted) = trusted {
+                trusted.remember(&ctx.store()?, &label)?;
+            }
             stage.commit()?;
         }
     }

@@ -42,9 +42,10 @@ pub fn load(ctx: &Context<'_>, path: &Path, verify: bool) -> Result<Vec<(Referen
         return Err(Error::Usage(format!("{label} is not an archive")));
     };
     let mut names = Vec::new();
+    let mut trusted = Vec::new();
     for image in archive.images() {
         if verify {
-            judge(ctx, &load_policy(ctx)?, &source, image)?;
+            trusted.push(judge(ctx, &load_policy(ctx)?, &source, image)?);
         } else {
             own_name_matches(&label, image)?;
         }
@@ -53,7 +54,11 @@ pub fn load(ctx: &Context<'_>, path: &Path, verify: bool) -> Result<Vec<(Referen
     let images: Vec<&HeadImage> = archive.images().iter().collect();
     ctx.report
         .started("loading", Some(archive.head().content().iter().map(|b| b.size).sum()));
-    install(ctx, &ctx.store()?, archive, &images, &names)?;
+    let store = ctx.store()?;
+    for image in &mut trusted {
+        image.remember(&store, &label)?;
+    }
+    install(ctx, &store, archive, &images, &names)?;
     ctx.report.finished();
     Ok(names)
 }
@@ -62,6 +67,6 @@ pub fn load(ctx: &Context<'_>, path: &Path, verify: bool) -> Result<Vec<(Referen
 fn own_name_matches(label: &str, image: &HeadImage) -> Result<(), Error> {
     let reason = "loading only stores an image; running it verifies it";
     let unjudged = qyvol_trust::Verified::dangerously_trust(image.descriptor(), reason);
-    let bound = bind(label, unjudged, image)?;
-    check_own_name(label, image, &bound.config)
+    let (_, config) = bind(label, unjudged, image)?;
+    check_own_name(label, image, &config)
 }

@@ -1,15 +1,24 @@
 //! `verify`: judges an image by the policy, then reads all of it.
 
-use std::path::Path;
-
 use qyvol_image::HeadImage;
-use qyvol_store::{Fetch, StoreError};
-use qyvol_trust::{PublicKey, Report, Scope, Subject, TrustPolicy, Verified, VerifyError};
-use qyvol_types::{Descriptor, ImageConfig, ImageManifest};
+use qyvol_store::{Fetch, LocalStore, StoreError};
+use qyvol_trust::{Report, Rule, Seen, Subject, TrustPolicy, Verified};
+use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference};
 use serde::Serialize;
 
-use crate::validate::read_text;
-use crate::{Context, Error, Source, Target, load_policy};
+use crate::policy::policy_or_key;
+use crate::{Context, DataName, Error, Source, Target};
+
+/// What an image was asked for as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked<'a> {
+    /// A file.
+    Archive,
+    /// Content of the store, by its digest alone.
+    Digest,
+    /// A name, with a registry or without.
+    Name(&'a Reference),
+}
 
 /// An image that trust has accepted, down to its config.
 #[derive(Debug)]
@@ -17,6 +26,10 @@ pub(crate) struct TrustedImage {
     pub(crate) manifest: Verified<ImageManifest>,
     pub(crate) config: Verified<ImageConfig>,
     pub(crate) report: Option<Report>,
+    /// Whose its data on this host is.
+    pub(crate) data: DataName,
+    /// What is to be remembered of it that isn't yet.
+    pub(crate) seen: Option<Seen>,
 }
 
 /// What `verify` found for one image.
@@ -35,7 +48,7 @@ pub struct VerifyReport {
 
 /// Verifies every image of the target: signatures first, then that all of its
 /// content has the digests that were signed. Writes nothing.
-pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&Path>) -> Result<Vec<VerifyReport>, Error> {
+pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&str>) -> Result<Vec<VerifyReport>, Error> {
     let policy = policy_or_key(ctx, key)?;
     let source = Source::open(ctx, target)?;
     let label = source.label();
@@ -82,17 +95,6 @@ fn read_all(body: &mut impl std::io::Read, ctx: &Context<'_>) -> std::io::Result
     }
 }
 
-/// The policy to judge by: the home's, or one that trusts a single key.
-pub fn policy_or_key(ctx: &Context<'_>, key: Option<&Path>) -> Result<TrustPolicy, Error> {
-    match key {
-        Some(path) => {
-            let key = PublicKey::from_pem(&read_text(path)?).map_err(Error::key(&path.to_string_lossy()))?;
-            Ok(TrustPolicy::single_key(key))
-        }
-        None => load_policy(ctx),
-    }
-}
-
 /// Judges one image, then binds manifest and config to the verdict. The one
 /// way from an image of a source to something that can be run.
 pub(crate) fn judge(
@@ -102,47 +104,128 @@ pub(crate) fn judge(
     image: &HeadImage,
 ) -> Result<TrustedImage, Error> {
     let label = source.label();
-    let trusted = judge_image(ctx, policy, &label, source.scope(), image)?;
+    let trusted = judge_image(ctx, policy, &label, source.asked(), image)?;
     if matches!(source, Source::Archive { .. }) {
         check_own_name(&label, image, &trusted.config)?;
     }
     Ok(trusted)
 }
 
-/// The same for an image by itself: `scope` is what it was asked for as.
+/// The same for an image by itself. Reads what is remembered of earlier images,
+/// and writes nothing.
 pub(crate) fn judge_image(
     ctx: &Context<'_>,
     policy: &TrustPolicy,
     label: &str,
-    scope: Scope<'_>,
+    asked: Asked<'_>,
     image: &HeadImage,
 ) -> Result<TrustedImage, Error> {
     let descriptor = image.descriptor();
     let envelopes: Vec<Vec<u8>> = image.signatures.iter().map(|s| s.bundle.clone()).collect();
-    // A file has no name but its own, which is held against its signatures
-    // below, once its config is verified.
-    let asked = match scope {
-        Scope::Name(name) => Some((name.repository(), name.tag())),
-        Scope::File => None,
+    let name = match asked {
+        Asked::Name(name) => Some(name),
+        Asked::Archive | Asked::Digest => None,
     };
     let subject = Subject {
-        scope,
         descriptor: &descriptor,
-        asked,
+        name: image.name.repository(),
+        version: image.name.tag().unwrap_or_default(),
+        asked: name.filter(|name| name.registry().is_some()),
+        pinned: matches!(asked, Asked::Digest) || name.is_some_and(|name| name.digest().is_some()),
     };
-    let (verified, report) = qyvol_trust::verify(policy, &subject, &envelopes, ctx.now).map_err(Error::trust(label))?;
-    let mut trusted = bind(label, verified, image)?;
-    let app = &trusted.config.qyv.app;
-    let other = report
-        .accepted()
-        .find(|s| s.name != app.name || s.version != app.version);
-    let other = other.map(|s| format!("{} {}", qyvol_types::escape(&s.name), qyvol_types::escape(&s.version)));
-    if let Some(other) = other {
-        let detail = format!("it is {} {}, and signed for {other}", app.name, app.version);
-        return Err(Error::trust(label)(VerifyError::identity(detail, report)));
+    let before = match policy.rule(&subject) {
+        Some(rule) => remembered(ctx, label, rule, &subject)?,
+        None => None,
+    };
+    let accepted = qyvol_trust::verify(policy, &subject, &envelopes, ctx.now, before.as_ref());
+    let accepted = accepted.map_err(Error::trust(label))?;
+    let data = DataName {
+        owner: accepted.owner,
+        application: subject.application(),
+    };
+    let (manifest, config) = bind(label, accepted.image, image)?;
+    Ok(TrustedImage {
+        manifest,
+        config,
+        report: Some(accepted.report),
+        data,
+        seen: accepted.seen.filter(|seen| before.as_ref() != Some(seen)),
+    })
+}
+
+/// What is remembered of the image that was accepted before, where that counts.
+fn remembered(ctx: &Context<'_>, label: &str, rule: &Rule, subject: &Subject<'_>) -> Result<Option<Seen>, Error> {
+    let Some(name) = subject.state_name().filter(|_| rule.deny_rollback) else {
+        return Ok(None);
+    };
+    let bytes = ctx.store()?.remembered(&name).map_err(Error::state(label))?;
+    bytes.map(|bytes| read_seen(label, &name, &bytes)).transpose()
+}
+
+fn read_seen(label: &str, name: &str, bytes: &[u8]) -> Result<Seen, Error> {
+    match Seen::parse(bytes) {
+        Ok(seen) if seen.name == name => Ok(seen),
+        Ok(seen) => Err(Error::state(label)(format!("it is that of {}", seen.name))),
+        Err(error) => Err(Error::state(label)(error)),
     }
-    trusted.report = Some(report);
-    Ok(trusted)
+}
+
+impl TrustedImage {
+    /// Remembers this image, if its rule denies rollback. To be called once all
+    /// else has succeeded, and before the image is of use to anyone: what can't
+    /// be remembered is refused. So is what another process has accepted a
+    /// newer image than meanwhile.
+    pub(crate) fn remember(&mut self, store: &LocalStore, label: &str) -> Result<(), Error> {
+        let Some(seen) = self.seen.take() else { return Ok(()) };
+        let name = seen.name.clone();
+        let update = |old: Option<&[u8]>| {
+            let merged = match old.map(|bytes| read_seen(label, &name, bytes)).transpose()? {
+                Some(old) if old.digest != seen.digest && old.sequence >= seen.sequence => {
+                    return Err(Error::state(label)("a newer image was accepted meanwhile"));
+                }
+                Some(old) => seen.newer(&old),
+                None => seen,
+            };
+            merged.to_json().map_err(Error::state(label))
+        };
+        store.remember(&name, update).map_err(|error| match error {
+            Error::Store(error) => Error::state(label)(error),
+            error => error,
+        })
+    }
+}
+
+/// How the policy judges an image, in full.
+#[derive(Debug)]
+pub struct Explanation {
+    /// The image manifest's digest.
+    pub digest: String,
+    /// What was found.
+    pub report: Report,
+    /// Why it is refused, if it is.
+    pub refused: Option<Error>,
+}
+
+/// Judges every image of a target without reading its content.
+pub fn explain(ctx: &Context<'_>, target: &Target) -> Result<Vec<Explanation>, Error> {
+    let policy = policy_or_key(ctx, None)?;
+    let source = Source::open(ctx, target)?;
+    let explained = source.images().iter().map(|image| {
+        let (report, refused) = match judge(ctx, &policy, &source, image) {
+            Ok(TrustedImage {
+                report: Some(report), ..
+            }) => (report, None),
+            Ok(_) => return Err(Error::malformed(&source.label())("no verdict")),
+            Err(Error::Trust { target, source }) => (source.report().clone(), Some(Error::Trust { target, source })),
+            Err(error) => return Err(error),
+        };
+        Ok(Explanation {
+            digest: image.manifest.digest().to_string(),
+            report,
+            refused,
+        })
+    });
+    explained.collect()
 }
 
 /// An archive's index repeats the name that the config has.
@@ -158,7 +241,11 @@ pub(crate) fn check_own_name(label: &str, image: &HeadImage, config: &ImageConfi
 }
 
 /// Binds the bytes of manifest and config to a verified descriptor.
-pub(crate) fn bind(label: &str, verified: Verified<Descriptor>, image: &HeadImage) -> Result<TrustedImage, Error> {
+pub(crate) fn bind(
+    label: &str,
+    verified: Verified<Descriptor>,
+    image: &HeadImage,
+) -> Result<(Verified<ImageManifest>, Verified<ImageConfig>), Error> {
     let manifest = verified
         .bind(image.manifest.raw().to_vec())
         .map_err(Error::malformed(label))?;
@@ -172,9 +259,5 @@ pub(crate) fn bind(label: &str, verified: Verified<Descriptor>, image: &HeadImag
             "its config and its manifest disagree on the layers",
         ));
     }
-    Ok(TrustedImage {
-        manifest,
-        config,
-        report: None,
-    })
+    Ok((manifest, config))
 }

@@ -1,9 +1,13 @@
 //! `verify`, `trust`.
 
-use qyvol::{Context, Target, VerifyReport};
+use std::path::PathBuf;
+
+use qyvol::trust::{Change, Identity, Scope, ScopeError, TrustPolicy};
+use qyvol::types::escape;
+use qyvol::{Context, PolicyChange, Target, VerifyReport};
 use serde_json::json;
 
-use crate::cli::{Format, TrustCommand, VerifyArgs};
+use crate::cli::{Format, IdentityArg, TrustCommand, VerifyArgs};
 use crate::failure::Failure;
 use crate::ui::Ui;
 
@@ -51,29 +55,161 @@ fn accepted(ui: &Ui, target: &str, report: &VerifyReport) {
 }
 
 pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Failure> {
-    let path = match &command {
-        TrustCommand::Check { file: Some(file) } => file.clone(),
-        _ => qyvol::policy_path(ctx),
-    };
+    match command {
+        TrustCommand::Show => {
+            let policy = in_force(ctx, None)?;
+            ui.note(&format!("{}:", qyvol::policy_path(ctx).display()));
+            ui.show(&policy.summary(), || policy.describe())?;
+        }
+        TrustCommand::Check { file } => {
+            let path = file.clone().unwrap_or_else(|| qyvol::policy_path(ctx));
+            let policy = in_force(ctx, file)?;
+            if let Err((key, why)) = policy.check_keys() {
+                let shown = path.display();
+                return Err(Failure {
+                    code: 19,
+                    ..Failure::new(format!("trust policy {shown}: the key `{key}` can't be used: {why}"))
+                });
+            }
+            ui.data(&format!("{} is valid\n", path.display()));
+        }
+        TrustCommand::Add {
+            scope,
+            key,
+            role,
+            threshold,
+            identity,
+        } => {
+            let scope = scope_of(&scope)?;
+            let change = Change::Add {
+                scope: scope.clone(),
+                name: qyvol::key_name(&key),
+                key: qyvol::key_to_trust(ctx, &key)?,
+                role,
+                threshold,
+                identity: identity.map(|i| match i {
+                    IdentityArg::Exact => Identity::Exact,
+                    IdentityArg::Repository => Identity::Repository,
+                    IdentityArg::Any => Identity::Any,
+                }),
+            };
+            changed(ui, &qyvol::change_policy(ctx, &change)?, Some(&scope))?;
+        }
+        TrustCommand::Remove { scope, key } => {
+            let change = Change::Remove {
+                scope: scope_of(&scope)?,
+                key: key.map(|key| qyvol::key_id(ctx, &key)).transpose()?,
+            };
+            changed(ui, &qyvol::change_policy(ctx, &change)?, None)?;
+        }
+        TrustCommand::Revoke { what } => {
+            let change = qyvol::revocation(ctx, &what)?;
+            changed(ui, &qyvol::change_policy(ctx, &change)?, None)?;
+        }
+        TrustCommand::Explain { target } => return explain(ctx, ui, &target),
+    }
+    Ok(0)
+}
+
+/// The policy in force, or another file's. That there is none is an error here.
+fn in_force(ctx: &Context<'_>, file: Option<PathBuf>) -> Result<TrustPolicy, Failure> {
+    let path = file.unwrap_or_else(|| qyvol::policy_path(ctx));
     if !path.exists() {
         return Err(Failure::new(format!(
             "there is no trust policy at {}: everything is refused",
             path.display()
         ))
-        .hint("the first `qyv build` writes one that trusts this machine's own key for local files"));
+        .hint("`qyv trust add SCOPE --key FILE.pub` begins one; `qyv help trust add` shows scopes"));
     }
     let chosen = Context {
-        policy: Some(path.clone()),
+        policy: Some(path),
         home: ctx.home.clone(),
         ..*ctx
     };
-    let policy = qyvol::load_policy(&chosen)?;
-    match command {
-        TrustCommand::Check { .. } => ui.data(&format!("{} is valid\n", path.display())),
-        TrustCommand::Show => {
-            ui.note(&format!("{}:", path.display()));
-            ui.show(&policy.summary(), || policy.describe())?;
+    Ok(qyvol::load_policy(&chosen)?)
+}
+
+fn scope_of(text: &str) -> Result<Scope, Failure> {
+    let failed = |error: ScopeError| {
+        let message = format!("`{}` can't be a scope: {error}", escape(text));
+        Failure::usage(message).hint(escape(error.help()).to_string())
+    };
+    text.parse().map_err(failed)
+}
+
+/// Prints what has changed, and what a new scope admits.
+fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), Failure> {
+    let admits = scope.map_or_else(Vec::new, |scope| qyvol::admits(&change.policy, scope));
+    let document = json!({
+        "schema": 1,
+        "path": change.path,
+        "created": change.created,
+        "serial": change.policy.serial(),
+        "changes": change.notes,
+        "admits": admits,
+    });
+    ui.show(&document, || {
+        let made = if change.created { " (new)" } else { "" };
+        let mut text = format!("{}{made}:\n", change.path.display());
+        if change.notes.is_empty() {
+            text.push_str("  nothing to change\n");
+        }
+        for line in &change.notes {
+            text.push_str(&format!("  {line}\n"));
+        }
+        for line in &admits {
+            text.push_str(&format!("{line}\n"));
+        }
+        text
+    })
+}
+
+fn explain(ctx: &Context<'_>, ui: &Ui, text: &str) -> Result<u8, Failure> {
+    let target = Target::parse(text)?;
+    let policy = qyvol::load_policy(ctx)?;
+    let mut code = 0;
+    let mut documents = Vec::new();
+    for judged in qyvol::explain(ctx, &target)? {
+        let failure = judged.refused.map(Failure::from);
+        let report = &judged.report;
+        let rule = report.rule.as_ref();
+        let decided = rule.and_then(|r| policy.rules().iter().find(|p| p.scope.to_string() == r.scope));
+        let verdict = failure.as_ref().map_or("accepted", |_| "refused");
+        documents.push(json!({
+            "target": text,
+            "digest": judged.digest,
+            "verdict": verdict,
+            "code": failure.as_ref().map_or(0, |f| f.code),
+            "reason": failure.as_ref().map(|f| &f.message),
+            "report": report,
+        }));
+        if ui.format == Format::Text {
+            ui.data(&format!(
+                "{text} is {} {}, {}\njudged as {}\n",
+                escape(&report.application),
+                escape(&report.version),
+                judged.digest,
+                escape(report.asked.as_deref().unwrap_or(&report.scope)),
+            ));
+            ui.data(&match decided {
+                Some(rule) => format!("the rule {} decides: {}\n", rule.scope, policy.describe_rule(rule)),
+                None => "no rule covers it\n".to_string(),
+            });
+            for line in report.lines() {
+                ui.data(&format!("{line}\n"));
+            }
+            ui.data(&format!("{verdict}\n"));
+        }
+        if let Some(failure) = failure {
+            code = if code == 0 { failure.code } else { code };
+            ui.error(&Failure {
+                details: Vec::new(),
+                ..failure
+            });
         }
     }
-    Ok(0)
+    if ui.format != Format::Text {
+        ui.show(&json!({"schema": 1, "results": documents}), String::new)?;
+    }
+    Ok(code)
 }

@@ -9,7 +9,9 @@ mod make;
 mod rows;
 mod vector;
 
-use qyvol_trust::{KeyError, PrivateKey, PublicKey, Report, Scope, Subject, TrustPolicy, Verdict, VerifyError, verify};
+use qyvol_trust::{
+    Accepted, KeyError, PrivateKey, PublicKey, Report, Seen, Subject, TrustPolicy, Verdict, VerifyError, verify,
+};
 use qyvol_types::{Descriptor, Reference, Timestamp};
 use serde_json::Value;
 
@@ -93,32 +95,44 @@ fn policy_vectors_hold() {
 }
 
 /// Judges a signing vector.
-fn judge(vector: &Vector) -> Result<Report, VerifyError> {
+fn judge(vector: &Vector) -> Result<Accepted, VerifyError> {
     let body: Value = serde_json::from_str(&vector.body).unwrap();
     let text = |key: &str| body[key].as_str().unwrap_or_else(|| panic!("{}: {key}", vector.file));
     let policy = TrustPolicy::parse(text("policy")).unwrap();
     let descriptor: Descriptor = serde_json::from_value(body["subject"].clone()).unwrap();
     let name: Option<Reference> = body["asked"].as_str().map(|name| name.parse().unwrap());
+    let own = |key: &str| body["image"][key].as_str().unwrap();
     let subject = Subject {
-        scope: name.as_ref().map_or(Scope::File, Scope::Name),
         descriptor: &descriptor,
-        asked: name.as_ref().map(|name| (name.repository(), name.tag())),
+        name: own("name"),
+        version: own("version"),
+        asked: name.as_ref().filter(|name| name.registry().is_some()),
+        pinned: name.as_ref().is_some_and(|name| name.digest().is_some()),
     };
     let now: Timestamp = text("now").parse().unwrap();
-    let (verified, report) = verify(&policy, &subject, &vector::bundles(&body["bundles"]), now)?;
-    assert_eq!(*verified, descriptor, "{}", vector.file);
-    Ok(report)
+    let seen: Option<Seen> = serde_json::from_value(body["seen"].clone()).unwrap();
+    let accepted = verify(
+        &policy,
+        &subject,
+        &vector::bundles(&body["bundles"]),
+        now,
+        seen.as_ref(),
+    )?;
+    assert_eq!(*accepted.image, descriptor, "{}", vector.file);
+    Ok(accepted)
+}
+
+fn report(judged: &Result<Accepted, VerifyError>) -> &Report {
+    judged.as_ref().map_or_else(|e| e.report(), |a| &a.report)
 }
 
 /// The headers that say what came of it.
-fn outcome(judged: &Result<Report, VerifyError>) -> Vec<(&'static str, String)> {
-    let (mut said, report) = match judged {
-        Ok(report) => (vec![("expect", "accept".to_string())], report),
-        Err(error) => (
-            vec![("expect", "refuse".into()), ("exit", error.exit_code().to_string())],
-            error.report(),
-        ),
+fn outcome(judged: &Result<Accepted, VerifyError>) -> Vec<(&'static str, String)> {
+    let mut said = match judged {
+        Ok(_) => vec![("expect", "accept".to_string())],
+        Err(error) => vec![("expect", "refuse".into()), ("exit", error.exit_code().to_string())],
     };
+    let report = report(judged);
     said.push(("verdicts", verdicts(report)));
     let good = report.signatures.iter().filter(|s| s.verdict == Verdict::Good);
     let good = good.map(|s| (s.key.clone().unwrap(), s.statement.clone().unwrap()));
@@ -130,6 +144,13 @@ fn outcome(judged: &Result<Report, VerifyError>) -> Vec<(&'static str, String)> 
     }));
     let met = report.requirements.iter();
     said.extend(met.map(|r| ("requires", format!("{} {} of {}", r.role, r.have, r.threshold))));
+    let seen = judged.as_ref().ok().and_then(|a| a.seen.as_ref());
+    said.extend(seen.map(|s| {
+        (
+            "remembers",
+            format!("{} {} {} {} {}", s.name, s.sequence, s.version, s.digest, s.created),
+        )
+    }));
     said
 }
 
@@ -149,7 +170,7 @@ fn verdicts(report: &Report) -> String {
 }
 
 // [SIGN-010] [SIGN-011] [SIGN-012] [SIGN-013] [SIGN-022] [SIGN-023]
-// [SIGN-024] [SIGN-025] [SIGN-026] [SIGN-027] [SIGN-030]
+// [SIGN-024] [SIGN-025] [SIGN-026] [SIGN-027] [SIGN-030] [SIGN-032] [SIGN-033]
 #[test]
 fn signing_vectors_hold() {
     let vectors = Vector::all("signing");
@@ -160,8 +181,7 @@ fn signing_vectors_hold() {
         if vector.outcome() != said {
             wrong.push(format!("{}: {said:?}", vector.file));
         }
-        let report = judged.as_ref().unwrap_or_else(|e| e.report());
-        let mut lines = report.lines();
+        let mut lines = report(&judged).lines();
         lines.extend(judged.as_ref().err().map(ToString::to_string));
         if lines
             .iter()

@@ -10,10 +10,13 @@ use qyvol_trust::{TrustPolicy, Verified};
 use qyvol_types::{ImageManifest, Timestamp, escape};
 
 use super::{Pull, RunRequest};
+use crate::data::DEVELOPMENT;
 use crate::image_source::read_image;
 use crate::supported::check_supported;
-use crate::verify::{TrustedImage, bind, judge, policy_or_key};
-use crate::{Context, Error, ImageName, PullRequest, Source, Target, validate};
+use crate::verify::{TrustedImage, bind, judge};
+use crate::{
+    Context, DataName, Error, ImageName, PullRequest, Source, Target, load_policy, policy_or_key, policy_path, validate,
+};
 
 /// The image behind a target, not judged.
 pub(super) struct Resolved {
@@ -134,6 +137,15 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
             escape(&path.to_string_lossy())
         )));
     }
+    if !load_policy(ctx)?.allows_development() {
+        return Err(Error::NotPermitted {
+            target: path.to_string_lossy().into_owned(),
+            why: format!(
+                "it is a manifest under development, and the trust policy {} denies those",
+                escape(&policy_path(ctx).to_string_lossy())
+            ),
+        });
+    }
     request.events.unsigned(reason);
     let manifest = validate(path)?;
     let label = path.to_string_lossy().into_owned();
@@ -151,7 +163,18 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
     let lock = store.running(&built.descriptor.digest)?;
     stage.commit()?;
     let image = read_image(ctx, &store, &label, &built.descriptor)?;
-    let trusted = bind(&label, Verified::dangerously_trust(built.descriptor, reason), &image)?;
+    let (manifest, config) = bind(&label, Verified::dangerously_trust(built.descriptor, reason), &image)?;
+    let data = DataName {
+        owner: DEVELOPMENT.to_string(),
+        application: config.qyv.app.name.clone(),
+    };
+    let trusted = TrustedImage {
+        manifest,
+        config,
+        report: None,
+        data,
+        seen: None,
+    };
     let name = ImageName::Reference(built.image.name);
     let source = Source::Stored {
         store: store.clone(),

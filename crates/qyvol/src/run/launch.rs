@@ -12,8 +12,7 @@ use super::judge::Judged;
 use super::prepare::Prepared;
 use super::{Outcome, RunRequest};
 use crate::memfs::MemFs;
-use crate::output::private_folder;
-use crate::{Context, Error, Source};
+use crate::{Context, Error};
 
 /// A program with everything that it runs with.
 pub(super) struct Launch {
@@ -31,7 +30,7 @@ impl Launch {
     /// Grants what the manifest and the operator say, and nothing else.
     pub(super) fn new(ctx: &Context<'_>, prepared: Prepared, request: &RunRequest<'_>) -> Result<Launch, Error> {
         let Prepared {
-            judged,
+            mut judged,
             program,
             assets,
         } = prepared;
@@ -63,8 +62,10 @@ impl Launch {
             last: request.last,
         };
         request.events.loaded(judged.image()?, app, &label);
+        let timeout = app.resources.timeout.map(Duration::from_millis);
+        judged.trusted.remember(&judged.store, &label)?;
         Ok(Launch {
-            timeout: app.resources.timeout.map(Duration::from_millis),
+            timeout,
             label,
             program,
             spec,
@@ -143,11 +144,7 @@ fn root(ctx: &Context<'_>, judged: &Judged, memory: Option<&MemFs>) -> Result<Op
     }
     let host = match memory {
         Some(memory) => memory.root().to_path_buf(),
-        None => {
-            let directory = ctx.home.data.join(data_directory(&judged.source, app));
-            private_folder(&directory)?;
-            directory
-        }
+        None => crate::data::directory(ctx, &judged.trusted.data)?,
     };
     Ok(Some(Mount {
         host,
@@ -155,16 +152,6 @@ fn root(ctx: &Context<'_>, judged: &Judged, memory: Option<&MemFs>) -> Result<Op
         writable: matches!(app.permissions.fs, FsAccess::Write | FsAccess::Full),
         seal: None,
     }))
-}
-
-/// The directory of an application's own data: apart for each registry that
-/// images of its name come from. `+` is in no name, so no two share one.
-fn data_directory(source: &Source, app: &AppManifest) -> String {
-    let from = match source {
-        Source::Stored { name, .. } => name.in_registry().and_then(|name| name.registry()).unwrap_or("local"),
-        Source::Archive { .. } => "local",
-    };
-    format!("{from}+{}", app.name.replace('/', "+"))
 }
 
 /// The program's name, the manifest's arguments, the user's.

@@ -1,6 +1,6 @@
 //! What `run` is asked for, what it tells on the way, and how it ends.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,9 @@ pub struct RunRequest<'a> {
     pub env: Vec<(String, String)>,
     /// Directories that the operator grants.
     pub dirs: Vec<DirGrant>,
-    /// A public key to trust instead of the policy.
-    pub key: Option<&'a Path>,
+    /// A public key to trust instead of the policy: its file, or its name in
+    /// the keyring.
+    pub key: Option<&'a str>,
     /// Whether an image is fetched from the registry that its name has in it.
     pub pull: Pull<'a>,
     /// Whether the process ends with this run.

@@ -40,6 +40,7 @@ fn archive() -> Case {
     ]);
     Case {
         subject,
+        image: ("a", "1.0.0"),
         ..bundle(make::signed(1, &statement))
     }
 }

@@ -60,15 +60,25 @@ fn roles(release: &[&str], approval: &[&str], signers: &[(u8, bool)]) -> Case {
     }
 }
 
-/// So much junk, then a good signature.
-fn junk(text: &str, copies: usize) -> Case {
+/// Junk, then a good signature.
+fn junk(junk: Vec<String>) -> Case {
+    let good = make::signed(1, &make::statement());
     Case {
-        bundles: vec![
-            json!({ "text": text, "copies": copies }),
-            make::signed(1, &make::statement()).into(),
-        ],
+        bundles: junk.into_iter().chain([good]).map(Into::into).collect(),
         ..Case::default()
     }
+}
+
+/// A stranger's signature, each another one.
+fn stranger(n: u64) -> String {
+    make::signed(2, &make::changed(&[("\"sequence\":1", &format!("\"sequence\":{n}"))]))
+}
+
+/// Junk that names key 1, each another one.
+fn lie(n: u64) -> String {
+    let mut signature = [0; 64];
+    signature[..8].copy_from_slice(&n.to_be_bytes());
+    make::bundle(&make::hint(1), make::statement().as_bytes(), &signature)
 }
 
 pub fn rows() -> Vec<Row> {
@@ -202,7 +212,7 @@ pub fn rows() -> Vec<Row> {
             "one key's signature twice where two keys are due",
             "SIGN-023",
             13,
-            "2 good",
+            "1 good",
             three(&[1, 1]),
         ),
         row(
@@ -276,65 +286,66 @@ pub fn rows() -> Vec<Row> {
             roles(&["k1"], &["k2"], &[(1, false), (1, true)]),
         ),
         row(
-            "junk-63",
-            "one good signature behind 63 of junk",
+            "junk",
+            "one good signature behind a thousand that can't be read",
             "SIGN-027",
             0,
-            "63 malformed, 1 good",
-            junk("junk", 63),
+            "1000 malformed, 1 good",
+            junk((0..1000).map(|n| format!("junk {n}")).collect()),
         ),
         row(
-            "junk-64",
-            "one good signature behind 64 of junk",
-            "SIGN-027",
-            17,
-            "64 malformed, 1 over-limit",
-            junk("junk", 64),
-        ),
-        row(
-            "junk-63-strangers",
-            "one good signature behind 63 of a stranger's",
+            "junk-of-strangers",
+            "one good signature behind seventy of a stranger's",
             "SIGN-027",
             0,
-            "63 unknown-key, 1 good",
-            junk(&make::signed(2, &make::statement()), 63),
+            "70 unknown-key, 1 good",
+            junk((0..70).map(stranger).collect()),
         ),
         row(
-            "junk-63-lies",
-            "one good signature behind 63 that lie",
+            "junk-of-liars",
+            "one good signature behind seventy that name its key",
             "SIGN-027",
             0,
-            "63 bad-signature, 1 good",
-            junk(
-                &make::bundle(&make::hint(1), make::statement().as_bytes(), &[0; 64]),
-                63,
-            ),
+            "70 bad-signature, 1 good",
+            junk((0..70).map(lie).collect()),
         ),
         row(
             "junk-behind",
-            "one good signature before 1,000 of junk",
+            "one good signature before a thousand of junk",
             "SIGN-027",
             0,
-            "1 good, 63 malformed, 937 over-limit",
+            "1 good, 1000 malformed",
+            {
+                let mut case = junk((0..1000).map(|n| format!("junk {n}")).collect());
+                case.bundles.reverse();
+                case
+            },
+        ),
+        row(
+            "junk-repeated",
+            "one good signature behind 5,000 copies of junk that names its key",
+            "SIGN-027",
+            0,
+            "1 bad-signature, 1 good",
             Case {
                 bundles: vec![
+                    json!({ "text": lie(0), "copies": 5000 }),
                     make::signed(1, &make::statement()).into(),
-                    json!({ "text": "junk", "copies": 1000 }),
                 ],
                 ..Case::default()
             },
         ),
         row(
             "junk-of-a-mebibyte",
-            "one good signature behind a mebibyte of junk",
+            "one good signature behind more than a mebibyte of junk",
             "SIGN-027",
-            17,
-            "16 malformed, 1 over-limit",
+            0,
+            "32 malformed, 1 good",
             Case {
-                bundles: vec![
-                    json!({ "text": "x", "repeat": 65_536, "copies": 16 }),
-                    make::signed(1, &make::statement()).into(),
-                ],
+                bundles: (0..32)
+                    .map(|n| json!({ "text": format!("{n}x"), "repeat": 20_000 }))
+                    .chain([make::signed(1, &make::statement()).into()])
+                    .collect(),
                 ..Case::default()
             },
         ),
@@ -358,7 +369,7 @@ pub fn rows() -> Vec<Row> {
             "a signature that is over beside one that is not the key's",
             "SIGN-030",
             14,
-            "1 bad-signature, 1 expired",
+            "1 bad-signature, 1 not-yet-valid",
             Case {
                 bundles: vec![
                     make::bundle(&make::hint(1), make::statement().as_bytes(), &[0; 64]).into(),

@@ -4,6 +4,7 @@
 mod envelopes;
 mod keys;
 mod predicates;
+mod rollback;
 mod rules;
 mod signatures;
 mod statements;
@@ -28,7 +29,9 @@ pub struct Row {
 /// What is judged.
 pub struct Case {
     policy: String,
+    image: (&'static str, &'static str),
     asked: Option<&'static str>,
+    seen: Option<Value>,
     now: u64,
     bundles: Vec<Value>,
     subject: Descriptor,
@@ -39,7 +42,9 @@ impl Default for Case {
     fn default() -> Case {
         Case {
             policy: policy(&[1], 1),
+            image: ("acme/app", "1.0.0"),
             asked: None,
+            seen: None,
             now: NOW,
             bundles: vec![make::signed(1, &make::statement()).into()],
             subject: make::subject(),
@@ -54,8 +59,10 @@ impl Row {
         let body = json!({
             "asked": self.case.asked,
             "bundles": self.case.bundles,
+            "image": { "name": self.case.image.0, "version": self.case.image.1 },
             "now": now.to_string(),
             "policy": self.case.policy,
+            "seen": self.case.seen,
             "subject": self.case.subject,
         });
         let header = |key: &str, value: &str| (key.to_string(), value.to_string());
@@ -93,6 +100,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(times::rows());
     rows.extend(keys::rows());
     rows.extend(rules::rows());
+    rows.extend(rollback::rows());
     rows
 }
 

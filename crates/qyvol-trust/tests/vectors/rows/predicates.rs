@@ -255,8 +255,8 @@ pub fn rows() -> Vec<Row> {
             "name-control-characters",
             "a name that moves the cursor",
             "SIGN-010",
-            0,
-            "1 good",
+            18,
+            "1 identity",
             payload(&make::changed(&[(
                 "\"predicate\":{\"name\":\"acme/app\"",
                 "\"predicate\":{\"name\":\"\\u001b[2J\\u202e\"",

@@ -26,6 +26,14 @@ fn two_rules(a: &str, key_of_a: u8, b: &str, key_of_b: u8) -> Case {
     }
 }
 
+/// A rule for some files, and one for the rest, each with its key.
+fn file_rules(scope: &str, key: u8, key_of_the_rest: u8) -> Case {
+    Case {
+        asked: None,
+        ..two_rules("file:", key_of_the_rest, scope, key)
+    }
+}
+
 pub fn rows() -> Vec<Row> {
     vec![
         row(
@@ -37,12 +45,62 @@ pub fn rows() -> Vec<Row> {
             registry("r.example/**", "", "r.example/acme/app:1.0.0"),
         ),
         row(
-            "identity-no-version",
-            "a name asked for without a version",
+            "identity-digest",
+            "a repository asked for by digest",
             "SIGN-026",
             0,
             "1 good",
-            registry("r.example/**", "", "r.example/acme/app"),
+            registry(
+                "r.example/**",
+                "",
+                "r.example/acme/app@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            ),
+        ),
+        row(
+            "identity-moving-tag",
+            "a tag that is no version",
+            "SIGN-026",
+            18,
+            "1 identity",
+            registry("r.example/**", "", "r.example/acme/app:latest"),
+        ),
+        row(
+            "identity-repository",
+            "a tag that is no version, where any tag will do",
+            "SIGN-026",
+            0,
+            "1 good",
+            registry("r.example/**", "identity: repository", "r.example/acme/app:latest"),
+        ),
+        row(
+            "identity-repository-name",
+            "signed for another name, where any tag will do",
+            "SIGN-026",
+            18,
+            "1 identity",
+            registry("r.example/**", "identity: repository", "r.example/evil/app:1.0.0"),
+        ),
+        row(
+            "identity-own-name",
+            "signed for another name than the image's own",
+            "SIGN-026",
+            18,
+            "1 identity",
+            Case {
+                image: ("acme/bank", "1.0.0"),
+                ..registry("r.example/**", "identity: any", "r.example/acme/app:1.0.0")
+            },
+        ),
+        row(
+            "identity-own-version",
+            "a file signed for another version than the image's own",
+            "SIGN-026",
+            18,
+            "1 identity",
+            Case {
+                image: ("acme/app", "1.0.1"),
+                ..Case::default()
+            },
         ),
         row(
             "identity-version",
@@ -61,12 +119,80 @@ pub fn rows() -> Vec<Row> {
             registry("r.example/**", "", "r.example/evil/app:1.0.0"),
         ),
         row(
-            "identity-name-longer",
-            "signed for the end of the name",
+            "identity-trailing",
+            "signed for the trailing segments of the repository",
+            "SIGN-026",
+            0,
+            "1 good",
+            registry("r.example/**", "", "r.example/x/acme/app:1.0.0"),
+        ),
+        row(
+            "identity-trailing-part",
+            "signed for the end of a segment",
             "SIGN-026",
             18,
             "1 identity",
-            registry("r.example/**", "", "r.example/x/acme/app:1.0.0"),
+            registry("r.example/**", "", "r.example/x/not-acme/app:1.0.0"),
+        ),
+        row(
+            "identity-leading",
+            "signed for the leading segments of the repository",
+            "SIGN-026",
+            18,
+            "1 identity",
+            registry("r.example/**", "", "r.example/acme/app/x:1.0.0"),
+        ),
+        row(
+            "names-full",
+            "signed for the whole repository where that is due",
+            "SIGN-031",
+            0,
+            "1 good",
+            registry("r.example/**", "names: full", "r.example/acme/app:1.0.0"),
+        ),
+        row(
+            "names-full-trailing",
+            "signed for the trailing segments where the whole repository is due",
+            "SIGN-031",
+            18,
+            "1 identity",
+            registry("r.example/**", "names: full", "r.example/x/acme/app:1.0.0"),
+        ),
+        row(
+            "remap",
+            "a mirror's repository under its publisher's name",
+            "SIGN-031",
+            0,
+            "1 good",
+            registry(
+                "m.example/**",
+                "remap: { prefix: m.example/hub/corp, signed: acme }",
+                "m.example/hub/corp/app:1.0.0",
+            ),
+        ),
+        row(
+            "remap-strips",
+            "a mirror's prefix that stands for nothing",
+            "SIGN-031",
+            0,
+            "1 good",
+            registry(
+                "m.example/**",
+                "names: full\n    remap: { prefix: m.example/hub }",
+                "m.example/hub/acme/app:1.0.0",
+            ),
+        ),
+        row(
+            "remap-part-of-a-segment",
+            "a prefix that is the start of a segment",
+            "SIGN-031",
+            18,
+            "1 identity",
+            registry(
+                "m.example/**",
+                "remap: { prefix: m.example/hub/co, signed: acme }",
+                "m.example/hub/corp/app:1.0.0",
+            ),
         ),
         row(
             "identity-any",
@@ -166,6 +292,46 @@ pub fn rows() -> Vec<Row> {
                 asked: None,
                 ..registry("**", "identity: any", "a")
             },
+        ),
+        row(
+            "scope-file-pattern",
+            "a file's own name under a pattern of files",
+            "SIGN-022",
+            0,
+            "1 good",
+            file_rules("file:acme/**", 1, 2),
+        ),
+        row(
+            "scope-file-pattern-other-key",
+            "a file's own name under a pattern of files that names another key",
+            "SIGN-022",
+            11,
+            "1 unknown-key",
+            file_rules("file:acme/**", 2, 1),
+        ),
+        row(
+            "scope-file-fallback",
+            "a file whose own name no pattern of files covers",
+            "SIGN-022",
+            0,
+            "1 good",
+            file_rules("file:bank/**", 2, 1),
+        ),
+        row(
+            "scope-file-of-another",
+            "the key of some files on a file of another name",
+            "SIGN-022",
+            11,
+            "1 unknown-key",
+            file_rules("file:bank/**", 1, 2),
+        ),
+        row(
+            "scope-file-pattern-for-a-registry",
+            "a registry's image under a pattern of files",
+            "SIGN-022",
+            11,
+            "1 unknown-key",
+            registry("file:acme/**", "", "r.example/acme/app:1.0.0"),
         ),
         row(
             "no-rules",

@@ -78,7 +78,7 @@ pub fn rows() -> Vec<Row> {
             "a signature made 301 seconds from now",
             "SIGN-025",
             14,
-            "1 expired",
+            "1 not-yet-valid",
             created("2027-01-15T08:05:01Z"),
         ),
         row(
@@ -102,7 +102,7 @@ pub fn rows() -> Vec<Row> {
             "a key that is good from the next second",
             "SIGN-025",
             14,
-            "1 expired",
+            "1 not-yet-valid",
             key_time("from: 2027-01-15T08:00:01Z"),
         ),
         row(
@@ -169,7 +169,7 @@ pub fn rows() -> Vec<Row> {
             "a key that is revoked by its name",
             "SIGN-025",
             14,
-            "1 expired",
+            "1 revoked",
             revoked("keys", "k1"),
         ),
         row(
@@ -177,7 +177,7 @@ pub fn rows() -> Vec<Row> {
             "a key that is revoked by its fingerprint",
             "SIGN-025",
             14,
-            "1 expired",
+            "1 revoked",
             revoked("keys", &format!("\"{}\"", make::fingerprint(1))),
         ),
         row(
@@ -204,7 +204,14 @@ pub fn rows() -> Vec<Row> {
             "1 good",
             revoked("images", &format!("\"sha256:{}\"", "0".repeat(64))),
         ),
-        row("clock-1970", "a clock at 1970", "SIGN-025", 14, "1 expired", at(0)),
+        row(
+            "clock-1970",
+            "a clock at 1970",
+            "SIGN-025",
+            14,
+            "1 not-yet-valid",
+            at(0),
+        ),
         row("clock-2106", "a clock past 2^32", "SIGN-025", 0, "1 good", at(1 << 32)),
         row(
             "clock-9999",

@@ -1,0 +1,93 @@
+//! The command line of the trust policy and of applications' data.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+/// What a signed name and version are held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IdentityArg {
+    /// The name must fit the repository, the tag be the signed version
+    Exact,
+    /// The name must fit the repository, with any tag; older images are refused
+    Repository,
+    /// Any name and version
+    Any,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TrustCommand {
+    /// Print where the policy is and what it says
+    Show,
+    /// Check a policy file and say all that is wrong with it
+    Check {
+        /// The file [default: the one in force]
+        file: Option<PathBuf>,
+    },
+    /// Trust a key for the images of a scope
+    #[command(
+        after_help = "A scope is HOST/REPOSITORY by whole segments, `*` for one and `**` at the end for the rest;\n`file:` for archives and local names, `file:NAME` for those of that name. Where a rule has the\nscope already, the key is added to it. The policy is made if there is none.\n\n  qyv trust add 'registry.example/acme/**' --key acme.pub\n  qyv trust add registry.example/acme/app --key acme.pub --identity repository\n  qyv trust add file: --key acme.pub"
+    )]
+    Add {
+        /// What the key signs for
+        scope: String,
+        /// A public key's file (a path, or *.pub, *.pem, *.key), or the name of a key
+        #[arg(long, value_name = "FILE|NAME")]
+        key: String,
+        /// The role it signs in
+        #[arg(long, default_value = "release")]
+        role: String,
+        /// How many of the role's keys must sign [default: as it was, or 1]
+        #[arg(long, value_name = "N")]
+        threshold: Option<usize>,
+        /// What signed names are held against [default: as it was, or exact]
+        #[arg(long, value_enum)]
+        identity: Option<IdentityArg>,
+    },
+    /// Remove the rule of a scope, or one key from it
+    Remove {
+        /// The rule's scope
+        scope: String,
+        /// Only this key: its file, its name or its fingerprint
+        #[arg(long, value_name = "FILE|NAME|FINGERPRINT")]
+        key: Option<String>,
+    },
+    /// Refuse a key's signatures, or one image, from now on
+    Revoke {
+        /// A key's file, name or fingerprint (SHA256:…), or an image's digest (sha256:…)
+        #[arg(value_name = "KEY|DIGEST")]
+        what: String,
+    },
+    /// Say which rule decides for an image, and what it makes of its signatures
+    Explain {
+        /// A .qyvbin, or the name of a stored image
+        target: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// List the data that applications keep on this host
+    Ls,
+    /// Give an application's data to another owner or name
+    Move {
+        /// Whose data it is now, as `data ls` prints it
+        application: String,
+        /// The repository or name that it is to belong to
+        to: String,
+        /// The scope or key that owns it now, where several have data of it
+        #[arg(long)]
+        owner: Option<String>,
+        /// The scope or key that is to own it [default: as now]
+        #[arg(long)]
+        to_owner: Option<String>,
+    },
+    /// Remove an application's data
+    Rm {
+        /// Whose data it is, as `data ls` prints it
+        application: String,
+        /// The scope or key that owns it, where several have data of it
+        #[arg(long)]
+        owner: Option<String>,
+    },
+}

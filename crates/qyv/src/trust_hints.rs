@@ -1,0 +1,150 @@
+//! What to do next where trust refuses. Each command that is printed works in
+//! the situation that it is printed in, once a word in capitals is replaced.
+
+use qyvol::trust::{Cause, Identity, Refusal, Report, Verdict, VerifyError};
+use qyvol::types::escape;
+
+/// A word as a shell takes it.
+fn word(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@+".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_string();
+    }
+    format!("'{}'", escape(text).to_string().replace('\'', "'\\''"))
+}
+
+pub fn trust_hints(target: &str, error: &VerifyError) -> Vec<String> {
+    let report = error.report();
+    let target = word(target);
+    match error.refusal() {
+        Refusal::Unsigned => vec![
+            "ask the publisher for a signed release; tools that don't copy referrers drop signatures".to_string(),
+            format!("an image of your own: `qyv sign {target}`"),
+        ],
+        Refusal::NoRule | Refusal::NoTrustedKey => untrusted(error.refusal(), report),
+        Refusal::BadSignature | Refusal::Malformed => vec!["get it again from its publisher".to_string()],
+        Refusal::Limit => vec!["ask the publisher for the image without the signatures of others".to_string()],
+        Refusal::Threshold => short(&target, report),
+        Refusal::Expired => late(&target, report),
+        Refusal::Revoked => vec!["get a release that is not revoked: `qyv trust show` lists what is".to_string()],
+        Refusal::Rollback => older(report),
+        Refusal::Identity => other_name(report),
+        _ => Vec::new(),
+    }
+}
+
+/// The fingerprint that the image's signatures name.
+fn signer(report: &Report) -> Option<&str> {
+    let mut unknown = report.signatures.iter().filter(|s| s.verdict == Verdict::UnknownKey);
+    unknown.find_map(|s| s.fingerprint.as_deref())
+}
+
+fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
+    let by = signer(report).map_or_else(String::new, |f| format!("; it names the key {f}"));
+    if report.key_given.is_some() {
+        return vec![format!("it may be signed by another key of the publisher's{by}")];
+    }
+    let scope = match &report.rule {
+        Some(rule) if refusal == Refusal::NoTrustedKey => rule.scope.clone(),
+        _ => report.scope.clone(),
+    };
+    let moving = match (&report.rule, report.asked.as_deref().and_then(tag)) {
+        (None, Some(tag)) if tag != report.version => " --identity repository",
+        _ => "",
+    };
+    vec![
+        format!(
+            "with the publisher's public key in PUBLISHER.pub: `qyv trust add {} --key PUBLISHER.pub{moving}`{by}",
+            word(&scope)
+        ),
+        "or for this once: --key PUBLISHER.pub".to_string(),
+    ]
+}
+
+/// The tag of a name that was asked for without a digest.
+fn tag(asked: &str) -> Option<&str> {
+    let last = asked.rsplit('/').next()?;
+    last.split_once(':').map(|(_, tag)| tag).filter(|_| !last.contains('@'))
+}
+
+fn short(target: &str, report: &Report) -> Vec<String> {
+    let lacking = report.requirements.iter().filter(|r| r.have < r.threshold);
+    let line = |r: &qyvol::trust::RequirementReport| {
+        let keys: Vec<String> = r.keys.iter().map(|k| escape(k).to_string()).collect();
+        format!(
+            "{} more of {} must sign it as {}: `qyv sign {target} --role {} --key KEY`",
+            r.threshold - r.have,
+            keys.join(", "),
+            r.role,
+            r.role
+        )
+    };
+    lacking.map(line).collect()
+}
+
+fn late(target: &str, report: &Report) -> Vec<String> {
+    let cause = report.signatures.iter().find_map(|s| s.cause);
+    let hint = match cause {
+        Some(Cause::Undated) => format!(
+            "the publisher dates signatures with SOURCE_DATE_EPOCH at the build, or signs again: `qyv sign {target}` \
+             records the time"
+        ),
+        Some(Cause::MaxAge) => {
+            format!("get a newer release; or the publisher signs this one again: `qyv sign {target}`")
+        }
+        Some(Cause::Statement) => "get a newer release".to_string(),
+        Some(Cause::Key) => "get a release by the publisher's present key".to_string(),
+        _ => "check the clock of this host and of the signer".to_string(),
+    };
+    vec![hint]
+}
+
+fn older(report: &Report) -> Vec<String> {
+    match &report.asked {
+        Some(_) => vec![format!(
+            "the registry serves an older image than before; if that is meant, name it by its digest: {}@sha256:DIGEST",
+            report.scope
+        )],
+        None => vec!["get the newer release".to_string()],
+    }
+}
+
+fn other_name(report: &Report) -> Vec<String> {
+    let found = report.signatures.iter().find(|s| s.verdict == Verdict::Identity);
+    let Some((found, statement)) = found.and_then(|s| s.statement.as_ref().map(|statement| (s, statement))) else {
+        return Vec::new();
+    };
+    let (Some(_), Some(rule)) = (&report.asked, &report.rule) else {
+        return vec!["get it again from its publisher".to_string()];
+    };
+    let repository = report.scope.split_once('/').map_or("", |(_, repository)| repository);
+    let name = escape(&statement.name).to_string();
+    let fits = repository == name || repository.ends_with(&format!("/{name}"));
+    let mut hints = Vec::new();
+    if fits {
+        hints.push(format!(
+            "ask for the signed version: {}:{}",
+            report.scope,
+            escape(&statement.version)
+        ));
+    } else {
+        hints.push(format!(
+            "the publisher builds with `name: {repository}`, or pushes to a repository that ends in {name}"
+        ));
+    }
+    if report.key_given.is_some() {
+        return hints;
+    }
+    let key = found.key.as_deref().map_or_else(|| "KEY".to_string(), word);
+    let identity = if fits { Identity::Repository } else { Identity::Any };
+    let (option, means) = match identity {
+        Identity::Repository => ("repository", "any tag of it"),
+        _ => ("any", "any name that this key signs"),
+    };
+    hints.push(format!(
+        "or accept {means}, for all of {}: `qyv trust add {} --key {key} --identity {option}`",
+        rule.scope,
+        word(&rule.scope)
+    ));
+    hints
+}

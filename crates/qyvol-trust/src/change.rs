@@ -1,0 +1,458 @@
+//! Changes of a policy by command: a text in, a text out, in which comments,
+//! order and spelling stand as they did.
+//!
+//! What a change means is decided on the policy; the text follows it, is read
+//! again, and must say exactly that.
+
+use qyvol_types::Digest;
+use qyvol_types::yaml::{self, EditError, Editor, Node, Problems, Step, Value, Written, scalar};
+use thiserror::Error;
+
+use crate::policy::{PolicyKey, Requirement, Rule};
+use crate::policy_yaml::SERIAL_MAX;
+use crate::statement::is_role;
+use crate::summary::word;
+use crate::{Identity, KeyId, PublicKey, Scope, TrustPolicy};
+
+/// What a policy starts with.
+const EMPTY: &str = "# What this machine trusts. See spec/signing.md.\nversion: 1\nserial: 0\ndefault: reject\n";
+
+/// A change of a policy.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A key is to count for a scope.
+    Add {
+        /// What it signs for.
+        scope: Scope,
+        /// Its name, if the policy has none for it.
+        name: String,
+        /// The key.
+        key: PublicKey,
+        /// The role it signs in.
+        role: String,
+        /// How many of the role's keys must sign; as it was, or 1.
+        threshold: Option<usize>,
+        /// What the signed name is held against; as it was, or `exact`.
+        identity: Option<Identity>,
+    },
+    /// A rule is to go, or a key of it.
+    Remove {
+        /// The rule's scope.
+        scope: Scope,
+        /// The key, where only it is to go.
+        key: Option<KeyId>,
+    },
+    /// No signature of a key is to count any more.
+    RevokeKey(KeyId),
+    /// An image is to be refused.
+    RevokeImage(Digest),
+}
+
+/// A changed policy.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// Its text.
+    pub text: String,
+    /// What the text says.
+    pub policy: TrustPolicy,
+    /// What has changed, a line each; nothing if all was so before.
+    pub notes: Vec<String>,
+}
+
+/// Why a policy was not changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// It can't be read.
+    #[error("the policy has problems")]
+    Policy(#[source] Problems),
+    /// The change makes no sense.
+    #[error("{0}")]
+    Refused(String),
+    /// It is written in a form that isn't edited.
+    #[error("its text can't be changed by command ({0}): edit it by hand")]
+    Form(String),
+}
+
+impl From<EditError> for ChangeError {
+    fn from(error: EditError) -> ChangeError {
+        ChangeError::Form(error.to_string())
+    }
+}
+
+fn refused<T>(why: impl Into<String>) -> Result<T, ChangeError> {
+    Err(ChangeError::Refused(why.into()))
+}
+
+/// Changes a policy's text, or begins one. The serial grows by one.
+pub fn change(text: Option<&str>, change: &Change) -> Result<Changed, ChangeError> {
+    let text = text.unwrap_or(EMPTY);
+    let before = TrustPolicy::parse(text).map_err(ChangeError::Policy)?;
+    let mut edit = Edit {
+        after: before.clone(),
+        text: Editor::new(text)?,
+        notes: Vec::new(),
+    };
+    match change {
+        Change::Add { .. } => edit.add(change)?,
+        Change::Remove { scope, key } => edit.remove(scope, *key)?,
+        Change::RevokeKey(id) => edit.revoke_key(*id)?,
+        Change::RevokeImage(digest) => edit.revoke_image(digest)?,
+    }
+    if edit.notes.is_empty() {
+        return Ok(Changed {
+            text: text.to_string(),
+            policy: before,
+            notes: Vec::new(),
+        });
+    }
+    if before.serial >= SERIAL_MAX {
+        return refused("its serial can't grow any more");
+    }
+    edit.after.serial = before.serial + 1;
+    edit.text
+        .set(&[], "serial", &Written::Inline(edit.after.serial.to_string()))?;
+    edit.notes
+        .push(format!("serial {} (was {})", edit.after.serial, before.serial));
+    let text = edit.text.finish();
+    match TrustPolicy::parse(&text) {
+        Ok(policy) if policy == edit.after => Ok(Changed {
+            text,
+            policy,
+            notes: edit.notes,
+        }),
+        Ok(_) => Err(ChangeError::Form("it would say something else afterwards".to_string())),
+        Err(problems) => Err(ChangeError::Form(format!(
+            "it would not be valid afterwards: {problems}"
+        ))),
+    }
+}
+
+struct Edit {
+    /// What the text must say in the end.
+    after: TrustPolicy,
+    text: Editor,
+    notes: Vec<String>,
+}
+
+impl Edit {
+    fn add(&mut self, change: &Change) -> Result<(), ChangeError> {
+        let Change::Add {
+            scope,
+            name,
+            key,
+            role,
+            threshold,
+            identity,
+        } = change
+        else {
+            return Ok(());
+        };
+        if !is_role(role) {
+            return refused("a role is up to 32 of a-z, 0-9 and `-`");
+        }
+        if key.check_point().is_err() {
+            return refused("the key is not a point of its curve");
+        }
+        if self.after.is_revoked(key) {
+            return refused(format!("the policy revokes the key {}", key.fingerprint()));
+        }
+        let index = self.key(name, key)?;
+        let Some(at) = self.after.rules.iter().position(|rule| rule.scope == *scope) else {
+            return self.new_rule(scope, index, role, threshold.unwrap_or(1), identity.unwrap_or_default());
+        };
+        self.require(at, index, role, *threshold)?;
+        let Some(identity) = identity.filter(|i| self.after.rules.get(at).is_some_and(|r| r.identity != *i)) else {
+            return Ok(());
+        };
+        let path = [Step::Key("rules"), Step::Item(at)];
+        self.text
+            .set(&path, "identity", &Written::Inline(word(identity).to_string()))?;
+        self.notes.push(format!("rule {scope}: identity {}", word(identity)));
+        let Some(rule) = self.after.rules.get_mut(at) else {
+            return Ok(());
+        };
+        rule.identity = identity;
+        if identity == Identity::Repository && !rule.deny_rollback {
+            rule.deny_rollback = true;
+            self.text.set(&path, "rollback", &Written::Inline("deny".to_string()))?;
+            self.notes.push(format!("rule {scope}: rollback deny"));
+        }
+        Ok(())
+    }
+
+    /// The policy's index of a key, which is added if it is new.
+    fn key(&mut self, name: &str, key: &PublicKey) -> Result<usize, ChangeError> {
+        if let Some(index) = self.after.keys.iter().position(|k| k.key == *key) {
+            return Ok(index);
+        }
+        let taken = |name: &str| self.after.keys.iter().any(|k| k.name == name);
+        let mut free = name.to_string();
+        let mut number = 2;
+        while taken(&free) {
+            free = format!("{name}-{number}");
+            number += 1;
+        }
+        let entry = Written::Mapping(vec![("pem".to_string(), Written::Literal(key.to_pem()))]);
+        self.put("keys", &free, entry)?;
+        self.notes
+            .push(format!("key {free} {} {}", key.algorithm(), key.fingerprint()));
+        self.after.keys.push(PolicyKey {
+            name: free,
+            key: key.clone(),
+            from: None,
+            until: None,
+        });
+        Ok(self.after.keys.len() - 1)
+    }
+
+    fn new_rule(
+        &mut self,
+        scope: &Scope,
+        key: usize,
+        role: &str,
+        threshold: usize,
+        identity: Identity,
+    ) -> Result<(), ChangeError> {
+        if threshold != 1 {
+            return refused(format!(
+                "{threshold} keys can't sign where {scope} has one: add the keys, then the threshold"
+            ));
+        }
+        let requirement = Requirement {
+            role: role.to_string(),
+            keys: vec![key],
+            threshold,
+        };
+        let rule = Rule {
+            identity,
+            deny_rollback: identity == Identity::Repository,
+            ..Rule::new(scope.clone(), requirement.clone())
+        };
+        let mut entries = vec![
+            ("scope".to_string(), Written::Inline(scalar(&scope.to_string()))),
+            (
+                "require".to_string(),
+                Written::Inline(format!("[{}]", self.flow(&requirement))),
+            ),
+        ];
+        if !scope.is_file() || identity != Identity::default() {
+            entries.push(("identity".to_string(), Written::Inline(word(identity).to_string())));
+        }
+        if rule.deny_rollback {
+            entries.push(("rollback".to_string(), Written::Inline("deny".to_string())));
+        }
+        let item = Written::Mapping(entries);
+        match self.node(&["rules"]) {
+            Some(_) => self.text.push(&[Step::Key("rules")], &item)?,
+            None => self.text.set(&[], "rules", &Written::List(vec![item]))?,
+        }
+        self.notes
+            .push(format!("rule {scope}: {}", self.after.describe_rule(&rule)));
+        self.after.rules.push(rule);
+        Ok(())
+    }
+
+    /// Adds a key to a rule's requirement of a role.
+    fn require(&mut self, at: usize, key: usize, role: &str, threshold: Option<usize>) -> Result<(), ChangeError> {
+        let Some(rule) = self.after.rules.get(at) else {
+            return Ok(());
+        };
+        let scope = rule.scope.to_string();
+        let list = [Step::Key("rules"), Step::Item(at), Step::Key("require")];
+        let Some(found) = rule.require.iter().position(|q| q.role == role) else {
+            let requirement = Requirement {
+                role: role.to_string(),
+                keys: vec![key],
+                threshold: 1,
+            };
+            if threshold.is_some_and(|t| t != 1) {
+                return refused(format!(
+                    "{scope} has one key as {role}: add the others, then the threshold"
+                ));
+            }
+            self.text.push(&list, &Written::Inline(self.flow(&requirement)))?;
+            self.notes
+                .push(format!("rule {scope}: a signature as {role} is needed too"));
+            if let Some(rule) = self.after.rules.get_mut(at) {
+                rule.require.push(requirement);
+            }
+            return Ok(());
+        };
+        let path = [list[0], list[1], list[2], Step::Item(found)];
+        let name = self.after.keys.get(key).map(|k| k.name.clone()).unwrap_or_default();
+        let Some(requirement) = self.after.rules.get_mut(at).and_then(|r| r.require.get_mut(found)) else {
+            return Ok(());
+        };
+        if !requirement.keys.contains(&key) {
+            requirement.keys.push(key);
+            let keys = [path[0], path[1], path[2], path[3], Step::Key("keys")];
+            self.text.push(&keys, &Written::Inline(scalar(&name)))?;
+            self.notes.push(format!("rule {scope}: {name} counts as {role}"));
+        }
+        let Some(threshold) = threshold.filter(|t| *t != requirement.threshold) else {
+            return Ok(());
+        };
+        if threshold == 0 || threshold > requirement.keys.len() {
+            return refused(format!(
+                "threshold must be from 1 to the number of keys that {scope} has as {role}, {}",
+                requirement.keys.len()
+            ));
+        }
+        requirement.threshold = threshold;
+        self.text
+            .set(&path, "threshold", &Written::Inline(threshold.to_string()))?;
+        self.notes
+            .push(format!("rule {scope}: {threshold} keys must sign as {role}"));
+        Ok(())
+    }
+
+    fn remove(&mut self, scope: &Scope, key: Option<KeyId>) -> Result<(), ChangeError> {
+        let Some(at) = self.after.rules.iter().position(|rule| rule.scope == *scope) else {
+            let scopes: Vec<String> = self.after.rules.iter().map(|r| r.scope.to_string()).collect();
+            return refused(format!(
+                "there is no rule for {scope}; the rules are for {}",
+                scopes.join(", ")
+            ));
+        };
+        let Some(id) = key else {
+            return self.remove_rule(at);
+        };
+        let index = self.after.keys.iter().position(|k| k.key.id() == id);
+        let named = |q: &Requirement| index.and_then(|index| q.keys.iter().position(|k| *k == index));
+        let rule = self.after.rules.get(at);
+        let places: Vec<(usize, usize, usize)> = rule
+            .iter()
+            .flat_map(|r| r.require.iter().enumerate())
+            .filter_map(|(n, q)| Some((n, named(q)?, q.keys.len())))
+            .collect();
+        if places.is_empty() {
+            return refused(format!("the rule for {scope} does not name this key"));
+        }
+        if places.iter().all(|(.., keys)| *keys == 1) && rule.is_some_and(|r| r.require.len() == places.len()) {
+            return self.remove_rule(at);
+        }
+        // From the end, so that what is left keeps its place.
+        for (requirement, key, keys) in places.into_iter().rev() {
+            let list = [Step::Key("rules"), Step::Item(at), Step::Key("require")];
+            let Some(rule) = self.after.rules.get_mut(at) else {
+                return Ok(());
+            };
+            if keys == 1 {
+                let gone = rule.require.remove(requirement);
+                self.text.remove(&list, requirement)?;
+                self.notes.push(format!(
+                    "rule {scope}: no signature as {} is needed any more",
+                    gone.role
+                ));
+                continue;
+            }
+            let Some(left) = rule.require.get_mut(requirement) else {
+                return Ok(());
+            };
+            let gone = left.keys.remove(key);
+            if left.threshold > left.keys.len() {
+                return refused(format!(
+                    "the rule for {scope} asks for {} keys as {} and would have {}: lower its threshold first",
+                    left.threshold,
+                    left.role,
+                    left.keys.len()
+                ));
+            }
+            let path = [list[0], list[1], list[2], Step::Item(requirement), Step::Key("keys")];
+            self.text.remove(&path, key)?;
+            let role = left.role.clone();
+            let name = self.after.keys.get(gone).map(|k| k.name.clone()).unwrap_or_default();
+            self.notes
+                .push(format!("rule {scope}: {name} counts no more as {role}"));
+        }
+        Ok(())
+    }
+
+    fn remove_rule(&mut self, at: usize) -> Result<(), ChangeError> {
+        let gone = self.after.rules.remove(at);
+        self.text.remove(&[Step::Key("rules")], at)?;
+        self.notes.push(format!("rule {} removed", gone.scope));
+        let name = gone.scope.to_string().replace("**", "x").replace('*', "x");
+        let left = self.after.rules.iter().filter(|r| r.scope.covers_text(&name));
+        if let Some(next) = left.max_by_key(|r| r.scope.precision()) {
+            self.notes
+                .push(format!("what it covered is decided by the rule {}", next.scope));
+        }
+        Ok(())
+    }
+
+    fn revoke_key(&mut self, id: KeyId) -> Result<(), ChangeError> {
+        if self.after.revoked.keys.contains(&id) {
+            return Ok(());
+        }
+        let name = self
+            .after
+            .keys
+            .iter()
+            .find(|k| k.key.id() == id)
+            .map(|k| k.name.clone());
+        let text = name.clone().unwrap_or_else(|| id.fingerprint());
+        self.after.revoked.keys.push(id);
+        self.revoke("keys", &text)?;
+        let fingerprint = id.fingerprint();
+        self.notes.push(match name {
+            Some(name) => format!("key {name} {fingerprint} revoked"),
+            None => format!("key {fingerprint} revoked"),
+        });
+        Ok(())
+    }
+
+    fn revoke_image(&mut self, digest: &Digest) -> Result<(), ChangeError> {
+        if self.after.revoked.images.contains(digest) {
+            return Ok(());
+        }
+        self.after.revoked.images.push(*digest);
+        self.revoke("images", &digest.to_string())?;
+        self.notes.push(format!("image {digest} revoked"));
+        Ok(())
+    }
+
+    fn revoke(&mut self, list: &str, text: &str) -> Result<(), ChangeError> {
+        let item = Written::Inline(scalar(text));
+        match self.node(&["revoked", list]) {
+            Some(_) => self.text.push(&[Step::Key("revoked"), Step::Key(list)], &item)?,
+            None => self.put("revoked", list, Written::Inline(format!("[{}]", scalar(text))))?,
+        }
+        Ok(())
+    }
+
+    /// Sets a key of one of the root's mappings, which need not be there.
+    fn put(&mut self, mapping: &str, key: &str, value: Written) -> Result<(), ChangeError> {
+        match self.node(&[mapping]) {
+            Some(_) => self.text.set(&[Step::Key(mapping)], key, &value)?,
+            None => {
+                let value = Written::Mapping(vec![(key.to_string(), value)]);
+                self.text.set(&[], mapping, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A value under the root, unless it is absent or null.
+    fn node(&self, path: &[&str]) -> Option<Node> {
+        let mut node = yaml::parse(self.text.text()).ok()?;
+        for key in path {
+            let Value::Mapping(entries) = node.value else {
+                return None;
+            };
+            node = entries.into_iter().find(|(k, _)| k.text == *key)?.1;
+        }
+        (!node.is_null()).then_some(node)
+    }
+
+    fn flow(&self, requirement: &Requirement) -> String {
+        let names: Vec<String> = self.after.key_names(requirement).into_iter().map(scalar).collect();
+        format!(
+            "{{ role: {}, keys: [{}], threshold: {} }}",
+            scalar(&requirement.role),
+            names.join(", "),
+            requirement.threshold
+        )
+    }
+}

@@ -1,0 +1,164 @@
+//! What a policy says, for `trust show`.
+
+use qyvol_types::{Timestamp, escape};
+use serde::Serialize;
+
+use crate::policy::{Remap, Requirement, Rule};
+use crate::{Identity, Names, TrustPolicy};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    schema: u32,
+    serial: u64,
+    default: &'static str,
+    development: &'static str,
+    keys: Vec<KeySummary>,
+    revoked: RevokedSummary,
+    rules: Vec<RuleSummary>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeySummary {
+    name: String,
+    algorithm: String,
+    fingerprint: String,
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+    revoked: bool,
+}
+
+#[derive(Serialize)]
+struct RevokedSummary {
+    keys: Vec<String>,
+    images: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RuleSummary {
+    scope: String,
+    require: Vec<String>,
+    identity: Identity,
+    names: Names,
+    remap: Option<Remap>,
+    max_age_seconds: Option<u64>,
+    rollback: &'static str,
+}
+
+impl TrustPolicy {
+    /// What it says, for `trust show`.
+    pub fn summary(&self) -> impl Serialize + use<> {
+        let keys = self.keys.iter().map(|k| KeySummary {
+            name: k.name.clone(),
+            algorithm: k.key.algorithm().to_string(),
+            fingerprint: k.key.fingerprint(),
+            from: k.from,
+            until: k.until,
+            revoked: self.is_revoked(&k.key),
+        });
+        let rules = self.rules.iter().map(|r| RuleSummary {
+            scope: r.scope.to_string(),
+            require: r.require.iter().map(|q| self.requirement(q)).collect(),
+            identity: r.identity,
+            names: r.names,
+            remap: r.remap.clone(),
+            max_age_seconds: r.max_age.map(|a| a.as_secs()),
+            rollback: allowed(!r.deny_rollback),
+        });
+        Summary {
+            schema: 1,
+            serial: self.serial,
+            default: "reject",
+            development: allowed(!self.no_development),
+            keys: keys.collect(),
+            revoked: RevokedSummary {
+                keys: self.revoked.keys.iter().map(|id| id.fingerprint()).collect(),
+                images: self.revoked.images.iter().map(ToString::to_string).collect(),
+            },
+            rules: rules.collect(),
+        }
+    }
+
+    fn requirement(&self, requirement: &Requirement) -> String {
+        let keys = self.key_names(requirement).join(", ");
+        format!("{} of {keys} as {}", requirement.threshold, requirement.role)
+    }
+
+    /// The same as text.
+    pub fn describe(&self) -> String {
+        let mut out = format!("serial {}, what no rule covers is refused\n", self.serial);
+        if self.no_development {
+            out.push_str("manifests under development are refused\n");
+        }
+        for key in &self.keys {
+            let state = if self.is_revoked(&key.key) { ", revoked" } else { "" };
+            let bound = |word, time: Option<Timestamp>| time.map_or_else(String::new, |t| format!(", {word} {t}"));
+            out.push_str(&format!(
+                "key  {} {} {}{}{}{state}\n",
+                escape(&key.name),
+                key.key.algorithm(),
+                key.key.fingerprint(),
+                bound("from", key.from),
+                bound("until", key.until),
+            ));
+        }
+        let named = |id: &&crate::KeyId| self.keys.iter().all(|k| k.key.id() != **id);
+        for id in self.revoked.keys.iter().filter(named) {
+            out.push_str(&format!("revoked key {}\n", id.fingerprint()));
+        }
+        for image in &self.revoked.images {
+            out.push_str(&format!("revoked image {image}\n"));
+        }
+        for rule in &self.rules {
+            out.push_str(&format!("rule {}: {}\n", rule.scope, self.describe_rule(rule)));
+        }
+        out
+    }
+
+    /// What a rule needs, in words.
+    pub fn describe_rule(&self, rule: &Rule) -> String {
+        let mut parts: Vec<String> = rule.require.iter().map(|q| self.requirement(q)).collect();
+        if !rule.scope.is_file() {
+            parts.push(format!("identity {}", word(rule.identity)));
+        }
+        if rule.names == Names::Full {
+            parts.push("names full".to_string());
+        }
+        if let Some(remap) = &rule.remap {
+            let signed = remap.signed.as_deref().unwrap_or("nothing");
+            parts.push(format!("{} signed as {signed}", remap.prefix));
+        }
+        if let Some(age) = rule.max_age {
+            parts.push(format!("max_age {}", age_text(age.as_secs())));
+        }
+        if rule.deny_rollback {
+            parts.push("rollback deny".to_string());
+        }
+        parts.join("; ")
+    }
+}
+
+fn allowed(yes: bool) -> &'static str {
+    if yes { "allow" } else { "deny" }
+}
+
+/// As a policy writes it.
+pub(crate) fn word(identity: Identity) -> &'static str {
+    match identity {
+        Identity::Exact => "exact",
+        Identity::Repository => "repository",
+        Identity::Any => "any",
+    }
+}
+
+/// As a policy writes it, in the largest unit that is exact.
+pub(crate) fn age_text(seconds: u64) -> String {
+    for (unit, length) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
+        if seconds.is_multiple_of(length) {
+            return format!("{}{unit}", seconds / length);
+        }
+    }
+    format!("{seconds}s")
+}

@@ -1,0 +1,210 @@
+//! Files that decide what is trusted: read only where nobody but their owner
+//! and root could have put or changed them.
+//!
+//! The directories on the way are looked at first, then the file is opened, and
+//! what was opened is looked at: whoever can't write a directory can't exchange
+//! what is in it in between.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+/// Where users that this system doesn't know are shown as owners.
+const OVERFLOW_USER: u32 = 65_534;
+
+/// Why a file is not read.
+#[derive(Debug)]
+pub(crate) enum Unguarded {
+    /// There is none.
+    Absent,
+    /// Others could have had it in their hands, or it can't be opened.
+    Refused(String),
+}
+
+/// Opens a file that nobody but its owner and root can have written.
+pub(crate) fn open(path: &Path) -> Result<File, Unguarded> {
+    let real = guarded_path(path)?;
+    // A pipe in its place must not hold the process.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&real, flags, Mode::empty()).map_err(|e| refused(e.into()))?;
+    let file = File::from(file);
+    let meta = file.metadata().map_err(refused)?;
+    match loose_file(&real, &meta) {
+        Some(why) => Err(Unguarded::Refused(why)),
+        None => Ok(file),
+    }
+}
+
+/// Refuses a file that someone else could exchange, by one of the directories
+/// on its way. One that is not there is fine.
+pub(crate) fn check_directories(path: &Path) -> Result<(), String> {
+    match guarded_path(path) {
+        Ok(_) | Err(Unguarded::Absent) => Ok(()),
+        Err(Unguarded::Refused(why)) => Err(why),
+    }
+}
+
+/// Where a path leads, if nobody else can change that.
+fn guarded_path(path: &Path) -> Result<PathBuf, Unguarded> {
+    let named = std::path::absolute(path).map_err(refused)?;
+    let real = fs::canonicalize(&named).map_err(refused)?;
+    for start in [&named, &real] {
+        for directory in start.ancestors().skip(1) {
+            let meta = fs::metadata(directory).map_err(refused)?;
+            if let Some(why) = loose_directory(directory, &meta, start.parent() == Some(directory)) {
+                return Err(Unguarded::Refused(why));
+            }
+        }
+    }
+    Ok(real)
+}
+
+fn refused(error: io::Error) -> Unguarded {
+    match error.kind() {
+        ErrorKind::NotFound => Unguarded::Absent,
+        _ => Unguarded::Refused(error.to_string()),
+    }
+}
+
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Why a directory lets others exchange what is in it, if it does.
+fn loose_directory(path: &Path, meta: &Metadata, nearest: bool) -> Option<String> {
+    let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
+    let owner = meta.uid();
+    if owner != user() && owner != 0 && owner != OVERFLOW_USER {
+        return Some(format!(
+            "its directory {shown} belongs to user {owner}, neither to you ({}) nor to root",
+            user()
+        ));
+    }
+    // In a sticky directory only the owner of an entry can exchange it; the
+    // entry's owner is looked at too.
+    let sticky = meta.mode() & 0o1000 != 0;
+    let others = meta.mode() & 0o002 != 0;
+    let group = meta.mode() & 0o020 != 0;
+    // Some systems give every user a group, and home directories to it.
+    let own_group = !nearest && meta.gid() == rustix::process::getegid().as_raw() && owner == user();
+    if !sticky && (others || group && !own_group) {
+        return Some(format!(
+            "others can write its directory {shown} (mode {:04o}): run `chmod go-w {shown}`",
+            meta.mode() & 0o7777
+        ));
+    }
+    None
+}
+
+/// Why a file may have been written by others, if it may.
+fn loose_file(path: &Path, meta: &Metadata) -> Option<String> {
+    let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
+    if meta.is_dir() {
+        return Some("it is a directory".to_string());
+    }
+    if !meta.is_file() {
+        return Some("it is not a regular file".to_string());
+    }
+    if meta.uid() != user() && meta.uid() != 0 {
+        return Some(format!(
+            "it belongs to user {}, neither to you ({}) nor to root",
+            meta.uid(),
+            user()
+        ));
+    }
+    let mode = meta.mode() & 0o7777;
+    (mode & 0o022 != 0).then(|| format!("others can write it (mode {mode:04o}): run `chmod go-w {shown}`"))
+}
+
+/// Replaces a guarded file, or makes it: whole on the device, or not at all. A
+/// link's file is replaced, not the link.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let mode = fs::metadata(&real).map_or(mode, |meta| meta.mode() & 0o7777);
+    let directory = match real.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".qyv-")
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(&real).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    // [SIGN-021]
+    #[test]
+    fn file_in_a_directory_that_others_can_write_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let home = base.path().join("home");
+        let config = home.join("config");
+        fs::create_dir_all(&config).unwrap();
+        let file = config.join("trust.yaml");
+        fs::write(&file, "x").unwrap();
+        for (path, plain) in [(base.path(), 0o700), (&home, 0o755), (&config, 0o700), (&file, 0o600)] {
+            mode(path, plain);
+        }
+        open(&file).unwrap();
+        let refused = |path: &Path, bad: u32| {
+            let good = fs::metadata(path).unwrap().permissions();
+            mode(path, bad);
+            let why = match open(&file) {
+                Err(Unguarded::Refused(why)) => why,
+                other => panic!("{path:?} {bad:o}: {other:?}"),
+            };
+            assert!(why.contains("chmod"), "{why}");
+            fs::set_permissions(path, good).unwrap();
+        };
+        refused(&config, 0o777);
+        refused(&config, 0o770);
+        refused(&home, 0o777);
+        refused(&file, 0o666);
+        // A sticky directory, as /tmp is, lets nobody exchange our file.
+        mode(&home, 0o1777);
+        open(&file).unwrap();
+        // A link is followed, and both ways are looked at.
+        let link = home.join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        open(&link).unwrap();
+        let loose = base.path().join("loose");
+        fs::create_dir(&loose).unwrap();
+        mode(&loose, 0o777);
+        std::os::unix::fs::symlink(&file, loose.join("link")).unwrap();
+        assert!(matches!(open(&loose.join("link")), Err(Unguarded::Refused(_))));
+        assert!(matches!(open(&config.join("none")), Err(Unguarded::Absent)));
+    }
+
+    #[test]
+    fn pipe_in_a_files_place_does_not_hold_the_process() {
+        let base = tempfile::tempdir().unwrap();
+        let pipe = base.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            Mode::from_bits_truncate(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(matches!(open(&pipe), Err(Unguarded::Refused(_))));
+    }
+}
