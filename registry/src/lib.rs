@@ -31,13 +31,16 @@ mod cache;
 mod connections;
 mod error;
 mod fair;
+mod front;
 mod log;
 mod manifest;
 mod metrics;
 mod names;
 mod peer;
 mod query;
+mod reload;
 mod serve;
+mod shares;
 mod storage;
 mod tls;
 
@@ -50,6 +53,7 @@ use tokio::net::TcpListener;
 
 pub use access::{Access, Action, Scope, User, Users, hash_password};
 pub use error::HubError;
+pub use front::Network;
 pub use log::{Event, Level, LogSink, RequestEvent};
 pub use serve::Bound;
 pub use storage::{GcKept, GcReport};
@@ -59,7 +63,9 @@ use access::Gate;
 use api::Shared;
 use connections::Connections;
 use fair::Fair;
+use front::Front;
 use metrics::Metrics;
+use shares::Shares;
 use storage::Store;
 
 /// Tells the time: the caller's, since libraries here don't read the clock.
@@ -74,6 +80,8 @@ pub struct Limits {
     pub blob_bytes: u64,
     /// Uploads open at once.
     pub uploads: usize,
+    /// Those of one user, or of one address where there are no users.
+    pub uploads_each: usize,
     /// How long an upload is kept that nobody continues.
     pub upload_age: Duration,
     /// Connections at once. For a further one those are closed that have kept
@@ -97,6 +105,7 @@ impl Default for Limits {
             manifest_bytes: 4 << 20,
             blob_bytes: 64 << 30,
             uploads: 10_000,
+            uploads_each: 1000,
             upload_age: Duration::from_secs(24 * 3600),
             connections: 4096,
             memory: 128 << 20,
@@ -146,6 +155,8 @@ pub struct Config {
     /// `scheme://host[:port]` as clients see it, where that is not what they
     /// send as `Host`: it stands in the challenges that send them to `/token`.
     pub public_url: Option<String>,
+    /// Proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are believed.
+    pub proxies: Vec<Network>,
     /// How long a blob stays that no manifest refers to.
     pub blob_grace: Duration,
     /// How often the running server collects garbage; none for never.
@@ -169,6 +180,7 @@ impl Config {
             log: Arc::new(|_| {}),
             clock: Arc::new(clock),
             public_url: None,
+            proxies: Vec::new(),
             blob_grace: Duration::from_secs(24 * 3600),
             gc_interval: Some(Duration::from_secs(6 * 3600)),
         }
@@ -189,8 +201,10 @@ impl Hub {
     /// Opens the storage, or makes it, and puts in order what an earlier
     /// process left. Blocks while it reads the index of each repository.
     pub fn open(config: Config) -> Result<Hub, HubError> {
-        config.access.check()?;
+        // Before anything is made on disk.
+        let gate = Gate::new(config.access.clone(), config.clock.clone())?;
         let store = Arc::new(Store::open(&config)?);
+        let uploads = Shares::new(config.limits.uploads_each);
         let connections = Connections::new(config.limits.connections, config.limits.memory);
         Ok(Hub {
             listen: config.listen,
@@ -199,13 +213,14 @@ impl Hub {
             gc_interval: config.gc_interval,
             shared: Arc::new(Shared {
                 store,
-                gate: Gate::new(config.access, config.clock.clone())?,
+                gate,
                 limits: config.limits,
                 metrics: Metrics::default(),
                 log: config.log,
                 clock: config.clock,
-                public_url: config.public_url,
+                front: Front::new(config.public_url, config.proxies),
                 connections,
+                uploads,
                 lists: Fair::new(LISTS),
             }),
         })
@@ -213,7 +228,7 @@ impl Hub {
 
     /// Reads the certificate, if there is one, and takes the address.
     pub async fn bind(&self) -> Result<Bound, HubError> {
-        let tls = self.tls.as_ref().map(Tls::acceptor).transpose()?;
+        let tls = self.tls.as_ref().map(Tls::acceptor).transpose()?.map(Arc::new);
         let listen = |source| HubError::Listen {
             address: self.listen,
             source,

@@ -25,9 +25,12 @@ use crate::connections::Seat;
 use crate::error::HubError;
 use crate::log::{Event, Level};
 use crate::peer::Peer;
+use crate::reload::Reloaded;
 
 /// How soon after a change `index.json` is written.
 const COMPACT: Duration = Duration::from_secs(2);
+/// How often the files of users and certificates are looked at.
+const RELOAD: Duration = Duration::from_secs(1);
 /// How often uploads are looked at.
 const EXPIRE: Duration = Duration::from_secs(60);
 /// After an error of `accept`, such as too many open files.
@@ -44,7 +47,7 @@ pub struct Bound {
     pub(crate) hub: Hub,
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Arc<Reloaded<TlsAcceptor>>>,
 }
 
 fn note(hub: &Shared, level: Level, message: String) {
@@ -70,6 +73,7 @@ impl Bound {
         let (stop, stopped) = watch::channel(());
         let server = Arc::new(builder(&shared));
         let upkeep = tokio::spawn(upkeep(self.hub.clone()));
+        let reload = tokio::spawn(reload(shared.clone(), self.tls.clone()));
         let mut shutdown = pin!(shutdown);
         if shared.gate.is_open() && !self.address.ip().is_loopback() {
             let message = format!("{} is open to everyone who can reach it", self.address);
@@ -108,7 +112,7 @@ impl Bound {
                 secure: self.tls.is_some(),
                 stopped: stopped.clone(),
             };
-            let (server, tls) = (server.clone(), self.tls.clone());
+            let (server, tls) = (server.clone(), self.tls.as_ref().map(|tls| tls.current()));
             tokio::spawn(async move {
                 let metrics = &caller.shared.clone().metrics;
                 metrics.connections.fetch_add(1, Ordering::Relaxed);
@@ -129,6 +133,7 @@ impl Bound {
             );
         }
         upkeep.abort();
+        reload.abort();
         let store = shared.store.clone();
         let compacted = tokio::task::spawn_blocking(move || store.compact(true)).await;
         match compacted {
@@ -172,7 +177,7 @@ struct Caller {
 }
 
 impl Caller {
-    async fn serve(mut self, server: &auto::Builder<TokioExecutor>, tls: Option<TlsAcceptor>, stream: TcpStream) {
+    async fn serve(mut self, server: &auto::Builder<TokioExecutor>, tls: Option<Arc<TlsAcceptor>>, stream: TcpStream) {
         let Some(tls) = tls else {
             return self.converse(server, stream).await;
         };
@@ -221,6 +226,41 @@ impl Caller {
                         }
                         Some(due) => look.as_mut().reset(due),
                         None => look.as_mut().reset(now + idle.min(GLANCE)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes in changes of the files of users and certificates.
+async fn reload(shared: Arc<Shared>, tls: Option<Arc<Reloaded<TlsAcceptor>>>) {
+    let mut tick = tokio::time::interval(RELOAD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failed = [None, None];
+    loop {
+        tick.tick().await;
+        let (gate, tls) = (shared.clone(), tls.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            [
+                ("users", gate.gate.refresh()),
+                ("certificate", tls.map_or(Ok(false), |tls| tls.refresh())),
+            ]
+        });
+        let Ok(looked) = looked.await else { continue };
+        for ((what, outcome), failed) in looked.into_iter().zip(&mut failed) {
+            match outcome {
+                Ok(true) => {
+                    *failed = None;
+                    note(&shared, Level::Info, format!("the {what} changed and were read again"));
+                }
+                Ok(false) => {}
+                // A file that can't be read fails each time: said once.
+                Err(error) => {
+                    let message = format!("the {what} changed and are not used: {error}");
+                    if failed.as_ref() != Some(&message) {
+                        note(&shared, Level::Error, message.clone());
+                        *failed = Some(message);
                     }
                 }
             }

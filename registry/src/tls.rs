@@ -1,4 +1,5 @@
 //! TLS: a certificate chain and a key from PEM files, through rustls and ring.
+//! The files are read again when they change, as they do at each renewal.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use crate::error::HubError;
+use crate::reload::Reloaded;
 
 /// The files of a server's certificate.
 #[derive(Clone, Debug)]
@@ -24,26 +26,34 @@ fn failed(path: &Path) -> impl FnOnce(rustls::pki_types::pem::Error) -> HubError
 }
 
 impl Tls {
-    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, HubError> {
-        let chain = CertificateDer::pem_file_iter(&self.certificate)
-            .map_err(failed(&self.certificate))?
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed(&self.certificate))?;
-        if chain.is_empty() {
-            return Err(HubError::Tls(format!(
-                "{}: there is no certificate in it",
-                self.certificate.display()
-            )));
-        }
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(failed(&self.key))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| HubError::Tls(e.to_string()))?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(|e| HubError::Tls(e.to_string()))?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+    pub(crate) fn acceptor(&self) -> Result<Reloaded<TlsAcceptor>, HubError> {
+        let (certificate, key) = (self.certificate.clone(), self.key.clone());
+        let make = move |contents: &[Vec<u8>]| match contents {
+            [chain, secret] => acceptor((&certificate, chain), (&key, secret)),
+            _ => Err(HubError::Tls("a certificate and a key are needed".to_string())),
+        };
+        Reloaded::open(vec![self.certificate.clone(), self.key.clone()], Box::new(make))
     }
+}
+
+fn acceptor(certificate: (&Path, &[u8]), key: (&Path, &[u8])) -> Result<TlsAcceptor, HubError> {
+    let chain = CertificateDer::pem_slice_iter(certificate.1)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed(certificate.0))?;
+    if chain.is_empty() {
+        return Err(HubError::Tls(format!(
+            "{}: there is no certificate in it",
+            certificate.0.display()
+        )));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.1).map_err(failed(key.0))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| HubError::Tls(e.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|e| HubError::Tls(e.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -7,9 +7,11 @@
 //! token could help, and 403 where they could not.
 //!
 //! Passwords are argon2 hashes. No more than a few are computed at once, each
-//! off the event loop; a success is remembered for a few minutes under a keyed
+//! off the event loop, and clients wait for that in turns of their addresses; a
+//! success is remembered for a few minutes under a keyed
 //! hash of the credentials, so that a request does not cost what a login does.
 
+mod file;
 mod token;
 mod users;
 
@@ -17,11 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hyper::HeaderMap;
 use hyper::header;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::Semaphore;
 
 pub use self::users::{Access, Action, Scope, User, Users, hash_password};
 
@@ -31,12 +32,14 @@ use self::token::{Claims, Grant, Signer};
 use crate::Clock;
 use crate::cache::Cache;
 use crate::error::{ApiError, Code, HubError};
+use crate::fair::Fair;
+use crate::front::Origin;
+use crate::peer::Peer;
 use crate::query::Query;
+use crate::reload::Reloaded;
 
 /// Passwords computed at once: each takes a core and tens of megabytes.
 const AT_ONCE: usize = 2;
-/// Logins that may wait for one of those.
-const WAITING: usize = 64;
 /// How long a success is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
 /// Scopes looked at in one request for a token: a push that mounts names the
@@ -85,20 +88,13 @@ impl Right<'_> {
     }
 }
 
-/// Where challenges point to.
-pub(crate) struct Origin {
-    /// `scheme://host`.
-    pub(crate) url: String,
-    pub(crate) host: String,
-}
-
 pub(crate) struct Gate {
-    access: Access,
+    /// None where everyone may do everything.
+    users: Option<Reloaded<Users>>,
     clock: Clock,
     signer: Signer,
     remembered: Cache<[u8; 32], (Arc<User>, SystemTime)>,
-    working: Arc<Semaphore>,
-    queue: Semaphore,
+    logins: Arc<Fair>,
     random: SystemRandom,
 }
 
@@ -107,11 +103,10 @@ impl Gate {
         let random = SystemRandom::new();
         Ok(Gate {
             signer: Signer::new(&random)?,
-            access,
+            users: access.users()?,
             clock,
             remembered: Cache::new(16 * 256),
-            working: Arc::new(Semaphore::new(AT_ONCE)),
-            queue: Semaphore::new(WAITING),
+            logins: Fair::new(AT_ONCE),
             random,
         })
     }
@@ -126,21 +121,26 @@ impl Gate {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.access, Access::Open)
+        self.users.is_none()
     }
 
-    fn users(&self) -> Option<&Users> {
-        match &self.access {
-            Access::Open => None,
-            Access::Users(users) => Some(users),
-        }
+    fn users(&self) -> Option<Arc<Users>> {
+        self.users.as_ref().map(Reloaded::current)
+    }
+
+    /// Reads the file of users again if it has changed. True if it has.
+    pub(crate) fn refresh(&self) -> Result<bool, HubError> {
+        self.users.as_ref().map_or(Ok(false), Reloaded::refresh)
     }
 
     fn challenge(&self, origin: &Origin, wanted: &[Right<'_>], error: Option<&str>) -> String {
-        if !self.users().is_some_and(|users| users.token) {
+        let tokens = self.users().is_some_and(|users| users.tokens());
+        // A wrong scheme would have clients send their password in the clear, so
+        // one that is not known is not guessed: this challenge needs none.
+        let Some(url) = origin.url.as_ref().filter(|_| tokens) else {
             return BASIC.to_string();
-        }
-        let mut out = format!("Bearer realm=\"{}/token\",service=\"{}\"", origin.url, origin.host);
+        };
+        let mut out = format!("Bearer realm=\"{url}/token\",service=\"{}\"", origin.host);
         let scopes: Vec<_> = wanted.iter().map(Right::scope).collect();
         if !scopes.is_empty() {
             // A checked name holds nothing that would need quoting.
@@ -158,7 +158,12 @@ impl Gate {
     }
 
     /// Finds out who sent a request.
-    pub(crate) async fn identify(&self, headers: &HeaderMap, origin: &Origin) -> Result<Caller, ApiError> {
+    pub(crate) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        origin: &Origin,
+        client: Peer,
+    ) -> Result<Caller, ApiError> {
         let Some(users) = self.users() else {
             return Ok(Caller::Anonymous);
         };
@@ -169,22 +174,34 @@ impl Gate {
         let value = value.to_str().map_err(|_| refused(None))?;
         let (scheme, rest) = value.split_once(' ').ok_or_else(|| refused(None))?;
         if scheme.eq_ignore_ascii_case("basic") {
-            let user = self.basic(users, rest.trim()).await?;
+            let user = self.basic(&users, rest.trim(), client).await?;
             return user.map(Caller::User).ok_or_else(|| refused(None));
         }
-        if users.token && scheme.eq_ignore_ascii_case("bearer") {
+        if users.tokens() && scheme.eq_ignore_ascii_case("bearer") {
             let claims = self.signer.read(rest.trim(), (self.clock)());
             let claims = claims.ok_or_else(|| refused(Some("invalid_token")))?;
             let user = match &claims.sub {
                 None => None,
-                Some(name) => Some(users.find(name).ok_or_else(|| refused(Some("invalid_token")))?),
+                // Neither a user who is gone nor a password that was changed
+                // has a token any more.
+                Some(name) => {
+                    let user = users
+                        .find(name)
+                        .filter(|user| claims.password == self.password_tag(user));
+                    Some(user.ok_or_else(|| refused(Some("invalid_token")))?)
+                }
             };
             return Ok(Caller::Token(user, Arc::new(claims)));
         }
         Err(refused(None))
     }
 
-    async fn basic(&self, users: &Users, encoded: &str) -> Result<Option<Arc<User>>, ApiError> {
+    /// Names a user's password in a token, to void it when the password changes.
+    fn password_tag(&self, user: &User) -> String {
+        URL_SAFE_NO_PAD.encode(&self.signer.tag(user.password.as_bytes())[..12])
+    }
+
+    async fn basic(&self, users: &Users, encoded: &str, client: Peer) -> Result<Option<Arc<User>>, ApiError> {
         let Ok(decoded) = STANDARD.decode(encoded) else {
             return Ok(None);
         };
@@ -192,6 +209,7 @@ impl Gate {
         let now = (self.clock)();
         if let Some((user, until)) = self.remembered.get(&key)
             && now < until
+            && let Some(user) = users.find(&user.name).filter(|now| now.password == user.password)
         {
             return Ok(Some(user));
         }
@@ -199,8 +217,7 @@ impl Gate {
             return Ok(None);
         };
         let busy = || ApiError::new(Code::TooManyRequests, "too many logins at once").header(header::RETRY_AFTER, "1");
-        let _queued = self.queue.try_acquire().map_err(|_| busy())?;
-        let working = self.working.clone().acquire_owned().await.map_err(|_| busy())?;
+        let working = self.logins.acquire(client).await.ok_or_else(busy)?;
         let user = users.find(name);
         let hash = user
             .as_ref()
@@ -318,7 +335,7 @@ impl Gate {
     /// Makes a token for the scopes asked for: the part of them that the
     /// caller has. None if this registry gives no tokens.
     pub(crate) fn token(&self, caller: &Caller, query: &Query) -> Result<Option<String>, ApiError> {
-        let Some(users) = self.users().filter(|users| users.token) else {
+        let Some(users) = self.users().filter(|users| users.tokens()) else {
             return Ok(None);
         };
         let user = match caller {
@@ -352,7 +369,7 @@ impl Gate {
             .collect();
             grants.push(Grant::repository(name, granted));
         }
-        let sub = user.map(|user| user.name.clone());
+        let sub = user.map(|user| (user.name.clone(), self.password_tag(user)));
         self.signer.sign(sub, grants, (self.clock)()).map(Some)
     }
 }

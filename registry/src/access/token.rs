@@ -27,6 +27,9 @@ const LONGEST: usize = 32 << 10;
 pub(crate) struct Claims {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) sub: Option<String>,
+    /// A tag of the user's password hash.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub(super) password: String,
     iat: u64,
     exp: u64,
     access: Vec<Grant>,
@@ -101,10 +104,17 @@ impl Signer {
         out
     }
 
-    pub(super) fn sign(&self, sub: Option<String>, access: Vec<Grant>, now: SystemTime) -> Result<String, ApiError> {
+    pub(super) fn sign(
+        &self,
+        user: Option<(String, String)>,
+        access: Vec<Grant>,
+        now: SystemTime,
+    ) -> Result<String, ApiError> {
         let iat = seconds(now);
+        let (sub, password) = user.unzip();
         let claims = Claims {
             sub,
+            password: password.unwrap_or_default(),
             iat,
             exp: iat + LIFETIME.as_secs(),
             access,
@@ -146,7 +156,9 @@ mod tests {
         let signer = Signer::new(&random).unwrap();
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         let grants = vec![Grant::repository("a/b", vec!["pull".to_string()])];
-        let token = signer.sign(Some("ci".to_string()), grants, now).unwrap();
+        let token = signer
+            .sign(Some(("ci".to_string(), "tag".to_string())), grants, now)
+            .unwrap();
         let claims = signer.read(&token, now).unwrap();
         assert!(claims.grants("a/b", Action::Read));
         assert!(!claims.grants("a/b", Action::Write) && !claims.grants("a", Action::Read) && !claims.catalog());

@@ -1,8 +1,8 @@
 //! Users, what they may do, and the file that says so.
 
-use std::fs;
-use std::io::Read as _;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use argon2::password_hash::phc::PasswordHash;
@@ -10,17 +10,17 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use qyvol_types::json;
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::HubError;
+use crate::reload::{self, Reloaded};
 
-const FILE_BYTES: u64 = 1 << 20;
 /// Costs beyond these would let one login take the machine.
 const MEMORY_KIB: u32 = 1 << 20;
 const ITERATIONS: u32 = 64;
 
 /// What may be done with a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Pull, and look at tags and referrers.
@@ -31,14 +31,53 @@ pub enum Action {
     Delete,
 }
 
+impl Action {
+    /// As files and arguments have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Read => "read",
+            Action::Write => "write",
+            Action::Delete => "delete",
+        }
+    }
+}
+
 /// Actions on the repositories that match a pattern.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
     /// `*` for all, `team/*` for all below `team/`, else one name.
     pub repository: String,
     /// What may be done with them.
     pub actions: Vec<Action>,
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    /// `team/*=read,write`.
+    fn from_str(text: &str) -> Result<Scope, String> {
+        let (repository, actions) = text
+            .split_once('=')
+            .ok_or("expected REPOSITORY=ACTIONS, such as 'team/*=read,write'")?;
+        let actions = actions.split(',').map(|action| match action {
+            "read" => Ok(Action::Read),
+            "write" => Ok(Action::Write),
+            "delete" => Ok(Action::Delete),
+            _ => Err("expected the actions read, write or delete, with commas between".to_string()),
+        });
+        Ok(Scope {
+            repository: repository.to_string(),
+            actions: actions.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let actions: Vec<_> = self.actions.iter().map(|action| action.name()).collect();
+        write!(f, "{}={}", self.repository, actions.join(","))
+    }
 }
 
 impl Scope {
@@ -51,7 +90,7 @@ impl Scope {
 }
 
 /// One user.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
     /// The name, without a colon.
@@ -71,7 +110,7 @@ impl User {
 }
 
 /// Users and what holds for those who are none.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Users {
     /// The users.
@@ -80,12 +119,26 @@ pub struct Users {
     #[serde(default)]
     pub anonymous_read: bool,
     /// Whether clients are sent to `/token` for a token; else they are asked
-    /// for name and password with each request. Both work either way.
+    /// for name and password with each request. Both work either way. It is so
+    /// where everyone may read: clients without a password have no other way.
     #[serde(default)]
     pub token: bool,
 }
 
 impl Users {
+    /// What a new file starts with.
+    pub(super) fn none() -> Users {
+        Users {
+            users: Vec::new(),
+            anonymous_read: false,
+            token: true,
+        }
+    }
+
+    pub(super) fn tokens(&self) -> bool {
+        self.token || self.anonymous_read
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<Arc<User>> {
         self.users.iter().find(|user| user.name == name).cloned()
     }
@@ -102,7 +155,14 @@ impl Users {
             .map_or_else(String::new, |user| user.password.clone())
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Reads the text of a file of users.
+    pub fn parse(bytes: &[u8]) -> Result<Users, HubError> {
+        let users: Users = json::decode(bytes).map_err(|e| HubError::Access(e.to_string()))?;
+        users.check().map_err(HubError::Access)?;
+        Ok(users)
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
         for (index, user) in self.users.iter().enumerate() {
             let name = &user.name;
             if name.is_empty() || name.len() > 255 || name.contains(|c: char| c == ':' || c.is_control()) {
@@ -147,33 +207,35 @@ pub enum Access {
     Open,
     /// Users with passwords.
     Users(Users),
+    /// A file of users, strict JSON of the form of [`Users`]. It is read again
+    /// when it changes.
+    File(PathBuf),
 }
 
 impl Access {
-    /// Reads an access file: strict JSON of the form of [`Users`].
+    /// The users of a file, which is checked now and read again when it changes.
     pub fn load(path: &Path) -> Result<Access, HubError> {
-        let mut bytes = Vec::new();
-        fs::File::open(path)
-            .and_then(|file| file.take(FILE_BYTES + 1).read_to_end(&mut bytes))
-            .map_err(HubError::storage("cannot read", path))?;
-        if bytes.len() as u64 > FILE_BYTES {
-            return Err(HubError::Access(format!("larger than {FILE_BYTES} bytes")));
-        }
-        Access::parse(&bytes)
+        Users::parse(&reload::read(path)?)?;
+        Ok(Access::File(path.to_path_buf()))
     }
 
     /// Reads the text of an access file.
     pub fn parse(bytes: &[u8]) -> Result<Access, HubError> {
-        let users: Users = json::decode(bytes).map_err(|e| HubError::Access(e.to_string()))?;
-        let access = Access::Users(users);
-        access.check()?;
-        Ok(access)
+        Users::parse(bytes).map(Access::Users)
     }
 
-    pub(crate) fn check(&self) -> Result<(), HubError> {
+    /// The users, or none where everyone may do everything.
+    pub(super) fn users(self) -> Result<Option<Reloaded<Users>>, HubError> {
         match self {
-            Access::Open => Ok(()),
-            Access::Users(users) => users.check().map_err(HubError::Access),
+            Access::Open => Ok(None),
+            Access::Users(users) => {
+                users.check().map_err(HubError::Access)?;
+                Ok(Some(Reloaded::fixed(users)))
+            }
+            Access::File(path) => {
+                let make = |contents: &[Vec<u8>]| Users::parse(&contents.concat());
+                Reloaded::open(vec![path], Box::new(make)).map(Some)
+            }
         }
     }
 }

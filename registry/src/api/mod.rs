@@ -25,15 +25,17 @@ use qyvol_types::Digest;
 pub(crate) use self::body::Body;
 
 use self::body::Inflow;
-use crate::access::{Action, Caller, Gate, Origin};
+use crate::access::{Action, Caller, Gate};
 use crate::connections::{Connections, Exchange, SMALL_BLOCK};
 use crate::error::{ApiError, Code};
 use crate::fair::Fair;
+use crate::front::{Front, Origin};
 use crate::log::{Event, Level, LogSink, RequestEvent};
 use crate::metrics::Metrics;
 use crate::names::{Name, Target};
 use crate::peer::Peer;
 use crate::query::Query;
+use crate::shares::Shares;
 use crate::storage::{Repository, Store};
 use crate::{Clock, Limits};
 
@@ -53,8 +55,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) log: LogSink,
     pub(crate) clock: Clock,
-    pub(crate) public_url: Option<String>,
+    pub(crate) front: Front,
     pub(crate) connections: Arc<Connections>,
+    /// Open uploads, by who started them.
+    pub(crate) uploads: Arc<Shares>,
     /// For lists that take long to make.
     pub(crate) lists: Arc<Fair>,
 }
@@ -183,7 +187,19 @@ pub(crate) async fn serve(
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_string();
     let mut inflow = Inflow::new(body, hub.limits.idle, exchange.clone());
-    let origin = origin(&hub, &parts, secure);
+    let origin = hub.front.origin(remote.ip(), secure, &parts);
+    let client = hub.front.client(remote.ip(), &parts.headers);
+    if hub.front.unknown_proxy(remote.ip(), &parts.headers) {
+        (hub.log)(&Event {
+            time: (hub.clock)(),
+            level: Level::Warning,
+            message: format!(
+                "a proxy at {} forwards requests and is not known: name it as a trusted proxy, or state the public URL",
+                remote.ip()
+            ),
+            request: None,
+        });
+    }
     let mut call = Call {
         hub: &hub,
         method: parts.method,
@@ -191,7 +207,7 @@ pub(crate) async fn serve(
         query: Query::none(),
         caller: Caller::Anonymous,
         origin,
-        client: Peer::of(remote.ip()),
+        client: Peer::of(client),
         exchange,
     };
     let mut label = "none";
@@ -242,7 +258,7 @@ pub(crate) async fn serve(
         level,
         message: cause.unwrap_or_else(|| "request".to_string()),
         request: Some(RequestEvent {
-            remote: remote.ip(),
+            remote: client,
             method: call.method.to_string(),
             path,
             status,
@@ -265,30 +281,6 @@ fn strip(response: &mut Response<Body>) {
     *response.body_mut() = Body::empty();
 }
 
-/// Where a client reached this server, as far as it says so. Only characters
-/// of a host and port pass, for this is quoted in headers.
-fn origin(hub: &Shared, parts: &hyper::http::request::Parts, secure: bool) -> Origin {
-    let plain = |host: &&str| {
-        host.len() <= 255
-            && host
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-' | b'[' | b']'))
-    };
-    let header = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = header.or_else(|| parts.uri.authority().map(|a| a.as_str()));
-    let host = host.filter(plain).unwrap_or("localhost");
-    if let Some(url) = &hub.public_url {
-        let url = url.trim_end_matches('/').to_string();
-        let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host).to_string();
-        return Origin { url, host };
-    }
-    let scheme = if secure { "https" } else { "http" };
-    Origin {
-        url: format!("{scheme}://{host}"),
-        host: host.to_string(),
-    }
-}
-
 impl Call<'_> {
     async fn answer(
         &mut self,
@@ -305,7 +297,7 @@ impl Call<'_> {
         if matches!(route, Route::Health) {
             return Ok(text(StatusCode::OK, "ok\n"));
         }
-        self.caller = self.hub.gate.identify(&self.headers, &self.origin).await?;
+        self.caller = self.hub.gate.identify(&self.headers, &self.origin, self.client).await?;
         let method = self.method.clone();
         let read = method == Method::GET || method == Method::HEAD;
         match route {

@@ -20,6 +20,7 @@ use super::{Answer, CONTENT_DIGEST, Call, blocking, parse_digest, respond};
 use crate::access::Action;
 use crate::error::{ApiError, Code};
 use crate::names::Name;
+use crate::shares::Owner;
 use crate::storage::{Source, Upload};
 
 /// A body stated to be no longer than this never becomes an upload's file.
@@ -129,10 +130,16 @@ impl Call<'_> {
 
     fn open_upload(&self, name: &Name, algorithm: Algorithm) -> Result<Arc<Upload>, ApiError> {
         let id = self.hub.gate.random_id()?;
+        let refused = |message| ApiError::new(Code::TooManyRequests, message).header(header::RETRY_AFTER, "60");
+        let owner = match self.caller.user() {
+            Some(user) => Owner::User(user.to_string()),
+            None => Owner::Peer(self.client),
+        };
+        let share = self.hub.uploads.take(owner);
+        let share = share.ok_or_else(|| refused("you have too many uploads open"))?;
         let store = &self.hub.store;
-        store.uploads.start(name, id, algorithm, store.now()).ok_or_else(|| {
-            ApiError::new(Code::TooManyRequests, "too many uploads are open").header(header::RETRY_AFTER, "60")
-        })
+        let started = store.uploads.start(name, id, algorithm, store.now(), Some(share));
+        started.ok_or_else(|| refused("too many uploads are open"))
     }
 
     /// Makes a blob of `source` one of `name`, or of any repository that the

@@ -25,6 +25,7 @@ use qyvol_types::{Algorithm, Digest, Hasher};
 use super::disk::Disk;
 use crate::cache::lock;
 use crate::names::Name;
+use crate::shares::Share;
 
 /// The prefix of files that are of no use after a restart.
 pub(super) const SCRATCH: &str = "tmp-";
@@ -47,6 +48,8 @@ pub(crate) struct Upload {
     offset: AtomicU64,
     closed: AtomicBool,
     progress: Mutex<Progress>,
+    /// Held for whoever started it; a restart forgets who that was.
+    share: Option<Share>,
     /// Seconds since 1970 of the last request.
     used: AtomicU64,
     /// Held by the request that writes or ends it, and by each write it has
@@ -193,6 +196,7 @@ impl Uploads {
             offset: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             progress: Mutex::new(progress),
+            share: None,
             used: AtomicU64::new(used),
             busy: Arc::default(),
         }
@@ -211,9 +215,12 @@ impl Uploads {
         id: String,
         algorithm: Algorithm,
         now: SystemTime,
+        share: Option<Share>,
     ) -> Option<Arc<Upload>> {
         let progress = Progress::new(algorithm);
-        let upload = Arc::new(self.upload(id.clone(), fingerprint(repository), progress, seconds(now)));
+        let mut upload = self.upload(id.clone(), fingerprint(repository), progress, seconds(now));
+        upload.share = share;
+        let upload = Arc::new(upload);
         let mut open = lock(&self.open);
         if open.len() >= self.limit {
             return None;
@@ -285,7 +292,7 @@ mod tests {
         let directory = root.path().join("uploads");
         let uploads = Uploads::open(Arc::new(System), directory, 9, UNIX_EPOCH).unwrap();
         let name = Name::parse("a").unwrap();
-        let upload = uploads.start(&name, "0".repeat(32), Algorithm::Sha256, UNIX_EPOCH);
+        let upload = uploads.start(&name, "0".repeat(32), Algorithm::Sha256, UNIX_EPOCH, None);
         let upload = upload.unwrap();
         upload.append(&[Bytes::from_static(b"some")]).unwrap();
         // Held for as long as gigabytes take.

@@ -136,7 +136,10 @@ fn head_of_a_request_that_never_ends_is_cut_off() {
 
 #[test]
 fn thousands_of_open_uploads_cost_no_files_and_end_at_the_limit() {
-    let server = Server::with(|config| config.limits.uploads = 3000);
+    let server = Server::with(|config| {
+        config.limits.uploads = 3000;
+        config.limits.uploads_each = 3000;
+    });
     let mut stream = server.connect();
     let request = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
     let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());

@@ -112,8 +112,43 @@ fn certificate_that_can_not_be_used_is_named() {
             .build()
             .unwrap();
         match runtime.block_on(hub.bind()) {
-            Err(HubError::Tls(text)) => assert!(text.contains(".pem"), "{text}"),
+            Err(error @ (HubError::Tls(_) | HubError::Storage { .. })) => {
+                assert!(error.to_string().contains(".pem"), "{error}");
+            }
             other => panic!("{:?}", other.err()),
         }
+    }
+}
+
+// [HUB-026]
+#[test]
+fn certificate_changes_without_a_restart() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+    let text = std::fs::read_to_string(file("certificate.pem")).unwrap();
+    std::fs::write(&certificate, &text).unwrap();
+    std::fs::copy(file("key.pem"), &key).unwrap();
+    let server = Server::with(|config| {
+        config.tls = Some(Tls {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        });
+    });
+    let presented = || {
+        let mut client = client(&server, &[]);
+        while client.conn.is_handshaking() {
+            client.conn.complete_io(&mut client.sock).unwrap();
+        }
+        client.conn.peer_certificates().unwrap().len()
+    };
+    assert_eq!(presented(), 1);
+    // Half a change is none: the key is not that of the certificate.
+    std::fs::write(&certificate, "").unwrap();
+    assert_eq!(presented(), 1);
+    // A chain of two tells the new file from the old.
+    std::fs::write(&certificate, text.repeat(2)).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while presented() != 2 {
+        assert!(std::time::Instant::now() < deadline);
     }
 }

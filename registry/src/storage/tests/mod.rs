@@ -56,7 +56,9 @@ impl Subject {
     fn upload(&self, repository: &str, bytes: &[u8]) -> Digest {
         let (store, repository) = (&self.store, name(repository));
         let id = format!("{:032x}", bytes.len());
-        let upload = store.uploads.start(&repository, id, Algorithm::Sha256, store.now());
+        let upload = store
+            .uploads
+            .start(&repository, id, Algorithm::Sha256, store.now(), None);
         let upload = upload.unwrap();
         let (first, second) = bytes.split_at(bytes.len() / 2);
         upload.append(&[Bytes::copy_from_slice(first)]).unwrap();

@@ -1,0 +1,61 @@
+//! A limit for each user, so that one can't take what all have together.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::cache::lock;
+use crate::peer::Peer;
+
+/// Who is counted: a user by name, anyone else by address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    User(String),
+    Peer(Peer),
+}
+
+/// What each owner has taken.
+pub(crate) struct Shares {
+    each: usize,
+    taken: Mutex<HashMap<Owner, usize>>,
+}
+
+/// One of an owner's, given back by its drop.
+pub(crate) struct Share {
+    of: Arc<Shares>,
+    owner: Owner,
+}
+
+impl Shares {
+    pub(crate) fn new(each: usize) -> Arc<Shares> {
+        Arc::new(Shares {
+            each,
+            taken: Mutex::default(),
+        })
+    }
+
+    /// One more for this owner. None if it has as many as it may.
+    pub(crate) fn take(self: &Arc<Shares>, owner: Owner) -> Option<Share> {
+        let mut taken = lock(&self.taken);
+        let count = taken.get(&owner).copied().unwrap_or_default();
+        if count >= self.each {
+            return None;
+        }
+        taken.insert(owner.clone(), count + 1);
+        Some(Share {
+            of: self.clone(),
+            owner,
+        })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.of.taken);
+        if let Some(count) = taken.get_mut(&self.owner) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.owner);
+            }
+        }
+    }
+}
