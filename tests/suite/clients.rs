@@ -46,6 +46,22 @@ fn skopeo_copies_in_and_out_of_the_hub_and_the_digest_stays() {
     );
 }
 
+// [HUB-028]
+#[test]
+fn skopeo_reads_without_a_password_where_everyone_may() {
+    let user = User::new();
+    let users = user.write("users.json", r#"{"anonymous_read":true,"users":[]}"#);
+    let server = Server::hub(&["--users", users.to_str().unwrap()]);
+    let mut command = Command::new("skopeo");
+    let there = format!("docker://{}", server.name("absent"));
+    command
+        .args(["list-tags", "--tls-verify=false", &there])
+        .env("HOME", user.path(""));
+    // Let in, and told that there is none.
+    let done = third_party("skopeo", &mut command);
+    assert!(done.err.contains("404"), "{}", done.err);
+}
+
 /// The client that wasm tools are built on pulls an image without assets as
 /// the plain artifact that it is, and what it pushes arrives.
 #[test]

@@ -364,18 +364,25 @@ const BCRYPT: &str = "ana:$2a$05$JQrQrjK93Bi1qA3Z5bxkHu/MTatNDWvJ1LBIHPT/ujhz8wq
 #[test]
 fn login_opens_what_is_closed_and_the_password_is_nowhere() {
     let user = User::new();
-    let hash = pipe(&user, &["hub", "password"], "s3cret\n").expect(0).out;
-    let users = |token: bool| {
-        format!(
-            r#"{{"token":{token},"users":[{{"name":"ana","password":"{}","scopes":[{{"repository":"*","actions":["read","write","delete"]}}]}}]}}"#,
-            hash.trim()
-        )
-    };
+    let add = [
+        "hub",
+        "user",
+        "add",
+        "ana",
+        "--users",
+        "token.json",
+        "--allow",
+        "*=read,write,delete",
+    ];
+    pipe(&user, &add, "s3cret\n").expect(0);
     let htpasswd = user.write("htpasswd", BCRYPT);
-    let (basic, token) = (
-        user.write("basic.json", users(false)),
-        user.write("token.json", users(true)),
+    let token = user.path("token.json");
+    let users = fs::read_to_string(&token).unwrap();
+    assert!(
+        users.contains("\"token\": true") && !users.contains("s3cret"),
+        "{users}"
     );
+    let basic = user.write("basic.json", users.replace("\"token\": true", "\"token\": false"));
     let servers = [
         Server::docker(&format!(
             "auth: {{ htpasswd: {{ realm: r, path: {} }} }}\n",
@@ -503,4 +510,72 @@ fn hub_that_others_reach_wants_to_know_its_users() {
     let done = user.qyv(&["hub", "serve", "--users", "absent.json"]).expect(1);
     assert!(done.err.contains("absent.json"), "{}", done.err);
     assert!(!user.home().exists(), "nothing is made before it is known who may come");
+    // A password in the clear takes a word, and a proxy must be known.
+    let add = [
+        "hub",
+        "user",
+        "add",
+        "ana",
+        "--users",
+        "users.json",
+        "--allow",
+        "*=read",
+    ];
+    pipe(&user, &add, "s3cret\n").expect(0);
+    let serve = ["hub", "serve", "--listen", "0.0.0.0:0", "--users", "users.json"];
+    let done = user.qyv(&serve).expect(2);
+    assert!(
+        done.err.contains("--public-url") && done.err.contains("--trusted-proxy"),
+        "{}",
+        done.err
+    );
+}
+
+// [HUB-027]
+#[test]
+fn users_of_a_hub_are_added_listed_and_removed() {
+    let user = User::new();
+    let verb = |args: &[&str], input: &str| {
+        let args = [&["hub", "user"][..], args, &["--users", "users.json"]].concat();
+        pipe(&user, &args, input)
+    };
+    let done = verb(&["add", "ana"], "one\n").expect(2);
+    assert!(done.err.contains("--allow"), "{}", done.err);
+    verb(
+        &["add", "ana", "--allow", "team/*=read,write", "--allow", "base=read"],
+        "one\n",
+    )
+    .expect(0);
+    verb(&["add", "bo", "--allow", "*=read"], "two\n").expect(0);
+    assert_eq!(
+        verb(&["list"], "").expect(0).out,
+        "ana team/*=read,write base=read\nbo *=read\n"
+    );
+    let before = fs::read(user.path("users.json")).unwrap();
+    let done = verb(&["add", "ana", "--allow", "*=read"], "x\n").expect(1);
+    assert!(done.err.contains("--replace"), "{}", done.err);
+    for (args, input, code) in [
+        (&["add", "cy", "--allow", "Team=read"][..], "x\n", 1),
+        (&["add", "cy", "--allow", "team=admin"], "x\n", 2),
+        (&["add", "cy", "--allow", "team=read"], "", 2),
+        (&["add", "cy", "--replace"], "x\n", 1),
+        (&["add", "c:y", "--allow", "team=read"], "x\n", 1),
+        (&["rm", "cy"], "", 1),
+    ] {
+        verb(args, input).expect(code);
+        assert_eq!(fs::read(user.path("users.json")).unwrap(), before, "{args:?}");
+    }
+    // Another password, and the same rights.
+    verb(&["add", "ana", "--replace"], "three\n").expect(0);
+    let users = verb(&["list", "--format", "json"], "").expect(0).json();
+    assert_eq!(users["users"][0]["scopes"][1]["repository"], "base");
+    let server = Server::hub(&["--users", user.path("users.json").to_str().unwrap()]);
+    let login = |name: &str, password: &str| {
+        let args = ["login", &server.address, "--username", name, "--password-stdin"];
+        pipe(&user, &args, password).code
+    };
+    assert_eq!((login("ana", "three"), login("bo", "two")), (0, 0));
+    assert_ne!(login("ana", "one"), 0);
+    verb(&["rm", "bo"], "").expect(0);
+    assert_eq!(verb(&["list"], "").expect(0).out, "ana team/*=read,write base=read\n");
 }

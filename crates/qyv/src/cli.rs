@@ -9,7 +9,7 @@ pub use crate::cli_registry::{
     CatalogArgs, CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullWhen, PushArgs, RegistryArgs, TagsArgs,
 };
 #[cfg(feature = "hub")]
-pub use crate::cli_registry::{HubCommand, ServeArgs};
+pub use crate::cli_registry::{HubCommand, HubUserAddArgs, HubUserArgs, HubUserCommand, ServeArgs};
 pub use crate::cli_trust::{DataCommand, IdentityArg, TrustCommand};
 
 /// How data is printed.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::Subcommand;
 use clap::{Args, ValueEnum};
 use qyvol::types::parse_duration;
+#[cfg(feature = "hub")]
+use qyvol_hub::{Network, Scope};
 
 /// When an image is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -154,14 +156,65 @@ pub struct LogoutArgs {
 pub enum HubCommand {
     /// Serve a registry from this machine
     Serve(ServeArgs),
-    /// Hash a password for the file of users; it is asked for, or read from a pipe
-    Password,
+    /// Change who may use the registry
+    User {
+        #[command(subcommand)]
+        command: HubUserCommand,
+    },
+}
+
+#[cfg(feature = "hub")]
+#[derive(Debug, Subcommand)]
+pub enum HubUserCommand {
+    /// Add a user; the password is asked for twice, or read from a pipe
+    Add(HubUserAddArgs),
+    /// Remove a user
+    #[command(visible_alias = "remove")]
+    Rm(HubUserArgs),
+    /// List the users and what they may do
+    #[command(visible_alias = "ls")]
+    List(HubUsersArgs),
 }
 
 #[cfg(feature = "hub")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The address that was bound is printed on stdout, so port 0 works. The log is JSON lines on stderr.\nThe file of users, JSON:\n  {\"anonymous_read\": false, \"token\": true, \"users\": [{\"name\": \"ana\", \"password\": \"$argon2id$…\",\n   \"scopes\": [{\"repository\": \"team/*\", \"actions\": [\"read\", \"write\", \"delete\"]}]}]}"
+    after_help = "A running hub takes the change in by itself.\n\n  qyv hub user add ana --users users.json --allow 'team/*=read,write' --allow base=read"
+)]
+pub struct HubUserAddArgs {
+    #[command(flatten)]
+    pub user: HubUserArgs,
+    /// What the user may do: a repository, `NAME/*` for all below it or `*` for all, and the
+    /// actions read, write and delete; can be repeated
+    #[arg(long, value_name = "REPOSITORY=ACTIONS", required_unless_present = "replace")]
+    pub allow: Vec<Scope>,
+    /// Change the password of a user who is there already, and the rights where --allow is given
+    #[arg(long)]
+    pub replace: bool,
+}
+
+#[cfg(feature = "hub")]
+#[derive(Debug, Args)]
+pub struct HubUserArgs {
+    /// The user
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    #[command(flatten)]
+    pub file: HubUsersArgs,
+}
+
+#[cfg(feature = "hub")]
+#[derive(Debug, Args)]
+pub struct HubUsersArgs {
+    /// The file of users, which `hub serve --users` reads
+    #[arg(long, value_name = "FILE")]
+    pub users: PathBuf,
+}
+
+#[cfg(feature = "hub")]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The address that was bound is printed on stdout, so port 0 works. The log is JSON lines on stderr.\n`hub user add` writes the file of users, JSON; it and the certificate are read again when they change:\n  {\"anonymous_read\": false, \"token\": true, \"users\": [{\"name\": \"ana\", \"password\": \"$argon2id$…\",\n   \"scopes\": [{\"repository\": \"team/*\", \"actions\": [\"read\", \"write\", \"delete\"]}]}]}"
 )]
 pub struct ServeArgs {
     /// Where to listen
@@ -185,6 +238,10 @@ pub struct ServeArgs {
     /// How clients see it, where that is not what they ask for
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
+    /// A proxy in front of it, whose X-Forwarded-For, -Proto and -Host are believed: an address or
+    /// a network; can be repeated
+    #[arg(long, value_name = "ADDRESS[/PREFIX]")]
+    pub trusted_proxy: Vec<Network>,
     /// The largest blob that is taken, in bytes
     #[arg(long, value_name = "BYTES")]
     pub max_blob: Option<u64>,

@@ -3,6 +3,8 @@
 //! Its log is one line of JSON an event, on stderr; stdout has the address that
 //! was bound and nothing else, so that a script can read it.
 
+mod users;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,15 +18,22 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::cli::{HubCommand, ServeArgs};
+use crate::cli::{HubCommand, HubUserCommand, ServeArgs};
 use crate::failure::{Failure, chain};
-use crate::secrets;
 use crate::ui::Ui;
 
 pub fn hub(ctx: &Context<'_>, ui: &Ui, command: HubCommand) -> Result<u8, Failure> {
     match command {
         HubCommand::Serve(args) => serve(ctx, ui, args),
-        HubCommand::Password => password(ui),
+        HubCommand::User {
+            command: HubUserCommand::Add(args),
+        } => users::add(ui, args),
+        HubCommand::User {
+            command: HubUserCommand::Rm(args),
+        } => users::rm(ui, &args),
+        HubCommand::User {
+            command: HubUserCommand::List(args),
+        } => users::list(ui, &args.users),
     }
 }
 
@@ -65,8 +74,13 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
         )));
     }
     let tls = args.tls_cert.clone().zip(args.tls_key.clone());
-    if tls.is_none() && !args.listen.ip().is_loopback() && args.users.is_some() {
-        ui.warn("passwords will cross the network without encryption: --tls-cert and --tls-key, or a proxy before it");
+    let proxied = args.public_url.is_some() || !args.trusted_proxy.is_empty();
+    if tls.is_none() && !proxied && !args.listen.ip().is_loopback() && args.users.is_some() {
+        return Err(Failure::usage(format!(
+            "passwords would cross the network to {} without encryption",
+            args.listen
+        ))
+        .hint("--tls-cert and --tls-key give it a certificate; behind a proxy that has one, --public-url https://HOST or --trusted-proxy ADDRESS; --public-url http://HOST accepts it"));
     }
     let data = args.data.clone().unwrap_or_else(|| ctx.home.store.join("hub"));
     if args.collect_garbage && !data.is_dir() {
@@ -79,6 +93,7 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
     config.access = access;
     config.tls = tls.map(|(certificate, key)| Tls { certificate, key });
     config.public_url = args.public_url.clone();
+    config.proxies = args.trusted_proxy.clone();
     if let Some(bytes) = args.max_blob {
         config.limits.blob_bytes = bytes;
     }
@@ -154,13 +169,6 @@ fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
             _ = terminate.recv() => {}
         }
     })
-}
-
-/// Prints the hash of a password, for the file of users.
-fn password(ui: &Ui) -> Result<u8, Failure> {
-    let hash = qyvol_hub::hash_password(secrets::hub_password()?.as_bytes()).map_err(failed)?;
-    ui.show(&json!({"schema": 1, "password": hash}), || format!("{hash}\n"))?;
-    Ok(0)
 }
 
 /// A hub that runs beside other work of this process, on a port of its own.

@@ -1,0 +1,124 @@
+//! `hub user`: the file that says who may use a registry.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use qyvol::types::escape;
+use qyvol_hub::{HubError, User, Users};
+use serde_json::json;
+
+use super::failed;
+use crate::cli::{HubUserAddArgs, HubUserArgs};
+use crate::failure::Failure;
+use crate::secrets;
+use crate::ui::Ui;
+
+/// Of a change: the file's own faults, and what was asked of it.
+enum Refused {
+    File(HubError),
+    There,
+    Absent,
+}
+
+impl From<HubError> for Refused {
+    fn from(error: HubError) -> Refused {
+        Refused::File(error)
+    }
+}
+
+fn refused(name: &str, path: &Path) -> impl FnOnce(Refused) -> Failure {
+    let (name, path) = (escape(name).to_string(), escape(&path.to_string_lossy()).to_string());
+    move |reason| match reason {
+        Refused::File(error) => failed(error),
+        Refused::There => Failure::new(format!("{path}: there is a user {name} already"))
+            .hint("--replace changes the password, and with --allow the rights"),
+        Refused::Absent => Failure::new(format!("{path}: there is no user {name}")),
+    }
+}
+
+pub fn add(ui: &Ui, args: HubUserAddArgs) -> Result<u8, Failure> {
+    let HubUserAddArgs { user, allow, replace } = args;
+    let path = &user.file.users;
+    // Before a password is asked for in vain; decided again under the lock.
+    if path.exists() {
+        let there = Users::read(path)
+            .map_err(failed)?
+            .users
+            .iter()
+            .any(|u| u.name == user.name);
+        match (there, replace) {
+            (true, false) => return Err(refused(&user.name, path)(Refused::There)),
+            (false, true) => return Err(refused(&user.name, path)(Refused::Absent)),
+            _ => {}
+        }
+    }
+    let hash = qyvol_hub::hash_password(secrets::hub_password()?.as_bytes()).map_err(failed)?;
+    Users::edit(path, |users| {
+        let known = users.users.iter_mut().find(|known| known.name == user.name);
+        match known {
+            Some(known) if replace => {
+                let known = Arc::make_mut(known);
+                known.password = hash;
+                if !allow.is_empty() {
+                    known.scopes = allow;
+                }
+            }
+            Some(_) => return Err(Refused::There),
+            None if replace => return Err(Refused::Absent),
+            None => users.users.push(Arc::new(User {
+                name: user.name.clone(),
+                password: hash,
+                scopes: allow,
+            })),
+        }
+        Ok(())
+    })
+    .map_err(refused(&user.name, path))?;
+    ui.show(&json!({"schema": 1, "user": user.name, "replaced": replace}), || {
+        let done = if replace { "changed" } else { "added" };
+        format!("{done} {}\n", escape(&user.name))
+    })?;
+    Ok(0)
+}
+
+pub fn rm(ui: &Ui, args: &HubUserArgs) -> Result<u8, Failure> {
+    // No file is made just to find that nobody is in it.
+    Users::read(&args.file.users).map_err(failed)?;
+    Users::edit(&args.file.users, |users| {
+        let before = users.users.len();
+        users.users.retain(|user| user.name != args.name);
+        match users.users.len() < before {
+            true => Ok(()),
+            false => Err(Refused::Absent),
+        }
+    })
+    .map_err(refused(&args.name, &args.file.users))?;
+    ui.show(&json!({"schema": 1, "user": args.name}), || {
+        format!("removed {}\n", escape(&args.name))
+    })?;
+    Ok(0)
+}
+
+pub fn list(ui: &Ui, path: &Path) -> Result<u8, Failure> {
+    let users = Users::read(path).map_err(failed)?;
+    let all: Vec<_> = users
+        .users
+        .iter()
+        .map(|user| json!({"name": user.name, "scopes": user.scopes}))
+        .collect();
+    ui.show(
+        &json!({"schema": 1, "anonymous_read": users.anonymous_read, "users": all}),
+        || {
+            let mut out = String::new();
+            if users.anonymous_read {
+                out.push_str("everyone *=read\n");
+            }
+            for user in &users.users {
+                let scopes: Vec<_> = user.scopes.iter().map(ToString::to_string).collect();
+                out.push_str(&format!("{} {}\n", escape(&user.name), escape(&scopes.join(" "))));
+            }
+            out
+        },
+    )?;
+    Ok(0)
+}
