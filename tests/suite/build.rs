@@ -72,16 +72,21 @@ fn bytes_depend_on_nothing_but_inputs_and_key() {
 // [BIN-053]
 #[test]
 fn refused_input_names_the_reason_and_leaves_nothing() {
-    let wasm_cases: [(&str, &[u8], &str); 4] = [
+    let wasm_cases: [(&str, &[u8], &str); 6] = [
         ("text", b"not wasm at all", "not WebAssembly"),
         ("empty", b"", "not WebAssembly"),
         ("cut", &PROBE[..PROBE.len() / 2], "not valid WebAssembly"),
         ("magic", b"\0asm\x09\0\0\0", "not valid WebAssembly"),
+        // Valid, and nothing that this version could run.
+        ("nothing", b"\0asm\x01\0\0\0", "exports no function _start"),
+        ("component", b"\0asm\x0d\0\x01\0", "exports no wasi:cli/run"),
     ];
     for (name, bytes, reason) in wasm_cases {
         let user = User::new();
         user.app(name, "");
         user.write(&format!("{name}/probe.wasm"), bytes);
+        let done = user.qyv(&["validate", name]).expect(1);
+        assert!(done.err.contains(reason), "{reason} in {}", done.err);
         refused(&user, name, reason);
     }
     type Prepare = fn(&User);

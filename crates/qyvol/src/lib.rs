@@ -31,6 +31,7 @@ mod output;
 mod policy;
 mod remote;
 mod run;
+mod runnable;
 mod save;
 mod shared_memory;
 mod sign;

@@ -9,6 +9,7 @@ use qyvol_image::{BuildOptions, FileId, ImageBuilder};
 use qyvol_types::{AppManifest, Timestamp, limits, parse_app_manifest};
 
 use crate::Error;
+use crate::runnable::check_runnable;
 use crate::supported::check_supported;
 
 /// A manifest and where it came from.
@@ -49,7 +50,10 @@ pub(crate) fn prepare(manifest: Validated, mut options: BuildOptions) -> Result<
     let label = manifest.path.to_string_lossy().into_owned();
     check_supported(&label, &manifest.app)?;
     options.skip.extend(manifest.path.canonicalize());
-    ImageBuilder::read(manifest.app, &manifest.folder, &options).map_err(Error::image(&label))
+    let entrypoint = manifest.folder.join(&manifest.app.entrypoint);
+    let builder = ImageBuilder::read(manifest.app, &manifest.folder, &options).map_err(Error::image(&label))?;
+    check_runnable(&entrypoint.to_string_lossy(), builder.component())?;
+    Ok(builder)
 }
 
 /// Checks an application as a build would, without writing anything.

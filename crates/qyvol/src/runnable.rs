@@ -1,0 +1,17 @@
+//! Whether this version can run a component or module, asked before it is
+//! signed.
+
+use qyvol_runtime::{Engine, RuntimeError};
+
+use crate::Error;
+
+/// Refuses what could only fail when it is run: features that the engine lacks,
+/// imports that no command is given, a missing entry. `label` is what the user
+/// named.
+pub(crate) fn check_runnable(label: &str, wasm: &[u8]) -> Result<(), Error> {
+    let engine = Engine::new().map_err(Error::runtime(label))?;
+    match engine.check(wasm) {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(Error::runtime(label)(RuntimeError::Unfit(problems))),
+    }
+}
