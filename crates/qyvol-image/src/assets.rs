@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 use qyvol_store::Reporter;
-use qyvol_types::{Algorithm, AssetPath, AssetRule, AssetsConfig, Digest, Hasher, PathSet, limits};
+use qyvol_types::{Algorithm, AssetPath, AssetRule, AssetTarget, AssetsConfig, Digest, Hasher, PathSet, limits};
 
 use crate::frames::{CHUNK, Compressor};
 use crate::ignore_rules::{IgnoreRules, holds_private_key};
@@ -128,7 +128,7 @@ struct Selection<'a> {
     from: &'a str,
     /// Part of the path that `to` replaces.
     base: &'a str,
-    to: Option<&'a AssetPath>,
+    to: &'a AssetTarget,
     glob: Option<GlobMatcher>,
     count: u64,
     left_out: u64,
@@ -158,7 +158,7 @@ impl Finder<'_> {
         let mut selection = Selection {
             from,
             base: from,
-            to: rule.to.as_ref(),
+            to: &rule.to,
             glob: None,
             count: 0,
             left_out: 0,
@@ -167,7 +167,11 @@ impl Finder<'_> {
             Ok(meta) if meta.is_dir() => self.start(from, &mut selection)?,
             Ok(_) => {
                 let real = fs::canonicalize(&whole).map_err(|e| file_error("read", &whole, e))?;
-                let to = rule.to.as_ref().map_or(from, AssetPath::as_str);
+                let to = match &rule.to {
+                    AssetTarget::Own => from,
+                    AssetTarget::Root => from.rsplit('/').next().unwrap_or(from),
+                    AssetTarget::Path(path) => path.as_str(),
+                };
                 let file = self.look(from, real)?;
                 self.add(from, to, file)?;
                 self.named.insert(from.to_string());
@@ -283,7 +287,11 @@ impl Finder<'_> {
                     .strip_prefix(selection.base)
                     .unwrap_or(&path)
                     .trim_start_matches('/');
-                let to = selection.to.map_or_else(|| path.clone(), |to| format!("{to}/{rest}"));
+                let to = match selection.to {
+                    AssetTarget::Own => path.clone(),
+                    AssetTarget::Root => rest.to_string(),
+                    AssetTarget::Path(to) => format!("{to}/{rest}"),
+                };
                 self.add(&path, &to, file)?;
                 selection.count += 1;
             }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::AssetPath;
 use crate::reference::{is_repository, is_tag};
 
+/// The guest's root directory.
+const ROOT: &str = "/";
+
 /// An application's manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +39,10 @@ pub struct AppManifest {
     pub assets_root: String,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
+    /// The argument before all others, by which some programs tell what they
+    /// are called; the last part of the name where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv0: Option<String>,
     /// Arguments after the program's name, before the user's.
     pub args: Vec<String>,
     /// Limits.
@@ -139,8 +146,19 @@ pub struct Resources {
 pub struct AssetRule {
     /// A file, a folder or a glob, relative to the manifest's folder.
     pub from: String,
-    /// Where it goes under the assets root; at its own path where absent.
-    pub to: Option<AssetPath>,
+    /// Where it goes under the assets root.
+    pub to: AssetTarget,
+}
+
+/// Where an entry of `assets` goes under the assets root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AssetTarget {
+    /// To its own path.
+    Own,
+    /// To the root itself: the content of a directory, a file by its name.
+    Root,
+    /// To this path.
+    Path(AssetPath),
 }
 
 impl AppManifest {
@@ -160,6 +178,10 @@ impl AppManifest {
             check_language(language)?;
         }
         check_assets_root(&self.assets_root)?;
+        check_assets_at_root(&self.assets_root, self.permissions.fs)?;
+        if let Some(argv0) = &self.argv0 {
+            check_argv0(argv0)?;
+        }
         for (name, value) in &self.env {
             check_env_name(name)?;
             check_word("environment value", value)?;
@@ -172,11 +194,29 @@ impl AppManifest {
 }
 
 pub(crate) fn check_assets_root(root: &str) -> Result<(), String> {
+    if root == ROOT {
+        return Ok(());
+    }
     match root.strip_prefix('/').map(AssetPath::parse) {
         Some(Ok(_)) => Ok(()),
         Some(Err(why)) => Err(format!("assets_root {why}")),
         None => Err("assets_root must be absolute, as /assets is".to_string()),
     }
+}
+
+/// Only one thing can be the guest's `/`.
+pub(crate) fn check_assets_at_root(root: &str, fs: FsAccess) -> Result<(), String> {
+    if root == ROOT && fs != FsAccess::None {
+        return Err("assets_root can be / with `permissions.fs: none` alone: the file system is there".to_string());
+    }
+    Ok(())
+}
+
+pub(crate) fn check_argv0(argv0: &str) -> Result<(), String> {
+    if argv0.is_empty() {
+        return Err("argv0 can't be empty".to_string());
+    }
+    check_word("argv0", argv0)
 }
 
 pub(crate) fn check_language(language: &str) -> Result<(), String> {

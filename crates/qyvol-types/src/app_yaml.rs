@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::app::{check_assets_root, check_env_name, check_language, check_word};
+use crate::app::{check_argv0, check_assets_at_root, check_assets_root, check_env_name, check_language, check_word};
 use crate::reference::{is_repository, is_tag};
 use crate::yaml::{self, Fields, Node, Problems, Reader, Value};
 use crate::{
-    AppManifest, AppType, AssetPath, AssetRule, FileSystem, FsAccess, FsKind, Permissions, Resources, Runtime, escape,
+    AppManifest, AppType, AssetPath, AssetRule, AssetTarget, FileSystem, FsAccess, FsKind, Permissions, Resources,
+    Runtime, escape,
 };
 
 /// The version of a manifest that names none.
@@ -28,6 +29,7 @@ const KEYS: &[&str] = &[
     "assets",
     "assets_root",
     "env",
+    "argv0",
     "args",
     "resources",
 ];
@@ -77,8 +79,10 @@ fn manifest(r: &mut Reader<'_>, root: &Node) -> Option<AppManifest> {
         .map_or(Some(Permissions::default()), |n| permissions(r, n));
     let fs = file_system(r, fields.get("fs"));
     let assets = fields.get("assets").map(|n| assets(r, n)).unwrap_or_default();
-    let assets_root = assets_root(r, &fields);
+    let fs_access = permissions.as_ref().map(|p| p.fs);
+    let assets_root = assets_root(r, &fields, fs_access);
     let env = fields.get("env").map(|n| env(r, n)).unwrap_or_default();
+    let argv0 = fields.get("argv0").and_then(|node| argv0(r, node));
     let args = fields.get("args").map(|n| args(r, n)).unwrap_or_default();
     let resources = fields
         .get("resources")
@@ -94,6 +98,7 @@ fn manifest(r: &mut Reader<'_>, root: &Node) -> Option<AppManifest> {
         fs: fs?,
         assets_root: assets_root?,
         env,
+        argv0,
         args,
         resources: resources?,
         assets,
@@ -249,7 +254,10 @@ fn assets(r: &mut Reader<'_>, node: &Node) -> Vec<AssetRule> {
     for item in r.items(node, "assets") {
         let rule = match &item.value {
             Value::Mapping(_) => asset_mapping(r, item),
-            _ => asset_from(r, item).map(|from| AssetRule { from, to: None }),
+            _ => asset_from(r, item).map(|from| AssetRule {
+                from,
+                to: AssetTarget::Own,
+            }),
         };
         rules.extend(rule);
     }
@@ -262,8 +270,9 @@ fn asset_mapping(r: &mut Reader<'_>, item: &Node) -> Option<AssetRule> {
         .required(&fields, "from", "an entry of assets")
         .and_then(|n| asset_from(r, n));
     let to = match fields.get("to") {
-        Some(node) => Some(relative(r, node, "to")?),
-        None => None,
+        Some(node) if matches!(r.text(node, "to")?, "." | "./") => AssetTarget::Root,
+        Some(node) => AssetTarget::Path(relative(r, node, "to")?),
+        None => AssetTarget::Own,
     };
     Some(AssetRule { from: from?, to })
 }
@@ -288,12 +297,22 @@ fn asset_from(r: &mut Reader<'_>, node: &Node) -> Option<String> {
     Some(path.trim_end_matches('/').to_string())
 }
 
-fn assets_root(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
+fn assets_root(r: &mut Reader<'_>, fields: &Fields<'_>, fs: Option<FsAccess>) -> Option<String> {
     let Some(node) = fields.get("assets_root") else {
         return Some(DEFAULT_ASSETS_ROOT.to_string());
     };
     let text = r.text(node, "assets_root")?;
-    if let Err(why) = check_assets_root(text) {
+    let fits = check_assets_root(text).and_then(|()| fs.map_or(Ok(()), |fs| check_assets_at_root(text, fs)));
+    if let Err(why) = fits {
+        r.problem(node.place, why);
+        return None;
+    }
+    Some(text.to_string())
+}
+
+fn argv0(r: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let text = r.text(node, "argv0")?;
+    if let Err(why) = check_argv0(text) {
         r.problem(node.place, why);
         return None;
     }

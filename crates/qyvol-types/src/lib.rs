@@ -32,7 +32,9 @@ mod reference;
 mod time;
 pub mod yaml;
 
-pub use app::{AppManifest, AppType, AssetRule, FileSystem, FsAccess, FsKind, Permissions, Resources, Runtime};
+pub use app::{
+    AppManifest, AppType, AssetRule, AssetTarget, FileSystem, FsAccess, FsKind, Permissions, Resources, Runtime,
+};
 pub use app_yaml::{parse_app_manifest, parse_duration};
 pub use asset_path::{AssetPath, AssetPathError, PathSet};
 pub use compiled::CompiledCode;

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qyvol_types::{AppManifest, AssetPath, PathSet, json, parse_app_manifest};
+use qyvol_types::{AppManifest, AssetPath, AssetTarget, PathSet, json, parse_app_manifest};
 
 /// A vector: `key: value` lines, an empty line, the body.
 struct Vector {
@@ -60,7 +60,14 @@ fn assets_of(app: &AppManifest) -> String {
     let rules: Vec<serde_json::Value> = app
         .assets
         .iter()
-        .map(|rule| serde_json::json!({ "from": rule.from, "to": rule.to.as_ref().map(AssetPath::as_str) }))
+        .map(|rule| {
+            let to = match &rule.to {
+                AssetTarget::Own => None,
+                AssetTarget::Root => Some("."),
+                AssetTarget::Path(path) => Some(path.as_str()),
+            };
+            serde_json::json!({ "from": rule.from, "to": to })
+        })
         .collect();
     serde_json::to_string(&rules).unwrap()
 }

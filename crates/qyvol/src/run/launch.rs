@@ -156,8 +156,8 @@ fn root(ctx: &Context<'_>, judged: &Judged, memory: Option<&MemFs>) -> Result<Op
 
 /// The program's name, the manifest's arguments, the user's.
 fn arguments(app: &AppManifest, user: &[String]) -> Vec<String> {
-    let name = app.name.rsplit('/').next().unwrap_or(&app.name).to_string();
-    std::iter::once(name)
+    let name = app.name.rsplit('/').next().unwrap_or(&app.name);
+    std::iter::once(app.argv0.clone().unwrap_or_else(|| name.to_string()))
         .chain(app.args.iter().cloned())
         .chain(user.iter().cloned())
         .collect()
