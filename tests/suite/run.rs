@@ -252,6 +252,7 @@ fn what_this_version_does_not_enforce_is_refused() {
     }
 }
 
+// [RUN-033]
 #[test]
 fn time_and_memory_limits_of_the_manifest_hold() {
     let user = User::new();

@@ -123,6 +123,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Verify an application and run it
     Run(RunArgs),
+    /// Verify an application and compile it ahead of its first run
+    Compile(CompileArgs),
     /// Show what an image, an archive or a .wasm file is
     Inspect(InspectArgs),
     /// List the images in the store
@@ -345,6 +347,26 @@ pub struct RunArgs {
     /// Arguments for the guest
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// A .qyvbin, or the name or digest of an image
+    pub target: String,
+    /// Seconds of processor time that the compiler may take [default: 60, and 30 for each MiB of the component]
+    #[arg(long, value_name = "N")]
+    pub max_seconds: Option<u64>,
+    /// Memory that the compiler may take [default: 1GiB, and 32 bytes for each of the component]
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<String>,
+    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
+    #[arg(long, value_name = "FILE|NAME")]
+    pub key: Option<String>,
+    /// When the registry in the target's name is asked for it [default: missing]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub pull: Option<PullWhen>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]

@@ -33,6 +33,9 @@ use crate::progress::Progress;
 use crate::ui::Ui;
 
 fn main() -> ExitCode {
+    if let Some(code) = commands::compile::worker() {
+        return code;
+    }
     let cli = Cli::read();
     let ui = Ui::new(&cli.global);
     let progress = Progress::new(ui.clone());
@@ -64,12 +67,14 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
     if writes_archives(&cli.command) {
         signals::remove_first(&temporaries)?;
     }
+    let compiler = commands::compile::compiler();
     let ctx = Context {
         home: paths::home()?,
         now: Timestamp::from_system(SystemTime::now()),
         source_date: source_date()?,
         report: progress,
         temporaries: &temporaries,
+        compiler: Some(&compiler),
         policy: cli.global.policy.clone(),
     };
     match cli.command {
@@ -80,6 +85,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Trust { command } => commands::trust::trust(&ctx, ui, command),
         Command::Data { command } => commands::data::data(&ctx, ui, command),
         Command::Run(args) => commands::run::run(&ctx, ui, args).map_err(Failure::before_guest),
+        Command::Compile(args) => commands::compile::compile(&ctx, ui, args),
         Command::Inspect(args) => commands::inspect::inspect(&ctx, ui, args),
         Command::Images => commands::store::images(&ctx, ui),
         Command::Tag(args) => commands::store::tag(&ctx, ui, args),

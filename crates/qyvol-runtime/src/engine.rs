@@ -62,6 +62,11 @@ impl Engine {
         if !problems.is_empty() {
             return Err(RuntimeError::Unfit(problems));
         }
+        self.compile_checked(wasm)
+    }
+
+    /// Compiles what has been checked.
+    pub(crate) fn compile_checked(&self, wasm: &[u8]) -> Result<Vec<u8>, RuntimeError> {
         let compiled = match wasm.get(4..8) {
             // Version 13 in layer 1: a component (component model, Binary.md).
             Some([0x0d, 0, 1, 0]) => self.inner.precompile_component(wasm),

@@ -18,6 +18,7 @@
 //! Deliberately absent: names, registries, policies, and where code is kept.
 
 mod check;
+mod compile;
 mod engine;
 mod error;
 mod filesystem;
@@ -29,6 +30,7 @@ mod sealed;
 mod trap;
 
 pub use check::Problem;
+pub use compile::{CompileLimits, Compiler, compile_worker};
 pub use engine::Engine;
 pub use error::RuntimeError;
 pub use program::{Exit, Kind, Mount, Phase, Program, RunSpec};

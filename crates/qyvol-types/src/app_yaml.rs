@@ -382,7 +382,7 @@ fn resources(r: &mut Reader<'_>, node: &Node) -> Option<Resources> {
 }
 
 /// Bytes of a size with a decimal (`MB`) or binary (`MiB`) unit.
-fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {

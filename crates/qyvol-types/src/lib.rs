@@ -35,7 +35,7 @@ pub mod yaml;
 pub use app::{
     AppManifest, AppType, AssetRule, AssetTarget, FileSystem, FsAccess, FsKind, Permissions, Resources, Runtime,
 };
-pub use app_yaml::{parse_app_manifest, parse_duration};
+pub use app_yaml::{parse_app_manifest, parse_duration, parse_size};
 pub use asset_path::{AssetPath, AssetPathError, PathSet};
 pub use compiled::CompiledCode;
 pub use config::{AssetsConfig, ComponentConfig, ConfigError, ImageConfig, Os, QyvConfig};

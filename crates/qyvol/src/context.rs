@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use qyvol_runtime::Compiler;
 use qyvol_store::{LocalStore, Reporter};
 use qyvol_types::Timestamp;
 
@@ -32,6 +33,8 @@ pub struct Context<'a> {
     pub report: &'a dyn Reporter,
     /// The files that are being written, for whoever ends the process.
     pub temporaries: &'a Temporaries,
+    /// Compiles in a process of its own; in this one where absent.
+    pub compiler: Option<&'a Compiler>,
     /// Another policy than the home's.
     pub policy: Option<PathBuf>,
 }

@@ -27,6 +27,7 @@ mod inspect;
 mod install;
 mod keys;
 mod memfs;
+mod mounts;
 mod output;
 mod policy;
 mod remote;
@@ -57,7 +58,7 @@ pub use policy::{
     public_key, revocation,
 };
 pub use remote::{Moved, Part, PullRequest, copy_image, pull, push, remove_remote, tags};
-pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, run};
+pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, compile, run};
 pub use save::{load, save};
 pub use sign::{Claims, SignReport, SignRequest, sign};
 pub use signer::{FirstKey, SignerChoice};

@@ -245,6 +245,7 @@ mod tests {
         }
     }
 
+    // [RUN-030]
     #[test]
     fn directory_is_private_and_gone_when_dropped() {
         let memory = tempfile::tempdir().unwrap();

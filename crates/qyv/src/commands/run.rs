@@ -1,9 +1,12 @@
 //! `run`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use qyvol::image::HeadImage;
+use qyvol::remote_store::Client;
 use qyvol::types::{AppManifest, FsAccess, ImageConfig};
 use qyvol::{Context, DirGrant, Outcome, Pull, RunEvents, RunRequest, Target};
 
@@ -13,6 +16,8 @@ use crate::ui::{Ui, took};
 
 /// The guest's time was over.
 const TIMED_OUT: u8 = 124;
+/// How long the end of a guest that ran out of time waits for it to be told.
+const TELL: Duration = Duration::from_secs(1);
 /// The guest trapped: 128 and SIGABRT, as a shell says.
 const TRAPPED: u8 = 134;
 
@@ -28,11 +33,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     let client = || crate::registry::client(&ctx.home, ui, &registry).map_err(|f| qyvol::Error::Usage(f.message));
     let request = RunRequest {
         target: &target,
-        pull: match args.pull.unwrap_or(PullWhen::Missing) {
-            PullWhen::Always => Pull::Always(&client),
-            PullWhen::Missing => Pull::Missing(&client),
-            PullWhen::Never => Pull::Never,
-        },
+        pull: pull(args.pull, &client),
         args: args.args,
         env: args.env.iter().map(|e| variable(e)).collect::<Result<_, _>>()?,
         dirs: args.dirs.iter().map(|d| grant(d)).collect::<Result<_, _>>()?,
@@ -47,14 +48,28 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
             Ok(TRAPPED)
         }
         Outcome::TimedOut(limit) => {
+            // The guest's thread still runs. Telling may wait for a reader of
+            // stderr; the end does not wait for that.
+            thread::spawn(|| {
+                thread::sleep(TELL);
+                std::process::exit(i32::from(TIMED_OUT));
+            });
             let limit = took(limit);
             ui.error(&Failure::new(format!(
                 "{} ran for longer than its {limit} (resources.timeout)",
                 args.target
             )));
-            // The guest's thread still runs: leave without waiting for it.
             std::process::exit(i32::from(TIMED_OUT));
         }
+    }
+}
+
+/// When a registry is asked for a target.
+pub fn pull<'a>(when: Option<PullWhen>, client: &'a dyn Fn() -> Result<Arc<Client>, qyvol::Error>) -> Pull<'a> {
+    match when.unwrap_or(PullWhen::Missing) {
+        PullWhen::Always => Pull::Always(client),
+        PullWhen::Missing => Pull::Missing(client),
+        PullWhen::Never => Pull::Never,
     }
 }
 

@@ -34,6 +34,7 @@ fn command_has_no_problem() {
     assert_eq!(check(&exports("wasi:cli/run@0.2.0")), []);
 }
 
+// [RUN-022]
 #[test]
 fn all_missing_imports_are_named_at_once() {
     let wasm = module(
@@ -56,6 +57,7 @@ fn all_missing_imports_are_named_at_once() {
     assert!(matches!(problems[1], Problem::NotACommand(_)), "{problems:?}");
 }
 
+// [RUN-022]
 #[test]
 fn what_is_no_command_is_called_by_its_name() {
     for (wasm, name) in [

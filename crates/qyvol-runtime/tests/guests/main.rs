@@ -145,6 +145,7 @@ fn sockets_are_denied_as_errors_unless_granted() {
     }
 }
 
+// [RUN-034]
 #[test]
 fn each_exit_has_its_code() {
     let exit = |code: u32| {
@@ -214,6 +215,7 @@ fn endless_recursion_is_the_guests_end_alone() {
     assert!(why.contains("outer (32 times)") && why.lines().count() < 5, "{why}");
 }
 
+// [RUN-032]
 #[test]
 fn memory_past_the_limit_is_refused_and_a_trap_after_it_says_so() {
     let grow = |pages: u32, then: &str| {

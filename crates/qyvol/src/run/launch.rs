@@ -4,15 +4,18 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use qyvol_runtime::{Exit, Mount, Program, RunSpec, RuntimeError};
+use qyvol_runtime::{Exit, Program, RunSpec, RuntimeError};
 use qyvol_store::{LocalStore, RunLock};
-use qyvol_types::{AppManifest, Digest, FsAccess, FsKind};
+use qyvol_types::{AppManifest, Digest, FsAccess};
 
-use super::judge::Judged;
 use super::prepare::Prepared;
 use super::{Outcome, RunRequest};
 use crate::memfs::MemFs;
+use crate::mounts::Mounts;
 use crate::{Context, Error};
+
+/// Bytes of linear memory, unless the manifest says otherwise.
+const DEFAULT_MEMORY: u64 = 2 << 30;
 
 /// A program with everything that it runs with.
 pub(super) struct Launch {
@@ -37,28 +40,20 @@ impl Launch {
         let label = judged.label();
         let app = &judged.trusted.config.qyv.app;
         check_grants(&label, app, request)?;
-        let memory = memory(ctx, &label, app)?;
-        let mut mounts = Vec::new();
-        mounts.extend(root(ctx, &judged, memory.as_ref())?);
-        mounts.extend(assets.map(|tree| crate::assets::mount(tree, &app.assets_root)));
         for dir in &request.dirs {
             let mode = if dir.writable { "read and write" } else { "read" };
             request
                 .events
                 .granted(&format!("{} as {} ({mode})", dir.host.display(), dir.guest));
-            mounts.push(Mount {
-                host: dir.host.clone(),
-                guest: dir.guest.clone(),
-                writable: dir.writable,
-                seal: None,
-            });
         }
+        let data = || crate::data::directory(ctx, &judged.trusted.data);
+        let mounts = Mounts::new(ctx, app, data, assets, &request.dirs)?;
         let spec = RunSpec {
             args: arguments(app, &request.args),
             env: environment(app, &request.env),
-            mounts,
+            mounts: mounts.list,
             net: app.permissions.net,
-            memory_limit: app.resources.memory,
+            memory_limit: Some(app.resources.memory.unwrap_or(DEFAULT_MEMORY)),
             last: request.last,
         };
         request.events.loaded(judged.image()?, app, &label);
@@ -69,7 +64,7 @@ impl Launch {
             label,
             program,
             spec,
-            memory,
+            memory: mounts.memory,
             assets: judged.manifest().layers().get(1).map(|layer| layer.digest),
             store: judged.store,
             lock: judged.lock,
@@ -120,38 +115,6 @@ fn check_grants(label: &str, app: &AppManifest, request: &RunRequest<'_>) -> Res
         target: label.to_string(),
         why: "its manifest does not have `fs: full`, without which no directory of the host can be granted".to_string(),
     })
-}
-
-/// The file system in memory, if the application has one.
-fn memory(ctx: &Context<'_>, label: &str, app: &AppManifest) -> Result<Option<MemFs>, Error> {
-    if app.permissions.fs == FsAccess::None || app.fs.kind != FsKind::Memfs {
-        return Ok(None);
-    }
-    match &ctx.home.memory {
-        Some(memory) => Ok(Some(MemFs::create(memory)?)),
-        None => Err(Error::NotPermitted {
-            target: label.to_string(),
-            why: "its file system is memfs, and this host has no file system in memory at /dev/shm".to_string(),
-        }),
-    }
-}
-
-/// The guest's `/`, if it has one.
-fn root(ctx: &Context<'_>, judged: &Judged, memory: Option<&MemFs>) -> Result<Option<Mount>, Error> {
-    let app = &judged.trusted.config.qyv.app;
-    if app.permissions.fs == FsAccess::None {
-        return Ok(None);
-    }
-    let host = match memory {
-        Some(memory) => memory.root().to_path_buf(),
-        None => crate::data::directory(ctx, &judged.trusted.data)?,
-    };
-    Ok(Some(Mount {
-        host,
-        guest: "/".to_string(),
-        writable: matches!(app.permissions.fs, FsAccess::Write | FsAccess::Full),
-        seal: None,
-    }))
 }
 
 /// The program's name, the manifest's arguments, the user's.

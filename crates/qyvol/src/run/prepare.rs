@@ -106,7 +106,11 @@ fn install_and_compile(
             Source::Archive { archive } => archive.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
             Source::Stored { store, .. } => store.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
         };
-        Ok(Some(engine.compile(&wasm).map_err(Error::runtime(&label))?))
+        let compiled = match ctx.compiler {
+            Some(compiler) => compiler.compile(engine, &wasm),
+            None => engine.compile(&wasm),
+        };
+        Ok(Some(compiled.map_err(Error::runtime(&label))?))
     };
     let compiled = match &judged.source {
         Source::Stored { .. } => {

@@ -1,0 +1,186 @@
+//! Compiling in a process of its own, so that its time and memory are bounded:
+//! a few hundred kilobytes can keep a compiler busy for minutes.
+//!
+//! ```text
+//!   Compiler::compile --wasm in a memfd--> `qyv compile-worker` --code in a memfd-->
+//! ```
+//!
+//! The child is this same program, started through an entry of the command's. It
+//! gets two anonymous files and nothing of the environment, and sets the limits
+//! of getrlimit(2) on itself before it reads a byte of the component.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+
+use qyvol_types::escape;
+use rustix::fs::MemfdFlags;
+use rustix::process::{Resource, Rlimit, Signal};
+
+use crate::{Engine, RuntimeError};
+
+const MIB: u64 = 1 << 20;
+/// Longest message that is taken from the child.
+const MESSAGE: u64 = 64 << 10;
+
+/// What a compilation may use at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Seconds of processor time, of all its threads together.
+    pub seconds: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+impl CompileLimits {
+    /// What a component of this many bytes may take: several times what those
+    /// take that compilers make.
+    pub fn of(size: u64) -> CompileLimits {
+        CompileLimits {
+            seconds: 60 + 30 * size.div_ceil(MIB),
+            memory: (1 << 30) + size.saturating_mul(32),
+        }
+    }
+}
+
+/// How the child is started.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    /// This program.
+    pub program: PathBuf,
+    /// The words that lead to [`compile_worker`], which the limits follow: seconds,
+    /// then bytes.
+    pub entry: Vec<OsString>,
+    /// Other seconds than those of [`CompileLimits::of`].
+    pub seconds: Option<u64>,
+    /// Other memory.
+    pub memory: Option<u64>,
+}
+
+impl Compiler {
+    /// As [`Engine::compile`], in a child.
+    pub fn compile(&self, engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, RuntimeError> {
+        let problems = engine.check(wasm);
+        if !problems.is_empty() {
+            return Err(RuntimeError::Unfit(problems));
+        }
+        let limits = CompileLimits::of(wasm.len() as u64);
+        let limits = CompileLimits {
+            seconds: self.seconds.unwrap_or(limits.seconds),
+            memory: self.memory.unwrap_or(limits.memory),
+        };
+        let failed = |what: &str| {
+            let what = what.to_string();
+            move |error: io::Error| RuntimeError::Compile(format!("{what}: {error}"))
+        };
+        let mut input = anonymous().map_err(failed("no memory for the component"))?;
+        input
+            .write_all(wasm)
+            .and_then(|()| input.rewind())
+            .map_err(failed("no memory for the component"))?;
+        let mut output = anonymous().map_err(failed("no memory for the code"))?;
+        let mut message = anonymous().map_err(failed("no memory for messages"))?;
+        let share = |file: &File| file.try_clone().map_err(failed("can't share a file"));
+        let status = Command::new(&self.program)
+            .args(&self.entry)
+            .arg(limits.seconds.to_string())
+            .arg(limits.memory.to_string())
+            .env_clear()
+            .stdin(Stdio::from(input))
+            .stdout(Stdio::from(share(&output)?))
+            .stderr(Stdio::from(share(&message)?))
+            .status()
+            .map_err(failed("can't start the compiler"))?;
+        if !status.success() {
+            let mut text = String::new();
+            let told = message
+                .rewind()
+                .and_then(|()| message.take(MESSAGE).read_to_string(&mut text));
+            return Err(RuntimeError::Compile(why(status, limits, told.map(|_| text))));
+        }
+        let mut code = Vec::new();
+        output
+            .rewind()
+            .and_then(|()| output.read_to_end(&mut code))
+            .map_err(failed("can't read the code"))?;
+        Ok(code)
+    }
+}
+
+fn anonymous() -> io::Result<File> {
+    Ok(File::from(rustix::fs::memfd_create(
+        "qyvol-compile",
+        MemfdFlags::CLOEXEC,
+    )?))
+}
+
+/// What a child's end says.
+fn why(status: ExitStatus, limits: CompileLimits, told: io::Result<String>) -> String {
+    let signal = status.signal();
+    if signal == Some(Signal::XCPU.as_raw()) {
+        return format!("it takes longer than {} s of processor time", limits.seconds);
+    }
+    let told = told.unwrap_or_default();
+    let last = told.lines().last().unwrap_or_default();
+    // An allocation that fails aborts.
+    if signal == Some(Signal::ABORT.as_raw()) && told.contains("memory allocation") {
+        return format!("it takes more than {} bytes of memory", limits.memory);
+    }
+    match signal {
+        Some(signal) => format!("the compiler was ended by signal {signal} {}", escape(last)),
+        None => escape(last).to_string(),
+    }
+}
+
+/// The child's part: limits itself, then compiles what it reads. The caller
+/// prints an error as one line and exits with a code that is not 0.
+pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: impl Write) -> Result<(), RuntimeError> {
+    let failed = |error: io::Error| RuntimeError::Compile(error.to_string());
+    // Nobody waits for the code any more.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| failed(e.into()))?;
+    let bounds = [
+        (Resource::Cpu, limits.seconds),
+        (Resource::Data, limits.memory),
+        (Resource::Fsize, limits.memory),
+        (Resource::Core, 0),
+    ];
+    for (resource, bound) in bounds {
+        let maximum = rustix::process::getrlimit(resource).maximum;
+        let bound = maximum.map_or(bound, |maximum| maximum.min(bound));
+        let limit = Rlimit {
+            current: Some(bound),
+            maximum,
+        };
+        rustix::process::setrlimit(resource, limit).map_err(|e| failed(e.into()))?;
+    }
+    let mut wasm = Vec::new();
+    input.read_to_end(&mut wasm).map_err(failed)?;
+    let code = Engine::new()?.compile_checked(&wasm)?;
+    output.write_all(&code).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_grow_with_the_component() {
+        let (small, large) = (CompileLimits::of(350_000), CompileLimits::of(12 << 20));
+        assert_eq!((small.seconds, large.seconds), (90, 420));
+        assert!(small.memory < large.memory);
+        CompileLimits::of(u64::MAX);
+    }
+
+    #[test]
+    fn end_of_the_child_is_told_by_its_cause() {
+        let limits = CompileLimits { seconds: 7, memory: 9 };
+        let by = |signal: i32, told: &str| why(ExitStatus::from_raw(signal), limits, Ok(told.to_string()));
+        assert!(by(Signal::XCPU.as_raw(), "").contains("7 s"));
+        assert!(by(Signal::ABORT.as_raw(), "memory allocation of 10 bytes failed\n").contains("9 bytes"));
+        assert!(by(Signal::KILL.as_raw(), "").contains("signal 9"));
+        assert_eq!(by(1 << 8, "first\nlast\n"), "last");
+    }
+}
