@@ -217,3 +217,31 @@ fn assets_other_than_the_signed_promise_are_not_unpacked() {
     promise(|a| a.bytes = 6);
     promise(|a| a.bytes = 4);
 }
+
+// [CMD-020]
+#[test]
+fn text_of_a_forged_config_can_not_paint_a_verdict() {
+    let forger = Forger::new();
+    let config = String::from_utf8(forger.image().config).unwrap();
+    let lie = r#""qyv":{"\u001b[2K\rx\nforged.qyvbin: accepted app:1.0.0":1,"#;
+    let image = forger.configured(config.replacen("\"qyv\":{", lie, 1).into_bytes());
+    let other = forger.handed(forger.signed(image, |_| ()));
+    for args in [
+        &["verify", "forged.qyvbin"][..],
+        &["inspect", "forged.qyvbin"],
+        &["load", "--verify", "forged.qyvbin"],
+        &["run", "forged.qyvbin"],
+        &["push", "forged.qyvbin", "127.0.0.1:9/app:1"],
+    ] {
+        let done = other.qyv(args);
+        assert_ne!(done.code, 0, "{args:?}");
+        for text in [&done.out, &done.err] {
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{args:?}: {text:?}");
+            let lines = text.lines().filter(|l| l.starts_with("forged.qyvbin: accepted"));
+            assert_eq!(lines.count(), 0, "{args:?}: {text:?}");
+        }
+        if args[0] != "push" {
+            assert!(done.err.contains("\\u{1b}[2K"), "{args:?}: {:?}", done.err);
+        }
+    }
+}

@@ -4,7 +4,8 @@
 //!   command quietly, as it ends `cat`;
 //! - readable without colour; colour only on a terminal, never with `NO_COLOR`;
 //! - errors: `error:`, lowercase, one line, then `hint:` lines;
-//! - text from outside is escaped before it gets here.
+//! - text from outside is escaped where it enters a message, and once more
+//!   here: no message has a control character but the ends of our own lines.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -24,7 +25,8 @@ pub struct Ui {
     pub verbose: bool,
     pub quiet: bool,
     colour: bool,
-    terminal: bool,
+    /// Bars can be drawn: on a terminal that can move its cursor, and not in CI.
+    draws: bool,
     /// Made with the first bar: most commands show none.
     bars: Arc<OnceLock<MultiProgress>>,
 }
@@ -32,21 +34,21 @@ pub struct Ui {
 impl Ui {
     pub fn new(global: &Global) -> Ui {
         let terminal = io::stderr().is_terminal();
-        let wanted =
-            env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && env::var_os("TERM").is_none_or(|t| t != "dumb");
+        let capable = terminal && env::var_os("TERM").is_none_or(|t| t != "dumb");
+        let wanted = env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         Ui {
             format: global.format,
             verbose: global.verbose,
             quiet: global.quiet,
-            colour: terminal && wanted,
-            terminal,
+            colour: capable && wanted,
+            draws: capable && !crate::variables::in_pipeline(),
             bars: Arc::default(),
         }
     }
 
-    /// Whether progress is shown.
+    /// Whether progress is shown as bars.
     pub fn progress(&self) -> bool {
-        self.terminal && !self.quiet
+        self.draws && !self.quiet
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -59,6 +61,10 @@ impl Ui {
 
     /// Data, as text.
     pub fn data(&self, text: &str) {
+        self.write(&safe(text));
+    }
+
+    fn write(&self, text: &str) {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => {}
@@ -73,12 +79,14 @@ impl Ui {
 
     /// Data as `--format` asks for it: `text` makes the text.
     pub fn show<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
-        let out = match self.format {
-            Format::Text => text(),
-            Format::Json => serde_json::to_string_pretty(value).map_err(|e| Failure::new(e.to_string()))? + "\n",
-            Format::Yaml => serde_yaml::to_string(value).map_err(|e| Failure::new(e.to_string()))?,
-        };
-        self.data(&out);
+        match self.format {
+            Format::Text => self.data(&text()),
+            Format::Json => {
+                let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(e.to_string()))?;
+                self.write(&safe_json(&text));
+            }
+            Format::Yaml => self.write(&serde_yaml::to_string(value).map_err(|e| Failure::new(e.to_string()))?),
+        }
         Ok(())
     }
 
@@ -107,34 +115,66 @@ impl Ui {
     /// What was done.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            self.say(text);
+            self.say(&safe_line(text));
         }
     }
 
     /// What was done, for those who asked.
     pub fn detail(&self, text: &str) {
         if self.verbose {
-            self.say(text);
+            self.say(&safe_line(text));
         }
     }
 
     /// Something to know that stops nothing.
     pub fn warn(&self, text: &str) {
         if !self.quiet {
-            self.say(&format!("{} {text}", self.paint("33;1", "warning:")));
+            self.say(&format!("{} {}", self.paint("33;1", "warning:"), safe_line(text)));
         }
     }
 
     /// Why it failed, and what to do next.
     pub fn error(&self, failure: &Failure) {
-        self.say(&format!("{} {}", self.paint("31;1", "error:"), failure.message));
+        let message = safe_line(&failure.message);
+        self.say(&format!("{} {message}", self.paint("31;1", "error:")));
         for line in &failure.details {
-            self.say(line);
+            self.say(&safe_line(line));
         }
         for hint in &failure.hints {
-            self.say(&format!("{} {hint}", self.paint("36;1", "hint:")));
+            self.say(&format!("{} {}", self.paint("36;1", "hint:"), safe_line(hint)));
         }
     }
+}
+
+/// A line of a message. One is never two: the second could be a false verdict.
+fn safe_line(text: &str) -> String {
+    qyvol::types::escape(text).to_string()
+}
+
+/// Text of several lines, with the tabs that generated scripts have.
+fn safe(text: &str) -> String {
+    let lines = text.split('\n').map(|line| {
+        let parts: Vec<String> = line.split('\t').map(safe_line).collect();
+        parts.join("\t")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// JSON escapes the controls of ASCII alone; its own escapes do for the rest,
+/// which stand in strings only.
+fn safe_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        if c == '\n' || qyvol::types::escape(c.encode_utf8(&mut [0; 4])).to_string().len() == c.len_utf8() {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out.push('\n');
+    out
 }
 
 /// A size for people.
@@ -196,6 +236,20 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn untrusted_text_never_moves_the_cursor_nor_begins_a_line() {
+        assert_eq!(safe_line("a\nb: accepted\u{1b}[2K"), "a\\u{a}b: accepted\\u{1b}[2K");
+        assert_eq!(safe("a\tb\r\nc\u{9b}1A\n"), "a\tb\\u{d}\nc\\u{9b}1A\n");
+        let text = serde_json::to_string(&json_value()).unwrap();
+        let shown = safe_json(&text);
+        assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), json_value());
+    }
+
+    fn json_value() -> serde_json::Value {
+        serde_json::json!({"a": "\u{1b}[1A\u{9b}\u{202e}\u{e0001}ñ"})
+    }
 
     #[test]
     fn sizes_and_times_read_well() {

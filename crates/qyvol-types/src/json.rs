@@ -11,10 +11,17 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Map
 
 use crate::limits;
 
-/// Why some bytes are not acceptable JSON.
+/// Why some bytes are not acceptable JSON. serde_json repeats keys and values
+/// of the document as they are: they are kept escaped, and nothing else is.
 #[derive(Debug, thiserror::Error)]
 #[error("not valid JSON: {0}")]
-pub struct JsonError(#[from] serde_json::Error);
+pub struct JsonError(String);
+
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> JsonError {
+        JsonError(crate::escape(&error.to_string()).to_string())
+    }
+}
 
 /// Checks that `bytes` are one JSON document in UTF-8 with no key twice in an
 /// object and no more than [`limits::NESTING`] levels.

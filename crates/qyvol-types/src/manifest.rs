@@ -31,7 +31,11 @@ pub enum ManifestError {
     #[error("manifest has schemaVersion {0}: expected 2")]
     SchemaVersion(u64),
     /// `mediaType` names something else.
-    #[error("manifest has mediaType `{}`: expected {}", escape(.0), media_type::IMAGE_MANIFEST)]
+    #[error(
+        "this is a container image or another artifact, not a Qyvol application: its manifest has mediaType `{}`, expected {}",
+        escape(.0),
+        media_type::IMAGE_MANIFEST
+    )]
     MediaType(String),
     /// It has the fields of an index too, so that two readers could see two
     /// different things in it.

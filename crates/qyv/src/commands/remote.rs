@@ -33,7 +33,7 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
                     "{state:<8} {:>8}  {}  {}\n",
                     size(part.size),
                     part.digest,
-                    part.media_type
+                    qyvol::types::escape(&part.media_type)
                 ));
             }
         }
