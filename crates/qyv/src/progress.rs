@@ -1,22 +1,32 @@
-//! Progress on stderr, where it is a terminal and the work is long: a bar for
-//! the whole, and one for each part that moves beside others.
+//! Progress on stderr of long work. On a terminal: a bar for the whole, and
+//! one for each part that moves beside others. Elsewhere (a pipe, CI,
+//! `TERM=dumb`): a plain line every few seconds. Sizes are decimal, as
+//! everywhere in the command.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use qyvol::store::Reporter;
 
-use crate::ui::Ui;
+use crate::ui::{Ui, size};
 
 /// Bytes of a part that is worth a line of its own.
 const WORTH_A_LINE: u64 = 1 << 20;
+/// Time between two plain lines, and before the first.
+const BETWEEN_LINES: Duration = Duration::from_secs(5);
 
 /// Shows how long work goes.
 pub struct Progress {
     ui: Ui,
-    bars: Mutex<Option<Bars>>,
+    shown: Mutex<Shown>,
+}
+
+enum Shown {
+    Nothing,
+    Bars(Bars),
+    Lines(Lines),
 }
 
 struct Bars {
@@ -24,25 +34,111 @@ struct Bars {
     parts: HashMap<String, ProgressBar>,
 }
 
+/// Plain lines of one piece of work.
+struct Lines {
+    what: String,
+    total: Option<u64>,
+    done: u64,
+    /// Of `done`, what was there before.
+    skipped: u64,
+    started: Instant,
+    last: Instant,
+}
+
+impl Lines {
+    fn new(what: &str, total: Option<u64>, now: Instant) -> Lines {
+        Lines {
+            what: what.to_string(),
+            total,
+            done: 0,
+            skipped: 0,
+            started: now,
+            last: now,
+        }
+    }
+
+    /// The line that is due.
+    fn due(&mut self, now: Instant) -> Option<String> {
+        if now.saturating_duration_since(self.last) < BETWEEN_LINES {
+            return None;
+        }
+        self.last = now;
+        let seconds = now.saturating_duration_since(self.started).as_secs_f64();
+        let rate = size(((self.done - self.skipped) as f64 / seconds) as u64);
+        let done = size(self.done);
+        Some(match self.total {
+            Some(total) if total > 0 => {
+                let percent = u128::from(self.done) * 100 / u128::from(total);
+                format!("{}: {done} of {} ({percent}%), {rate}/s", self.what, size(total))
+            }
+            _ => format!("{}: {done}, {rate}/s", self.what),
+        })
+    }
+}
+
 impl Progress {
     pub fn new(ui: Ui) -> Progress {
         Progress {
             ui,
-            bars: Mutex::new(None),
+            shown: Mutex::new(Shown::Nothing),
         }
     }
 
-    fn bars(&self) -> MutexGuard<'_, Option<Bars>> {
-        self.bars.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn part(&self, part: &str, act: impl FnOnce(&ProgressBar)) {
-        if let Some(bar) = self.bars().as_ref().and_then(|bars| bars.parts.get(part)) {
+        if let Shown::Bars(bars) = &*self.shown()
+            && let Some(bar) = bars.parts.get(part)
+        {
             act(bar);
+        }
+    }
+
+    fn bars(&self, what: &str, total: Option<u64>) -> Bars {
+        let whole = match total {
+            Some(total) => ProgressBar::new(total).with_style(style(
+                "{msg:>12} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
+            )),
+            None => ProgressBar::new_spinner().with_style(style("{msg:>12} {spinner} {elapsed}")),
+        };
+        let whole = self.ui.bars().add(whole.with_message(what.to_string()));
+        if total.is_none() {
+            whole.enable_steady_tick(Duration::from_millis(100));
+        }
+        Bars {
+            whole,
+            parts: HashMap::new(),
+        }
+    }
+
+    fn moved(&self, bytes: u64, skipped: bool) {
+        let line = match &mut *self.shown() {
+            Shown::Nothing => None,
+            Shown::Bars(bars) => {
+                bars.whole.inc(bytes);
+                if skipped {
+                    // What is there already says nothing about the rate.
+                    bars.whole.reset_eta();
+                }
+                None
+            }
+            Shown::Lines(lines) => {
+                lines.done = lines.done.saturating_add(bytes);
+                if skipped {
+                    lines.skipped = lines.skipped.saturating_add(bytes);
+                }
+                lines.due(Instant::now())
+            }
+        };
+        if let Some(line) = line {
+            self.ui.note(&line);
         }
     }
 }
 
+/// `wide_bar` fills what the rest of the line leaves: no line wraps.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -51,41 +147,33 @@ fn style(template: &str) -> ProgressStyle {
 
 impl Reporter for Progress {
     fn started(&self, what: &str, total: Option<u64>) {
-        if !self.ui.progress() {
+        if self.ui.quiet {
             return;
         }
-        let whole = match total {
-            Some(total) => ProgressBar::new(total).with_style(style(
-                "{msg:>12} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-            )),
-            None => ProgressBar::new_spinner().with_style(style("{msg:>12} {spinner} {elapsed}")),
+        let shown = match self.ui.progress() {
+            true => Shown::Bars(self.bars(what, total)),
+            false => Shown::Lines(Lines::new(what, total, Instant::now())),
         };
-        let whole = self.ui.bars().add(whole.with_message(what.to_string()));
-        if total.is_none() {
-            whole.enable_steady_tick(Duration::from_millis(100));
-        }
-        *self.bars() = Some(Bars {
-            whole,
-            parts: HashMap::new(),
-        });
+        *self.shown() = shown;
     }
 
     fn advanced(&self, bytes: u64) {
-        if let Some(bars) = self.bars().as_ref() {
-            bars.whole.inc(bytes);
-        }
+        self.moved(bytes, false);
     }
 
     fn finished(&self) {
-        if let Some(bars) = self.bars().take() {
+        if let Shown::Bars(bars) = std::mem::replace(&mut *self.shown(), Shown::Nothing) {
             bars.whole.finish_and_clear();
         }
     }
 
     fn part_started(&self, part: &str, bytes: u64) {
-        if let Some(bars) = self.bars().as_mut().filter(|_| bytes >= WORTH_A_LINE) {
+        if bytes < WORTH_A_LINE {
+            return;
+        }
+        if let Shown::Bars(bars) = &mut *self.shown() {
             let bar = ProgressBar::new(bytes)
-                .with_style(style("{msg:>12} [{bar:32}] {bytes}/{total_bytes}"))
+                .with_style(style("{msg:>12} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes}"))
                 .with_message(part.to_string());
             let bar = self.ui.bars().add(bar);
             bars.parts.insert(part.to_string(), bar);
@@ -97,16 +185,53 @@ impl Reporter for Progress {
     }
 
     fn part_finished(&self, part: &str) {
-        if let Some(bar) = self.bars().as_mut().and_then(|bars| bars.parts.remove(part)) {
+        if let Shown::Bars(bars) = &mut *self.shown()
+            && let Some(bar) = bars.parts.remove(part)
+        {
             bar.finish_and_clear();
         }
     }
 
     fn part_skipped(&self, _: &str, bytes: u64) {
-        self.advanced(bytes);
+        self.moved(bytes, true);
     }
 
     fn warned(&self, message: &str) {
         self.ui.warn(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_lines_come_every_few_seconds_and_never_for_short_work() {
+        let start = Instant::now();
+        let mut lines = Lines::new("pushing", Some(200_000_000), start);
+        lines.done = 90_000_000;
+        assert_eq!(lines.due(start + Duration::from_millis(4900)), None);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(
+            lines.due(at(5)).as_deref(),
+            Some("pushing: 90 MB of 200 MB (45%), 18 MB/s")
+        );
+        assert_eq!(lines.due(at(6)), None);
+        lines.done = 200_000_000;
+        assert_eq!(
+            lines.due(at(10)).as_deref(),
+            Some("pushing: 200 MB of 200 MB (100%), 20 MB/s")
+        );
+    }
+
+    #[test]
+    fn what_was_there_before_does_not_count_into_the_rate() {
+        let start = Instant::now();
+        let mut lines = Lines::new("pulling", Some(100_000_000), start);
+        (lines.done, lines.skipped) = (90_000_000, 80_000_000);
+        assert_eq!(
+            lines.due(start + Duration::from_secs(10)).as_deref(),
+            Some("pulling: 90 MB of 100 MB (90%), 1.0 MB/s")
+        );
     }
 }
