@@ -55,7 +55,7 @@ fn flipped_bits_are_refused_by_every_verb_and_leave_nothing() {
         let verb: &[&str] = match round % 3 {
             0 => &["verify", "bad.qyvbin"],
             1 => &["load", "bad.qyvbin"],
-            _ => &["run", "bad.qyvbin", "--", "exit", "0"],
+            _ => &["run", "bad.qyvbin", "exit", "0"],
         };
         let done = fresh.qyv(verb);
         assert!(!done.err.contains("panicked"), "bit {bit}: {}", done.err);

@@ -179,9 +179,7 @@ fn link_inside_the_folder_is_packed_as_its_file() {
     symlink("real", user.path("x/d/link")).unwrap();
     user.qyv(&["build", "x", "-o", "x.qyvbin"]).expect(0);
     assert_eq!(
-        user.qyv(&["run", "x.qyvbin", "--", "cat", "/assets/d/link"])
-            .expect(0)
-            .out,
+        user.qyv(&["run", "x.qyvbin", "cat", "/assets/d/link"]).expect(0).out,
         "content"
     );
 }
@@ -227,7 +225,7 @@ fn denied_imports_are_told_and_tags_are_set() {
         .map(|r| r["name"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["acme/y:2", "r.example/z:latest", "x:1.0.0"]);
-    user.qyv(&["run", "acme/y:2", "--", "exit", "0"]).expect(0);
+    user.qyv(&["run", "acme/y:2", "exit", "0"]).expect(0);
 }
 
 #[test]

@@ -185,3 +185,25 @@ fn output_that_could_not_be_written_looks_like_a_closed_pipe() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("can't write to stdout"));
 }
+
+#[test]
+fn topics_are_in_the_binary_and_help_is_of_every_command() {
+    let user = User::new();
+    for (topic, text) in [
+        ("manifest", "permissions.fs is what the guest may do"),
+        ("trust", "The most specific rule decides"),
+        ("directories", "Without QYVOL_HOME"),
+        ("folders", "Without QYVOL_HOME"),
+        ("pipelines", "QYVOL_KEY_FILE"),
+    ] {
+        let done = user.qyv(&["help", topic]).expect(0);
+        assert!(done.out.contains(text) && done.err.is_empty(), "{topic}: {done:?}");
+    }
+    assert_eq!(user.qyv(&["help"]).expect(0).out, user.qyv(&["--help"]).expect(0).out);
+    assert_eq!(
+        user.qyv(&["help", "keys", "show"]).expect(0).out,
+        user.qyv(&["keys", "show", "--help"]).expect(0).out
+    );
+    let done = user.qyv(&["help", "no-such"]).expect(2);
+    assert!(done.err.contains("hint: `qyv help`"), "{}", done.err);
+}

@@ -141,10 +141,10 @@ fn image_arrives_with_its_digest_its_signatures_and_its_very_bytes() {
         assert_eq!(pulled.json()["digest"], digest.as_str());
         assert_eq!(pulled.json()["signatures"], 1);
         host.qyv(&["verify", &name]).expect(0);
-        host.qyv(&["run", &name, "--", "cat", "/assets/a.txt"]).expect(0);
+        host.qyv(&["run", &name, "cat", "/assets/a.txt"]).expect(0);
         // What is there is run without a network, and verified and inspected.
-        offline(&host, &["run", &name, "--pull", "never", "--", "exit", "7"]).expect(7);
-        offline(&host, &["run", &name, "--", "exit", "7"]).expect(7);
+        offline(&host, &["run", &name, "--pull", "never", "exit", "7"]).expect(7);
+        offline(&host, &["run", &name, "exit", "7"]).expect(7);
         offline(&host, &["verify", &name]).expect(0);
         offline(&host, &["inspect", &name]).expect(0);
         offline(&host, &["run", &server.name("team/app:2"), "--pull", "never"]).expect(125);
@@ -204,9 +204,8 @@ fn image_that_the_policy_refuses_is_not_stored() {
         host.qyv(&["run", "--pull", "always", &bare]).expect(126);
         assert!(host.stored().is_empty(), "{:?}", host.stored());
         // Fetched by the run itself, and again when asked to.
-        host.qyv(&["run", &signed, "--", "exit", "5"]).expect(5);
-        host.qyv(&["run", "--pull", "always", &signed, "--", "exit", "6"])
-            .expect(6);
+        host.qyv(&["run", &signed, "exit", "5"]).expect(5);
+        host.qyv(&["run", "--pull", "always", &signed, "exit", "6"]).expect(6);
     }
 }
 

@@ -18,14 +18,14 @@ fn arguments_environment_and_stdio_are_the_guests_and_nothing_else() {
     assert_eq!(done.err, "");
 
     let app = user.built("app2", "env: { LEVEL: info, PORT: 80 }\n");
-    let done = user.qyv(&["run", "-e", "PORT=81", &app, "--", "env"]).expect(0);
+    let done = user.qyv(&["run", "-e", "PORT=81", &app, "env"]).expect(0);
     assert_eq!(done.out, "LEVEL=info\nPORT=81\n");
-    let done = user.qyv(&["run", &app, "--", "stderr", "words"]).expect(0);
+    let done = user.qyv(&["run", &app, "stderr", "words"]).expect(0);
     assert_eq!((done.out.as_str(), done.err.as_str()), ("", "words\n"));
 
     let mut child = user
         .command()
-        .args(["run", &app, "--", "stdin"])
+        .args(["run", &app, "stdin"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -42,9 +42,9 @@ fn exit_code_of_the_guest_is_not_taken_for_ours_nor_ours_for_its() {
     let user = User::new();
     let app = user.built("app", "");
     for code in [0, 1, 3, 125, 126, 200, 255] {
-        user.qyv(&["run", &app, "--", "exit", &code.to_string()]).expect(code);
+        user.qyv(&["run", &app, "exit", &code.to_string()]).expect(code);
     }
-    let done = user.qyv(&["run", &app, "--", "trap"]).expect(134);
+    let done = user.qyv(&["run", &app, "trap"]).expect(134);
     assert!(done.err.contains("error: app.qyvbin trapped"), "{}", done.err);
     user.qyv(&["run", "missing.qyvbin"]).expect(125);
     user.qyv(&["run", "missing:1.0"]).expect(125);
@@ -61,21 +61,18 @@ fn core_module_runs_like_a_component() {
     let user = User::new();
     user.app("app", "env: { A: b }\n");
     user.qyv(&["build", "app", "-o", "app.qyvbin"]).expect(0);
-    let done = user.qyv(&["run", "app.qyvbin", "--", "env"]).expect(0);
+    let done = user.qyv(&["run", "app.qyvbin", "env"]).expect(0);
     assert_eq!(done.out, "A=b\n");
-    user.qyv(&["run", "app.qyvbin", "--", "exit", "7"]).expect(7);
+    user.qyv(&["run", "app.qyvbin", "exit", "7"]).expect(7);
     user.qyv(&["build", "app", "-o", "component.qyvbin", "--componentize"])
         .expect(0);
     let done = user.qyv(&["inspect", "component.qyvbin", "--format", "json"]).expect(0);
     assert_eq!(done.json()["os"], "wasip2");
     // Preview 2 knows success and failure alone.
-    user.qyv(&["run", "component.qyvbin", "--", "exit", "7"]).expect(1);
-    user.qyv(&["run", "component.qyvbin", "--", "exit", "0"]).expect(0);
-    user.qyv(&["run", "component.qyvbin", "--", "trap"]).expect(134);
-    assert_eq!(
-        user.qyv(&["run", "component.qyvbin", "--", "env"]).expect(0).out,
-        "A=b\n"
-    );
+    user.qyv(&["run", "component.qyvbin", "exit", "7"]).expect(1);
+    user.qyv(&["run", "component.qyvbin", "exit", "0"]).expect(0);
+    user.qyv(&["run", "component.qyvbin", "trap"]).expect(134);
+    assert_eq!(user.qyv(&["run", "component.qyvbin", "env"]).expect(0).out, "A=b\n");
 }
 
 #[test]
@@ -83,7 +80,7 @@ fn guest_without_permission_sees_no_folder() {
     let user = User::new();
     let app = user.built("app", "");
     for path in ["/", "/etc", ".", "..", "/proc/self/environ"] {
-        let done = user.qyv(&["run", &app, "--", "ls", path]).expect(1);
+        let done = user.qyv(&["run", &app, "ls", path]).expect(1);
         assert!(done.err.contains("error:"), "{path}: {}", done.err);
     }
 }
@@ -99,16 +96,12 @@ fn assets_are_read_only_at_their_root_and_hold_after_tampering() {
     );
     for round in 0..2 {
         assert_eq!(
-            user.qyv(&["run", &app, "--", "cat", "/assets/public/a.txt"])
-                .expect(0)
-                .out,
+            user.qyv(&["run", &app, "cat", "/assets/public/a.txt"]).expect(0).out,
             "first",
             "round {round}"
         );
         assert_eq!(
-            user.qyv(&["run", &app, "--", "cat", "/assets/deep/model.bin"])
-                .expect(0)
-                .out,
+            user.qyv(&["run", &app, "cat", "/assets/deep/model.bin"]).expect(0).out,
             "second"
         );
     }
@@ -120,7 +113,7 @@ fn assets_are_read_only_at_their_root_and_hold_after_tampering() {
         &["cat", "/assets/../../etc/passwd"],
         &["ls", "/"],
     ] {
-        let args = [&["run", &app, "--"][..], command].concat();
+        let args = [&["run", &app][..], command].concat();
         user.qyv(&args).expect(1);
     }
 }
@@ -137,7 +130,7 @@ fn asset_that_was_changed_is_never_read_and_is_unpacked_again() {
     user.component_app("part", "assets: [\"public/**\"]\n");
     user.qyv(&["build", "part", "-o", "part.qyvbin"]).expect(0);
     for app in [module.as_str(), "part.qyvbin"] {
-        let cat = |name: &str| user.qyv(&["run", app, "--", "cat", &format!("/assets/public/{name}")]);
+        let cat = |name: &str| user.qyv(&["run", app, "cat", &format!("/assets/public/{name}")]);
         assert_eq!(cat("a.txt").expect(0).out, "first");
         let file = find(&user.home().join("store/v1/trees"), "a.txt").unwrap();
         let mut mode = std::fs::metadata(&file).unwrap().permissions();
@@ -173,7 +166,7 @@ fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
 fn altered_compiled_code_is_put_aside_and_made_again() {
     let user = User::new();
     let app = user.built("app", "");
-    user.qyv(&["run", &app, "--", "exit", "4"]).expect(4);
+    user.qyv(&["run", &app, "exit", "4"]).expect(4);
     let code = user
         .stored()
         .into_iter()
@@ -184,7 +177,7 @@ fn altered_compiled_code_is_put_aside_and_made_again() {
     bytes[middle] ^= 0xff;
     std::fs::remove_file(&code).unwrap();
     std::fs::write(&code, &bytes).unwrap();
-    let done = user.qyv(&["run", &app, "--", "exit", "4"]).expect(4);
+    let done = user.qyv(&["run", &app, "exit", "4"]).expect(4);
     assert!(done.err.contains("warning:"), "{}", done.err);
     assert_ne!(std::fs::read(&code).unwrap(), bytes);
 }
@@ -196,14 +189,14 @@ fn memfs_is_writable_and_gone_diskfs_stays_and_read_is_read() {
     let disk = user.built("disk", "permissions: { fs: write }\nfs: { type: diskfs }\n");
     let read = user.built("read", "permissions: { fs: read }\nfs: { type: diskfs }\n");
     let other = user.built("other", "permissions: { fs: read-write }\nfs: { type: diskfs }\n");
-    user.qyv(&["run", &mem, "--", "write", "/a", "x"]).expect(0);
-    user.qyv(&["run", &mem, "--", "cat", "/a"]).expect(1);
-    user.qyv(&["run", &disk, "--", "write", "/a", "kept"]).expect(0);
-    assert_eq!(user.qyv(&["run", &disk, "--", "cat", "/a"]).expect(0).out, "kept");
-    user.qyv(&["run", &other, "--", "cat", "/a"]).expect(1);
-    user.qyv(&["run", &read, "--", "write", "/a", "x"]).expect(1);
-    user.qyv(&["run", &read, "--", "ls", "/"]).expect(0);
-    user.qyv(&["run", &disk, "--", "cat", "/../../../../../../etc/passwd"])
+    user.qyv(&["run", &mem, "write", "/a", "x"]).expect(0);
+    user.qyv(&["run", &mem, "cat", "/a"]).expect(1);
+    user.qyv(&["run", &disk, "write", "/a", "kept"]).expect(0);
+    assert_eq!(user.qyv(&["run", &disk, "cat", "/a"]).expect(0).out, "kept");
+    user.qyv(&["run", &other, "cat", "/a"]).expect(1);
+    user.qyv(&["run", &read, "write", "/a", "x"]).expect(1);
+    user.qyv(&["run", &read, "ls", "/"]).expect(0);
+    user.qyv(&["run", &disk, "cat", "/../../../../../../etc/passwd"])
         .expect(1);
     let left = std::fs::read_dir("/dev/shm")
         .unwrap()
@@ -220,16 +213,16 @@ fn host_folder_needs_the_manifest_and_the_operator() {
     let none = user.built("none", "");
     let full = user.built("full", "permissions: { fs: full }\n");
     let grant = format!("{}::/host:ro", user.path("host").display());
-    user.qyv(&["run", "--dir", &grant, &none, "--", "cat", "/host/file"])
+    user.qyv(&["run", "--dir", &grant, &none, "cat", "/host/file"])
         .expect(125);
     let done = user
-        .qyv(&["run", "--dir", &grant, &full, "--", "cat", "/host/file"])
+        .qyv(&["run", "--dir", &grant, &full, "cat", "/host/file"])
         .expect(0);
     assert_eq!(done.out, "granted");
     assert!(done.err.contains("granted:"), "{}", done.err);
-    user.qyv(&["run", "--dir", &grant, &full, "--", "write", "/host/file", "x"])
+    user.qyv(&["run", "--dir", &grant, &full, "write", "/host/file", "x"])
         .expect(1);
-    user.qyv(&["run", &full, "--", "cat", "/host/file"]).expect(1);
+    user.qyv(&["run", &full, "cat", "/host/file"]).expect(1);
 }
 
 // [MAN-050]
@@ -258,13 +251,13 @@ fn time_and_memory_limits_of_the_manifest_hold() {
     let user = User::new();
     let timed = user.built("timed", "resources: { timeout: 200ms }\n");
     for command in ["spin", "sleep"] {
-        let done = user.qyv(&["run", &timed, "--", command]).expect(124);
+        let done = user.qyv(&["run", &timed, command]).expect(124);
         assert!(done.err.contains("resources.timeout"), "{}", done.err);
     }
-    user.qyv(&["run", &timed, "--", "exit", "5"]).expect(5);
+    user.qyv(&["run", &timed, "exit", "5"]).expect(5);
     let small = user.built("small", "resources: { memory: 16MiB }\n");
-    assert_eq!(user.qyv(&["run", &small, "--", "alloc", "4"]).expect(0).out, "ok\n");
-    user.qyv(&["run", &small, "--", "alloc", "64"]).expect(1);
+    assert_eq!(user.qyv(&["run", &small, "alloc", "4"]).expect(0).out, "ok\n");
+    user.qyv(&["run", &small, "alloc", "64"]).expect(1);
 }
 
 #[test]
@@ -274,14 +267,7 @@ fn interrupt_ends_a_guest_that_never_looks_up() {
     for command in ["spin", "sleep"] {
         // What runs this test in the background may have had the signal ignored.
         let mut env = std::process::Command::new("env");
-        env.args([
-            "--default-signal=INT",
-            env!("CARGO_BIN_EXE_qyv"),
-            "run",
-            &app,
-            "--",
-            command,
-        ]);
+        env.args(["--default-signal=INT", env!("CARGO_BIN_EXE_qyv"), "run", &app, command]);
         env.env_clear()
             .env("QYVOL_HOME", user.home())
             .env("PATH", "/usr/bin:/bin")
@@ -304,7 +290,7 @@ fn closed_stdout_is_the_guests_error_not_our_panic() {
     let app = user.built("app", "");
     let mut child = user
         .command()
-        .args(["run", &app, "--", "stdin"])
+        .args(["run", &app, "stdin"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -324,7 +310,7 @@ fn development_manifest_runs_unsigned_and_says_so() {
     user.write("app/public/a.txt", "asset");
     user.app("app", "assets: [public]\n");
     let done = user
-        .qyv(&["run", "app/app.qyv", "--", "cat", "/assets/public/a.txt"])
+        .qyv(&["run", "app/app.qyv", "cat", "/assets/public/a.txt"])
         .expect(0);
     assert_eq!(done.out, "asset");
     assert!(done.err.contains("unsigned"), "{}", done.err);
@@ -340,7 +326,7 @@ fn verbose_tells_what_is_loaded_on_stderr_alone() {
     user.component_app("app", "language: c\n");
     let app = "app.qyvbin";
     user.qyv(&["build", "app", "-o", app]).expect(0);
-    let done = user.qyv(&["run", "-v", app, "--", "args"]).expect(0);
+    let done = user.qyv(&["run", "-v", app, "args"]).expect(0);
     assert_eq!(done.out, "app\nargs\n");
     for part in [
         "path: app.qyvbin",

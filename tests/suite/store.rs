@@ -48,13 +48,10 @@ fn several_images_travel_in_one_file_and_come_back_the_same() {
     other.qyv(&["verify", "both.qyvbin"]).expect(0);
     other.qyv(&["load", "both.qyvbin", "--verify"]).expect(0);
     assert_eq!(
-        other
-            .qyv(&["run", "one:1.0.0", "--", "cat", "/assets/a.txt"])
-            .expect(0)
-            .out,
+        other.qyv(&["run", "one:1.0.0", "cat", "/assets/a.txt"]).expect(0).out,
         "first"
     );
-    other.qyv(&["run", "two:1.0.0", "--", "exit", "2"]).expect(2);
+    other.qyv(&["run", "two:1.0.0", "exit", "2"]).expect(2);
     other
         .qyv(&["save", "two:1.0.0", "one:1.0.0", "-o", "again.qyvbin"])
         .expect(0);
@@ -70,7 +67,7 @@ fn names_come_and_go_and_prune_takes_only_what_nothing_needs() {
     let user = User::new();
     let app = user.built("app", "");
     user.built("other", "env: { A: b }\n");
-    user.qyv(&["run", &app, "--", "exit", "0"]).expect(0);
+    user.qyv(&["run", &app, "exit", "0"]).expect(0);
     user.qyv(&["tag", "app:1.0.0", "kept:1"]).expect(0);
     user.qyv(&["rm", "app:1.0.0"]).expect(0);
     user.qyv(&["rm", "app:1.0.0"]).expect(1);
@@ -90,7 +87,7 @@ fn names_come_and_go_and_prune_takes_only_what_nothing_needs() {
     assert_eq!(user.stored().len() + 1, before);
     user.qyv(&["prune", "--yes"]).expect(0);
     assert!(user.stored().len() + 1 < before);
-    user.qyv(&["run", "kept:1", "--", "exit", "3"]).expect(3);
+    user.qyv(&["run", "kept:1", "exit", "3"]).expect(3);
     user.qyv(&["rm", "kept:1"]).expect(0);
     user.qyv(&["prune", "-y"]).expect(0);
     assert!(user.stored().is_empty(), "{:?}", user.stored());
@@ -109,7 +106,7 @@ fn running_image_is_not_pruned() {
     user.qyv(&["prune", "-y"]).expect(0);
     let mut child = user
         .command()
-        .args(["run", &app, "--", "sleep"])
+        .args(["run", &app, "sleep"])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
@@ -127,7 +124,7 @@ fn running_image_is_not_pruned() {
 }
 
 #[test]
-fn damage_is_found_named_and_mended() {
+fn damage_is_found_named_and_repaired() {
     let user = User::new();
     let app = user.built("app", "");
     let blob = user
@@ -148,10 +145,13 @@ fn damage_is_found_named_and_mended() {
     );
     user.qyv(&["verify", "app:1.0.0"]).expect(16);
     user.qyv(&["run", "app:1.0.0"]).expect(126);
-    user.qyv(&["check", "--mend"]);
+    assert!(done.out.contains("run `qyv check --repair`, then load"), "{}", done.out);
+    let done = user.qyv(&["check", "--repair"]).expect(1);
+    // What was done is not advised again.
+    assert!(done.out.contains("repaired; load, pull or build"), "{}", done.out);
     user.qyv(&["load", &app]).expect(0);
     user.qyv(&["check"]).expect(0);
-    user.qyv(&["run", "app:1.0.0", "--", "exit", "3"]).expect(3);
+    user.qyv(&["run", "app:1.0.0", "exit", "3"]).expect(3);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn processes_that_run_load_and_prune_at_once_do_not_disturb_each_other() {
                 for _ in 0..8 {
                     match worker {
                         0 => drop(user.qyv(&["load", app]).expect(0)),
-                        1 => drop(user.qyv(&["run", app, "--", "cat", "/assets/a.txt"]).expect(0)),
+                        1 => drop(user.qyv(&["run", app, "cat", "/assets/a.txt"]).expect(0)),
                         2 => drop(user.qyv(&["prune", "-y"]).expect(0)),
                         _ => {
                             user.qyv(&["tag", "app:1.0.0", "other:1"]).expect(0);
@@ -179,7 +179,7 @@ fn processes_that_run_load_and_prune_at_once_do_not_disturb_each_other() {
         }
     });
     user.qyv(&["check"]).expect(0);
-    user.qyv(&["run", "app:1.0.0", "--", "exit", "3"]).expect(3);
+    user.qyv(&["run", "app:1.0.0", "exit", "3"]).expect(3);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn read_only_store_still_runs_what_it_has() {
     }
     let user = User::new();
     let app = user.built("app", "");
-    user.qyv(&["run", &app, "--", "exit", "3"]).expect(3);
+    user.qyv(&["run", &app, "exit", "3"]).expect(3);
     let fresh = User::new();
     fs::create_dir_all(fresh.home()).unwrap();
     fs::copy(user.home().join("trust.yaml"), fresh.home().join("trust.yaml")).unwrap();
@@ -224,7 +224,7 @@ fn read_only_store_still_runs_what_it_has() {
             .args(["-m", "sh", "-c", script, "sh"])
             .arg(who.home())
             .arg(env!("CARGO_BIN_EXE_qyv"))
-            .args(["run", &app, "--", "exit", "3"]);
+            .args(["run", &app, "exit", "3"]);
         command
             .env_clear()
             .env("QYVOL_HOME", who.home())
@@ -296,4 +296,20 @@ fn user_without_a_home_is_told_what_to_set() {
     .expect(0);
     assert_eq!(done.err, "");
     assert!(!user.path("h").exists(), "looking writes nothing");
+}
+
+#[test]
+fn names_alone_are_listed_quietly_and_habits_have_their_aliases() {
+    let user = User::new();
+    user.built("app", "");
+    user.built("other", "");
+    for verb in ["images", "ls"] {
+        assert_eq!(user.qyv(&[verb, "-q"]).expect(0).out, "app:1.0.0\nother:1.0.0\n");
+    }
+    assert_eq!(user.qyv(&["rmi", "other:1.0.0"]).expect(0).out, "other:1.0.0\n");
+    assert_eq!(user.qyv(&["ls", "-q"]).expect(0).out, "app:1.0.0\n");
+    let help = user.qyv(&["--help"]).expect(0).out;
+    for alias in ["ls", "rmi", "cp"] {
+        assert!(help.contains(&format!("[alias: {alias}]")), "{alias} in {help}");
+    }
 }

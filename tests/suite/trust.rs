@@ -140,7 +140,7 @@ fn signed_image_under_another_name_or_version_is_refused() {
     ] {
         s.user.qyv(&["tag", "app:1.0.0", name]).expect(0);
         s.user.qyv(&["verify", name]).expect(code);
-        let run = s.user.qyv(&["run", name, "--", "exit", "5"]);
+        let run = s.user.qyv(&["run", name, "exit", "5"]);
         assert_eq!(run.code, if code == 0 { 5 } else { 126 }, "{name}: {run:?}");
     }
 }
@@ -201,9 +201,7 @@ fn auditor_needs_the_file_and_a_public_key_alone() {
     auditor.qyv(&["verify", "--key", "other.pub", &s.app]).expect(11);
     auditor.qyv(&["verify", &s.app]).expect(11);
     assert_eq!(
-        auditor
-            .qyv(&["run", "--key", "default.pub", &s.app, "--", "exit", "6"])
-            .code,
+        auditor.qyv(&["run", "--key", "default.pub", &s.app, "exit", "6"]).code,
         6
     );
     assert!(
@@ -225,7 +223,7 @@ fn verify_writes_nothing_and_opens_no_socket() {
     assert!(!reader.home().join("store").exists());
     // In a network namespace without even a loopback.
     let mut offline = Command::new("unshare");
-    offline.args(["-rn", env!("CARGO_BIN_EXE_qyv"), "run", &s.app, "--", "exit", "9"]);
+    offline.args(["-rn", env!("CARGO_BIN_EXE_qyv"), "run", &s.app, "exit", "9"]);
     offline
         .env_clear()
         .env("QYVOL_HOME", reader.home())

@@ -30,9 +30,9 @@ pub enum Format {
     version,
     about = "Pack, sign, verify and run WebAssembly applications",
     long_about = "Pack a WebAssembly application (a component or WASI module, its .qyv manifest, its assets) into one signed .qyvbin file; verify it without a network; run it.",
-    after_help = "Start with:\n  qyv quickstart                 the whole way, on an embedded example\n  qyv build DIR                  build and sign the application in DIR\n  qyv run FILE.qyvbin            verify it and run it\n\nData goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,\n2 wrong usage, 10-19 refused by trust (see `qyv help verify`).",
+    after_help = "Start with:\n  qyv quickstart                 the whole way, on an embedded example\n  qyv build DIR                  build and sign the application in DIR\n  qyv run FILE.qyvbin            verify it and run it\n\nData goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,\n2 wrong usage, 10-19 refused by trust (see `qyv help trust`).",
     max_term_width = 100,
-    disable_help_subcommand = false
+    disable_help_subcommand = true
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -127,11 +127,13 @@ pub enum Command {
     Compile(CompileArgs),
     /// Show what an image, an archive or a .wasm file is
     Inspect(InspectArgs),
-    /// List the images in the store
+    /// List the images in the store; with --quiet, their names alone
+    #[command(visible_alias = "ls")]
     Images,
     /// Give a stored image another name
     Tag(TagArgs),
     /// Take names out of the store, or tags off a registry
+    #[command(visible_alias = "rmi")]
     Rm(RmArgs),
     /// Remove what no name and no running application needs
     Prune(PruneArgs),
@@ -142,6 +144,7 @@ pub enum Command {
     /// Fetch an image with its signatures from a registry
     Pull(PullArgs),
     /// Copy an image with all that refers to it from registry to registry
+    #[command(visible_alias = "cp")]
     Copy(CopyArgs),
     /// List the tags of a repository
     Tags(TagsArgs),
@@ -183,6 +186,8 @@ pub enum Command {
     Reference,
     /// Print the version and what it was built with
     Version,
+    /// Show the help of a command, or of a topic: manifest, trust, directories, pipelines
+    Help(HelpArgs),
 }
 
 #[derive(Debug, Args)]
@@ -325,28 +330,37 @@ pub struct VerifyArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The guest's exit code is passed through. 124: its time was over; 125: qyv failed before the\nguest started; 126: refused by trust; 134: the guest trapped."
+    override_usage = "qyv run [OPTIONS] <TARGET> [ARGS]...",
+    after_help = "Options of qyv come before TARGET; everything after it is the guest's, and a first `--` is dropped.\nThe guest's exit code is passed through. 124: it timed out; 125: qyv failed before the guest\nstarted; 126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. A variable that is set twice has its last value: the\nmanifest's, then --env-file, --env, --secret."
 )]
 pub struct RunArgs {
-    /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development
-    pub target: String,
-    /// Set an environment variable for the guest (repeatable)
-    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development; then the guest's arguments
+    // One list, because clap reads its own options between two positional arguments.
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["TARGET", "ARGS"])]
+    pub target_and_args: Vec<String>,
+    /// Set an environment variable for the guest; NAME alone takes its value from qyv's environment (repeatable)
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
-    /// Grant a folder of this host, if the manifest has `fs: full` (repeatable)
+    /// Set the variables in this file: a NAME=VALUE or NAME on each line, # begins a comment (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Set a variable to the content of a file, without the newline at its end (repeatable)
+    #[arg(long = "secret", value_name = "NAME=FILE")]
+    pub secrets: Vec<String>,
+    /// Grant a directory of this host, if the manifest has `fs: full` (repeatable)
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
     pub dirs: Vec<String>,
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
     #[arg(long, value_name = "FILE|NAME")]
     pub key: Option<String>,
+    /// Write a new JSON file that says who ended the run: the guest, a limit, trust, or qyv
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     /// When the registry in the target's name is asked for it [default: missing]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub pull: Option<PullWhen>,
     #[command(flatten)]
     pub registry: RegistryArgs,
-    /// Arguments for the guest
-    #[arg(last = true, value_name = "ARGS")]
-    pub args: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -414,8 +428,8 @@ pub struct PruneArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Put damaged entries aside, so that the next load brings them back
-    #[arg(long)]
-    pub mend: bool,
+    #[arg(long, alias = "mend")]
+    pub repair: bool,
 }
 
 #[derive(Debug, Args)]
@@ -452,6 +466,13 @@ pub struct QuickstartArgs {
 pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct HelpArgs {
+    /// A command, with its subcommands, or a topic
+    #[arg(value_name = "COMMAND|TOPIC")]
+    pub words: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -29,6 +29,9 @@ const UNAVAILABLE: u8 = 69;
 /// A registry failed, and may not another time (`EX_TEMPFAIL`).
 const TEMPORARY: u8 = 75;
 
+/// Exit codes of a refusal by trust (`spec/signing.md`).
+pub const TRUST_CODES: std::ops::RangeInclusive<u8> = 10..=19;
+
 impl Failure {
     pub fn new(message: impl Into<String>) -> Failure {
         Failure {
@@ -53,8 +56,23 @@ impl Failure {
 
     /// The code that `run` exits with: it must not be taken for the guest's.
     pub fn before_guest(mut self) -> Failure {
-        self.code = if (10..=19).contains(&self.code) { 126 } else { 125 };
+        self.code = if TRUST_CODES.contains(&self.code) { 126 } else { 125 };
         self
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A failure passes through the facade whole, where a verb makes its client.
+impl std::error::Error for Failure {}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        Error::Client(Box::new(failure))
     }
 }
 
@@ -76,13 +94,20 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
+        let error = match error {
+            Error::Client(source) => match source.downcast::<Failure>() {
+                Ok(failure) => return *failure,
+                Err(source) => Error::Client(source),
+            },
+            error => error,
+        };
         let mut failure = Failure::new(chain(&error));
         match &error {
             Error::Yaml { path, problems } => {
                 failure.details = problem_details(path, problems);
-                failure.hints.push(
-                    "the manifest's keys are described in spec/manifest.md and formats/qyv.schema.json".to_string(),
-                );
+                failure
+                    .hints
+                    .push("`qyv help manifest` describes the manifest's keys".to_string());
             }
             Error::PolicyYaml { path, problems } => {
                 failure.details = problem_details(path, problems);
@@ -256,7 +281,7 @@ fn problem_details(path: &Path, problems: &Problems) -> Vec<String> {
         let place = problem.place;
         let file = qyvol::types::escape(&path.to_string_lossy()).to_string();
         lines.push(format!("{file}:{}:{}: {}", place.line, place.column, problem.message));
-        lines.push(problem.snippet());
+        lines.extend(problem.snippet().lines().map(str::to_string));
         if let Some(help) = &problem.help {
             lines.push(format!("   = {help}"));
         }
@@ -301,14 +326,14 @@ fn store_hints(error: &StoreError, failure: &mut Failure) {
             failure.code = 16;
             failure
                 .hints
-                .push("`qyv check` says what is damaged and how to mend it".to_string());
+                .push("`qyv check` says what is damaged and how to repair it".to_string());
         }
         StoreError::Manifest { .. } => failure.code = 16,
         StoreError::TooLarge { .. } => failure.code = 17,
         StoreError::NotFound { .. } | StoreError::Damaged { .. } => {
             failure
                 .hints
-                .push("`qyv check` says what is damaged and how to mend it".to_string());
+                .push("`qyv check` says what is damaged and how to repair it".to_string());
         }
         StoreError::DiskFull { .. } => {
             failure.hints.push("`qyv prune` frees what no image needs".to_string());
@@ -316,7 +341,7 @@ fn store_hints(error: &StoreError, failure: &mut Failure) {
         StoreError::Denied { .. } | StoreError::OtherOwner { .. } | StoreError::ReadOnly { .. } => {
             failure
                 .hints
-                .push("set QYVOL_HOME to a folder of your own to use another store".to_string());
+                .push("set QYVOL_HOME to a directory of your own to use another store".to_string());
         }
         StoreError::Read { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => failure.code = 16,
         _ => {}

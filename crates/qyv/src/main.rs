@@ -8,12 +8,14 @@ mod cli_registry;
 mod cli_trust;
 mod commands;
 mod failure;
+mod guest_env;
 #[cfg(feature = "hub")]
 mod hub;
 mod paths;
 mod progress;
 mod quickstart;
 mod registry;
+mod run_report;
 mod secrets;
 mod signals;
 mod trust_hints;
@@ -57,6 +59,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Man(args) => return commands::meta::man(&args.folder, Cli::command()),
         Command::Version => return commands::meta::version(ui),
         Command::Reference => return commands::meta::reference(ui, Cli::command()),
+        Command::Help(args) => return commands::help::help(ui, &args.words, Cli::command()),
         Command::Validate(args) => return commands::author::validate(ui, args),
         _ => {}
     }
@@ -84,8 +87,8 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Verify(args) => commands::trust::verify(&ctx, ui, args),
         Command::Trust { command } => commands::trust::trust(&ctx, ui, command),
         Command::Data { command } => commands::data::data(&ctx, ui, command),
-        Command::Run(args) => commands::run::run(&ctx, ui, args).map_err(Failure::before_guest),
         Command::Compile(args) => commands::compile::compile(&ctx, ui, args),
+        Command::Run(args) => commands::run::run(&ctx, ui, args),
         Command::Inspect(args) => commands::inspect::inspect(&ctx, ui, args),
         Command::Images => commands::store::images(&ctx, ui),
         Command::Tag(args) => commands::store::tag(&ctx, ui, args),
@@ -105,9 +108,12 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Save(args) => commands::store::save(&ctx, ui, args),
         Command::Load(args) => commands::store::load(&ctx, ui, args),
         Command::Quickstart(args) => quickstart::quickstart(&ctx, ui, args),
-        Command::Completions(_) | Command::Man(_) | Command::Reference | Command::Version | Command::Validate(_) => {
-            Ok(0)
-        }
+        Command::Completions(_)
+        | Command::Man(_)
+        | Command::Reference
+        | Command::Version
+        | Command::Help(_)
+        | Command::Validate(_) => Ok(0),
     }
 }
 

@@ -40,6 +40,6 @@ pub use refusal::{Refusal, VerifyError};
 pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
 pub use rollback::Seen;
 pub use scope::{Scope, ScopeError, Subject};
-pub use statement::{PREDICATE_TYPE, Statement, StatementError};
+pub use statement::{PREDICATE_TYPE, Statement, StatementError, is_role};
 pub use verified::{BindError, Verified};
 pub use verify::{Accepted, verify};

@@ -83,8 +83,8 @@ struct Predicate {
     critical: Vec<String>,
 }
 
-/// Whether a word can be a role.
-pub(crate) fn is_role(role: &str) -> bool {
+/// Whether a word can be a role: 1 to 32 of `a-z`, `0-9` and `-`.
+pub fn is_role(role: &str) -> bool {
     !role.is_empty()
         && role.len() <= 32
         && role

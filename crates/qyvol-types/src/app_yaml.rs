@@ -366,13 +366,15 @@ fn resources(r: &mut Reader<'_>, node: &Node) -> Option<Resources> {
     };
     let timeout = match fields.get("timeout") {
         Some(node) => {
-            let text = r.text(node, "resources.timeout")?;
+            let text = r.text_or_number(node, "resources.timeout")?;
             let millis = parse_duration(text);
             if millis.is_none() {
-                r.problem(
-                    node.place,
-                    "resources.timeout must be a whole number of ms, s, m or h, as 30s",
-                );
+                let message = "resources.timeout must be a whole number of ms, s, m or h, as 30s";
+                // A bare number most likely means seconds.
+                match parse_duration(&format!("{text}s")) {
+                    Some(_) => r.problem_with_help(node.place, message, format!("write {}s", crate::escape(text))),
+                    None => r.problem(node.place, message),
+                }
             }
             Some(millis?)
         }

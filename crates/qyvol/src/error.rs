@@ -210,6 +210,9 @@ pub enum Error {
         /// The failure.
         source: RuntimeError,
     },
+    /// The caller could not make a client for registries.
+    #[error(transparent)]
+    Client(Box<dyn std::error::Error + Send + Sync>),
     /// The user asked for something that makes no sense.
     #[error("{0}")]
     Usage(String),

@@ -60,8 +60,15 @@ fn claims(ctx: &Context<'_>, args: &ClaimArgs) -> Result<Claims, Failure> {
         }
         None => None,
     };
+    let role = &args.role;
+    if !qyvol::trust::is_role(role) {
+        return Err(Failure::usage(format!(
+            "--role {}: a role is 1 to 32 of a-z, 0-9 and -, such as release",
+            qyvol::types::escape(role)
+        )));
+    }
     Ok(Claims {
-        role: args.role.clone(),
+        role: role.clone(),
         sequence: args.sequence,
         expires,
     })

@@ -3,6 +3,7 @@
 pub mod author;
 pub mod compile;
 pub mod data;
+pub mod help;
 pub mod inspect;
 pub mod keys;
 pub mod meta;

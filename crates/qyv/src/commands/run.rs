@@ -1,5 +1,6 @@
 //! `run`.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -12,9 +13,11 @@ use qyvol::{Context, DirGrant, Outcome, Pull, RunEvents, RunRequest, Target};
 
 use crate::cli::{PullWhen, RunArgs};
 use crate::failure::Failure;
+use crate::guest_env;
+use crate::run_report::{Ending, Report};
 use crate::ui::{Ui, took};
 
-/// The guest's time was over.
+/// The guest ran for longer than its limit.
 const TIMED_OUT: u8 = 124;
 /// How long the end of a guest that ran out of time waits for it to be told.
 const TELL: Duration = Duration::from_secs(1);
@@ -22,46 +25,79 @@ const TELL: Duration = Duration::from_secs(1);
 const TRAPPED: u8 = 134;
 
 pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
-    let target = Target::parse(&args.target)?;
-    if args.pull.is_some() && matches!(target, Target::Manifest(_)) {
-        return Err(Failure::usage(format!(
-            "{} is a manifest under development, which no registry has: --pull can't apply to it",
-            qyvol::types::escape(&args.target)
-        )));
-    }
-    let registry = args.registry;
-    let client = || crate::registry::client(&ctx.home, ui, &registry).map_err(|f| qyvol::Error::Usage(f.message));
-    let request = RunRequest {
-        target: &target,
-        pull: pull(args.pull, &client),
-        args: args.args,
-        env: args.env.iter().map(|e| variable(e)).collect::<Result<_, _>>()?,
-        dirs: args.dirs.iter().map(|d| grant(d)).collect::<Result<_, _>>()?,
-        key: args.key.as_deref(),
-        last: true,
-        events: &Events { ui },
-    };
-    match qyvol::run(ctx, &request)? {
-        Outcome::Code(code) => Ok(u8::try_from(code & 0xff).unwrap_or(1)),
-        Outcome::Trap(why) => {
-            ui.error(&Failure::new(format!("{} trapped: {why}", args.target)));
-            Ok(TRAPPED)
+    // The report is opened first: what can't be told is not done.
+    let report = args.report.as_deref().map(Report::create).transpose();
+    let report = report.map_err(Failure::before_guest)?;
+    let digest = OnceCell::new();
+    let ended = start(ctx, ui, &args, &digest).map_err(|failure| (failure.code, failure.before_guest()));
+    let target = args.target_and_args.first().map_or("", String::as_str);
+    let (code, ending) = match &ended {
+        Ok(Outcome::Code(code)) => {
+            let code = u8::try_from(code & 0xff).unwrap_or(1);
+            (code, Ending::Guest { exit_code: code })
         }
-        Outcome::TimedOut(limit) => {
+        Ok(Outcome::Trap(why)) => (TRAPPED, Ending::Trap { reason: why }),
+        Ok(Outcome::TimedOut(limit)) => (TIMED_OUT, Ending::timeout(*limit)),
+        Err((verdict, failure)) => (failure.code, Ending::failure(*verdict, failure)),
+    };
+    let written = match report {
+        Some(report) => report.write(target, digest.get().map(String::as_str), code, &ending),
+        None => Ok(()),
+    };
+    if let Err(failure) = &written {
+        ui.error(failure);
+    }
+    match ended {
+        Ok(Outcome::Code(_)) => Ok(code),
+        Ok(Outcome::Trap(why)) => {
+            ui.error(&Failure::new(format!("{target} trapped: {why}")));
+            Ok(code)
+        }
+        Ok(Outcome::TimedOut(limit)) => {
             // The guest's thread still runs. Telling may wait for a reader of
             // stderr; the end does not wait for that.
             thread::spawn(|| {
                 thread::sleep(TELL);
                 std::process::exit(i32::from(TIMED_OUT));
             });
-            let limit = took(limit);
             ui.error(&Failure::new(format!(
-                "{} ran for longer than its {limit} (resources.timeout)",
-                args.target
+                "{target} timed out: it ran for longer than {} (resources.timeout)",
+                took(limit)
             )));
-            std::process::exit(i32::from(TIMED_OUT));
+            std::process::exit(i32::from(code));
         }
+        Err((_, failure)) => Err(failure),
     }
+}
+
+/// Runs the guest to its end.
+fn start(ctx: &Context<'_>, ui: &Ui, args: &RunArgs, digest: &OnceCell<String>) -> Result<Outcome, Failure> {
+    let Some((target_text, guest_args)) = args.target_and_args.split_first() else {
+        return Err(Failure::usage("a target is expected"));
+    };
+    let target = Target::parse(target_text)?;
+    if args.pull.is_some() && matches!(target, Target::Manifest(_)) {
+        return Err(Failure::usage(format!(
+            "{} is a manifest under development, which no registry has: --pull can't apply to it",
+            qyvol::types::escape(target_text)
+        )));
+    }
+    let client = || Ok(crate::registry::client(&ctx.home, ui, &args.registry)?);
+    let guest_args = match guest_args.split_first() {
+        Some((first, rest)) if first == "--" => rest,
+        _ => guest_args,
+    };
+    let request = RunRequest {
+        target: &target,
+        pull: pull(args.pull, &client),
+        args: guest_args.to_vec(),
+        env: guest_env::read(args)?,
+        dirs: args.dirs.iter().map(|d| grant(d)).collect::<Result<_, _>>()?,
+        key: args.key.as_deref(),
+        last: true,
+        events: &Events { ui, digest },
+    };
+    Ok(qyvol::run(ctx, &request)?)
 }
 
 /// When a registry is asked for a target.
@@ -70,13 +106,6 @@ pub fn pull<'a>(when: Option<PullWhen>, client: &'a dyn Fn() -> Result<Arc<Clien
         PullWhen::Always => Pull::Always(client),
         PullWhen::Missing => Pull::Missing(client),
         PullWhen::Never => Pull::Never,
-    }
-}
-
-fn variable(text: &str) -> Result<(String, String), Failure> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_string(), value.to_string())),
-        _ => Err(Failure::usage(format!("--env {text}: NAME=VALUE is expected"))),
     }
 }
 
@@ -90,7 +119,7 @@ fn grant(text: &str) -> Result<DirGrant, Failure> {
     let host = PathBuf::from(host);
     if !host.is_dir() {
         return Err(Failure::usage(format!(
-            "--dir {text}: {} is not a folder",
+            "--dir {text}: {} is not a directory",
             host.display()
         )));
     }
@@ -103,6 +132,7 @@ fn grant(text: &str) -> Result<DirGrant, Failure> {
 
 struct Events<'a> {
     ui: &'a Ui,
+    digest: &'a OnceCell<String>,
 }
 
 impl RunEvents for Events<'_> {
@@ -113,6 +143,7 @@ impl RunEvents for Events<'_> {
     }
 
     fn loaded(&self, image: &HeadImage, app: &AppManifest, path: &str) {
+        let _ = self.digest.set(image.manifest.digest().to_string());
         if !self.ui.verbose {
             return;
         }

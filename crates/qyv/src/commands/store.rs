@@ -17,6 +17,9 @@ const SHORT_DIGEST: usize = 19;
 pub fn images(ctx: &Context<'_>, ui: &Ui) -> Result<u8, Failure> {
     let rows = qyvol::images(ctx)?;
     ui.show(&json!({"schema": 1, "images": rows}), || {
+        if ui.quiet {
+            return rows.iter().map(|r| format!("{}\n", r.name)).collect();
+        }
         let cells: Vec<Vec<String>> = rows
             .iter()
             .map(|r| {
@@ -122,14 +125,18 @@ fn confirm(question: &str) -> Result<bool, Failure> {
 }
 
 pub fn check(ctx: &Context<'_>, ui: &Ui, args: CheckArgs) -> Result<u8, Failure> {
-    let damage = qyvol::check(ctx, args.mend)?;
+    let damage = qyvol::check(ctx, args.repair)?;
     ui.show(&json!({"schema": 1, "damage": damage}), || {
         if damage.is_empty() {
             return "the store is whole\n".to_string();
         }
         damage
             .iter()
-            .map(|d| format!("{}: {}\n   = {}\n", d.path.display(), d.what, d.mend))
+            .map(|d| {
+                let path = d.path.to_string_lossy();
+                let done = if d.mended { "repaired; " } else { "" };
+                format!("{}: {}\n   = {done}{}\n", qyvol::types::escape(&path), d.what, d.mend)
+            })
             .collect()
     })?;
     Ok(u8::from(!damage.is_empty()))

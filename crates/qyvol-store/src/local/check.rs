@@ -32,8 +32,10 @@ pub struct Damage {
     pub mended: bool,
 }
 
-const AGAIN: &str = "run `qyv check --mend`, then load, pull or build the image again";
-const REMAKE: &str = "run `qyv check --mend`: it is made again when it is next needed";
+/// What puts a damaged entry out of the way.
+const REPAIR: &str = "run `qyv check --repair`";
+const AGAIN: &str = "load, pull or build the image again";
+const REMAKE: &str = "run the image: it is made again";
 
 impl LocalStore {
     /// Looks at everything. With `mend`, what is damaged is moved to
@@ -83,7 +85,7 @@ impl Check<'_> {
     /// Notes damage whose mending is to move it out of the way.
     fn broken(&mut self, path: &Path, what: String, mend: &str) {
         let mended = self.mend && self.store.layout().quarantine(path).unwrap_or(false);
-        self.add(path, what, mend, mended);
+        self.add(path, what, &advice(mend, mended), mended);
     }
 
     fn folders(&mut self) -> Result<(), StoreError> {
@@ -110,7 +112,7 @@ impl Check<'_> {
             };
             if !meta.is_dir() {
                 let what = format!("expected a folder, got {}", sys::kind_of(&meta));
-                self.broken(&path, what, "run `qyv check --mend`, or remove it");
+                self.broken(&path, what, "load, pull or build the images again");
             } else if meta.mode() & 0o022 != 0 {
                 self.loose(&path, &meta);
             } else if meta.uid() != sys::user() && meta.uid() != 0 {
@@ -158,16 +160,11 @@ impl Check<'_> {
                 Ok(Some(got)) if got == digest => {}
                 Ok(Some(got)) => self.broken(&path, format!("its content has the digest {got}"), AGAIN),
                 Err(error) => {
-                    let mend = if sys::is_link(&error) {
-                        AGAIN
-                    } else {
-                        "see the system's log for a failing disk"
-                    };
                     let what = format!("it can't be read: {error}");
                     if sys::is_link(&error) {
-                        self.broken(&path, what, mend);
+                        self.broken(&path, what, AGAIN);
                     } else {
-                        self.add(&path, what, mend, false);
+                        self.add(&path, what, "see the system's log for a failing disk", false);
                     }
                 }
             }
@@ -210,11 +207,7 @@ impl Check<'_> {
                     }
                 }
                 Err(StoreError::Damaged { path, what }) => {
-                    self.broken(
-                        &path,
-                        format!("name: {what}"),
-                        "run `qyv check --mend`, then tag the image again",
-                    );
+                    self.broken(&path, format!("name: {what}"), "tag the image again");
                 }
                 Err(error) => return Err(error),
             }
@@ -299,7 +292,7 @@ impl Check<'_> {
                     self.store.reject_tree(&id, &what);
                 }
                 let mended = self.mend && !path.exists();
-                self.add(&path, format!("unpacked tree: {what}"), REMAKE, mended);
+                self.add(&path, format!("unpacked tree: {what}"), &advice(REMAKE, mended), mended);
             }
         }
         Ok(())
@@ -321,6 +314,14 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What to do about damage, from before the repair or after it.
+fn advice(then: &str, repaired: bool) -> String {
+    match repaired {
+        true => then.to_string(),
+        false => format!("{REPAIR}, then {then}"),
     }
 }
 

@@ -1,0 +1,102 @@
+//! `run --report FILE`: who ended a run (`formats/run-report.schema.json`).
+//! Exit codes can't say it: 124 to 126 and 134 may be the guest's own.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::failure::{Failure, TRUST_CODES};
+
+/// How a run ended.
+#[derive(Debug, Serialize)]
+#[serde(tag = "endedBy", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Ending<'a> {
+    /// The guest exited.
+    Guest { exit_code: u8 },
+    /// The guest trapped.
+    Trap { reason: &'a str },
+    /// The guest ran for longer than `resources.timeout`.
+    Timeout { limit_milliseconds: u64 },
+    /// Trust refused: no guest was started.
+    Trust { verdict: u8, reason: &'a str },
+    /// qyv failed.
+    Qyv { reason: &'a str },
+}
+
+impl Ending<'_> {
+    pub fn timeout(limit: Duration) -> Ending<'static> {
+        Ending::Timeout {
+            limit_milliseconds: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// `verdict` is the code that `verify` would exit with.
+    pub fn failure(verdict: u8, failure: &Failure) -> Ending<'_> {
+        let reason = failure.message.as_str();
+        match TRUST_CODES.contains(&verdict) {
+            true => Ending::Trust { verdict, reason },
+            false => Ending::Qyv { reason },
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    schema: u32,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<&'a str>,
+    code: u8,
+    #[serde(flatten)]
+    ending: &'a Ending<'a>,
+}
+
+/// A report that was opened and waits for the end of the run. It stays empty
+/// where qyv itself is killed.
+pub struct Report {
+    path: PathBuf,
+    file: File,
+}
+
+impl Report {
+    /// Makes the file, which must not exist: a report is never another run's.
+    pub fn create(path: &Path) -> Result<Report, Failure> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path);
+        let file = file.map_err(|error| {
+            let failure = Failure::new(format!("can't make the report {}: {error}", show(path)));
+            match error.kind() {
+                std::io::ErrorKind::AlreadyExists => {
+                    failure.hint("a report is always a new file: remove that one, or name another")
+                }
+                _ => failure,
+            }
+        })?;
+        Ok(Report {
+            path: path.to_path_buf(),
+            file,
+        })
+    }
+
+    /// Writes the document. `code` is what qyv exits with.
+    pub fn write(mut self, target: &str, digest: Option<&str>, code: u8, ending: &Ending<'_>) -> Result<(), Failure> {
+        let document = Document {
+            schema: 1,
+            target,
+            digest,
+            code,
+            ending,
+        };
+        let failed = |why: String| Failure::new(format!("can't write the report {}: {why}", show(&self.path)));
+        let mut bytes = serde_json::to_vec_pretty(&document).map_err(|e| failed(e.to_string()))?;
+        bytes.push(b'\n');
+        self.file.write_all(&bytes).map_err(|e| failed(e.to_string()))
+    }
+}
+
+fn show(path: &Path) -> String {
+    qyvol::types::escape(&path.to_string_lossy()).to_string()
+}
