@@ -23,6 +23,7 @@ mod registry;
 mod resume;
 mod run;
 mod run_options;
+mod saved;
 mod store;
 mod support;
 mod targets;

@@ -109,7 +109,9 @@ fn pull_that_was_cut_off_or_killed_begins_anew() {
             assert!(again < SIZE as u64 * 15 / 100, "{again} bytes again");
             host.qyv(&["check"]).expect(0);
             assert_eq!(partial(&host), 0);
-            host.qyv(&["save", &name, "-o", "back.qyvbin"]).expect(0);
+            // By a name of the store alone, an image is saved under its own name.
+            host.qyv(&["tag", &name, "app:1"]).expect(0);
+            host.qyv(&["save", "app:1", "-o", "back.qyvbin"]).expect(0);
             assert_eq!(
                 fs::read(host.path("back.qyvbin")).unwrap(),
                 fs::read(user.path(&file)).unwrap()

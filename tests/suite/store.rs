@@ -46,7 +46,7 @@ fn several_images_travel_in_one_file_and_come_back_the_same() {
     fs::copy(user.path("both.qyvbin"), other.path("both.qyvbin")).unwrap();
     fs::copy(user.path(&one), other.path(&one)).unwrap();
     other.qyv(&["verify", "both.qyvbin"]).expect(0);
-    other.qyv(&["load", "both.qyvbin", "--verify"]).expect(0);
+    other.qyv(&["load", "both.qyvbin"]).expect(0);
     assert_eq!(
         other.qyv(&["run", "one:1.0.0", "cat", "/assets/a.txt"]).expect(0).out,
         "first"

@@ -433,6 +433,9 @@ pub struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A name in a registry is recorded in the file, and `qyv load` restores it where the policy accepts it.\nAn image that is named otherwise, or by its digest, is recorded under its own name:version."
+)]
 pub struct SaveArgs {
     /// Names in the store, or digests
     #[arg(required = true)]
@@ -446,13 +449,19 @@ pub struct SaveArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The trust policy judges each image before anything is stored: a name in a registry by that name's\nrule, a name without by the rule for files. A file with one image that is refused is refused as\na whole. A name that stands for another image in the store is not moved without --replace."
+)]
 pub struct LoadArgs {
     /// .qyvbin files
     #[arg(required = true, value_name = "FILE.qyvbin")]
     pub files: Vec<PathBuf>,
-    /// Refuse what the trust policy does not accept, before storing it
+    /// Don't judge: store each image under its own name:version alone
     #[arg(long)]
-    pub verify: bool,
+    pub no_verify: bool,
+    /// Move names that stand for another image in the store
+    #[arg(long)]
+    pub replace: bool,
 }
 
 #[derive(Debug, Args)]

@@ -335,7 +335,13 @@ fn store_hints(error: &StoreError, failure: &mut Failure) {
                 .hints
                 .push("`qyv check` says what is damaged and how to repair it".to_string());
         }
-        StoreError::DiskFull { .. } => {
+        StoreError::NameTaken { name, .. } => {
+            failure.hints.push("`qyv load --replace` moves it".to_string());
+            failure.hints.push(format!(
+                "`qyv tag {name} OTHER` gives what is there another name before"
+            ));
+        }
+        StoreError::NoRoom { .. } | StoreError::DiskFull { .. } => {
             failure.hints.push("`qyv prune` frees what no image needs".to_string());
         }
         StoreError::Denied { .. } | StoreError::OtherOwner { .. } | StoreError::ReadOnly { .. } => {

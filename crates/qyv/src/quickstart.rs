@@ -91,7 +91,7 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     let digest = built.built.descriptor.digest;
     steps.done(
         "build",
-        &format!("{} {}, {}", built.built.image.name, digest, size(built.size)),
+        &format!("{} {}, {}", built.built.name, digest, size(built.size)),
     );
 
     let target = Target::Archive(archive.clone());
@@ -122,7 +122,7 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     steps.done("verify", "accepted by the policy, all content as signed, no network");
 
     #[cfg(feature = "hub")]
-    deliver(&ctx, &mut steps, &target, &built.built.image.name, &folder)?;
+    deliver(&ctx, &mut steps, &target, &built.built.name, &folder)?;
 
     let refused = tampered(&ctx, &archive, &folder.join("tampered.qyvbin"))?;
     steps.done("tamper", &format!("one bit flipped, {refused}"));

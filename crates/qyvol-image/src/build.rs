@@ -43,8 +43,10 @@ pub struct ImageBuilder {
 /// An image whose blobs have been staged.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// The image, not signed yet.
+    /// The image, not signed yet, under its own name.
     pub image: HeadImage,
+    /// Its own `name:version`.
+    pub name: Reference,
     /// The image's descriptor.
     pub descriptor: Descriptor,
     /// Its config.
@@ -170,11 +172,12 @@ impl ImageBuilder {
             Reference::local(&self.app.name, &self.app.version).map_err(|e| ImageError::format(e.to_string()))?;
         Ok(Built {
             image: HeadImage {
-                name,
+                names: vec![name.clone()],
                 manifest,
                 config: config_bytes,
                 signatures: Vec::new(),
             },
+            name,
             descriptor,
             config,
             denied: self.denied(),

@@ -27,9 +27,11 @@ pub struct Head {
 /// One image.
 #[derive(Clone, Debug)]
 pub struct HeadImage {
-    /// Its own `name:version`, as the index says. It is the config's too, which
-    /// is for whoever has verified the image to check.
-    pub name: Reference,
+    /// Its names, as the index has them: sorted and unique. One without a
+    /// registry has to be the image's own `name:version`, as the config has it;
+    /// that is for whoever has verified the image to check. A registry's name
+    /// is a claim of whoever wrote the file.
+    pub names: Vec<Reference>,
     /// Its manifest.
     pub manifest: ImageManifest,
     /// Its config's bytes.
@@ -106,6 +108,30 @@ impl HeadImage {
     /// The descriptor of the manifest, as the image's signatures name it.
     pub fn descriptor(&self) -> Descriptor {
         self.manifest.descriptor()
+    }
+
+    /// Sorts the names and checks that each is unique and canonical: a tag, or
+    /// the image's own digest.
+    fn check_names(&mut self) -> Result<(), ImageError> {
+        let digest = self.manifest.digest();
+        if self.names.is_empty() {
+            return Err(ImageError::format(format!("the image {digest} has no name")));
+        }
+        self.names.sort_by_cached_key(Reference::to_string);
+        if let Some(pair) = self.names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(ImageError::format(format!("it has the name {} twice", pair[0])));
+        }
+        let fits = |name: &Reference| match (name.tag(), name.digest()) {
+            (tag, None) => tag.is_some(),
+            (None, Some(named)) => *named == digest && name.registry().is_some(),
+            (Some(_), Some(_)) => false,
+        };
+        match self.names.iter().find(|name| !fits(name)) {
+            Some(name) => Err(ImageError::format(format!(
+                "it names the image {digest} {name}: expected a tag, or in a registry that digest"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Checks that the manifest has the shape of a Qyvol image.
@@ -214,25 +240,34 @@ fn starts_as_head(from: &mut impl Read) -> Result<bool, ImageError> {
 }
 
 impl Head {
-    /// A head over some images: sorted by name, each with its signatures sorted
-    /// by digest. Refuses two images of one name, and signatures of others.
+    /// A head over some images: sorted by their first names, each with its names
+    /// sorted, and its signatures sorted by digest. Refuses two images of one
+    /// name, an image that stands there twice, and signatures of others.
     pub fn new(mut images: Vec<HeadImage>) -> Result<Head, ImageError> {
         if images.is_empty() {
             return Err(ImageError::format("it holds no image"));
         }
-        if images.len() > limits::ARCHIVE_IMAGES {
-            return Err(ImageError::Limit {
-                what: "number of images",
-                got: images.len() as u64,
-                limit: limits::ARCHIVE_IMAGES as u64,
-            });
+        let names: usize = images.iter().map(|image| image.names.len()).sum();
+        for (what, got) in [("number of images", images.len()), ("number of names", names)] {
+            if got > limits::ARCHIVE_IMAGES {
+                return Err(ImageError::Limit {
+                    what,
+                    got: got as u64,
+                    limit: limits::ARCHIVE_IMAGES as u64,
+                });
+            }
         }
-        images.sort_by_cached_key(|image| image.name.to_string());
-        if let Some(pair) = images.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            return Err(ImageError::format(format!(
-                "it holds two images of the name {}",
-                pair[0].name
-            )));
+        images.iter_mut().try_for_each(HeadImage::check_names)?;
+        images.sort_by_cached_key(|image| image.names.first().map(Reference::to_string));
+        let (mut names, mut digests) = (BTreeSet::new(), BTreeSet::new());
+        for image in &images {
+            if let Some(name) = image.names.iter().find(|name| !names.insert(*name)) {
+                return Err(ImageError::format(format!("it holds two images of the name {name}")));
+            }
+            let digest = image.manifest.digest();
+            if !digests.insert(digest) {
+                return Err(ImageError::format(format!("it holds the image {digest} twice")));
+            }
         }
         check_layers(&images)?;
         for image in &mut images {
@@ -251,7 +286,7 @@ impl Head {
         Ok(Head { images })
     }
 
-    /// The images, sorted by name.
+    /// The images, sorted by their first names.
     pub fn images(&self) -> &[HeadImage] {
         &self.images
     }
@@ -288,12 +323,13 @@ impl Head {
     pub(crate) fn encode(&self) -> Result<Vec<u8>, ImageError> {
         let mut manifests = Vec::new();
         for image in &self.images {
-            let name = image.name.to_string();
-            manifests.push(
-                image
-                    .descriptor()
-                    .with_annotation(media_type::ANNOTATION_REF_NAME, &name),
-            );
+            let descriptor = image.descriptor();
+            manifests.extend(image.names.iter().map(|name| {
+                let name = name.to_string();
+                descriptor
+                    .clone()
+                    .with_annotation(media_type::ANNOTATION_REF_NAME, &name)
+            }));
             manifests.extend(image.signatures.iter().map(|s| s.manifest.descriptor()));
         }
         let index = Index {
@@ -327,13 +363,21 @@ impl Head {
             return Err(ImageError::format("its index.json is not an OCI image index"));
         }
         let mut images: Vec<HeadImage> = Vec::new();
-        let (mut seen, mut copied) = (BTreeSet::new(), 0);
+        let mut copied = 0;
         for descriptor in &index.manifests {
-            if !seen.insert(descriptor.digest) {
-                return Err(ImageError::format(format!(
-                    "its index.json has {} twice",
-                    descriptor.digest
-                )));
+            let name = descriptor.annotations.get(media_type::ANNOTATION_REF_NAME);
+            let name: Option<Reference> = name
+                .map(|name| name.parse())
+                .transpose()
+                .map_err(|why| ImageError::format(format!("its image has a name that is {why}")))?;
+            // One more name of the image before it.
+            if let Some(last) = images.last_mut()
+                && let Some(name) = &name
+                && last.signatures.is_empty()
+                && last.manifest.digest() == descriptor.digest
+            {
+                last.names.push(name.clone());
+                continue;
             }
             // Small blobs may be shared by many; their copies are bounded.
             copied += images.last().map_or(0, HeadImage::last_copied);
@@ -343,17 +387,11 @@ impl Head {
                 ));
             }
             let manifest = ImageManifest::parse(find(&blobs, &descriptor.digest, "manifest")?.to_vec())?;
-            match (
-                &descriptor.artifact_type,
-                descriptor.annotations.get(media_type::ANNOTATION_REF_NAME),
-            ) {
+            match (&descriptor.artifact_type, name) {
                 (None, Some(name)) => {
-                    let name = name
-                        .parse()
-                        .map_err(|why| ImageError::format(format!("its image has a name that is {why}")))?;
                     let config = find(&blobs, &manifest.config().digest, "config")?.to_vec();
                     images.push(HeadImage {
-                        name,
+                        names: vec![name],
                         manifest,
                         config,
                         signatures: Vec::new(),

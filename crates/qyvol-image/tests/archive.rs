@@ -219,7 +219,7 @@ fn two_images_of_one_name_and_signatures_of_another_image_are_refused() {
     let (a, _stage) = fixture.build("a", "[x]").unwrap();
     let (b, _other) = fixture.build("b", "[]").unwrap();
     let mut same_name = b.clone();
-    same_name.name = a.name.clone();
+    same_name.names = a.names.clone();
     assert!(Head::new(vec![a.clone(), same_name]).is_err());
     let mut foreign = b.clone();
     foreign.signatures = a.signatures.clone();

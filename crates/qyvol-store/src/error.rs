@@ -78,6 +78,29 @@ pub enum StoreError {
         /// The blob that is missing.
         digest: Digest,
     },
+    /// A name stands for another image, and was not to be moved.
+    #[error(
+        "{} stands for {there} in the store: expected {wanted} or nothing",
+        escape(&.name.to_string())
+    )]
+    NameTaken {
+        /// The name.
+        name: Box<Reference>,
+        /// The image that it stands for.
+        there: Digest,
+        /// The image that it was to stand for.
+        wanted: Box<Digest>,
+    },
+    /// The file system has less room than what is to be written.
+    #[error("can't write {needed} bytes into {}: {available} bytes are available", show(.path))]
+    NoRoom {
+        /// The store.
+        path: PathBuf,
+        /// Bytes that would be written.
+        needed: u64,
+        /// Bytes that the file system has for this user.
+        available: u64,
+    },
     /// A file of the store is not what was written there.
     #[error("{} is damaged: {what}", show(.path))]
     Damaged {

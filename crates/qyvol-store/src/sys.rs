@@ -192,6 +192,16 @@ pub(crate) fn usage(path: &Path) -> u64 {
     bytes
 }
 
+/// Bytes that the file system of a path has for this user; none where it is
+/// read-only, which whoever writes is told. Of a path that is not there yet,
+/// the nearest directory above it is asked.
+pub(crate) fn available(path: &Path) -> io::Result<Option<u64>> {
+    let there = path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    let stat = rustix::fs::statvfs(there)?;
+    let writable = !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    Ok(writable.then(|| stat.f_bavail.saturating_mul(stat.f_frsize)))
+}
+
 /// Fills a buffer from the system's generator.
 pub(crate) fn random(buf: &mut [u8]) -> Result<(), StoreError> {
     SystemRandom::new().fill(buf).map_err(|_| StoreError::Random)

@@ -108,8 +108,8 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
         .started("writing", Some(head.content().iter().map(|b| b.size).sum()));
     write_archive(&head, &stage, &mut file, ctx.report).map_err(Error::image(&output.to_string_lossy()))?;
     ctx.report.finished();
-    let mut tags = vec![built.image.name.clone()];
-    tags.extend(request.tags.iter().filter(|t| **t != built.image.name).cloned());
+    let mut tags = vec![built.name.clone()];
+    tags.extend(request.tags.iter().filter(|t| **t != built.name).cloned());
     for name in &tags {
         stage.tag(name, &built.descriptor);
     }

@@ -90,7 +90,11 @@ impl Source {
             many => Err(Error::Usage(format!(
                 "the archive holds {} images ({}): load it and name one",
                 many.len(),
-                many.iter().map(|i| i.name.to_string()).collect::<Vec<_>>().join(", ")
+                many.iter()
+                    .filter_map(|i| i.names.first())
+                    .map(Reference::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ))),
         }
     }
@@ -214,7 +218,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
         }
     }
     Ok(HeadImage {
-        name: own_name(label, &config)?,
+        names: vec![own_name(label, &config)?],
         manifest,
         config,
         signatures,

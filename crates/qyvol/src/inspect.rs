@@ -23,6 +23,9 @@ pub struct Inspection {
     pub digest: String,
     /// Its own `name:version`.
     pub name: String,
+    /// The names that its archive records, not judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// Bytes of manifest, config and layers.
     pub size: u64,
     /// Bytes of the archive, where it is one.
@@ -108,6 +111,10 @@ fn view(label: &str, image: &HeadImage, archive_size: Option<u64>) -> Result<Ins
         schema: 1,
         digest: image.manifest.digest().to_string(),
         name: format!("{}:{}", app.name, app.version),
+        names: match archive_size {
+            Some(_) => image.names.iter().map(ToString::to_string).collect(),
+            None => Vec::new(),
+        },
         size: image.manifest.raw().len() as u64
             + image.config.len() as u64
             + layers.iter().map(|l| l.size).sum::<u64>(),

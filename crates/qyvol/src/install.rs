@@ -1,29 +1,55 @@
 //! Bringing a verified image's blobs into the store.
 
+use std::io;
+
 use qyvol_image::{Archive, HeadImage};
 use qyvol_store::{Exists, Fetch, Ingest, LocalStore, Push};
 use qyvol_types::{Descriptor, Reference, media_type};
 
 use crate::{Context, Error};
 
-/// Copies `images` of an archive into the store: content first, each blob
-/// hashed on the way, then what refers to it. Nothing shows before all of it
-/// is there. `names` are set last.
-pub(crate) fn install(
+/// What becomes of an archive's images beside their content.
+#[derive(Default)]
+pub(crate) struct Install {
+    /// Names, each with its image.
+    pub(crate) names: Vec<(Reference, Descriptor)>,
+    /// Whether a name that stands for another image is moved.
+    pub(crate) replace: bool,
+    /// Whether content that the store has already is read all the same, so that
+    /// a damaged archive is refused.
+    pub(crate) read_all: bool,
+}
+
+/// Stages `images` of an archive: content first, each blob hashed on the way,
+/// then what refers to it. Nothing shows before the commit. Refused before the
+/// first byte is written is what there is no room for: a few kilobytes of
+/// frames decode to gigabytes.
+pub(crate) fn stage_images(
     ctx: &Context<'_>,
     store: &LocalStore,
     archive: &Archive,
     images: &[&HeadImage],
-    names: &[(Reference, Descriptor)],
-) -> Result<(), Error> {
+    how: &Install,
+) -> Result<Ingest, Error> {
     let label = archive.path().to_string_lossy().into_owned();
+    store.check_room(images.iter().flat_map(|image| image.manifest.layers()))?;
     let mut stage = store.begin()?;
     let mut seen = std::collections::BTreeSet::new();
     for image in images {
         for layer in image.manifest.layers() {
-            if seen.insert(layer.digest) && !stage.exists(layer)? {
-                let mut body = archive.fetch(layer)?;
-                stage.push(layer, &mut Counted { body: &mut body, ctx })?;
+            if !seen.insert(layer.digest) {
+                continue;
+            }
+            let there = stage.exists(layer)?;
+            if there && !how.read_all {
+                continue;
+            }
+            let mut body = archive.fetch(layer)?;
+            let mut body = Counted { body: &mut body, ctx };
+            if there {
+                io::copy(&mut body, &mut io::sink()).map_err(|e| Error::image(&label)(e.into()))?;
+            } else {
+                stage.push(layer, &mut body)?;
             }
         }
     }
@@ -31,11 +57,13 @@ pub(crate) fn install(
     for image in images {
         stage_small(&mut stage, image)?;
     }
-    for (name, descriptor) in names {
-        stage.tag(name, descriptor);
+    for (name, descriptor) in &how.names {
+        match how.replace {
+            true => stage.tag(name, descriptor),
+            false => stage.tag_new(name, descriptor),
+        }
     }
-    stage.commit()?;
-    Ok(())
+    Ok(stage)
 }
 
 /// Stages an image's config, manifest and signatures. The store links each

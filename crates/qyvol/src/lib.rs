@@ -59,7 +59,7 @@ pub use policy::{
 };
 pub use remote::{Moved, Part, PullRequest, copy_image, pull, push, remove_remote, tags};
 pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, compile, run};
-pub use save::{load, save};
+pub use save::{LoadRequest, load, save};
 pub use sign::{Claims, SignReport, SignRequest, sign};
 pub use signer::{FirstKey, SignerChoice};
 pub use target::{ImageName, Target};

@@ -16,7 +16,7 @@ use qyvol_trust::TrustPolicy;
 use qyvol_types::{Algorithm, DEFAULT_TAG, Descriptor, Digest, ImageManifest, Reference, RepositoryName, limits};
 use serde::Serialize;
 
-use crate::image_source::read_image;
+use crate::image_source::{own_name, read_image};
 use crate::install::stage_small;
 use crate::output::{Output, Place};
 use crate::verify::{Asked, judge_image};
@@ -138,7 +138,7 @@ pub fn push(
     let source = Source::open(ctx, target)?;
     let label = source.label();
     let image = source.single()?;
-    let own = &image.name;
+    let own = own_name(&label, &image.config)?;
     let implied = match target {
         Target::Image(name) => name.in_registry(),
         _ => None,
@@ -154,7 +154,7 @@ pub fn push(
     };
     let mut moved = Moved {
         digest: image.manifest.digest(),
-        image: own.clone(),
+        image: own,
         names: Vec::new(),
         parts: parts(image),
         signatures: image.signatures.len(),
@@ -254,7 +254,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
     let head = Head::new(vec![shape]).map_err(Error::image(&label))?;
     let mut moved = Moved {
         digest: image.manifest.digest(),
-        image: image.name.clone(),
+        image: own_name(&label, &image.config)?,
         names: vec![name.clone()],
         parts: parts(&image),
         signatures: image.signatures.len(),
@@ -346,7 +346,7 @@ pub fn copy_image(
     let (src, image) = find(ctx, client, from)?;
     let mut moved = Moved {
         digest: image.manifest.digest(),
-        image: image.name.clone(),
+        image: own_name(&from.to_string(), &image.config)?,
         names: Vec::new(),
         parts: parts(&image),
         signatures: image.signatures.len(),

@@ -1,29 +1,46 @@
 //! `save` and `load`: images between the store and one file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use qyvol_image::{Head, HeadImage, write_archive};
-use qyvol_types::{Descriptor, Reference};
+use qyvol_trust::{TrustPolicy, Verified};
+use qyvol_types::{Descriptor, Digest, Reference};
 
-use crate::install::install;
+use crate::image_source::own_name;
+use crate::install::{Install, stage_images};
 use crate::output::{Output, Place};
-use crate::verify::{bind, check_own_name, judge};
-use crate::{Context, Destination, Error, ImageName, Source, Target, load_policy};
+use crate::verify::{Asked, TrustedImage, bind, check_local_names, judge_image};
+use crate::{Context, Destination, Error, ImageName, Source, load_policy};
 
-/// Writes stored images, with their signatures, into one archive. Returns its
-/// size in bytes.
+/// Writes stored images, with their signatures, into one archive, under the
+/// names that were asked for. Returns its size in bytes.
 pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) -> Result<u64, Error> {
     let store = ctx.store()?;
-    let mut images: Vec<HeadImage> = Vec::new();
+    let mut images: BTreeMap<Digest, HeadImage> = BTreeMap::new();
+    let mut taken: BTreeMap<Reference, (Digest, &ImageName)> = BTreeMap::new();
     for name in names {
         let source = Source::stored(ctx, name)?;
-        let image = source.single()?.clone();
-        if images.iter().all(|i| i.manifest.digest() != image.manifest.digest()) {
-            images.push(image);
+        let image = source.single()?;
+        let digest = image.manifest.digest();
+        let recorded = recorded_name(name, image)?;
+        match taken.insert(recorded.clone(), (digest, name)) {
+            Some((there, _)) if there == digest => continue,
+            Some((_, other)) => {
+                return Err(Error::Usage(format!(
+                    "{other} and {name} are two images that would both be {recorded} in the file: save them by their names in a registry, or into two files"
+                )));
+            }
+            None => {}
         }
+        let saved = images.entry(digest).or_insert_with(|| HeadImage {
+            names: Vec::new(),
+            ..image.clone()
+        });
+        saved.names.push(recorded);
     }
     let label = output.path.to_string_lossy().into_owned();
-    let head = Head::new(images).map_err(Error::image(&label))?;
+    let head = Head::new(images.into_values().collect()).map_err(Error::image(&label))?;
     let mut file = Output::create(ctx, Place::new(ctx, output)?)?;
     ctx.report
         .started("saving", Some(head.content().iter().map(|b| b.size).sum()));
@@ -32,41 +49,104 @@ pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) ->
     file.finish()
 }
 
-/// Takes an archive's images into the store, under their own names. With
-/// `verify`, the policy must accept each before anything is written; without,
-/// trust is decided when they run.
-pub fn load(ctx: &Context<'_>, path: &Path, verify: bool) -> Result<Vec<(Reference, Descriptor)>, Error> {
-    let source = Source::open(ctx, &Target::Archive(path.to_path_buf()))?;
+/// The name that a file records for an image of the store. A registry's name is
+/// kept: its tag, or its digest where it has no tag. A name of this store alone
+/// means nothing on another host, and becomes the image's own.
+fn recorded_name(asked: &ImageName, image: &HeadImage) -> Result<Reference, Error> {
+    let Some(name) = asked.in_registry() else {
+        return own_name(&asked.to_string(), &image.config);
+    };
+    match name.tag() {
+        Some(tag) => name.with_tag(tag).map_err(Error::malformed(&name.to_string())),
+        None => Ok(name.clone()),
+    }
+}
+
+/// What to load.
+pub struct LoadRequest<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// Whether the policy must accept every image under every one of its names
+    /// before anything is written. Without, each image is stored under its own
+    /// `name:version` alone, and trust is decided when it runs.
+    pub verify: bool,
+    /// Whether a name that stands for another image is moved.
+    pub replace: bool,
+}
+
+/// Takes an archive's images into the store. All of its content is read and
+/// held against its digests, also what the store has already.
+pub fn load(ctx: &Context<'_>, request: &LoadRequest<'_>) -> Result<Vec<(Reference, Descriptor)>, Error> {
+    let source = Source::archive(request.path)?;
     let label = source.label();
     let Source::Archive { archive } = &source else {
         return Err(Error::Usage(format!("{label} is not an archive")));
     };
-    let mut names = Vec::new();
-    let mut trusted = Vec::new();
+    let policy = request.verify.then(|| load_policy(ctx)).transpose()?;
+    let mut names: BTreeMap<Reference, Descriptor> = BTreeMap::new();
+    let mut trusted: Vec<TrustedImage> = Vec::new();
     for image in archive.images() {
-        if verify {
-            trusted.push(judge(ctx, &load_policy(ctx)?, &source, image)?);
-        } else {
-            own_name_matches(&label, image)?;
+        let accepted = match &policy {
+            Some(policy) => accepted_names(ctx, policy, &label, image, &mut trusted)?,
+            None => vec![unjudged_name(&label, image)?],
+        };
+        for name in accepted {
+            if let Some(other) = names.insert(name.clone(), image.descriptor())
+                && other.digest != image.manifest.digest()
+            {
+                return Err(Error::Usage(format!(
+                    "{label} holds two images that are both {name} by their own names: load it without --no-verify"
+                )));
+            }
         }
-        names.push((image.name.clone(), image.descriptor()));
     }
+    // A damaged file is refused whatever the store has already.
+    let how = Install {
+        names: names.into_iter().collect(),
+        replace: request.replace,
+        read_all: true,
+    };
     let images: Vec<&HeadImage> = archive.images().iter().collect();
+    let content = archive.head().content();
     ctx.report
-        .started("loading", Some(archive.head().content().iter().map(|b| b.size).sum()));
+        .started("loading", Some(content.iter().map(|blob| blob.size).sum()));
     let store = ctx.store()?;
+    let stage = stage_images(ctx, &store, archive, &images, &how)?;
+    stage.check()?;
     for image in &mut trusted {
         image.remember(&store, &label)?;
     }
-    install(ctx, &store, archive, &images, &names)?;
+    stage.commit()?;
     ctx.report.finished();
-    Ok(names)
+    Ok(how.names)
 }
 
-/// A file must not load under a name that its image does not have.
-fn own_name_matches(label: &str, image: &HeadImage) -> Result<(), Error> {
+/// The names that the file records for an image, each accepted by its own rule.
+fn accepted_names(
+    ctx: &Context<'_>,
+    policy: &TrustPolicy,
+    label: &str,
+    image: &HeadImage,
+    trusted: &mut Vec<TrustedImage>,
+) -> Result<Vec<Reference>, Error> {
+    for name in &image.names {
+        let (judged_as, asked) = match name.registry() {
+            Some(_) => (format!("{label}: {name}"), Asked::Name(name)),
+            None => (label.to_string(), Asked::Archive),
+        };
+        let accepted = judge_image(ctx, policy, &judged_as, asked, image)?;
+        check_local_names(label, image, &accepted.config)?;
+        trusted.push(accepted);
+    }
+    Ok(image.names.clone())
+}
+
+/// The name of an image that is not judged: its own, by which every run judges
+/// it by the rules for files.
+fn unjudged_name(label: &str, image: &HeadImage) -> Result<Reference, Error> {
     let reason = "loading only stores an image; running it verifies it";
-    let unjudged = qyvol_trust::Verified::dangerously_trust(image.descriptor(), reason);
+    let unjudged = Verified::dangerously_trust(image.descriptor(), reason);
     let (_, config) = bind(label, unjudged, image)?;
-    check_own_name(label, image, &config)
+    check_local_names(label, image, &config)?;
+    own_name(label, &image.config)
 }

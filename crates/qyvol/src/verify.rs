@@ -6,6 +6,7 @@ use qyvol_trust::{Report, Rule, Seen, Subject, TrustPolicy, Verified};
 use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference};
 use serde::Serialize;
 
+use crate::image_source::own_name;
 use crate::policy::policy_or_key;
 use crate::{Context, DataName, Error, Source, Target};
 
@@ -106,7 +107,7 @@ pub(crate) fn judge(
     let label = source.label();
     let trusted = judge_image(ctx, policy, &label, source.asked(), image)?;
     if matches!(source, Source::Archive { .. }) {
-        check_own_name(&label, image, &trusted.config)?;
+        check_local_names(&label, image, &trusted.config)?;
     }
     Ok(trusted)
 }
@@ -126,10 +127,12 @@ pub(crate) fn judge_image(
         Asked::Name(name) => Some(name),
         Asked::Archive | Asked::Digest => None,
     };
+    // By its config, which the digest binds; an archive's index only claims.
+    let own = own_name(label, &image.config)?;
     let subject = Subject {
         descriptor: &descriptor,
-        name: image.name.repository(),
-        version: image.name.tag().unwrap_or_default(),
+        name: own.repository(),
+        version: own.tag().unwrap_or_default(),
         asked: name.filter(|name| name.registry().is_some()),
         pinned: matches!(asked, Asked::Digest) || name.is_some_and(|name| name.digest().is_some()),
     };
@@ -228,16 +231,17 @@ pub fn explain(ctx: &Context<'_>, target: &Target) -> Result<Vec<Explanation>, E
     explained.collect()
 }
 
-/// An archive's index repeats the name that the config has.
-pub(crate) fn check_own_name(label: &str, image: &HeadImage, config: &ImageConfig) -> Result<(), Error> {
+/// A name without a registry in an archive's index is the one that the config
+/// has. What a registry's name claims is for `load` to judge.
+pub(crate) fn check_local_names(label: &str, image: &HeadImage, config: &ImageConfig) -> Result<(), Error> {
     let own = format!("{}:{}", config.qyv.app.name, config.qyv.app.version);
-    if own == image.name.to_string() {
-        return Ok(());
+    let mut local = image.names.iter().filter(|name| name.registry().is_none());
+    match local.find(|name| name.to_string() != own) {
+        None => Ok(()),
+        Some(other) => Err(Error::malformed(label)(format!(
+            "its index names the image {other}, its config {own}"
+        ))),
     }
-    Err(Error::malformed(label)(format!(
-        "its index names the image {}, its config {own}",
-        image.name
-    )))
 }
 
 /// Binds the bytes of manifest and config to a verified descriptor.

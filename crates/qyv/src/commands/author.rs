@@ -125,7 +125,7 @@ fn show_build(ui: &Ui, report: &BuildReport) -> Result<u8, Failure> {
     let view = BuildView {
         schema: 1,
         digest: digest.clone(),
-        name: report.built.image.name.to_string(),
+        name: report.built.name.to_string(),
         output: report.output.display().to_string(),
         size: report.size,
         tags: report.tags.iter().map(ToString::to_string).collect(),

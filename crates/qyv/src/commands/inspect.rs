@@ -76,6 +76,9 @@ fn image(view: &Inspection) -> String {
     let mut out = String::new();
     let mut line = |what: &str, value: String| out.push_str(&format!("{what:<13}{value}\n"));
     line("name", view.name.clone());
+    for name in view.names.iter().filter(|name| **name != view.name) {
+        line("saved as", format!("{name} (not judged: see `qyv load`)"));
+    }
     line("digest", view.digest.clone());
     match view.archive_size {
         Some(archive) => line("size", format!("{} ({} as a file)", size(view.size), size(archive))),

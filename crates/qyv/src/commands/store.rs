@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stderr, stdin};
 
 use qyvol::store::{PruneItem, PruneKind};
-use qyvol::{Context, Destination, ImageName};
+use qyvol::{Context, Destination, ImageName, LoadRequest};
 use serde_json::json;
 
 use super::{image_names, reference};
@@ -165,9 +165,14 @@ pub fn save(ctx: &Context<'_>, ui: &Ui, args: SaveArgs) -> Result<u8, Failure> {
 }
 
 pub fn load(ctx: &Context<'_>, ui: &Ui, args: LoadArgs) -> Result<u8, Failure> {
+    let request = |path| LoadRequest {
+        path,
+        verify: !args.no_verify,
+        replace: args.replace,
+    };
     let mut loaded = Vec::new();
     for file in &args.files {
-        for (name, descriptor) in qyvol::load(ctx, file, args.verify)? {
+        for (name, descriptor) in qyvol::load(ctx, &request(file))? {
             loaded.push((name.to_string(), descriptor.digest.to_string()));
         }
     }

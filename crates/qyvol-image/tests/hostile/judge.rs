@@ -21,7 +21,9 @@ pub fn judge_file(path: &Path, folder: &Path) -> Result<Vec<String>, (&'static s
     archive.check_content(&NoReport).map_err(at("content"))?;
     let mut holds = Vec::new();
     for image in archive.images() {
-        holds.push(format!("image: {} {}", image.name, image.manifest.digest()));
+        for name in &image.names {
+            holds.push(format!("image: {name} {}", image.manifest.digest()));
+        }
         for signature in &image.signatures {
             holds.push(format!("signature: {}", signature.manifest.digest()));
         }
@@ -32,7 +34,10 @@ pub fn judge_file(path: &Path, folder: &Path) -> Result<Vec<String>, (&'static s
         let name = format!("{}:{}", config.qyv.app.name, config.qyv.app.version);
         if config.layer_digests != layers
             || config.qyv.assets.is_some() != (layers.len() == 2)
-            || name != image.name.to_string()
+            || image
+                .names
+                .iter()
+                .any(|n| n.registry().is_none() && n.to_string() != name)
         {
             return Err(("config", "config, manifest and index disagree".into()));
         }

@@ -30,8 +30,16 @@ const WORTH_KEEPING: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Ingest {
     staged: Arc<Staged>,
-    names: BTreeMap<Reference, Descriptor>,
+    names: BTreeMap<Reference, NewName>,
     resumable: bool,
+}
+
+/// What a name will stand for.
+#[derive(Debug)]
+struct NewName {
+    descriptor: Descriptor,
+    /// Whether it may stand for another image now.
+    moves: bool,
 }
 
 #[derive(Debug)]
@@ -157,19 +165,49 @@ impl Ingest {
 
     /// Gives an image a name, from the commit on.
     pub fn tag(&mut self, name: &Reference, descriptor: &Descriptor) {
-        self.names.insert(key_of(name), descriptor.clone());
+        let descriptor = descriptor.clone();
+        self.names.insert(
+            key_of(name),
+            NewName {
+                descriptor,
+                moves: true,
+            },
+        );
+    }
+
+    /// The same, but the commit fails with [`StoreError::NameTaken`] where the
+    /// name stands for another image.
+    pub fn tag_new(&mut self, name: &Reference, descriptor: &Descriptor) {
+        let descriptor = descriptor.clone();
+        self.names.insert(
+            key_of(name),
+            NewName {
+                descriptor,
+                moves: false,
+            },
+        );
+    }
+
+    /// Fails as the commit would if a named image is incomplete or a new name is
+    /// taken.
+    pub fn check(&self) -> Result<(), StoreError> {
+        for (name, new) in &self.names {
+            if let Some(digest) = self.first_missing(&new.descriptor)? {
+                let name = Box::new(name.clone());
+                return Err(StoreError::Incomplete { name, digest });
+            }
+            if !new.moves {
+                self.is_taken(name, &new.descriptor)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts everything in place. What another process put there meanwhile is
     /// the same content, and success. Fails before anything is visible if a
     /// named image or a referrer is incomplete.
     pub fn commit(self) -> Result<(), StoreError> {
-        for (name, descriptor) in &self.names {
-            if let Some(digest) = self.first_missing(descriptor)? {
-                let name = Box::new(name.clone());
-                return Err(StoreError::Incomplete { name, digest });
-            }
-        }
+        self.check()?;
         let (mut blobs, links) = {
             let mut contents = self.staged.lock();
             let blobs: Vec<_> = contents.blobs.drain().collect();
@@ -230,16 +268,33 @@ impl Ingest {
 
     fn commit_names(&self) -> Result<(), StoreError> {
         let mut folders = Folders::default();
-        for (name, descriptor) in &self.names {
+        for (name, new) in &self.names {
             let target = self.staged.store.layout().reference(&name.to_string());
             let entry = Entry {
                 name: name.clone(),
-                descriptor: descriptor.clone(),
+                descriptor: new.descriptor.clone(),
             };
             let (path, _) = self.staged.staging.write(0o644, &encode(&entry, &target)?)?;
-            folders.place(&path, &target)?;
+            // Another process may have taken the name since it was looked at.
+            if new.moves {
+                folders.place(&path, &target)?;
+            } else if !folders.place_new(&path, &target)? {
+                self.is_taken(name, &new.descriptor)?;
+            }
         }
         folders.sync()
+    }
+
+    /// Fails where a name stands for another image.
+    fn is_taken(&self, name: &Reference, wanted: &Descriptor) -> Result<(), StoreError> {
+        match self.staged.store.resolve(name)? {
+            Some(there) if there.digest != wanted.digest => Err(StoreError::NameTaken {
+                name: Box::new(name.clone()),
+                there: there.digest,
+                wanted: Box::new(wanted.digest),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The first blob of an image that is neither staged nor stored.
@@ -282,6 +337,19 @@ impl Folders {
             self.0.insert(parent.to_path_buf());
         }
         fs::rename(from, to).map_err(failed)
+    }
+
+    /// The same, unless there is something; false where there is.
+    fn place_new(&mut self, from: &Path, to: &Path) -> Result<bool, StoreError> {
+        if let Some(parent) = to.parent() {
+            self.make(parent)?;
+            self.0.insert(parent.to_path_buf());
+        }
+        match fs::hard_link(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(StoreError::io("create", to, error)),
+        }
     }
 
     /// Makes a folder and those above it, noting each whose entries changed.

@@ -118,6 +118,28 @@ impl LocalStore {
         self.layout().root()
     }
 
+    /// Refuses what its file system has no room for: those of the blobs that
+    /// are not stored yet, each by the size that it is said to have.
+    pub fn check_room<'a>(&self, blobs: impl IntoIterator<Item = &'a Descriptor>) -> Result<(), StoreError> {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut needed: u64 = 0;
+        for blob in blobs {
+            if seen.insert(blob.digest) && !self.exists(blob)? {
+                needed = needed.saturating_add(blob.size);
+            }
+        }
+        let path = self.root();
+        let available = sys::available(path).map_err(|e| StoreError::io("ask for the room in", path, e))?;
+        match available {
+            Some(available) if needed > available => Err(StoreError::NoRoom {
+                path: path.to_path_buf(),
+                needed,
+                available,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// What was found wrong and dealt with since the last call.
     pub fn take_notices(&self) -> Vec<Notice> {
         let mut notices = self.inner.notices.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,9 @@
 //! Names.
 
 use qyvol_store::StoreError;
-use qyvol_types::{Descriptor, ImageManifest, media_type};
+use qyvol_types::{Descriptor, Digest, ImageManifest, media_type};
 
-use crate::support::{Home, overwrite, put, reference};
+use crate::support::{Home, image, overwrite, put, reference};
 
 #[test]
 fn name_is_resolved_replaced_and_removed() {
@@ -79,4 +79,43 @@ fn one_damaged_name_does_not_hide_the_others() {
     let damage = home.store.check(&qyvol_store::NoReport, true).unwrap();
     assert!(damage[0].mended);
     assert_eq!(home.store.check(&qyvol_store::NoReport, false).unwrap(), []);
+}
+
+// [STORE-033]
+#[test]
+fn new_name_never_moves_even_one_that_came_meanwhile() {
+    let home = Home::new();
+    let first = home.load("app:1", "first");
+    let before = home.files();
+    let mut late = home.store.begin().unwrap();
+    let second = image(&late, "second");
+    late.tag_new(&reference("app:1"), &second.manifest);
+    late.tag_new(&reference("app:2"), &second.manifest);
+    match late.commit() {
+        Err(StoreError::NameTaken { there, wanted, .. }) => {
+            assert_eq!((there, *wanted), (first.manifest.digest, second.manifest.digest));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(home.files(), before);
+    // The same image is no move.
+    let mut again = home.store.begin().unwrap();
+    again.tag_new(&reference("app:1"), &first.manifest);
+    again.commit().unwrap();
+}
+
+// [BIN-036]
+#[test]
+fn room_is_asked_for_once_a_blob_and_not_for_what_is_stored() {
+    let home = Home::new();
+    let stored = home.load("app:1", "stored");
+    home.store.check_room([&stored.layer]).unwrap();
+    let huge = Descriptor::new("x", Digest::of(b"huge"), u64::MAX / 2);
+    let more = Descriptor::new("x", Digest::of(b"more"), u64::MAX);
+    for blobs in [vec![&huge], vec![&huge, &huge, &more]] {
+        match home.store.check_room(blobs) {
+            Err(StoreError::NoRoom { needed, available, .. }) => assert!(needed > available),
+            other => panic!("{other:?}"),
+        }
+    }
 }

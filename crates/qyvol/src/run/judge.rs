@@ -175,7 +175,7 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
         data,
         seen: None,
     };
-    let name = ImageName::Reference(built.image.name);
+    let name = ImageName::Reference(built.name);
     let source = Source::Stored {
         store: store.clone(),
         name,

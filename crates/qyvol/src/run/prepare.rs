@@ -11,7 +11,7 @@ use qyvol_types::{CompiledCode, Descriptor, Os, limits};
 
 use super::judge::Judged;
 use super::request::Clock;
-use crate::install::install;
+use crate::install::{Install, stage_images};
 use crate::{Context, Error, Source};
 
 /// An image that is ready to start.
@@ -121,7 +121,10 @@ fn install_and_compile(
             let image = judged.image()?;
             ctx.report.started("installing", Some(layers.size()));
             let (installed, compiled) = thread::scope(|scope| {
-                let installing = scope.spawn(|| install(ctx, &judged.store, archive, &[image], &[]));
+                let installing = scope.spawn(|| {
+                    let stage = stage_images(ctx, &judged.store, archive, &[image], &Install::default())?;
+                    stage.commit().map_err(Error::Store)
+                });
                 let compiled = compile();
                 (installing.join(), compiled)
             });

@@ -1,7 +1,7 @@
 //! Archives that are accepted: what a reader must take, and with good bytes
 //! around it, what a writer must make.
 
-use super::{ACCEPT, Row, files, frames, good, large, row, signed};
+use super::{ACCEPT, Row, files, frames, good, large, named, row, signed};
 use crate::common::{Case, decoded, raw_frame};
 
 /// Made by `write_signing_vectors` of the crate `qyvol-trust`.
@@ -56,6 +56,38 @@ pub fn rows() -> Vec<Row> {
                     name: "b",
                     signatures: vec!["of b".into()],
                     ..files(&[("words.txt", b"of b alone")])
+                }],
+                ..good()
+            },
+        ),
+        row(
+            "good-names-of-one-image",
+            "an image under its own name and those of two registries, one a digest, with its signatures",
+            "BIN-003 BIN-004",
+            ACCEPT,
+            Case {
+                index: named(&[
+                    "a:1.0.0",
+                    "r.example/acme/a:1",
+                    "r.example/acme/a:latest",
+                    "z.example:5000/a@",
+                ]),
+                ..signed()
+            },
+        ),
+        row(
+            "good-one-own-name",
+            "two images of one own name, under two repositories",
+            "BIN-003 BIN-004",
+            ACCEPT,
+            Case {
+                index: Box::new(|i| {
+                    i.replacen("a:1.0.0", "r.example/a/a:1", 1)
+                        .replace("\"a:1.0.0", "\"r.example/b/a:1")
+                }),
+                others: vec![Case {
+                    component: [crate::common::COMPONENT, &[0, 2, 1, b'x']].concat(),
+                    ..good()
                 }],
                 ..good()
             },

@@ -1,7 +1,16 @@
 //! Images of the layout: several in a file, and the manifest's fields.
 
-use super::{CONFIG, OPEN, Row, files, good, index, manifest, row};
+use super::{CONFIG, OPEN, Row, files, good, index, manifest, named, row};
 use crate::common::Case;
+
+/// An archive whose one image has these names, refused.
+fn names_row(name: &'static str, what: &'static str, names: &'static [&'static str]) -> Row {
+    let case = Case {
+        index: named(names),
+        ..good()
+    };
+    row(name, what, "BIN-003 BIN-004", OPEN, case)
+}
 
 pub fn rows() -> Vec<Row> {
     vec![
@@ -116,12 +125,57 @@ pub fn rows() -> Vec<Row> {
             OPEN,
             index("\"a:1.0.0\"", "\"a\""),
         ),
+        names_row(
+            "names-unsorted",
+            "two names of an image, not sorted",
+            &["r.example/a:1", "a:1.0.0"],
+        ),
+        names_row("name-twice", "one name of an image twice", &["a:1.0.0", "a:1.0.0"]),
+        names_row(
+            "name-default-tag",
+            "a name in a registry without a tag",
+            &["r.example/a"],
+        ),
+        names_row("name-upper-case", "a registry's name in upper case", &["R.example/a:1"]),
+        names_row("name-tag-and-digest", "a name with tag and digest", &["r.example/a:1@"]),
+        names_row(
+            "name-local-digest",
+            "a name without a registry that is a digest",
+            &["a@"],
+        ),
+        names_row(
+            "name-other-digest",
+            "a name by the digest of something else",
+            &["r.example/a@sha256:0000000000000000000000000000000000000000000000000000000000000000"],
+        ),
         row(
-            "index-name-registry",
-            "an image named with a registry",
+            "name-behind-signatures",
+            "an image's second name behind its signatures",
+            "BIN-003",
+            OPEN,
+            Case {
+                index: Box::new(|index| {
+                    let (start, rest) = index.split_once('[').unwrap();
+                    let entry = rest.split_once("}}").unwrap().0;
+                    let again = entry.replace("a:1.0.0", "r.example/a:1");
+                    format!("{start}[{},{again}}}}}]}}", rest.strip_suffix("]}").unwrap())
+                }),
+                ..super::signed()
+            },
+        ),
+        row(
+            "name-of-two-images",
+            "a name in a registry that two images have",
             "BIN-004",
-            CONFIG,
-            index("\"a:1.0.0\"", "\"r.example/a:1.0.0\""),
+            OPEN,
+            Case {
+                others: vec![Case { name: "b", ..good() }],
+                index: Box::new(|i| {
+                    i.replace("a:1.0.0", "r.example/a:1")
+                        .replace("b:1.0.0", "r.example/a:1")
+                }),
+                ..good()
+            },
         ),
         row(
             "index-image-artifact-type",

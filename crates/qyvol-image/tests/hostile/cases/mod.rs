@@ -109,6 +109,25 @@ fn index(from: &'static str, to: &'static str) -> Case {
     }
 }
 
+/// The first image under these names, in this order; `@` at the end of one
+/// stands for the image's digest.
+fn named(names: &'static [&'static str]) -> Box<dyn Fn(String) -> String> {
+    Box::new(move |index| {
+        let (start, rest) = index.split_once('[').unwrap();
+        let (entry, rest) = rest.split_once("}}").unwrap();
+        let digest = entry.split('"').nth(7).unwrap();
+        let entries = names.iter().map(|name| {
+            let whole = match name.strip_suffix('@') {
+                Some(name) => format!("{name}@{digest}"),
+                None => name.to_string(),
+            };
+            format!("{}}}}}", entry.replace("a:1.0.0", &whole))
+        });
+        let entries: Vec<_> = entries.collect();
+        format!("{start}[{}{rest}", entries.join(","))
+    })
+}
+
 fn frames(edit: impl Fn(&mut Vec<(Vec<u8>, u32)>) + 'static) -> Case {
     Case {
         frames: Box::new(move |mut f| {
