@@ -229,7 +229,7 @@ fn text_of_a_forged_config_can_not_paint_a_verdict() {
     for args in [
         &["verify", "forged.qyvbin"][..],
         &["inspect", "forged.qyvbin"],
-        &["load", "--verify", "forged.qyvbin"],
+        &["load", "forged.qyvbin"],
         &["run", "forged.qyvbin"],
         &["push", "forged.qyvbin", "127.0.0.1:9/app:1"],
     ] {

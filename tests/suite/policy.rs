@@ -97,7 +97,7 @@ fn two_commands_lead_from_nothing_to_an_accepted_run() {
         added.out
     );
     run(&host, "app.qyvbin").expect(7);
-    host.qyv(&["load", "app.qyvbin"]).expect(0);
+    host.qyv(&["load", "--no-verify", "--replace", "app.qyvbin"]).expect(0);
     // Names with a registry: the signed version's tag, and one that moves.
     for name in ["r.example/acme/app:1.0.0", "r.example/team/app:latest"] {
         host.qyv(&["tag", "app:1.0.0", name]).expect(0);
@@ -146,7 +146,7 @@ fn refusal_for_a_name_says_what_was_signed_and_prints_ways_that_work() {
     give(&acme, &host, "app.qyvbin");
     give_key(&acme, &host, "acme.pub");
     host.qyv(&["trust", "add", "file:", "--key", "acme.pub"]).expect(0);
-    host.qyv(&["load", "app.qyvbin"]).expect(0);
+    host.qyv(&["load", "--no-verify", "--replace", "app.qyvbin"]).expect(0);
     host.qyv(&["trust", "add", "r.example/**", "--key", "acme.pub"])
         .expect(0);
     for (name, option) in [
@@ -191,7 +191,7 @@ fn moving_tag_never_goes_back_to_an_older_release() {
     for version in ["1.0.0", "2.0.0"] {
         let file = format!("app-{version}.qyvbin");
         give(&acme, &host, &file);
-        host.qyv(&["load", &file]).expect(0);
+        host.qyv(&["load", "--no-verify", "--replace", &file]).expect(0);
     }
     let latest = "r.example/acme/app:latest";
     let point = |version: &str| {
@@ -226,7 +226,7 @@ fn what_cannot_be_remembered_is_refused_where_rollback_is_denied() {
     give(&acme, &host, "app.qyvbin");
     give_key(&acme, &host, "acme.pub");
     host.qyv(&["trust", "add", "file:", "--key", "acme.pub"]).expect(0);
-    host.qyv(&["load", "app.qyvbin"]).expect(0);
+    host.qyv(&["load", "--no-verify", "--replace", "app.qyvbin"]).expect(0);
     host.qyv(&["tag", "app:1.0.0", "r.example/app:1.0.0"]).expect(0);
     fs::write(host.home().join("store/v1/state/seen"), "").unwrap();
     host.qyv(&["trust", "add", "r.example/**", "--key", "acme.pub"])
@@ -262,7 +262,7 @@ fn key_of_other_names_neither_replaces_nor_reads_an_application() {
         .expect(0);
     // B signs the name of A's application.
     fs::copy(b.path("bank.qyvbin"), host.path("evil.qyvbin")).unwrap();
-    host.qyv(&["load", "--verify", "evil.qyvbin"]).expect(11);
+    host.qyv(&["load", "evil.qyvbin"]).expect(11);
     host.qyv(&["run", "evil.qyvbin", "--", "cat", "/secret"]).expect(126);
     // B's own application of the same last segment has other data.
     let own = rebuild(&b, "b/bank", "1.0.0", disk);
@@ -297,7 +297,7 @@ fn rotated_key_keeps_the_data_and_data_is_listed_moved_and_removed() {
         "kept"
     );
     // A registry's application is another one, until the data is given to it.
-    host.qyv(&["load", "app.qyvbin"]).expect(0);
+    host.qyv(&["load", "--no-verify", "--replace", "app.qyvbin"]).expect(0);
     host.qyv(&["tag", "app:1.0.0", "r.example/app:1.0.0"]).expect(0);
     host.qyv(&["trust", "add", "r.example/**", "--key", "new.pub"])
         .expect(0);
@@ -394,7 +394,7 @@ fn signatures_of_strangers_block_no_image() {
     }
     give(&stranger, &acme, "app.qyvbin");
     acme.qyv(&["verify", "app.qyvbin"]).expect(0);
-    acme.qyv(&["load", "app.qyvbin"]).expect(0);
+    acme.qyv(&["load", "--no-verify", "--replace", "app.qyvbin"]).expect(0);
     run(&acme, "app:1.0.0").expect(7);
 }
 
