@@ -74,6 +74,8 @@ impl Bound {
         let server = Arc::new(builder(&shared));
         let upkeep = tokio::spawn(upkeep(self.hub.clone()));
         let reload = tokio::spawn(reload(shared.clone(), self.tls.clone()));
+        let collecting = self.hub.gc_interval;
+        let collecting = collecting.map(|every| tokio::spawn(collect(self.hub.clone(), every)));
         let mut shutdown = pin!(shutdown);
         if shared.gate.is_open() && !self.address.ip().is_loopback() {
             let message = format!("{} is open to everyone who can reach it", self.address);
@@ -134,6 +136,9 @@ impl Bound {
         }
         upkeep.abort();
         reload.abort();
+        if let Some(collecting) = collecting {
+            collecting.abort();
+        }
         let store = shared.store.clone();
         let compacted = tokio::task::spawn_blocking(move || store.compact(true)).await;
         match compacted {
@@ -272,7 +277,6 @@ async fn upkeep(hub: Hub) {
     let mut tick = tokio::time::interval(COMPACT);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut expired = Instant::now();
-    let mut collected = Instant::now();
     loop {
         tick.tick().await;
         let shared = hub.shared.clone();
@@ -292,21 +296,27 @@ async fn upkeep(hub: Hub) {
         if let Ok(Err(error)) = done.await {
             note(&shared, Level::Error, format!("upkeep: {error}"));
         }
-        if hub.gc_interval.is_some_and(|every| collected.elapsed() >= every) {
-            collected = Instant::now();
-            let collecting = hub.clone();
-            match tokio::task::spawn_blocking(move || collecting.collect_garbage()).await {
-                Ok(Ok(report)) => {
-                    for kept in &report.kept {
-                        let message = format!("nothing of {} is collected: {}", kept.repository, kept.reason);
-                        note(&shared, Level::Error, message);
-                    }
-                    let message = format!("collected {} blobs, {} bytes", report.blobs, report.bytes);
-                    note(&shared, Level::Info, message);
+    }
+}
+
+/// Collects garbage every so often. Apart from the upkeep, which must not wait
+/// for it.
+async fn collect(hub: Hub, every: Duration) {
+    loop {
+        tokio::time::sleep(every.max(COMPACT)).await;
+        let shared = &hub.shared;
+        let collecting = hub.clone();
+        match tokio::task::spawn_blocking(move || collecting.collect_garbage()).await {
+            Ok(Ok(report)) => {
+                for kept in &report.kept {
+                    let message = format!("nothing of {} is collected: {}", kept.repository, kept.reason);
+                    note(shared, Level::Error, message);
                 }
-                Ok(Err(error)) => note(&shared, Level::Error, format!("collection: {error}")),
-                Err(_) => {}
+                let message = format!("collected {} blobs, {} bytes", report.blobs, report.bytes);
+                note(shared, Level::Info, message);
             }
+            Ok(Err(error)) => note(shared, Level::Error, format!("collection: {error}")),
+            Err(_) => {}
         }
     }
 }

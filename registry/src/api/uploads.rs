@@ -331,7 +331,7 @@ impl Call<'_> {
         let before = inflow.received;
         let mut batch: Vec<Bytes> = Vec::new();
         let mut held = 0;
-        let mut writing: Option<tokio::task::JoinHandle<std::io::Result<u64>>> = None;
+        let mut writing: Option<tokio::task::JoinHandle<std::io::Result<()>>> = None;
         loop {
             let next = inflow.next().await;
             let over = !matches!(next, Ok(Some(_)));
@@ -358,13 +358,14 @@ impl Call<'_> {
                 if let Some(writing) = writing.take() {
                     writing.await.map_err(ApiError::internal)??;
                 }
-                let (upload, turn, parts) = (upload.clone(), turn.clone(), std::mem::take(&mut batch));
+                let (store, upload, turn) = (self.hub.store.clone(), upload.clone(), turn.clone());
+                let parts = std::mem::take(&mut batch);
                 held = 0;
                 writing = Some(tokio::task::spawn_blocking(move || {
                     // Held by the write too: if this request is dropped, the
                     // next one waits for what it has started.
                     let _turn = turn;
-                    upload.append(&parts)
+                    store.uploads.append(&upload, &parts)
                 }));
             }
             if over || failed.is_some() {

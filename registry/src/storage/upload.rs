@@ -3,9 +3,11 @@
 //!
 //! The offset changes only after the file, inside [`Upload::append`], so a
 //! client that goes away at any moment leaves an upload that can be continued.
-//! The file's name holds the upload's id and a fingerprint of its repository;
-//! after a restart that is all there is to know, and the file is hashed again.
-//! An upload that has no byte yet is forgotten by a restart.
+//! The file's name holds the upload's id and a fingerprint of its repository.
+//! Beside a large one stands the state of its hash, so that after a restart no
+//! more than [`STEP`] bytes are hashed again; it is saved only once the bytes
+//! that it stands for are durable. An upload that has no byte yet is forgotten
+//! by a restart.
 //!
 //! Whoever ends an upload closes it first: from then on its file may be the
 //! pool's, which nobody writes to.
@@ -19,13 +21,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use qyvol_types::{Algorithm, Digest, Hasher};
+use serde::{Deserialize, Serialize};
 
 use super::disk::Disk;
+use super::sealed;
 use crate::cache::lock;
 use crate::names::Name;
 use crate::shares::Share;
+
+/// Bytes after which the state of the hash is saved again.
+const STEP: u64 = 64 << 20;
+/// What the name of that file adds to the upload's.
+const STATE: &str = "hash";
 
 /// The prefix of files that are of no use after a restart.
 pub(super) const SCRATCH: &str = "tmp-";
@@ -33,8 +44,15 @@ pub(super) const SCRATCH: &str = "tmp-";
 /// The hash of the first bytes of an upload.
 struct Progress {
     hasher: Hasher,
-    algorithm: Algorithm,
-    hashed: u64,
+    /// How many bytes the state that was saved stands for.
+    saved: u64,
+}
+
+/// The line of the file beside an upload.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    /// [`Hasher::state`] in base64.
+    state: String,
 }
 
 /// One open upload.
@@ -43,6 +61,7 @@ pub(crate) struct Upload {
     owner: String,
     pub(super) path: PathBuf,
     disk: Arc<dyn Disk>,
+    step: u64,
     /// Apart from the lock, which is held while a file is written or hashed:
     /// the event loop reads it.
     offset: AtomicU64,
@@ -64,6 +83,8 @@ pub(crate) struct Uploads {
     open: Mutex<HashMap<String, Arc<Upload>>>,
     limit: usize,
     scratch: AtomicU64,
+    /// [`STEP`], but for tests.
+    pub(super) step: u64,
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -88,36 +109,63 @@ impl Upload {
     }
 
     /// Adds bytes, all or none.
-    pub(crate) fn append(&self, parts: &[Bytes]) -> io::Result<u64> {
+    fn append(&self, parts: &[Bytes]) -> io::Result<()> {
         let mut progress = lock(&self.progress);
         if self.is_closed() {
             return Err(io::Error::other("the upload has ended"));
         }
-        let at = self.offset();
-        self.catch_up(&mut progress)?;
-        self.disk.write(&self.path, at, parts)?;
-        parts.iter().for_each(|part| progress.update(part));
-        self.offset.store(progress.hashed, Ordering::Release);
-        Ok(progress.hashed)
+        self.catch_up(&mut progress.hasher)?;
+        self.disk.write(&self.path, self.offset(), parts)?;
+        parts.iter().for_each(|part| progress.hasher.update(part));
+        self.offset.store(progress.hasher.length(), Ordering::Release);
+        if progress.hasher.length() - progress.saved < self.step {
+            return Ok(());
+        }
+        if let Err(error) = self.disk.sync(&self.path) {
+            // Nobody knows what the file holds now.
+            self.closed.store(true, Ordering::Release);
+            return Err(error);
+        }
+        self.save(&mut progress)
     }
 
-    /// Hashes what is in the file and was not hashed by this process.
-    fn catch_up(&self, progress: &mut Progress) -> io::Result<()> {
-        let due = self.offset() - progress.hashed;
+    fn save(&self, progress: &mut Progress) -> io::Result<()> {
+        progress.saved = progress.hasher.length();
+        let state = STANDARD.encode(progress.hasher.state());
+        self.disk.replace(&self.state_path(), &sealed::seal(&Saved { state })?)
+    }
+
+    /// The state that an earlier process has saved.
+    fn saved(&self) -> Option<Hasher> {
+        let saved: Saved = sealed::unseal(&fs::read(self.state_path()).ok()?)?;
+        let hasher = Hasher::from_state(&STANDARD.decode(saved.state).ok()?)?;
+        (hasher.length() <= self.offset()).then_some(hasher)
+    }
+
+    fn state_path(&self) -> PathBuf {
+        // The name has one dot, before the owner, which is no extension.
+        let mut path = self.path.clone().into_os_string();
+        path.push(format!(".{STATE}"));
+        path.into()
+    }
+
+    /// Hashes what is in the file and the hash has not seen.
+    fn catch_up(&self, hasher: &mut Hasher) -> io::Result<()> {
+        let due = self.offset() - hasher.length();
         if due == 0 {
             return Ok(());
         }
         let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(progress.hashed))?;
+        file.seek(SeekFrom::Start(hasher.length()))?;
         let mut rest = file.take(due);
         let mut buffer = vec![0; 256 << 10];
         loop {
             match rest.read(&mut buffer)? {
                 0 => break,
-                n => progress.update(&buffer[..n]),
+                n => hasher.update(&buffer[..n]),
             }
         }
-        match progress.hashed == self.offset() {
+        match hasher.length() == self.offset() {
             true => Ok(()),
             false => Err(io::ErrorKind::UnexpectedEof.into()),
         }
@@ -126,29 +174,12 @@ impl Upload {
     /// The digest of all bytes, hashed again only if it must. The caller is
     /// the one that may write.
     pub(super) fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
-        let mut progress = lock(&self.progress);
-        if progress.algorithm != algorithm {
-            *progress = Progress::new(algorithm);
+        let mut hasher = lock(&self.progress).hasher.clone();
+        if hasher.algorithm() != algorithm {
+            hasher = Hasher::new(algorithm);
         }
-        self.catch_up(&mut progress)?;
-        Ok(std::mem::replace(&mut *progress, Progress::new(algorithm))
-            .hasher
-            .finish())
-    }
-}
-
-impl Progress {
-    fn new(algorithm: Algorithm) -> Progress {
-        Progress {
-            hasher: Hasher::new(algorithm),
-            algorithm,
-            hashed: 0,
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-        self.hashed += bytes.len() as u64;
+        self.catch_up(&mut hasher)?;
+        Ok(hasher.finish())
     }
 }
 
@@ -164,6 +195,7 @@ impl Uploads {
             open: Mutex::default(),
             limit,
             scratch: AtomicU64::new(0),
+            step: STEP,
         };
         for file in fs::read_dir(&uploads.directory)? {
             let file = file?;
@@ -176,26 +208,33 @@ impl Uploads {
             match parts {
                 Some((id, owner)) if is_id(id) && is_id(owner) && metadata.nlink() == 1 => {
                     let used = metadata.modified().map_or(seconds(now), seconds);
-                    let progress = Progress::new(Algorithm::Sha256);
-                    let upload = uploads.upload(id.to_string(), owner.to_string(), progress, used);
+                    let upload = uploads.upload(id.to_string(), owner.to_string(), Algorithm::Sha256, used);
                     upload.offset.store(metadata.len(), Ordering::Release);
+                    if let Some(hasher) = upload.saved() {
+                        let saved = hasher.length();
+                        *lock(&upload.progress) = Progress { hasher, saved };
+                    }
                     lock(&uploads.open).insert(id.to_string(), Arc::new(upload));
                 }
+                // Of an upload that is there.
+                Some((_, rest)) if rest.ends_with(STATE) && file.path().with_extension("").is_file() => {}
                 _ => _ = uploads.disk.remove(&file.path())?,
             }
         }
         Ok(uploads)
     }
 
-    fn upload(&self, id: String, owner: String, progress: Progress, used: u64) -> Upload {
+    fn upload(&self, id: String, owner: String, algorithm: Algorithm, used: u64) -> Upload {
+        let hasher = Hasher::new(algorithm);
         Upload {
             path: self.directory.join(format!("{id}.{owner}")),
             id,
             owner,
             disk: self.disk.clone(),
+            step: self.step,
             offset: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            progress: Mutex::new(progress),
+            progress: Mutex::new(Progress { hasher, saved: 0 }),
             share: None,
             used: AtomicU64::new(used),
             busy: Arc::default(),
@@ -217,8 +256,7 @@ impl Uploads {
         now: SystemTime,
         share: Option<Share>,
     ) -> Option<Arc<Upload>> {
-        let progress = Progress::new(algorithm);
-        let mut upload = self.upload(id.clone(), fingerprint(repository), progress, seconds(now));
+        let mut upload = self.upload(id.clone(), fingerprint(repository), algorithm, seconds(now));
         upload.share = share;
         let upload = Arc::new(upload);
         let mut open = lock(&self.open);
@@ -239,11 +277,24 @@ impl Uploads {
         Some(upload)
     }
 
+    /// Adds bytes to an upload, all or none. The caller is the one that may
+    /// write.
+    pub(crate) fn append(&self, upload: &Upload, parts: &[Bytes]) -> io::Result<()> {
+        let added = upload.append(parts);
+        if added.is_err() && upload.is_closed() {
+            self.discard(upload)?;
+        }
+        added
+    }
+
     /// Ends an upload and removes its bytes. False if it was gone already. The
     /// caller is the one that may write.
     pub(crate) fn discard(&self, upload: &Upload) -> io::Result<bool> {
         let there = self.forget(upload);
         self.disk.remove(&upload.path)?;
+        if lock(&upload.progress).saved > 0 {
+            self.disk.remove(&upload.state_path())?;
+        }
         Ok(there)
     }
 
@@ -283,20 +334,84 @@ fn is_id(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
     use crate::storage::disk::System;
 
-    #[test]
-    fn offset_is_known_while_the_upload_is_written_or_hashed() {
-        let root = tempfile::TempDir::new().unwrap();
+    fn uploads(root: &TempDir, step: u64) -> Uploads {
         let directory = root.path().join("uploads");
-        let uploads = Uploads::open(Arc::new(System), directory, 9, UNIX_EPOCH).unwrap();
+        let mut uploads = Uploads::open(Arc::new(System), directory, 9, UNIX_EPOCH).unwrap();
+        uploads.step = step;
+        uploads
+    }
+
+    fn start(uploads: &Uploads) -> Arc<Upload> {
         let name = Name::parse("a").unwrap();
         let upload = uploads.start(&name, "0".repeat(32), Algorithm::Sha256, UNIX_EPOCH, None);
-        let upload = upload.unwrap();
-        upload.append(&[Bytes::from_static(b"some")]).unwrap();
+        upload.unwrap()
+    }
+
+    fn again(uploads: &Uploads) -> Arc<Upload> {
+        let name = Name::parse("a").unwrap();
+        uploads.get(&name, &"0".repeat(32), UNIX_EPOCH).unwrap()
+    }
+
+    #[test]
+    fn offset_is_known_while_the_upload_is_written_or_hashed() {
+        let root = TempDir::new().unwrap();
+        let uploads = uploads(&root, STEP);
+        let upload = start(&uploads);
+        uploads.append(&upload, &[Bytes::from_static(b"some")]).unwrap();
         // Held for as long as gigabytes take.
         let _held = lock(&upload.progress);
         assert_eq!((upload.offset(), upload.is_closed()), (4, false));
+    }
+
+    #[test]
+    fn upload_is_not_hashed_again_after_a_restart() {
+        let root = TempDir::new().unwrap();
+        let first = uploads(&root, 1000);
+        let upload = start(&first);
+        for _ in 0..5 {
+            first.append(&upload, &[Bytes::from_static(&[7; 700])]).unwrap();
+        }
+        let whole = Digest::of(&[7; 3500]);
+        // Were the first bytes read again, these would show.
+        first
+            .disk
+            .write(&upload.path, 0, &[Bytes::from_static(&[8; 2800])])
+            .unwrap();
+        drop(first);
+        let second = uploads(&root, 1000);
+        let upload = again(&second);
+        assert_eq!(upload.digest(Algorithm::Sha256).unwrap(), whole);
+        assert_ne!(upload.digest(Algorithm::Sha512).unwrap().bytes()[0], 0);
+        second.append(&upload, &[Bytes::from_static(&[7; 100])]).unwrap();
+        assert_eq!(upload.digest(Algorithm::Sha256).unwrap(), Digest::of(&[7; 3600]));
+        second.discard(&upload).unwrap();
+        assert_eq!(fs::read_dir(root.path().join("uploads")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn state_that_is_not_of_the_upload_is_not_believed() {
+        let root = TempDir::new().unwrap();
+        let first = uploads(&root, 1000);
+        let upload = start(&first);
+        first.append(&upload, &[Bytes::from_static(&[7; 2000])]).unwrap();
+        let state = upload.state_path();
+        let saved = fs::read(&state).unwrap();
+        // Cut short, it has fewer bytes than were hashed.
+        first.disk.truncate(&upload.path, 1500).unwrap();
+        let short = Digest::of(&[7; 1500]);
+        assert_eq!(again(&uploads(&root, 1000)).digest(Algorithm::Sha256).unwrap(), short);
+        let mut changed = saved.clone();
+        changed[40] ^= 1;
+        fs::write(&state, changed).unwrap();
+        assert_eq!(again(&uploads(&root, 1000)).digest(Algorithm::Sha256).unwrap(), short);
+        // One without an upload goes.
+        fs::remove_file(&upload.path).unwrap();
+        uploads(&root, 1000);
+        assert!(!state.exists());
     }
 }

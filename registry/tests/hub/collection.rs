@@ -1,7 +1,9 @@
 //! Garbage collection.
 
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
 
 use qyvol_types::Digest;
 
@@ -93,6 +95,32 @@ fn damaged_manifest_keeps_its_repository_and_no_other() {
         assert_eq!((report.links, report.kept.len()), (1, 0));
         assert!(server.has_blob("bad", &Digest::of(b"layer")));
     }
+}
+
+// [HUB-012]
+#[test]
+fn index_is_written_while_a_collection_runs_on() {
+    let (started, starts) = channel();
+    let (release, released) = channel::<()>();
+    let released = Mutex::new(released);
+    let server = Server::with(|config| {
+        config.gc_interval = Some(Duration::ZERO);
+        config.log = Arc::new(move |event| {
+            if event.message.starts_with("collected") {
+                let _nobody_waits = started.send(());
+                let _released = released.lock().unwrap().recv();
+            }
+        });
+    });
+    let patience = Duration::from_secs(60);
+    starts.recv_timeout(patience).unwrap();
+    server.image("a", "pushed", b"layer");
+    let index = server.data().join("repositories/a/_layout/index.json");
+    let deadline = Instant::now() + patience;
+    while !std::fs::read_to_string(&index).unwrap().contains("pushed") {
+        assert!(Instant::now() < deadline, "the index waits for the collection");
+    }
+    drop(release);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn repository_on_disk_is_an_image_layout() {
 #[test]
 fn stop_lets_a_running_push_finish_and_writes_the_index() {
     let mut server = Server::with(|config| config.limits.shutdown = Duration::from_secs(20));
-    server.image("a", "v1", b"layer");
+    server.image("a", "pushed", b"layer");
     let at = server.start("a");
     let mut running = server.connect();
     let head = format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
@@ -148,7 +148,7 @@ fn stop_lets_a_running_push_finish_and_writes_the_index() {
     let answer = Answer::read(&mut running).expect(202);
     assert_eq!(answer.header("range"), Some("0-999999"));
     let index = server.data().join("repositories/a/_layout/index.json");
-    while !std::fs::read_to_string(&index).unwrap().contains("v1") {
+    while !std::fs::read_to_string(&index).unwrap().contains("pushed") {
         assert!(Instant::now() < deadline);
     }
 }

@@ -61,8 +61,9 @@ impl Subject {
             .start(&repository, id, Algorithm::Sha256, store.now(), None);
         let upload = upload.unwrap();
         let (first, second) = bytes.split_at(bytes.len() / 2);
-        upload.append(&[Bytes::copy_from_slice(first)]).unwrap();
-        upload.append(&[Bytes::copy_from_slice(second)]).unwrap();
+        for part in [first, second] {
+            store.uploads.append(&upload, &[Bytes::copy_from_slice(part)]).unwrap();
+        }
         let digest = Digest::of(bytes);
         assert!(store.finish_upload(&repository, &upload, &digest).unwrap());
         digest

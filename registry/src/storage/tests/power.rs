@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
-use qyvol_types::Digest;
+use bytes::Bytes;
+use qyvol_types::{Algorithm, Digest};
 use tempfile::TempDir;
 
 use super::recorder::{Change, Model, Recorder, Survives};
-use super::{Subject, has, image};
+use super::{Subject, has, image, name};
 use crate::cache::lock;
 use crate::storage::Deleted;
 
@@ -270,4 +271,36 @@ fn power_lost_among_many_pushes_undoes_nothing_acknowledged() {
         }
     }
     assert_eq!(acknowledged, WRITERS as u64 * PUSHES);
+}
+
+// [HUB-014]
+#[test]
+fn hash_of_an_upload_is_of_what_a_loss_of_power_left() {
+    let root = TempDir::new().unwrap();
+    let disk = Arc::new(Recorder::new(root.path()));
+    let mut subject = Subject::open(root.path(), disk.clone(), 0);
+    subject.store.uploads.step = 1000;
+    let id = "0".repeat(32);
+    let uploads = &subject.store.uploads;
+    let upload = uploads.start(&name("a"), id.clone(), Algorithm::Sha256, subject.store.now(), None);
+    let upload = upload.unwrap();
+    for part in 0..20_u8 {
+        uploads.append(&upload, &[Bytes::from(vec![part; 300])]).unwrap();
+    }
+    let mut model = Model::default();
+    let mut found = 0;
+    for (at, change) in disk.log().iter().enumerate() {
+        model.apply(change);
+        for survives in [Survives::Nothing, Survives::Everything, Survives::Some(at as u64)] {
+            let (_root, subject) = start_again(&model, survives, 0);
+            let Some(upload) = subject.store.uploads.get(&name("a"), &id, subject.store.now()) else {
+                continue;
+            };
+            let bytes = std::fs::read(&upload.path).unwrap();
+            let hashed = upload.digest(Algorithm::Sha256).unwrap();
+            assert_eq!(hashed, Digest::of(&bytes), "change {at}, {survives:?}");
+            found += 1;
+        }
+    }
+    assert!(found > 50, "{found}");
 }
