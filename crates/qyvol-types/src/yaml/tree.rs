@@ -168,6 +168,11 @@ impl<'a> Document<'a> {
                     column: error.marker().col() + 1,
                     width: 1,
                 };
+                if error.info().contains("tab")
+                    && let Some(tab) = self.indenting_tab(place.line)
+                {
+                    return Err(self.problem(tab, "not valid YAML: indentation is by spaces, and this is a tab"));
+                }
                 Err(self.problem(place, format!("not valid YAML: {}", escape(error.info()))))
             }
             None => Ok((
@@ -179,6 +184,21 @@ impl<'a> Document<'a> {
                 },
             )),
         }
+    }
+
+    /// The first tab that indents a line, from `line` on. The parser names the
+    /// place where what the tab interrupts began.
+    fn indenting_tab(&self, line: usize) -> Option<Place> {
+        let mut lines = self.text.lines().enumerate().skip(line.saturating_sub(1));
+        lines.find_map(|(index, text)| {
+            let indent = text.len() - text.trim_start_matches([' ', '\t']).len();
+            let column = text.get(..indent)?.find('\t')? + 1;
+            Some(Place {
+                line: index + 1,
+                column,
+                width: 1,
+            })
+        })
     }
 
     fn node(&self, events: &mut Events<'a>, event: Event<'a>, place: Place, depth: usize) -> Result<Node, Problem> {
@@ -262,6 +282,26 @@ impl Node {
                 Bare::Number => "a number",
                 Bare::Null => "null",
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tab_that_indents_is_shown_on_its_own_line() {
+        for (text, line, column) in [
+            ("a: b\n\tc: d\n", 2, 1),
+            ("a:\n\tb: c\n", 2, 1),
+            ("a:\n  b: c\n\td: e\nf: g\n", 3, 1),
+            ("a:\n  b: c\n  \td: e\n", 3, 3),
+        ] {
+            let problems = parse(text).unwrap_err();
+            let problem = &problems.0[0];
+            assert_eq!((problem.place.line, problem.place.column), (line, column), "{text:?}");
+            assert!(problem.message.contains("spaces"), "{}", problem.message);
         }
     }
 }
