@@ -29,17 +29,16 @@ struct Stage {
 
 fn stage() -> Stage {
     let publisher = User::new();
-    let mut hash = publisher.command();
-    let hash = hash.args(["hub", "password"]).stdin(std::process::Stdio::piped());
-    let mut hash = hash.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut hash.stdin.take().unwrap(), PASSWORD.as_bytes()).unwrap();
-    let hash = Done::from(&hash.wait_with_output().unwrap()).expect(0).out;
-    let users = format!(
-        r#"{{"anonymous_read":true,"token":true,"users":[{{"name":"publisher","password":"{}","scopes":[{{"repository":"*","actions":["read","write"]}}]}}]}}"#,
-        hash.trim()
-    );
-    let users = publisher.write("users.json", users);
-    fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).unwrap();
+    let users = publisher.path("users.json");
+    let mut add = publisher.command();
+    let add = add.args(["hub", "user", "add", "publisher", "--users", "users.json"]);
+    let add = add.args(["--allow", "*=read,write"]);
+    let mut add = add.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut add.stdin.take().unwrap(), PASSWORD.as_bytes()).unwrap();
+    assert!(add.wait().unwrap().success());
+    let mut all: serde_json::Value = serde_json::from_slice(&fs::read(&users).unwrap()).unwrap();
+    all["anonymous_read"] = true.into();
+    fs::write(&users, all.to_string()).unwrap();
     let server = Server::hub(&["--users", users.to_str().unwrap()]);
     // The documented steps, on a machine of the publisher's.
     publisher.qyv(&["keys", "generate", "release"]).expect(0);
