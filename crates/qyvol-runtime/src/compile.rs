@@ -41,7 +41,7 @@ impl CompileLimits {
     pub fn of(size: u64) -> CompileLimits {
         CompileLimits {
             seconds: 60 + 30 * size.div_ceil(MIB),
-            memory: (1 << 30) + size.saturating_mul(32),
+            memory: size.saturating_mul(32).saturating_add(1 << 30),
         }
     }
 }

@@ -171,9 +171,10 @@ fn normalised_manifest_reads_back_to_itself_and_takes_no_unknown_key() {
 fn path_at_its_bounds_passes_and_past_them_is_refused() {
     AssetPath::parse(&"é".repeat(127)).unwrap();
     AssetPath::parse(&"é".repeat(128)).unwrap_err();
-    let long = format!("{}abcd", "a/".repeat(510));
+    let long = format!("{}{}", format!("{}/", "a".repeat(31)).repeat(31), "a".repeat(32));
     assert_eq!(long.len(), 1024);
     AssetPath::parse(&long).unwrap();
     AssetPath::parse(&format!("{long}e")).unwrap_err();
-    AssetPath::parse(&format!("{}x", "d/".repeat(10_000))).unwrap_err();
+    AssetPath::parse(&format!("{}x", "d/".repeat(31))).unwrap();
+    AssetPath::parse(&format!("{}x", "d/".repeat(32))).unwrap_err();
 }
