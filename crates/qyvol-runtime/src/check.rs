@@ -15,12 +15,9 @@ use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 use crate::{Engine, link, preview1};
 
 /// The features of WebAssembly that are compiled and run: what wasmtime has on
-/// by default in a build like this one.
-pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
-    .difference(WasmFeatures::GC_TYPES)
-    .difference(WasmFeatures::EXCEPTIONS)
-    .difference(WasmFeatures::THREADS)
-    .union(WasmFeatures::COMPONENT_MODEL);
+/// by default, without the component model's asynchronous built-ins. Those make
+/// every component's calls concurrent, which costs each of them.
+pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::COMPONENT_MODEL);
 
 /// Why a component or module can't run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +61,11 @@ impl Engine {
                 ))];
             }
         };
+        if shares_memory(wasm) {
+            return vec![Problem::Invalid(
+                "it has a shared memory, which this version does not provide".to_string(),
+            )];
+        }
         let found = match types.as_ref().core_imports() {
             Some(imports) => self.check_module(imports.map(|(m, n, _)| (m, n)), types.as_ref()),
             None => self.check_component(wasm, &types),
@@ -139,6 +141,20 @@ impl Engine {
 
 /// Names of missing imports, and what it is if it is no command.
 type Found = (BTreeSet<String>, Option<String>);
+
+/// Whether a module, at any depth, defines or imports a shared memory. wasmtime
+/// compiles it and then refuses to make one (`Config::shared_memory`); no limiter
+/// is asked about its growth.
+fn shares_memory(wasm: &[u8]) -> bool {
+    Parser::new(0).parse_all(wasm).any(|payload| match payload {
+        Ok(Payload::MemorySection(memories)) => memories.into_iter().flatten().any(|memory| memory.shared),
+        Ok(Payload::ImportSection(imports)) => imports
+            .into_imports()
+            .flatten()
+            .any(|import| matches!(import.ty, wasmparser::TypeRef::Memory(memory) if memory.shared)),
+        _ => false,
+    })
+}
 
 /// Whether something must be provided for an import. Types alone need nothing.
 fn is_needed(entity: &ComponentEntityType, types: &Types) -> bool {

@@ -12,8 +12,8 @@
 //! - a guest has what its [`RunSpec`] lists, and nothing of the host's
 //!   environment, folders or network beside it.
 //!
-//! `unsafe` lives in this crate alone: mapping compiled code can't be checked
-//! by the compiler; see [`Program::load`].
+//! `unsafe` lives in this crate alone: mapping compiled code ([`Program::load`])
+//! and the child that mounts a [`Tmpfs`] can't be checked by the compiler.
 //!
 //! Deliberately absent: names, registries, policies, and where code is kept.
 
@@ -27,6 +27,7 @@ mod link;
 mod preview1;
 mod program;
 mod sealed;
+mod tmpfs;
 mod trap;
 
 pub use check::Problem;
@@ -35,6 +36,7 @@ pub use engine::Engine;
 pub use error::RuntimeError;
 pub use program::{Exit, Kind, Mount, Phase, Program, RunSpec};
 pub use sealed::Seal;
+pub use tmpfs::{Tmpfs, TmpfsLimits};
 
 /// The version of wasmtime inside, for `qyv version`.
 pub const WASMTIME_VERSION: &str = "48.0.8";

@@ -8,7 +8,7 @@ use qyvol_store::Tree;
 use qyvol_types::{AppManifest, FsAccess, FsKind};
 
 use crate::assets;
-use crate::memfs::MemFs;
+use crate::memfs::{DEFAULT_BYTES, MemFs};
 use crate::{Context, DirGrant, Error};
 
 const ROOT: &str = "/";
@@ -77,13 +77,8 @@ impl Mounts {
     }
 }
 
-/// A file system in memory.
+/// A file system in memory, bounded as the guest's own memory is.
 fn make_memory(ctx: &Context<'_>, app: &AppManifest) -> Result<MemFs, Error> {
-    match &ctx.home.memory {
-        Some(memory) => MemFs::create(memory),
-        None => Err(Error::NotPermitted {
-            target: app.name.clone(),
-            why: "it needs a file system in memory, and this host has none at /dev/shm".to_string(),
-        }),
-    }
+    let bytes = app.resources.memory.unwrap_or(DEFAULT_BYTES);
+    MemFs::create(ctx.home.memory.as_deref(), bytes)
 }

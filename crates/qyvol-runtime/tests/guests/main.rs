@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod check;
+mod features;
 mod sealed;
 
 use std::fs::File;
