@@ -176,13 +176,14 @@ fn config_that_disagrees_with_its_manifest_or_name_is_refused_though_signed() {
     f.judged(sign(f.config(|c| c.layer_digests.truncate(1))), 16, 126);
     f.judged(sign(f.config(|c| c.layer_digests[0] = Digest::of(b"x"))), 16, 126);
     f.judged(sign(f.config(|c| c.qyv.assets = None)), 16, 126);
-    // The file calls itself app:1.0.0, its config doesn't.
+    // The file calls itself app:1.0.0, its config app:2.0.0: a signature is held
+    // against the config, and the file's name after that.
     let other = |version: &'static str| {
         let image = f.config(|c| c.qyv.app.version = "2.0.0".into());
         f.signed(image, move |s| s.version = version.into())
     };
-    f.judged(other("1.0.0"), 16, 126);
-    f.judged(other("2.0.0"), 18, 126);
+    f.judged(other("1.0.0"), 18, 126);
+    f.judged(other("2.0.0"), 16, 126);
     for text in ["", "{}", "null", r#"{"qyv":{},"qyv":{}}"#, "\u{feff}{}"] {
         f.judged(sign(f.configured(text.into())), 16, 126);
     }
