@@ -143,11 +143,11 @@ fn image_arrives_with_its_digest_its_signatures_and_its_very_bytes() {
         host.qyv(&["verify", &name]).expect(0);
         host.qyv(&["run", &name, "cat", "/assets/a.txt"]).expect(0);
         // What is there is run without a network, and verified and inspected.
-        offline(&host, &["run", &name, "--pull", "never", "exit", "7"]).expect(7);
+        offline(&host, &["run", "--pull", "never", &name, "exit", "7"]).expect(7);
         offline(&host, &["run", &name, "exit", "7"]).expect(7);
         offline(&host, &["verify", &name]).expect(0);
         offline(&host, &["inspect", &name]).expect(0);
-        offline(&host, &["run", &server.name("team/app:2"), "--pull", "never"]).expect(125);
+        offline(&host, &["run", "--pull", "never", &server.name("team/app:2")]).expect(125);
         // The file that is written is the file that was pushed.
         host.qyv(&["pull", &latest, "-o", "back.qyvbin"]).expect(0);
         assert_eq!(

@@ -14,7 +14,7 @@ const NAME: usize = 200;
 
 /// What became of a guest whose call came back with `error`.
 pub(crate) fn end(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
-    ended(error, limits).unwrap_or_else(|| Ok(failed(error)))
+    ended(error, limits).unwrap_or_else(|| Ok(failed(error, limits)))
 }
 
 /// The exit or trap that `error` stands for, if it is the guest's own end, or
@@ -27,19 +27,25 @@ pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Result<E
         return Some(Err(broken.into()));
     }
     let mut text = error.downcast_ref::<Trap>()?.to_string();
-    if let Some(limit) = limits.reached() {
-        // Languages abort where no memory comes: the trap alone hides why.
-        text.push_str(&format!("\n  after its memory limit of {limit} bytes was reached"));
-    }
+    push_limit(&mut text, limits);
     push_frames(&mut text, error);
     Some(Ok(Exit::Trap(text)))
 }
 
 /// The trap of a guest that the host ended, for a call that can't be answered.
-fn failed(error: &wasmtime::Error) -> Exit {
+fn failed(error: &wasmtime::Error, limits: &Limits) -> Exit {
     let mut text = chain(error);
+    push_limit(&mut text, limits);
     push_frames(&mut text, error);
     Exit::Trap(text)
+}
+
+/// Adds the memory limit, if it was reached. Languages abort where no memory
+/// comes, and the trap alone hides why.
+fn push_limit(text: &mut String, limits: &Limits) {
+    if let Some(limit) = limits.reached() {
+        text.push_str(&format!("\n  after its memory limit of {limit} bytes was reached"));
+    }
 }
 
 /// Adds the functions of the guest, innermost first. Their addresses help
