@@ -47,15 +47,27 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
         };
         for name in &moved.names {
             ui.note(&format!("{verb} {} as {name}, {signatures}", moved.image));
-            if verb != "pulled" && (name.repository(), name.tag()) != (moved.image.repository(), moved.image.tag()) {
+            if let Some(identity) = identity_needed(name, &moved.image).filter(|_| verb != "pulled") {
                 ui.note(&format!(
-                    "  signed as {}: under that other name hosts take it where a rule has `identity: any`",
+                    "  signed as {}: hosts accept it under this name where a rule has `identity: {identity}`",
                     moved.image
                 ));
             }
         }
     }
     Ok(())
+}
+
+/// The `identity` that a rule needs to accept a signed name under another, if
+/// the default is not enough ([SIGN-031] has the rule).
+fn identity_needed(name: &Reference, signed: &Reference) -> Option<&'static str> {
+    let (path, own) = (name.repository(), signed.repository());
+    let ends = path == own || path.strip_suffix(own).is_some_and(|rest| rest.ends_with('/'));
+    match (ends, name.tag() == signed.tag()) {
+        (true, true) => None,
+        (true, false) => Some("repository"),
+        (false, _) => Some("any"),
+    }
 }
 
 pub fn push(ctx: &Context<'_>, ui: &Ui, args: PushArgs) -> Result<u8, Failure> {
@@ -267,4 +279,23 @@ fn password(host: &str, user: &str, from_stdin: bool) -> Result<String, Failure>
     }
     rpassword::prompt_password(format!("password of {user} on {host}: "))
         .map_err(|e| Failure::new(format!("can't ask for the password: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn push_names_the_identity_that_a_host_needs_for_another_name() {
+        let signed: Reference = "acme/app:1.0.0".parse().unwrap();
+        for (name, needed) in [
+            ("r.example/acme/app:1.0.0", None),
+            ("r.example/team/acme/app:1.0.0", None),
+            ("r.example/acme/app:latest", Some("repository")),
+            ("r.example/app:1.0.0", Some("any")),
+            ("r.example/xacme/app:1.0.0", Some("any")),
+        ] {
+            assert_eq!(identity_needed(&name.parse().unwrap(), &signed), needed, "{name}");
+        }
+    }
 }
