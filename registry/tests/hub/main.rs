@@ -5,6 +5,7 @@
 mod access;
 mod collection;
 mod discovery;
+mod flood;
 mod hostile;
 mod management;
 mod pull;
