@@ -24,7 +24,12 @@ pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Fail
         return Ok(0);
     }
     if let Target::Wasm(path) = &target {
-        let view = qyvol::inspect_wasm(path)?;
+        let view = qyvol::inspect_wasm(path).map_err(|error| {
+            // The hint about such a file is to inspect it.
+            let mut failure = Failure::from(error);
+            failure.hints.clear();
+            failure
+        })?;
         ui.show(&view, || wasm(&view))?;
         return Ok(0);
     }
@@ -36,6 +41,9 @@ pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Fail
     }
     Ok(0)
 }
+
+/// The module that the functions of WASI preview 1 are imported from.
+const PREVIEW_1: &str = "wasi_snapshot_preview1";
 
 fn kind(os: Os) -> &'static str {
     match os {
@@ -54,7 +62,10 @@ fn names(out: &mut String, what: &str, names: &[String]) {
 fn wasm(view: &WasmView) -> String {
     let mut out = format!(
         "kind         {}\ndigest       {}\nsize         {}\n",
-        kind(view.os),
+        match view.imports.iter().any(|import| import.starts_with(PREVIEW_1)) {
+            false if view.os == Os::Wasip1 => "core module (no WASI)",
+            _ => kind(view.os),
+        },
         view.digest,
         size(view.size)
     );

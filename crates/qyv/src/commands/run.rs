@@ -117,6 +117,13 @@ fn grant(text: &str) -> Result<DirGrant, Failure> {
     };
     let (host, guest) = rest.split_once("::").unwrap_or((rest, rest));
     let host = PathBuf::from(host);
+    // A guest would look it up by parts, and never find a part that is `..`.
+    if guest.is_empty() || guest.split('/').any(|part| part == "..") {
+        return Err(
+            Failure::usage(format!("--dir {text}: the guest's path must be one without `..`"))
+                .hint(format!("name it after two colons: --dir {}::/data", host.display())),
+        );
+    }
     if !host.is_dir() {
         return Err(Failure::usage(format!(
             "--dir {text}: {} is not a directory",
@@ -193,5 +200,21 @@ fn list(ui: &Ui, what: &str, names: &[String]) {
     ui.detail(&format!("{what}:"));
     for name in names {
         ui.detail(&format!("  - {}", qyvol::types::escape(name)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_is_granted_under_a_path_that_a_guest_can_look_up() {
+        let granted = grant("/tmp::/data:ro").unwrap();
+        assert_eq!((granted.guest.as_str(), granted.writable), ("/data", false));
+        assert_eq!(grant("/tmp").unwrap().guest, "/tmp");
+        for text in ["/tmp::/a/../b", "/tmp::..", "/tmp::", "../tmp"] {
+            let failure = grant(text).unwrap_err();
+            assert!(failure.message.contains("without `..`"), "{text}: {}", failure.message);
+        }
     }
 }
