@@ -207,3 +207,24 @@ fn topics_are_in_the_binary_and_help_is_of_every_command() {
     let done = user.qyv(&["help", "no-such"]).expect(2);
     assert!(done.err.contains("hint: `qyv help`"), "{}", done.err);
 }
+
+#[test]
+fn verbose_commands_tell_their_steps_with_their_times() {
+    let user = User::new();
+    user.app("app", "");
+    let steps = |args: &[&str], expected: &[&str]| {
+        let done = user.qyv(args).expect(0);
+        for step in expected {
+            let told = done
+                .err
+                .lines()
+                .any(|line| line.trim_start().starts_with(step) && line.ends_with('s'));
+            assert!(told, "{step} in {}", done.err);
+        }
+    };
+    steps(&["-v", "build", "app", "-o", "app.qyvbin"], &["building", "writing"]);
+    steps(&["-v", "verify", "app.qyvbin"], &["verifying"]);
+    steps(&["-v", "save", "app:1.0.0", "-o", "saved.qyvbin"], &["saving"]);
+    let quiet = user.qyv(&["verify", "app.qyvbin"]).expect(0);
+    assert!(!quiet.err.contains("verifying"), "{}", quiet.err);
+}

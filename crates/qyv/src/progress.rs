@@ -1,7 +1,8 @@
 //! Progress on stderr of long work. On a terminal: a bar for the whole, and
 //! one for each part that moves beside others. Elsewhere (a pipe, CI,
-//! `TERM=dumb`): a plain line every few seconds. Sizes are decimal, as
-//! everywhere in the command.
+//! `TERM=dumb`): a plain line every few seconds. With `--verbose`, a line with
+//! its time for each step that has ended. Sizes are decimal, as everywhere in
+//! the command.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use qyvol::store::Reporter;
 
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, size, took};
 
 /// Bytes of a part that is worth a line of its own.
 const WORTH_A_LINE: u64 = 1 << 20;
@@ -21,6 +22,8 @@ const BETWEEN_LINES: Duration = Duration::from_secs(5);
 pub struct Progress {
     ui: Ui,
     shown: Mutex<Shown>,
+    /// The step under way, where its time will be told.
+    step: Mutex<Option<(String, Instant)>>,
 }
 
 enum Shown {
@@ -81,11 +84,16 @@ impl Progress {
         Progress {
             ui,
             shown: Mutex::new(Shown::Nothing),
+            step: Mutex::new(None),
         }
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self) -> MutexGuard<'_, Option<(String, Instant)>> {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn part(&self, part: &str, act: impl FnOnce(&ProgressBar)) {
@@ -155,6 +163,9 @@ impl Reporter for Progress {
             false => Shown::Lines(Lines::new(what, total, Instant::now())),
         };
         *self.shown() = shown;
+        if self.ui.verbose {
+            *self.step() = Some((what.to_string(), Instant::now()));
+        }
     }
 
     fn advanced(&self, bytes: u64) {
@@ -164,6 +175,9 @@ impl Reporter for Progress {
     fn finished(&self) {
         if let Shown::Bars(bars) = std::mem::replace(&mut *self.shown(), Shown::Nothing) {
             bars.whole.finish_and_clear();
+        }
+        if let Some((what, started)) = self.step().take() {
+            self.ui.detail(&format!("{what:>9}  {}", took(started.elapsed())));
         }
     }
 
