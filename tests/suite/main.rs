@@ -20,6 +20,7 @@ mod output;
 mod pipelines;
 mod policy;
 mod registry;
+mod registry_users;
 mod resume;
 mod run;
 mod run_options;

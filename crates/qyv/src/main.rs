@@ -4,6 +4,7 @@
 //! folders, that prints, and that exits.
 
 mod cli;
+mod cli_keys;
 mod cli_registry;
 mod cli_trust;
 mod commands;
