@@ -76,7 +76,7 @@ fn file_that_is_named_like_an_image_is_found_by_the_path_that_the_hint_writes() 
         fs::rename(user.path("app.qyvbin"), user.path("app")).unwrap();
     });
     let done = user.qyv(&["inspect", "app"]).expect(1);
-    assert!(done.err.contains("./app names it"), "{}", done.err);
+    assert!(done.err.contains("write ./app"), "{}", done.err);
     user.qyv(&["inspect", "./app"]).expect(0);
 }
 

@@ -165,3 +165,27 @@ fn report_is_always_a_new_file_and_is_there_before_the_guest() {
     assert_eq!(fs::read_to_string(user.path("report.json")).unwrap(), "another run's");
     assert!(!user.path("elsewhere").exists());
 }
+
+#[test]
+fn line_of_an_env_file_that_is_no_variable_is_not_repeated() {
+    let user = User::new();
+    let app = user.built("app", "");
+    user.write("e", "KEY=-----BEGIN\nSECRETLINE\n");
+    let done = user.qyv(&["run", "--env-file", "e", &app, "env"]).expect(125);
+    assert!(
+        done.err.contains("e:2") && !done.err.contains("SECRETLINE"),
+        "{}",
+        done.err
+    );
+}
+
+#[test]
+fn key_and_policy_do_not_both_decide() {
+    let user = User::new();
+    let app = user.built("app", "");
+    user.write("k.pub", user.qyv(&["keys", "export"]).expect(0).out);
+    let done = user
+        .qyv(&["verify", "--policy", "home/trust.yaml", "--key", "k.pub", &app])
+        .expect(2);
+    assert!(done.err.contains("can't be used together"), "{}", done.err);
+}

@@ -31,7 +31,7 @@ pub enum Format {
     version,
     about = "Pack, sign, verify and run WebAssembly applications",
     long_about = "Pack a WebAssembly application (a component or WASI module, its .qyv manifest, its assets) into one signed .qyvbin file; verify it without a network; run it.",
-    after_help = "Start with:\n  qyv quickstart                 the whole way, on an embedded example\n  qyv build DIR                  build and sign the application in DIR\n  qyv run FILE.qyvbin            verify it and run it\n\nData goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,\n2 wrong usage, 10-19 refused by trust (see `qyv help trust`).",
+    after_help = "Start with:\n  qyv quickstart                 every step, on a built-in example\n  qyv build DIR                  build and sign the application in DIR\n  qyv run FILE.qyvbin            verify it and run it\n\nData goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,\n2 wrong usage, 10-19 refused by trust (see `qyv help trust`).",
     max_term_width = 100,
     disable_help_subcommand = true
 )]
@@ -155,7 +155,7 @@ pub enum Command {
     Login(LoginArgs),
     /// Forget the credentials for a registry
     Logout(LogoutArgs),
-    /// A registry of one's own
+    /// Run your own registry
     #[cfg(feature = "hub")]
     Hub {
         #[command(subcommand)]
@@ -200,7 +200,7 @@ pub struct ValidateArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed."
+    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed."
 )]
 pub struct BuildArgs {
     /// A .qyv file, or the folder of one
@@ -237,7 +237,7 @@ pub struct ClaimArgs {
     /// Place of this release among its name's [default: from the version]
     #[arg(long, value_name = "N")]
     pub sequence: Option<u64>,
-    /// When the signature ends to be good, as 2027-01-31 or 2027-01-31T00:00:00Z
+    /// When the signature expires, such as 2027-01-31 or 2027-01-31T00:00:00Z
     #[arg(long, value_name = "TIME")]
     pub expires: Option<String>,
 }
@@ -294,7 +294,7 @@ pub struct RunArgs {
     /// Write a new JSON file that says who ended the run: the guest, a limit, trust, or qyv
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// When the registry in the target's name is asked for it [default: missing]
+    /// When to contact the registry in the target's name [default: missing]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub pull: Option<PullWhen>,
     #[command(flatten)]
@@ -314,7 +314,7 @@ pub struct CompileArgs {
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
     #[arg(long, value_name = "FILE|NAME")]
     pub key: Option<String>,
-    /// When the registry in the target's name is asked for it [default: missing]
+    /// When to contact the registry in the target's name [default: missing]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub pull: Option<PullWhen>,
     #[command(flatten)]

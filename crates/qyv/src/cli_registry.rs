@@ -15,7 +15,7 @@ use qyvol_hub::{Network, Scope};
 /// When an image is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PullWhen {
-    /// On every run
+    /// Every time
     Always,
     /// If the store does not have it
     Missing,
@@ -35,7 +35,7 @@ pub struct RegistryArgs {
     /// Trust the certificates in this PEM file too
     #[arg(long, value_name = "FILE", help_heading = "Registry options")]
     pub ca: Option<PathBuf>,
-    /// Retry so many times when a failure may pass
+    /// How many times to retry after a temporary failure
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Registry options")]
     pub retries: u32,
     /// Give up on a registry that is silent for this long, such as 30s or 5m [default: 30s]
@@ -179,7 +179,7 @@ pub enum HubUserCommand {
 #[cfg(feature = "hub")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A running hub takes the change in by itself.\n\n  qyv hub user add ana --users users.json --allow 'team/*=read,write' --allow base=read"
+    after_help = "A running hub picks up the change by itself.\n\n  qyv hub user add ana --users users.json --allow 'team/*=read,write' --allow base=read"
 )]
 pub struct HubUserAddArgs {
     #[command(flatten)]

@@ -127,7 +127,7 @@ impl From<Error> for Failure {
             Error::State { .. } => failure.code = 15,
             Error::NoKey { .. } => failure
                 .hints
-                .push("`qyv keys list` shows the keys, `qyv keys generate NAME` makes one".to_string()),
+                .push("`qyv keys list` shows the keys; a key in a file is named by its path, with a `/` or ending in .pub, .pem or .key".to_string()),
             Error::OutputIsInput { .. } => failure.hints.push("name another file with -o".to_string()),
             Error::OutputExists { .. } => failure
                 .hints
@@ -135,10 +135,10 @@ impl From<Error> for Failure {
             Error::KeyMode { path, own, .. } => {
                 let path = qyvol::types::escape(&path.to_string_lossy()).to_string();
                 if *own {
-                    failure.hints.push(format!("`chmod 600 {path}` keeps it to you"));
+                    failure.hints.push(format!("`chmod 600 {path}` lets only you read it"));
                 }
                 failure.hints.push(format!(
-                    "in a pipeline, take a copy of your own and name that: `install -m 600 {path} ~/release.key`"
+                    "in a pipeline, make a private copy and use that: `install -m 600 {path} ~/release.key`"
                 ));
             }
             Error::LastCopy { key } => {
@@ -222,11 +222,17 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
         }
         RemoteError::NotFound {
             host,
-            operation: Operation::ReadManifest(_) | Operation::ListTags(_),
-        } => format!("`qyv tags {host}/NAME` lists the tags of a repository"),
+            operation: Operation::ListTags(_),
+        } => format!("`qyv catalog {host}` lists its repositories"),
+        RemoteError::NotFound {
+            host,
+            operation: Operation::ReadManifest(_),
+        } => format!("`qyv tags {host}/REPOSITORY` lists the tags of a repository"),
         RemoteError::Tls { host, failure, .. } => tls_hint(host, *failure),
         RemoteError::NotHttp { host, .. } => {
-            format!("if {host} expects TLS: --tls {host} for a loopback address, and no --plain-http for another")
+            format!(
+                "if {host} expects TLS: add --tls {host} (loopback address), or leave out --plain-http {host} (any other)"
+            )
         }
         RemoteError::Status {
             status: 400 | 405,
@@ -240,10 +246,12 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
             "check the registry's name, and that this host may reach it".to_string()
         }
         RemoteError::Unreachable { .. } => {
-            let again = "try again: what has been transferred is not sent again".to_string();
+            let again = "try again later: what has been transferred is not transferred again".to_string();
             return vec![again, "or check the registry's name and port".to_string()];
         }
-        error if error.is_temporary() => "try again: what has been transferred is not sent again".to_string(),
+        error if error.is_temporary() => {
+            "try again later: what has been transferred is not transferred again".to_string()
+        }
         _ => return Vec::new(),
     };
     vec![hint]
@@ -252,7 +260,7 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
 fn tls_hint(host: &str, failure: TlsFailure) -> String {
     match failure {
         TlsFailure::UnknownIssuer => format!(
-            "if the certificate is of an authority of your own: --ca FILE, or once and for all `ca: FILE` for {host} in hosts.yaml, beside trust.yaml"
+            "if your own authority issued the certificate: --ca FILE, or permanently `ca: FILE` for {host} in hosts.yaml, beside trust.yaml"
         ),
         TlsFailure::CaUsedAsServer => "a server must not present the certificate of an authority: make its own with `openssl req -x509 -addext basicConstraints=CA:FALSE`".to_string(),
         TlsFailure::NotTls => format!("if {host} speaks plain HTTP: --plain-http {host}"),
@@ -270,7 +278,7 @@ fn path_hint(name: &str) -> Option<String> {
         .find(|path| path.is_file())?;
     let path = path.to_string_lossy();
     Some(format!(
-        "there is a file of that name here: {} names it",
+        "there is a file with that name here: write {}",
         qyvol::types::escape(&path)
     ))
 }
@@ -338,11 +346,13 @@ fn store_hints(error: &StoreError, failure: &mut Failure) {
         StoreError::NameTaken { name, .. } => {
             failure.hints.push("`qyv load --replace` moves it".to_string());
             failure.hints.push(format!(
-                "`qyv tag {name} OTHER` gives what is there another name before"
+                "to keep the old image under another name, first: `qyv tag {name} OTHER`"
             ));
         }
         StoreError::NoRoom { .. } | StoreError::DiskFull { .. } => {
-            failure.hints.push("`qyv prune` frees what no image needs".to_string());
+            failure
+                .hints
+                .push("`qyv prune` removes what no name needs, and frees its space".to_string());
         }
         StoreError::Denied { .. } | StoreError::OtherOwner { .. } | StoreError::ReadOnly { .. } => {
             failure

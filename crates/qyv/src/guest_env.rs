@@ -71,6 +71,13 @@ fn env_file(path: &Path, variables: &mut Vec<(String, String)>) -> Result<(), Fa
         }
         let shown = path.display().to_string();
         let place = format!("--env-file {}:{}", qyvol::types::escape(&shown), index + 1);
+        // A line without `=` may be part of a secret: it is never repeated.
+        if !line.contains('=') && env::var_os(line).is_none() {
+            return Err(Failure::usage(format!(
+                "{place}: NAME=VALUE is expected, or the NAME of a variable that is set"
+            ))
+            .hint("a value of several lines can't be in such a file: --secret NAME=FILE takes one"));
+        }
         variables.push(variable(&place, line)?);
     }
     Ok(())

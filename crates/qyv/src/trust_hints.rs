@@ -19,14 +19,16 @@ pub fn trust_hints(target: &str, error: &VerifyError) -> Vec<String> {
     match error.refusal() {
         Refusal::Unsigned => vec![
             "ask the publisher for a signed release; tools that don't copy referrers drop signatures".to_string(),
-            format!("an image of your own: `qyv sign {target}`"),
+            format!("if it is your own: `qyv sign {target}` on the machine that built it, then push it again"),
         ],
         Refusal::NoRule | Refusal::NoTrustedKey => untrusted(error.refusal(), report),
         Refusal::BadSignature | Refusal::Malformed => vec!["get it again from its publisher".to_string()],
         Refusal::Limit => vec!["ask the publisher for the image without the signatures of others".to_string()],
         Refusal::Threshold => short(&target, report),
         Refusal::Expired => late(&target, report),
-        Refusal::Revoked => vec!["get a release that is not revoked: `qyv trust show` lists what is".to_string()],
+        Refusal::Revoked => {
+            vec!["get a release that is not revoked (`qyv trust show` lists what is revoked)".to_string()]
+        }
         Refusal::Rollback => older(report),
         Refusal::Identity => other_name(report),
         _ => Vec::new(),
@@ -57,7 +59,7 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
             "with the publisher's public key in PUBLISHER.pub: `qyv trust add {} --key PUBLISHER.pub{moving}`{by}",
             word(&scope)
         ),
-        "or for this once: --key PUBLISHER.pub".to_string(),
+        "or for one `run` or `verify` alone: --key PUBLISHER.pub before the target".to_string(),
     ]
 }
 

@@ -89,6 +89,7 @@ impl Compiler {
             .arg(limits.seconds.to_string())
             .arg(limits.memory.to_string())
             .env_clear()
+            .current_dir("/")
             .stdin(Stdio::from(input))
             .stdout(Stdio::from(share(&output)?))
             .stderr(Stdio::from(share(&message)?))
@@ -152,7 +153,9 @@ pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: i
         let bound = maximum.map_or(bound, |maximum| maximum.min(bound));
         let limit = Rlimit {
             current: Some(bound),
-            maximum,
+            // The processor's limit ends in a signal, and at its maximum in
+            // another that can't be ignored.
+            maximum: Some(bound.saturating_add(1).min(maximum.unwrap_or(u64::MAX))),
         };
         rustix::process::setrlimit(resource, limit).map_err(|e| failed(e.into()))?;
     }

@@ -123,12 +123,8 @@ fn joined(detail: &str, found: &SignatureReport) -> String {
 const ORDER: [(Verdict, Refusal, &str); 9] = [
     (Verdict::Rollback, Refusal::Rollback, "rollback"),
     (Verdict::Identity, Refusal::Identity, ""),
-    (Verdict::Expired, Refusal::Expired, "its signature is over"),
-    (
-        Verdict::NotYetValid,
-        Refusal::Expired,
-        "its signature is not good at this time",
-    ),
+    (Verdict::Expired, Refusal::Expired, "its signature has expired"),
+    (Verdict::NotYetValid, Refusal::Expired, "its signature is not valid yet"),
     (Verdict::Revoked, Refusal::Revoked, "its signature does not count"),
     (
         Verdict::OtherImage,

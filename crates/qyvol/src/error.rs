@@ -171,7 +171,7 @@ pub enum Error {
         others: Vec<Reference>,
     },
     /// Several images of the store have digests that begin so.
-    #[error("{prefix} is ambiguous: {} images have digests that begin so", digests.len())]
+    #[error("{prefix} is ambiguous: {} images have digests that begin with it", digests.len())]
     Ambiguous {
         /// The digits.
         prefix: DigestPrefix,

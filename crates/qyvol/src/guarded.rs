@@ -50,7 +50,10 @@ pub(crate) fn check_directories(path: &Path) -> Result<(), String> {
 /// Where a path leads, if nobody else can change that.
 fn guarded_path(path: &Path) -> Result<PathBuf, Unguarded> {
     let named = std::path::absolute(path).map_err(refused)?;
-    let real = fs::canonicalize(&named).map_err(refused)?;
+    let real = match fs::canonicalize(&named) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(absent(&named)),
+        real => real.map_err(refused)?,
+    };
     for start in [&named, &real] {
         for directory in start.ancestors().skip(1) {
             let meta = fs::metadata(directory).map_err(refused)?;
@@ -60,6 +63,20 @@ fn guarded_path(path: &Path) -> Result<PathBuf, Unguarded> {
         }
     }
     Ok(real)
+}
+
+/// A file that is not there, if nobody else could have taken it away.
+fn absent(named: &Path) -> Unguarded {
+    if named.symlink_metadata().is_ok() {
+        return Unguarded::Refused("it is a link to a file that is not there".to_string());
+    }
+    for directory in named.ancestors().skip(1) {
+        let Ok(meta) = fs::metadata(directory) else { continue };
+        if let Some(why) = loose_directory(directory, &meta, named.parent() == Some(directory)) {
+            return Unguarded::Refused(format!("it is not there, and {why}"));
+        }
+    }
+    Unguarded::Absent
 }
 
 fn refused(error: io::Error) -> Unguarded {
@@ -149,6 +166,24 @@ mod tests {
 
     fn mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    // [SIGN-021]
+    #[test]
+    fn file_that_others_could_have_taken_away_does_not_count_as_absent() {
+        let base = tempfile::tempdir().unwrap();
+        let config = base.path().join("config");
+        fs::create_dir(&config).unwrap();
+        let file = config.join("trust.yaml");
+        mode(base.path(), 0o700);
+        mode(&config, 0o700);
+        assert!(matches!(open(&file), Err(Unguarded::Absent)));
+        assert!(matches!(open(&config.join("none/trust.yaml")), Err(Unguarded::Absent)));
+        mode(&config, 0o777);
+        assert!(matches!(open(&file), Err(Unguarded::Refused(_))));
+        mode(&config, 0o700);
+        std::os::unix::fs::symlink("/nonexistent/trust.yaml", &file).unwrap();
+        assert!(matches!(open(&file), Err(Unguarded::Refused(_))));
     }
 
     // [SIGN-021]

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use qyvol_image::{FileId, is_qyvbin};
@@ -121,6 +121,15 @@ impl Place {
     }
 
     fn at(path: &Path) -> Result<Place, Error> {
+        if let Ok(link) = path.symlink_metadata()
+            && link.is_symlink()
+            && !is_trusted_link(path, &link)
+        {
+            return Err(Error::file("write", path)(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it is another user's link in a directory that others can write",
+            )));
+        }
         // A link's file is written, not the link.
         let real = match fs::canonicalize(path) {
             Ok(real) => real,
@@ -222,6 +231,17 @@ impl Place {
             path: self.shown.clone(),
         }
     }
+}
+
+/// Whether a link may be followed, by the rule of Linux's `protected_symlinks`:
+/// in a directory that others can write, only one's own or root's.
+fn is_trusted_link(path: &Path, link: &Metadata) -> bool {
+    let own = link.uid() == rustix::process::geteuid().as_raw() || link.uid() == 0;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    own || fs::metadata(directory).is_ok_and(|meta| meta.mode() & 0o022 == 0)
 }
 
 /// Opens a file to look at it, without waiting for anybody.

@@ -47,6 +47,11 @@ fn policy_text(path: &Path) -> Result<Option<String>, Error> {
 /// the home's revokes is refused either way, and a home's policy that can't be
 /// read is an error: what it revokes would be accepted.
 pub fn policy_or_key(ctx: &Context<'_>, key: Option<&str>) -> Result<TrustPolicy, Error> {
+    if key.is_some() && ctx.policy.is_some() {
+        return Err(Error::Usage(
+            "--key and --policy can't be used together: each says what decides".to_string(),
+        ));
+    }
     let policy = load_policy(ctx)?;
     match key {
         Some(key) => Ok(TrustPolicy::single_key(public_key(ctx, key)?, policy.revoked().clone())),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qyvol_image::{Head, HeadImage, write_archive};
+use qyvol_image::{Head, HeadImage, ImageError, write_archive};
+use qyvol_store::StoreError;
 use qyvol_trust::{TrustPolicy, Verified};
 use qyvol_types::{Descriptor, Digest, Reference};
 
@@ -44,7 +45,14 @@ pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) ->
     let mut file = Output::create(ctx, Place::new(ctx, output)?)?;
     ctx.report
         .started("saving", Some(head.content().iter().map(|b| b.size).sum()));
-    write_archive(&head, &store, &mut file, ctx.report).map_err(Error::image(&label))?;
+    write_archive(&head, &store, &mut file, ctx.report).map_err(|error| match error {
+        // What can't be read is in the store, not in the file.
+        ImageError::Read(source) => match StoreError::from_io(source) {
+            Ok(error) => Error::Store(error),
+            Err(source) => Error::image(&label)(ImageError::Read(source)),
+        },
+        error => Error::image(&label)(error),
+    })?;
     ctx.report.finished();
     file.finish()
 }

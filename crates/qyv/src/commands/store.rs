@@ -128,7 +128,7 @@ pub fn check(ctx: &Context<'_>, ui: &Ui, args: CheckArgs) -> Result<u8, Failure>
     let damage = qyvol::check(ctx, args.repair)?;
     ui.show(&json!({"schema": 1, "damage": damage}), || {
         if damage.is_empty() {
-            return "the store is whole\n".to_string();
+            return "the store is not damaged\n".to_string();
         }
         damage
             .iter()
