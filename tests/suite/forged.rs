@@ -166,6 +166,54 @@ fn one_good_signature_among_junk_is_found_and_the_junk_reported() {
     f.judged(image, 16, 126);
 }
 
+/// Signatures that name the key and were not made by it.
+fn imitations(f: &Forger, from: usize, n: usize) -> Vec<HeadSignature> {
+    let image = f.image();
+    let bundle = &image.signatures[0].bundle;
+    let imitate = |i: usize| {
+        let sig = format!("{i:086}==").replace('0', "A");
+        edited(bundle, |bundle| bundle["dsseEnvelope"]["signatures"][0]["sig"] = sig.into())
+    };
+    (from..from + n).map(|i| f.wrap(&image, imitate(i))).collect()
+}
+
+// [STORE-027]
+#[test]
+fn junk_of_many_loads_does_not_crowd_out_a_good_signature() {
+    let f = Forger::new();
+    let other = f.handed(f.image());
+    fs::copy(other.path("forged.qyvbin"), other.path("good.qyvbin")).unwrap();
+    let signatures = |target: &str| {
+        let shown = other.qyv(&["inspect", target, "--format", "json"]).expect(0).json();
+        shown["signatures"].as_array().unwrap().len()
+    };
+    for round in 1..=12 {
+        let mut image = f.image();
+        image.signatures = imitations(&f, round * 1000, 100);
+        let mut file = Vec::new();
+        let head = Head::new(vec![image]).unwrap();
+        write_archive(&head, &Content(&f.archive), &mut file, &NoReport).unwrap();
+        other.write("forged.qyvbin", file);
+        other.qyv(&["load", "--no-verify", "forged.qyvbin"]).expect(0);
+    }
+    assert_eq!(signatures("app:1.0.0"), 128);
+    other.qyv(&["verify", "app:1.0.0"]).expect(12);
+    other.qyv(&["load", "good.qyvbin"]).expect(0);
+    other.qyv(&["verify", "app:1.0.0"]).expect(0);
+
+    let listed = other.qyv(&["clean", "--dry-run", "app:1.0.0"]).expect(0);
+    assert_eq!(listed.out.lines().count(), 128);
+    assert_eq!(signatures("app:1.0.0"), 129);
+    assert_eq!(other.qyv(&["clean", "app:1.0.0"]).expect(0).out, listed.out);
+    assert_eq!(signatures("app:1.0.0"), 1);
+    other.qyv(&["verify", "app:1.0.0"]).expect(0);
+
+    assert_eq!(signatures("./forged.qyvbin"), 100);
+    other.qyv(&["clean", "./forged.qyvbin"]).expect(0);
+    assert_eq!(signatures("./forged.qyvbin"), 0);
+    other.qyv(&["verify", "./forged.qyvbin"]).expect(10);
+}
+
 // [BIN-041]
 #[test]
 fn config_that_disagrees_with_its_manifest_or_name_is_refused_though_signed() {

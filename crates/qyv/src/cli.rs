@@ -115,6 +115,8 @@ pub enum Command {
     Build(BuildArgs),
     /// Add a signature to a .qyvbin or a stored image
     Sign(SignArgs),
+    /// Remove the signatures that no key of the trust policy has made
+    Clean(CleanArgs),
     /// Make, list, show, export, import and remove keys
     Keys {
         #[command(subcommand)]
@@ -251,6 +253,18 @@ pub struct SignArgs {
     pub key: Option<String>,
     #[command(flatten)]
     pub claims: ClaimArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The image stays as it is. A registry may still serve what was removed here, and the next pull\nbrings it back."
+)]
+pub struct CleanArgs {
+    /// A .qyvbin, or the name or digest of a stored image
+    pub target: String,
+    /// Only list what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

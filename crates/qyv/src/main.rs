@@ -84,6 +84,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
     match cli.command {
         Command::Build(args) => commands::author::build(&ctx, ui, args),
         Command::Sign(args) => commands::author::sign(&ctx, ui, args),
+        Command::Clean(args) => commands::author::clean(&ctx, ui, args),
         Command::Keys { command } => commands::keys::keys(&ctx, ui, command),
         Command::Verify(args) => commands::trust::verify(&ctx, ui, args),
         Command::Trust { command } => commands::trust::trust(&ctx, ui, command),
@@ -122,6 +123,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
 fn writes_archives(command: &Command) -> bool {
     match command {
         Command::Build(_) | Command::Sign(_) | Command::Save(_) => true,
+        Command::Clean(args) => !args.dry_run,
         Command::Pull(args) => args.output.is_some(),
         _ => false,
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use qyvol_types::{Descriptor, Timestamp, escape, limits};
+use qyvol_types::{Descriptor, Digest, Timestamp, escape, limits};
 
 use crate::policy::{PolicyKey, Requirement, Rule};
 use crate::report::{Cause, RequirementReport, RuleReport, StatementReport};
@@ -162,6 +162,30 @@ fn entry(verdict: Verdict, reason: String) -> SignatureReport {
     }
 }
 
+impl TrustPolicy {
+    /// Whether a key that the policy names has signed this image in this
+    /// bundle. Says nothing about whether the signature counts: its key may be
+    /// revoked, its time may be past, its name another.
+    pub fn has_signed(&self, image: &Digest, bundle: &[u8]) -> bool {
+        let Ok(envelope) = Envelope::parse(bundle) else {
+            return false;
+        };
+        let hint = envelope.hint();
+        let key = self.keys.iter().find(|key| Some(key.key.id()) == hint);
+        key.is_some_and(|key| read(&envelope, key).is_ok_and(|statement| statement.subject == *image))
+    }
+}
+
+/// The statement that a key has signed.
+fn read(envelope: &Envelope, key: &PolicyKey) -> Result<Statement, SignatureReport> {
+    let malformed = |error: String| entry(Verdict::Malformed, error);
+    let pae = envelope.pae().map_err(|error| malformed(error.to_string()))?;
+    if !key.key.verify(&pae, envelope.signature()) {
+        return Err(entry(Verdict::BadSignature, String::new()));
+    }
+    Statement::parse(envelope.payload_unverified()).map_err(|error| malformed(error.to_string()))
+}
+
 impl Judge<'_> {
     /// Judges every signature: those that name no key of the rule cost no
     /// check, and so can't use up what is spent on the others.
@@ -212,7 +236,7 @@ impl Judge<'_> {
 
     /// Judges one signature, then its statement.
     fn one(&self, envelope: &Envelope, key: &PolicyKey) -> (SignatureReport, Option<Good>) {
-        let (mut found, statement) = match self.read(envelope, key) {
+        let (mut found, statement) = match read(envelope, key) {
             Ok(statement) => match self.against(&statement, key) {
                 Err(found) => (found, Some(statement)),
                 Ok(()) => (entry(Verdict::Good, String::new()), Some(statement)),
@@ -237,16 +261,6 @@ impl Judge<'_> {
                 statement,
             }),
         )
-    }
-
-    /// The statement that a key has signed.
-    fn read(&self, envelope: &Envelope, key: &PolicyKey) -> Result<Statement, SignatureReport> {
-        let malformed = |error: String| entry(Verdict::Malformed, error);
-        let pae = envelope.pae().map_err(|error| malformed(error.to_string()))?;
-        if !key.key.verify(&pae, envelope.signature()) {
-            return Err(entry(Verdict::BadSignature, String::new()));
-        }
-        Statement::parse(envelope.payload_unverified()).map_err(|error| malformed(error.to_string()))
     }
 
     /// Holds a statement against image, policy, time, name and what was

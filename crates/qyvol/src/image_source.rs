@@ -1,5 +1,6 @@
 //! The image behind a target: in an archive or in the store.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -187,6 +188,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
     let manifest = ImageManifest::parse(raw).map_err(Error::malformed(label))?;
     let config = store.fetch_bytes(manifest.config(), limits::CONFIG_BYTES)?;
     let mut signatures = Vec::new();
+    let mut bundles = HashSet::new();
     let subject = manifest.descriptor();
     let mut room = limits::SIGNATURES_BYTES;
     let mut looked_at = 0;
@@ -206,11 +208,12 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
             break;
         }
         match read_signature(store, &referrer, &subject, room) {
-            Ok(Some(signature)) => {
+            // One bundle counts once, whatever number of manifests names it.
+            Ok(Some(signature)) if bundles.insert(signature.bundle.clone()) => {
                 room -= signature.bundle.len() as u64;
                 signatures.push(signature);
             }
-            Ok(None) => {}
+            Ok(_) => {}
             Err(error) if error.is_content() || matches!(error, StoreError::NotFound { .. }) => ctx
                 .report
                 .warned(&format!("{label}: referrer {} left out: {error}", referrer.digest)),

@@ -6,7 +6,7 @@ use qyvol_image::{Archive, HeadImage};
 use qyvol_store::{Exists, Fetch, Ingest, LocalStore, Push};
 use qyvol_types::{Descriptor, Reference, media_type};
 
-use crate::{Context, Error};
+use crate::{Context, Error, signatures};
 
 /// What becomes of an archive's images beside their content.
 #[derive(Default)]
@@ -55,7 +55,9 @@ pub(crate) fn stage_images(
     }
     archive.check_end().map_err(Error::image(&label))?;
     for image in images {
-        stage_small(&mut stage, image)?;
+        let mut image = (*image).clone();
+        signatures::keep(ctx, store, None, &label, &mut image)?;
+        stage_small(&mut stage, &image)?;
     }
     for (name, descriptor) in &how.names {
         match how.replace {

@@ -36,6 +36,7 @@ mod runnable;
 mod save;
 mod shared_memory;
 mod sign;
+mod signatures;
 mod signer;
 mod supported;
 mod target;
@@ -61,6 +62,7 @@ pub use remote::{Moved, Part, PullRequest, copy_image, pull, push, remove_remote
 pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use sign::{Claims, SignReport, SignRequest, sign};
+pub use signatures::{Removed, clean};
 pub use signer::{FirstKey, SignerChoice};
 pub use target::{ImageName, Target};
 pub use temporary::{NoneLeft, Temporaries};

@@ -19,8 +19,9 @@ use serde::Serialize;
 use crate::image_source::{own_name, read_image};
 use crate::install::stage_small;
 use crate::output::{Output, Place};
+
 use crate::verify::{Asked, judge_image};
-use crate::{Context, Destination, Error, Source, Target};
+use crate::{Context, Destination, Error, Source, Target, signatures};
 
 /// A blob of an image that is moved, or would be.
 #[derive(Clone, Debug, Serialize)]
@@ -277,14 +278,17 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             file.finish()?;
         }
         None => {
-            let mut stage = ctx.store()?.begin()?.resumable();
+            let store = ctx.store()?;
+            let mut image = image;
+            signatures::keep(ctx, &store, request.policy, &label, &mut image)?;
+            let mut stage = store.begin()?.resumable();
             // What was judged is what is stored: it is not asked for again.
             stage_small(&mut stage, &image)?;
             copy_content(&repository, &stage, &image.descriptor(), ctx.report)
                 .map_err(|e| blame(e.into(), &repository))?;
             stage.tag(name, &image.descriptor());
             if let Some(mut trusted) = trusted {
-                trusted.remember(&ctx.store()?, &label)?;
+                trusted.remember(&store, &label)?;
             }
             stage.commit()?;
         }

@@ -1,4 +1,4 @@
-//! `validate`, `build`, `sign`.
+//! `validate`, `build`, `sign`, `clean`.
 
 use qyvol::image::{AssetPlan, Denied};
 use qyvol::types::{Reference, Timestamp, escape};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::reference;
-use crate::cli::{BuildArgs, ClaimArgs, Format, SignArgs, ValidateArgs};
+use crate::cli::{BuildArgs, ClaimArgs, CleanArgs, Format, SignArgs, ValidateArgs};
 use crate::failure::{Failure, chain};
 use crate::secrets;
 use crate::ui::{Ui, count, size};
@@ -238,6 +238,21 @@ pub fn sign(ctx: &Context<'_>, ui: &Ui, args: SignArgs) -> Result<u8, Failure> {
             report.fingerprint,
             count(report.signatures, "signature", "signatures")
         ));
+    }
+    Ok(0)
+}
+
+pub fn clean(ctx: &Context<'_>, ui: &Ui, args: CleanArgs) -> Result<u8, Failure> {
+    let removed = qyvol::clean(ctx, &Target::parse(&args.target)?, args.dry_run)?;
+    let rows: Vec<_> = removed
+        .iter()
+        .map(|r| json!({"digest": r.digest, "fingerprint": r.fingerprint}))
+        .collect();
+    let value = json!({"schema": 1, "removed": rows, "dryRun": args.dry_run});
+    ui.show(&value, || removed.iter().map(|r| format!("{}\n", r.digest)).collect())?;
+    if ui.format == Format::Text {
+        let verb = if args.dry_run { "would be removed" } else { "removed" };
+        ui.note(&format!("{verb}: {}", count(removed.len(), "signature", "signatures")));
     }
     Ok(0)
 }

@@ -95,6 +95,21 @@ impl LocalStore {
         }
     }
 
+    /// Takes a referrer away from its subject; false where there was none. Its
+    /// blobs stay until a prune.
+    pub fn remove_referrer(&self, subject: &Digest, referrer: &Digest) -> Result<bool, StoreError> {
+        let folder = self.layout().referrers(subject);
+        let path = folder.join(layout::file_name(referrer));
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                sys::sync_dir(&folder)?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("remove", &path, error)),
+        }
+    }
+
     /// The files of a subject's referrers, read.
     pub(crate) fn links(&self, subject: &Digest) -> Result<Vec<Result<Descriptor, StoreError>>, StoreError> {
         read_all(&self.layout().referrers(subject), |link: &Descriptor, path| {
