@@ -1,5 +1,12 @@
 //! Compiling ahead of a run, and its bounds.
 
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use crate::support::User;
 
 // [RUN-023]
@@ -52,4 +59,49 @@ fn refused_image_is_not_compiled() {
     std::fs::copy(user.path(&app), stranger.path(&app)).unwrap();
     stranger.qyv(&["compile", &app]).expect(11);
     assert!(stranger.stored().is_empty());
+}
+
+// [RUN-023]
+#[test]
+fn compiler_has_its_limits_and_none_of_its_callers_files() {
+    let user = User::new();
+    // The shell leaves the pipe's end open as descriptor 9, and another as 3.
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let script = format!(
+        "exec 9>&1 3</dev/null; exec {} compile-worker 7 1000000000 >/dev/null",
+        env!("CARGO_BIN_EXE_qyv")
+    );
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(user.path("."))
+        .stdin(Stdio::piped())
+        .stdout(writer)
+        .spawn()
+        .unwrap();
+    let (closed, wait) = mpsc::channel();
+    let reading = thread::spawn(move || {
+        let mut nothing = Vec::new();
+        reader.read_to_end(&mut nothing).unwrap();
+        let _ = closed.send(());
+    });
+    // The compiler waits for its component all the while.
+    let ended = wait.recv_timeout(Duration::from_secs(60));
+    let of = |what: &str| format!("/proc/{}/{what}", child.id());
+    let limits = fs::read_to_string(of("limits")).unwrap();
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line.trim_start_matches(name)
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .to_string()
+    };
+    let found = ["Max cpu time", "Max file size", "Max data size", "Max core file size"].map(limit);
+    let files = fs::read_dir(of("fd")).unwrap().count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reading.join().unwrap();
+    ended.expect("descriptor 9 was closed");
+    assert_eq!(files, 3);
+    assert_eq!(found, ["7", "1000000000", "1000000000", "0"]);
 }

@@ -172,7 +172,9 @@ fn imitations(f: &Forger, from: usize, n: usize) -> Vec<HeadSignature> {
     let bundle = &image.signatures[0].bundle;
     let imitate = |i: usize| {
         let sig = format!("{i:086}==").replace('0', "A");
-        edited(bundle, |bundle| bundle["dsseEnvelope"]["signatures"][0]["sig"] = sig.into())
+        edited(bundle, |bundle| {
+            bundle["dsseEnvelope"]["signatures"][0]["sig"] = sig.into()
+        })
     };
     (from..from + n).map(|i| f.wrap(&image, imitate(i))).collect()
 }

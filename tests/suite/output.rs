@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +24,27 @@ fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
             (name, bytes)
         })
         .collect()
+}
+
+// [CMD-010]
+#[test]
+fn output_does_not_follow_another_users_link_where_all_can_write() {
+    if !as_root() {
+        return;
+    }
+    let user = User::new();
+    user.app("app", "");
+    fs::create_dir(user.path("shared")).unwrap();
+    fs::set_permissions(user.path("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    user.write("victim", "");
+    symlink("../victim", user.path("shared/app.qyvbin")).unwrap();
+    let build = ["build", "app", "-o", "shared/app.qyvbin", "--no-sign"];
+    lchown(user.path("shared/app.qyvbin"), Some(65_533), None).unwrap();
+    let done = user.qyv(&build).expect(1);
+    assert!(done.err.contains("another user's link"), "{}", done.err);
+    assert_eq!(fs::read(user.path("victim")).unwrap(), b"");
+    lchown(user.path("shared/app.qyvbin"), Some(0), None).unwrap();
+    user.qyv(&build).expect(0);
 }
 
 // [CMD-010]

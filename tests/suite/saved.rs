@@ -186,3 +186,32 @@ fn load_refuses_what_the_disk_has_no_room_for_before_it_writes() {
         assert_eq!(Path::new(done.out.trim()), small, "{}", done.out);
     }
 }
+
+// [SIGN-032]
+#[test]
+fn refused_load_of_two_versions_remembers_neither() {
+    let user = User::new();
+    user.built("app", "");
+    let manifest = user.path("app/app.qyv");
+    let newer = fs::read_to_string(&manifest).unwrap().replace("1.0.0", "2.0.0");
+    fs::write(&manifest, newer).unwrap();
+    user.qyv(&["build", "app"]).expect(0);
+    let policy = user.home().join("trust.yaml");
+    let denying = fs::read_to_string(&policy)
+        .unwrap()
+        .replace("    require", "    rollback: deny\n    require");
+    assert!(denying.contains("rollback"), "{denying}");
+    fs::write(&policy, denying).unwrap();
+    for (names, file) in [
+        (&["app:1.0.0"][..], "one.qyvbin"),
+        (&["app:1.0.0", "app:2.0.0"], "both.qyvbin"),
+    ] {
+        user.qyv(&[&["save", "-o", file], names].concat()).expect(0);
+    }
+    let done = user.qyv(&["load", "both.qyvbin"]).expect(15);
+    assert!(done.err.contains("two images"), "{}", done.err);
+    // Had the newer one been remembered, the older would be refused now.
+    user.qyv(&["load", "one.qyvbin"]).expect(0);
+    user.qyv(&["run", "app:2.0.0", "exit", "0"]).expect(0);
+    user.qyv(&["load", "one.qyvbin"]).expect(15);
+}

@@ -159,10 +159,21 @@ pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: i
         };
         rustix::process::setrlimit(resource, limit).map_err(|e| failed(e.into()))?;
     }
+    close_inherited();
     let mut wasm = Vec::new();
     input.read_to_end(&mut wasm).map_err(failed)?;
     let code = Engine::new()?.compile_checked(&wasm)?;
     output.write_all(&code).map_err(failed)
+}
+
+/// Closes every descriptor behind the first three: whoever started `qyv` may
+/// have left some open that a hostile component must not reach.
+fn close_inherited() {
+    // SAFETY: nothing of this process owns a descriptor above 2 yet.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::close_range(3, libc::c_uint::MAX, 0);
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-/// Where users that this system doesn't know are shown as owners.
+/// The owner that a user namespace shows for users that it does not map.
 const OVERFLOW_USER: u32 = 65_534;
+/// The map of a process whose users are the system's own.
+const FULL_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
 /// Why a file is not read.
 #[derive(Debug)]
@@ -90,11 +92,23 @@ fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Whether the overflow user stands for users of the host that a user namespace
+/// does not map, root among them: in a container the root directory may be one
+/// of theirs. Elsewhere it is a user like any other, `nobody`.
+fn is_unmapped() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    is_partial(&map)
+}
+
+fn is_partial(map: &str) -> bool {
+    !map.trim().is_empty() && map.split_whitespace().ne(FULL_MAP)
+}
+
 /// Why a directory lets others exchange what is in it, if it does.
 fn loose_directory(path: &Path, meta: &Metadata, nearest: bool) -> Option<String> {
     let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
     let owner = meta.uid();
-    if owner != user() && owner != 0 && owner != OVERFLOW_USER {
+    if owner != user() && owner != 0 && !(owner == OVERFLOW_USER && is_unmapped()) {
         return Some(format!(
             "its directory {shown} belongs to user {owner}, neither to you ({}) nor to root",
             user()
@@ -166,6 +180,15 @@ mod tests {
 
     fn mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    // [SIGN-021]
+    #[test]
+    fn overflow_user_counts_as_the_hosts_only_where_users_are_not_mapped() {
+        assert!(!is_partial("         0          0 4294967295\n"));
+        assert!(!is_partial(""));
+        assert!(is_partial("         0       1000          1\n"));
+        assert!(is_partial("0 100000 65536\n65536 0 1\n"));
     }
 
     // [SIGN-021]

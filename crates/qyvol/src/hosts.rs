@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use qyvol_remote::{HostOptions, parse_hosts};
-use qyvol_types::limits;
 
+use crate::guarded::{self, Unguarded};
+use crate::validate::text_of;
 use crate::{Error, Home};
 
 /// Largest file of certificates, in bytes.
@@ -58,29 +58,11 @@ fn read_private(path: &Path) -> Result<Option<String>, Error> {
         path: path.to_path_buf(),
         why,
     };
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(refused(error.to_string())),
-    };
-    let meta = file.metadata().map_err(|e| refused(e.to_string()))?;
-    if meta.mode() & 0o022 != 0 {
-        return Err(refused(format!(
-            "others can write it (mode {:04o}): run `chmod go-w {}`",
-            meta.mode() & 0o7777,
-            path.display()
-        )));
+    match guarded::open(path) {
+        Ok(file) => text_of(file, path).map(Some).map_err(|e| refused(e.to_string())),
+        Err(Unguarded::Absent) => Ok(None),
+        Err(Unguarded::Refused(why)) => Err(refused(why)),
     }
-    let user = rustix::process::geteuid().as_raw();
-    if meta.uid() != user && meta.uid() != 0 {
-        return Err(refused(format!(
-            "it belongs to user {}, neither to you ({user}) nor to root",
-            meta.uid()
-        )));
-    }
-    let bytes = read_bounded(file, limits::YAML_BYTES).map_err(|e| refused(e.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text".to_string()))?;
-    Ok(Some(text))
 }
 
 fn read_bounded(file: fs::File, limit: u64) -> io::Result<Vec<u8>> {

@@ -85,7 +85,7 @@ pub(crate) struct Place {
 enum Standing {
     Nothing,
     /// A pipe or a device, which is written to as it is.
-    Stream,
+    Stream(FileId),
     /// A file that may be replaced.
     File(Metadata),
 }
@@ -200,10 +200,10 @@ impl Place {
         if meta.is_dir() {
             return Err(self.failed()(io::ErrorKind::IsADirectory.into()));
         }
-        if !meta.is_file() {
-            return Ok(Standing::Stream);
-        }
         let id = FileId::of(&meta);
+        if !meta.is_file() {
+            return Ok(Standing::Stream(id));
+        }
         if self.inputs.ids.contains(&id) || self.inputs.paths.contains(&real) {
             return Err(self.is_input());
         }
@@ -281,9 +281,15 @@ impl<'a> Output<'a> {
     /// Starts writing, once all that the command reads is known.
     pub(crate) fn create(ctx: &Context<'a>, place: Place) -> Result<Output<'a>, Error> {
         let sink = match place.look()? {
-            Standing::Stream => {
-                let stream = File::options().write(true).open(place.real());
-                Sink::Through(stream.map_err(place.failed())?)
+            Standing::Stream(id) => {
+                let stream = File::options().write(true).open(place.real()).map_err(place.failed())?;
+                let meta = stream.metadata().map_err(place.failed())?;
+                if FileId::of(&meta) != id {
+                    return Err(place.failed()(io::Error::other(
+                        "something else has taken its place meanwhile",
+                    )));
+                }
+                Sink::Through(stream)
             }
             standing => {
                 let failed = || Error::file("create a file in", &place.directory);
@@ -312,7 +318,7 @@ impl<'a> Output<'a> {
             return Ok(self.written);
         };
         match self.place.look()? {
-            Standing::Stream => {
+            Standing::Stream(_) => {
                 return Err(failed()(io::Error::other(
                     "a pipe or device has taken its place meanwhile",
                 )));

@@ -121,12 +121,33 @@ pub fn load(ctx: &Context<'_>, request: &LoadRequest<'_>) -> Result<Vec<(Referen
     let store = ctx.store()?;
     let stage = stage_images(ctx, &store, archive, &images, &how)?;
     stage.check()?;
+    check_one_each(&label, &trusted)?;
     for image in &mut trusted {
         image.remember(&store, &label)?;
     }
     stage.commit()?;
     ctx.report.finished();
     Ok(how.names)
+}
+
+/// Refuses two images of one name whose rule denies rollback: each would be a
+/// rollback of the other. Asked before either is remembered.
+fn check_one_each(label: &str, trusted: &[TrustedImage]) -> Result<(), Error> {
+    let mut newest: BTreeMap<&str, Digest> = BTreeMap::new();
+    for seen in trusted.iter().filter_map(|image| image.seen.as_ref()) {
+        if let Some(other) = newest.insert(&seen.name, seen.digest)
+            && other != seen.digest
+        {
+            return Err(Error::State {
+                target: label.to_string(),
+                why: format!(
+                    "the file holds two images of {}, {other} and {}; under `rollback: deny` one of them is accepted",
+                    seen.name, seen.digest
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The names that the file records for an image, each accepted by its own rule.

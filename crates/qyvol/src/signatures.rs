@@ -79,7 +79,9 @@ pub fn clean(ctx: &Context<'_>, target: &Target, dry_run: bool) -> Result<Vec<Re
         .partition(|signature| policy.has_signed(&subject, &signature.bundle));
     let removed = dropped.iter().map(|signature| Removed {
         digest: signature.manifest.digest(),
-        fingerprint: Envelope::parse(&signature.bundle).ok().and_then(|e| e.hinted_fingerprint()),
+        fingerprint: Envelope::parse(&signature.bundle)
+            .ok()
+            .and_then(|e| e.hinted_fingerprint()),
     });
     let removed: Vec<Removed> = removed.collect();
     if dry_run || removed.is_empty() {

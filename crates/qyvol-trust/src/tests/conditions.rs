@@ -239,6 +239,17 @@ fn time_does_not_go_back_behind_a_signature_that_was_accepted() {
     );
 }
 
+// [SIGN-033]
+#[test]
+fn signature_dated_ahead_does_not_carry_the_remembered_time_along() {
+    let key = key();
+    let policy = denying(&[&key], 1);
+    let created = Timestamp::from_unix(NOW + 200).unwrap();
+    let envelope = [signed(&key, &Statement { created, ..statement() })];
+    let seen = remembering(&policy, &envelope, None).unwrap().unwrap();
+    assert_eq!(seen.created, Timestamp::from_unix(NOW).unwrap());
+}
+
 // [SIGN-026]
 #[test]
 fn signature_for_another_name_than_the_images_own_does_not_count() {
