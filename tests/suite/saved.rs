@@ -215,3 +215,79 @@ fn refused_load_of_two_versions_remembers_neither() {
     user.qyv(&["run", "app:2.0.0", "exit", "0"]).expect(0);
     user.qyv(&["load", "one.qyvbin"]).expect(15);
 }
+
+/// Another user who trusts the same keys and has nothing else.
+fn trusting(user: &User) -> User {
+    let other = User::new();
+    fs::create_dir_all(other.home()).unwrap();
+    fs::copy(user.home().join("trust.yaml"), other.home().join("trust.yaml")).unwrap();
+    other
+}
+
+// [BIN-060]
+#[test]
+fn layout_of_another_program_is_loaded_as_an_archive_is() {
+    let user = User::new();
+    user.write("app/a.txt", "asset");
+    let file = user.path(&user.built("app", "assets: [a.txt]\n"));
+    let run = |command: &mut Command, package: &str| drop(third_party(package, command).expect(0));
+    let layout = user.path("layout");
+    fs::create_dir(&layout).unwrap();
+    let unpack = ["--zstd", "-xf", file.to_str().unwrap(), "-C", layout.to_str().unwrap()];
+    run(Command::new("tar").args(unpack), "zstd");
+    let tar = user.path("layout.tar");
+    run(
+        Command::new("tar").args(["-cf", tar.to_str().unwrap(), "-C", layout.to_str().unwrap(), "."]),
+        "tar",
+    );
+    for from in [&layout, &tar] {
+        let other = trusting(&user);
+        let done = other.qyv(&["load", from.to_str().unwrap()]).expect(0);
+        assert!(done.out.starts_with("app:1.0.0 sha256:"), "{}", done.out);
+        other.qyv(&["run", "app:1.0.0", "exit", "3"]).expect(3);
+        let stranger = User::new();
+        stranger.qyv(&["load", from.to_str().unwrap()]).expect(11);
+        assert!(stranger.stored().is_empty());
+    }
+    // skopeo leaves the signatures behind.
+    let to = format!("oci:{}:any", user.path("copied").display());
+    let from = format!("oci-archive:{}:app:1.0.0", file.display());
+    let copy = ["copy", "--insecure-policy", "--quiet", &from, &to];
+    run(Command::new("skopeo").args(copy).env("TMPDIR", user.path("")), "skopeo");
+    let other = trusting(&user);
+    other.qyv(&["load", user.path("copied").to_str().unwrap()]).expect(10);
+    other
+        .qyv(&["load", "--no-verify", user.path("copied").to_str().unwrap()])
+        .expect(0);
+
+    // Content that was altered, is missing, or is no Qyvol image.
+    let blobs = layout.join("blobs/sha256");
+    let largest = fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path());
+    let largest = largest.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let whole = fs::read(&largest).unwrap();
+    let mut altered = whole.clone();
+    altered[100] ^= 1;
+    let other = trusting(&user);
+    for bad in [Some(altered), Some(whole[..whole.len() - 1].to_vec()), None] {
+        fs::remove_file(&largest).unwrap();
+        if let Some(bad) = &bad {
+            fs::write(&largest, bad).unwrap();
+        }
+        let code = if bad.is_some() { 16 } else { 1 };
+        other.qyv(&["load", layout.to_str().unwrap()]).expect(code);
+        fs::write(&largest, &whole).unwrap();
+    }
+    for (name, content) in [
+        ("index.json", r#"{"manifests":[]}"#),
+        ("index.json", "["),
+        ("oci-layout", "{}"),
+    ] {
+        let kept = fs::read(layout.join(name)).unwrap();
+        fs::write(layout.join(name), content).unwrap();
+        let done = other.qyv(&["load", layout.to_str().unwrap()]).expect(16);
+        assert!(done.err.contains("OCI image layout"), "{}", done.err);
+        fs::write(layout.join(name), kept).unwrap();
+    }
+    other.qyv(&["load", user.path("app").to_str().unwrap()]).expect(16);
+    assert!(other.stored().is_empty(), "{:?}", other.stored());
+}

@@ -165,7 +165,7 @@ pub enum Command {
     },
     /// Write stored images into one .qyvbin
     Save(SaveArgs),
-    /// Take the images of a .qyvbin into the store
+    /// Take the images of a .qyvbin, or of an OCI image layout, into the store
     Load(LoadArgs),
     /// Show and change the trust policy
     Trust {
@@ -405,8 +405,8 @@ pub struct SaveArgs {
     after_help = "The trust policy judges each image before anything is stored: a name in a registry by that name's\nrule, a name without by the rule for files. A file with one image that is refused is refused as\na whole. A name that stands for another image in the store is not moved without --replace."
 )]
 pub struct LoadArgs {
-    /// .qyvbin files
-    #[arg(required = true, value_name = "FILE.qyvbin")]
+    /// .qyvbin files, or OCI image layouts: directories, or tars that are not compressed
+    #[arg(required = true, value_name = "FILE.qyvbin|LAYOUT")]
     pub files: Vec<PathBuf>,
     /// Don't judge: store each image under its own name:version alone
     #[arg(long)]

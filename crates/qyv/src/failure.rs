@@ -315,6 +315,13 @@ fn image_hints(error: &ImageError, failure: &mut Failure) {
                 .hints
                 .push("the file was damaged or altered after it was built: get it again".to_string());
         }
+        ImageError::Layout(_) => {
+            failure.code = 16;
+            failure.hints.push(
+                "`qyv load` takes what skopeo and oras write as an OCI image layout: a directory, or a tar that is not compressed"
+                    .to_string(),
+            );
+        }
         ImageError::Limit { .. } => failure.code = 17,
         ImageError::File { source, .. } | ImageError::Read(source) | ImageError::Write(source) => {
             failure.hints.extend(io_hint(source));

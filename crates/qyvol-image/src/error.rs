@@ -24,6 +24,9 @@ pub enum ImageError {
     /// The archive breaks the format.
     #[error("not a valid .qyvbin: {0}")]
     Format(String),
+    /// An image layout can't be used.
+    #[error("not a usable OCI image layout: {0}")]
+    Layout(String),
     /// A bound was passed.
     #[error("{what} is {got}: at most {limit} is allowed")]
     Limit {

@@ -243,7 +243,7 @@ impl StoreError {
     }
 
     /// An error met while reading the content of `digest`.
-    pub(crate) fn reading(digest: &Digest, error: io::Error) -> StoreError {
+    pub fn reading(digest: &Digest, error: io::Error) -> StoreError {
         StoreError::from_io(error).unwrap_or_else(|source| StoreError::Read {
             digest: *digest,
             source,

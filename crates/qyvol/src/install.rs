@@ -2,7 +2,7 @@
 
 use std::io;
 
-use qyvol_image::{Archive, HeadImage};
+use qyvol_image::HeadImage;
 use qyvol_store::{Exists, Fetch, Ingest, LocalStore, Push};
 use qyvol_types::{Descriptor, Reference, media_type};
 
@@ -20,18 +20,18 @@ pub(crate) struct Install {
     pub(crate) read_all: bool,
 }
 
-/// Stages `images` of an archive: content first, each blob hashed on the way,
+/// Stages `images` of an archive or a layout: content first, each blob hashed on the way,
 /// then what refers to it. Nothing shows before the commit. Refused before the
 /// first byte is written is what there is no room for: a few kilobytes of
 /// frames decode to gigabytes.
 pub(crate) fn stage_images(
     ctx: &Context<'_>,
     store: &LocalStore,
-    archive: &Archive,
+    from: &impl Fetch,
+    label: &str,
     images: &[&HeadImage],
     how: &Install,
 ) -> Result<Ingest, Error> {
-    let label = archive.path().to_string_lossy().into_owned();
     store.check_room(images.iter().flat_map(|image| image.manifest.layers()))?;
     let mut stage = store.begin()?;
     let mut seen = std::collections::BTreeSet::new();
@@ -44,19 +44,18 @@ pub(crate) fn stage_images(
             if there && !how.read_all {
                 continue;
             }
-            let mut body = archive.fetch(layer)?;
+            let mut body = from.fetch(layer)?;
             let mut body = Counted { body: &mut body, ctx };
             if there {
-                io::copy(&mut body, &mut io::sink()).map_err(|e| Error::image(&label)(e.into()))?;
+                io::copy(&mut body, &mut io::sink()).map_err(|e| Error::image(label)(e.into()))?;
             } else {
                 stage.push(layer, &mut body)?;
             }
         }
     }
-    archive.check_end().map_err(Error::image(&label))?;
     for image in images {
         let mut image = (*image).clone();
-        signatures::keep(ctx, store, None, &label, &mut image)?;
+        signatures::keep(ctx, store, None, label, &mut image)?;
         stage_small(&mut stage, &image)?;
     }
     for (name, descriptor) in &how.names {

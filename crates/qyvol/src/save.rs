@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qyvol_image::{Head, HeadImage, ImageError, write_archive};
-use qyvol_store::StoreError;
+use qyvol_image::{Head, HeadImage, ImageError, Layout, write_archive};
+use qyvol_store::{Fetch, StoreError};
 use qyvol_trust::{TrustPolicy, Verified};
-use qyvol_types::{Descriptor, Digest, Reference};
+use qyvol_types::{Descriptor, Digest, Reference, escape};
 
 use crate::image_source::own_name;
 use crate::install::{Install, stage_images};
@@ -72,7 +72,7 @@ fn recorded_name(asked: &ImageName, image: &HeadImage) -> Result<Reference, Erro
 
 /// What to load.
 pub struct LoadRequest<'a> {
-    /// The file.
+    /// A `.qyvbin`, or an OCI image layout: a directory, or a tar of one.
     pub path: &'a Path,
     /// Whether the policy must accept every image under every one of its names
     /// before anything is written. Without, each image is stored under its own
@@ -82,18 +82,32 @@ pub struct LoadRequest<'a> {
     pub replace: bool,
 }
 
-/// Takes an archive's images into the store. All of its content is read and
+/// Takes the images of an archive, or of an OCI image layout, into the store. All of its content is read and
 /// held against its digests, also what the store has already.
 pub fn load(ctx: &Context<'_>, request: &LoadRequest<'_>) -> Result<Vec<(Reference, Descriptor)>, Error> {
-    let source = Source::archive(request.path)?;
-    let label = source.label();
-    let Source::Archive { archive } = &source else {
-        return Err(Error::Usage(format!("{label} is not an archive")));
+    let label = request.path.to_string_lossy().into_owned();
+    if Layout::is_at(request.path).map_err(Error::file("open", request.path))? {
+        let layout = Layout::open(request.path).map_err(Error::image(&label))?;
+        return load_from(ctx, request, &layout, layout.head(), &|| Ok(()));
+    }
+    let Source::Archive { archive } = Source::archive(request.path)? else {
+        return Err(Error::Usage(format!("{} is not an archive", escape(&label))));
     };
+    load_from(ctx, request, &archive, archive.head(), &|| archive.check_end())
+}
+
+fn load_from(
+    ctx: &Context<'_>,
+    request: &LoadRequest<'_>,
+    from: &impl Fetch,
+    head: &Head,
+    check_end: &dyn Fn() -> Result<(), ImageError>,
+) -> Result<Vec<(Reference, Descriptor)>, Error> {
+    let label = request.path.to_string_lossy().into_owned();
     let policy = request.verify.then(|| load_policy(ctx)).transpose()?;
     let mut names: BTreeMap<Reference, Descriptor> = BTreeMap::new();
     let mut trusted: Vec<TrustedImage> = Vec::new();
-    for image in archive.images() {
+    for image in head.images() {
         let accepted = match &policy {
             Some(policy) => accepted_names(ctx, policy, &label, image, &mut trusted)?,
             None => vec![unjudged_name(&label, image)?],
@@ -114,12 +128,13 @@ pub fn load(ctx: &Context<'_>, request: &LoadRequest<'_>) -> Result<Vec<(Referen
         replace: request.replace,
         read_all: true,
     };
-    let images: Vec<&HeadImage> = archive.images().iter().collect();
-    let content = archive.head().content();
+    let images: Vec<&HeadImage> = head.images().iter().collect();
+    let content = head.content();
     ctx.report
         .started("loading", Some(content.iter().map(|blob| blob.size).sum()));
     let store = ctx.store()?;
-    let stage = stage_images(ctx, &store, archive, &images, &how)?;
+    let stage = stage_images(ctx, &store, from, &label, &images, &how)?;
+    check_end().map_err(Error::image(&label))?;
     stage.check()?;
     check_one_each(&label, &trusted)?;
     for image in &mut trusted {

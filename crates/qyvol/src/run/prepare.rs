@@ -122,7 +122,8 @@ fn install_and_compile(
             ctx.report.started("installing", Some(layers.size()));
             let (installed, compiled) = thread::scope(|scope| {
                 let installing = scope.spawn(|| {
-                    let stage = stage_images(ctx, &judged.store, archive, &[image], &Install::default())?;
+                    let stage = stage_images(ctx, &judged.store, archive, &label, &[image], &Install::default())?;
+                    archive.check_end().map_err(Error::image(&label))?;
                     stage.commit().map_err(Error::Store)
                 });
                 let compiled = compile();
