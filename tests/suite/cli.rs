@@ -1,6 +1,6 @@
 //! The command's manners.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::support::User;
 
@@ -148,6 +148,54 @@ fn reader_that_goes_away_is_no_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+}
+
+// [CMD-030]
+#[test]
+fn shell_completes_names_of_images_and_keys_and_writes_nothing() {
+    let user = User::new();
+    let complete = |line: &str| {
+        let script = format!(
+            "source <(qyv completions bash); \
+             COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; _qyv; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let bin = std::path::Path::new(env!("CARGO_BIN_EXE_qyv")).parent().unwrap();
+        let path = std::env::join_paths([bin, "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap();
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script]).env_clear().env("PATH", path);
+        bash.env("QYVOL_HOME", user.home()).current_dir(user.path("."));
+        let done = crate::support::third_party("bash", &mut bash).expect(0);
+        // Options are offered beside the values.
+        let values = done.out.lines().filter(|value| !value.starts_with('-'));
+        values.map(str::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(complete("qyv verify "), Vec::<String>::new());
+    assert!(user.stored().is_empty() && !user.home().exists());
+    user.built("app", "");
+    user.qyv(&["tag", "app:1.0.0", "registry.example:5000/team/app:2"])
+        .expect(0);
+    assert_eq!(
+        complete("qyv verify "),
+        [
+            "app:1.0.0",
+            "registry.example:5000/team/app:2",
+            "app.qyvbin",
+            "app/",
+            "home/"
+        ]
+    );
+    assert_eq!(complete("qyv run ap"), ["app:1.0.0", "app.qyvbin", "app/"]);
+    assert_eq!(complete("qyv rm app:"), ["1.0.0"]);
+    assert_eq!(complete("qyv tag registry.example:5000/t"), ["5000/team/app:2"]);
+    assert_eq!(complete("qyv sign --key d"), ["default"]);
+    assert_eq!(complete("qyv keys show d"), ["default"]);
+    assert_eq!(complete("qyv run app:1.0.0 app.qyv"), ["app.qyvbin"]);
+    assert_eq!(complete("qyv verif"), ["verify"]);
+    let commands = complete("qyv ");
+    assert!(
+        commands.contains(&"build".to_string()) && !commands.contains(&"man".to_string()),
+        "{commands:?}"
+    );
 }
 
 #[test]

@@ -146,7 +146,8 @@ fn image_arrives_with_its_digest_its_signatures_and_its_very_bytes() {
         offline(&host, &["run", "--pull", "never", &name, "exit", "7"]).expect(7);
         offline(&host, &["run", &name, "exit", "7"]).expect(7);
         offline(&host, &["verify", &name]).expect(0);
-        offline(&host, &["inspect", &name]).expect(0);
+        let stored = offline(&host, &["inspect", &name]).expect(0).out;
+        assert_eq!(user.qyv(&["inspect", "--remote", &name]).expect(0).out, stored);
         offline(&host, &["run", "--pull", "never", &server.name("team/app:2")]).expect(125);
         // The file that is written is the file that was pushed.
         host.qyv(&["pull", &latest, "-o", "back.qyvbin"]).expect(0);
@@ -173,7 +174,8 @@ fn pushing_again_sends_no_blob() {
         user.qyv(&["push", &file, &name]).expect(0);
         let (puts, posts) = (server.requests(&["PUT", "/blobs/"]), server.requests(&["POST"]));
         assert!(puts >= 3 && posts >= 3, "{puts} {posts}");
-        user.qyv(&["push", &file, &name]).expect(0);
+        let again = user.qyv(&["push", &file, &name]).expect(0);
+        assert!(again.err.contains("its content was there already"), "{}", again.err);
         let after = (server.requests(&["PUT", "/blobs/"]), server.requests(&["POST"]));
         assert_eq!(after, (puts, posts));
         // Another signature is all that goes along when one is added.
@@ -183,6 +185,8 @@ fn pushing_again_sends_no_blob() {
         let host = host(&user, &server);
         let pulled = host.qyv(&["pull", &name, "--format", "json"]).expect(0).json();
         assert_eq!(pulled["signatures"], 2);
+        let again = host.qyv(&["pull", &name]).expect(0);
+        assert!(again.err.contains("its content was there already"), "{}", again.err);
     }
 }
 

@@ -12,6 +12,7 @@ pub use crate::cli_registry::{
 #[cfg(feature = "hub")]
 pub use crate::cli_registry::{HubCommand, HubUserAddArgs, HubUserArgs, HubUserCommand, ServeArgs};
 pub use crate::cli_trust::{DataCommand, IdentityArg, TrustCommand};
+use crate::complete::{images, keys, run_targets, targets};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -218,7 +219,7 @@ pub struct BuildArgs {
     #[arg(short, long = "tag", value_name = "NAME:TAG")]
     pub tags: Vec<String>,
     /// The key that signs: a name of `qyv keys list`, or a key's file
-    #[arg(long, value_name = "KEY", conflicts_with = "no_sign")]
+    #[arg(long, add = keys(), value_name = "KEY", conflicts_with = "no_sign")]
     pub key: Option<String>,
     /// Don't sign
     #[arg(long)]
@@ -247,9 +248,10 @@ pub struct ClaimArgs {
 #[derive(Debug, Args)]
 pub struct SignArgs {
     /// A .qyvbin, or the name or digest of a stored image
+    #[arg(add = targets())]
     pub target: String,
     /// The key that signs: a name of `qyv keys list`, or a key's file
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, add = keys(), value_name = "KEY")]
     pub key: Option<String>,
     #[command(flatten)]
     pub claims: ClaimArgs,
@@ -261,6 +263,7 @@ pub struct SignArgs {
 )]
 pub struct CleanArgs {
     /// A .qyvbin, or the name or digest of a stored image
+    #[arg(add = targets())]
     pub target: String,
     /// Only list what would be removed
     #[arg(long)]
@@ -273,10 +276,10 @@ pub struct CleanArgs {
 )]
 pub struct VerifyArgs {
     /// .qyvbin files, or names or digests of stored images
-    #[arg(required = true, value_name = "TARGET")]
+    #[arg(required = true, add = targets(), value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
-    #[arg(long, value_name = "FILE|NAME")]
+    #[arg(long, add = keys(), value_name = "FILE|NAME")]
     pub key: Option<String>,
 }
 
@@ -288,7 +291,7 @@ pub struct VerifyArgs {
 pub struct RunArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development; then the guest's arguments
     // One list, because clap reads its own options between two positional arguments.
-    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["TARGET", "ARGS"])]
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, add = run_targets(), value_names = ["TARGET", "ARGS"])]
     pub target_and_args: Vec<String>,
     /// Set an environment variable for the guest; NAME alone takes its value from qyv's environment (repeatable)
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
@@ -303,7 +306,7 @@ pub struct RunArgs {
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
     pub dirs: Vec<String>,
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
-    #[arg(long, value_name = "FILE|NAME")]
+    #[arg(long, add = keys(), value_name = "FILE|NAME")]
     pub key: Option<String>,
     /// Write a new JSON file that says who ended the run: the guest, a limit, trust, or qyv
     #[arg(long, value_name = "FILE")]
@@ -318,6 +321,7 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct CompileArgs {
     /// A .qyvbin, or the name or digest of an image
+    #[arg(add = targets())]
     pub target: String,
     /// Seconds of processor time that the compiler may take [default: 60, and 30 for each MiB of the component]
     #[arg(long, value_name = "N")]
@@ -326,7 +330,7 @@ pub struct CompileArgs {
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<String>,
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
-    #[arg(long, value_name = "FILE|NAME")]
+    #[arg(long, add = keys(), value_name = "FILE|NAME")]
     pub key: Option<String>,
     /// When to contact the registry in the target's name [default: missing]
     #[arg(long, value_enum, value_name = "WHEN")]
@@ -338,6 +342,7 @@ pub struct CompileArgs {
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// A .qyvbin, the name or digest of a stored image, or a .wasm file
+    #[arg(add = targets())]
     pub target: String,
     /// Print the WIT of the component
     #[arg(long)]
@@ -345,11 +350,17 @@ pub struct InspectArgs {
     /// List the assets, with their sizes in bytes
     #[arg(long, conflicts_with = "wit")]
     pub assets: bool,
+    /// Look at the image on its registry; its layers are not fetched
+    #[arg(long, conflicts_with_all = ["wit", "assets"])]
+    pub remote: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct TagArgs {
     /// A name in the store, or a digest
+    #[arg(add = images())]
     pub from: String,
     /// The name it will have too
     pub to: String,
@@ -358,7 +369,7 @@ pub struct TagArgs {
 #[derive(Debug, Args)]
 pub struct RmArgs {
     /// Names in the store; of a digest, every name of that image
-    #[arg(required = true)]
+    #[arg(required = true, add = images())]
     pub names: Vec<String>,
     /// On their registries, not in the store: a tag, or with @DIGEST an image and all its tags
     #[arg(long)]
@@ -390,7 +401,7 @@ pub struct CheckArgs {
 )]
 pub struct SaveArgs {
     /// Names in the store, or digests
-    #[arg(required = true)]
+    #[arg(required = true, add = images())]
     pub names: Vec<String>,
     /// The file to write
     #[arg(short, long, value_name = "FILE.qyvbin")]
@@ -424,6 +435,9 @@ pub struct QuickstartArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Load them where the shell starts: in ~/.bashrc `source <(qyv completions bash)`, in ~/.zshrc\n`source <(qyv completions zsh)`, in ~/.config/fish/config.fish `qyv completions fish | source`.\nNames of stored images and of keys are completed too."
+)]
 pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,

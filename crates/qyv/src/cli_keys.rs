@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
+use crate::complete::key_names;
+
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Make a key
@@ -23,13 +25,13 @@ pub enum KeysCommand {
     /// Show one key: algorithm, fingerprint, public half
     Show {
         /// Its name
-        #[arg(default_value = "default")]
+        #[arg(default_value = "default", add = key_names())]
         name: String,
     },
     /// Print a key as PEM: the public half, unless told otherwise
     Export {
         /// Its name
-        #[arg(default_value = "default")]
+        #[arg(default_value = "default", add = key_names())]
         name: String,
         /// Print the private half, encrypted
         #[arg(long)]
@@ -41,6 +43,7 @@ pub enum KeysCommand {
     /// Remove a key
     Rm {
         /// Its name
+        #[arg(add = key_names())]
         name: String,
         /// Remove its private half too, which may be the last copy
         #[arg(short, long)]

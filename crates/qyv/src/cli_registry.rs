@@ -12,6 +12,8 @@ use qyvol::types::parse_duration;
 #[cfg(feature = "hub")]
 use qyvol_hub::{Network, Scope};
 
+use crate::complete::{images, targets};
+
 /// When an image is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PullWhen {
@@ -58,6 +60,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 )]
 pub struct PushArgs {
     /// A .qyvbin, or the name of a stored image
+    #[arg(add = targets())]
     pub source: String,
     /// Where it goes, as HOST/NAME[:TAG]; several names are allowed [default: the source's own name]
     #[arg(value_name = "REF")]
@@ -75,7 +78,7 @@ pub struct PushArgs {
 )]
 pub struct PullArgs {
     /// An image, as HOST/NAME[:TAG][@DIGEST]
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", add = images())]
     pub name: String,
     /// Write this file instead of the store: the very bytes that were built
     #[arg(short, long, value_name = "FILE.qyvbin")]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
+use crate::complete::{keys, targets};
+
 /// What a signed name and version are held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentityArg {
@@ -32,7 +34,7 @@ pub enum TrustCommand {
         /// What the key signs for
         scope: String,
         /// A public key's file (a path, or *.pub, *.pem, *.key), or the name of a key
-        #[arg(long, value_name = "FILE|NAME")]
+        #[arg(long, add = keys(), value_name = "FILE|NAME")]
         key: String,
         /// The role it signs in
         #[arg(long, default_value = "release")]
@@ -49,18 +51,19 @@ pub enum TrustCommand {
         /// The rule's scope
         scope: String,
         /// Only this key: its file, its name or its fingerprint
-        #[arg(long, value_name = "FILE|NAME|FINGERPRINT")]
+        #[arg(long, add = keys(), value_name = "FILE|NAME|FINGERPRINT")]
         key: Option<String>,
     },
     /// Refuse a key's signatures, or one image, from now on
     Revoke {
         /// A key's file, name or fingerprint (SHA256:…), or an image's digest (sha256:…)
-        #[arg(value_name = "KEY|DIGEST")]
+        #[arg(value_name = "KEY|DIGEST", add = keys())]
         what: String,
     },
     /// Say which rule decides for an image, and what it makes of its signatures
     Explain {
         /// A .qyvbin, or the name of a stored image
+        #[arg(add = targets())]
         target: String,
     },
 }

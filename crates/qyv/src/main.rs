@@ -8,6 +8,7 @@ mod cli_keys;
 mod cli_registry;
 mod cli_trust;
 mod commands;
+mod complete;
 mod failure;
 mod guest_env;
 #[cfg(feature = "hub")]
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
     if let Some(code) = commands::compile::worker() {
         return code;
     }
+    if let Some(code) = complete::answer() {
+        return code;
+    }
     let cli = Cli::read();
     let ui = Ui::new(&cli.global);
     let progress = Progress::new(ui.clone());
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
     match &cli.command {
         // These need no folders.
-        Command::Completions(args) => return commands::meta::completions(ui, args.shell, &mut Cli::command()),
+        Command::Completions(args) => return commands::meta::completions(ui, args.shell),
         Command::Man(args) => return commands::meta::man(&args.folder, Cli::command()),
         Command::Version => return commands::meta::version(ui),
         Command::Reference => return commands::meta::reference(ui, Cli::command()),

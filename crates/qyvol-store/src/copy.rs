@@ -78,17 +78,20 @@ where
     copy_referrers(src, dst, root, keep, report)
 }
 
-/// The first half of [`copy()`]: what `root` reaches.
-pub fn copy_image<S, D>(src: &S, dst: &D, root: &Descriptor, report: &dyn Reporter) -> Result<(), CopyError>
+/// The first half of [`copy()`]: what `root` reaches. Returns how many blobs
+/// the target did not have.
+pub fn copy_image<S, D>(src: &S, dst: &D, root: &Descriptor, report: &dyn Reporter) -> Result<usize, CopyError>
 where
     S: Fetch + Referrers + Sync + ?Sized,
     D: Exists + Push + Sync + ?Sized,
 {
     let copy = Copy::new(src, dst, &|_| false, report);
-    if root.media_type != media_type::IMAGE_MANIFEST {
-        return copy.blob(root);
+    if root.media_type == media_type::IMAGE_MANIFEST {
+        copy.image(root, &copy.manifest(root)?, copy.concurrency())?;
+    } else {
+        copy.blob(root)?;
     }
-    copy.image(root, &copy.manifest(root)?, copy.concurrency())
+    Ok(copy.copied.into_inner())
 }
 
 /// The second half of [`copy()`]: what refers to `root`. A registry takes it
@@ -115,6 +118,8 @@ struct Copy<'a, S: ?Sized, D: ?Sized> {
     // What the target has by now. A blob on its way is not in it: whoever else
     // needs it before its own manifest sends it too.
     there: Mutex<HashSet<Digest>>,
+    // Blobs that it did not have.
+    copied: AtomicUsize,
     // Referrers that were looked at, by digest and claimed size: a hostile
     // source has ever more of them.
     seen: Mutex<HashSet<(Digest, u64)>>,
@@ -132,6 +137,7 @@ where
             keep,
             report,
             there: Mutex::default(),
+            copied: AtomicUsize::new(0),
             seen: Mutex::default(),
         }
     }
@@ -256,6 +262,7 @@ where
         let pushed = self.dst.push_from(d, &open);
         self.report.part_finished(&name);
         if pushed.is_ok() {
+            self.copied.fetch_add(1, Ordering::Relaxed);
             self.there().insert(d.digest);
         }
         pushed.map_err(|e| {

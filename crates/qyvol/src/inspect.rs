@@ -99,7 +99,7 @@ pub fn inspect(ctx: &Context<'_>, target: &Target) -> Result<Vec<Inspection>, Er
         .collect()
 }
 
-fn view(label: &str, image: &HeadImage, archive_size: Option<u64>) -> Result<Inspection, Error> {
+pub(crate) fn view(label: &str, image: &HeadImage, archive_size: Option<u64>) -> Result<Inspection, Error> {
     let config = ImageConfig::parse(&image.config).map_err(Error::malformed(label))?;
     let layers = image.manifest.layers();
     let Some(component) = layers.first() else {

@@ -58,7 +58,7 @@ pub use policy::{
     PolicyChange, admits, change_policy, key_id, key_name, key_to_trust, load_policy, policy_or_key, policy_path,
     public_key, revocation,
 };
-pub use remote::{Moved, Part, PullRequest, copy_image, pull, push, remove_remote, tags};
+pub use remote::{Moved, Part, PullRequest, copy_image, inspect_remote, pull, push, remove_remote, tags};
 pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use sign::{Claims, SignReport, SignRequest, sign};

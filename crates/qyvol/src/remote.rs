@@ -17,11 +17,12 @@ use qyvol_types::{Algorithm, DEFAULT_TAG, Descriptor, Digest, ImageManifest, Ref
 use serde::Serialize;
 
 use crate::image_source::{own_name, read_image};
+use crate::inspect::view;
 use crate::install::stage_small;
 use crate::output::{Output, Place};
 
 use crate::verify::{Asked, judge_image};
-use crate::{Context, Destination, Error, Source, Target, signatures};
+use crate::{Context, Destination, Error, Inspection, Source, Target, signatures};
 
 /// A blob of an image that is moved, or would be.
 #[derive(Clone, Debug, Serialize)]
@@ -54,6 +55,8 @@ pub struct Moved {
     pub signatures: usize,
     /// Nothing was written.
     pub dry_run: bool,
+    /// Blobs of the image that were not yet where it went.
+    pub copied: usize,
 }
 
 fn parts(image: &HeadImage) -> Vec<Part> {
@@ -108,24 +111,24 @@ fn deliver<S: Fetch + Referrers + Sync>(
     image: &HeadImage,
     to: &Repository,
     tags: &[Reference],
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     let root = image.descriptor();
     // Where lists of referrers are ours to keep, writing them takes patience:
     // it passes while the layers are on their way.
-    thread::scope(|scope| {
+    let copied = thread::scope(|scope| {
         let referrers = scope.spawn(|| -> Result<(), Error> {
             copy_referrers(from, to, &root, &|_| true, ctx.report)?;
             Ok(to.publish_referrers()?)
         });
-        copy_content(from, to, &root, ctx.report)?;
-        referrers
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let copied = copy_content(from, to, &root, ctx.report)?;
+        let sent = referrers.join();
+        sent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok::<_, Error>(copied)
     })?;
     for name in tags {
         to.tag(name.tag().unwrap_or(DEFAULT_TAG), &image.manifest)?;
     }
-    Ok(())
+    Ok(copied)
 }
 
 /// Sends an image, from a file or the store, to every one of the names.
@@ -160,6 +163,7 @@ pub fn push(
         parts: parts(image),
         signatures: image.signatures.len(),
         dry_run,
+        copied: 0,
     };
     for group in by_repository(&names)? {
         let Some(first) = group.first() else { continue };
@@ -177,7 +181,7 @@ pub fn push(
                 Source::Stored { store, .. } => deliver(ctx, store, image, &repository, &group),
             };
             // What can't be read is wrong here, and not with the registry.
-            sent.map_err(|error| match (error, &source) {
+            moved.copied += sent.map_err(|error| match (error, &source) {
                 (Error::Copy(CopyError::Source { source, .. }), Source::Archive { .. }) => {
                     Error::image(&label)(ImageError::Store(*source))
                 }
@@ -260,6 +264,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         parts: parts(&image),
         signatures: image.signatures.len(),
         dry_run: request.dry_run,
+        copied: 0,
     };
     if request.dry_run {
         let store = ctx.store()?;
@@ -275,6 +280,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             let mut file = Output::create(ctx, Place::new(ctx, path)?)?;
             let written = write_archive(&head, &repository, &mut file, ctx.report);
             written.map_err(|e| blame(Error::image(&label)(e), &repository))?;
+            moved.copied = moved.parts.len();
             file.finish()?;
         }
         None => {
@@ -284,7 +290,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             let mut stage = store.begin()?.resumable();
             // What was judged is what is stored: it is not asked for again.
             stage_small(&mut stage, &image)?;
-            copy_content(&repository, &stage, &image.descriptor(), ctx.report)
+            moved.copied = copy_content(&repository, &stage, &image.descriptor(), ctx.report)
                 .map_err(|e| blame(e.into(), &repository))?;
             stage.tag(name, &image.descriptor());
             if let Some(mut trusted) = trusted {
@@ -338,6 +344,13 @@ fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Re
     Ok((repository, image))
 }
 
+/// Looks at an image on its registry: its manifest, config and signatures, and
+/// none of its layers. Nothing is judged or stored.
+pub fn inspect_remote(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<Inspection, Error> {
+    let (_, image) = find(ctx, client, name)?;
+    view(&name.to_string(), &image, None)
+}
+
 /// Copies an image from registry to registry with every byte that belongs to
 /// it, mounting where both names are on one registry.
 pub fn copy_image(
@@ -355,6 +368,7 @@ pub fn copy_image(
         parts: parts(&image),
         signatures: image.signatures.len(),
         dry_run,
+        copied: 0,
     };
     for group in by_repository(to)? {
         let Some(first) = group.first() else { continue };
@@ -369,7 +383,7 @@ pub fn copy_image(
             look(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("copying", Some(layers_size(&image.manifest)));
-            deliver(ctx, &src, &image, &repository, &group).map_err(|e| blame(e, &src))?;
+            moved.copied += deliver(ctx, &src, &image, &repository, &group).map_err(|e| blame(e, &src))?;
             ctx.report.finished();
         }
         moved.names.extend(group);

@@ -8,6 +8,12 @@ use crate::failure::Failure;
 use crate::ui::{Ui, count, size};
 
 pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Failure> {
+    if args.remote {
+        let client = crate::registry::client(&ctx.home, ui, &args.registry)?;
+        let view = qyvol::inspect_remote(ctx, &client, &super::reference(&args.target)?)?;
+        ui.show(&view, || image(&view))?;
+        return Ok(0);
+    }
     let target = Target::parse(&args.target)?;
     if args.wit {
         ui.data(&qyvol::wit(ctx, &target)?);

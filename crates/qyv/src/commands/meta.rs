@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::complete;
 use crate::failure::Failure;
 use crate::ui::Ui;
 
-pub fn completions(ui: &Ui, shell: clap_complete::Shell, command: &mut clap::Command) -> Result<u8, Failure> {
-    let mut out = Vec::new();
-    clap_complete::generate(shell, command, "qyv", &mut out);
+pub fn completions(ui: &Ui, shell: clap_complete::Shell) -> Result<u8, Failure> {
+    let out = complete::script(&shell.to_string())
+        .map_err(|error| Failure::new(format!("there are no completions for {shell}: {error}")))?;
     ui.data(&String::from_utf8_lossy(&out));
     Ok(0)
 }

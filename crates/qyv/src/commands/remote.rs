@@ -45,8 +45,12 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
             1 => "1 signature".to_string(),
             n => format!("{n} signatures"),
         };
+        let there = match moved.copied {
+            0 => " (its content was there already)",
+            _ => "",
+        };
         for name in &moved.names {
-            ui.note(&format!("{verb} {} as {name}, {signatures}", moved.image));
+            ui.note(&format!("{verb} {} as {name}, {signatures}{there}", moved.image));
             if let Some(identity) = identity_needed(name, &moved.image).filter(|_| verb != "pulled") {
                 ui.note(&format!(
                     "  signed as {}: hosts accept it under this name where a rule has `identity: {identity}`",
