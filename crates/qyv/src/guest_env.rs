@@ -20,7 +20,7 @@ pub fn read(args: &RunArgs) -> Result<Vec<(String, String)>, Failure> {
         env_file(path, &mut variables)?;
     }
     for text in &args.env {
-        variables.push(variable("--env", text)?);
+        variables.push(option(text)?);
     }
     for text in &args.secrets {
         variables.push(secret(text)?);
@@ -28,20 +28,36 @@ pub fn read(args: &RunArgs) -> Result<Vec<(String, String)>, Failure> {
     Ok(variables)
 }
 
-/// `NAME=VALUE`, or `NAME` with the value from qyv's own environment. Of a
-/// text that is at fault no more than the name is repeated.
-fn variable(from: &str, text: &str) -> Result<(String, String), Failure> {
+/// A variable as it was named: with its value, or by its name alone, and then
+/// the value that qyv's own environment has, if it has one.
+enum Named {
+    Set(String, String),
+    NotSet(String),
+}
+
+/// `NAME=VALUE`, or `NAME`. Of a text that is at fault no more than the name is
+/// repeated.
+fn named(from: &str, text: &str) -> Result<Named, Failure> {
     if let Some((name, value)) = text.split_once('=') {
-        return Ok((checked(from, name)?, no_nul(from, name, value.to_string())?));
+        let name = checked(from, name)?;
+        let value = no_nul(from, &name, value.to_string())?;
+        return Ok(Named::Set(name, value));
     }
     let name = checked(from, text)?;
     match env::var(&name) {
-        Ok(value) => Ok((name, value)),
-        Err(env::VarError::NotPresent) => Err(Failure::usage(format!("{from} {name}: {name} is not set"))
-            .hint(format!("set {name} for this command, or give it a value: {name}=VALUE"))),
+        Ok(value) => Ok(Named::Set(name, value)),
+        Err(env::VarError::NotPresent) => Ok(Named::NotSet(name)),
         Err(env::VarError::NotUnicode(_)) => Err(Failure::usage(format!(
             "{from} {name}: the value of {name} is not valid UTF-8"
         ))),
+    }
+}
+
+fn option(text: &str) -> Result<(String, String), Failure> {
+    match named("--env", text)? {
+        Named::Set(name, value) => Ok((name, value)),
+        Named::NotSet(name) => Err(Failure::usage(format!("--env {name}: {name} is not set"))
+            .hint(format!("set {name} for this command, or give it a value: {name}=VALUE"))),
     }
 }
 
@@ -71,14 +87,16 @@ fn env_file(path: &Path, variables: &mut Vec<(String, String)>) -> Result<(), Fa
         }
         let shown = path.display().to_string();
         let place = format!("--env-file {}:{}", qyvol::types::escape(&shown), index + 1);
-        // A line without `=` may be part of a secret: it is never repeated.
-        if !line.contains('=') && env::var_os(line).is_none() {
-            return Err(Failure::usage(format!(
-                "{place}: NAME=VALUE is expected, or the NAME of a variable that is set"
-            ))
-            .hint("a value of several lines can't be in such a file: --secret NAME=FILE takes one"));
+        match named(&place, line)? {
+            Named::Set(name, value) => variables.push((name, value)),
+            // A line without `=` may be part of a secret: it is never repeated.
+            Named::NotSet(_) => {
+                return Err(Failure::usage(format!(
+                    "{place}: NAME=VALUE is expected, or the NAME of a variable that is set"
+                ))
+                .hint("a value of several lines can't be in such a file: --secret NAME=FILE takes one"));
+            }
         }
-        variables.push(variable(&place, line)?);
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub use change::{Change, ChangeError, Changed, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;
 pub use key::{KeyId, KeyType, PrivateKey, PublicKey};
-pub use policy::{Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy};
+pub use policy::{Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, identity_needed};
 pub use refusal::{Refusal, VerifyError};
 pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
 pub use rollback::Seen;

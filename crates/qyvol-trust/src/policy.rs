@@ -124,11 +124,7 @@ impl Rule {
             return true;
         }
         let repository = self.signed_repository(asked);
-        let trailing = || {
-            let start = repository.strip_suffix(name);
-            self.names == Names::Trailing && start.is_some_and(|start| start.ends_with('/'))
-        };
-        let named = repository == name || trailing();
+        let named = repository == name || self.names == Names::Trailing && ends_in(&repository, name);
         named && (self.identity == Identity::Repository || asked.tag().is_none_or(|tag| tag == version))
     }
 
@@ -148,6 +144,25 @@ impl Rule {
             (Some(rest), None) => rest.to_string(),
             (Some(rest), Some(signed)) => format!("{signed}/{rest}"),
         }
+    }
+}
+
+/// Whether a signed name is a repository's, or its trailing whole segments.
+fn ends_in(repository: &str, name: &str) -> bool {
+    let start = repository.strip_suffix(name);
+    start.is_some_and(|start| start.is_empty() || start.ends_with('/'))
+}
+
+/// The least `identity` of a rule, with trailing names, that accepts an image
+/// signed as `signed` under the name `asked`.
+pub fn identity_needed(asked: &Reference, signed: &Reference) -> Identity {
+    match (
+        ends_in(asked.repository(), signed.repository()),
+        asked.tag() == signed.tag(),
+    ) {
+        (true, true) => Identity::Exact,
+        (true, false) => Identity::Repository,
+        (false, _) => Identity::Any,
     }
 }
 

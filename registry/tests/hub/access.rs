@@ -8,7 +8,7 @@ use qyvol_types::Digest;
 use crate::support::{Answer, IMAGE, Server};
 
 // argon2id of the name of each user, with the least cost there is.
-fn hash(password: &str) -> String {
+pub fn hash(password: &str) -> String {
     use argon2::password_hash::PasswordHasher as _;
     let params = argon2::Params::new(8, 1, 1, None).unwrap();
     let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
@@ -18,7 +18,7 @@ fn hash(password: &str) -> String {
         .to_string()
 }
 
-fn server(anonymous_read: bool, token: bool) -> Server {
+pub fn server(anonymous_read: bool, token: bool) -> Server {
     let user =
         |name: &str, scopes: &str| format!(r#"{{"name":"{name}","password":"{}","scopes":[{scopes}]}}"#, hash(name));
     let file = format!(
@@ -33,20 +33,20 @@ fn server(anonymous_read: bool, token: bool) -> Server {
     Server::with(|config| config.access = Access::parse(file.as_bytes()).unwrap())
 }
 
-fn basic(name: &str, password: &str) -> String {
+pub fn basic(name: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
 }
 
-fn send(server: &Server, auth: &str, method: &str, path: &str, body: &[u8]) -> Answer {
+pub fn send(server: &Server, auth: &str, method: &str, path: &str, body: &[u8]) -> Answer {
     server.send(method, path, &[("Authorization", auth), ("Content-Type", IMAGE)], body)
 }
 
-fn push_blob(server: &Server, auth: &str, name: &str, bytes: &[u8]) -> Answer {
+pub fn push_blob(server: &Server, auth: &str, name: &str, bytes: &[u8]) -> Answer {
     let path = format!("/v2/{name}/blobs/uploads/?digest={}", Digest::of(bytes));
     send(server, auth, "POST", &path, bytes)
 }
 
-fn token(server: &Server, auth: Option<&str>, scopes: &[&str]) -> Answer {
+pub fn token(server: &Server, auth: Option<&str>, scopes: &[&str]) -> Answer {
     let mut path = "/token?service=x".to_string();
     for scope in scopes {
         path.push_str(&format!("&scope={scope}"));
@@ -57,7 +57,7 @@ fn token(server: &Server, auth: Option<&str>, scopes: &[&str]) -> Answer {
     }
 }
 
-fn bearer(answer: Answer) -> String {
+pub fn bearer(answer: Answer) -> String {
     format!("Bearer {}", answer.expect(200).json()["token"].as_str().unwrap())
 }
 
@@ -389,135 +389,4 @@ fn access_that_makes_no_sense_does_not_open() {
     );
     config.access = Access::Users(users);
     assert!(Hub::open(config).is_err());
-}
-
-// [HUB-024]
-#[test]
-fn valid_user_gets_in_while_many_send_wrong_passwords() {
-    use argon2::password_hash::PasswordHasher as _;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    // Slow enough to keep all of them waiting.
-    let params = argon2::Params::new(4096, 3, 1, None).unwrap();
-    let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-    let hash = argon.hash_password_with_salt(b"right", b"0123456789abcdef").unwrap();
-    let file = format!(r#"{{"users":[{{"name":"ana","password":"{hash}","scopes":[]}}]}}"#);
-    let server = Server::with(|config| {
-        config.access = Access::parse(file.as_bytes()).unwrap();
-        config.proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    });
-    let done = AtomicBool::new(false);
-    let login = |password: &str, from: &str| {
-        let headers = [("Authorization", &*basic("ana", password)), ("X-Forwarded-For", from)];
-        server.send("GET", "/v2/", &headers, b"")
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..80 {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    login("wrong", "203.0.113.1");
-                }
-            });
-        }
-        // From another address, and from that of the others.
-        for from in ["203.0.113.2", "203.0.113.2", "203.0.113.1", "203.0.113.1"] {
-            assert_eq!(login("right", from).status, 200, "{from}");
-            server.advance(301);
-        }
-        done.store(true, Ordering::Relaxed);
-    });
-}
-
-// [HUB-025]
-#[test]
-fn challenge_names_the_scheme_that_clients_use_or_none() {
-    let challenge = |server: &Server, headers: &[(&str, &str)]| {
-        let refused = server.send("GET", "/v2/", headers, b"").refused(401, "UNAUTHORIZED");
-        refused.header("www-authenticate").unwrap().to_string()
-    };
-    let https = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "hub.example")];
-    // A password would go where that points: it is not guessed.
-    let plain = server(false, true);
-    assert_eq!(challenge(&plain, &https), "Basic realm=\"qyvol-hub\"");
-    let text = r#"{"token":true,"users":[]}"#;
-    let proxied = Server::with(|config| {
-        config.access = Access::parse(text.as_bytes()).unwrap();
-        config.proxies = vec!["127.0.0.1".parse().unwrap()];
-    });
-    let expected = "Bearer realm=\"https://hub.example/token\",service=\"hub.example\"";
-    assert_eq!(challenge(&proxied, &https), expected);
-    assert!(challenge(&proxied, &[]).starts_with("Basic "));
-    let public = Server::with(|config| {
-        config.access = Access::parse(text.as_bytes()).unwrap();
-        config.public_url = Some("https://hub.example".to_string());
-    });
-    assert_eq!(challenge(&public, &[]), expected);
-}
-
-// [HUB-026]
-#[test]
-fn users_change_without_a_restart() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("users.json");
-    let write = |name: &str, password: &str, actions: &str| {
-        let text = format!(
-            r#"{{"token":true,"users":[{{"name":"{name}","password":"{}","scopes":[{{"repository":"*","actions":[{actions}]}}]}}]}}"#,
-            hash(password)
-        );
-        std::fs::write(&path, text).unwrap();
-    };
-    write("ana", "one", r#""read","write""#);
-    let server = Server::with(|config| config.access = Access::load(&path).unwrap());
-    let until = |auth: &str, method: &str, path: &str, status: u16| {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while send(&server, auth, method, path, b"").status != status {
-            assert!(std::time::Instant::now() < deadline, "{method} {path}: never {status}");
-        }
-    };
-    let one = basic("ana", "one");
-    let bought = bearer(token(&server, Some(&one), &["repository:a:pull,push"]));
-    push_blob(&server, &one, "a", b"x").expect(201);
-    push_blob(&server, &bought, "a", b"x").expect(201);
-    // A right, of one whose password was remembered.
-    write("ana", "one", r#""read""#);
-    let upload = "/v2/a/blobs/uploads/";
-    until(&one, "POST", upload, 403);
-    until(&bought, "POST", upload, 403);
-    // What makes no sense changes nothing.
-    std::fs::write(&path, "{").unwrap();
-    send(&server, &one, "GET", "/v2/", b"").expect(200);
-    // A password, and the tokens that it bought.
-    write("ana", "two", r#""read","write""#);
-    until(&basic("ana", "two"), "GET", "/v2/", 200);
-    send(&server, &one, "GET", "/v2/", b"").refused(401, "UNAUTHORIZED");
-    send(&server, &bought, "GET", "/v2/", b"").refused(401, "UNAUTHORIZED");
-    write("bo", "three", r#""read""#);
-    until(&basic("bo", "three"), "GET", "/v2/", 200);
-    send(&server, &basic("ana", "two"), "GET", "/v2/", b"").refused(401, "UNAUTHORIZED");
-}
-
-// [HUB-035]
-#[test]
-fn user_with_many_uploads_leaves_room_for_others() {
-    let file = format!(
-        r#"{{"users":[{}]}}"#,
-        ["ana", "bo"]
-            .map(|name| format!(
-                r#"{{"name":"{name}","password":"{}","scopes":[{{"repository":"*","actions":["read","write"]}}]}}"#,
-                hash(name)
-            ))
-            .join(",")
-    );
-    let server = Server::with(|config| {
-        config.access = Access::parse(file.as_bytes()).unwrap();
-        config.limits.uploads = 10;
-        config.limits.uploads_each = 3;
-    });
-    let (ana, bo) = (basic("ana", "ana"), basic("bo", "bo"));
-    let start = |auth: &str| send(&server, auth, "POST", "/v2/a/blobs/uploads/", b"");
-    let mine: Vec<_> = (0..3).map(|_| start(&ana).expect(202)).collect();
-    start(&ana).refused(429, "TOOMANYREQUESTS");
-    start(&bo).expect(202);
-    // One that ends makes room.
-    send(&server, &ana, "DELETE", mine[0].header("location").unwrap(), b"").expect(204);
-    start(&ana).expect(202);
 }

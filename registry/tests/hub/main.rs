@@ -13,3 +13,4 @@ mod push;
 mod recovery;
 mod support;
 mod tls;
+mod users;

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read, Write, stderr, stdin};
 
 use qyvol::remote_store::{Credential, Fixed, Secret, erase_credentials, store_credentials};
+use qyvol::trust::{Identity, identity_needed};
 use qyvol::types::{Reference, RepositoryName};
 use qyvol::{Context, Destination, Moved, PullRequest, Target};
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
         };
         for name in &moved.names {
             ui.note(&format!("{verb} {} as {name}, {signatures}{there}", moved.image));
-            if let Some(identity) = identity_needed(name, &moved.image).filter(|_| verb != "pulled") {
+            if let Some(identity) = identity_option(name, &moved.image).filter(|_| verb != "pulled") {
                 ui.note(&format!(
                     "  signed as {}: hosts accept it under this name where a rule has `identity: {identity}`",
                     moved.image
@@ -63,14 +64,12 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
 }
 
 /// The `identity` that a rule needs to accept a signed name under another, if
-/// the default is not enough ([SIGN-031] has the rule).
-fn identity_needed(name: &Reference, signed: &Reference) -> Option<&'static str> {
-    let (path, own) = (name.repository(), signed.repository());
-    let ends = path == own || path.strip_suffix(own).is_some_and(|rest| rest.ends_with('/'));
-    match (ends, name.tag() == signed.tag()) {
-        (true, true) => None,
-        (true, false) => Some("repository"),
-        (false, _) => Some("any"),
+/// the default is not enough.
+fn identity_option(name: &Reference, signed: &Reference) -> Option<&'static str> {
+    match identity_needed(name, signed) {
+        Identity::Exact => None,
+        Identity::Repository => Some("repository"),
+        Identity::Any => Some("any"),
     }
 }
 
@@ -299,7 +298,7 @@ mod tests {
             ("r.example/app:1.0.0", Some("any")),
             ("r.example/xacme/app:1.0.0", Some("any")),
         ] {
-            assert_eq!(identity_needed(&name.parse().unwrap(), &signed), needed, "{name}");
+            assert_eq!(identity_option(&name.parse().unwrap(), &signed), needed, "{name}");
         }
     }
 }
