@@ -111,3 +111,51 @@ fn role_that_no_statement_can_have_is_refused_with_the_grammar() {
     }
     assert!(!user.path("x.qyvbin").exists());
 }
+
+/// Every file of the command that prints words.
+fn sources() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut directories = vec![root];
+    let mut found = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_that_a_text_names_exists_with_its_options() {
+    let user = User::new();
+    let mut checked = 0;
+    for (path, text) in sources() {
+        for command in text.split('`').skip(1).filter(|text| text.starts_with("qyv ")) {
+            // As it is printed: a string of the source may go on in the next line.
+            let command = command.replace("\\\n", " ").replace("\\n", " ");
+            let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+            let is_verb =
+                |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
+            let mut verb: Vec<&str> = words.iter().take(2).take_while(is_verb).copied().collect();
+            if verb.is_empty() {
+                continue;
+            }
+            if user.qyv(&[&verb[..], &["--help"]].concat()).code != 0 || verb.first() == Some(&"help") {
+                verb.truncate(1);
+            }
+            let help = user.qyv(&[&verb[..], &["--help"]].concat());
+            assert_eq!(help.code, 0, "{path}: `{command}`");
+            for option in words.iter().filter(|word| word.starts_with("--") && word.len() > 2) {
+                let option = option.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+                assert!(help.out.contains(option), "{path}: `{command}` has no {option}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "{checked}");
+}
