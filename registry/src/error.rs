@@ -32,7 +32,7 @@ pub enum HubError {
     InUse(PathBuf),
     /// The data directory has the form of another version.
     #[error(
-        "{path} holds {}, expected form {expected}: start with an empty directory and push the images again, \
+        "{path} holds {}, expected format {expected}: start with an empty directory and push the images again, \
          or use the version that wrote it",
         form(.found)
     )]
@@ -45,7 +45,7 @@ pub enum HubError {
         expected: &'static str,
     },
     /// A file of the data directory does not hold what it must.
-    #[error("{path} is damaged: {reason}: put its repository back from a backup")]
+    #[error("{path} is damaged: {reason}: restore its repository from a backup")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -73,8 +73,8 @@ pub enum HubError {
 
 fn form(found: &Option<String>) -> String {
     match found {
-        Some(found) => format!("data of form {found}"),
-        None => "data of an earlier version, without a number of its form".to_string(),
+        Some(found) => format!("data of format {found}"),
+        None => "data of an earlier version, without a format number".to_string(),
     }
 }
 
@@ -192,7 +192,7 @@ impl ApiError {
     }
 
     pub(crate) fn internal(cause: impl std::fmt::Display) -> ApiError {
-        let mut error = ApiError::new(Code::Internal, "the registry could not do this");
+        let mut error = ApiError::new(Code::Internal, "internal error");
         error.cause = Some(cause.to_string());
         error
     }

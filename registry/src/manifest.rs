@@ -57,8 +57,8 @@ impl Manifest {
     /// Reads a manifest pushed with this `Content-Type`.
     pub(crate) fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, ApiError> {
         json::check(bytes).map_err(|e| invalid("the manifest is not acceptable JSON").detail(e))?;
-        let document: Document =
-            serde_json::from_slice(bytes).map_err(|e| invalid("the manifest lacks what it must have").detail(e))?;
+        let document: Document = serde_json::from_slice(bytes)
+            .map_err(|e| invalid("the manifest lacks a required field, or has an invalid one").detail(e))?;
         if document.schema_version != 2 {
             return Err(invalid("the manifest's schemaVersion is not 2"));
         }
@@ -77,10 +77,10 @@ impl Manifest {
         match media_type.as_str() {
             OCI_IMAGE | DOCKER_IMAGE => {
                 if document.manifests.is_some() {
-                    return Err(invalid("an image manifest has no manifests"));
+                    return Err(invalid("an image manifest must not have `manifests`"));
                 }
                 let Some(config) = document.config else {
-                    return Err(invalid("an image manifest has a config"));
+                    return Err(invalid("an image manifest must have a config"));
                 };
                 let mut needed = vec![config.digest];
                 let layers = document.layers.unwrap_or_default();
@@ -98,7 +98,7 @@ impl Manifest {
             }
             OCI_INDEX | DOCKER_LIST => {
                 if document.layers.is_some() || document.config.is_some() {
-                    return Err(invalid("an index has neither config nor layers"));
+                    return Err(invalid("an index must not have `config` or `layers`"));
                 }
                 Ok(Manifest {
                     media_type,
@@ -107,7 +107,7 @@ impl Manifest {
                     needed: Vec::new(),
                 })
             }
-            _ => Err(invalid("not a media type of manifests this registry takes").detail(media_type)),
+            _ => Err(invalid("unsupported manifest media type").detail(media_type)),
         }
     }
 }

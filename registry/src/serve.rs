@@ -131,7 +131,7 @@ impl Bound {
             note(
                 &shared,
                 Level::Warning,
-                "requests were cut off at the end of the grace time".to_string(),
+                "requests were cut off at the end of the grace period".to_string(),
             );
         }
         upkeep.abort();
@@ -257,12 +257,14 @@ async fn reload(shared: Arc<Shared>, tls: Option<Arc<Reloaded<TlsAcceptor>>>) {
             match outcome {
                 Ok(true) => {
                     *failed = None;
-                    note(&shared, Level::Info, format!("the {what} changed and were read again"));
+                    note(&shared, Level::Info, format!("reloaded the {what} file"));
                 }
                 Ok(false) => {}
                 // A file that can't be read fails each time: said once.
                 Err(error) => {
-                    let message = format!("the {what} changed and are not used: {error}");
+                    let message = format!(
+                        "the {what} file changed but can't be used, the previous version stays in force: {error}"
+                    );
                     if failed.as_ref() != Some(&message) {
                         note(&shared, Level::Error, message.clone());
                         *failed = Some(message);
@@ -309,7 +311,7 @@ async fn collect(hub: Hub, every: Duration) {
         match tokio::task::spawn_blocking(move || collecting.collect_garbage()).await {
             Ok(Ok(report)) => {
                 for kept in &report.kept {
-                    let message = format!("nothing of {} is collected: {}", kept.repository, kept.reason);
+                    let message = format!("garbage collection skipped {}: {}", kept.repository, kept.reason);
                     note(shared, Level::Error, message);
                 }
                 let message = format!("collected {} blobs, {} bytes", report.blobs, report.bytes);

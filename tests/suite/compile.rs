@@ -41,7 +41,7 @@ fn compilation_that_takes_more_than_its_limits_is_ended_and_leaves_nothing() {
         done.err
     );
     let done = user.qyv(&["compile", "--max-seconds", "0", &app]).expect(1);
-    assert!(done.err.contains("0 s of processor time"), "{}", done.err);
+    assert!(done.err.contains("0 s of CPU time"), "{}", done.err);
     assert!(
         !user
             .stored()

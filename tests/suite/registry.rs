@@ -316,10 +316,10 @@ fn dry_run_says_what_would_move_and_moves_nothing() {
         user.qyv(&["push", &file, &name]).expect(0);
         let other = User::new();
         let plan = other.qyv(&["pull", "--dry-run", &name]).expect(0);
-        assert!(plan.out.contains("to move"), "{plan:?}");
+        assert!(plan.out.contains("to copy"), "{plan:?}");
         assert!(other.stored().is_empty());
         let plan = user.qyv(&["push", "--dry-run", &file, &name]).expect(0);
-        assert!(!plan.out.contains("to move"), "{plan:?}");
+        assert!(!plan.out.contains("to copy"), "{plan:?}");
     }
 }
 
@@ -354,7 +354,7 @@ fn tag_is_removed_and_what_is_not_there_is_said() {
     let gone = server.name("app:2");
     drop(server);
     let done = user.qyv(&["pull", &gone, "--retries", "1"]).expect(75);
-    assert!(done.err.contains("trying again"), "{}", done.err);
+    assert!(done.err.contains("retrying in"), "{}", done.err);
     assert!(done.err.contains("can't reach"), "{}", done.err);
     user.qyv(&["pull", "app:2"]).expect(2);
     user.qyv(&["push", &file, "app:2"]).expect(2);

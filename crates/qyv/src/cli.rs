@@ -21,7 +21,7 @@ pub enum Format {
     Text,
     /// One JSON document; its fields only ever grow.
     Json,
-    /// YAML, where it says so.
+    /// The same document as YAML.
     Yaml,
 }
 
@@ -110,7 +110,7 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check a .qyv manifest and say all that is wrong with it
+    /// Check a .qyv manifest and report every problem in it
     Validate(ValidateArgs),
     /// Build a signed .qyvbin from a .qyv, and tag it in the store
     Build(BuildArgs),
@@ -123,7 +123,7 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
-    /// Judge images by the trust policy and check all of their content
+    /// Verify images against the trust policy, and all of their content against its digests
     Verify(VerifyArgs),
     /// Verify an application and run it
     Run(RunArgs),
@@ -136,12 +136,12 @@ pub enum Command {
     Images,
     /// Give a stored image another name
     Tag(TagArgs),
-    /// Take names out of the store, or tags off a registry
+    /// Remove names from the store, or tags from a registry
     #[command(visible_alias = "rmi")]
     Rm(RmArgs),
     /// Remove what no name and no running application needs
     Prune(PruneArgs),
-    /// Re-hash the whole store and say what is damaged
+    /// Re-hash the whole store and report what is damaged
     Check(CheckArgs),
     /// Send an image with its signatures to a registry
     Push(PushArgs),
@@ -154,7 +154,7 @@ pub enum Command {
     Tags(TagsArgs),
     /// List the repositories of a registry
     Catalog(CatalogArgs),
-    /// Keep the credentials for a registry, once it has accepted them
+    /// Store the credentials for a registry, once it has accepted them
     Login(LoginArgs),
     /// Forget the credentials for a registry
     Logout(LogoutArgs),
@@ -166,7 +166,7 @@ pub enum Command {
     },
     /// Write stored images into one .qyvbin
     Save(SaveArgs),
-    /// Take the images of a .qyvbin, or of an OCI image layout, into the store
+    /// Load the images of a .qyvbin, or of an OCI image layout, into the store
     Load(LoadArgs),
     /// Show and change the trust policy
     Trust {
@@ -209,7 +209,7 @@ pub struct BuildArgs {
     /// A .qyv file, or the folder of one
     #[arg(default_value = ".", value_name = "DIR|FILE.qyv")]
     pub path: PathBuf,
-    /// Where the archive goes [default: the manifest's name, in this folder]
+    /// Output file [default: the manifest's file name with .qyvbin, in the current directory]
     #[arg(short, long, value_name = "FILE.qyvbin")]
     pub output: Option<PathBuf>,
     /// Replace the output even if it is not a .qyvbin; never one of the files that are read
@@ -234,11 +234,11 @@ pub struct BuildArgs {
 /// What a signature says.
 #[derive(Debug, Args)]
 pub struct ClaimArgs {
-    /// What the signer vouches for
+    /// The role of the signature, as rules of the trust policy name it
     #[arg(long, value_name = "ROLE", default_value = "release")]
     pub role: String,
-    /// Place of this release among its name's [default: from the version]
-    #[arg(long, value_name = "N")]
+    /// Sequence number, higher for each newer release of a name [default: from the version]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
     pub sequence: Option<u64>,
     /// When the signature expires, such as 2027-01-31 or 2027-01-31T00:00:00Z
     #[arg(long, value_name = "TIME")]
@@ -286,7 +286,7 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(
     override_usage = "qyv run [OPTIONS] <TARGET> [ARGS]...",
-    after_help = "Options of qyv come before TARGET; everything after it is the guest's, and a first `--` is dropped.\nThe guest's exit code is passed through. 124: it timed out; 125: qyv failed before the guest\nstarted; 126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. A variable that is set twice has its last value: the\nmanifest's, then --env-file, --env, --secret."
+    after_help = "Options of qyv come before TARGET; everything after it is the guest's, and a first `--` is dropped.\nThe guest's exit code is passed through. 124: it timed out; 125: qyv itself failed;\n126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. A variable that is set twice has its last value: the\nmanifest's, then --env-file, --env, --secret."
 )]
 pub struct RunArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development; then the guest's arguments
@@ -296,7 +296,7 @@ pub struct RunArgs {
     /// Set an environment variable for the guest; NAME alone takes its value from qyv's environment (repeatable)
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
-    /// Set the variables in this file: a NAME=VALUE or NAME on each line, # begins a comment (repeatable)
+    /// Set the variables in this file: NAME=VALUE or NAME on each line; a line that starts with # is a comment (repeatable)
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
     /// Set a variable to the content of a file, without the newline at its end (repeatable)
@@ -323,10 +323,10 @@ pub struct CompileArgs {
     /// A .qyvbin, or the name or digest of an image
     #[arg(add = targets())]
     pub target: String,
-    /// Seconds of processor time that the compiler may take [default: 60, and 30 for each MiB of the component]
+    /// CPU time limit of the compiler, in seconds [default: 60 plus 30 per MiB of the component]
     #[arg(long, value_name = "N")]
     pub max_seconds: Option<u64>,
-    /// Memory that the compiler may take [default: 1GiB, and 32 bytes for each of the component]
+    /// Memory limit of the compiler [default: 1GiB plus 32 times the size of the component]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<String>,
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
@@ -362,7 +362,7 @@ pub struct TagArgs {
     /// A name in the store, or a digest
     #[arg(add = images())]
     pub from: String,
-    /// The name it will have too
+    /// The additional name
     pub to: String,
 }
 
@@ -390,7 +390,7 @@ pub struct PruneArgs {
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Put damaged entries aside, so that the next load brings them back
+    /// Move damaged entries to quarantine, so that the next load or pull restores them
     #[arg(long, alias = "mend")]
     pub repair: bool,
 }
@@ -419,10 +419,10 @@ pub struct LoadArgs {
     /// .qyvbin files, or OCI image layouts: directories, or tars that are not compressed
     #[arg(required = true, value_name = "FILE.qyvbin|LAYOUT")]
     pub files: Vec<PathBuf>,
-    /// Don't judge: store each image under its own name:version alone
+    /// Don't verify: store each image under its own name:version alone
     #[arg(long)]
     pub no_verify: bool,
-    /// Move names that stand for another image in the store
+    /// Move names that point to another image in the store
     #[arg(long)]
     pub replace: bool,
 }

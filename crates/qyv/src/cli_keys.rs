@@ -49,7 +49,7 @@ pub enum KeysCommand {
         #[arg(short, long)]
         yes: bool,
     },
-    /// Take in a key from a PEM file (PKCS#8 or SPKI, as OpenSSL writes them)
+    /// Import a key from a PEM file (PKCS#8 or SPKI, as OpenSSL writes them)
     Import {
         /// The name it will have
         name: String,
@@ -64,8 +64,8 @@ pub enum KeysCommand {
 /// A key's algorithm.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum KeyKind {
-    /// Ed25519 (RFC 8032): signatures are a function of key and content
+    /// Ed25519 (RFC 8032): signatures are deterministic
     Ed25519,
-    /// ECDSA on P-256 with SHA-256 (FIPS 186-5): each signature is another one
+    /// ECDSA on P-256 with SHA-256 (FIPS 186-5): signatures are randomized
     EcdsaP256,
 }

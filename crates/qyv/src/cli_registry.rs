@@ -74,13 +74,13 @@ pub struct PushArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A tag is resolved once, everything after that is fetched by digest. Trust is decided by\n`qyv run` and `qyv verify`, or here with --verify. What came of a pull that broke off\nor was killed stays in the store: the next goes on from there (`qyv prune` takes it away).\nExit codes: 69 failed, and trying again won't help; 75 it may; 10-19 refused by trust."
+    after_help = "A tag is resolved once, everything after that is fetched by digest. Trust is decided by\n`qyv run` and `qyv verify`, or here with --verify. What an interrupted pull\nfetched stays in the store, and the next pull resumes from it (`qyv prune` removes it).\nExit codes: 69 failed, and trying again won't help; 75 it may; 10-19 refused by trust."
 )]
 pub struct PullArgs {
     /// An image, as HOST/NAME[:TAG][@DIGEST]
     #[arg(value_name = "REF", add = images())]
     pub name: String,
-    /// Write this file instead of the store: the very bytes that were built
+    /// Write this file instead of the store: the same bytes as the built file, unless signatures were added since
     #[arg(short, long, value_name = "FILE.qyvbin")]
     pub output: Option<PathBuf>,
     /// Replace the output even if it is not a .qyvbin
@@ -223,32 +223,32 @@ pub struct ServeArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
-    /// The folder that holds everything [default: `hub` beside the store]
+    /// The data directory [default: `hub` beside the store]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Who may do what; without it everybody may do everything, on a loopback address
+    /// The users and their rights; without it anyone may do anything, and only a loopback address is allowed
     #[arg(long, value_name = "FILE")]
     pub users: Option<PathBuf>,
     /// Let everybody who reaches the address do everything
     #[arg(long, conflicts_with = "users")]
     pub open: bool,
-    /// The certificate and those above it, PEM
+    /// The certificate chain, PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// How clients see it, where that is not what they ask for
+    /// The URL that clients use, if it differs from the one in their requests
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
     /// A proxy in front of it, whose X-Forwarded-For, -Proto and -Host are believed: an address or
     /// a network; can be repeated
     #[arg(long, value_name = "ADDRESS[/PREFIX]")]
     pub trusted_proxy: Vec<Network>,
-    /// The largest blob that is taken, in bytes
+    /// The largest blob that is accepted, in bytes
     #[arg(long, value_name = "BYTES")]
     pub max_blob: Option<u64>,
-    /// Remove what nothing needs, and end; a running hub does so by itself
+    /// Remove unreferenced content and exit; a running hub does so by itself
     #[arg(long)]
     pub collect_garbage: bool,
 }

@@ -21,7 +21,7 @@ pub enum IdentityArg {
 pub enum TrustCommand {
     /// Print where the policy is and what it says
     Show,
-    /// Check a policy file and say all that is wrong with it
+    /// Check a policy file and report every problem in it
     Check {
         /// The file [default: the one in force]
         file: Option<PathBuf>,
@@ -42,7 +42,7 @@ pub enum TrustCommand {
         /// How many of the role's keys must sign [default: as it was, or 1]
         #[arg(long, value_name = "N")]
         threshold: Option<usize>,
-        /// What signed names are held against [default: as it was, or exact]
+        /// How signed names are compared with the requested one [default: as it was, or exact]
         #[arg(long, value_enum)]
         identity: Option<IdentityArg>,
     },
@@ -60,7 +60,7 @@ pub enum TrustCommand {
         #[arg(value_name = "KEY|DIGEST", add = keys())]
         what: String,
     },
-    /// Say which rule decides for an image, and what it makes of its signatures
+    /// Show which rule applies to an image, and the verdict on each of its signatures
     Explain {
         /// A .qyvbin, or the name of a stored image
         #[arg(add = targets())]

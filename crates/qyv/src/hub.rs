@@ -56,11 +56,10 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
         }
         None if args.listen.ip().is_loopback() || args.open => Access::Open,
         None => {
-            return Err(Failure::usage(format!(
-                "{} can be reached by others, and everybody could push there",
-                args.listen
-            ))
-            .hint("--users FILE says who may do what; --open lets everybody do everything"));
+            return Err(
+                Failure::usage(format!("others can reach {}, and anyone could push to it", args.listen))
+                    .hint("--users FILE names the users and their rights; --open lets anyone do anything"),
+            );
         }
     };
     if let Some(url) = &args.public_url
@@ -85,7 +84,7 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
     let data = args.data.clone().unwrap_or_else(|| ctx.home.store.join("hub"));
     if args.collect_garbage && !data.is_dir() {
         return Err(Failure::new(format!(
-            "there is no hub's data in {}",
+            "there is no hub data in {}",
             qyvol::types::escape(&data.to_string_lossy())
         )));
     }
@@ -110,7 +109,10 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
     if args.collect_garbage {
         let report = hub.collect_garbage().map_err(failed)?;
         for kept in &report.kept {
-            ui.warn(&format!("nothing of {} is collected: {}", kept.repository, kept.reason));
+            ui.warn(&format!(
+                "garbage collection skipped {}: {}",
+                kept.repository, kept.reason
+            ));
         }
         let kept: Vec<_> = report.kept.iter().map(|kept| &kept.repository).collect();
         ui.show(

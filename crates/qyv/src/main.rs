@@ -11,6 +11,7 @@ mod commands;
 mod complete;
 mod failure;
 mod guest_env;
+mod hints;
 #[cfg(feature = "hub")]
 mod hub;
 mod paths;

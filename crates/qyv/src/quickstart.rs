@@ -108,10 +108,7 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     let signed = qyvol::sign(&ctx, &request)?;
     steps.done(
         "sign",
-        &format!(
-            "{}, {} signatures, the digest stays",
-            signed.fingerprint, signed.signatures
-        ),
+        &format!("{}, {} signatures, same digest", signed.fingerprint, signed.signatures),
     );
 
     let inspected = qyvol::inspect(&ctx, &target)?;
@@ -161,7 +158,7 @@ fn deliver(
     use qyvol::{Keyring, PullRequest};
 
     let hub = crate::hub::Embedded::start(&folder.join("hub"))?;
-    steps.done("hub", &format!("a registry of its own on http://{}", hub.address()));
+    steps.done("hub", &format!("a local registry on http://{}", hub.address()));
 
     let client = Client::new(Options::default(), Box::new(Anonymous), Box::new(|_| {}));
     let name: qyvol::types::Reference = format!("{}/{own}", hub.address())
@@ -196,14 +193,17 @@ fn deliver(
         dry_run: false,
     };
     let pulled = qyvol::pull(&host, &client, &request)?;
-    steps.done("pull", &format!("into a store that had nothing: {}", pulled.digest));
+    steps.done("pull", &format!("into an empty store: {}", pulled.digest));
 
     let stored = Target::Image(name.into());
     qyvol::verify(&host, &stored, None)?;
     steps.done("verify", "accepted there by a policy that trusts the publisher");
 
     run(&host, &stored)?;
-    steps.done("run", "on that host, by name, without asking the registry: exit code 0");
+    steps.done(
+        "run",
+        "on that host, by name, without contacting the registry: exit code 0",
+    );
     Ok(())
 }
 

@@ -104,7 +104,7 @@ fn given() -> Result<Option<Fixed>, Failure> {
             credential,
         })),
         None => Err(Failure::usage(format!(
-            "credentials are set, but not for which registry: set {REGISTRY} to its host"
+            "credentials are set without a registry: set {REGISTRY} to its host"
         ))),
     }
 }

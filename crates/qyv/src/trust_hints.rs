@@ -5,7 +5,7 @@ use qyvol::trust::{Cause, Identity, Refusal, Report, Verdict, VerifyError};
 use qyvol::types::escape;
 
 /// A word as a shell takes it.
-fn word(text: &str) -> String {
+pub fn word(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@+".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
         return text.to_string();
@@ -15,14 +15,23 @@ fn word(text: &str) -> String {
 
 pub fn trust_hints(target: &str, error: &VerifyError) -> Vec<String> {
     let report = error.report();
-    let target = word(target);
+    // The signer's store has the image under its own name, not a registry's.
+    let target = match &report.asked {
+        Some(_) => word(&format!("{}:{}", report.application, report.version)),
+        None => word(target),
+    };
     match error.refusal() {
         Refusal::Unsigned => vec![
             "ask the publisher for a signed release; tools that don't copy referrers drop signatures".to_string(),
-            format!("if it is your own: `qyv sign {target}` on the machine that built it, then push it again"),
+            format!("if it is yours: `qyv sign {target}` on the machine that built it, then publish it again"),
         ],
         Refusal::NoRule | Refusal::NoTrustedKey => untrusted(error.refusal(), report),
         Refusal::BadSignature | Refusal::Malformed => vec!["get it again from its publisher".to_string()],
+        Refusal::Limit if report.asked.is_none() => {
+            vec![format!(
+                "`qyv clean {target}` removes signatures that no trusted key has made"
+            )]
+        }
         Refusal::Limit => vec!["ask the publisher for the image without the signatures of others".to_string()],
         Refusal::Threshold => short(&target, report),
         Refusal::Expired => late(&target, report),
@@ -44,7 +53,7 @@ fn signer(report: &Report) -> Option<&str> {
 fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
     let by = signer(report).map_or_else(String::new, |f| format!("; it names the key {f}"));
     if report.key_given.is_some() {
-        return vec![format!("it may be signed by another key of the publisher's{by}")];
+        return vec![format!("it may be signed by another of the publisher's keys{by}")];
     }
     let scope = match &report.rule {
         Some(rule) if refusal == Refusal::NoTrustedKey => rule.scope.clone(),
@@ -54,12 +63,17 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
         (None, Some(tag)) if tag != report.version => " --identity repository",
         _ => "",
     };
+    let lacking = report.requirements.iter().find(|r| r.have < r.threshold);
+    let role = match lacking.filter(|r| r.role != "release") {
+        Some(lacking) => format!(" --role {}", lacking.role),
+        None => String::new(),
+    };
     vec![
         format!(
-            "with the publisher's public key in PUBLISHER.pub: `qyv trust add {} --key PUBLISHER.pub{moving}`{by}",
+            "with the publisher's public key in PUBLISHER.pub: `qyv trust add {} --key PUBLISHER.pub{role}{moving}`{by}",
             word(&scope)
         ),
-        "or for one `run` or `verify` alone: --key PUBLISHER.pub before the target".to_string(),
+        "or for a single `run` or `verify`, without --policy: --key PUBLISHER.pub before the target".to_string(),
     ]
 }
 
@@ -74,7 +88,7 @@ fn short(target: &str, report: &Report) -> Vec<String> {
     let line = |r: &qyvol::trust::RequirementReport| {
         let keys: Vec<String> = r.keys.iter().map(|k| escape(k).to_string()).collect();
         format!(
-            "{} more of {} must sign it as {}: `qyv sign {target} --role {} --key KEY`",
+            "{} more of the keys {} must sign it as {}: `qyv sign {target} --role {} --key KEY`",
             r.threshold - r.have,
             keys.join(", "),
             r.role,
@@ -95,7 +109,7 @@ fn late(target: &str, report: &Report) -> Vec<String> {
             format!("get a newer release; or the publisher signs this one again: `qyv sign {target}`")
         }
         Some(Cause::Statement) => "get a newer release".to_string(),
-        Some(Cause::Key) => "get a release by the publisher's present key".to_string(),
+        Some(Cause::Key) => "get a release signed with the publisher's current key".to_string(),
         _ => "check the clock of this host and of the signer".to_string(),
     };
     vec![hint]
@@ -104,7 +118,7 @@ fn late(target: &str, report: &Report) -> Vec<String> {
 fn older(report: &Report) -> Vec<String> {
     match &report.asked {
         Some(_) => vec![format!(
-            "the registry serves an older image than before; if that is meant, name it by its digest: {}@sha256:DIGEST",
+            "this image is older than one accepted before under the same name; to use it all the same, name it by its digest: {}@sha256:DIGEST",
             report.scope
         )],
         None => vec!["get the newer release".to_string()],
@@ -119,9 +133,10 @@ fn other_name(report: &Report) -> Vec<String> {
     let (Some(_), Some(rule)) = (&report.asked, &report.rule) else {
         return vec!["get it again from its publisher".to_string()];
     };
-    let repository = report.scope.split_once('/').map_or("", |(_, repository)| repository);
+    let repository = rule.repository.as_deref().unwrap_or_default();
     let name = escape(&statement.name).to_string();
-    let fits = repository == name || repository.ends_with(&format!("/{name}"));
+    let trailing = rule.names == qyvol::trust::Names::Trailing;
+    let fits = repository == name || trailing && repository.ends_with(&format!("/{name}"));
     let mut hints = Vec::new();
     if fits {
         hints.push(format!(
@@ -131,7 +146,12 @@ fn other_name(report: &Report) -> Vec<String> {
         ));
     } else {
         hints.push(format!(
-            "the publisher builds with `name: {repository}`, or pushes to a repository that ends in {name}"
+            "the publisher builds with `name: {repository}`, or pushes to {} {name}",
+            if trailing {
+                "a repository that ends in"
+            } else {
+                "the repository"
+            }
         ));
     }
     if report.key_given.is_some() {

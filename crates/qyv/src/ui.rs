@@ -9,6 +9,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 use crate::cli::{Format, Global};
 use crate::failure::Failure;
+use crate::trust_hints::word;
 
 /// The command's voice. Clones are the same voice.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Ui {
     pub verbose: bool,
     pub quiet: bool,
     colour: bool,
+    /// The policy that was given in place of this machine's.
+    policy: Option<PathBuf>,
     /// Bars can be drawn: on a terminal that can move its cursor, and not in CI.
     draws: bool,
     /// Made with the first bar: most commands show none.
@@ -41,6 +45,7 @@ impl Ui {
             verbose: global.verbose,
             quiet: global.quiet,
             colour: capable && wanted,
+            policy: global.policy.clone(),
             draws: capable && !crate::variables::in_pipeline(),
             bars: Arc::default(),
         }
@@ -141,7 +146,15 @@ impl Ui {
             self.say(&safe_line(line));
         }
         for hint in &failure.hints {
-            self.say(&format!("{} {}", self.paint("36;1", "hint:"), safe_line(hint)));
+            // A hint to change the policy means the one that was given.
+            let hint = match &self.policy {
+                Some(policy) => {
+                    let given = format!("`qyv --policy {} trust ", word(&policy.to_string_lossy()));
+                    hint.replace("`qyv trust ", &given)
+                }
+                None => hint.clone(),
+            };
+            self.say(&format!("{} {}", self.paint("36;1", "hint:"), safe_line(&hint)));
         }
     }
 }

@@ -193,7 +193,7 @@ impl Finder<'_> {
             Selection { left_out: 0, .. } => Err(ImageError::asset(from, "no file matches it")),
             Selection { left_out, .. } => Err(ImageError::asset(
                 from,
-                format_args!("of what it matches, all is left out ({left_out}): name a file itself to pack it"),
+                format_args!("everything it matches is left out ({left_out}): name a file explicitly to pack it"),
             )),
         }
     }
@@ -329,9 +329,10 @@ impl Finder<'_> {
     fn add(&mut self, from: &str, to: &str, file: (PathBuf, FileId, u64)) -> Result<(), ImageError> {
         let path = AssetPath::parse(to).map_err(|why| ImageError::asset_path(to, &why))?;
         match self.found.get(&path) {
-            Some((other, ..)) if *other != file.0 => {
-                Err(ImageError::asset(from, format_args!("two files want to be `{path}`")))
-            }
+            Some((other, ..)) if *other != file.0 => Err(ImageError::asset(
+                from,
+                format_args!("two files would be packed as `{path}`"),
+            )),
             _ => {
                 self.found.insert(path, file);
                 Ok(())

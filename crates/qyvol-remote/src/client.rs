@@ -106,7 +106,7 @@ impl Client {
             let next = match location {
                 Some(location) => request.url.follow(location),
                 None => Err(RemoteError::Protocol {
-                    what: "a redirect that leads nowhere".to_string(),
+                    what: "a redirect without a Location".to_string(),
                 }),
             };
             if request.redirects == Redirects::SameOrigin

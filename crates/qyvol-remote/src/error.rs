@@ -120,7 +120,7 @@ pub enum RemoteError {
         temporary: bool,
     },
     /// No bytes came for too long, or too few.
-    #[error("{host} stopped answering: {why}")]
+    #[error("gave up on {host}: {why}")]
     TimedOut {
         /// Host and port.
         host: String,
@@ -170,7 +170,7 @@ pub enum RemoteError {
         why: String,
     },
     /// The registry asks to wait longer than [`crate::RetryPolicy::max_wait`].
-    #[error("{host} asks to wait {seconds} s before it is asked again to {operation}")]
+    #[error("{host} asked us to wait {seconds} s before trying to {operation} again")]
     Busy {
         /// Host and port.
         host: String,
@@ -188,7 +188,7 @@ pub enum RemoteError {
         operation: Operation,
     },
     /// Other writers kept replacing the list of referrers.
-    #[error("{host} does not keep what is written to the list of referrers {tag}: others write to it at the same time")]
+    #[error("can't update the referrers list {tag} on {host}: other clients keep overwriting it")]
     Contended {
         /// Host and port.
         host: String,

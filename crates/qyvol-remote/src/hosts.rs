@@ -89,7 +89,7 @@ fn entry(r: &mut Reader<'_>, node: &Node) -> Option<HostEntry> {
         if entry.timeout.is_none_or(|timeout| timeout > MAX_TIMEOUT) {
             r.problem(
                 node.place,
-                "timeout must be a whole number of ms, s, m or h, as 60s, at most 1h",
+                "timeout must be a whole number with a unit of ms, s, m or h, such as 60s, at most 1h",
             );
         }
     }

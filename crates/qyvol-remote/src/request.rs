@@ -232,7 +232,7 @@ fn read_bounded(
         if begin.elapsed() > timeout * 2 {
             return Err(RemoteError::TimedOut {
                 host: url.authority().to_string(),
-                why: "its answer comes too slowly".to_string(),
+                why: "the response is too slow".to_string(),
             });
         }
     }

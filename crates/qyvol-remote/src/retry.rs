@@ -150,7 +150,7 @@ impl Retry {
         let spread = RandomState::new().hash_one(self.left) % 512;
         let wait = retry_after.unwrap_or_else(|| self.wait.mul_f64(0.75 + spread as f64 / 1024.0));
         self.wait = (self.wait * 2).min(self.policy.max_wait);
-        (self.notify)(&format!("{error}: trying again in {:.1} s", wait.as_secs_f64()));
+        (self.notify)(&format!("{error}; retrying in {:.1} s", wait.as_secs_f64()));
         thread::sleep(wait);
         Ok(())
     }

@@ -122,7 +122,7 @@ fn anonymous() -> io::Result<File> {
 fn why(status: ExitStatus, limits: CompileLimits, told: io::Result<String>) -> String {
     let signal = status.signal();
     if signal == Some(Signal::XCPU.as_raw()) {
-        return format!("it takes longer than {} s of processor time", limits.seconds);
+        return format!("it takes more than {} s of CPU time", limits.seconds);
     }
     let told = told.unwrap_or_default();
     let last = told.lines().last().unwrap_or_default();

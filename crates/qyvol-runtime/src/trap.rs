@@ -44,7 +44,7 @@ fn failed(error: &wasmtime::Error, limits: &Limits) -> Exit {
 /// comes, and the trap alone hides why.
 fn push_limit(text: &mut String, limits: &Limits) {
     if let Some(limit) = limits.reached() {
-        text.push_str(&format!("\n  after its memory limit of {limit} bytes was reached"));
+        text.push_str(&format!("; its memory limit of {limit} bytes was reached"));
     }
 }
 
@@ -71,7 +71,7 @@ fn push_frames(text: &mut String, error: &wasmtime::Error) {
         }
     }
     for (name, times) in frames {
-        text.push_str(&format!("\n  in {}", escape(&name)));
+        text.push_str(&format!("; in {}", escape(&name)));
         if times > 1 {
             text.push_str(&format!(" ({times} times)"));
         }

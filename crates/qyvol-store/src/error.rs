@@ -55,7 +55,7 @@ pub enum StoreError {
         limit: u64,
     },
     /// Under this digest the store has something else.
-    #[error("{digest} is not what it was said to be: {what}")]
+    #[error("{digest} does not match its descriptor: {what}")]
     Mismatch {
         /// The digest asked for.
         digest: Digest,
@@ -80,7 +80,7 @@ pub enum StoreError {
     },
     /// A name stands for another image, and was not to be moved.
     #[error(
-        "{} stands for {there} in the store: expected {wanted} or nothing",
+        "{} already names {there} in the store, not {wanted}",
         escape(&.name.to_string())
     )]
     NameTaken {
@@ -110,19 +110,19 @@ pub enum StoreError {
         what: String,
     },
     /// A folder of the store is a symbolic link.
-    #[error("store folder {} is a symbolic link: expected the folder itself", show(.path))]
+    #[error("store directory {} is a symbolic link: expected the directory itself", show(.path))]
     Link {
         /// The link.
         path: PathBuf,
     },
     /// A folder of the store is something else.
-    #[error("store folder {} is not a folder", show(.path))]
+    #[error("store directory {} is not a directory", show(.path))]
     NotAFolder {
         /// The path.
         path: PathBuf,
     },
     /// A folder of the store belongs to someone else.
-    #[error("store folder {} belongs to user {owner}: expected {user}; run `chown -R {user} {}`", show(.path), show(.path))]
+    #[error("store directory {} belongs to user {owner}: expected {user}; run `chown -R {user} {}`", show(.path), show(.path))]
     OtherOwner {
         /// The folder.
         path: PathBuf,
@@ -132,7 +132,7 @@ pub enum StoreError {
         user: u32,
     },
     /// Others can write to a folder of the store.
-    #[error("store folder {} can be written by others (mode {mode:04o}): run `chmod go-w {}`", show(.path), show(.path))]
+    #[error("store directory {} can be written by others (mode {mode:04o}): run `chmod go-w {}`", show(.path), show(.path))]
     LooseMode {
         /// The folder.
         path: PathBuf,
@@ -196,7 +196,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// An unpacked tree holds something other than files and folders.
-    #[error("unpacked tree has {}, which is {what}: expected regular files and folders alone", show(.path))]
+    #[error("unpacked tree has {}, which is {what}: expected only regular files and directories", show(.path))]
     Foreign {
         /// The entry.
         path: PathBuf,
@@ -204,7 +204,7 @@ pub enum StoreError {
         what: &'static str,
     },
     /// An engine's name can't be a folder's.
-    #[error("engine id \"{}\" can't name a folder: expected 1 to 128 letters, digits, `.`, `_`, `-`", escape(.0))]
+    #[error("engine id \"{}\" can't name a directory: expected 1 to 128 letters, digits, `.`, `_`, `-`", escape(.0))]
     Engine(String),
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]

@@ -220,7 +220,7 @@ pub(crate) fn kind_of(meta: &Metadata) -> &'static str {
     if kind.is_symlink() {
         "a symbolic link"
     } else if kind.is_dir() {
-        "a folder"
+        "a directory"
     } else if kind.is_file() {
         "a file"
     } else {

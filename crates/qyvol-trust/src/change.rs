@@ -311,8 +311,12 @@ impl Edit {
         let Some(at) = self.after.rules.iter().position(|rule| rule.scope == *scope) else {
             let scopes: Vec<String> = self.after.rules.iter().map(|r| r.scope.to_string()).collect();
             return refused(format!(
-                "there is no rule for {scope}; the rules are for {}",
-                scopes.join(", ")
+                "there is no rule for {scope}; rules: {}",
+                if scopes.is_empty() {
+                    "none".to_string()
+                } else {
+                    scopes.join(", ")
+                }
             ));
         };
         let Some(id) = key else {

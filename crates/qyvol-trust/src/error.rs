@@ -25,7 +25,7 @@ pub enum KeyError {
     #[error("the passphrase does not open it")]
     Passphrase,
     /// Opening it would cost more than is allowed.
-    #[error("opening it asks for {asked} of {what}: at most {limit} is spent on a key")]
+    #[error("decrypting it requires {asked} of {what}: at most {limit} is allowed")]
     Cost {
         /// Which cost.
         what: &'static str,
@@ -35,7 +35,7 @@ pub enum KeyError {
         limit: u64,
     },
     /// Encrypted in a way that isn't read.
-    #[error("it is encrypted with something else than PBES2 with scrypt or PBKDF2 and their parameters")]
+    #[error("its encryption is not PBES2 with scrypt or PBKDF2")]
     Encryption,
     /// The system gave no random bytes, or the library failed.
     #[error("the cryptographic library failed")]

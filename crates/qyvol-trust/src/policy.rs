@@ -129,7 +129,7 @@ impl Rule {
     }
 
     /// The asked repository as its publisher calls it.
-    fn signed_repository(&self, asked: &Reference) -> String {
+    pub(crate) fn signed_repository(&self, asked: &Reference) -> String {
         let (Some(remap), Some(registry)) = (&self.remap, asked.registry()) else {
             return asked.repository().to_string();
         };

@@ -214,7 +214,7 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
         if let Some(node) = fields.get(key).filter(|_| scope.is_file()) {
             r.problem(
                 node.place,
-                format!("{key} means nothing under {scope}, whose images nobody asks a registry for"),
+                format!("{key} has no effect under {scope}, which covers no registry"),
             );
         }
     }
@@ -250,7 +250,7 @@ fn remap(r: &mut Reader<'_>, node: &Node) -> Option<Remap> {
                 r.problem_with_help(
                     node.place,
                     format!("`{}` can't be the start of a signed name", escape(text)),
-                    "a repository by whole segments; leave `signed` out where the prefix stands for nothing",
+                    "a repository by whole segments; leave `signed` out to drop the prefix",
                 );
             }
             Some(text.to_string())
@@ -275,7 +275,7 @@ fn age(r: &mut Reader<'_>, node: &Node) -> Option<Duration> {
     if seconds.is_none() {
         r.problem(
             node.place,
-            "max_age must be a number of days, hours, minutes or seconds, as 90d",
+            "max_age must be a number of days, hours, minutes or seconds, such as 90d",
         );
     }
     seconds.map(Duration::from_secs)
@@ -298,7 +298,7 @@ fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<
         };
         match policy.keys.iter().position(|k| k.name == name) {
             Some(index) if keys.contains(&index) => {
-                r.problem(item.place, format!("`{}` stands twice", escape(name)));
+                r.problem(item.place, format!("`{}` is listed twice", escape(name)));
             }
             Some(index) => keys.push(index),
             None => {

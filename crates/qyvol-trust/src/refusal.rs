@@ -33,6 +33,23 @@ pub enum Refusal {
     Identity,
 }
 
+impl Refusal {
+    /// The command's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Refusal::Unsigned => 10,
+            Refusal::NoRule | Refusal::NoTrustedKey => 11,
+            Refusal::BadSignature => 12,
+            Refusal::Threshold => 13,
+            Refusal::Expired | Refusal::Revoked => 14,
+            Refusal::Rollback => 15,
+            Refusal::Malformed => 16,
+            Refusal::Limit => 17,
+            Refusal::Identity => 18,
+        }
+    }
+}
+
 /// An image was refused.
 #[derive(Debug, Error)]
 #[error("refused: {detail}")]
@@ -59,21 +76,6 @@ impl VerifyError {
     /// What was found.
     pub fn report(&self) -> &Report {
         &self.report
-    }
-
-    /// The command's exit code.
-    pub fn exit_code(&self) -> u8 {
-        match self.refusal {
-            Refusal::Unsigned => 10,
-            Refusal::NoRule | Refusal::NoTrustedKey => 11,
-            Refusal::BadSignature => 12,
-            Refusal::Threshold => 13,
-            Refusal::Expired | Refusal::Revoked => 14,
-            Refusal::Rollback => 15,
-            Refusal::Malformed => 16,
-            Refusal::Limit => 17,
-            Refusal::Identity => 18,
-        }
     }
 
     /// From a report none of whose signatures meets the rule.
@@ -134,16 +136,16 @@ const ORDER: [(Verdict, Refusal, &str); 9] = [
     (
         Verdict::BadSignature,
         Refusal::BadSignature,
-        "a signature that names a trusted key is not that key's",
+        "a signature claims a trusted key but was not made by it",
     ),
     (
         Verdict::OverLimit,
         Refusal::Limit,
-        "too many of its signatures name a trusted key without being that key's",
+        "too many of its signatures claim to be by a trusted key",
     ),
     (
         Verdict::UnknownKey,
         Refusal::NoTrustedKey,
-        "it is signed, but by no key that the trust policy names for it",
+        "it is signed, but not by a key that the trust policy names for it",
     ),
 ];

@@ -46,6 +46,10 @@ pub struct RuleReport {
     pub names: Names,
     /// Whether an older image than one accepted before is refused.
     pub deny_rollback: bool,
+    /// The requested repository as the publisher names it: `remap` may rename
+    /// it. None where no registry was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
 }
 
 /// A requirement and how far it is met.

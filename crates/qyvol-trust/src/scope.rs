@@ -216,7 +216,7 @@ fn check_host(host: &str, text: &str, alone: bool) -> Result<(), ScopeError> {
     if alone {
         return fail(
             "it names no repository",
-            format!("{text}/** covers all of a registry's"),
+            format!("{text}/** if that is a registry, {FILE}{text} if it is the name of archives and local images"),
         );
     }
     if host == "*" {

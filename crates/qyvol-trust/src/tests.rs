@@ -96,7 +96,7 @@ fn asked_for(text: &str, key: &PrivateKey, name: &str) -> Result<Report, (u8, St
         None,
     )
     .map(|accepted| accepted.report)
-    .map_err(|e| (e.exit_code(), e.to_string()))
+    .map_err(|e| (e.refusal().exit_code(), e.to_string()))
 }
 
 fn refusal(policy: &TrustPolicy, envelope: &[u8]) -> Refusal {
@@ -371,7 +371,7 @@ fn policy_that_is_not_understood_is_refused_with_its_place() {
         ("threshold: 2", "threshold: 3", "from 1 to"),
         ("threshold: 2", "treshold: 2", "did you mean `threshold`?"),
         ("[k0, k1]", "[k0, k2]", "there is no key `k2`"),
-        ("[k0, k1]", "[k0, k0]", "stands twice"),
+        ("[k0, k1]", "[k0, k0]", "listed twice"),
         ("[k0, k1]", "[]", "needs a key"),
         ("role: release", "role: Release", "a-z"),
         ("\"file:\"", "\"r.example/a*\"", "can't be a scope"),
@@ -381,12 +381,12 @@ fn policy_that_is_not_understood_is_refused_with_its_place() {
         (
             "    require",
             "    names: full\n    require",
-            "means nothing under file:",
+            "has no effect under file:",
         ),
         (
             "    require",
             "    remap: { prefix: a.example }\n    require",
-            "means nothing under file:",
+            "has no effect under file:",
         ),
         ("    require", "    rollback: never\n    require", "allow, deny"),
         ("version: 1", "version: 1\ndevelopment: maybe", "allow, deny"),

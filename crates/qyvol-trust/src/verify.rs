@@ -84,6 +84,7 @@ pub fn verify(
             identity: r.identity,
             names: r.names,
             deny_rollback: r.deny_rollback,
+            repository: subject.asked.map(|asked| r.signed_repository(asked)),
         }),
         serial: policy.serial,
         signatures,
@@ -197,10 +198,7 @@ impl Judge<'_> {
             match self.find(bytes) {
                 Ok((envelope, key)) => {
                     named.push((reports.len(), envelope, key));
-                    reports.push(entry(
-                        Verdict::OverLimit,
-                        "not looked at: there are too many".to_string(),
-                    ));
+                    reports.push(entry(Verdict::OverLimit, "not checked: there are too many".to_string()));
                 }
                 Err(found) => reports.push(found),
             }
@@ -290,10 +288,10 @@ impl Judge<'_> {
             })
         };
         if let Some(from) = key.from.filter(|from| now < *from) {
-            return Err(entry(Verdict::NotYetValid, format!("its key is good from {from}")));
+            return Err(entry(Verdict::NotYetValid, format!("its key is valid from {from}")));
         }
         if let Some(until) = key.until.filter(|until| now >= *until) {
-            return over(Cause::Key, format!("its key was good until {until}"));
+            return over(Cause::Key, format!("its key was valid until {until}"));
         }
         if statement.created > now.plus(SKEW) {
             let reason = format!("it was made in the future, at {}; it is {now} here", statement.created);
@@ -310,12 +308,12 @@ impl Judge<'_> {
         if statement.created == Timestamp::EPOCH {
             let reason = format!(
                 "it has no date (a build's signature is dated 1970-01-01 unless SOURCE_DATE_EPOCH is set), and the rule \
-                 allows an age of {allowed}"
+                 allows a maximum age of {allowed}"
             );
             return over(Cause::Undated, reason);
         }
         let reason = format!(
-            "it was made at {}, and the rule allows an age of {allowed}",
+            "it is dated {}, and the rule allows a maximum age of {allowed}",
             statement.created
         );
         over(Cause::MaxAge, reason)

@@ -200,14 +200,16 @@ pub(crate) fn check_assets_root(root: &str) -> Result<(), String> {
     match root.strip_prefix('/').map(AssetPath::parse) {
         Some(Ok(_)) => Ok(()),
         Some(Err(why)) => Err(format!("assets_root {why}")),
-        None => Err("assets_root must be absolute, as /assets is".to_string()),
+        None => Err("assets_root must be absolute, such as /assets".to_string()),
     }
 }
 
 /// Only one thing can be the guest's `/`.
 pub(crate) fn check_assets_at_root(root: &str, fs: FsAccess) -> Result<(), String> {
     if root == ROOT && fs != FsAccess::None {
-        return Err("assets_root can be / with `permissions.fs: none` alone: the file system is there".to_string());
+        return Err(
+            "assets_root can be / only with `permissions.fs: none`: otherwise the file system is there".to_string(),
+        );
     }
     Ok(())
 }
@@ -222,7 +224,7 @@ pub(crate) fn check_argv0(argv0: &str) -> Result<(), String> {
 pub(crate) fn check_language(language: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_alphanumeric() || " +#.-_".contains(c);
     if language.is_empty() || language.len() > 64 || !language.chars().all(allowed) {
-        return Err("language must be a word, as rust or c++".to_string());
+        return Err("language must be a word, such as rust or c++".to_string());
     }
     Ok(())
 }

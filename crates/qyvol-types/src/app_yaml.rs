@@ -131,7 +131,7 @@ fn version(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
         r.problem_with_help(
             node.place,
             format!("`{}` can't be a version", escape(text)),
-            "up to 128 letters, digits, `.`, `-` and `_`, as 1.0.0 or 1.0.0-rc.1: it becomes a tag, where `+` is not allowed",
+            "up to 128 letters, digits, `.`, `-` and `_`, such as 1.0.0 or 1.0.0-rc.1: it becomes a tag, where `+` is not allowed",
         );
         return None;
     }
@@ -154,7 +154,7 @@ fn relative(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<AssetPath> {
         Ok(path) => Some(path),
         Err(why) => {
             let message = format!("{what} `{}` {why}", escape(text));
-            r.problem_with_help(node.place, message, "a relative path inside the manifest's folder");
+            r.problem_with_help(node.place, message, "a relative path inside the manifest's directory");
             None
         }
     }
@@ -225,7 +225,7 @@ fn file_system(r: &mut Reader<'_>, node: Option<&Node>) -> Option<FileSystem> {
                 r.problem_with_help(
                     node.place,
                     "fs.source has no meaning with this fs.type",
-                    "only netfs has a source; folders of the host are granted by the operator when it runs",
+                    "only netfs has a source; the operator grants directories of the host with `qyv run --dir`",
                 );
             }
             Some(r.text(node, "fs.source")?.to_string())
@@ -290,7 +290,7 @@ fn asset_from(r: &mut Reader<'_>, node: &Node) -> Option<String> {
         r.problem_with_help(
             node.place,
             format!("`{}` can't be an entry of assets", escape(text)),
-            "a relative path or glob inside the manifest's folder, with `/` and without `..`",
+            "a relative path or glob inside the manifest's directory, with `/` and without `..`",
         );
         return None;
     }
@@ -357,7 +357,7 @@ fn resources(r: &mut Reader<'_>, node: &Node) -> Option<Resources> {
             if bytes.is_none() {
                 r.problem(
                     node.place,
-                    "resources.memory must be a size, as 256MB, 64MiB or a number of bytes",
+                    "resources.memory must be a size, such as 256MB or 64MiB, or a number of bytes",
                 );
             }
             Some(bytes?)
@@ -369,7 +369,7 @@ fn resources(r: &mut Reader<'_>, node: &Node) -> Option<Resources> {
             let text = r.text_or_number(node, "resources.timeout")?;
             let millis = parse_duration(text);
             if millis.is_none() {
-                let message = "resources.timeout must be a whole number of ms, s, m or h, as 30s";
+                let message = "resources.timeout must be a whole number with a unit of ms, s, m or h, such as 30s";
                 // A bare number most likely means seconds.
                 match parse_duration(&format!("{text}s")) {
                     Some(_) => r.problem_with_help(node.place, message, format!("write {}s", crate::escape(text))),

@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for Form {
         while let Some(key) = map.next_key::<String>()? {
             if seen.contains(&key) {
                 let key = crate::escape(&key).to_string();
-                return Err(A::Error::custom(format_args!("key \"{key}\" stands twice")));
+                return Err(A::Error::custom(format_args!("duplicate key \"{key}\"")));
             }
             seen.insert(key);
             map.next_value_seed(inner)?;

@@ -61,7 +61,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The output is a file that the command reads.
-    #[error("can't write {}: this command reads that file", escape(&path.to_string_lossy()))]
+    #[error("can't write {}: this command reads that file, or it is in the store or among the keys", escape(&path.to_string_lossy()))]
     OutputIsInput {
         /// The output.
         path: PathBuf,
@@ -107,7 +107,7 @@ pub enum Error {
     },
     /// What is remembered of accepted images can't be used, or not be written.
     #[error(
-        "{}: refused: the policy denies rollback, and its state can't be used: {why}",
+        "{}: refused: the policy denies rollback, which can't be ruled out: {why}",
         escape(target)
     )]
     State {
@@ -240,7 +240,10 @@ impl Error {
     /// An error about an image the user named.
     pub(crate) fn image(target: &str) -> impl Fn(ImageError) -> Error + '_ {
         move |source| match source {
-            ImageError::Store(store) => Error::Store(store),
+            // What is wrong with the content is the image's, the rest the store's.
+            ImageError::Store(store) if !(store.is_content() || matches!(store, StoreError::Read { .. })) => {
+                Error::Store(store)
+            }
             source => Error::Image {
                 target: target.to_string(),
                 source,

@@ -202,7 +202,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
         looked_at += 1;
         if looked_at > limits::SIGNATURES {
             ctx.report.warned(&format!(
-                "{label}: more than {} referrers, the rest is not looked at",
+                "{label}: more than {} referrers, the rest are ignored",
                 limits::SIGNATURES
             ));
             break;

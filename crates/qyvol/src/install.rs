@@ -49,7 +49,9 @@ pub(crate) fn stage_images(
             if there {
                 io::copy(&mut body, &mut io::sink()).map_err(|e| Error::image(label)(e.into()))?;
             } else {
-                stage.push(layer, &mut body)?;
+                stage
+                    .push(layer, &mut body)
+                    .map_err(|e| Error::image(label)(e.into()))?;
             }
         }
     }

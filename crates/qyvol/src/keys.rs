@@ -258,7 +258,7 @@ pub(crate) fn open_file(path: &Path, passphrase: Passphrase<'_>) -> Result<Opene
         if public.fingerprint() != key.public().fingerprint() {
             return Err(Error::Key {
                 key: name.into_owned(),
-                why: "its .pub file is of another key".to_string(),
+                why: "its .pub file belongs to another key".to_string(),
             });
         }
     }

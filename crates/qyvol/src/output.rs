@@ -134,7 +134,7 @@ impl Place {
         let real = match fs::canonicalize(path) {
             Ok(real) => real,
             Err(_) if path.is_symlink() && !path.exists() => {
-                let nothing = io::Error::new(io::ErrorKind::NotFound, "it is a link to nothing");
+                let nothing = io::Error::new(io::ErrorKind::NotFound, "it is a dangling symbolic link");
                 return Err(Error::file("write", path)(nothing));
             }
             Err(_) => path.to_path_buf(),
@@ -211,7 +211,7 @@ impl Place {
             Replaces::Anything => Ok(Standing::File(meta)),
             Replaces::Only(file) if file == id => Ok(Standing::File(meta)),
             Replaces::Only(_) => Err(self.failed()(io::Error::other(
-                "another file has taken its place meanwhile",
+                "another file has replaced it in the meantime",
             ))),
             Replaces::Archives => {
                 let (mut file, meta) =

@@ -30,6 +30,15 @@ pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
     }
 }
 
+/// The policy as a command finds it that is about to change it: it may name a
+/// file that is yet to be made.
+fn policy_to_change(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
+    match ctx.policy.as_deref().map(guarded::open) {
+        Some(Err(Unguarded::Absent)) => Ok(TrustPolicy::reject_all()),
+        _ => load_policy(ctx),
+    }
+}
+
 /// The policy's text, if there is a policy.
 fn policy_text(path: &Path) -> Result<Option<String>, Error> {
     let refused = |why: String| Error::Policy {
@@ -144,7 +153,7 @@ pub fn key_id(ctx: &Context<'_>, text: &str) -> Result<KeyId, Error> {
         return Ok(id);
     }
     if !is_path(text)
-        && let Some(key) = load_policy(ctx)?.key_by_name(text)
+        && let Some(key) = policy_to_change(ctx)?.key_by_name(text)
     {
         return Ok(key.id());
     }
@@ -154,7 +163,7 @@ pub fn key_id(ctx: &Context<'_>, text: &str) -> Result<KeyId, Error> {
 /// The key that `trust add` is to trust: a file, or a name of the keyring or of
 /// the policy.
 pub fn key_to_trust(ctx: &Context<'_>, text: &str) -> Result<PublicKey, Error> {
-    let policy = load_policy(ctx)?;
+    let policy = policy_to_change(ctx)?;
     let named = policy.key_by_name(text).filter(|_| !is_path(text));
     match (named, public_key(ctx, text)) {
         (Some(named), Ok(own)) if *named != own => Err(Error::Usage(format!(
@@ -199,8 +208,8 @@ pub fn admits(policy: &TrustPolicy, scope: &Scope) -> Vec<String> {
         (Identity::Any, _) => format!("{scope} admits any signed name under any repository and tag that it covers"),
         (_, Names::Full) => format!("{scope} admits an image under the repository that it is signed for, and no other"),
         (_, Names::Trailing) => format!(
-            "{scope} admits a signed name under every repository that ends in it: a signed `app` may stand as \
-             staging/app and as prod/app"
+            "{scope} admits a signed name under every repository that ends in it: an image signed as `app` is \
+             accepted as staging/app and as prod/app"
         ),
     });
     match rule.identity {

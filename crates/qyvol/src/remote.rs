@@ -256,7 +256,10 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         signatures,
         ..image.clone()
     };
-    let head = Head::new(vec![shape]).map_err(Error::image(&label))?;
+    let head = Head::new(vec![shape]).map_err(|error| match error {
+        ImageError::Format(why) => Error::malformed(&label)(why),
+        error => Error::image(&label)(error),
+    })?;
     let mut moved = Moved {
         digest: image.manifest.digest(),
         image: own_name(&label, &image.config)?,
@@ -326,7 +329,7 @@ fn blame(error: Error, repository: &Repository) -> Error {
         }
         .into(),
         Some(store) if store.is_content() => RemoteError::Protocol {
-            what: format!("something else: {store}"),
+            what: format!("wrong content: {store}"),
         }
         .into(),
         _ => error,

@@ -294,7 +294,7 @@ impl Gate {
             let error = matches!(caller, Caller::Token(..)).then_some("insufficient_scope");
             return self.unauthorized(origin, rights, error);
         }
-        let mut error = ApiError::new(Code::Denied, "you may not do this here");
+        let mut error = ApiError::new(Code::Denied, "access denied");
         if let Right::Repository(name, _) = first {
             error = error.detail(name);
         }

@@ -170,7 +170,7 @@ impl Call<'_> {
         match blocking(move || store.delete_blob(&repository, &digest)).await?? {
             Deleted::Done => respond(StatusCode::ACCEPTED, &[], Body::empty()),
             Deleted::Missing => Err(ApiError::new(Code::BlobUnknown, "no such blob in this repository").detail(digest)),
-            Deleted::Manifest => refused("this is a manifest: delete it as one", digest),
+            Deleted::Manifest => refused("this is a manifest: delete it under /manifests/", digest),
             Deleted::Needed(by) => refused("a manifest needs this blob: delete the manifest first", by),
         }
     }

@@ -246,9 +246,11 @@ impl Inflow {
             self.waited += start.elapsed();
             let Ok(frame) = frame else {
                 self.failed = true;
-                return Err(ApiError::new(Code::BlobUploadInvalid, "the body stopped coming")
-                    .status(StatusCode::REQUEST_TIMEOUT)
-                    .closing());
+                return Err(
+                    ApiError::new(Code::BlobUploadInvalid, "timed out waiting for the request body")
+                        .status(StatusCode::REQUEST_TIMEOUT)
+                        .closing(),
+                );
             };
             match frame {
                 None => return Ok(None),
@@ -265,7 +267,7 @@ impl Inflow {
                 }
                 Some(Err(error)) => {
                     self.failed = true;
-                    let mut out = ApiError::new(Code::BlobUploadInvalid, "the body broke off").closing();
+                    let mut out = ApiError::new(Code::BlobUploadInvalid, "the request body ended early").closing();
                     out.cause = Some(error.to_string());
                     return Err(out);
                 }
@@ -276,7 +278,7 @@ impl Inflow {
     /// The whole body, if it is no longer than `limit`.
     pub(crate) async fn collect(&mut self, limit: u64) -> Result<Bytes, ApiError> {
         let too_large = || {
-            ApiError::new(Code::SizeInvalid, "larger than this registry takes")
+            ApiError::new(Code::SizeInvalid, "larger than this registry accepts")
                 .status(StatusCode::PAYLOAD_TOO_LARGE)
                 .detail(format_args!("at most {limit} bytes"))
         };

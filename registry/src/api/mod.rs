@@ -194,7 +194,7 @@ pub(crate) async fn serve(
             time: (hub.clock)(),
             level: Level::Warning,
             message: format!(
-                "a proxy at {} forwards requests and is not known: name it as a trusted proxy, or state the public URL",
+                "an unknown proxy at {} forwards requests: set --trusted-proxy or --public-url",
                 remote.ip()
             ),
             request: None,
@@ -290,7 +290,7 @@ impl Call<'_> {
         label: &mut &'static str,
     ) -> Answer {
         let route = route(path)?
-            .ok_or_else(|| ApiError::new(Code::Unsupported, "there is nothing here").status(StatusCode::NOT_FOUND))?;
+            .ok_or_else(|| ApiError::new(Code::Unsupported, "no such endpoint").status(StatusCode::NOT_FOUND))?;
         *label = route.label();
         self.query = Query::parse(query)
             .ok_or_else(|| ApiError::new(Code::Unsupported, "malformed query").status(StatusCode::BAD_REQUEST))?;
@@ -337,7 +337,7 @@ impl Call<'_> {
                     Route::Manifest(..) => "GET, HEAD, PUT, DELETE",
                     _ => "GET, HEAD",
                 };
-                Err(ApiError::new(Code::Unsupported, "not a method of this resource").header(header::ALLOW, allowed))
+                Err(ApiError::new(Code::Unsupported, "method not allowed").header(header::ALLOW, allowed))
             }
         }
     }
@@ -368,7 +368,8 @@ impl Call<'_> {
                 Ok(response)
             }
             None => {
-                Err(ApiError::new(Code::Unsupported, "this registry gives no tokens").status(StatusCode::NOT_FOUND))
+                Err(ApiError::new(Code::Unsupported, "this registry does not issue tokens")
+                    .status(StatusCode::NOT_FOUND))
             }
         }
     }

@@ -320,7 +320,7 @@ impl Call<'_> {
         let limit = self.hub.limits.blob_bytes;
         let room = limit.saturating_sub(upload.offset());
         let too_large = || {
-            ApiError::new(Code::SizeInvalid, "the blob is larger than this registry takes")
+            ApiError::new(Code::SizeInvalid, "the blob is larger than this registry accepts")
                 .status(StatusCode::PAYLOAD_TOO_LARGE)
                 .detail(format_args!("at most {limit} bytes"))
         };

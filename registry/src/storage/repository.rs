@@ -71,7 +71,7 @@ impl Repository {
         let lines = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(damaged("it is missing, and with it changes may be".to_string()));
+                return Err(damaged("it is missing, and changes may be lost".to_string()));
             }
             Err(error) => return Err(failed("cannot read the journal")(error)),
         };

@@ -5,7 +5,6 @@
 mod access;
 mod collection;
 mod discovery;
-mod flood;
 mod hostile;
 mod management;
 mod pull;

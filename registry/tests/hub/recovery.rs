@@ -261,11 +261,14 @@ fn data_of_another_form_is_refused() {
     assert_eq!(std::fs::read_to_string(&version).unwrap(), "2\n");
     std::fs::write(&version, "3\n").unwrap();
     let error = refused(&folder);
-    assert!(error.contains("form 3") && error.contains("expected form 2"), "{error}");
+    assert!(
+        error.contains("format 3") && error.contains("expected format 2"),
+        "{error}"
+    );
     // What the version before the first number wrote.
     std::fs::remove_file(&version).unwrap();
     let error = refused(&folder);
-    assert!(error.contains("without a number"), "{error}");
+    assert!(error.contains("without a format number"), "{error}");
 }
 
 // [HUB-019]

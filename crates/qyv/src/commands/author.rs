@@ -174,7 +174,7 @@ fn notes(ui: &Ui, assets: &AssetPlan, denied: &[Denied]) {
     }
     if !assets.left_out.is_empty() {
         ui.note(&format!(
-            "note: {} left out of the assets: {}; naming a file itself packs it",
+            "note: {} left out of the assets: {}; name a file explicitly to pack it",
             count(assets.left_out.len(), "entry", "entries"),
             some(ui, &assets.left_out)
         ));

@@ -65,7 +65,7 @@ pub fn compile(ctx: &Context<'_>, ui: &Ui, args: CompileArgs) -> Result<u8, Fail
     compiler.memory =
         match &args.max_memory {
             Some(text) => Some(parse_size(text).ok_or_else(|| {
-                Failure::usage(format!("--max-memory {}: a size is expected, as 512MiB", escape(text)))
+                Failure::usage(format!("--max-memory {}: expected a size such as 512MiB", escape(text)))
             })?),
             None => None,
         };

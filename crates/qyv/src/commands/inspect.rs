@@ -30,12 +30,7 @@ pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Fail
         return Ok(0);
     }
     if let Target::Wasm(path) = &target {
-        let view = qyvol::inspect_wasm(path).map_err(|error| {
-            // The hint about such a file is to inspect it.
-            let mut failure = Failure::from(error);
-            failure.hints.clear();
-            failure
-        })?;
+        let view = qyvol::inspect_wasm(path)?;
         ui.show(&view, || wasm(&view))?;
         return Ok(0);
     }

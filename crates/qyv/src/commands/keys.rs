@@ -79,7 +79,7 @@ fn told_of_policy(ctx: &Context<'_>, ui: &Ui, row: &KeyRow) {
     for key in keys.iter().filter(|key| key["fingerprint"] == row.fingerprint.as_str()) {
         let name = key["name"].as_str().unwrap_or_default();
         ui.note(&format!(
-            "the trust policy still names it, as `{}`: what it signed runs here",
+            "the trust policy still names it, as `{}`: removing a key does not revoke it",
             qyvol::types::escape(name)
         ));
     }

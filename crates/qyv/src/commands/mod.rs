@@ -26,5 +26,5 @@ pub fn image_names(names: &[String]) -> Result<Vec<ImageName>, Failure> {
 /// Reads a name with a tag or digest from the command line.
 pub fn reference(text: &str) -> Result<Reference, Failure> {
     text.parse()
-        .map_err(|why| Failure::usage(format!("`{}` is {why}", qyvol::types::escape(text))))
+        .map_err(|why| Failure::usage(format!("`{}`: {why}", qyvol::types::escape(text))))
 }

@@ -29,7 +29,11 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
         let mut out = String::new();
         if moved.dry_run {
             for part in &moved.parts {
-                let state = if part.present == Some(true) { "there" } else { "to move" };
+                let state = if part.present == Some(true) {
+                    "exists"
+                } else {
+                    "to copy"
+                };
                 out.push_str(&format!(
                     "{state:<8} {:>8}  {}  {}\n",
                     size(part.size),
@@ -232,7 +236,7 @@ pub fn login(ctx: &Context<'_>, ui: &Ui, args: LoginArgs) -> Result<u8, Failure>
     )?;
     if place.ends_with(".json") && ui.format == Format::Text {
         ui.note(&format!(
-            "the password is in {place}, which only you can read; `credsStore` there names a helper that keeps it better"
+            "the password is stored unencrypted in {place}, which only you can read; to use a credential helper instead, log out, set `credsStore` in that file, and log in again"
         ));
     }
     Ok(0)

@@ -49,7 +49,7 @@ pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
         removed.iter().map(|n| format!("{n}\n")).collect()
     })?;
     if ui.format == Format::Text {
-        ui.note("their blobs stay until `qyv prune`");
+        ui.note("`qyv prune` removes the blobs that no other name needs");
     }
     Ok(0)
 }

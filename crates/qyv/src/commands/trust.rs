@@ -115,11 +115,11 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
 fn in_force(ctx: &Context<'_>, file: Option<PathBuf>) -> Result<TrustPolicy, Failure> {
     let path = file.unwrap_or_else(|| qyvol::policy_path(ctx));
     if !path.exists() {
-        return Err(Failure::new(format!(
-            "there is no trust policy at {}: everything is refused",
-            path.display()
-        ))
-        .hint("`qyv trust add SCOPE --key FILE.pub` begins one; `qyv help trust add` shows scopes"));
+        return Err(
+            Failure::new(format!("there is no trust policy at {}", path.display())).hint(
+                "`qyv trust add SCOPE --key FILE.pub` creates this machine's own; `qyv help trust add` explains scopes",
+            ),
+        );
     }
     let chosen = Context {
         policy: Some(path),

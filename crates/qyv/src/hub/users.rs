@@ -30,7 +30,7 @@ fn refused(name: &str, path: &Path) -> impl FnOnce(Refused) -> Failure {
     let (name, path) = (escape(name).to_string(), escape(&path.to_string_lossy()).to_string());
     move |reason| match reason {
         Refused::File(error) => failed(error),
-        Refused::There => Failure::new(format!("{path}: there is a user {name} already"))
+        Refused::There => Failure::new(format!("{path}: user {name} already exists"))
             .hint("--replace changes the password, and with --allow the rights"),
         Refused::Absent => Failure::new(format!("{path}: there is no user {name}")),
     }

@@ -154,10 +154,12 @@ impl AuthCache {
         match (challenge, credential) {
             (_, Some(Credential::Token(token))) => Ok(format!("Bearer {}", token.expose())),
             (Challenge::Basic, Some(credential)) => basic(&credential).ok_or_else(|| {
-                let why = "it wants name and password, and an identity token is stored";
+                let why = "it requires a user name and password, but an identity token is stored";
                 denied(endpoint, operation, true, why).into()
             }),
-            (Challenge::Basic, None) => Err(denied(endpoint, operation, false, "it wants name and password").into()),
+            (Challenge::Basic, None) => {
+                Err(denied(endpoint, operation, false, "it requires a user name and password").into())
+            }
             (Challenge::Bearer { realm, service }, credential) => {
                 let fetch = |endpoint: &Endpoint| {
                     token::fetch(

@@ -84,8 +84,8 @@ pub(super) fn fetch(
             host: endpoint.host().to_string(),
             operation: operation.clone(),
             why: match credential {
-                Some(_) => format!("{} did not accept the credentials for it", server.host()),
-                None => format!("{} gave no token without credentials", server.host()),
+                Some(_) => format!("{} rejected the credentials", server.host()),
+                None => format!("{} issued no token without credentials", server.host()),
             },
             authenticated: credential.is_some(),
         })),

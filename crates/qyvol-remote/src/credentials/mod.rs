@@ -132,7 +132,7 @@ impl CredentialFiles {
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         if missing.insert(program.to_string()) {
             (self.notify)(&format!(
-                "the credential helper {program} is not installed: going on without its credentials"
+                "the credential helper {program} is not installed: continuing without its credentials"
             ));
         }
     }

@@ -256,7 +256,7 @@ impl Stream {
             if self.window.1 < MIN_BYTES_PER_TIMEOUT && !is_last {
                 return Err(Failed::from(RemoteError::TimedOut {
                     host: self.endpoint().host().to_string(),
-                    why: format!("blob {} comes too slowly", self.digest.short()),
+                    why: format!("blob {} arrives too slowly", self.digest.short()),
                 }));
             }
             self.window = (Instant::now(), 0);

@@ -90,7 +90,7 @@ impl Inner {
     pub(super) fn pass_over(&self, mirror: &Endpoint, error: &dyn std::fmt::Display) {
         let (host, registry) = (mirror.host(), &self.registry);
         self.client
-            .notify(&format!("mirror {host} of {registry} is passed over: {error}"));
+            .notify(&format!("skipping mirror {host} of {registry}: {error}"));
     }
 
     /// A request to the registry about this repository.

@@ -117,7 +117,7 @@ impl Repository {
         answer.check_stated_digest(&answer.bytes)?;
         match digest {
             Some(digest) if !digest.matches(&answer.bytes) => Err(RemoteError::Protocol {
-                what: format!("another manifest than {digest}: {}", Digest::of(&answer.bytes)),
+                what: format!("a manifest other than {digest}: {}", Digest::of(&answer.bytes)),
             }),
             _ => Ok(Some(answer.bytes)),
         }

@@ -72,7 +72,7 @@ fn visit_names(
         }
         let next = next_page(&request, &answer.headers)?;
         let Ok(Page { names }) = serde_json::from_slice(&answer.bytes) else {
-            return protocol(format!("something else when asked to {}", request.operation));
+            return protocol(format!("an invalid answer when asked to {}", request.operation));
         };
         let names = names.unwrap_or_default();
         if let Some(bad) = names.iter().find(|name| !is_name(name)) {
@@ -85,11 +85,16 @@ fn visit_names(
         match next {
             None => return Ok(()),
             Some(url) if !is_empty && url != request.url => request.url = url,
-            Some(_) => return protocol(format!("a page that leads nowhere when asked to {}", request.operation)),
+            Some(_) => {
+                return protocol(format!(
+                    "a link to the next page that leads nowhere when asked to {}",
+                    request.operation
+                ));
+            }
         }
     }
     protocol(format!(
-        "pages without end when asked to {}, {seen} names so far",
+        "too many pages when asked to {}: gave up after {seen} names",
         request.operation
     ))
 }

@@ -234,7 +234,7 @@ fn transport_error(url: &Url, error: ureq::Error) -> RemoteError {
     match error {
         ureq::Error::Timeout(phase) => RemoteError::TimedOut {
             host,
-            why: format!("the time limit is over ({phase})"),
+            why: format!("timed out ({phase})"),
         },
         ureq::Error::Io(error) => connection_error(url, error),
         ureq::Error::HostNotFound => unreachable("no such host", false),

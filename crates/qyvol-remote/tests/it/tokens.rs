@@ -317,7 +317,7 @@ fn credentials_are_in_no_message() {
     let failure = pull_with(&client, &server, &MemoryStore::new()).unwrap_err();
     keeps_quiet(failure.remote());
     let told = told.lock().unwrap();
-    assert!(told.contains("trying again") && !told.contains("token-1"), "{told}");
+    assert!(told.contains("retrying") && !told.contains("token-1"), "{told}");
 }
 
 #[test]

@@ -186,10 +186,11 @@ fn trap_names_the_functions_and_no_addresses() {
         (func $outer (export "_start") (call $_ZN5guest5inner17h0123456789abcdefE))"#,
         RunSpec::default(),
     ));
-    let lines: Vec<&str> = why.lines().collect();
+    // One line, as every message is.
+    let lines: Vec<&str> = why.split("; ").collect();
     assert!(lines[0].contains("unreachable"), "{why}");
     assert!(
-        lines[1].starts_with("  in ") && lines[1].contains("guest::inner"),
+        lines[1].starts_with("in ") && lines[1].contains("guest::inner"),
         "{why}"
     );
     assert!(lines[2].contains("outer"), "{why}");
@@ -202,7 +203,7 @@ fn trap_of_a_name_made_to_fool_a_terminal_is_escaped() {
         r#"(func $f (@name "a\1b[2Jb\0ac") (export "_start") unreachable)"#,
         RunSpec::default(),
     ));
-    assert!(why.chars().all(|c| c == '\n' || !c.is_control()), "{why:?}");
+    assert!(why.chars().all(|c| !c.is_control()), "{why:?}");
 }
 
 #[test]

@@ -129,7 +129,11 @@ impl Check<'_> {
         let what = format!("others can write to it (mode {:04o})", meta.mode() & 0o7777);
         let tight = fs::Permissions::from_mode(meta.mode() & 0o7755);
         let mended = self.mend && fs::set_permissions(path, tight).is_ok();
-        self.add(path, what, &format!("run `chmod go-w {}`", show(path)), mended);
+        let mend = match mended {
+            true => "nothing else to do".to_string(),
+            false => format!("{REPAIR}, or `chmod go-w {}`", show(path)),
+        };
+        self.add(path, what, &mend, mended);
     }
 
     fn key(&mut self) {

@@ -130,7 +130,10 @@ fn report(judged: &Result<Accepted, VerifyError>) -> &Report {
 fn outcome(judged: &Result<Accepted, VerifyError>) -> Vec<(&'static str, String)> {
     let mut said = match judged {
         Ok(_) => vec![("expect", "accept".to_string())],
-        Err(error) => vec![("expect", "refuse".into()), ("exit", error.exit_code().to_string())],
+        Err(error) => vec![
+            ("expect", "refuse".into()),
+            ("exit", error.refusal().exit_code().to_string()),
+        ],
     };
     let report = report(judged);
     said.push(("verdicts", verdicts(report)));

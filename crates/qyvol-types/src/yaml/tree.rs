@@ -254,7 +254,7 @@ impl<'a> Document<'a> {
                 return Err(self.problem(place, "merge keys are not allowed: write the values out"));
             }
             if let Some(line) = seen.insert(key.text.clone(), place.line) {
-                let message = format!("key `{}` stands twice, first on line {line}", escape(&key.text));
+                let message = format!("duplicate key `{}`, first on line {line}", escape(&key.text));
                 return Err(self.problem(place, message));
             }
             let (event, place) = self.next(events)?;

@@ -134,7 +134,7 @@ impl Repository {
             // writers' fields and entries stay.
             let Tagged::List(mut list, current) = self.tagged(&self.inner.endpoint, subject)? else {
                 return Err(RemoteError::Protocol {
-                    what: format!("something else than a list of referrers under the tag {tag}, which stays as it is"),
+                    what: format!("something other than a referrers list under the tag {tag}, which is left unchanged"),
                 });
             };
             let entries = list

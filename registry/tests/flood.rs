@@ -1,4 +1,12 @@
 //! Thousands of clients that mean harm, all at once, and one that does not.
+//!
+//! A test of its own process, because it measures the memory of that process.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[allow(dead_code)]
+#[path = "hub/support.rs"]
+mod support;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,7 +19,7 @@ use qyvol_types::Digest;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-use crate::support::{IMAGE, Server, http2, image, subject};
+use support::{IMAGE, Server, http2, image, subject};
 
 const CLIENTS: usize = 10_000;
 const REFERRERS: usize = 30_000;
