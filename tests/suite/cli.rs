@@ -154,10 +154,13 @@ fn reader_that_goes_away_is_no_panic() {
 #[test]
 fn shell_completes_names_of_images_and_keys_and_writes_nothing() {
     let user = User::new();
+    // Readline passes the word that it will replace, which begins behind any
+    // of these.
     let complete = |line: &str| {
+        let word = line.rsplit([' ', ':', '=', '@']).next().unwrap();
         let script = format!(
-            "source <(qyv completions bash); \
-             COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; _qyv; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+            "source <(qyv completions bash); COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; \
+             _qyv qyv '{word}' ''; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
         let bin = std::path::Path::new(env!("CARGO_BIN_EXE_qyv")).parent().unwrap();
         let path = std::env::join_paths([bin, "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap();
@@ -166,7 +169,10 @@ fn shell_completes_names_of_images_and_keys_and_writes_nothing() {
         bash.env("QYVOL_HOME", user.home()).current_dir(user.path("."));
         let done = crate::support::third_party("bash", &mut bash).expect(0);
         // Options are offered beside the values.
-        let values = done.out.lines().filter(|value| !value.starts_with('-'));
+        let values = done
+            .out
+            .lines()
+            .filter(|value| !value.starts_with('-') && !value.is_empty());
         values.map(str::to_string).collect::<Vec<_>>()
     };
     assert_eq!(complete("qyv verify "), Vec::<String>::new());
@@ -191,6 +197,43 @@ fn shell_completes_names_of_images_and_keys_and_writes_nothing() {
     assert_eq!(complete("qyv keys show d"), ["default"]);
     assert_eq!(complete("qyv run app:1.0.0 app.qyv"), ["app.qyvbin"]);
     assert_eq!(complete("qyv verif"), ["verify"]);
+    assert_eq!(complete("qyv sign --key=d"), ["default"]);
+    assert_eq!(complete("qyv verify ./app.qyvb"), ["./app.qyvbin"]);
+    let digest = user.qyv(&["inspect", "app:1.0.0", "--format", "json"]).expect(0).json()["digest"].clone();
+    let pinned = format!("r.example/app@{}", digest.as_str().unwrap());
+    user.qyv(&["tag", "app:1.0.0", "r.example/app:1"]).expect(0);
+    assert_eq!(complete("qyv tag r.example/app:"), ["1"], "{pinned}");
+    // Bash inserts what it is given: a name that would be code is not offered.
+    for name in [
+        "$(id).qyvbin",
+        "q;id.qyvbin",
+        "a b.qyvbin",
+        "`id`.qyvbin",
+        "[a]*.qyvbin",
+        "n\nm.qyvbin",
+    ] {
+        user.write(name, "");
+    }
+    assert_eq!(complete("qyv verify [").len() + complete("qyv verify q").len(), 0);
+    let offered = complete("qyv verify ./");
+    assert_eq!(offered, ["./app.qyvbin", "./app/", "./home/"]);
+    for hidden in ["qyv ref", "qyv ma", "qyv check --m"] {
+        let offered = complete(hidden);
+        assert!(offered.iter().all(|name| name.is_empty()), "{offered:?}");
+    }
+    for shell in ["fish", "zsh", "elvish", "powershell"] {
+        let mut command = user.command();
+        command
+            .env("QYVOL_COMPLETE", shell)
+            .env("_CLAP_COMPLETE_INDEX", "1")
+            .args(["--", "qyv", "ref"]);
+        assert!(
+            !crate::support::Done::from(&command.output().unwrap())
+                .out
+                .contains("reference"),
+            "{shell}"
+        );
+    }
     let commands = complete("qyv ");
     assert!(
         commands.contains(&"build".to_string()) && !commands.contains(&"man".to_string()),

@@ -211,9 +211,61 @@ fn junk_of_many_loads_does_not_crowd_out_a_good_signature() {
     other.qyv(&["verify", "app:1.0.0"]).expect(0);
 
     assert_eq!(signatures("./forged.qyvbin"), 100);
-    other.qyv(&["clean", "./forged.qyvbin"]).expect(0);
+    let refused = other.qyv(&["clean", "./forged.qyvbin"]).expect(2);
+    assert!(refused.err.contains("none would remain"), "{}", refused.err);
+    assert_eq!(signatures("./forged.qyvbin"), 100);
+    let stranger = User::new();
+    stranger
+        .qyv(&["clean", "--all", other.path("forged.qyvbin").to_str().unwrap()])
+        .expect(2);
+    other.qyv(&["clean", "--all", "./forged.qyvbin"]).expect(0);
     assert_eq!(signatures("./forged.qyvbin"), 0);
     other.qyv(&["verify", "./forged.qyvbin"]).expect(10);
+}
+
+/// Bundles of one signature, in many forms.
+fn variants(f: &Forger, signature: &HeadSignature, n: usize) -> Vec<HeadSignature> {
+    let image = f.image();
+    let variant = |i: usize| edited(&signature.bundle, |bundle| bundle["more"] = i.into());
+    (0..n).map(|i| f.wrap(&image, variant(i))).collect()
+}
+
+// [STORE-027]
+#[test]
+fn one_signature_in_many_forms_does_not_crowd_out_another_keys() {
+    let f = Forger::new();
+    let release = f.image();
+    f.user.qyv(&["keys", "generate", "approver"]).expect(0);
+    f.user
+        .qyv(&["trust", "add", "file:", "--key", "approver", "--role", "approve"])
+        .expect(0);
+    f.user
+        .qyv(&["sign", "app.qyvbin", "--key", "approver", "--role", "approve"])
+        .expect(0);
+    let other = f.handed(release.clone());
+    fs::copy(f.user.path("app.qyvbin"), other.path("good.qyvbin")).unwrap();
+    for round in 0..12 {
+        let mut image = release.clone();
+        image.signatures = variants(&f, &release.signatures[0], 100 * (round + 1)).split_off(100 * round);
+        let mut file = Vec::new();
+        let head = Head::new(vec![image]).unwrap();
+        write_archive(&head, &Content(&f.archive), &mut file, &NoReport).unwrap();
+        other.write("forged.qyvbin", file);
+        other.qyv(&["load", "--no-verify", "forged.qyvbin"]).expect(0);
+    }
+    let shown = other
+        .qyv(&["inspect", "app:1.0.0", "--format", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(shown["signatures"].as_array().unwrap().len(), 1);
+    other.qyv(&["load", "good.qyvbin"]).expect(0);
+    other.qyv(&["verify", "app:1.0.0"]).expect(0);
+    // Whoever has them in a file gets rid of the repeats, and of nothing else.
+    assert_eq!(
+        other.qyv(&["clean", "./forged.qyvbin"]).expect(0).out.lines().count(),
+        99
+    );
+    assert_eq!(other.qyv(&["clean", "./good.qyvbin"]).expect(0).out, "");
 }
 
 // [BIN-041]

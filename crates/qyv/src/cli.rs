@@ -116,7 +116,7 @@ pub enum Command {
     Build(BuildArgs),
     /// Add a signature to a .qyvbin or a stored image
     Sign(SignArgs),
-    /// Remove the signatures that no key of the trust policy has made
+    /// Remove the signatures that no trusted key has made
     Clean(CleanArgs),
     /// Make, list, show, export, import and remove keys
     Keys {
@@ -268,6 +268,9 @@ pub struct CleanArgs {
     /// Only list what would be removed
     #[arg(long)]
     pub dry_run: bool,
+    /// Remove them even if no signature remains
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -340,6 +343,7 @@ pub struct CompileArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_group("RegistryArgs", |group| group.requires("remote")))]
 pub struct InspectArgs {
     /// A .qyvbin, the name or digest of a stored image, or a .wasm file
     #[arg(add = targets())]
@@ -413,7 +417,7 @@ pub struct SaveArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The trust policy judges each image before anything is stored: a name in a registry by that name's\nrule, a name without by the rule for files. A file with one image that is refused is refused as\na whole. A name that stands for another image in the store is not moved without --replace."
+    after_help = "The trust policy judges each image before anything is stored: a name in a registry by that name's\nrule, a name without by the rule for files. A file is refused as a whole if one of its images is. A name that stands for another image in the store is not moved without --replace."
 )]
 pub struct LoadArgs {
     /// .qyvbin files, or OCI image layouts: directories, or tars that are not compressed

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
-use clap_complete::env::{Bash, CompleteEnv, Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
+use clap_complete::env::{CompleteEnv, Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
 use qyvol::store::NoReport;
 use qyvol::types::{Timestamp, escape};
 use qyvol::{Context, Keyring, Temporaries};
@@ -24,7 +24,13 @@ const VARIABLE: &str = "QYVOL_COMPLETE";
 /// Names that are offered at most.
 const MOST: usize = 10_000;
 
-const SHELLS: Shells<'static> = Shells(&[&Colons, &Elvish, &Fish, &Powershell, &Zsh]);
+const SHELLS: Shells<'static> = Shells(&[
+    &Words,
+    &Visible(&Elvish),
+    &Visible(&Fish),
+    &Visible(&Powershell),
+    &Visible(&Zsh),
+]);
 
 /// Answers a shell, if one asks.
 pub fn answer() -> Option<ExitCode> {
@@ -48,21 +54,96 @@ pub fn script(shell: &str) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Bash splits words at colons, which names have: the words are split again
-/// here, and what stands before the last colon is taken off the answers.
-struct Colons;
+/// What a file name may have that is offered to bash, which inserts it as it is:
+/// anything else could be code of the shell's. Of the other names bash itself
+/// offers the files, quoted.
+fn is_plain(value: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:@+=,~".contains(c);
+    value.chars().all(plain)
+}
+
+/// The names that help does not show.
+fn hidden(command: &clap::Command) -> Vec<String> {
+    let mut names = Vec::new();
+    for inner in command.get_subcommands() {
+        if inner.is_hide_set() {
+            names.push(inner.get_name().to_string());
+        }
+        names.extend(hidden(inner));
+    }
+    for argument in command.get_arguments() {
+        let shown = argument.get_visible_aliases().unwrap_or_default();
+        let all = argument.get_all_aliases().unwrap_or_default();
+        names.extend(
+            all.iter()
+                .filter(|name| !shown.contains(name))
+                .map(|name| format!("--{name}")),
+        );
+    }
+    names
+}
+
+/// A shell, without what is hidden.
+struct Visible(&'static dyn EnvCompleter);
+
+impl EnvCompleter for Visible {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.0.is(name)
+    }
+
+    fn write_registration(
+        &self,
+        variable: &str,
+        name: &str,
+        bin: &str,
+        completer: &str,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        self.0.write_registration(variable, name, bin, completer, out)
+    }
+
+    fn write_complete(
+        &self,
+        command: &mut clap::Command,
+        args: Vec<OsString>,
+        directory: Option<&Path>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let hidden = hidden(command);
+        let mut lines = Vec::new();
+        self.0.write_complete(command, args, directory, &mut lines)?;
+        let lines = String::from_utf8_lossy(&lines);
+        // A candidate stands on a line, before the help that some shells show.
+        for line in lines.split_inclusive('\n') {
+            let value = line.split(['\t', ':', '\n']).next().unwrap_or_default();
+            if !hidden.iter().any(|name| name == value) {
+                out.write_all(line.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bash splits words at more than blanks, at the colons of names among others:
+/// the line is split again here, and what readline will not replace is taken off
+/// the answers.
+struct Words;
 
 const BASH: &str = r#"_qyv() {
-    local IFS=$' \t\n' line=${COMP_LINE:0:COMP_POINT} words=() current=
-    read -ra words <<<"$line"
+    local line=${COMP_LINE:0:COMP_POINT} words=() current= i typed
+    IFS=$' \t\n' read -ra words <<<"$line"
     [[ $line == *[[:space:]] || ${#words[@]} -eq 0 ]] && words+=("")
     current=${words[${#words[@]}-1]}
-    IFS=$'\013'
-    COMPREPLY=($(_CLAP_IFS="$IFS" _CLAP_COMPLETE_INDEX=$((${#words[@]}-1)) \
-        QYVOL_COMPLETE=bash qyv -- "${words[@]}" 2>/dev/null)) || COMPREPLY=()
-    if [[ $current == *:* && $COMP_WORDBREAKS == *:* ]]; then
-        COMPREPLY=("${COMPREPLY[@]#"${current%"${current##*:}"}"}")
-    fi
+    mapfile -d $'\n' -t COMPREPLY < <(_CLAP_COMPLETE_INDEX=$((${#words[@]}-1)) \
+        QYVOL_COMPLETE=bash qyv -- "${words[@]}" 2>/dev/null)
+    typed=$((${#current} - ${#2}))
+    for i in "${!COMPREPLY[@]}"; do
+        COMPREPLY[i]=${COMPREPLY[i]:typed}
+    done
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=/:] ]]; then
         compopt -o nospace 2>/dev/null
     fi
@@ -70,13 +151,13 @@ const BASH: &str = r#"_qyv() {
 complete -o bashdefault -F _qyv qyv
 "#;
 
-impl EnvCompleter for Colons {
+impl EnvCompleter for Words {
     fn name(&self) -> &'static str {
-        Bash.name()
+        "bash"
     }
 
     fn is(&self, name: &str) -> bool {
-        Bash.is(name)
+        name == "bash"
     }
 
     fn write_registration(&self, _: &str, _: &str, _: &str, _: &str, out: &mut dyn Write) -> io::Result<()> {
@@ -90,7 +171,18 @@ impl EnvCompleter for Colons {
         directory: Option<&Path>,
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        Bash.write_complete(command, args, directory, out)
+        let index = std::env::var("_CLAP_COMPLETE_INDEX")
+            .ok()
+            .and_then(|index| index.parse().ok());
+        let candidates = clap_complete::engine::complete(command, args, index.unwrap_or(0), directory)?;
+        let hidden = hidden(command);
+        for candidate in candidates {
+            let value = candidate.get_value().to_string_lossy();
+            if is_plain(&value) && !hidden.iter().any(|name| *name == value) {
+                writeln!(out, "{value}")?;
+            }
+        }
+        Ok(())
     }
 }
 

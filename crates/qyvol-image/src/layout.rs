@@ -2,11 +2,12 @@
 //! write them: a directory, or an uncompressed tar of one.
 //!
 //! Unlike a `.qyvbin` a layout has no canonical form, so it is read leniently:
-//! what is no Qyvol image is passed over. Every blob is held against its digest
-//! by [`Fetch::fetch`], and every number and length is bounded. Compressed tars
-//! and layouts with `urls` are not read.
+//! what is no Qyvol image, and what is no signature of one, is passed over. Every
+//! blob is held against its digest by [`Fetch::fetch`], and every number and
+//! length is bounded before it costs memory. Compressed tars, and names of a tar
+//! that need more than its header, are not read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -17,14 +18,17 @@ use qyvol_store::{Body, Fetch, StoreError};
 use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference, json, limits, media_type};
 use rustix::fs::OFlags;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::head::blob_path;
 use crate::{Head, HeadImage, HeadSignature, ImageError};
 
 /// Bytes of `index.json` or of an index in it.
 const INDEX_BYTES: u64 = 4 << 20;
-/// Manifests that are looked at.
+/// Manifests and indexes that are looked at.
 const MANIFESTS: usize = 4096;
+/// All of those together, in bytes.
+const MANIFESTS_BYTES: u64 = 64 << 20;
 /// Entries of a tar that are looked at.
 const ENTRIES: usize = 65_536;
 /// Where containerd and `docker save` put the whole name; the annotation of the
@@ -58,13 +62,22 @@ struct Marker {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Index {
-    manifests: Vec<Descriptor>,
+    manifests: Vec<Entry>,
+}
+
+/// A descriptor that can be of ours, or anything else.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Ours(Descriptor),
+    Other(IgnoredAny),
 }
 
 /// What the manifests of a layout are, gathered one by one.
 #[derive(Default)]
 struct Found {
-    looked_at: usize,
+    looked_at: HashSet<Digest>,
+    bytes: u64,
     images: BTreeMap<Digest, (ImageManifest, Vec<Reference>)>,
     signatures: BTreeMap<Digest, Vec<ImageManifest>>,
 }
@@ -96,19 +109,12 @@ impl Layout {
         }
         let index: Index = read_json(&files, "index.json")?;
         let mut found = Found::default();
-        for descriptor in &index.manifests {
-            if descriptor.media_type == media_type::IMAGE_INDEX {
-                // A list of referrers under a tag, or an image of many platforms.
-                let raw = files.fetch_bytes(descriptor, INDEX_BYTES)?;
-                let nested: Index = json::decode(&raw).map_err(|e| bad(format!("an index in it is {e}")))?;
-                for inner in &nested.manifests {
-                    found.take(&files, inner)?;
-                }
-            } else {
-                found.take(&files, descriptor)?;
-            }
-        }
-        let head = Head::new(found.images(&files)?)?;
+        found.all(&files, &index, true)?;
+        // A fault of the whole is the layout's: there is no archive here.
+        let head = Head::new(found.images(&files)?).map_err(|error| match error {
+            ImageError::Format(why) => bad(why),
+            error => error,
+        })?;
         Ok(Layout { files, head })
     }
 
@@ -125,22 +131,53 @@ impl Fetch for Layout {
 }
 
 impl Found {
-    fn take(&mut self, files: &Files, descriptor: &Descriptor) -> Result<(), ImageError> {
-        self.looked_at += 1;
-        if self.looked_at > MANIFESTS {
-            return Err(ImageError::Limit {
-                what: "number of manifests",
-                got: self.looked_at as u64,
-                limit: MANIFESTS as u64,
-            });
+    /// Looks at what an index names, and once deeper: a list of referrers under
+    /// a tag, or an image of many platforms.
+    fn all(&mut self, files: &Files, index: &Index, deeper: bool) -> Result<(), ImageError> {
+        for entry in &index.manifests {
+            let Entry::Ours(descriptor) = entry else { continue };
+            if descriptor.media_type == media_type::IMAGE_INDEX && deeper {
+                if !self.looked_at.contains(&descriptor.digest)
+                    && let Some(raw) = self.read(files, descriptor, INDEX_BYTES)?
+                    && let Ok(nested) = json::decode::<Index>(&raw)
+                {
+                    self.all(files, &nested, false)?;
+                }
+            } else if descriptor.media_type == media_type::IMAGE_MANIFEST {
+                self.take(files, descriptor)?;
+            }
         }
-        if descriptor.media_type != media_type::IMAGE_MANIFEST || descriptor.size > limits::MANIFEST_BYTES {
+        Ok(())
+    }
+
+    /// Some content of the layout; none where it is not there, is something
+    /// else, or is too large: an index may name what was left out.
+    fn read(&mut self, files: &Files, descriptor: &Descriptor, limit: u64) -> Result<Option<Vec<u8>>, ImageError> {
+        self.looked_at.insert(descriptor.digest);
+        self.bytes += descriptor.size.min(limit);
+        let number = self.looked_at.len() as u64;
+        for (what, got, limit) in [
+            ("number of manifests", number, MANIFESTS as u64),
+            ("size of all manifests in bytes", self.bytes, MANIFESTS_BYTES),
+        ] {
+            if got > limit {
+                return Err(ImageError::Limit { what, got, limit });
+            }
+        }
+        usable(files.fetch_bytes(descriptor, limit))
+    }
+
+    fn take(&mut self, files: &Files, descriptor: &Descriptor) -> Result<(), ImageError> {
+        // A manifest may be named many times, each time with another tag.
+        if let Some((_, names)) = self.images.get_mut(&descriptor.digest) {
+            add_name(names, descriptor);
             return Ok(());
         }
-        let raw = match files.fetch_bytes(descriptor, limits::MANIFEST_BYTES) {
-            // An index may name what was left out of the layout, as platforms.
-            Err(StoreError::NotFound { .. }) => return Ok(()),
-            raw => raw?,
+        if self.looked_at.contains(&descriptor.digest) {
+            return Ok(());
+        }
+        let Some(raw) = self.read(files, descriptor, limits::MANIFEST_BYTES)? else {
+            return Ok(());
         };
         let Ok(manifest) = ImageManifest::parse(raw) else {
             return Ok(());
@@ -155,16 +192,16 @@ impl Found {
         if manifest.config().media_type != media_type::WASM_CONFIG {
             return Ok(());
         }
-        let (_, names) = self.images.entry(digest).or_insert_with(|| (manifest, Vec::new()));
-        let annotations = [CONTAINERD_NAME, media_type::ANNOTATION_REF_NAME];
-        let name = annotations.iter().find_map(|key| {
-            let text = descriptor.annotations.get(*key)?;
-            let name: Reference = text.parse().ok()?;
-            (name.registry().is_some() && (name.tag().is_some() != name.digest().is_some())).then_some(name)
-        });
-        if let Some(name) = name.filter(|name| !names.contains(name)) {
-            names.push(name);
+        if self.images.len() == limits::ARCHIVE_IMAGES {
+            return Err(ImageError::Limit {
+                what: "number of images",
+                got: self.images.len() as u64 + 1,
+                limit: limits::ARCHIVE_IMAGES as u64,
+            });
         }
+        let mut names = Vec::new();
+        add_name(&mut names, descriptor);
+        self.images.insert(digest, (manifest, names));
         Ok(())
     }
 
@@ -172,8 +209,11 @@ impl Found {
     /// Qyvol application's is passed over.
     fn images(mut self, files: &Files) -> Result<Vec<HeadImage>, ImageError> {
         let mut images = Vec::new();
-        for (digest, (manifest, mut names)) in std::mem::take(&mut self.images) {
-            let config = files.fetch_bytes(manifest.config(), limits::CONFIG_BYTES)?;
+        let mut room = limits::SIGNATURES_BYTES;
+        for (_, (manifest, mut names)) in std::mem::take(&mut self.images) {
+            let Some(config) = usable(files.fetch_bytes(manifest.config(), limits::CONFIG_BYTES))? else {
+                return Err(bad(format!("it lacks the config of the image {}", manifest.digest())));
+            };
             let Ok(parsed) = ImageConfig::parse(&config) else {
                 continue;
             };
@@ -184,7 +224,7 @@ impl Found {
             images.push(HeadImage {
                 names,
                 config,
-                signatures: self.signatures_of(files, &digest)?,
+                signatures: self.signatures_of(files, &manifest.descriptor(), &mut room)?,
                 manifest,
             });
         }
@@ -194,19 +234,47 @@ impl Found {
         }
     }
 
-    fn signatures_of(&mut self, files: &Files, image: &Digest) -> Result<Vec<HeadSignature>, ImageError> {
+    fn signatures_of(
+        &mut self,
+        files: &Files,
+        image: &Descriptor,
+        room: &mut u64,
+    ) -> Result<Vec<HeadSignature>, ImageError> {
         let mut signatures = Vec::new();
-        let mut room = limits::SIGNATURES_BYTES;
-        let all = self.signatures.remove(image).unwrap_or_default();
-        for manifest in all.into_iter().take(limits::SIGNATURES) {
-            let Some(layer) = manifest.layers().first().filter(|layer| layer.size <= room) else {
+        let all = self.signatures.remove(&image.digest).unwrap_or_default();
+        let all = all.into_iter().filter(|manifest| manifest.subject() == Some(image));
+        for manifest in all.take(limits::SIGNATURES) {
+            let Some(layer) = manifest.layers().first().filter(|layer| layer.size <= *room) else {
                 continue;
             };
-            let bundle = files.fetch_bytes(layer, limits::BUNDLE_BYTES)?;
-            room -= bundle.len() as u64;
-            signatures.extend(HeadSignature::from_parts(manifest, bundle));
+            if let Some(bundle) = usable(files.fetch_bytes(layer, limits::BUNDLE_BYTES))? {
+                *room -= bundle.len() as u64;
+                signatures.extend(HeadSignature::from_parts(manifest, bundle));
+            }
         }
         Ok(signatures)
+    }
+}
+
+/// The name that an index gives an image, if it is one in a registry.
+fn add_name(names: &mut Vec<Reference>, descriptor: &Descriptor) {
+    let annotations = [CONTAINERD_NAME, media_type::ANNOTATION_REF_NAME];
+    let name = annotations.iter().find_map(|key| {
+        let name: Reference = descriptor.annotations.get(*key)?.parse().ok()?;
+        (name.registry().is_some() && (name.tag().is_some() != name.digest().is_some())).then_some(name)
+    });
+    if let Some(name) = name.filter(|name| !names.contains(name)) {
+        names.push(name);
+    }
+}
+
+/// What was read, or none where the content is at fault or absent.
+fn usable(read: Result<Vec<u8>, StoreError>) -> Result<Option<Vec<u8>>, ImageError> {
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) if error.is_content() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -276,7 +344,11 @@ fn read_json<T: serde::de::DeserializeOwned>(files: &Files, name: &str) -> Resul
         .and_then(|file| file.take(INDEX_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => bad(format!("it has no {name}")),
-        _ => bad(format!("its {name} can't be read: {error}")),
+        _ => ImageError::File {
+            action: "read",
+            path: PathBuf::from(name),
+            source: error,
+        },
     })?;
     if bytes.len() as u64 > INDEX_BYTES {
         return Err(ImageError::Limit {
@@ -288,7 +360,8 @@ fn read_json<T: serde::de::DeserializeOwned>(files: &Files, name: &str) -> Resul
     json::decode(&bytes).map_err(|e| bad(format!("its {name} is {e}")))
 }
 
-/// Where the files of a tar are. Only headers are read.
+/// Where the files of a tar are. Only headers are read: not the entries in
+/// which GNU and PAX put longer names.
 fn tar_of(path: &Path) -> Result<Files, ImageError> {
     let unreadable = |source| ImageError::File {
         action: "read",
@@ -298,7 +371,7 @@ fn tar_of(path: &Path) -> Result<Files, ImageError> {
     let file = open(path).map_err(unreadable)?;
     let mut places = HashMap::new();
     let mut archive = tar::Archive::new(&file);
-    for (number, entry) in archive.entries_with_seek().map_err(unreadable)?.enumerate() {
+    for (number, entry) in archive.entries_with_seek().map_err(unreadable)?.raw(true).enumerate() {
         if number >= ENTRIES {
             return Err(ImageError::Limit {
                 what: "number of entries",
@@ -319,4 +392,122 @@ fn tar_of(path: &Path) -> Result<Files, ImageError> {
         file: Arc::new(file),
         places,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use qyvol_types::json;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Directory(TempDir);
+
+    impl Directory {
+        fn new() -> Directory {
+            let directory = Directory(TempDir::new().unwrap());
+            fs::create_dir_all(directory.0.path().join("blobs/sha256")).unwrap();
+            directory.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+            directory
+        }
+
+        fn file(&self, name: &str, bytes: &[u8]) {
+            fs::write(self.0.path().join(name), bytes).unwrap();
+        }
+
+        fn blob(&self, media_type: &str, bytes: &[u8]) -> Descriptor {
+            let descriptor = Descriptor::of(media_type, bytes);
+            self.file(&blob_path(&descriptor.digest), bytes);
+            descriptor
+        }
+
+        fn index(&self, manifests: &[Descriptor]) -> Vec<u8> {
+            let manifests = json::encode(&manifests).unwrap();
+            format!(
+                r#"{{"schemaVersion":2,"manifests":{}}}"#,
+                String::from_utf8(manifests).unwrap()
+            )
+            .into_bytes()
+        }
+
+        fn open(&self) -> ImageError {
+            Layout::open(self.0.path()).unwrap_err()
+        }
+    }
+
+    // [BIN-060]
+    #[test]
+    fn index_that_is_named_many_times_is_read_once() {
+        let directory = Directory::new();
+        let manifest = directory.blob(media_type::IMAGE_MANIFEST, b"{}");
+        let large = directory.index(&vec![manifest; 2000]);
+        let nested = directory.blob(media_type::IMAGE_INDEX, &large);
+        directory.file("index.json", &directory.index(&vec![nested; 20_000]));
+        assert!(matches!(directory.open(), ImageError::Layout(why) if why.contains("no Qyvol image")));
+    }
+
+    // [BIN-060]
+    #[test]
+    fn manifests_are_bounded_in_number_and_size() {
+        let directory = Directory::new();
+        let many: Vec<_> = (0..=MANIFESTS)
+            .map(|i| Descriptor::of(media_type::IMAGE_MANIFEST, i.to_string().as_bytes()))
+            .collect();
+        directory.file("index.json", &directory.index(&many));
+        assert!(matches!(directory.open(), ImageError::Limit { limit: 4096, .. }));
+        // Absent ones cost no memory, but whoever names them says they are large.
+        let large: Vec<_> = (0..300)
+            .map(|i: u32| Descriptor {
+                size: limits::MANIFEST_BYTES,
+                ..Descriptor::of(media_type::IMAGE_MANIFEST, i.to_string().as_bytes())
+            })
+            .collect();
+        directory.file("index.json", &directory.index(&large));
+        assert!(matches!(
+            directory.open(),
+            ImageError::Limit {
+                limit: MANIFESTS_BYTES,
+                ..
+            }
+        ));
+    }
+
+    // [BIN-060]
+    #[test]
+    fn what_an_index_names_and_is_not_usable_is_passed_over() {
+        let directory = Directory::new();
+        let absent = Descriptor::of(media_type::IMAGE_INDEX, b"absent");
+        let broken = directory.blob(media_type::IMAGE_INDEX, b"[");
+        let index = String::from_utf8(directory.index(&[absent, broken])).unwrap();
+        let foreign = r#"{"mediaType":"x","digest":"md5:00","size":1},{"manifests":"#;
+        let index = index.replace("\"manifests\":[", &format!("\"manifests\":[{foreign}1}},"));
+        directory.file("index.json", index.as_bytes());
+        let error = directory.open();
+        assert!(
+            matches!(&error, ImageError::Layout(why) if why.contains("no Qyvol image")),
+            "{error}"
+        );
+    }
+
+    // [BIN-060]
+    #[test]
+    fn long_names_of_a_tar_are_not_read() {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("././@LongLink").unwrap();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        // A file with nothing in it but this length.
+        header.set_size(64 << 30);
+        header.set_cksum();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), header.as_bytes()).unwrap();
+        file.as_file().set_len((64 << 30) + 512).unwrap();
+        assert!(Layout::is_at(file.path()).unwrap());
+        let error = Layout::open(file.path()).unwrap_err();
+        assert!(
+            matches!(&error, ImageError::Layout(why) if why.contains("no oci-layout")),
+            "{error}"
+        );
+    }
 }

@@ -159,7 +159,7 @@ pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: i
         };
         rustix::process::setrlimit(resource, limit).map_err(|e| failed(e.into()))?;
     }
-    close_inherited();
+    close_inherited().map_err(failed)?;
     let mut wasm = Vec::new();
     input.read_to_end(&mut wasm).map_err(failed)?;
     let code = Engine::new()?.compile_checked(&wasm)?;
@@ -168,12 +168,22 @@ pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: i
 
 /// Closes every descriptor behind the first three: whoever started `qyv` may
 /// have left some open that a hostile component must not reach.
-fn close_inherited() {
+#[allow(unsafe_code)]
+fn close_inherited() -> io::Result<()> {
     // SAFETY: nothing of this process owns a descriptor above 2 yet.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::close_range(3, libc::c_uint::MAX, 0);
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } == 0 {
+        return Ok(());
     }
+    // Kernels before 5.9 don't have it, and some filters of calls forbid it.
+    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+    for name in names.collect::<io::Result<Vec<_>>>()? {
+        let number = name.to_str().and_then(|name| name.parse::<libc::c_int>().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            // SAFETY: as above; the directory that was listed is closed by now.
+            unsafe { libc::close(number) };
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -183,10 +183,16 @@ impl Statement {
 }
 
 /// DSSE's pre-authentication encoding (DSSE protocol v1): the bytes signed.
-pub(crate) fn pae(payload: &[u8]) -> Result<Vec<u8>, StatementError> {
+pub(crate) fn pae_of(payload: &[u8]) -> Vec<u8> {
     let kind = media_type::IN_TOTO;
     let mut out = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
     out.extend_from_slice(payload);
+    out
+}
+
+/// The same, of a payload that can be a statement of ours.
+pub(crate) fn pae(payload: &[u8]) -> Result<Vec<u8>, StatementError> {
+    let out = pae_of(payload);
     if out.len() > limits::PAE_BYTES {
         return Err(StatementError::TooLong { got: out.len() });
     }

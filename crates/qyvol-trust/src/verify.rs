@@ -1,12 +1,14 @@
 //! The one verification routine.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use qyvol_types::{Descriptor, Digest, Timestamp, escape, limits};
+use qyvol_types::{Descriptor, Digest, Timestamp, escape, json, limits};
+use serde::Deserialize;
 
 use crate::policy::{PolicyKey, Requirement, Rule};
 use crate::report::{Cause, RequirementReport, RuleReport, StatementReport};
+use crate::statement::pae_of;
 use crate::summary::age_text;
 use crate::{
     Envelope, KeyId, Refusal, Report, Seen, SignatureReport, Statement, Subject, TrustPolicy, Verdict, Verified,
@@ -164,17 +166,40 @@ fn entry(verdict: Verdict, reason: String) -> SignatureReport {
 }
 
 impl TrustPolicy {
-    /// Whether a key that the policy names has signed this image in this
-    /// bundle. Says nothing about whether the signature counts: its key may be
-    /// revoked, its time may be past, its name another.
-    pub fn has_signed(&self, image: &Digest, bundle: &[u8]) -> bool {
-        let Ok(envelope) = Envelope::parse(bundle) else {
-            return false;
-        };
+    /// The key of this policy that has signed a statement about an image in this
+    /// bundle, and the digest of that statement. Says nothing about whether the
+    /// signature counts, nor what it states of the image; but a revoked key is
+    /// no longer known.
+    pub fn signer_of(&self, image: &Digest, bundle: &[u8]) -> Option<(KeyId, Digest)> {
+        let envelope = Envelope::parse(bundle).ok()?;
         let hint = envelope.hint();
-        let key = self.keys.iter().find(|key| Some(key.key.id()) == hint);
-        key.is_some_and(|key| read(&envelope, key).is_ok_and(|statement| statement.subject == *image))
+        let key = self.keys.iter().find(|key| Some(key.key.id()) == hint)?;
+        let payload = envelope.payload_unverified();
+        let is_signed = !self.is_revoked(&key.key) && key.key.verify(&pae_of(payload), envelope.signature());
+        let statement: AnyStatement = json::decode(payload).ok().filter(|_| is_signed)?;
+        let digest = image.to_string();
+        let named = statement.subject.iter().any(|subject| {
+            let mut digests = subject.digest.iter();
+            digests.any(|(algorithm, hex)| format!("{algorithm}:{hex}") == digest)
+        });
+        named.then(|| (key.key.id(), Digest::of(payload)))
     }
+
+    /// Whether it names any key.
+    pub fn names_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+}
+
+/// What every in-toto statement has, whatever it states.
+#[derive(Deserialize)]
+struct AnyStatement {
+    subject: Vec<AnySubject>,
+}
+
+#[derive(Deserialize)]
+struct AnySubject {
+    digest: BTreeMap<String, String>,
 }
 
 /// The statement that a key has signed.

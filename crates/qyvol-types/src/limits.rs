@@ -13,9 +13,11 @@ pub const BUNDLE_BYTES: u64 = 64 << 10;
 pub const SIGNATURES: usize = 1024;
 /// All signatures read of one image, together.
 pub const SIGNATURES_BYTES: u64 = 16 << 20;
-/// Referrers that a stored image may have before signatures by unknown keys are
-/// no longer added to it. Together they stay far below what is read and checked.
+/// Signatures by unknown keys that a stored image keeps.
 pub const UNKNOWN_SIGNATURES: usize = 128;
+/// Signatures by one known key that a stored image keeps. Both are far below
+/// what is read and checked.
+pub const SIGNATURES_BY_KEY: usize = 256;
 /// Signatures checked for one image: those that name a key of the rule.
 pub const SIGNATURE_CHECKS: usize = 1024;
 /// The signed bytes: DSSE's pre-authentication encoding.

@@ -14,8 +14,6 @@ use rustix::fs::{Mode, OFlags};
 
 /// The owner that a user namespace shows for users that it does not map.
 const OVERFLOW_USER: u32 = 65_534;
-/// The map of a process whose users are the system's own.
-const FULL_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
 /// Why a file is not read.
 #[derive(Debug)]
@@ -92,16 +90,25 @@ fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Whether the overflow user stands for users of the host that a user namespace
-/// does not map, root among them: in a container the root directory may be one
-/// of theirs. Elsewhere it is a user like any other, `nobody`.
+/// Whether the overflow user stands for users of the host that this user
+/// namespace does not map, root among them: in a container the root directory
+/// may be one of theirs. Where it is mapped it is a user like any other.
 fn is_unmapped() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    is_partial(&map)
+    leaves_out_overflow(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
 }
 
-fn is_partial(map: &str) -> bool {
-    !map.trim().is_empty() && map.split_whitespace().ne(FULL_MAP)
+/// Whether a map, rows of first user inside, first outside and number, has no
+/// row for the overflow user (user_namespaces(7)).
+fn leaves_out_overflow(map: &str) -> bool {
+    let has = |row: &str| {
+        let mut numbers = row.split_whitespace().map(|word| word.parse::<u64>().ok());
+        let (first, number) = (numbers.next().flatten(), numbers.nth(1).flatten());
+        let (Some(first), Some(number)) = (first, number) else {
+            return true;
+        };
+        (first..first.saturating_add(number)).contains(&u64::from(OVERFLOW_USER))
+    };
+    !map.trim().is_empty() && !map.lines().any(has)
 }
 
 /// Why a directory lets others exchange what is in it, if it does.
@@ -185,10 +192,11 @@ mod tests {
     // [SIGN-021]
     #[test]
     fn overflow_user_counts_as_the_hosts_only_where_users_are_not_mapped() {
-        assert!(!is_partial("         0          0 4294967295\n"));
-        assert!(!is_partial(""));
-        assert!(is_partial("         0       1000          1\n"));
-        assert!(is_partial("0 100000 65536\n65536 0 1\n"));
+        assert!(!leaves_out_overflow("         0          0 4294967295\n"));
+        assert!(!leaves_out_overflow("") && !leaves_out_overflow("what is this\n"));
+        assert!(!leaves_out_overflow("0 100000 65536\n65536 0 1\n"));
+        assert!(leaves_out_overflow("         0       1000          1\n"));
+        assert!(leaves_out_overflow("0 1000 1\n1 100000 65533\n"));
     }
 
     // [SIGN-021]

@@ -208,7 +208,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
             break;
         }
         match read_signature(store, &referrer, &subject, room) {
-            // One bundle counts once, whatever number of manifests names it.
+            // One bundle is one signature, however many manifests name it.
             Ok(Some(signature)) if bundles.insert(signature.bundle.clone()) => {
                 room -= signature.bundle.len() as u64;
                 signatures.push(signature);
@@ -236,7 +236,7 @@ pub(crate) fn own_name(label: &str, config: &[u8]) -> Result<Reference, Error> {
 
 /// Reads one signature; none where the referrer is something else, or over what
 /// is read of signatures together.
-fn read_signature<S: Fetch>(
+pub(crate) fn read_signature<S: Fetch>(
     store: &S,
     referrer: &Descriptor,
     subject: &Descriptor,

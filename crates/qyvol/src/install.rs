@@ -3,7 +3,7 @@
 use std::io;
 
 use qyvol_image::HeadImage;
-use qyvol_store::{Exists, Fetch, Ingest, LocalStore, Push};
+use qyvol_store::{Exists, Fetch, Ingest, LocalStore, Push, StoreError};
 use qyvol_types::{Descriptor, Reference, media_type};
 
 use crate::{Context, Error, signatures};
@@ -44,7 +44,10 @@ pub(crate) fn stage_images(
             if there && !how.read_all {
                 continue;
             }
-            let mut body = from.fetch(layer)?;
+            let mut body = from.fetch(layer).map_err(|error| match error {
+                StoreError::NotFound { digest } => Error::malformed(label)(format!("it lacks the blob {digest}")),
+                error => error.into(),
+            })?;
             let mut body = Counted { body: &mut body, ctx };
             if there {
                 io::copy(&mut body, &mut io::sink()).map_err(|e| Error::image(label)(e.into()))?;

@@ -64,7 +64,7 @@ pub use remote::{Moved, Part, PullRequest, copy_image, inspect_remote, pull, pus
 pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use sign::{Claims, SignReport, SignRequest, sign};
-pub use signatures::{Removed, clean};
+pub use signatures::{CleanRequest, Removed, clean};
 pub use signer::{FirstKey, SignerChoice};
 pub use target::{ImageName, Target};
 pub use temporary::{NoneLeft, Temporaries};

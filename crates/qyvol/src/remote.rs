@@ -55,8 +55,10 @@ pub struct Moved {
     pub signatures: usize,
     /// Nothing was written.
     pub dry_run: bool,
-    /// Blobs of the image that were not yet where it went.
-    pub copied: usize,
+    /// Blobs of the image that were not yet where it went; not told of a dry
+    /// run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied: Option<usize>,
 }
 
 fn parts(image: &HeadImage) -> Vec<Part> {
@@ -163,7 +165,7 @@ pub fn push(
         parts: parts(image),
         signatures: image.signatures.len(),
         dry_run,
-        copied: 0,
+        copied: None,
     };
     for group in by_repository(&names)? {
         let Some(first) = group.first() else { continue };
@@ -181,13 +183,14 @@ pub fn push(
                 Source::Stored { store, .. } => deliver(ctx, store, image, &repository, &group),
             };
             // What can't be read is wrong here, and not with the registry.
-            moved.copied += sent.map_err(|error| match (error, &source) {
+            let copied = sent.map_err(|error| match (error, &source) {
                 (Error::Copy(CopyError::Source { source, .. }), Source::Archive { .. }) => {
                     Error::image(&label)(ImageError::Store(*source))
                 }
                 (Error::Copy(CopyError::Source { source, .. }), Source::Stored { .. }) => Error::Store(*source),
                 (error, _) => error,
             })?;
+            *moved.copied.get_or_insert(0) += copied;
             ctx.report.finished();
         }
         moved.names.extend(group);
@@ -267,7 +270,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         parts: parts(&image),
         signatures: image.signatures.len(),
         dry_run: request.dry_run,
-        copied: 0,
+        copied: None,
     };
     if request.dry_run {
         let store = ctx.store()?;
@@ -283,18 +286,24 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             let mut file = Output::create(ctx, Place::new(ctx, path)?)?;
             let written = write_archive(&head, &repository, &mut file, ctx.report);
             written.map_err(|e| blame(Error::image(&label)(e), &repository))?;
-            moved.copied = moved.parts.len();
+            moved.copied = Some(moved.parts.len());
             file.finish()?;
         }
         None => {
             let store = ctx.store()?;
             let mut image = image;
+            // These two are staged by themselves below.
+            let mut copied = 0;
+            for small in [&image.descriptor(), image.manifest.config()] {
+                copied += usize::from(!store.exists(small)?);
+            }
             signatures::keep(ctx, &store, request.policy, &label, &mut image)?;
             let mut stage = store.begin()?.resumable();
             // What was judged is what is stored: it is not asked for again.
             stage_small(&mut stage, &image)?;
-            moved.copied = copy_content(&repository, &stage, &image.descriptor(), ctx.report)
+            copied += copy_content(&repository, &stage, &image.descriptor(), ctx.report)
                 .map_err(|e| blame(e.into(), &repository))?;
+            moved.copied = Some(copied);
             stage.tag(name, &image.descriptor());
             if let Some(mut trusted) = trusted {
                 trusted.remember(&store, &label)?;
@@ -371,7 +380,7 @@ pub fn copy_image(
         parts: parts(&image),
         signatures: image.signatures.len(),
         dry_run,
-        copied: 0,
+        copied: None,
     };
     for group in by_repository(to)? {
         let Some(first) = group.first() else { continue };
@@ -386,7 +395,8 @@ pub fn copy_image(
             look(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("copying", Some(layers_size(&image.manifest)));
-            moved.copied += deliver(ctx, &src, &image, &repository, &group).map_err(|e| blame(e, &src))?;
+            let copied = deliver(ctx, &src, &image, &repository, &group).map_err(|e| blame(e, &src))?;
+            *moved.copied.get_or_insert(0) += copied;
             ctx.report.finished();
         }
         moved.names.extend(group);

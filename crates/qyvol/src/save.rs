@@ -149,15 +149,18 @@ fn load_from(
 /// rollback of the other. Asked before either is remembered.
 fn check_one_each(label: &str, trusted: &[TrustedImage]) -> Result<(), Error> {
     let mut newest: BTreeMap<&str, Digest> = BTreeMap::new();
-    for seen in trusted.iter().filter_map(|image| image.seen.as_ref()) {
-        if let Some(other) = newest.insert(&seen.name, seen.digest)
-            && other != seen.digest
+    for image in trusted {
+        let (Some(name), digest) = (&image.remembered_as, image.digest) else {
+            continue;
+        };
+        if let Some(other) = newest.insert(name, digest)
+            && other != digest
         {
             return Err(Error::State {
                 target: label.to_string(),
                 why: format!(
-                    "the file holds two images of {}, {other} and {}; under `rollback: deny` one of them is accepted",
-                    seen.name, seen.digest
+                    "the file holds two images of {name}, {other} and {digest}, and under `rollback: deny` only one of \
+                     them can be accepted"
                 ),
             });
         }

@@ -1,55 +1,117 @@
 //! Which of an image's signatures are kept: anyone may put signatures beside an
 //! image in a registry, and none of them may crowd out the good ones.
 //!
-//! A signature that a key of the policy has made can't be forged, so all of
-//! those are kept. Of the others a stored image takes only a few, over all
-//! pulls and loads together.
+//! A signature by a known key can't be forged, but its bundle can be written in
+//! many ways. So of each key those are kept that say different things, and of
+//! all others a stored image takes only a few, over all pulls and loads
+//! together. This is no verdict: whether a signature counts is decided by
+//! [`crate::verify`].
+
+use std::collections::{HashMap, HashSet};
 
 use qyvol_image::{Head, HeadImage, HeadSignature};
 use qyvol_store::{LocalStore, Referrers};
-use qyvol_trust::{Envelope, TrustPolicy};
-use qyvol_types::{Digest, limits};
+use qyvol_trust::{Envelope, KeyId, TrustPolicy};
+use qyvol_types::{Digest, limits, media_type};
 
+use crate::image_source::read_signature;
 use crate::output::{Output, Place};
 use crate::policy::load_policy;
 use crate::{Context, Error, Source, Target};
 
-/// Leaves out of `image` the signatures that the store is not to take, by the
-/// keys of `policy`, or of the host's where there is none. This is no verdict:
-/// where the host's policy can't be read, every key is unknown.
+/// A known key and what it has signed.
+type Signed = (KeyId, Digest);
+
+/// The keys that this host knows: those of its own policy, and of the one that
+/// the command was given.
+struct Known<'a> {
+    given: Option<&'a TrustPolicy>,
+    policies: Vec<TrustPolicy>,
+}
+
+impl<'a> Known<'a> {
+    fn load(ctx: &Context<'_>, given: Option<&'a TrustPolicy>) -> Result<Known<'a>, Error> {
+        let mut policies = vec![load_policy(ctx)?];
+        if ctx.policy.is_some() {
+            let own = Context {
+                home: ctx.home.clone(),
+                policy: None,
+                ..*ctx
+            };
+            policies.push(load_policy(&own)?);
+        }
+        Ok(Known { given, policies })
+    }
+
+    fn signed(&self, image: &Digest, bundle: &[u8]) -> Option<Signed> {
+        let mut policies = self.given.into_iter().chain(&self.policies);
+        policies.find_map(|policy| policy.signer_of(image, bundle))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.given.is_none() && self.policies.iter().all(|policy| !policy.names_keys())
+    }
+}
+
+/// Leaves out of `image` the signatures that the store is not to take. Where a
+/// policy can't be read, nobody can say which those are, and all are kept.
 pub(crate) fn keep(
     ctx: &Context<'_>,
     store: &LocalStore,
-    policy: Option<&TrustPolicy>,
+    given: Option<&TrustPolicy>,
     label: &str,
     image: &mut HeadImage,
 ) -> Result<(), Error> {
-    let host = match policy {
-        Some(_) => None,
-        None => load_policy(ctx).ok(),
+    let Ok(known) = Known::load(ctx, given) else {
+        return Ok(());
     };
-    let policy = policy.or(host.as_ref());
-    let subject = image.manifest.digest();
-    let there = store.referrers(&subject)?;
-    let mut room = limits::UNKNOWN_SIGNATURES.saturating_sub(there.len());
+    let subject = image.descriptor();
+    let (mut there, mut said, mut unknown) = (HashSet::new(), HashSet::new(), 0);
+    let mut by_key: HashMap<KeyId, usize> = HashMap::new();
+    for referrer in store.referrers(&subject.digest)? {
+        there.insert(referrer.digest);
+        let signature = read_signature(store, &referrer, &subject, u64::MAX);
+        match signature
+            .ok()
+            .flatten()
+            .and_then(|s| known.signed(&subject.digest, &s.bundle))
+        {
+            Some(signed) => {
+                *by_key.entry(signed.0).or_default() += 1;
+                said.insert(signed);
+            }
+            None => unknown += 1,
+        }
+    }
     let mut dropped = 0;
     image.signatures.retain(|signature| {
-        let digest = signature.manifest.digest();
-        if policy.is_some_and(|policy| policy.has_signed(&subject, &signature.bundle))
-            || there.iter().any(|there| there.digest == digest)
-        {
+        if there.contains(&signature.manifest.digest()) {
             return true;
         }
-        let kept = room > 0;
-        room = room.saturating_sub(1);
-        dropped += usize::from(!kept);
-        kept
+        match known.signed(&subject.digest, &signature.bundle) {
+            // Another bundle that says the same adds nothing.
+            Some(signed) if !said.insert(signed) => false,
+            Some((key, _)) if by_key.get(&key).is_none_or(|n| *n < limits::SIGNATURES_BY_KEY) => {
+                *by_key.entry(key).or_default() += 1;
+                true
+            }
+            None if unknown < limits::UNKNOWN_SIGNATURES => {
+                unknown += 1;
+                true
+            }
+            _ => {
+                dropped += 1;
+                false
+            }
+        }
     });
     if dropped > 0 {
         ctx.report.warned(&format!(
-            "{label}: {dropped} signatures by keys that the trust policy does not name were not stored: an image keeps \
-             at most {} of them",
-            limits::UNKNOWN_SIGNATURES
+            "{label}: {dropped} of its signatures {} not stored: an image keeps at most {} that no trusted key has made, \
+             and {} of one key",
+            if dropped == 1 { "was" } else { "were" },
+            limits::UNKNOWN_SIGNATURES,
+            limits::SIGNATURES_BY_KEY
         ));
     }
     Ok(())
@@ -64,28 +126,68 @@ pub struct Removed {
     pub fingerprint: Option<String>,
 }
 
-/// Removes from an archive or a stored image the signatures that no key of the
-/// trust policy has made. The image stays as it is.
-pub fn clean(ctx: &Context<'_>, target: &Target, dry_run: bool) -> Result<Vec<Removed>, Error> {
-    let policy = load_policy(ctx)?;
-    let source = Source::open(ctx, target)?;
+/// What to remove from an image.
+#[derive(Debug)]
+pub struct CleanRequest<'a> {
+    /// An archive or a stored image.
+    pub target: &'a Target,
+    /// Only look.
+    pub dry_run: bool,
+    /// Go on if no signature would remain.
+    pub all: bool,
+}
+
+/// Removes the signatures that no known key has made, and those that only
+/// repeat another. The image stays as it is.
+pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Removed>, Error> {
+    let known = Known::load(ctx, None)?;
+    if known.is_empty() {
+        return Err(Error::Usage(
+            "the trust policy names no key, so every signature would be removed".to_string(),
+        ));
+    }
+    let source = Source::open(ctx, request.target)?;
     let label = source.label();
     let image = source.single()?;
-    let subject = image.manifest.digest();
-    let (kept, dropped): (Vec<HeadSignature>, Vec<HeadSignature>) = image
-        .signatures
-        .iter()
-        .cloned()
-        .partition(|signature| policy.has_signed(&subject, &signature.bundle));
-    let removed = dropped.iter().map(|signature| Removed {
-        digest: signature.manifest.digest(),
-        fingerprint: Envelope::parse(&signature.bundle)
-            .ok()
-            .and_then(|e| e.hinted_fingerprint()),
-    });
-    let removed: Vec<Removed> = removed.collect();
-    if dry_run || removed.is_empty() {
+    let subject = image.descriptor();
+    let mut said = HashSet::new();
+    let mut stays = |bundle: &[u8]| {
+        let signed = known.signed(&subject.digest, bundle);
+        signed.is_some_and(|signed| said.insert(signed))
+    };
+    let mut removed = Vec::new();
+    let mut kept: Vec<HeadSignature> = Vec::new();
+    match &source {
+        Source::Archive { .. } => {
+            for signature in &image.signatures {
+                match stays(&signature.bundle) {
+                    true => kept.push(signature.clone()),
+                    false => removed.push(named(signature.manifest.digest(), Some(&signature.bundle))),
+                }
+            }
+        }
+        Source::Stored { store, .. } => {
+            for referrer in store.referrers(&subject.digest)? {
+                // Other people's referrers (an SBOM, say) are none of ours.
+                if referrer.artifact_type.as_deref() != Some(media_type::SIGSTORE_BUNDLE) {
+                    continue;
+                }
+                match read_signature(store, &referrer, &subject, u64::MAX) {
+                    Ok(Some(signature)) if stays(&signature.bundle) => kept.push(signature),
+                    Ok(signature) => removed.push(named(referrer.digest, signature.as_ref().map(|s| &*s.bundle))),
+                    Err(error) if error.is_content() => removed.push(named(referrer.digest, None)),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+    if request.dry_run || removed.is_empty() {
         return Ok(removed);
+    }
+    if kept.is_empty() && !request.all {
+        return Err(Error::Usage(format!(
+            "{label} has no signature by a key of the trust policy: none would remain (--all removes them all the same)"
+        )));
     }
     match &source {
         Source::Archive { archive } => {
@@ -99,9 +201,17 @@ pub fn clean(ctx: &Context<'_>, target: &Target, dry_run: bool) -> Result<Vec<Re
         }
         Source::Stored { store, .. } => {
             for removed in &removed {
-                store.remove_referrer(&subject, &removed.digest)?;
+                store.remove_referrer(&subject.digest, &removed.digest)?;
             }
         }
     }
     Ok(removed)
+}
+
+fn named(digest: Digest, bundle: Option<&[u8]>) -> Removed {
+    let envelope = bundle.and_then(|bundle| Envelope::parse(bundle).ok());
+    Removed {
+        digest,
+        fingerprint: envelope.and_then(|envelope| envelope.hinted_fingerprint()),
+    }
 }

@@ -3,7 +3,7 @@
 use qyvol_image::HeadImage;
 use qyvol_store::{Fetch, LocalStore, StoreError};
 use qyvol_trust::{Report, Rule, Seen, Subject, TrustPolicy, Verified};
-use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference};
+use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference};
 use serde::Serialize;
 
 use crate::image_source::own_name;
@@ -29,6 +29,10 @@ pub(crate) struct TrustedImage {
     pub(crate) report: Option<Report>,
     /// Whose its data on this host is.
     pub(crate) data: DataName,
+    /// Its manifest's digest.
+    pub(crate) digest: Digest,
+    /// The name under which it is remembered, where its rule denies rollback.
+    pub(crate) remembered_as: Option<String>,
     /// What is to be remembered of it that isn't yet.
     pub(crate) seen: Option<Seen>,
 }
@@ -152,6 +156,8 @@ pub(crate) fn judge_image(
         config,
         report: Some(accepted.report),
         data,
+        digest: descriptor.digest,
+        remembered_as: accepted.seen.as_ref().map(|seen| seen.name.clone()),
         seen: accepted.seen.filter(|seen| before.as_ref() != Some(seen)),
     })
 }

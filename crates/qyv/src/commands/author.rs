@@ -2,7 +2,7 @@
 
 use qyvol::image::{AssetPlan, Denied};
 use qyvol::types::{Reference, Timestamp, escape};
-use qyvol::{BuildReport, BuildRequest, Claims, Context, Error, FirstKey, SignRequest, Target};
+use qyvol::{BuildReport, BuildRequest, Claims, CleanRequest, Context, Error, FirstKey, SignRequest, Target};
 use serde::Serialize;
 use serde_json::json;
 
@@ -243,7 +243,12 @@ pub fn sign(ctx: &Context<'_>, ui: &Ui, args: SignArgs) -> Result<u8, Failure> {
 }
 
 pub fn clean(ctx: &Context<'_>, ui: &Ui, args: CleanArgs) -> Result<u8, Failure> {
-    let removed = qyvol::clean(ctx, &Target::parse(&args.target)?, args.dry_run)?;
+    let request = CleanRequest {
+        target: &Target::parse(&args.target)?,
+        dry_run: args.dry_run,
+        all: args.all,
+    };
+    let removed = qyvol::clean(ctx, &request)?;
     let rows: Vec<_> = removed
         .iter()
         .map(|r| json!({"digest": r.digest, "fingerprint": r.fingerprint}))

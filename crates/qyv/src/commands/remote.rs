@@ -51,7 +51,7 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
             n => format!("{n} signatures"),
         };
         let there = match moved.copied {
-            0 => " (its content was there already)",
+            Some(0) => " (its content was there already)",
             _ => "",
         };
         for name in &moved.names {

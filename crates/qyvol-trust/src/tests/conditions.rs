@@ -290,3 +290,42 @@ fn key_of_some_files_signs_no_other() {
     };
     assert_eq!(refusal(&policy, &signed(&b, &lie)), Refusal::NoTrustedKey);
 }
+
+// [STORE-027]
+#[test]
+fn statement_of_another_kind_is_known_by_its_key() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let (key, stranger) = (key(), key());
+    let policy = denying(&[&key], 1);
+    let digest = image().digest;
+    let attest = |key: &PrivateKey, subject: &str| {
+        let payload = format!(
+            r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"name":"x","digest":{{"sha256":"{subject}"}}}}],"predicateType":"https://slsa.dev/provenance/v1","predicate":"{}"}}"#,
+            "x".repeat(5000)
+        );
+        let mut bundle: serde_json::Value = serde_json::from_slice(&signed(key, &statement())).unwrap();
+        let sig = key.sign(&crate::statement::pae_of(payload.as_bytes())).unwrap();
+        bundle["dsseEnvelope"]["payload"] = STANDARD.encode(&payload).into();
+        bundle["dsseEnvelope"]["signatures"][0]["sig"] = STANDARD.encode(sig).into();
+        serde_json::to_vec(&bundle).unwrap()
+    };
+    let hex = digest.to_string().split_once(':').unwrap().1.to_string();
+    let bundle = attest(&key, &hex);
+    let (by, said) = policy.signer_of(&digest, &bundle).unwrap();
+    assert_eq!(by, key.public().id());
+    assert!(policy.signer_of(&other_image(), &bundle).is_none());
+    assert!(policy.signer_of(&digest, &attest(&stranger, &hex)).is_none());
+    assert!(policy.signer_of(&digest, &attest(&key, &"0".repeat(64))).is_none());
+    let own = policy.signer_of(&digest, &signed(&key, &statement())).unwrap();
+    assert!(own.0 == by && own.1 != said);
+    // Another form of one bundle says the same; a revoked key is not known.
+    let mut other: serde_json::Value = serde_json::from_slice(&bundle).unwrap();
+    other["more"] = 1.into();
+    assert_eq!(
+        policy.signer_of(&digest, &serde_json::to_vec(&other).unwrap()),
+        Some((by, said))
+    );
+    let revoking = TrustPolicy::parse(&(policy_text(&[&key], 1) + "revoked: { keys: [k0] }\n")).unwrap();
+    assert!(revoking.signer_of(&digest, &bundle).is_none());
+}

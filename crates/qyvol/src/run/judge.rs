@@ -163,6 +163,7 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
     let lock = store.running(&built.descriptor.digest)?;
     stage.commit()?;
     let image = read_image(ctx, &store, &label, &built.descriptor)?;
+    let digest = built.descriptor.digest;
     let (manifest, config) = bind(&label, Verified::dangerously_trust(built.descriptor, reason), &image)?;
     let data = DataName {
         owner: DEVELOPMENT.to_string(),
@@ -173,6 +174,8 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
         config,
         report: None,
         data,
+        digest,
+        remembered_as: None,
         seen: None,
     };
     let name = ImageName::Reference(built.name);
