@@ -167,6 +167,24 @@ impl From<Error> for Failure {
                     names => format!("the store has {}", names.join(", ")),
                 });
             }
+            Error::AlreadyImage { name } => {
+                failure.code = USAGE;
+                failure.hints.push(format!("`qyv pull {name}` fetches it as it is, with its signatures"));
+            }
+            Error::Layers { layers, .. } => {
+                failure.code = USAGE;
+                failure.details = layers.iter().map(|layer| format!("  {layer}")).collect();
+                failure
+                    .hints
+                    .push("--layer takes one of them, by its digest or its title".to_string());
+            }
+            Error::Platforms { platforms, .. } => {
+                failure.code = 16;
+                failure.details = platforms.iter().map(|platform| format!("  {platform}")).collect();
+                failure
+                    .hints
+                    .push("if one of them holds a .wasm file: HOST/NAME@DIGEST names it".to_string());
+            }
             Error::Target { target, .. } => {
                 failure.code = USAGE;
                 failure.hints.push(

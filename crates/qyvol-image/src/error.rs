@@ -24,6 +24,9 @@ pub enum ImageError {
     /// The archive breaks the format.
     #[error("not a valid .qyvbin: {0}")]
     Format(String),
+    /// A layer of files of another tool's image is unusable.
+    #[error("its layer of files is unusable: {0}")]
+    Layer(String),
     /// A bound was passed.
     #[error("{what} is {got}: at most {limit} is allowed")]
     Limit {
