@@ -8,6 +8,8 @@
 mod answers;
 #[cfg(test)]
 mod content;
+#[cfg(all(test, feature = "import"))]
+mod foreign;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]

@@ -55,8 +55,10 @@ use crate::{Options, RemoteError};
 /// read of a connection in, so this bounds the body of an error, which the
 /// client reads whole; an answer without one takes a dozen.
 const MAX_TURNS: u32 = 128;
-/// A proxy at which nobody can listen.
+/// An address at which nobody can listen, as a proxy.
 const NOWHERE: &str = "http://127.0.0.1:0";
+/// The same as it stands in an error.
+const NOWHERE_ADDRESS: &str = "127.0.0.1:0";
 /// Hosts that are never reached through a proxy.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 /// Bytes of a message of the other side that are shown.
@@ -111,7 +113,7 @@ pub(in crate::repository) fn open(
             what: format!("an error without end when asked to {}", Operation::ReadBlob(*digest)),
         })
     })?;
-    let answer = pulled.map_err(|error| failed(endpoint, digest, authorization.is_some(), error))?;
+    let answer = pulled.map_err(|error| failed(endpoint, (digest, size, at), authorization.is_some(), error))?;
     let (stream, discard, most) = match answer {
         BlobResponse::Full(stream) => (stream, at, size),
         BlobResponse::Partial(stream) => (stream, 0, size.saturating_sub(at)),
@@ -256,7 +258,7 @@ async fn within_turns<F: Future>(future: F) -> Option<F::Output> {
 /// What the other client's error means.
 fn failed(
     endpoint: &Endpoint,
-    digest: &Digest,
+    (digest, size, at): (&Digest, u64, u64),
     authenticated: bool,
     error: OciDistributionError,
 ) -> Failed<TransferError> {
@@ -275,6 +277,8 @@ fn failed(
         OciDistributionError::ServerError { code: 404, .. } => {
             return content(StoreError::NotFound { digest: *digest });
         }
+        // There is nothing behind what came.
+        OciDistributionError::ServerError { code: 416, .. } if at > 0 => return wrong_size(digest, size, at),
         OciDistributionError::ServerError { code, .. } => RemoteError::Status {
             host,
             operation,
@@ -299,8 +303,7 @@ fn failed(
             }
         }
         OciDistributionError::RequestError(error) => {
-            let leads_to_http = error.url().is_some_and(|url| url.scheme() == "http");
-            if endpoint.origin.is_secure() && leads_to_http {
+            if endpoint.origin.is_secure() && led_nowhere(&error) {
                 protocol("a redirect from HTTPS to HTTP".to_string())
             } else if error.is_redirect() {
                 protocol(format!("too many redirects when asked to {operation}"))
@@ -336,6 +339,18 @@ fn cause(error: &(dyn Error + 'static)) -> String {
         next = error.source();
     }
     short(&text)
+}
+
+/// Whether a connection was tried to the address that stands for none.
+fn led_nowhere(error: &(dyn Error + 'static)) -> bool {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if format!("{error:?}").contains(NOWHERE_ADDRESS) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn connection(endpoint: &Endpoint, error: &(dyn Error + 'static)) -> RemoteError {
