@@ -14,6 +14,7 @@ mod compile;
 mod forged;
 mod guest_files;
 mod hints;
+mod import;
 mod keys;
 mod kill;
 mod output;

@@ -354,7 +354,7 @@ fn foreign_manifest_is_bounded_and_read_as_what_it_came_as() {
 }
 
 /// A server in TLS that gives each request the answer of a function.
-fn secure(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Vec<u8>) {
+fn secure(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Vec<u8>) {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let (certificate, key) = certificate();
@@ -384,8 +384,8 @@ fn secure(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Vec<u8>)
             if head.is_empty() {
                 continue;
             }
-            let text = answer(&String::from_utf8_lossy(&head));
-            let _ = stream.write_all(text.as_bytes());
+            let answer = answer(&String::from_utf8_lossy(&head));
+            let _ = stream.write_all(&answer);
             stream.conn.send_close_notify();
             let _ = stream.flush();
         }
@@ -402,14 +402,18 @@ fn foreign_path_trusts_what_the_operator_says_and_never_leaves_https_for_http() 
         image.layer.len(),
         format!("http://{}/v2/app/blobs/{}", plain.host(), image.layer().digest),
     );
-    let (host, certificate) = secure(move |head| match head.starts_with("HEAD ") {
-        true => format!("HTTP/1.1 200 X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"),
-        false if head.contains("sha256:") => {
-            format!("HTTP/1.1 307 X\r\nlocation: {target}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        }
-        false => "HTTP/1.1 404 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_string(),
+    let layer = image.layer.clone();
+    let (host, certificate) = secure(move |head| {
+        let (status, field, body) = match head.split(' ').nth(1).unwrap_or_default() {
+            _ if head.starts_with("HEAD ") => (200, String::new(), &[][..]),
+            path if path.starts_with("/v2/whole/") => (200, String::new(), layer.as_slice()),
+            _ => (307, format!("location: {target}\r\n"), &[][..]),
+        };
+        let length = if status == 200 { length } else { 0 };
+        let head = format!("HTTP/1.1 {status} X\r\n{field}content-length: {length}\r\nconnection: close\r\n\r\n");
+        [head.as_bytes(), body].concat()
     });
-    let read = |ca: Option<Vec<u8>>| {
+    let read = |name: &str, ca: Option<Vec<u8>>| {
         let options = Options {
             tls: vec![host.clone()],
             ca,
@@ -417,13 +421,14 @@ fn foreign_path_trusts_what_the_operator_says_and_never_leaves_https_for_http() 
             ..options()
         };
         let client = qyvol_remote::Client::new(options, Box::new(qyvol_remote::Anonymous), Box::new(|_| {}));
-        let name = format!("{host}/app:1").parse().unwrap();
+        let name = format!("{host}/{name}:1").parse().unwrap();
         let repository = qyvol_remote::Repository::new(&client, &name, qyvol_remote::Access::Pull).unwrap();
-        within(LIMIT, || failing(read_from(&repository, &image)))
+        within(LIMIT, || read_from(&repository, &image))
     };
-    let error = read(None);
+    let error = failing(read("whole", None));
     assert!(matches!(of(&error), RemoteError::Tls { .. }), "{error:?}");
-    let error = read(Some(certificate));
+    assert!(read("whole", Some(certificate.clone())).unwrap() == image.layer);
+    let error = failing(read("app", Some(certificate)));
     assert!(of(&error).to_string().contains("from HTTPS to HTTP"), "{error:?}");
     assert!(plain.seen().is_empty());
 }
