@@ -1,132 +1,14 @@
 //! `import`: what other tools have published becomes a signed image of ours.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
 use qyvol::types::Digest;
 use serde_json::{Value, json};
 
+use crate::publisher::{CONFIG, INDEX, MANIFEST, OLD_WASM, WASM, files, nothing, publisher};
 use crate::registry::Server;
-use crate::support::{Done, PROBE, PROBE_MODULE, User, third_party};
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG: &str = "application/vnd.wasm.config.v0+json";
-const WASM: &str = "application/wasm";
-const OLD_WASM: &str = "application/vnd.wasm.content.layer.v1+wasm";
-
-/// Another tool that publishes to a registry, by plain HTTP.
-struct Publisher<'a> {
-    server: &'a Server,
-    /// An `Authorization` field.
-    shown: &'a str,
-}
-
-impl Publisher<'_> {
-    fn ask(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.server.address).unwrap();
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n",
-            self.server.address,
-            body.len()
-        );
-        if !self.shown.is_empty() {
-            head.push_str(&format!("authorization: {}\r\n", self.shown));
-        }
-        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
-        stream.write_all(body).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, answer)
-    }
-
-    /// Puts a blob; its descriptor.
-    fn blob(&self, repository: &str, kind: &str, bytes: &[u8]) -> Value {
-        let (status, answer) = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), "x/y", b"");
-        assert_eq!(status, 202, "{answer}");
-        let location = answer.lines().find_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("location").then_some(value.trim())
-        });
-        let location = location.unwrap();
-        let path = location
-            .strip_prefix("http://")
-            .map_or(location, |rest| &rest[rest.find('/').unwrap()..]);
-        let digest = Digest::of(bytes).to_string();
-        let sign = if path.contains('?') { '&' } else { '?' };
-        let path = format!("{path}{sign}digest={digest}");
-        let (status, answer) = self.ask("PUT", &path, "application/octet-stream", bytes);
-        assert_eq!(status, 201, "{answer}");
-        json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
-    }
-
-    /// Puts a manifest under a tag; its descriptor.
-    fn manifest(&self, name: &str, kind: &str, manifest: &Value) -> Value {
-        let (repository, tag) = name.split_once(':').unwrap();
-        let bytes = serde_json::to_vec(manifest).unwrap();
-        let path = format!("/v2/{repository}/manifests/{tag}");
-        let (status, answer) = self.ask("PUT", &path, kind, &bytes);
-        assert_eq!(status, 201, "{answer}");
-        json!({"mediaType": kind, "digest": Digest::of(&bytes).to_string(), "size": bytes.len()})
-    }
-
-    /// An artifact: its config and layers with their types and titles.
-    fn artifact(&self, name: &str, config: (&str, &[u8]), layers: &[(&str, &str, &[u8])]) -> Value {
-        let (repository, _) = name.split_once(':').unwrap();
-        let layers: Vec<Value> = layers
-            .iter()
-            .map(|(kind, title, bytes)| {
-                let mut layer = self.blob(repository, kind, bytes);
-                if !title.is_empty() {
-                    layer["annotations"] = json!({"org.opencontainers.image.title": title});
-                }
-                layer
-            })
-            .collect();
-        let config = self.blob(repository, config.0, config.1);
-        self.manifest(
-            name,
-            MANIFEST,
-            &json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}),
-        )
-    }
-
-    /// What `wkg` publishes.
-    fn wkg(&self, name: &str, wasm: &[u8]) -> Value {
-        let config = br#"{"created":"2026-01-31T10:29:44Z","architecture":"wasm","os":"wasip2","layerDigests":[]}"#;
-        self.artifact(name, (CONFIG, config), &[(WASM, "", wasm)])
-    }
-}
-
-fn publisher(server: &Server) -> Publisher<'_> {
-    Publisher { server, shown: "" }
-}
-
-/// The files of a container image, packed by `tar`.
-fn files(user: &User, folder: &str, files: &[(&str, &[u8])], gzip: bool) -> Vec<u8> {
-    for (path, bytes) in files {
-        user.write(&format!("{folder}/{path}"), bytes);
-    }
-    let mut tar = Command::new("tar");
-    tar.arg(if gzip { "-czf" } else { "-cf" })
-        .arg(user.path(&format!("{folder}.tar")))
-        .arg("-C")
-        .arg(user.path(folder))
-        .arg(".");
-    third_party("tar", &mut tar).expect(0);
-    fs::read(user.path(&format!("{folder}.tar"))).unwrap()
-}
-
-/// Nothing came of it: neither a file nor anything in the store.
-#[track_caller]
-fn nothing(user: &User, file: &str) {
-    assert!(!user.path(file).exists());
-    assert!(user.stored().is_empty(), "{:?}", user.stored());
-}
+use crate::support::{PROBE, PROBE_MODULE, User};
 
 // [REG-027] [REG-030] [REG-031]
 #[test]
@@ -136,7 +18,7 @@ fn artifact_of_each_shape_becomes_a_signed_image_that_runs() {
         let spin = json!({"components": [{"id": "web", "source": {"digest": Digest::of(PROBE_MODULE).to_string()}}]});
         let spin = spin.to_string();
         let empty = ("application/vnd.oci.empty.v1+json", &b"{}"[..]);
-        let shapes: [(&str, (&str, &[u8]), &str, &str); 6] = [
+        let shapes: [(_, (_, &[u8]), _, _); 6] = [
             ("wkg", (CONFIG, b"{\"os\":\"wasip1\"}"), WASM, ""),
             ("old", ("application/vnd.wasm.config.v1+json", b"{}"), OLD_WASM, ""),
             (
@@ -447,82 +329,4 @@ fn bare_file_becomes_an_image_without_a_connection() {
     for bad in ["app.qyvbin", "app.qyv", ".", "sha256:0123456789ab"] {
         user.qyv(&["import", bad]).expect(2);
     }
-}
-
-// [REG-034]
-#[test]
-fn source_that_is_no_program_or_not_there_changes_nothing() {
-    let server = Server::hub(&[]);
-    let other = publisher(&server);
-    let user = User::new();
-    let import = |name: &str| user.qyv(&["import", &server.name(name), "--retries", "0"]);
-    other.artifact("text:1.0.0", (CONFIG, b"{}"), &[(WASM, "", b"hello")]);
-    import("text:1.0.0").expect(1);
-    // A module that no command can be made of.
-    other.wkg("library:1.0.0", b"\0asm\x01\0\0\0");
-    import("library:1.0.0").expect(1);
-    other.artifact("empty:1.0.0", (CONFIG, b"{}"), &[]);
-    import("empty:1.0.0").expect(16);
-    let two = [("text/plain", "", &b"a"[..]), ("text/plain", "", b"b")];
-    other.artifact("other:1.0.0", (CONFIG, b"{}"), &two);
-    let done = import("other:1.0.0").expect(2);
-    assert!(done.err.contains("text/plain"), "{}", done.err);
-    import("absent:1.0.0").expect(69);
-    user.qyv(&["import", "hello:1.0.0"]).expect(2);
-    user.qyv(&["import", "127.0.0.1:1/hello:1.0.0", "--retries", "0"])
-        .expect(75);
-    // Larger than any component, by what it says of itself.
-    let config = other.blob("huge", CONFIG, b"{}");
-    let mut layer = other.blob("huge", WASM, PROBE);
-    layer["size"] = json!(300 << 20);
-    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
-    let bytes = serde_json::to_vec(&manifest).unwrap();
-    if other.ask("PUT", "/v2/huge/manifests/1.0.0", MANIFEST, &bytes).0 == 201 {
-        import("huge:1.0.0").expect(17);
-    }
-    assert!(user.stored().is_empty(), "{:?}", user.stored());
-    let made = fs::read_dir(user.path("")).unwrap().flatten();
-    let made: Vec<_> = made
-        .filter(|e| e.path().extension().is_some_and(|e| e == "qyvbin"))
-        .collect();
-    assert!(made.is_empty(), "{made:?}");
-    // What stands at the output stays too.
-    user.write("text.qyvbin", "mine");
-    import("text:1.0.0").expect(1);
-    assert_eq!(fs::read(user.path("text.qyvbin")).unwrap(), b"mine");
-}
-
-// [REG-028]
-#[test]
-fn closed_registry_is_opened_by_the_users_credentials() {
-    let user = User::new();
-    // `ana` and `s3cret`.
-    let htpasswd = user.write(
-        "htpasswd",
-        "ana:$2a$05$JQrQrjK93Bi1qA3Z5bxkHu/MTatNDWvJ1LBIHPT/ujhz8wq7jEpVC\n",
-    );
-    let auth = format!("auth: {{ htpasswd: {{ realm: r, path: {} }} }}\n", htpasswd.display());
-    let server = Server::docker(&auth);
-    let other = Publisher {
-        server: &server,
-        shown: "Basic YW5hOnMzY3JldA==",
-    };
-    other.wkg("hello:1.0.0", PROBE);
-    let name = server.name("hello:1.0.0");
-    let done = user.qyv(&["import", &name]).expect(69);
-    assert!(done.err.contains("qyv login"), "{}", done.err);
-    nothing(&user, "hello.qyvbin");
-    let mut command = user.command();
-    command
-        .env("QYVOL_REGISTRY", &server.address)
-        .env("QYVOL_REGISTRY_USER", "ana")
-        .env("QYVOL_REGISTRY_PASSWORD", "s3cret")
-        // Of no use to what is reached on this host.
-        .env("HTTP_PROXY", "http://127.0.0.1:1")
-        .env("http_proxy", "http://127.0.0.1:1")
-        .env("HTTPS_PROXY", "http://127.0.0.1:1")
-        .args(["import", &name, "-v"]);
-    let done = Done::from(&command.output().unwrap()).expect(0);
-    assert!(!format!("{done:?}").contains("s3cret"));
-    user.qyv(&["run", "hello.qyvbin", "env"]).expect(0);
 }

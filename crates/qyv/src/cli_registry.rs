@@ -99,7 +99,7 @@ pub struct PullArgs {
 #[cfg(feature = "import")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Takes the artifacts of wkg, wash, Spin and ORAS, container images that hold one .wasm file, and\nindexes with a WebAssembly platform. The component stays as it is; the image is built, signed,\nstored and written like one of `qyv build`. Without --manifest it may do nothing: what its imports\nask for is printed. Its name is the last part of REF, its version the tag, or for `latest` the\nversion that the source states. The source's digest is recorded in the image. The source's own\nsignatures are counted and not checked, and say nothing about the image: yours is what hosts check.\nExit codes: 16 not WebAssembly, 17 over a limit, 69 failed, and trying again won't help; 75 it may."
+    after_help = "Takes the artifacts of wkg, wash, Spin and ORAS, container images that hold one .wasm file, and\nindexes with a WebAssembly platform. The component stays as it is; the image is built, signed,\nstored and written like one of `qyv build`. Without --manifest it may do nothing: what its imports\nask for is printed. Its name is the last part of REF, its version the tag, or for `latest` the\nversion that the source states. The source's digest is recorded in the image. The source's own\nsignatures are counted and not checked, and say nothing about the image: yours is what hosts check.\nExit codes: 16 nothing in it is WebAssembly, 17 over a limit, 69 failed, and trying again won't\nhelp; 75 it may."
 )]
 pub struct ImportArgs {
     /// An artifact, as HOST/NAME[:TAG][@DIGEST] (Docker Hub is docker.io), or a .wasm file

@@ -83,10 +83,14 @@ impl ImageBuilder {
         entrypoint: Option<(PathBuf, FileId)>,
         options: &BuildOptions,
     ) -> Result<ImageBuilder, ImageError> {
+        let named = |error| match &entrypoint {
+            Some(_) => in_file(error, &app.entrypoint),
+            None => error,
+        };
         if options.componentize {
-            component = componentize(&component).map_err(|e| in_file(e, &app.entrypoint))?;
+            component = componentize(&component).map_err(named)?;
         }
-        let payload = Payload::read(&component).map_err(|e| in_file(e, &app.entrypoint))?;
+        let payload = Payload::read(&component).map_err(named)?;
         let mut skip = options.skip.clone();
         skip.extend(entrypoint.iter().map(|(path, _)| path.clone()));
         let assets = plan_assets(folder, &app.assets, &skip)?;

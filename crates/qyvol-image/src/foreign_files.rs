@@ -274,7 +274,7 @@ mod tests {
         let plain = tar(&[("app.wasm", &[7; 4096])]);
         let packed = gzip(&plain);
         assert!(find_wasm(&plain[..2000], Compression::None, None).is_err());
-        assert!(find_wasm(&packed[..packed.len() - 9], Compression::Gzip, None).is_err());
+        assert!(find_wasm(&packed[..packed.len() / 2], Compression::Gzip, None).is_err());
         assert!(find_wasm(plain.as_slice(), Compression::Gzip, None).is_err());
         assert!(find_wasm(plain.as_slice(), Compression::Zstd, None).is_err());
         // Sizes in a header are claims.

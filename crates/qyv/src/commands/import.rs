@@ -1,8 +1,8 @@
 //! `import`.
 
-use qyvol::image::Denied;
+use qyvol::image::{Denied, ImageError};
 use qyvol::types::{AppManifest, Reference, escape};
-use qyvol::{Context, ImportReport, ImportRequest, Target};
+use qyvol::{Context, Error, ImportReport, ImportRequest, Target};
 use serde_json::json;
 
 use super::author::{claims, more_names, show_build, some, tell_build};
@@ -39,10 +39,27 @@ pub fn import(ctx: &Context<'_>, ui: &Ui, args: ImportArgs) -> Result<u8, Failur
         claims: claims(ctx, &args.claims)?,
         passphrase: &secrets::passphrase,
     };
-    let report = qyvol::import(ctx, &client(&ctx.home, ui, &args.registry)?, &request)?;
+    let report = qyvol::import(ctx, &client(&ctx.home, ui, &args.registry)?, &request);
+    let report = report.map_err(|error| failure(error, &source))?;
     tell_build(ui, &report.build);
     tell(ui, &report);
     show_build(ui, &report.build, Some(source_view(&report)))
+}
+
+/// What failed, with the hints that fit a source in a registry.
+fn failure(error: Error, source: &Target) -> Failure {
+    let is_wasm = matches!(&error, Error::Image { source, .. } if matches!(source, ImageError::Wasm(_)));
+    let mut failure = Failure::from(error);
+    if let Target::Image(name) = source {
+        // The usual hint is about a file.
+        if is_wasm {
+            failure.hints.clear();
+        }
+        if name.reference().is_some() && name.in_registry().is_none() {
+            failure.hints.push(format!("on Docker Hub it is docker.io/{name}"));
+        }
+    }
+    failure
 }
 
 /// `NAME:VERSION`: both are said.

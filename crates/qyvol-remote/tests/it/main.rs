@@ -8,7 +8,8 @@
 mod answers;
 #[cfg(test)]
 mod content;
-#[cfg(all(test, feature = "import"))]
+#[cfg(feature = "import")]
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod lists;

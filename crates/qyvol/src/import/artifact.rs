@@ -265,7 +265,19 @@ fn fetch(ctx: &Context<'_>, label: &str, repository: &Repository, layer: &Descri
     let mut body = VerifyReader::new(Counted { body: &mut body, ctx }, layer);
     let mut bytes = Vec::with_capacity(usize::try_from(layer.size.min(RESERVE)).unwrap_or(0));
     body.read_to_end(&mut bytes)
-        .map_err(|error| blame(Error::image(label)(ImageError::Read(error)), repository))?;
+        .map_err(|error| broken(label, repository, ImageError::Read(error)))?;
     ctx.report.finished();
     Ok(bytes)
+}
+
+/// Why a layer could not be read: the registry's failure, or its content's.
+pub(super) fn broken(label: &str, repository: &Repository, error: ImageError) -> Error {
+    let error = match error {
+        ImageError::Read(error) => match StoreError::from_io(error) {
+            Ok(store) => ImageError::Store(store),
+            Err(error) => ImageError::Read(error),
+        },
+        error => error,
+    };
+    blame(Error::image(label)(error), repository)
 }

@@ -11,8 +11,8 @@ use qyvol_types::foreign::{Compression, LayerKind};
 use qyvol_types::{Descriptor, Digest, escape, json, limits};
 use serde::Deserialize;
 
+use super::artifact::broken;
 use crate::install::Counted;
-use crate::remote::blame;
 use crate::{Context, Error};
 
 /// A container image with a component somewhere in its files.
@@ -115,7 +115,7 @@ impl Container {
             let mut body = repository.foreign_blob(layer);
             let body = VerifyReader::new(Counted { body: &mut body, ctx }, layer);
             let found = find_wasm(body, *compression, self.path.as_deref())
-                .map_err(|error| blame(Error::image(label)(error), repository))?;
+                .map_err(|error| broken(label, repository, error))?;
             ctx.report.finished();
             left_out.extend(found.others.iter().map(|path| format!("the file {}", escape(path))));
             if found.other_count > found.others.len() {

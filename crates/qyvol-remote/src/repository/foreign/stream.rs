@@ -431,3 +431,43 @@ impl Drop for Blob {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Access;
+
+    // [REG-028]
+    #[test]
+    fn proxies_are_those_of_the_operator_and_never_the_environments() {
+        let mut options = Options {
+            plain_http: vec!["plain.example".to_string()],
+            tls: vec!["localhost".to_string()],
+            ..Options::default()
+        };
+        let of = |options: &Options, registry: &str| {
+            let endpoint = Endpoint::repository(options, registry, "app", Access::Pull, []);
+            let (https, http, without) = proxies(options, &endpoint);
+            // One is always set.
+            assert!(https.is_some() || http.is_some(), "{registry}");
+            [https, http, without].map(Option::unwrap_or_default)
+        };
+        // Nothing is said: HTTPS goes nowhere else, HTTP goes directly.
+        assert_eq!(of(&options, "r.example"), ["", NOWHERE, ""]);
+        assert_eq!(of(&options, "plain.example"), [NOWHERE, "", "*"]);
+        options.https_proxy = Some("http://s.example".to_string());
+        options.http_proxy = Some("http://p.example".to_string());
+        options.no_proxy = ["a.example:80", "*.b.example", "10.0.0.0/8", "[::2]"]
+            .map(String::from)
+            .to_vec();
+        let without = format!("a.example,.a.example,.b.example,::2,{LOOPBACK}");
+        assert_eq!(of(&options, "r.example"), ["http://s.example", NOWHERE, &without]);
+        assert_eq!(
+            of(&options, "plain.example"),
+            ["http://s.example", "http://p.example", &without]
+        );
+        // Loopback has none, whatever is said.
+        assert_eq!(of(&options, "127.0.0.1:5000"), [NOWHERE, "", "*"]);
+        assert_eq!(of(&options, "localhost:5000"), ["", NOWHERE, ""]);
+    }
+}
