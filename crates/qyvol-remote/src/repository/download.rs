@@ -198,12 +198,18 @@ impl Stream {
     }
 
     fn open(&mut self) -> Attempt<Bytes> {
-        #[cfg(feature = "import")]
-        if self.by == By::OciDistribution {
-            let (body, discard) = super::foreign::open(&self.inner, self.endpoint(), &self.digest, self.size, self.at)?;
-            self.discard = discard;
-            return Ok(body);
+        match self.by {
+            By::Us => self.open_ours(),
+            #[cfg(feature = "import")]
+            By::OciDistribution => {
+                let opened = super::foreign::open(&self.inner, self.endpoint(), &self.digest, self.size, self.at)?;
+                self.discard = opened.1;
+                Ok(opened.0)
+            }
         }
+    }
+
+    fn open_ours(&mut self) -> Attempt<Bytes> {
         let inner = self.inner.clone();
         let endpoint = inner.sources().nth(self.source).unwrap_or(&inner.endpoint);
         let url = endpoint.url(&format!("blobs/{}", self.digest));
