@@ -154,3 +154,20 @@ fn layer_that_does_not_come_right_ends_as_a_pull_does() {
         }
     }
 }
+
+// [REG-028]
+#[test]
+fn host_without_certificates_is_told_what_the_other_client_lacks() {
+    let server = Server::hub(&[]);
+    publisher(&server).wkg("hello:1.0.0", PROBE);
+    let user = User::new();
+    let name = server.name("hello:1.0.0");
+    user.write("none/none.pem", "");
+    let mut command = user.command();
+    command
+        .env("SSL_CERT_FILE", user.path("none/none.pem"))
+        .env("SSL_CERT_DIR", user.path("none"));
+    let done = Done::from(&command.args(["import", &name]).output().unwrap()).expect(2);
+    assert!(done.err.contains("no certificates of authorities"), "{}", done.err);
+    nothing(&user, "hello.qyvbin");
+}

@@ -212,6 +212,8 @@ impl<R: Read> Read for Noted<R> {
 mod tests {
     use std::io::Write;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -293,6 +295,29 @@ mod tests {
         link[..512].copy_from_slice(header.as_bytes());
         let error = find_wasm(link.as_slice(), Compression::None, None).unwrap_err();
         assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn layer_of_any_bytes_is_read_without_panic(
+            at in 0..3000usize, with in proptest::collection::vec(any::<u8>(), 0..64), wanted: bool
+        ) {
+            let long = format!("{}/app.wasm", "d".repeat(150));
+            let mut bytes = tar(&[(&long, b"\0asm"), ("x", b"1")]);
+            let end = bytes.len().min(at + with.len());
+            bytes.splice(at.min(end)..end, with);
+            let wanted = wanted.then_some("app.wasm");
+            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+                let _ = find_wasm(bytes.as_slice(), compression, wanted);
+            }
+            let _ = find_wasm(gzip(&bytes).as_slice(), Compression::Gzip, wanted);
+        }
+
+        #[test]
+        fn pax_records_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), n: usize, text: String) {
+            let _ = pax_path(&bytes);
+            let _ = pax_path(format!("{n} path={text}\n").as_bytes());
+        }
     }
 
     // [REG-029]

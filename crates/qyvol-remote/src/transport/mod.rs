@@ -194,20 +194,26 @@ fn without_password(url: &str) -> String {
 /// The system's certificates and the operator's; Mozilla's where the system has
 /// none (a bare edge box).
 fn roots<'o>(given: impl Iterator<Item = &'o [u8]>) -> Result<RootCerts, String> {
-    let certificates = certificates(given)?;
+    let mut certificates = system_certificates();
+    certificates.extend(given_certificates(given)?);
     if certificates.is_empty() {
         return Ok(RootCerts::WebPki);
     }
     Ok(RootCerts::new_with_certs(&certificates))
 }
 
-/// The system's certificates and the operator's.
-pub(crate) fn certificates<'o>(given: impl Iterator<Item = &'o [u8]>) -> Result<Vec<Certificate<'static>>, String> {
-    let mut certificates: Vec<Certificate<'static>> = rustls_native_certs::load_native_certs()
-        .certs
-        .iter()
-        .map(|der| Certificate::from_der(der.as_ref()).to_owned())
-        .collect();
+/// The certificates of the system, which may have none.
+pub(crate) fn system_certificates() -> Vec<Certificate<'static>> {
+    let loaded = rustls_native_certs::load_native_certs().certs;
+    let certificates = loaded.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned());
+    certificates.collect()
+}
+
+/// The operator's certificates: at least one in each file.
+pub(crate) fn given_certificates<'o>(
+    given: impl Iterator<Item = &'o [u8]>,
+) -> Result<Vec<Certificate<'static>>, String> {
+    let mut certificates = Vec::new();
     for pem in given {
         let before = certificates.len();
         for item in parse_pem(pem) {

@@ -311,30 +311,35 @@ fn mirror_is_asked_first_on_the_foreign_path_too() {
     }
 }
 
-// [REG-028]
+// [REG-020] [REG-028]
 #[test]
-fn proxy_is_used_on_the_foreign_path() {
-    let image = Image::new(1000);
-    let layer = image.layer.clone();
-    let proxy = Server::faulty(image.registry(), move |head| match head.method.as_str() {
-        // The connection is from here on the registry's.
-        "CONNECT" => Act::Tunnel,
-        "GET" if head.target.starts_with("http://registry.invalid/v2/app/blobs/") => {
-            Act::Answer(Answer::new(200).body(layer.clone()))
-        }
-        _ => Act::Serve,
-    });
-    let options = Options {
-        plain_http: vec!["registry.invalid".to_string()],
-        http_proxy: Some(format!("http://ana:{PASSWORD}@{}", proxy.host())),
-        ..options()
-    };
-    let client = qyvol_remote::Client::new(options, Box::new(qyvol_remote::Anonymous), Box::new(|_| {}));
-    let name = "registry.invalid/app:1".parse().unwrap();
-    let repository = qyvol_remote::Repository::new(&client, &name, qyvol_remote::Access::Pull).unwrap();
-    assert!(within(LIMIT, || read_from(&repository, &image)).unwrap() == image.layer);
-    let asked = proxy.seen().into_iter().find(|s| s.head.target.starts_with("http://"));
-    assert_eq!(asked.unwrap().head.header("proxy-authorization"), Some(BASIC));
+fn proxy_and_the_api_of_docker_hub_are_used_on_the_foreign_path() {
+    for (name, place) in [
+        ("registry.invalid/app:1", "http://registry.invalid/v2/app/blobs/"),
+        ("docker.io/app:1", "http://registry-1.docker.io/v2/library/app/blobs/"),
+    ] {
+        let image = Image::new(1000);
+        let layer = image.layer.clone();
+        let mut registry = image.registry();
+        registry.put_blob("library/app", &image.layer);
+        let proxy = Server::faulty(registry, move |head| match head.method.as_str() {
+            // The connection is from here on the registry's.
+            "CONNECT" => Act::Tunnel,
+            "GET" if head.target.starts_with(place) => Act::Answer(Answer::new(200).body(layer.clone())),
+            _ => Act::Serve,
+        });
+        let options = Options {
+            plain_http: vec!["registry.invalid".to_string(), "docker.io".to_string()],
+            http_proxy: Some(format!("http://ana:{PASSWORD}@{}", proxy.host())),
+            ..options()
+        };
+        let client = qyvol_remote::Client::new(options, Box::new(qyvol_remote::Anonymous), Box::new(|_| {}));
+        let name = name.parse().unwrap();
+        let repository = qyvol_remote::Repository::new(&client, &name, qyvol_remote::Access::Pull).unwrap();
+        assert!(within(LIMIT, || read_from(&repository, &image)).unwrap() == image.layer);
+        let asked = proxy.seen().into_iter().find(|s| s.head.target.starts_with(place));
+        assert_eq!(asked.unwrap().head.header("proxy-authorization"), Some(BASIC));
+    }
 }
 
 // [REG-027]

@@ -8,7 +8,7 @@
 //! - the `Authorization` field is put into the other's cache: it asks nobody
 //!   for one. It shows it to that origin alone;
 //! - it is told the certificates, the proxies and the encryption of this host,
-//!   and reads none of the environment; a redirect from HTTPS to HTTP leads
+//!   and takes none from the environment; a redirect from HTTPS to HTTP leads
 //!   nowhere;
 //! - it runs on a runtime of one thread that gets on only while somebody reads:
 //!   nothing comes ahead, and the body of an error ends with the turns that it
@@ -37,6 +37,8 @@ use oci_distribution::token_cache::{RegistryToken, RegistryTokenType};
 use oci_distribution::{Reference, RegistryOperation};
 use qyvol_store::StoreError;
 use qyvol_types::{Digest, escape};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use tokio::runtime::Runtime;
 use ureq::http::{Method, header};
 
@@ -47,7 +49,9 @@ use crate::repository::inner::Inner;
 use crate::repository::transfer::{Attempt, TransferError, content};
 use crate::request::{Payload, Redirects, Request, header};
 use crate::retry::Failed;
-use crate::transport::{ANSWER_FACTOR, certificates, connection_error, no_proxy_patterns, tls_failure};
+use crate::transport::{
+    ANSWER_FACTOR, connection_error, given_certificates, no_proxy_patterns, system_certificates, tls_failure,
+};
 use crate::url::is_loopback;
 use crate::{Options, RemoteError};
 
@@ -159,10 +163,17 @@ fn look(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64) -> Attem
 
 /// What the other client is told of a host.
 fn config(options: &Options, endpoint: &Endpoint, timeout: Duration) -> Result<ClientConfig, String> {
-    let certificates = certificates(options.certificates(endpoint.host()))?;
+    let mut certificates = system_certificates();
+    // One that can't be read would keep that client from starting, and so would
+    // none: it makes a client of its own by the way, and panics.
+    certificates.retain(|certificate| {
+        let der = CertificateDer::from_slice(certificate.der());
+        RootCertStore::empty().add(der).is_ok()
+    });
     if certificates.is_empty() {
-        return Err("this host has no certificates of authorities: install ca-certificates, or name some".to_string());
+        return Err("this host has no certificates of authorities: install ca-certificates".to_string());
     }
+    certificates.extend(given_certificates(options.certificates(endpoint.host()))?);
     let (https_proxy, http_proxy, no_proxy) = proxies(options, endpoint);
     Ok(ClientConfig {
         protocol: match endpoint.origin.is_secure() {
