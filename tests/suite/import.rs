@@ -133,6 +133,44 @@ fn container_image_is_taken_by_its_platform_and_entrypoint() {
     }
 }
 
+// [REG-027] [REG-029]
+#[test]
+fn layers_of_dockers_form_are_searched_from_the_top() {
+    const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    for server in Server::both() {
+        let user = User::new();
+        let other = publisher(&server);
+        let layers = [
+            files(&user, "old", &[("app.wasm", b"\0asm, and of no use")], true),
+            files(&user, "app", &[("app.wasm", PROBE_MODULE)], true),
+            files(&user, "top", &[("readme", b"1")], true),
+            files(&user, "gone", &[(".wh.app.wasm", b"")], true),
+        ];
+        let layers: Vec<Value> = layers.iter().map(|bytes| other.blob("shop", LAYER, bytes)).collect();
+        // Before there was a platform for it: the entrypoint says what it is.
+        let config = br#"{"architecture":"amd64","os":"linux","config":{"Cmd":["app.wasm"],"WorkingDir":"/"}}"#;
+        let config = other.blob("shop", "application/vnd.docker.container.image.v1+json", config);
+        for (version, count) in [("1.0.0", 3), ("2.0.0", 4)] {
+            let manifest =
+                json!({"schemaVersion": 2, "mediaType": DOCKER, "config": config, "layers": layers[..count]});
+            other.manifest(&format!("shop:{version}"), DOCKER, &manifest);
+        }
+        let done = user.qyv(&["import", &server.name("shop:1.0.0"), "-v"]).expect(0);
+        let below = format!("the files of layer {}", layers[0]["digest"].as_str().unwrap());
+        assert!(
+            done.err.contains("the file readme") && done.err.contains(&below),
+            "{}",
+            done.err
+        );
+        user.qyv(&["run", "shop.qyvbin", "exit", "9"]).expect(9);
+        let user = User::new();
+        let done = user.qyv(&["import", &server.name("shop:2.0.0")]).expect(16);
+        assert!(done.err.contains("`app.wasm` is not among its files"), "{}", done.err);
+        nothing(&user, "shop.qyvbin");
+    }
+}
+
 // [REG-030]
 #[test]
 fn several_components_are_listed_and_one_is_chosen() {

@@ -122,6 +122,22 @@ fn spoilt_layer_is_refused_on_the_foreign_path() {
     });
     assert!(matches!(error, StoreError::WrongSize { got: 40_000, .. }), "{error:?}");
     assert_eq!(asked, 2);
+    // What a registry states of the digest decides nothing.
+    for stated in ["zzz", "sha256:", "md5:00", "\u{e9}", &Digest::of(b"x").to_string()] {
+        let stated = stated.to_string();
+        let part = image.layer().digest.to_string();
+        let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
+            true => {
+                let stated = stated.clone();
+                Act::edit(move |answer| answer.with("docker-content-digest", stated))
+            }
+            false => Act::Serve,
+        });
+        match read(&client(), &server, &image) {
+            Ok(bytes) => assert!(bytes == image.layer),
+            Err(error) => assert!(matches!(of(&error), RemoteError::Protocol { .. }), "{error:?}"),
+        }
+    }
 }
 
 // [REG-028]
