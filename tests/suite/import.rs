@@ -64,6 +64,9 @@ fn same_source_and_key_make_the_same_bytes() {
     publisher(&server).wkg("hello:1.0.0", PROBE);
     let user = User::new();
     let name = server.name("hello:1.0.0");
+    // Whoever pulls it is told.
+    let done = user.qyv(&["pull", &name]).expect(16);
+    assert!(done.err.contains(&format!("`qyv import {name}`")), "{}", done.err);
     user.qyv(&["import", &name, "-o", "a.qyvbin"]).expect(0);
     user.qyv(&["import", &name, "-o", "b.qyvbin"]).expect(0);
     assert_eq!(

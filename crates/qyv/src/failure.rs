@@ -167,6 +167,13 @@ impl From<Error> for Failure {
                     names => format!("the store has {}", names.join(", ")),
                 });
             }
+            Error::Foreign { target, .. } => {
+                failure.code = 16;
+                if cfg!(feature = "import") {
+                    let target = qyvol::types::escape(target);
+                    failure.hints.push(format!("`qyv import {target}` makes an image of it"));
+                }
+            }
             Error::AlreadyImage { name } => {
                 failure.code = USAGE;
                 failure.hints.push(format!("`qyv pull {name}` fetches it as it is, with its signatures"));

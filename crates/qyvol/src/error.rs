@@ -88,6 +88,14 @@ pub enum Error {
         /// The fault.
         why: String,
     },
+    /// The image is another tool's.
+    #[error("{}: {why}", escape(target))]
+    Foreign {
+        /// What the user named.
+        target: String,
+        /// What shows it.
+        why: String,
+    },
     /// What is to be imported is an image of Qyvol's.
     #[error("{name} is an image of Qyvol already")]
     AlreadyImage {

@@ -98,7 +98,7 @@ fn spoilt_layer_is_refused_on_the_foreign_path() {
     assert!(matches!(error, StoreError::WrongDigest { .. }), "{error:?}");
     assert_eq!(asked, 1);
     // Stated or not, longer or shorter.
-    for claim in [50_001, 49_999, 0] {
+    for claim in [50_001, 49_999, 0, 1 << 62] {
         let (error, asked) = fault(&image, move |_, answer| answer.framed(Framing::Claim(claim)));
         assert!(matches!(error, StoreError::WrongSize { .. }), "{claim} {error:?}");
         assert_eq!(asked, 1);

@@ -128,7 +128,7 @@ pub(in crate::repository) fn open(
         .content_length
         .filter(|length| *length > most || is_whole && *length != most)
     {
-        return Err(wrong_size(digest, size, size - most + length));
+        return Err(wrong_size(digest, size, (size - most).saturating_add(length)));
     }
     let body = Blob {
         running: Some((runtime, stream)),
