@@ -85,10 +85,7 @@ pub(in crate::repository) fn open(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client =
         Client::try_from(config(options, endpoint, timeout).map_err(setup)?).map_err(|error| setup(cause(&error)))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| setup(error.to_string()))?;
+    let runtime = Turns::new().map_err(|error| setup(error.to_string()))?;
     let image = Reference::with_digest(
         endpoint.host().to_string(),
         endpoint.repository.clone(),
@@ -116,7 +113,8 @@ pub(in crate::repository) fn open(
         answered.ok_or_else(|| RemoteError::Protocol {
             what: format!("an error without end when asked to {}", Operation::ReadBlob(*digest)),
         })
-    })?;
+    });
+    let pulled = pulled.map_err(|error| setup(error.to_string()))??;
     let answer = pulled.map_err(|error| failed(endpoint, (digest, size, at), authorization.is_some(), error))?;
     let (stream, discard, most) = match answer {
         BlobResponse::Full(stream) => (stream, at, size),
@@ -131,9 +129,10 @@ pub(in crate::repository) fn open(
         return Err(wrong_size(digest, size, (size - most).saturating_add(length)));
     }
     let body = Blob {
-        running: Some((runtime, stream)),
+        stream,
         chunk: bytes::Bytes::new(),
         timeout,
+        runtime,
     };
     Ok((Box::new(body), discard))
 }
@@ -397,22 +396,44 @@ fn io_error(error: &(dyn Error + 'static)) -> io::Error {
     io::Error::new(kind, cause(error))
 }
 
-/// The bytes of a blob. Its runtime gets on only while it is read.
+/// A runtime of this thread, which gets on only while something is waited for.
+struct Turns(Option<Runtime>);
+
+impl Turns {
+    fn new() -> io::Result<Turns> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        Ok(Turns(Some(builder.enable_all().build()?)))
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
+        let runtime = self.0.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(runtime.block_on(future))
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        // A lookup of a name that still goes on must not be waited for.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The bytes of a blob. The stream goes before what it runs on.
 struct Blob {
-    /// None once it is over.
-    running: Option<(Runtime, SizedStream)>,
+    stream: SizedStream,
     chunk: bytes::Bytes,
     timeout: Duration,
+    runtime: Turns,
 }
 
 impl Read for Blob {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while !self.chunk.has_remaining() {
-            let Some((runtime, stream)) = &mut self.running else {
-                return Ok(0);
-            };
-            let timeout = self.timeout;
-            let next = runtime.block_on(async { tokio::time::timeout(timeout, stream.next()).await });
+            let (timeout, stream) = (self.timeout, &mut self.stream);
+            let next = async { tokio::time::timeout(timeout, stream.next()).await };
+            let next = self.runtime.block_on(next)?;
             match next {
                 Ok(Some(Ok(chunk))) => self.chunk = chunk,
                 Ok(Some(Err(error))) => return Err(io_error(&error)),
@@ -428,18 +449,6 @@ impl Read for Blob {
         let n = self.chunk.remaining().min(buf.len());
         self.chunk.copy_to_slice(buf.get_mut(..n).unwrap_or_default());
         Ok(n)
-    }
-}
-
-impl Drop for Blob {
-    fn drop(&mut self) {
-        if let Some((runtime, stream)) = self.running.take() {
-            let inside = runtime.enter();
-            drop(stream);
-            drop(inside);
-            // A lookup of a name that still waits must not be waited for.
-            runtime.shutdown_background();
-        }
     }
 }
 
