@@ -14,11 +14,17 @@ mod compile;
 mod forged;
 mod guest_files;
 mod hints;
+#[cfg(feature = "import")]
+mod import;
+#[cfg(feature = "import")]
+mod import_refused;
 mod keys;
 mod kill;
 mod output;
 mod pipelines;
 mod policy;
+#[cfg(feature = "import")]
+mod publisher;
 mod registry;
 mod registry_users;
 mod resume;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use crate::cli_keys::{KeyKind, KeysCommand};
+#[cfg(feature = "import")]
+pub use crate::cli_registry::ImportArgs;
 pub use crate::cli_registry::{
     CatalogArgs, CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullWhen, PushArgs, RegistryArgs, TagsArgs,
 };
@@ -147,6 +149,9 @@ pub enum Command {
     Push(PushArgs),
     /// Fetch an image with its signatures from a registry
     Pull(PullArgs),
+    /// Make a signed image of a component that another tool has published
+    #[cfg(feature = "import")]
+    Import(ImportArgs),
     /// Copy an image with all that refers to it from registry to registry
     #[command(visible_alias = "cp")]
     Copy(CopyArgs),

@@ -12,6 +12,8 @@ use qyvol::types::parse_duration;
 #[cfg(feature = "hub")]
 use qyvol_hub::{Network, Scope};
 
+#[cfg(feature = "import")]
+use crate::cli::ClaimArgs;
 use crate::complete::{images, targets};
 
 /// When an image is fetched.
@@ -92,6 +94,45 @@ pub struct PullArgs {
     /// Only say what would be fetched
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[cfg(feature = "import")]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Takes the artifacts of wkg, wash, Spin and ORAS, container images that hold one .wasm file, and\nindexes with a WebAssembly platform. The component stays as it is; the image is built, signed,\nstored and written like one of `qyv build`. Without --manifest it may do nothing: what its imports\nask for is printed. Its name is the last part of REF, its version the tag, or for `latest` the\nversion that the source states. The source's digest is recorded in the image. The source's own\nsignatures are counted and not checked, and say nothing about the image: yours is what hosts check.\nExit codes: 16 nothing in it is WebAssembly, 17 over a limit, 69 failed, and trying again won't\nhelp; 75 it may."
+)]
+pub struct ImportArgs {
+    /// An artifact, as HOST/NAME[:TAG][@DIGEST] (Docker Hub is docker.io), or a .wasm file
+    #[arg(value_name = "REF|FILE.wasm")]
+    pub source: String,
+    /// Name and version of the image [default: from REF]
+    #[arg(long, value_name = "NAME:VERSION", conflicts_with = "manifest")]
+    pub name: Option<String>,
+    /// Use this manifest; its entrypoint only names the component, and is not read
+    #[arg(long, value_name = "FILE.qyv")]
+    pub manifest: Option<PathBuf>,
+    /// The layer to take, by its digest or title, where there are several components
+    #[arg(long, value_name = "DIGEST|TITLE")]
+    pub layer: Option<String>,
+    /// Where the archive goes [default: the image's or the manifest's name, in this folder]
+    #[arg(short, long, value_name = "FILE.qyvbin")]
+    pub output: Option<PathBuf>,
+    /// Replace the output even if it is not a .qyvbin; never one of the files that are read
+    #[arg(short, long)]
+    pub force: bool,
+    /// One more name for the image in the store (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME:TAG")]
+    pub tags: Vec<String>,
+    /// The key that signs: a name of `qyv keys list`, or a key's file
+    #[arg(long, value_name = "KEY", conflicts_with = "no_sign")]
+    pub key: Option<String>,
+    /// Don't sign
+    #[arg(long)]
+    pub no_sign: bool,
+    #[command(flatten)]
+    pub claims: ClaimArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }

@@ -128,6 +128,8 @@ fn details(error: &Error) -> Vec<String> {
             problem_details(path, problems)
         }
         Error::Trust { source, .. } => source.report().lines(),
+        Error::Layers { layers, .. } => layers.iter().map(|layer| format!("  {layer}")).collect(),
+        Error::Platforms { platforms, .. } => platforms.iter().map(|platform| format!("  {platform}")).collect(),
         Error::Ambiguous { digests, .. } => digests.iter().map(|digest| format!("  {digest}")).collect(),
         _ => Vec::new(),
     }

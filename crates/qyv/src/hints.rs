@@ -66,6 +66,12 @@ pub fn hints(error: &Error) -> Vec<String> {
             "text found" => one("if it is a manifest, its file name must end in .qyv"),
             _ => Vec::new(),
         },
+        Error::Foreign { target, .. } if cfg!(feature = "import") => {
+            vec![format!("`qyv import {}` makes an image of it", escape(target))]
+        }
+        Error::AlreadyImage { name } => vec![format!("`qyv pull {name}` fetches it as it is, with its signatures")],
+        Error::Layers { .. } => one("--layer takes one of them, by its digest or its title"),
+        Error::Platforms { .. } => one("if one of them holds a .wasm file: HOST/NAME@DIGEST names it"),
         Error::Image { source, .. } => image_hints(source),
         Error::Store(store) => store_hints(store),
         Error::Copy(error) => store_hints(error.store_error()),

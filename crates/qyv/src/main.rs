@@ -101,6 +101,8 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Tag(args) => commands::store::tag(&ctx, ui, args),
         Command::Push(args) => commands::remote::push(&ctx, ui, args),
         Command::Pull(args) => commands::remote::pull(&ctx, ui, args),
+        #[cfg(feature = "import")]
+        Command::Import(args) => commands::import::import(&ctx, ui, args),
         Command::Copy(args) => commands::remote::copy(&ctx, ui, args),
         Command::Tags(args) => commands::remote::tags(&ctx, ui, args),
         Command::Catalog(args) => commands::remote::catalog(&ctx, ui, args),
@@ -129,6 +131,8 @@ fn writes_archives(command: &Command) -> bool {
     match command {
         Command::Build(_) | Command::Sign(_) | Command::Save(_) => true,
         Command::Clean(args) => !args.dry_run,
+        #[cfg(feature = "import")]
+        Command::Import(_) => true,
         Command::Pull(args) => args.output.is_some(),
         _ => false,
     }

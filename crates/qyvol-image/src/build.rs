@@ -1,14 +1,14 @@
 //! From an application's manifest to the blobs of an image.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use qyvol_store::{Ingest, Push, Reporter};
 use qyvol_types::{
-    AppManifest, ComponentConfig, Descriptor, ImageConfig, ImageManifest, Os, QyvConfig, Reference, Timestamp, limits,
-    media_type,
+    AppManifest, ComponentConfig, Descriptor, Digest, ImageConfig, ImageManifest, Os, QyvConfig, Reference, Timestamp,
+    limits, media_type,
 };
 
 use crate::assets::{AssetPlan, pack, plan_assets};
@@ -34,7 +34,9 @@ pub struct BuildOptions {
 pub struct ImageBuilder {
     app: AppManifest,
     created: Timestamp,
-    entrypoint: (PathBuf, FileId),
+    /// The file that the component was read from; none where it came otherwise.
+    entrypoint: Option<(PathBuf, FileId)>,
+    annotations: BTreeMap<String, String>,
     component: Vec<u8>,
     payload: Payload,
     assets: AssetPlan,
@@ -58,14 +60,39 @@ pub struct Built {
 impl ImageBuilder {
     /// Reads the component and plans the assets of `app`, whose paths are
     /// relative to `folder`.
-    pub fn read(mut app: AppManifest, folder: &Path, options: &BuildOptions) -> Result<ImageBuilder, ImageError> {
-        let (mut component, entrypoint) = read_entrypoint(folder, &app.entrypoint)?;
+    pub fn read(app: AppManifest, folder: &Path, options: &BuildOptions) -> Result<ImageBuilder, ImageError> {
+        let (component, entrypoint) = read_entrypoint(folder, &app.entrypoint)?;
+        ImageBuilder::assemble(app, folder, component, Some(entrypoint), options)
+    }
+
+    /// The same with a component that did not come from a file: `app` only
+    /// names it.
+    pub fn with_component(
+        app: AppManifest,
+        folder: &Path,
+        component: Vec<u8>,
+        options: &BuildOptions,
+    ) -> Result<ImageBuilder, ImageError> {
+        ImageBuilder::assemble(app, folder, component, None, options)
+    }
+
+    fn assemble(
+        mut app: AppManifest,
+        folder: &Path,
+        mut component: Vec<u8>,
+        entrypoint: Option<(PathBuf, FileId)>,
+        options: &BuildOptions,
+    ) -> Result<ImageBuilder, ImageError> {
+        let named = |error| match &entrypoint {
+            Some(_) => in_file(error, &app.entrypoint),
+            None => error,
+        };
         if options.componentize {
-            component = componentize(&component).map_err(|e| in_file(e, &app.entrypoint))?;
+            component = componentize(&component).map_err(named)?;
         }
-        let payload = Payload::read(&component).map_err(|e| in_file(e, &app.entrypoint))?;
+        let payload = Payload::read(&component).map_err(named)?;
         let mut skip = options.skip.clone();
-        skip.insert(entrypoint.0.clone());
+        skip.extend(entrypoint.iter().map(|(path, _)| path.clone()));
         let assets = plan_assets(folder, &app.assets, &skip)?;
         // What is signed names the file, not where it lay when it was built.
         if let Some(name) = app.entrypoint.rsplit('/').next() {
@@ -76,17 +103,30 @@ impl ImageBuilder {
             app,
             created: options.created,
             entrypoint,
+            annotations: BTreeMap::new(),
             component,
             payload,
             assets,
         })
     }
 
+    /// Records what the image was made from, in the annotations of its manifest
+    /// that OCI has for it.
+    pub fn made_from(mut self, name: &str, digest: &Digest) -> ImageBuilder {
+        let base = [
+            (media_type::ANNOTATION_BASE_NAME, name.to_string()),
+            (media_type::ANNOTATION_BASE_DIGEST, digest.to_string()),
+        ];
+        self.annotations = base.map(|(key, value)| (key.to_string(), value)).into();
+        self
+    }
+
     /// The files that the image is made of, by their real paths: the
     /// entrypoint and the assets.
     pub fn inputs(&self) -> impl Iterator<Item = (&Path, FileId)> {
         let assets = self.assets.files.iter().map(|file| (file.source.as_path(), file.id));
-        std::iter::once((self.entrypoint.0.as_path(), self.entrypoint.1)).chain(assets)
+        let entrypoint = self.entrypoint.iter().map(|(path, id)| (path.as_path(), *id));
+        entrypoint.chain(assets)
     }
 
     /// Imports that the permissions make useless.
@@ -165,7 +205,7 @@ impl ImageBuilder {
         let config_bytes = config.encode().map_err(|e| ImageError::format(e.to_string()))?;
         let config_descriptor = Descriptor::of(media_type::WASM_CONFIG, &config_bytes);
         stage.push(&config_descriptor, &mut config_bytes.as_slice())?;
-        let manifest = ImageManifest::image(config_descriptor, layers)?;
+        let manifest = ImageManifest::annotated_image(config_descriptor, layers, self.annotations.clone())?;
         let descriptor = manifest.descriptor();
         stage.push(&descriptor, &mut manifest.raw())?;
         let name =

@@ -27,6 +27,9 @@ pub enum ImageError {
     /// An image layout can't be used.
     #[error("not a usable OCI image layout: {0}")]
     Layout(String),
+    /// A layer of files of another tool's image is unusable.
+    #[error("its layer of files is unusable: {0}")]
+    Layer(String),
     /// A bound was passed.
     #[error("{what} is {got}: at most {limit} is allowed")]
     Limit {

@@ -22,6 +22,8 @@ mod assets;
 mod build;
 mod error;
 mod file_id;
+#[cfg(feature = "import")]
+mod foreign_files;
 pub mod frames;
 mod head;
 mod ignore_rules;
@@ -39,6 +41,8 @@ pub use assets::{AssetFile, AssetPlan, NotEntered, plan_assets};
 pub use build::{BuildOptions, Built, ImageBuilder};
 pub use error::ImageError;
 pub use file_id::FileId;
+#[cfg(feature = "import")]
+pub use foreign_files::{FoundFiles, find_wasm};
 pub use head::{Head, HeadImage, HeadSignature, is_archive, is_qyvbin};
 pub use ignore_rules::{is_temporary_name, temporary_name};
 pub use layout::Layout;

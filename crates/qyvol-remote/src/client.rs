@@ -162,6 +162,12 @@ impl Client {
         Ok(response)
     }
 
+    /// The `Authorization` field that a request is shown, where there is one.
+    #[cfg(feature = "import")]
+    pub(crate) fn authorization(&self, request: &Request<'_>) -> Option<String> {
+        self.auth.header(request)
+    }
+
     /// Reads what is left of an answer, so that its connection can be used
     /// again.
     pub(crate) fn drain(&self, request: &Request<'_>, response: Response<Body>) {

@@ -19,8 +19,11 @@
 //! - whatever the other side sends, memory and time stay bounded;
 //! - making a [`Client`] or [`Repository`] opens no connection.
 //!
-//! Deliberately absent: images of several platforms (an index under a tag is
-//! refused), and the environment, which the command reads.
+//! What other tools have published is read too, as what it is: see
+//! `repository::foreign`, which streams layers through those tools' client.
+//!
+//! Deliberately absent: images of several platforms of ours (an index under a
+//! tag is refused), and the environment, which the command reads.
 
 mod auth;
 mod client;
@@ -43,5 +46,7 @@ pub use endpoint::Access;
 pub use error::{Class, Operation, RemoteError, TlsFailure};
 pub use hosts::{HostEntry, parse_hosts};
 pub use options::{HostOptions, Options};
+#[cfg(feature = "import")]
+pub use repository::ForeignFound;
 pub use repository::Repository;
 pub use retry::{Notify, RetryPolicy};

@@ -24,6 +24,7 @@ mod descriptor;
 mod digest;
 mod digest_prefix;
 mod escape;
+pub mod foreign;
 pub mod json;
 pub mod limits;
 mod manifest;

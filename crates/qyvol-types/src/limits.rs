@@ -45,3 +45,11 @@ pub const ARCHIVE_IMAGES: usize = 256;
 pub const ZSTD_WINDOW: u64 = 8 << 20;
 /// One file or blob inside an archive: what a ustar size field holds.
 pub const ENTRY_BYTES: u64 = (1 << 33) - 1;
+/// A layer of files of another tool's image, as it is sent.
+pub const IMPORT_LAYER_BYTES: u64 = 1 << 30;
+/// The same, unpacked.
+pub const IMPORT_UNPACKED_BYTES: u64 = 4 << 30;
+/// Entries of such a layer.
+pub const IMPORT_ENTRIES: usize = 250_000;
+/// Layers of files that are searched.
+pub const IMPORT_LAYERS: usize = 32;

@@ -94,7 +94,16 @@ impl ImageManifest {
 
     /// A new image manifest.
     pub fn image(config: Descriptor, layers: Vec<Descriptor>) -> Result<ImageManifest, ManifestError> {
-        ImageManifest::write(None, config, layers, None, BTreeMap::new())
+        ImageManifest::annotated_image(config, layers, BTreeMap::new())
+    }
+
+    /// The same with annotations.
+    pub fn annotated_image(
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<ImageManifest, ManifestError> {
+        ImageManifest::write(None, config, layers, None, annotations)
     }
 
     /// A new manifest of an artifact that refers to `subject`.
@@ -166,6 +175,11 @@ impl ImageManifest {
     /// What it refers to, if it is a referrer.
     pub fn subject(&self) -> Option<&Descriptor> {
         self.fields.subject.as_ref()
+    }
+
+    /// Its annotations.
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.fields.annotations
     }
 
     /// The artifact type, if it has one.

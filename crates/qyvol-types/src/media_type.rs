@@ -34,6 +34,12 @@ pub const ALL: &[(&str, &str)] = &[
 pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation: a blob's title, its file name.
 pub const ANNOTATION_TITLE: &str = "org.opencontainers.image.title";
+/// Annotation: the name that an imported image was fetched by.
+pub const ANNOTATION_BASE_NAME: &str = "org.opencontainers.image.base.name";
+/// Annotation: the digest of the manifest that an imported image was made from.
+pub const ANNOTATION_BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+/// Annotation: the version of what is in an image.
+pub const ANNOTATION_VERSION: &str = "org.opencontainers.image.version";
 /// Annotation: what a sigstore bundle holds.
 pub const ANNOTATION_BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
 /// Annotation: the predicate type of the statement in a sigstore bundle.

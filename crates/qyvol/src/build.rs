@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qyvol_image::{AssetPlan, BuildOptions, Built, Head, write_archive};
+use qyvol_image::{AssetPlan, BuildOptions, Built, Head, ImageBuilder, write_archive};
 use qyvol_store::Ingest;
 use qyvol_types::{Reference, Timestamp};
 
@@ -80,48 +80,85 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
     for (path, id) in builder.inputs() {
         place.inputs().add_real(id, path);
     }
-    if let Some(path) = request.signer.file() {
-        place.inputs().add_path(path);
-    }
-    place.check()?;
-    // The output and the key come before the long work.
-    let signer = signer(ctx, &request.signer, request.passphrase)?;
-    if let Some((path, id)) = &signer.file {
-        place.inputs().add(*id, path);
-    }
-    let mut file = Output::create(ctx, place)?;
+    let work = Work {
+        label: &label,
+        output: &output,
+        tags: &request.tags,
+        signer: &request.signer,
+        claims: &request.claims,
+        passphrase: request.passphrase,
+    };
+    work.write(ctx, &builder, place)
+}
 
-    let store = ctx.store()?;
-    let mut stage: Ingest = store.begin()?;
-    ctx.report.started("building", Some(builder.total()));
-    let mut built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;
-    ctx.report.finished();
-    if let Some(key) = &signer.key {
-        let created = ctx.source_date.unwrap_or(Timestamp::EPOCH);
-        let signature =
-            sign_image(key, &built.image, &built.config, &request.claims, created).map_err(Error::image(&label))?;
-        built.image.signatures.push(signature);
+/// What is left to do when everything that goes into an image has been read.
+pub(crate) struct Work<'a> {
+    /// What the user named, for messages.
+    pub(crate) label: &'a str,
+    /// The archive, as the user named it.
+    pub(crate) output: &'a Path,
+    /// More names in the store, beside the image's own.
+    pub(crate) tags: &'a [Reference],
+    /// Who signs.
+    pub(crate) signer: &'a SignerChoice<'a>,
+    /// What the signature says.
+    pub(crate) claims: &'a Claims,
+    /// Asks for a key's passphrase.
+    pub(crate) passphrase: Passphrase<'a>,
+}
+
+impl Work<'_> {
+    /// Writes, signs, stores and tags an image.
+    pub(crate) fn write(
+        &self,
+        ctx: &Context<'_>,
+        builder: &ImageBuilder,
+        mut place: Place,
+    ) -> Result<BuildReport, Error> {
+        let (label, output) = (self.label, self.output);
+        if let Some(path) = self.signer.file() {
+            place.inputs().add_path(path);
+        }
+        place.check()?;
+        // The output and the key come before the long work.
+        let signer = signer(ctx, self.signer, self.passphrase)?;
+        if let Some((path, id)) = &signer.file {
+            place.inputs().add(*id, path);
+        }
+        let mut file = Output::create(ctx, place)?;
+
+        let store = ctx.store()?;
+        let mut stage: Ingest = store.begin()?;
+        ctx.report.started("building", Some(builder.total()));
+        let mut built = builder.write(&mut stage, ctx.report).map_err(Error::image(label))?;
+        ctx.report.finished();
+        if let Some(key) = &signer.key {
+            let created = ctx.source_date.unwrap_or(Timestamp::EPOCH);
+            let signature =
+                sign_image(key, &built.image, &built.config, self.claims, created).map_err(Error::image(label))?;
+            built.image.signatures.push(signature);
+        }
+        stage_small(&mut stage, &built.image)?;
+        let head = Head::new(vec![built.image.clone()]).map_err(Error::image(label))?;
+        ctx.report
+            .started("writing", Some(head.content().iter().map(|b| b.size).sum()));
+        write_archive(&head, &stage, &mut file, ctx.report).map_err(Error::image(&output.to_string_lossy()))?;
+        ctx.report.finished();
+        let mut tags = vec![built.name.clone()];
+        tags.extend(self.tags.iter().filter(|t| **t != built.name).cloned());
+        for name in &tags {
+            stage.tag(name, &built.descriptor);
+        }
+        stage.commit()?;
+        let size = file.finish()?;
+        Ok(BuildReport {
+            output: output.to_path_buf(),
+            size,
+            built,
+            tags,
+            signed_by: signer.key.map(|key| key.public().fingerprint()),
+            first_key: signer.first_key,
+            assets: builder.assets().clone(),
+        })
     }
-    stage_small(&mut stage, &built.image)?;
-    let head = Head::new(vec![built.image.clone()]).map_err(Error::image(&label))?;
-    ctx.report
-        .started("writing", Some(head.content().iter().map(|b| b.size).sum()));
-    write_archive(&head, &stage, &mut file, ctx.report).map_err(Error::image(&output.to_string_lossy()))?;
-    ctx.report.finished();
-    let mut tags = vec![built.name.clone()];
-    tags.extend(request.tags.iter().filter(|t| **t != built.name).cloned());
-    for name in &tags {
-        stage.tag(name, &built.descriptor);
-    }
-    stage.commit()?;
-    let size = file.finish()?;
-    Ok(BuildReport {
-        output,
-        size,
-        built,
-        tags,
-        signed_by: signer.key.map(|key| key.public().fingerprint()),
-        first_key: signer.first_key,
-        assets: builder.assets().clone(),
-    })
 }

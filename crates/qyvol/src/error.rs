@@ -88,6 +88,39 @@ pub enum Error {
         /// The fault.
         why: String,
     },
+    /// The image is another tool's.
+    #[error("{}: {why}", escape(target))]
+    Foreign {
+        /// What the user named.
+        target: String,
+        /// What shows it.
+        why: String,
+    },
+    /// What is to be imported is an image of Qyvol's.
+    #[error("{name} is an image of Qyvol already")]
+    AlreadyImage {
+        /// Its name.
+        name: Reference,
+    },
+    /// What is to be imported has several layers, or none that tells what it
+    /// is.
+    #[error("{}: {why}", escape(target))]
+    Layers {
+        /// What the user named.
+        target: String,
+        /// Why none was taken.
+        why: String,
+        /// The layers.
+        layers: Vec<String>,
+    },
+    /// What is to be imported is for none of our platforms.
+    #[error("{}: no platform of it is WebAssembly", escape(target))]
+    Platforms {
+        /// What the user named.
+        target: String,
+        /// Its platforms.
+        platforms: Vec<String>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

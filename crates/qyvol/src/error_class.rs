@@ -48,8 +48,12 @@ impl Error {
             | Error::Hosts { .. }
             | Error::Target { .. }
             | Error::Ambiguous { .. }
+            | Error::AlreadyImage { .. }
+            | Error::Layers { .. }
             | Error::Usage(_) => ErrorClass::Usage,
-            Error::NotArchive { .. } | Error::Malformed { .. } => ErrorClass::Refused(Refusal::Malformed),
+            Error::NotArchive { .. } | Error::Malformed { .. } | Error::Foreign { .. } | Error::Platforms { .. } => {
+                ErrorClass::Refused(Refusal::Malformed)
+            }
             Error::Image { source, .. } => of_image(source),
             Error::Store(store) => of_store(store),
             Error::Copy(CopyError::Source { source, .. } | CopyError::Target { source, .. }) => of_store(source),

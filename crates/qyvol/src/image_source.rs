@@ -7,7 +7,7 @@ use std::path::Path;
 
 use qyvol_image::{Archive, HeadImage, HeadSignature};
 use qyvol_store::{Fetch, LocalStore, Referrers, StoreError};
-use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference, escape, limits, media_type};
+use qyvol_types::{ConfigError, Descriptor, ImageConfig, ImageManifest, Reference, escape, limits, media_type};
 
 use crate::verify::Asked;
 use crate::{Context, Error, ImageName, Target};
@@ -230,7 +230,14 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
 
 /// The application's own `name:version`, as its config has it.
 pub(crate) fn own_name(label: &str, config: &[u8]) -> Result<Reference, Error> {
-    let app = ImageConfig::parse(config).map_err(Error::malformed(label))?.qyv.app;
+    let config = ImageConfig::parse(config).map_err(|why| match why {
+        ConfigError::Foreign => Error::Foreign {
+            target: label.to_string(),
+            why: why.to_string(),
+        },
+        why => Error::malformed(label)(why),
+    })?;
+    let app = config.qyv.app;
     Reference::local(&app.name, &app.version).map_err(Error::malformed(label))
 }
 

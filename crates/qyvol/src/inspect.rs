@@ -8,7 +8,7 @@ use std::path::Path;
 use qyvol_image::{HeadImage, ListedAsset, Payload, list_assets};
 use qyvol_store::Fetch;
 use qyvol_trust::Envelope;
-use qyvol_types::{AppManifest, AssetsConfig, ImageConfig, Os, limits};
+use qyvol_types::{AppManifest, AssetsConfig, ImageConfig, ImageManifest, Os, limits, media_type};
 use serde::Serialize;
 
 use crate::{Context, Error, Source, Target};
@@ -45,11 +45,24 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
+    /// What it was imported from, as whoever built it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceView>,
     /// Its assets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assets: Option<AssetsConfig>,
     /// Its signatures, not judged.
     pub signatures: Vec<SignatureView>,
+}
+
+/// What an image was imported from.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceView {
+    /// The name that it was fetched by.
+    pub name: String,
+    /// The digest of the manifest there.
+    pub digest: String,
 }
 
 /// A signature as it says of itself.
@@ -125,9 +138,18 @@ pub(crate) fn view(label: &str, image: &HeadImage, archive_size: Option<u64>) ->
         component_size: component.size,
         imports,
         exports,
+        source: source(&image.manifest),
         assets: config.qyv.assets,
         signatures: image.signatures.iter().map(signature).collect(),
         app,
+    })
+}
+
+fn source(manifest: &ImageManifest) -> Option<SourceView> {
+    let noted = |key| manifest.annotations().get(key).cloned();
+    Some(SourceView {
+        name: noted(media_type::ANNOTATION_BASE_NAME)?,
+        digest: noted(media_type::ANNOTATION_BASE_DIGEST)?,
     })
 }
 
@@ -199,7 +221,7 @@ pub fn wit(ctx: &Context<'_>, target: &Target) -> Result<String, Error> {
     qyvol_image::wit(&bytes).map_err(Error::image(&label))
 }
 
-fn read_wasm(path: &Path) -> Result<Vec<u8>, Error> {
+pub(crate) fn read_wasm(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(Error::file("open", path))?;
     file.take(limits::COMPONENT_BYTES + 1)

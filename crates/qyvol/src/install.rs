@@ -88,9 +88,10 @@ pub(crate) fn stage_small(stage: &mut Ingest, image: &HeadImage) -> Result<(), E
     Ok(())
 }
 
-struct Counted<'a, R> {
-    body: &'a mut R,
-    ctx: &'a Context<'a>,
+/// Tells of the bytes that are read.
+pub(crate) struct Counted<'a, R> {
+    pub(crate) body: &'a mut R,
+    pub(crate) ctx: &'a Context<'a>,
 }
 
 impl<R: std::io::Read> std::io::Read for Counted<'_, R> {

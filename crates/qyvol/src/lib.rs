@@ -24,6 +24,8 @@ mod guarded;
 mod hosts;
 mod image_source;
 mod images;
+#[cfg(feature = "import")]
+mod import;
 mod inspect;
 mod install;
 mod keys;
@@ -53,7 +55,9 @@ pub use error_class::ErrorClass;
 pub use hosts::{hosts_path, load_hosts, read_certificates};
 pub use image_source::Source;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
-pub use inspect::{Inspection, SignatureView, WasmView, assets, inspect, inspect_wasm, wit};
+#[cfg(feature = "import")]
+pub use import::{ImportReport, ImportRequest, Origin, import};
+pub use inspect::{Inspection, SignatureView, SourceView, WasmView, assets, inspect, inspect_wasm, wit};
 pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
 pub use output::Destination;
 pub use policy::{

@@ -317,7 +317,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
 
 /// An error about content that came from a registry: that it is wrong or
 /// missing is the registry's failure, and nothing of this host's is damaged.
-fn blame(error: Error, repository: &Repository) -> Error {
+pub(crate) fn blame(error: Error, repository: &Repository) -> Error {
     let store = match &error {
         Error::Store(store) => Some(store),
         Error::Copy(CopyError::Source { source, .. }) => Some(&**source),
@@ -441,7 +441,7 @@ pub fn remove_remote(
     Ok(())
 }
 
-fn not_there(repository: &Repository, name: &Reference) -> RemoteError {
+pub(crate) fn not_there(repository: &Repository, name: &Reference) -> RemoteError {
     RemoteError::NotFound {
         host: repository.registry().to_string(),
         operation: Operation::ReadManifest(match (name.tag(), name.digest()) {

@@ -56,6 +56,22 @@ pub(crate) fn prepare(manifest: Validated, mut options: BuildOptions) -> Result<
     Ok(builder)
 }
 
+/// The same with a component that came otherwise than from the file that the
+/// manifest names.
+#[cfg(feature = "import")]
+pub(crate) fn prepare_component(
+    label: &str,
+    app: AppManifest,
+    folder: &Path,
+    component: Vec<u8>,
+    options: &BuildOptions,
+) -> Result<ImageBuilder, Error> {
+    check_supported(label, &app)?;
+    let builder = ImageBuilder::with_component(app, folder, component, options).map_err(Error::image(label))?;
+    check_runnable(label, builder.component())?;
+    Ok(builder)
+}
+
 /// Checks an application as a build would, without writing anything.
 pub fn check_application(manifest: Validated) -> Result<ImageBuilder, Error> {
     let options = BuildOptions {

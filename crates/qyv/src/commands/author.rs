@@ -43,7 +43,7 @@ pub fn validate(ui: &Ui, args: &ValidateArgs) -> Result<u8, Failure> {
 }
 
 /// What the signature says. One that would be over when it is made is a mistake.
-fn claims(ctx: &Context<'_>, args: &ClaimArgs) -> Result<Claims, Failure> {
+pub fn claims(ctx: &Context<'_>, args: &ClaimArgs) -> Result<Claims, Failure> {
     let expires = match &args.expires {
         Some(text) => {
             let time = text
@@ -74,27 +74,38 @@ fn claims(ctx: &Context<'_>, args: &ClaimArgs) -> Result<Claims, Failure> {
     })
 }
 
-pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure> {
-    let mut tags = Vec::new();
-    for tag in &args.tags {
+/// More names for an image that is built.
+pub fn more_names(tags: &[String]) -> Result<Vec<Reference>, Failure> {
+    let mut names = Vec::new();
+    for tag in tags {
         let tag: Reference = reference(tag)?;
         if tag.digest().is_some() {
             return Err(Failure::usage(format!("{tag} has a digest: a tag is a name alone")));
         }
-        tags.push(tag);
+        names.push(tag);
     }
+    Ok(names)
+}
+
+pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure> {
     let signer = secrets::Signer::read()?;
     let request = BuildRequest {
         path: &args.path,
         output: args.output.as_deref(),
         force: args.force,
-        tags,
+        tags: more_names(&args.tags)?,
         signer: signer.choose(args.key.as_deref(), args.no_sign),
         claims: claims(ctx, &args.claims)?,
         passphrase: &secrets::passphrase,
         componentize: args.componentize,
     };
     let report = qyvol::build(ctx, &request)?;
+    tell_build(ui, &report);
+    show_build(ui, &report, None)
+}
+
+/// What an author should know before the result of a build.
+pub fn tell_build(ui: &Ui, report: &BuildReport) {
     announce_key(ui, report.first_key.as_ref());
     for file in &report.assets.files {
         ui.detail(&format!("packed {} ({})", escape(file.path.as_str()), size(file.size)));
@@ -103,7 +114,6 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
     if report.signed_by.is_none() {
         ui.warn("not signed: hosts refuse to run it");
     }
-    show_build(ui, &report)
 }
 
 #[derive(Serialize)]
@@ -118,9 +128,13 @@ struct BuildView<'a> {
     signed_by: Option<&'a str>,
     denied_imports: Vec<&'a str>,
     left_out: &'a [String],
+    /// Where an imported component came from, and what of it was left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<serde_json::Value>,
 }
 
-fn show_build(ui: &Ui, report: &BuildReport) -> Result<u8, Failure> {
+/// The digest on stdout; what was built on stderr. `source` is told as data.
+pub fn show_build(ui: &Ui, report: &BuildReport, source: Option<serde_json::Value>) -> Result<u8, Failure> {
     let digest = report.built.descriptor.digest.to_string();
     let view = BuildView {
         schema: 1,
@@ -138,6 +152,7 @@ fn show_build(ui: &Ui, report: &BuildReport) -> Result<u8, Failure> {
             .map(String::as_str)
             .collect(),
         left_out: &report.assets.left_out,
+        source,
     };
     ui.show(&view, || format!("{digest}\n"))?;
     if ui.format == Format::Text {
@@ -189,7 +204,7 @@ fn notes(ui: &Ui, assets: &AssetPlan, denied: &[Denied]) {
 }
 
 /// The first of some names, or with `-v` all.
-fn some(ui: &Ui, names: &[String]) -> String {
+pub fn some(ui: &Ui, names: &[String]) -> String {
     let shown = if ui.verbose { names.len() } else { SHOWN };
     let mut text = names
         .iter()

@@ -107,6 +107,10 @@ fn image(view: &Inspection) -> String {
             view.component_digest
         ),
     );
+    if let Some(source) = &view.source {
+        let (name, digest) = (qyvol::types::escape(&source.name), qyvol::types::escape(&source.digest));
+        line("imported", format!("from {name}, {digest}"));
+    }
     if let Some(language) = &app.language {
         line("language", qyvol::types::escape(language).to_string());
     }

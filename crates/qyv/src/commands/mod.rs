@@ -4,6 +4,8 @@ pub mod author;
 pub mod compile;
 pub mod data;
 pub mod help;
+#[cfg(feature = "import")]
+pub mod import;
 pub mod inspect;
 pub mod keys;
 pub mod meta;

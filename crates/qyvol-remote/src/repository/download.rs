@@ -4,6 +4,10 @@
 //! Only the length is checked here: whoever reads the blob hashes it.
 //! Registries that honour ranges seldom say so, so a range is always asked for;
 //! from one that sends everything again, what was there already is discarded.
+//!
+//! Which client makes the request is another matter: ours, or for the artifacts
+//! of other tools theirs (`foreign`). Mirrors, retries, resuming and the pace
+//! that is asked for are the same.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -11,7 +15,6 @@ use std::time::Instant;
 
 use qyvol_store::StoreError;
 use qyvol_types::{Descriptor, Digest};
-use ureq::BodyReader;
 use ureq::http::{Method, header};
 
 use super::inner::Inner;
@@ -33,6 +36,19 @@ const MIN_BYTES_PER_TIMEOUT: u64 = 16 << 10;
 /// Bytes that are discarded at once.
 const DISCARD_BUFFER: usize = 16 << 10;
 
+/// A blob's bytes from one connection.
+pub(super) type Bytes = Box<dyn Read + Send>;
+
+/// Whose client reads the blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// Ours.
+    Us,
+    /// `oci-distribution`.
+    #[cfg(feature = "import")]
+    OciDistribution,
+}
+
 /// Reads a blob.
 pub(super) struct Download {
     stream: Stream,
@@ -43,13 +59,14 @@ pub(super) struct Download {
 /// The blob's bytes from the current connection.
 struct Stream {
     inner: Arc<Inner>,
+    by: By,
     digest: Digest,
     size: u64,
     /// The next byte.
     at: u64,
     /// Index of the endpoint that is read from.
     source: usize,
-    body: Option<BodyReader<'static>>,
+    body: Option<Bytes>,
     /// Bytes of the body that were there already.
     discard: u64,
     /// Since when how many bytes came.
@@ -64,11 +81,17 @@ struct Stream {
 impl Download {
     /// Of a blob from byte `at` on.
     pub(super) fn new(inner: &Arc<Inner>, d: &Descriptor, at: u64) -> Download {
+        Download::by(By::Us, inner, d, at)
+    }
+
+    /// The same by one of the clients.
+    pub(super) fn by(by: By, inner: &Arc<Inner>, d: &Descriptor, at: u64) -> Download {
         Download {
             retry: inner.client.retry(&inner.endpoint),
             has_failed: false,
             stream: Stream {
                 inner: inner.clone(),
+                by,
                 digest: d.digest,
                 size: d.size,
                 at,
@@ -174,7 +197,19 @@ impl Stream {
         self.inner.sources().nth(self.source).unwrap_or(&self.inner.endpoint)
     }
 
-    fn open(&mut self) -> Attempt<BodyReader<'static>> {
+    fn open(&mut self) -> Attempt<Bytes> {
+        match self.by {
+            By::Us => self.open_ours(),
+            #[cfg(feature = "import")]
+            By::OciDistribution => {
+                let opened = super::foreign::open(&self.inner, self.endpoint(), &self.digest, self.size, self.at)?;
+                self.discard = opened.1;
+                Ok(opened.0)
+            }
+        }
+    }
+
+    fn open_ours(&mut self) -> Attempt<Bytes> {
         let inner = self.inner.clone();
         let endpoint = inner.sources().nth(self.source).unwrap_or(&inner.endpoint);
         let url = endpoint.url(&format!("blobs/{}", self.digest));
@@ -200,33 +235,25 @@ impl Stream {
                 // The range may be sent in parts, but not be longer than the
                 // rest of the blob.
                 if let Some(length) = length.filter(|length| *length > self.size - self.at) {
-                    return Err(self.wrong_size(self.at.saturating_add(length)));
+                    return Err(wrong_size(&self.digest, self.size, self.at.saturating_add(length)));
                 }
                 self.discard = 0;
             }
             200 => {
                 // A length that can't be right is not worth reading.
                 if let Some(length) = length.filter(|length| *length != self.size) {
-                    return Err(self.wrong_size(length));
+                    return Err(wrong_size(&self.digest, self.size, length));
                 }
                 self.discard = self.at;
             }
             404 => return Err(content(StoreError::NotFound { digest: self.digest })),
             // There is nothing behind what came.
-            416 if self.at > 0 => return Err(self.wrong_size(self.at)),
+            416 if self.at > 0 => return Err(wrong_size(&self.digest, self.size, self.at)),
             _ => return Err(inner.client.error_of(&request, response).into()),
         }
-        Ok(response.into_body().into_with_config().limit(u64::MAX).reader())
-    }
-
-    /// The registry has another number of bytes for the blob.
-    fn wrong_size(&self, got: u64) -> Failed<TransferError> {
-        content(StoreError::WrongSize {
-            digest: self.digest,
-            expected: self.size,
-            got,
-            more: false,
-        })
+        Ok(Box::new(
+            response.into_body().into_with_config().limit(u64::MAX).reader(),
+        ))
     }
 
     /// What the end of the body means before the end of the blob: a connection
@@ -234,7 +261,7 @@ impl Stream {
     fn cut_short(&mut self) -> Failed<TransferError> {
         let at = self.at - self.discard;
         if self.ended_at == Some(at) {
-            return self.wrong_size(at);
+            return wrong_size(&self.digest, self.size, at);
         }
         self.ended_at = Some(at);
         let why = format!(
@@ -263,4 +290,14 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// The registry has another number of bytes for the blob.
+pub(super) fn wrong_size(digest: &Digest, expected: u64, got: u64) -> Failed<TransferError> {
+    content(StoreError::WrongSize {
+        digest: *digest,
+        expected,
+        got,
+        more: false,
+    })
 }

@@ -1,6 +1,8 @@
 //! A repository of a registry as a store (OCI distribution-spec 1.1).
 
 mod download;
+#[cfg(feature = "import")]
+mod foreign;
 mod inner;
 mod pages;
 mod referrers;
@@ -14,12 +16,14 @@ use std::sync::Arc;
 use qyvol_types::{DEFAULT_TAG, Descriptor, Digest, ImageManifest, Reference, limits, media_type};
 use ureq::http::Method;
 
+#[cfg(feature = "import")]
+pub use self::foreign::ForeignFound;
 use self::inner::Inner;
 use crate::RemoteError;
 use crate::client::Client;
 use crate::endpoint::{Access, Endpoint};
 use crate::error::Operation;
-use crate::request::Request;
+use crate::request::{Answer, Request};
 
 /// Largest answer to a written manifest, in bytes.
 const WRITTEN_BYTES: u64 = 64 << 10;
@@ -92,16 +96,10 @@ impl Repository {
         reference: &str,
         digest: Option<&Digest>,
     ) -> Result<Option<Vec<u8>>, RemoteError> {
-        let url = endpoint.url(&format!("manifests/{reference}"));
-        let operation = Operation::ReadManifest(reference.to_string());
-        let request = Request::new(Method::GET, url, endpoint, operation)
-            .accepting(&[media_type::IMAGE_MANIFEST, media_type::IMAGE_INDEX]);
-        let answer = self.inner.client.call(&request, None, limits::MANIFEST_BYTES)?;
-        match answer.status {
-            200 => {}
-            404 => return Ok(None),
-            _ => return Err(self.inner.client.unexpected(&request, answer)),
-        }
+        let types = [media_type::IMAGE_MANIFEST, media_type::IMAGE_INDEX];
+        let Some(answer) = self.ask_manifest(endpoint, reference, &types)? else {
+            return Ok(None);
+        };
         let what = match answer.media_type().as_str() {
             media_type::IMAGE_MANIFEST => None,
             media_type::IMAGE_INDEX => Some(format!("an index for {reference}: expected an image manifest")),
@@ -114,12 +112,26 @@ impl Repository {
         if let Some(what) = what {
             return Err(RemoteError::Protocol { what });
         }
-        answer.check_stated_digest(&answer.bytes)?;
-        match digest {
-            Some(digest) if !digest.matches(&answer.bytes) => Err(RemoteError::Protocol {
-                what: format!("a manifest other than {digest}: {}", Digest::of(&answer.bytes)),
-            }),
-            _ => Ok(Some(answer.bytes)),
+        check_digest(&answer, digest)?;
+        Ok(Some(answer.bytes))
+    }
+
+    /// Asks for a manifest of one of these types, within the bound; none where
+    /// there is none.
+    fn ask_manifest(
+        &self,
+        endpoint: &Endpoint,
+        reference: &str,
+        types: &[&str],
+    ) -> Result<Option<Answer>, RemoteError> {
+        let url = endpoint.url(&format!("manifests/{reference}"));
+        let operation = Operation::ReadManifest(reference.to_string());
+        let request = Request::new(Method::GET, url, endpoint, operation).accepting(types);
+        let answer = self.inner.client.call(&request, None, limits::MANIFEST_BYTES)?;
+        match answer.status {
+            200 => Ok(Some(answer)),
+            404 => Ok(None),
+            _ => Err(self.inner.client.unexpected(&request, answer)),
         }
     }
 
@@ -162,5 +174,17 @@ impl Repository {
             404 => Ok(false),
             _ => Err(self.inner.client.unexpected(&request, answer)),
         }
+    }
+}
+
+/// Holds a manifest against the digest that the registry states and the one
+/// that was asked for.
+fn check_digest(answer: &Answer, asked: Option<&Digest>) -> Result<(), RemoteError> {
+    answer.check_stated_digest(&answer.bytes)?;
+    match asked {
+        Some(digest) if !digest.matches(&answer.bytes) => Err(RemoteError::Protocol {
+            what: format!("a manifest other than {digest}: {}", Digest::of(&answer.bytes)),
+        }),
+        _ => Ok(()),
     }
 }

@@ -26,7 +26,7 @@ const IDLE_CONNECTIONS: usize = 8;
 /// Bytes that are read or written at once.
 const BUFFER: usize = 256 << 10;
 /// An answer may take this many times as long as a host may be silent.
-const ANSWER_FACTOR: u32 = 4;
+pub(crate) const ANSWER_FACTOR: u32 = 4;
 
 /// Hosts share an agent, and its connections, where the same options hold.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -173,7 +173,7 @@ fn proxy_of(url: &str, no_proxy: &[String]) -> Result<Proxy, String> {
 
 /// What an entry of `NO_PROXY` means to curl and Go: the host on any port, and
 /// all below it. Networks (`10.0.0.0/8`) are not supported.
-fn no_proxy_patterns(entry: &str) -> Vec<String> {
+pub(crate) fn no_proxy_patterns(entry: &str) -> Vec<String> {
     let entry = match entry.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') && port.parse::<u16>().is_ok() => host,
         _ => entry,
@@ -194,14 +194,27 @@ fn without_password(url: &str) -> String {
 /// The system's certificates and the operator's; Mozilla's where the system has
 /// none (a bare edge box).
 fn roots<'o>(given: impl Iterator<Item = &'o [u8]>) -> Result<RootCerts, String> {
-    let mut certificates: Vec<Certificate<'static>> = rustls_native_certs::load_native_certs()
-        .certs
-        .iter()
-        .map(|der| Certificate::from_der(der.as_ref()).to_owned())
-        .collect();
-    let mut is_given = false;
+    let mut certificates = system_certificates();
+    certificates.extend(given_certificates(given)?);
+    if certificates.is_empty() {
+        return Ok(RootCerts::WebPki);
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
+}
+
+/// The certificates of the system, which may have none.
+pub(crate) fn system_certificates() -> Vec<Certificate<'static>> {
+    let loaded = rustls_native_certs::load_native_certs().certs;
+    let certificates = loaded.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned());
+    certificates.collect()
+}
+
+/// The operator's certificates: at least one in each file.
+pub(crate) fn given_certificates<'o>(
+    given: impl Iterator<Item = &'o [u8]>,
+) -> Result<Vec<Certificate<'static>>, String> {
+    let mut certificates = Vec::new();
     for pem in given {
-        is_given = true;
         let before = certificates.len();
         for item in parse_pem(pem) {
             if let PemItem::Certificate(certificate) = item.map_err(|e| format!("the CA file can't be read: {e}"))? {
@@ -212,10 +225,7 @@ fn roots<'o>(given: impl Iterator<Item = &'o [u8]>) -> Result<RootCerts, String>
             return Err("the CA file has no certificate in PEM form".to_string());
         }
     }
-    if certificates.is_empty() && !is_given {
-        return Ok(RootCerts::WebPki);
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
+    Ok(certificates)
 }
 
 /// A failure below HTTP.
@@ -255,7 +265,7 @@ fn transport_error(url: &Url, error: ureq::Error) -> RemoteError {
     }
 }
 
-fn tls_failure(error: &rustls::Error) -> TlsFailure {
+pub(crate) fn tls_failure(error: &rustls::Error) -> TlsFailure {
     use rustls::{CertificateError, Error};
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => TlsFailure::UnknownIssuer,

@@ -8,6 +8,9 @@
 mod answers;
 #[cfg(test)]
 mod content;
+#[cfg(feature = "import")]
+#[cfg(test)]
+mod foreign;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]

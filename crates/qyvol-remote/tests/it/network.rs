@@ -100,6 +100,34 @@ fn password_of_an_unusable_proxy_is_not_shown() {
     }
 }
 
+fn missing(error: std::io::Error) -> ! {
+    panic!("can't run openssl: {error}: install the Debian package openssl")
+}
+
+fn make_certificate(key: &std::path::Path, certificate: &std::path::Path) {
+    let made = Command::new("openssl")
+        .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(' '))
+        .args("-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1".split(' '))
+        .args("-addext basicConstraints=critical,CA:FALSE".split(' '))
+        .arg("-keyout")
+        .arg(key)
+        .arg("-out")
+        .arg(certificate)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap_or_else(|e| missing(e));
+    assert!(made.success());
+}
+
+/// A certificate for loopback and its key, PEM.
+#[cfg(feature = "import")]
+pub(crate) fn certificate() -> (Vec<u8>, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, certificate) = (folder.path().join("key"), folder.path().join("crt"));
+    make_certificate(&key, &certificate);
+    (std::fs::read(certificate).unwrap(), std::fs::read(key).unwrap())
+}
+
 /// A server in TLS with a certificate of its own making.
 struct Secure {
     child: Child,
@@ -110,21 +138,9 @@ struct Secure {
 
 impl Secure {
     fn new() -> Secure {
-        let missing = |e: std::io::Error| -> ! { panic!("can't run openssl: {e}: install the Debian package openssl") };
         let folder = tempfile::tempdir().unwrap();
         let (key, certificate) = (folder.path().join("key"), folder.path().join("crt"));
-        let made = Command::new("openssl")
-            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(' '))
-            .args("-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1".split(' '))
-            .args("-addext basicConstraints=critical,CA:FALSE".split(' '))
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .stderr(Stdio::null())
-            .status()
-            .unwrap_or_else(|e| missing(e));
-        assert!(made.success());
+        make_certificate(&key, &certificate);
         let mut child = Command::new("openssl")
             .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-key"])
             .arg(&key)

@@ -1,0 +1,136 @@
+//! `import`.
+
+use qyvol::image::{Denied, ImageError};
+use qyvol::types::{AppManifest, Reference, escape};
+use qyvol::{Context, Error, ImportReport, ImportRequest, Target};
+use serde_json::json;
+
+use super::author::{claims, more_names, show_build, some, tell_build};
+use crate::cli::{Format, ImportArgs};
+use crate::failure::Failure;
+use crate::registry::{client, credentials_file};
+use crate::secrets;
+use crate::ui::{Ui, count};
+
+/// What grants what a permission denies.
+const GRANTS: [(&str, &str); 2] = [("net: false", "net: true"), ("fs: none", "fs: read      # or write")];
+
+pub fn import(ctx: &Context<'_>, ui: &Ui, args: ImportArgs) -> Result<u8, Failure> {
+    let source = Target::parse(&args.source)?;
+    let name = args.name.as_deref().map(own_name).transpose()?;
+    let signer = secrets::Signer::read()?;
+    let inputs: Vec<_> = args
+        .registry
+        .ca
+        .iter()
+        .cloned()
+        .chain([credentials_file(&ctx.home)])
+        .collect();
+    let request = ImportRequest {
+        source: &source,
+        manifest: args.manifest.as_deref(),
+        name: name.as_ref(),
+        layer: args.layer.as_deref(),
+        output: args.output.as_deref(),
+        force: args.force,
+        inputs: &inputs,
+        tags: more_names(&args.tags)?,
+        signer: signer.choose(args.key.as_deref(), args.no_sign),
+        claims: claims(ctx, &args.claims)?,
+        passphrase: &secrets::passphrase,
+    };
+    let report = qyvol::import(ctx, &client(&ctx.home, ui, &args.registry)?, &request);
+    let report = report.map_err(|error| failure(error, &source))?;
+    tell_build(ui, &report.build);
+    tell(ui, &report);
+    show_build(ui, &report.build, Some(source_view(&report)))
+}
+
+/// What failed, with the hints that fit a source in a registry.
+fn failure(error: Error, source: &Target) -> Failure {
+    let is_wasm = matches!(&error, Error::Image { source, .. } if matches!(source, ImageError::Wasm(_)));
+    let mut failure = Failure::from(error);
+    if let Target::Image(name) = source {
+        // The usual hint is about a file.
+        if is_wasm {
+            failure.hints.clear();
+        }
+        if name.reference().is_some() && name.in_registry().is_none() {
+            failure.hints.push(format!("on Docker Hub it is docker.io/{name}"));
+        }
+    }
+    failure
+}
+
+/// `NAME:VERSION`: both are said.
+fn own_name(text: &str) -> Result<Reference, Failure> {
+    let parsed = text.parse::<Reference>().ok();
+    let name = parsed.filter(|name| name.registry().is_none() && name.digest().is_none() && text.contains(':'));
+    name.ok_or_else(|| {
+        Failure::usage(format!(
+            "--name {}: expected NAME:VERSION, such as hello:1.0.0",
+            escape(text)
+        ))
+    })
+}
+
+fn source_view(report: &ImportReport) -> serde_json::Value {
+    let signatures = |origin: &qyvol::Origin| {
+        let all = origin.signatures.iter();
+        all.map(|(kind, count)| json!({"kind": kind, "count": count}))
+            .collect::<Vec<_>>()
+    };
+    json!({
+        "name": report.origin.as_ref().map(|origin| &origin.name),
+        "digest": report.origin.as_ref().map(|origin| origin.digest),
+        "layer": report.origin.as_ref().map(|origin| origin.layer),
+        "signatures": report.origin.as_ref().map(signatures).unwrap_or_default(),
+        "leftOut": report.left_out,
+    })
+}
+
+/// Where it came from, what it lacks, and what would grant it more.
+fn tell(ui: &Ui, report: &ImportReport) {
+    if ui.format != Format::Text {
+        return;
+    }
+    if !report.left_out.is_empty() {
+        let number = count(report.left_out.len(), "part", "parts");
+        ui.warn(&format!(
+            "{number} of the source left out: {}",
+            some(ui, &report.left_out)
+        ));
+    }
+    if report.made_manifest && !report.build.built.denied.is_empty() {
+        ui.note("note: the manifest that was made grants nothing; one that would, for --manifest FILE.qyv:");
+        for line in granting(&report.build.built.config.qyv.app, &report.build.built.denied) {
+            ui.note(&format!("  {line}"));
+        }
+    }
+    let Some(origin) = &report.origin else { return };
+    ui.note(&format!("imported {}, its digest {}", origin.name, origin.digest));
+    if !origin.signatures.is_empty() {
+        let kinds = origin.signatures.iter().map(|(kind, n)| format!("{n} {kind}"));
+        let number: usize = origin.signatures.iter().map(|(_, n)| n).sum();
+        ui.note(&format!(
+            "  the source carries {} ({}), which are not checked and not inherited: yours is what hosts check",
+            count(number, "signature", "signatures"),
+            kinds.collect::<Vec<_>>().join(", ")
+        ));
+    }
+}
+
+/// The lines of a manifest that grants what is denied.
+fn granting(app: &AppManifest, denied: &[Denied]) -> Vec<String> {
+    let mut lines = vec![
+        format!("name: {}", app.name),
+        format!("version: \"{}\"", app.version),
+        format!("entrypoint: {}", app.entrypoint),
+        "permissions:".to_string(),
+    ];
+    for denied in denied {
+        let grant = GRANTS.iter().find(|(permission, _)| *permission == denied.permission);
+        lines.extend(grant.map(|(_, grant)| format!("  {grant}")));
+    }
+    lines
+}

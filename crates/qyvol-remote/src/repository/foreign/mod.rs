@@ -1,0 +1,108 @@
+//! What other tools have published: artifacts, container images and indexes of
+//! platforms, read and never written.
+//!
+//! Names, manifests, lists of referrers and tokens are read by our own client,
+//! within its bounds, like everything else. The layers alone come through
+//! `oci-distribution`, the client that tools of WebAssembly are built on
+//! (`stream`); a caller holds them against their descriptors as it does any
+//! other blob.
+//!
+//! Invariants: a name is resolved once, to the digest of the bytes that came;
+//! the `urls` of a descriptor are never followed; what is read of signatures is
+//! counted and never believed.
+
+mod stream;
+
+use qyvol_store::{Body, StoreError};
+use qyvol_types::foreign::{ForeignManifest, MANIFEST_TYPES};
+use qyvol_types::{DEFAULT_TAG, Descriptor, Digest, Reference};
+
+pub(super) use self::stream::open;
+use super::download::{By, Download};
+use super::{Repository, check_digest};
+use crate::RemoteError;
+
+/// Artifact types of signatures, by their beginnings, and whose they are.
+const SIGNATURES: [(&str, &str); 3] = [
+    ("application/vnd.dev.sigstore.bundle", "sigstore bundle"),
+    ("application/vnd.dev.cosign.", "cosign"),
+    ("application/vnd.cncf.notary.signature", "notation"),
+];
+/// Media type of what cosign signs.
+const COSIGN_LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+/// A manifest of another tool's, as a registry has it.
+#[derive(Clone, Debug)]
+pub struct ForeignFound {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it says.
+    pub manifest: ForeignManifest,
+}
+
+impl Repository {
+    /// What a name stands for, whoever made it; none where there is nothing.
+    pub fn resolve_foreign(&self, name: &Reference) -> Result<Option<ForeignFound>, RemoteError> {
+        let reference = match name.digest() {
+            Some(digest) => digest.to_string(),
+            None => name.tag().unwrap_or(DEFAULT_TAG).to_string(),
+        };
+        self.foreign(&reference, name.digest())
+    }
+
+    /// The manifest of this digest.
+    pub fn foreign_manifest(&self, digest: &Digest) -> Result<Option<ForeignFound>, RemoteError> {
+        self.foreign(&digest.to_string(), Some(digest))
+    }
+
+    fn foreign(&self, reference: &str, digest: Option<&Digest>) -> Result<Option<ForeignFound>, RemoteError> {
+        self.inner.read(|endpoint| {
+            let Some(answer) = self.ask_manifest(endpoint, reference, &MANIFEST_TYPES)? else {
+                return Ok(None);
+            };
+            let kind = answer.media_type();
+            if !MANIFEST_TYPES.contains(&kind.as_str()) {
+                let kind = qyvol_types::escape(&kind).to_string();
+                let what = format!("{reference} as {kind}: expected an image manifest or index");
+                return Err(RemoteError::Protocol { what });
+            }
+            check_digest(&answer, digest)?;
+            let manifest = ForeignManifest::parse(&answer.bytes, &kind).map_err(|why| RemoteError::Protocol {
+                what: format!("{reference}, and its {why}"),
+            })?;
+            let digest = digest.copied().unwrap_or_else(|| Digest::of(&answer.bytes));
+            Ok(Some(ForeignFound { digest, manifest }))
+        })
+    }
+
+    /// A layer, through `oci-distribution`. Only its length is checked: whoever
+    /// reads it hashes it.
+    pub fn foreign_blob(&self, d: &Descriptor) -> Body {
+        Box::new(Download::by(By::OciDistribution, &self.inner, d, 0))
+    }
+
+    /// What claims to be a signature of this manifest: whose kind, and how
+    /// many.
+    pub fn foreign_signatures(&self, digest: &Digest) -> Result<Vec<(&'static str, usize)>, StoreError> {
+        let failed = |error: RemoteError| error.into_store(format!("list the signatures of {digest}"));
+        let mut found: Vec<(&'static str, usize)> = Vec::new();
+        let mut add = |kind, more: usize| match found.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += more,
+            None if more > 0 => found.push((kind, more)),
+            None => {}
+        };
+        // Where cosign puts them without the referrers API.
+        let tag = format!("{}.sig", digest.to_string().replacen(':', "-", 1));
+        if let Some(ForeignManifest::Image(image)) = self.foreign(&tag, None).map_err(failed)?.map(|f| f.manifest) {
+            let signatures = image.layers.iter().filter(|layer| layer.media_type == COSIGN_LAYER);
+            add("cosign", signatures.count());
+        }
+        for referrer in self.list_referrers(digest).map_err(failed)? {
+            let claimed = referrer.artifact_type.unwrap_or_default();
+            if let Some((_, kind)) = SIGNATURES.iter().find(|(start, _)| claimed.starts_with(start)) {
+                add(kind, 1);
+            }
+        }
+        Ok(found)
+    }
+}

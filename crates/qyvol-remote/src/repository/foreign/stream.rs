@@ -1,0 +1,493 @@
+//! One blob through `oci-distribution`, and the fences around it.
+//!
+//! That client reads a token, an error and a redirect without a bound and by
+//! its own rules. So it is given nothing to decide:
+//!
+//! - our own client asks for the blob's head first. It obtains the token, and
+//!   says what is denied, missing or of another size;
+//! - the `Authorization` field is put into the other's cache: it asks nobody
+//!   for one. It shows it to that origin alone;
+//! - it is told the certificates, the proxies and the encryption of this host,
+//!   and takes none from the environment; a redirect from HTTPS to HTTP leads
+//!   nowhere;
+//! - it runs on a runtime of one thread that gets on only while somebody reads:
+//!   nothing comes ahead, and the body of an error ends with the turns that it
+//!   is given.
+//!
+//! Deliberately absent: what [`super::super::download`] does for either client,
+//! and any check of the content.
+
+use std::error::Error;
+use std::future::{Future, poll_fn};
+use std::io::{self, Read};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Buf;
+use futures_util::StreamExt;
+use oci_distribution::client::{
+    BlobResponse, Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol, SizedStream,
+};
+use oci_distribution::errors::{OciDistributionError, OciErrorCode};
+use oci_distribution::secrets::RegistryAuth;
+use oci_distribution::token_cache::{RegistryToken, RegistryTokenType};
+use oci_distribution::{Reference, RegistryOperation};
+use qyvol_store::StoreError;
+use qyvol_types::{Digest, escape};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use tokio::runtime::Runtime;
+use ureq::http::{Method, header};
+
+use crate::endpoint::Endpoint;
+use crate::error::Operation;
+use crate::repository::download::{Bytes, wrong_size};
+use crate::repository::inner::Inner;
+use crate::repository::transfer::{Attempt, TransferError, content};
+use crate::request::{Payload, Redirects, Request, header};
+use crate::retry::Failed;
+use crate::transport::{
+    ANSWER_FACTOR, connection_error, given_certificates, no_proxy_patterns, system_certificates, tls_failure,
+};
+use crate::url::is_loopback;
+use crate::{Options, RemoteError};
+
+/// Turns that a request gets until its answer is there. Each takes at most one
+/// read of a connection in, so this bounds the body of an error, which the
+/// client reads whole; an answer without one takes a dozen.
+const MAX_TURNS: u32 = 128;
+/// An address at which nobody can listen, as a proxy.
+const NOWHERE: &str = "http://127.0.0.1:0";
+/// The same as it stands in an error.
+const NOWHERE_ADDRESS: &str = "127.0.0.1:0";
+/// Hosts that are never reached through a proxy.
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+/// Bytes of a message of the other side that are shown.
+const MESSAGE: usize = 200;
+
+/// Opens a blob from byte `at` on; how many bytes come that were there already.
+pub(in crate::repository) fn open(
+    inner: &Inner,
+    endpoint: &Endpoint,
+    digest: &Digest,
+    size: u64,
+    at: u64,
+) -> Attempt<(Bytes, u64)> {
+    let authorization = look(inner, endpoint, digest, size)?;
+    let options = inner.client.options();
+    let timeout = inner.client.timeout(endpoint);
+    let setup = |why: String| RemoteError::Setup(format!("can't stream from {}: {why}", endpoint.host()));
+    // The process's default, which that client builds on; another that is there
+    // already stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client =
+        Client::try_from(config(options, endpoint, timeout).map_err(setup)?).map_err(|error| setup(cause(&error)))?;
+    let runtime = Turns::new().map_err(|error| setup(error.to_string()))?;
+    let image = Reference::with_digest(
+        endpoint.host().to_string(),
+        endpoint.repository.clone(),
+        digest.to_string(),
+    );
+    let blob = digest.to_string();
+    let pulled = runtime.block_on(async {
+        if let Some(authorization) = &authorization {
+            show(&client, &image, authorization).await.map_err(setup)?;
+        }
+        let request = async {
+            match at {
+                0 => client
+                    .pull_blob_stream(&image, blob.as_str())
+                    .await
+                    .map(BlobResponse::Full),
+                _ => client.pull_blob_stream_partial(&image, blob.as_str(), at, None).await,
+            }
+        };
+        let answered = tokio::time::timeout(timeout * ANSWER_FACTOR, within_turns(request)).await;
+        let answered = answered.map_err(|_| RemoteError::TimedOut {
+            host: endpoint.host().to_string(),
+            why: "the time limit is over (blob)".to_string(),
+        })?;
+        answered.ok_or_else(|| RemoteError::Protocol {
+            what: format!("an error without end when asked to {}", Operation::ReadBlob(*digest)),
+        })
+    });
+    let pulled = pulled.map_err(|error| setup(error.to_string()))??;
+    let answer = pulled.map_err(|error| failed(endpoint, (digest, size, at), authorization.is_some(), error))?;
+    let (stream, discard, most) = match answer {
+        BlobResponse::Full(stream) => (stream, at, size),
+        BlobResponse::Partial(stream) => (stream, 0, size.saturating_sub(at)),
+    };
+    // A length that can't be right is not worth reading.
+    let is_whole = discard == at;
+    if let Some(length) = stream
+        .content_length
+        .filter(|length| *length > most || is_whole && *length != most)
+    {
+        return Err(wrong_size(digest, size, (size - most).saturating_add(length)));
+    }
+    let body = Blob {
+        stream,
+        chunk: bytes::Bytes::new(),
+        timeout,
+        runtime,
+    };
+    Ok((Box::new(body), discard))
+}
+
+/// Asks for the head of the blob with our own client, which obtains the
+/// authorisation. One that the registry would send elsewhere is there.
+fn look(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64) -> Attempt<Option<String>> {
+    let url = endpoint.url(&format!("blobs/{digest}"));
+    let mut request = Request::new(Method::HEAD, url, endpoint, Operation::ReadBlob(*digest));
+    request.redirects = Redirects::Never;
+    let response = inner.client.attempt(&request, Payload::None)?;
+    match response.status().as_u16() {
+        200 => {
+            let length = header(response.headers(), header::CONTENT_LENGTH).and_then(|v| v.parse::<u64>().ok());
+            if let Some(length) = length.filter(|length| *length != size) {
+                return Err(wrong_size(digest, size, length));
+            }
+        }
+        404 => return Err(content(StoreError::NotFound { digest: *digest })),
+        401 | 403 => return Err(inner.client.error_of(&request, response).into()),
+        // A registry that has no answer to this may still send the blob.
+        _ => {}
+    }
+    inner.client.drain(&request, response);
+    Ok(inner.client.authorization(&request))
+}
+
+/// What the other client is told of a host.
+fn config(options: &Options, endpoint: &Endpoint, timeout: Duration) -> Result<ClientConfig, String> {
+    let mut certificates = system_certificates();
+    // One that can't be read would keep that client from starting, and so would
+    // none: it makes a client of its own by the way, and panics.
+    certificates.retain(|certificate| {
+        let der = CertificateDer::from_slice(certificate.der());
+        RootCertStore::empty().add(der).is_ok()
+    });
+    if certificates.is_empty() {
+        return Err("this host has no certificates of authorities: install ca-certificates".to_string());
+    }
+    certificates.extend(given_certificates(options.certificates(endpoint.host()))?);
+    let (https_proxy, http_proxy, no_proxy) = proxies(options, endpoint);
+    Ok(ClientConfig {
+        protocol: match endpoint.origin.is_secure() {
+            true => ClientProtocol::Https,
+            false => ClientProtocol::Http,
+        },
+        tls_certs_only: certificates
+            .iter()
+            .map(|certificate| Certificate {
+                encoding: CertificateEncoding::Der,
+                data: certificate.der().to_vec(),
+            })
+            .collect(),
+        connect_timeout: Some(timeout),
+        user_agent: concat!("qyv/", env!("CARGO_PKG_VERSION")),
+        https_proxy,
+        http_proxy,
+        no_proxy,
+        platform_resolver: None,
+        ..ClientConfig::default()
+    })
+}
+
+/// The proxies for `https` and for `http`, and the hosts without. One of them is
+/// always set: where none is, that client takes them from the environment.
+fn proxies(options: &Options, endpoint: &Endpoint) -> (Option<String>, Option<String>, Option<String>) {
+    let loopback = is_loopback(endpoint.host());
+    let given = |proxy: &Option<String>| proxy.clone().filter(|_| !loopback);
+    let (https, http) = (given(&options.https_proxy), given(&options.http_proxy));
+    let without = || {
+        let hosts = options.no_proxy.iter().flat_map(|host| no_proxy_patterns(host));
+        let hosts = hosts.map(|host| match host.strip_prefix("*.") {
+            Some(domain) => format!(".{domain}"),
+            None => host.trim_matches(['[', ']']).to_string(),
+        });
+        // Networks are not supported by our own client either.
+        let hosts = hosts.filter(|host| !host.contains('/'));
+        Some(hosts.chain([LOOPBACK.to_string()]).collect::<Vec<_>>().join(","))
+    };
+    match (endpoint.origin.is_secure(), https, http) {
+        (true, None, _) => (None, Some(NOWHERE.to_string()), None),
+        (true, https, _) => (https, Some(NOWHERE.to_string()), without()),
+        (false, None, None) => (Some(NOWHERE.to_string()), None, Some("*".to_string())),
+        (false, https, http) => (https, http, without()),
+    }
+}
+
+/// Puts an `Authorization` field where the client looks before it asks anybody.
+async fn show(client: &Client, image: &Reference, authorization: &str) -> Result<(), String> {
+    let bad = || "the credentials do not fit a header field".to_string();
+    let (scheme, value) = authorization.split_once(' ').ok_or_else(bad)?;
+    if !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(bad());
+    }
+    let registry = image.resolve_registry();
+    if scheme == "Bearer" {
+        // Never asked for again: its own store comes before any server.
+        let auth = RegistryAuth::Bearer(value.to_string());
+        client.store_auth_if_needed(registry, &auth).await;
+        let token = RegistryToken::Token {
+            token: value.to_string(),
+        };
+        let token = RegistryTokenType::Bearer(token);
+        client.tokens.insert(image, RegistryOperation::Pull, token).await;
+        return Ok(());
+    }
+    let pair = STANDARD
+        .decode(value)
+        .ok()
+        .and_then(|pair| String::from_utf8(pair).ok());
+    let (user, password) = pair.as_deref().and_then(|pair| pair.split_once(':')).ok_or_else(bad)?;
+    // Kept for good; the entry in the store only says that there is something.
+    let pair = RegistryTokenType::Basic(user.to_string(), password.to_string());
+    client.tokens.insert(image, RegistryOperation::Pull, pair).await;
+    client.store_auth_if_needed(registry, &RegistryAuth::Anonymous).await;
+    Ok(())
+}
+
+/// A future's value; none where it takes too many turns.
+async fn within_turns<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = MAX_TURNS;
+    poll_fn(|context| {
+        left = match left.checked_sub(1) {
+            Some(left) => left,
+            None => return Poll::Ready(None),
+        };
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// What the other client's error means.
+fn failed(
+    endpoint: &Endpoint,
+    (digest, size, at): (&Digest, u64, u64),
+    authenticated: bool,
+    error: OciDistributionError,
+) -> Failed<TransferError> {
+    let host = endpoint.host().to_string();
+    let operation = Operation::ReadBlob(*digest);
+    let denied = |why: String| RemoteError::Denied {
+        host: host.clone(),
+        operation: operation.clone(),
+        why,
+        authenticated,
+    };
+    let protocol = |what: String| RemoteError::Protocol { what };
+    let error = match error {
+        OciDistributionError::UnauthorizedError { .. } => denied("it answered 401".to_string()),
+        OciDistributionError::ServerError { code: 403, .. } => denied("it answered 403".to_string()),
+        OciDistributionError::ServerError { code: 404, .. } => {
+            return content(StoreError::NotFound { digest: *digest });
+        }
+        // There is nothing behind what came.
+        OciDistributionError::ServerError { code: 416, .. } if at > 0 => return wrong_size(digest, size, at),
+        OciDistributionError::ServerError { code, .. } => RemoteError::Status {
+            host,
+            operation,
+            status: code,
+            why: String::new(),
+        },
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let first = envelope.errors.into_iter().next();
+            let why = first.as_ref().map_or_else(String::new, |error| short(&error.message));
+            match first.map(|error| error.code) {
+                Some(OciErrorCode::BlobUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound) => {
+                    return content(StoreError::NotFound { digest: *digest });
+                }
+                Some(OciErrorCode::Unauthorized | OciErrorCode::Denied) => denied(why),
+                Some(OciErrorCode::Toomanyrequests) => RemoteError::Status {
+                    host,
+                    operation,
+                    status: 429,
+                    why,
+                },
+                _ => protocol(format!("an error when asked to {operation}: {why}")),
+            }
+        }
+        OciDistributionError::RequestError(error) => {
+            if endpoint.origin.is_secure() && led_nowhere(&error) {
+                protocol("a redirect from HTTPS to HTTP".to_string())
+            } else if error.is_redirect() {
+                protocol(format!("too many redirects when asked to {operation}"))
+            } else if error.is_timeout() {
+                RemoteError::TimedOut {
+                    host,
+                    why: "the time limit is over (connect)".to_string(),
+                }
+            } else {
+                connection(endpoint, &error)
+            }
+        }
+        other => protocol(format!(
+            "what can't be read when asked to {operation}: {}",
+            short(&other.to_string())
+        )),
+    };
+    error.into()
+}
+
+fn short(message: &str) -> String {
+    escape(&message.chars().take(MESSAGE).collect::<String>()).to_string()
+}
+
+/// What a connection failed of: the cause that says most. The client's own
+/// message is left out, for it repeats the whole address, and an address that a
+/// registry redirects to may be a secret.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let mut text = "the request failed".to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = error.to_string();
+        next = error.source();
+    }
+    short(&text)
+}
+
+/// Whether a connection was tried to the address that stands for none.
+fn led_nowhere(error: &(dyn Error + 'static)) -> bool {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if format!("{error:?}").contains(NOWHERE_ADDRESS) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn connection(endpoint: &Endpoint, error: &(dyn Error + 'static)) -> RemoteError {
+    let mut next = error.source();
+    while let Some(error) = next {
+        let io = error.downcast_ref::<io::Error>();
+        let inner = io
+            .and_then(io::Error::get_ref)
+            .map(|inner| inner as &(dyn Error + 'static));
+        let rustls = inner.unwrap_or(error).downcast_ref::<rustls::Error>();
+        if let Some(rustls) = rustls {
+            return RemoteError::Tls {
+                host: endpoint.host().to_string(),
+                failure: tls_failure(rustls),
+                why: rustls.to_string(),
+            };
+        }
+        next = error.source();
+    }
+    connection_error(&endpoint.url(""), io_error(error))
+}
+
+/// The same as an error of I/O, of the kind that is at its root.
+fn io_error(error: &(dyn Error + 'static)) -> io::Error {
+    let mut kind = io::ErrorKind::Other;
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            kind = io.kind();
+        }
+        next = error.source();
+    }
+    io::Error::new(kind, cause(error))
+}
+
+/// A runtime of this thread, which gets on only while something is waited for.
+struct Turns(Option<Runtime>);
+
+impl Turns {
+    fn new() -> io::Result<Turns> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        Ok(Turns(Some(builder.enable_all().build()?)))
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
+        let runtime = self.0.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(runtime.block_on(future))
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        // A lookup of a name that still goes on must not be waited for.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The bytes of a blob. The stream goes before what it runs on.
+struct Blob {
+    stream: SizedStream,
+    chunk: bytes::Bytes,
+    timeout: Duration,
+    runtime: Turns,
+}
+
+impl Read for Blob {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while !self.chunk.has_remaining() {
+            let (timeout, stream) = (self.timeout, &mut self.stream);
+            let next = async { tokio::time::timeout(timeout, stream.next()).await };
+            let next = self.runtime.block_on(next)?;
+            match next {
+                Ok(Some(Ok(chunk))) => self.chunk = chunk,
+                Ok(Some(Err(error))) => return Err(io_error(&error)),
+                Ok(None) => return Ok(0),
+                Err(_) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "no byte of the blob came in time",
+                    ));
+                }
+            }
+        }
+        let n = self.chunk.remaining().min(buf.len());
+        self.chunk.copy_to_slice(buf.get_mut(..n).unwrap_or_default());
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Access;
+
+    // [REG-028]
+    #[test]
+    fn proxies_are_those_of_the_operator_and_never_the_environments() {
+        let mut options = Options {
+            plain_http: vec!["plain.example".to_string()],
+            tls: vec!["localhost".to_string()],
+            ..Options::default()
+        };
+        let of = |options: &Options, registry: &str| {
+            let endpoint = Endpoint::repository(options, registry, "app", Access::Pull, []);
+            let (https, http, without) = proxies(options, &endpoint);
+            // One is always set.
+            assert!(https.is_some() || http.is_some(), "{registry}");
+            [https, http, without].map(Option::unwrap_or_default)
+        };
+        // Nothing is said: HTTPS goes nowhere else, HTTP goes directly.
+        assert_eq!(of(&options, "r.example"), ["", NOWHERE, ""]);
+        assert_eq!(of(&options, "plain.example"), [NOWHERE, "", "*"]);
+        options.https_proxy = Some("http://s.example".to_string());
+        options.http_proxy = Some("http://p.example".to_string());
+        options.no_proxy = ["a.example:80", "*.b.example", "10.0.0.0/8", "[::2]"]
+            .map(String::from)
+            .to_vec();
+        let without = format!("a.example,.a.example,.b.example,::2,{LOOPBACK}");
+        assert_eq!(of(&options, "r.example"), ["http://s.example", NOWHERE, &without]);
+        assert_eq!(
+            of(&options, "plain.example"),
+            ["http://s.example", "http://p.example", &without]
+        );
+        // Loopback has none, whatever is said.
+        assert_eq!(of(&options, "127.0.0.1:5000"), [NOWHERE, "", "*"]);
+        assert_eq!(of(&options, "localhost:5000"), ["", NOWHERE, ""]);
+    }
+}

@@ -1,0 +1,283 @@
+//! Finding the component in what a registry has under a name: the platform, the
+//! layer, and what beside it is left out.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use qyvol_image::ImageError;
+use qyvol_remote::{Access, Client, ForeignFound, Repository};
+use qyvol_store::{Fetch, StoreError, VerifyReader};
+use qyvol_types::foreign::{ForeignImage, ForeignManifest, IndexEntry, LayerKind};
+use qyvol_types::{Descriptor, Digest, Reference, escape, json, limits, media_type};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::container::Container;
+use super::{Found, ImportRequest, Origin};
+use crate::install::Counted;
+use crate::remote::{blame, not_there};
+use crate::{Context, Error, ImageName, Target};
+
+/// Bytes reserved at once for content whose size only the descriptor states.
+const RESERVE: u64 = 1 << 20;
+
+/// An artifact whose component has been found and not fetched.
+pub(super) struct Artifact {
+    label: String,
+    repository: Repository,
+    name: Reference,
+    digest: Digest,
+    signatures: Vec<(&'static str, usize)>,
+    version: Option<String>,
+    payload: Payload,
+    left_out: Vec<String>,
+}
+
+/// Where the component is.
+enum Payload {
+    /// It is a layer.
+    Layer(Descriptor),
+    /// It is a file of a container image.
+    File(Container),
+}
+
+/// What shows that a config is one of ours.
+#[derive(Deserialize)]
+struct Ours {
+    qyv: Option<IgnoredAny>,
+}
+
+/// What is read of a Spin application: which layer is which component.
+#[derive(Deserialize)]
+struct Spin {
+    #[serde(default)]
+    components: Vec<SpinComponent>,
+}
+
+#[derive(Deserialize)]
+struct SpinComponent {
+    id: String,
+    source: SpinSource,
+}
+
+#[derive(Deserialize)]
+struct SpinSource {
+    #[serde(default)]
+    digest: Option<String>,
+}
+
+impl Artifact {
+    /// Resolves a name once, and chooses platform and layer.
+    pub(super) fn find(
+        ctx: &Context<'_>,
+        client: &Arc<Client>,
+        label: &str,
+        request: &ImportRequest<'_>,
+    ) -> Result<Artifact, Error> {
+        let Target::Image(ImageName::Reference(name)) = request.source else {
+            return Err(Error::Usage(format!(
+                "{}: expected a name in a registry",
+                escape(label)
+            )));
+        };
+        let repository = Repository::new(client, name, Access::Pull)?;
+        let named = repository
+            .resolve_foreign(name)?
+            .ok_or_else(|| not_there(&repository, name))?;
+        let mut signed = vec![named.digest];
+        let ForeignFound { digest, manifest } = match &named.manifest {
+            ForeignManifest::Image(_) => named,
+            ForeignManifest::Index(entries) => {
+                let entry = platform(label, entries)?;
+                let found = repository.foreign_manifest(&entry.descriptor.digest)?;
+                found.ok_or_else(|| blame(missing(&entry.descriptor).into(), &repository))?
+            }
+        };
+        let ForeignManifest::Image(image) = manifest else {
+            return Err(Error::malformed(label)("an index within an index is not read"));
+        };
+        if !signed.contains(&digest) {
+            signed.push(digest);
+        }
+        let (payload, left_out) = choose(label, &repository, name, &image, request.layer)?;
+        Ok(Artifact {
+            label: label.to_string(),
+            name: name.clone(),
+            digest,
+            signatures: signatures(ctx, &repository, &signed),
+            version: image.annotations.get(media_type::ANNOTATION_VERSION).cloned(),
+            payload,
+            left_out,
+            repository,
+        })
+    }
+
+    /// The version that the artifact states.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// Fetches the component.
+    pub(super) fn fetch(mut self, ctx: &Context<'_>) -> Result<Found, Error> {
+        let (component, layer) = match &self.payload {
+            Payload::Layer(layer) => (fetch(ctx, &self.label, &self.repository, layer)?, layer.digest),
+            Payload::File(container) => {
+                let taken = container.fetch(ctx, &self.label, &self.repository)?;
+                self.left_out.extend(taken.left_out);
+                (taken.component, taken.layer)
+            }
+        };
+        Ok(Found {
+            component,
+            origin: Some(Origin {
+                name: self.name,
+                digest: self.digest,
+                layer,
+                signatures: self.signatures,
+            }),
+            left_out: self.left_out,
+        })
+    }
+}
+
+fn missing(d: &Descriptor) -> StoreError {
+    StoreError::NotFound { digest: d.digest }
+}
+
+/// The entry of an index that is WebAssembly: a component before a module.
+fn platform<'e>(label: &str, entries: &'e [IndexEntry]) -> Result<&'e IndexEntry, Error> {
+    if let [only] = entries
+        && only.platform.is_none()
+    {
+        return Ok(only);
+    }
+    let rank = |entry: &&IndexEntry| entry.platform.as_ref().and_then(|platform| platform.rank());
+    let best = entries.iter().filter(|entry| rank(entry).is_some()).min_by_key(rank);
+    best.ok_or_else(|| Error::Platforms {
+        target: label.to_string(),
+        platforms: entries
+            .iter()
+            .map(|entry| match &entry.platform {
+                Some(platform) => format!("{platform} {}", entry.descriptor.digest),
+                None => format!("not said {}", entry.descriptor.digest),
+            })
+            .collect(),
+    })
+}
+
+/// What claims to sign any of these. It is told, and stops nothing.
+fn signatures(ctx: &Context<'_>, repository: &Repository, digests: &[Digest]) -> Vec<(&'static str, usize)> {
+    let mut all: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for digest in digests {
+        match repository.foreign_signatures(digest) {
+            Ok(found) => found
+                .into_iter()
+                .for_each(|(kind, count)| *all.entry(kind).or_default() += count),
+            Err(error) => ctx
+                .report
+                .warned(&format!("the signatures of the source are not known: {error}")),
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// Chooses the layer, and says what else there is.
+fn choose(
+    label: &str,
+    repository: &Repository,
+    name: &Reference,
+    image: &ForeignImage,
+    asked: Option<&str>,
+) -> Result<(Payload, Vec<String>), Error> {
+    let read = |d: &Descriptor| {
+        let bytes = repository.fetch_bytes(d, limits::CONFIG_BYTES);
+        bytes.map_err(|error| blame(error.into(), repository))
+    };
+    if image.config.media_type == media_type::WASM_CONFIG
+        && matches!(json::decode(&read(&image.config)?), Ok(Ours { qyv: Some(_) }))
+    {
+        return Err(Error::AlreadyImage { name: name.clone() });
+    }
+    let mut titles = BTreeMap::new();
+    if image.is_spin() {
+        let app: Spin = json::decode(&read(&image.config)?).map_err(Error::malformed(label))?;
+        for component in app.components {
+            titles.extend(component.source.digest.map(|digest| (digest, component.id)));
+        }
+    }
+    let title = |layer: &Descriptor| {
+        let own = layer.annotations.get(media_type::ANNOTATION_TITLE);
+        own.or_else(|| titles.get(&layer.digest.to_string())).cloned()
+    };
+    let shown = |layer: &Descriptor| {
+        let title = title(layer).map(|title| format!("{} ", escape(&title)));
+        let kind = escape(&layer.media_type);
+        format!(
+            "{}{} {kind}, {} bytes",
+            title.unwrap_or_default(),
+            layer.digest,
+            layer.size
+        )
+    };
+    let listed = |why: &str| Error::Layers {
+        target: label.to_string(),
+        why: why.to_string(),
+        layers: image.layers.iter().map(shown).collect(),
+    };
+    let wasm = |layer: &&Descriptor| match asked {
+        Some(asked) => layer.digest.to_string() == asked || title(layer).as_deref() == Some(asked),
+        None => layer.foreign_kind() == LayerKind::Wasm,
+    };
+    let candidates: Vec<&Descriptor> = image.layers.iter().filter(wasm).collect();
+    let layer = match (candidates.as_slice(), image.layers.as_slice()) {
+        ([one], _) => *one,
+        ([], _) if asked.is_some() => return Err(listed("it has no such layer")),
+        ([], []) => return Err(Error::malformed(label)("it has no layer")),
+        ([], layers)
+            if layers
+                .iter()
+                .any(|layer| matches!(layer.foreign_kind(), LayerKind::Files(_))) =>
+        {
+            let (container, left_out) = Container::new(label, &read(&image.config)?, layers)?;
+            return Ok((Payload::File(container), left_out));
+        }
+        // Its first bytes say what it is.
+        ([], [only]) => only,
+        ([], _) => return Err(listed("none of its layers says that it is WebAssembly")),
+        (_, _) => return Err(listed("it has several components, and an image of Qyvol has one")),
+    };
+    if layer.size > limits::COMPONENT_BYTES {
+        return Err(Error::image(label)(ImageError::Limit {
+            what: "size of the component in bytes",
+            got: layer.size,
+            limit: limits::COMPONENT_BYTES,
+        }));
+    }
+    let others = image.layers.iter().filter(|other| *other != layer);
+    Ok((Payload::Layer(layer.clone()), others.map(shown).collect()))
+}
+
+/// Fetches a layer that is a component, against its descriptor.
+fn fetch(ctx: &Context<'_>, label: &str, repository: &Repository, layer: &Descriptor) -> Result<Vec<u8>, Error> {
+    ctx.report.started("fetching", Some(layer.size));
+    let mut body = repository.foreign_blob(layer);
+    let mut body = VerifyReader::new(Counted { body: &mut body, ctx }, layer);
+    let mut bytes = Vec::with_capacity(usize::try_from(layer.size.min(RESERVE)).unwrap_or(0));
+    body.read_to_end(&mut bytes)
+        .map_err(|error| broken(label, repository, ImageError::Read(error)))?;
+    ctx.report.finished();
+    Ok(bytes)
+}
+
+/// Why a layer could not be read: the registry's failure, or its content's.
+pub(super) fn broken(label: &str, repository: &Repository, error: ImageError) -> Error {
+    let error = match error {
+        ImageError::Read(error) => match StoreError::from_io(error) {
+            Ok(store) => ImageError::Store(store),
+            Err(error) => ImageError::Read(error),
+        },
+        error => error,
+    };
+    blame(Error::image(label)(error), repository)
+}

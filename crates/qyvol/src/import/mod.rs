@@ -1,0 +1,239 @@
+//! `import`: what another tool has published, or a bare `.wasm`, as a signed
+//! image of ours.
+//!
+//! The component's bytes are taken as they are; everything else is made here,
+//! by the same builder as a build. Invariants:
+//! - the manifest that is made grants nothing: whoever wants more writes one;
+//! - the source's digest is recorded in what is signed; its signatures are told
+//!   and never count for the image that is made;
+//! - every fault of the source is found before anything is written.
+//!
+//! Deliberately absent: the source's environment and arguments, which are told
+//! as left out, and judging its signatures.
+
+mod artifact;
+mod container;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use qyvol_image::BuildOptions;
+use qyvol_remote::Client;
+use qyvol_types::{AppManifest, DEFAULT_TAG, Digest, Reference, Timestamp, parse_app_manifest};
+
+use self::artifact::Artifact;
+use crate::build::Work;
+use crate::inspect::read_wasm;
+use crate::keys::Passphrase;
+use crate::output::Place;
+use crate::sign::Claims;
+use crate::signer::SignerChoice;
+use crate::validate::{Validated, prepare_component};
+use crate::{BuildReport, Context, Destination, Error, ImageName, Target};
+
+/// What to import.
+pub struct ImportRequest<'a> {
+    /// A name in a registry, or a `.wasm` file.
+    pub source: &'a Target,
+    /// A manifest of one's own, instead of one that grants nothing.
+    pub manifest: Option<&'a Path>,
+    /// Name and version of the image; from the source if absent.
+    pub name: Option<&'a Reference>,
+    /// The layer to take, by its digest or title.
+    pub layer: Option<&'a str>,
+    /// Where the archive goes; `<name>.qyvbin` here if absent.
+    pub output: Option<&'a Path>,
+    /// Whether the output may replace a file that is no archive.
+    pub force: bool,
+    /// More files that the command has read.
+    pub inputs: &'a [PathBuf],
+    /// More names in the store, beside the image's own.
+    pub tags: Vec<Reference>,
+    /// Who signs.
+    pub signer: SignerChoice<'a>,
+    /// What the signature says beside the digest.
+    pub claims: Claims,
+    /// Asks for a key's passphrase.
+    pub passphrase: Passphrase<'a>,
+}
+
+/// Where a component came from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The name it was fetched by.
+    pub name: Reference,
+    /// The digest of the manifest that names it.
+    pub digest: Digest,
+    /// The digest of the layer that it is in.
+    pub layer: Digest,
+    /// What claims to sign it there: the kind, and how many. Not checked.
+    pub signatures: Vec<(&'static str, usize)>,
+}
+
+/// What was imported.
+#[derive(Clone, Debug)]
+pub struct ImportReport {
+    /// The image that was built.
+    pub build: BuildReport,
+    /// Where the component came from; none for a file of this host.
+    pub origin: Option<Origin>,
+    /// What the source has that the image has not.
+    pub left_out: Vec<String>,
+    /// Whether the manifest was made here.
+    pub made_manifest: bool,
+}
+
+/// A component on its way into an image.
+struct Found {
+    component: Vec<u8>,
+    origin: Option<Origin>,
+    left_out: Vec<String>,
+}
+
+/// Imports. A connection is opened for a name in a registry alone.
+pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'_>) -> Result<ImportReport, Error> {
+    let label = match request.source {
+        Target::Image(ImageName::Reference(name)) => name.to_string(),
+        Target::Wasm(path) => path.to_string_lossy().into_owned(),
+        _ => {
+            return Err(Error::Usage(
+                "expected a name in a registry, or a .wasm file".to_string(),
+            ));
+        }
+    };
+    let manifest = request.manifest.map(crate::validate).transpose()?;
+    let output = match (request.output, &manifest) {
+        (Some(path), _) => path.to_path_buf(),
+        (None, Some(manifest)) => PathBuf::from(manifest.path.file_stem().unwrap_or_default()).with_extension("qyvbin"),
+        (None, None) => PathBuf::from(format!("{}.qyvbin", file_name(request))),
+    };
+    let to = Destination {
+        path: &output,
+        force: request.force,
+        inputs: request.inputs,
+    };
+    let mut place = Place::new(ctx, &to)?;
+    let (app, folder, made, found) = match (&manifest, request.source) {
+        (Some(manifest), source) => {
+            place.inputs().add(manifest.id, &manifest.path);
+            let found = match source {
+                Target::Wasm(path) => of_file(&mut place, path)?,
+                _ => Artifact::find(ctx, client, &label, request)?.fetch(ctx)?,
+            };
+            let Validated { app, folder, .. } = manifest.clone();
+            (app, folder, false, found)
+        }
+        (None, Target::Wasm(path)) => {
+            let name = request.name.ok_or_else(|| no_version(&label, request))?;
+            let app = denying(name)?;
+            (app, PathBuf::from("."), true, of_file(&mut place, path)?)
+        }
+        (None, _) => {
+            let artifact = Artifact::find(ctx, client, &label, request)?;
+            let name = own_name(&label, request, artifact.version())?;
+            let app = denying(&name)?;
+            (app, PathBuf::from("."), true, artifact.fetch(ctx)?)
+        }
+    };
+    // An archive of before and the manifest are no assets.
+    let skip: HashSet<PathBuf> = place
+        .holds_archive()
+        .then(|| place.real())
+        .into_iter()
+        .chain(manifest.iter().filter_map(|manifest| manifest.path.canonicalize().ok()))
+        .collect();
+    let options = BuildOptions {
+        created: ctx.source_date.unwrap_or(Timestamp::EPOCH),
+        componentize: false,
+        skip,
+    };
+    let mut builder = prepare_component(&label, app, &folder, found.component, &options)?;
+    if let Some(origin) = &found.origin {
+        builder = builder.made_from(&origin.name.to_string(), &origin.digest);
+    }
+    for (path, id) in builder.inputs() {
+        place.inputs().add_real(id, path);
+    }
+    let work = Work {
+        label: &label,
+        output: &output,
+        tags: &request.tags,
+        signer: &request.signer,
+        claims: &request.claims,
+        passphrase: request.passphrase,
+    };
+    Ok(ImportReport {
+        build: work.write(ctx, &builder, place)?,
+        origin: found.origin,
+        left_out: found.left_out,
+        made_manifest: made,
+    })
+}
+
+fn of_file(place: &mut Place, path: &Path) -> Result<Found, Error> {
+    let component = read_wasm(path)?;
+    place.inputs().add_path(path);
+    Ok(Found {
+        component,
+        origin: None,
+        left_out: Vec::new(),
+    })
+}
+
+/// The last part of a repository's name.
+fn last(repository: &str) -> &str {
+    repository.rsplit('/').next().unwrap_or(repository)
+}
+
+/// What the archive is called, and the image where that is not said.
+fn file_name(request: &ImportRequest<'_>) -> String {
+    match (request.name, request.source) {
+        (Some(name), _) => last(name.repository()).to_string(),
+        (None, Target::Image(ImageName::Reference(name))) => last(name.repository()).to_string(),
+        (None, Target::Wasm(path)) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        (None, _) => "image".to_string(),
+    }
+}
+
+fn no_version(label: &str, request: &ImportRequest<'_>) -> Error {
+    let name = file_name(request);
+    let example = match Reference::local(&name, "1.0.0") {
+        Ok(name) => name.to_string(),
+        Err(_) => "NAME:1.0.0".to_string(),
+    };
+    Error::Usage(format!(
+        "{}: nothing says which version it is: name the image, as --name {example}",
+        qyvol_types::escape(label)
+    ))
+}
+
+/// The image's own name: as the user says, or the source's last part and its
+/// tag or the version that it states.
+fn own_name(label: &str, request: &ImportRequest<'_>, stated: Option<&str>) -> Result<Reference, Error> {
+    if let Some(name) = request.name {
+        return Ok(name.clone());
+    }
+    let tag = match request.source {
+        Target::Image(ImageName::Reference(name)) => name.tag().filter(|tag| *tag != DEFAULT_TAG),
+        _ => None,
+    };
+    let named = tag
+        .or(stated)
+        .map(|version| Reference::local(&file_name(request), version));
+    named.and_then(Result::ok).ok_or_else(|| no_version(label, request))
+}
+
+/// A manifest that grants nothing.
+fn denying(name: &Reference) -> Result<AppManifest, Error> {
+    let version = name.tag().unwrap_or(DEFAULT_TAG);
+    let text = format!(
+        "name: \"{}\"\nversion: \"{version}\"\nentrypoint: \"{}.wasm\"\n",
+        name.repository(),
+        last(name.repository())
+    );
+    parse_app_manifest(&text).map_err(|problems| Error::Yaml {
+        path: PathBuf::from(name.to_string()),
+        problems,
+    })
+}
