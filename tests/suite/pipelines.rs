@@ -30,12 +30,17 @@ struct Stage {
 fn stage() -> Stage {
     let publisher = User::new();
     let users = publisher.path("users.json");
-    let mut add = publisher.command();
-    let add = add.args(["hub", "user", "add", "publisher", "--users", "users.json"]);
-    let add = add.args(["--allow", "*=read,write"]);
-    let mut add = add.stdin(std::process::Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut add.stdin.take().unwrap(), PASSWORD.as_bytes()).unwrap();
-    assert!(add.wait().unwrap().success());
+    let add = [
+        "hub",
+        "user",
+        "add",
+        "publisher",
+        "--users",
+        "users.json",
+        "--allow",
+        "*=read,write",
+    ];
+    publisher.qyv_with_input(&add, PASSWORD).expect(0);
     let mut all: serde_json::Value = serde_json::from_slice(&fs::read(&users).unwrap()).unwrap();
     all["anonymous_read"] = true.into();
     fs::write(&users, all.to_string()).unwrap();

@@ -1,7 +1,7 @@
 //! Who may use a registry: credentials, certificates and a hub's users.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::registry::Server;
 use crate::support::{Done, User, third_party};
@@ -23,7 +23,7 @@ fn login_opens_what_is_closed_and_the_password_is_nowhere() {
         "--allow",
         "*=read,write,delete",
     ];
-    pipe(&user, &add, "s3cret\n").expect(0);
+    user.qyv_with_input(&add, "s3cret\n").expect(0);
     let htpasswd = user.write("htpasswd", BCRYPT);
     let token = user.path("token.json");
     let users = fs::read_to_string(&token).unwrap();
@@ -51,13 +51,13 @@ fn login_opens_what_is_closed_and_the_password_is_nowhere() {
             done.err
         );
         let login = ["login", &server.address, "-u", "ana", "--password-stdin"];
-        let done = pipe(&user, &login, "wrong\n");
+        let done = user.qyv_with_input(&login, "wrong\n");
         assert_eq!(done.code, 69, "{done:?}");
         assert!(
             !user.home().join("registry.json").exists(),
             "a password that was refused is not kept"
         );
-        pipe(&user, &login, "s3cret\n").expect(0);
+        user.qyv_with_input(&login, "s3cret\n").expect(0);
         let done = user.qyv(&["push", "-v", &file, &name]).expect(0);
         assert!(!format!("{done:?}").contains("s3cret"));
         let mode = fs::metadata(user.home().join("registry.json")).unwrap();
@@ -95,20 +95,6 @@ fn login_opens_what_is_closed_and_the_password_is_nowhere() {
         Done::from(&command.output().unwrap()).expect(0);
         fs::remove_file(user.home().join("registry.json")).unwrap();
     }
-}
-
-fn pipe(user: &User, args: &[&str], input: &str) -> Done {
-    use std::io::Write;
-    let mut child = user
-        .command()
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    Done::from(&child.wait_with_output().unwrap())
 }
 
 // [REG-009]
@@ -170,7 +156,7 @@ fn hub_that_others_reach_wants_to_know_its_users() {
         "--allow",
         "*=read",
     ];
-    pipe(&user, &add, "s3cret\n").expect(0);
+    user.qyv_with_input(&add, "s3cret\n").expect(0);
     let serve = ["hub", "serve", "--listen", "0.0.0.0:0", "--users", "users.json"];
     let done = user.qyv(&serve).expect(2);
     assert!(
@@ -186,7 +172,7 @@ fn users_of_a_hub_are_added_listed_and_removed() {
     let user = User::new();
     let verb = |args: &[&str], input: &str| {
         let args = [&["hub", "user"][..], args, &["--users", "users.json"]].concat();
-        pipe(&user, &args, input)
+        user.qyv_with_input(&args, input)
     };
     let done = verb(&["add", "ana"], "one\n").expect(2);
     assert!(done.err.contains("--allow"), "{}", done.err);
@@ -221,7 +207,7 @@ fn users_of_a_hub_are_added_listed_and_removed() {
     let server = Server::hub(&["--users", user.path("users.json").to_str().unwrap()]);
     let login = |name: &str, password: &str| {
         let args = ["login", &server.address, "--username", name, "--password-stdin"];
-        pipe(&user, &args, password).code
+        user.qyv_with_input(&args, password).code
     };
     assert_eq!((login("ana", "three"), login("bo", "two")), (0, 0));
     assert_ne!(login("ana", "one"), 0);

@@ -1,6 +1,7 @@
 //! A user with a home and a folder, and the files they work on.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -90,6 +91,19 @@ impl User {
 
     pub fn qyv(&self, args: &[&str]) -> Done {
         Done::from(&self.command().args(args).output().unwrap())
+    }
+
+    /// The same with something to read.
+    pub fn qyv_with_input(&self, args: &[&str], input: &str) -> Done {
+        let mut command = self.command();
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.args(args).spawn().unwrap();
+        // A command that refuses before it reads leaves a broken pipe.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        Done::from(&child.wait_with_output().unwrap())
     }
 
     /// An application of the probe: its manifest is `more` after the name. It

@@ -54,7 +54,8 @@ fn guarded_path(path: &Path) -> Result<PathBuf, Unguarded> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(absent(&named)),
         real => real.map_err(refused)?,
     };
-    for start in [&named, &real] {
+    let starts: &[&PathBuf] = if named == real { &[&real] } else { &[&named, &real] };
+    for start in starts {
         for directory in start.ancestors().skip(1) {
             let meta = fs::metadata(directory).map_err(refused)?;
             if let Some(why) = loose_directory(directory, &meta, start.parent() == Some(directory)) {
@@ -115,7 +116,7 @@ fn leaves_out_overflow(map: &str) -> bool {
 fn loose_directory(path: &Path, meta: &Metadata, nearest: bool) -> Option<String> {
     let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
     let owner = meta.uid();
-    if owner != user() && owner != 0 && !(owner == OVERFLOW_USER && is_unmapped()) {
+    if owner != 0 && owner != user() && !(owner == OVERFLOW_USER && is_unmapped()) {
         return Some(format!(
             "its directory {shown} belongs to user {owner}, neither to you ({}) nor to root",
             user()
@@ -127,8 +128,8 @@ fn loose_directory(path: &Path, meta: &Metadata, nearest: bool) -> Option<String
     let others = meta.mode() & 0o002 != 0;
     let group = meta.mode() & 0o020 != 0;
     // Some systems give every user a group, and home directories to it.
-    let own_group = !nearest && meta.gid() == rustix::process::getegid().as_raw() && owner == user();
-    if !sticky && (others || group && !own_group) {
+    let own_group = || !nearest && meta.gid() == rustix::process::getegid().as_raw() && owner == user();
+    if !sticky && (others || group && !own_group()) {
         return Some(format!(
             "others can write its directory {shown} (mode {:04o}): run `chmod go-w {shown}`",
             meta.mode() & 0o7777
@@ -146,7 +147,7 @@ fn loose_file(path: &Path, meta: &Metadata) -> Option<String> {
     if !meta.is_file() {
         return Some("it is not a regular file".to_string());
     }
-    if meta.uid() != user() && meta.uid() != 0 {
+    if meta.uid() != 0 && meta.uid() != user() {
         return Some(format!(
             "it belongs to user {}, neither to you ({}) nor to root",
             meta.uid(),

@@ -41,15 +41,21 @@ impl Source {
                 escape(&path.to_string_lossy())
             )));
         }
-        if let Some(found) = other_kind(&meta, path)? {
-            return Err(Error::NotArchive {
-                path: path.to_path_buf(),
-                found,
-            });
+        let other = |found| Error::NotArchive {
+            path: path.to_path_buf(),
+            found,
+        };
+        if !meta.is_file() {
+            return Err(other("not a regular file"));
         }
-        let target = path.to_string_lossy();
-        let archive = Archive::open(path).map_err(Error::image(&target))?;
-        Ok(Source::Archive { archive })
+        match Archive::open(path) {
+            Ok(archive) => Ok(Source::Archive { archive }),
+            // Only now: what is an archive is not read twice.
+            Err(error) => Err(match other_kind(path)? {
+                Some(found) => other(found),
+                None => Error::image(&path.to_string_lossy())(error),
+            }),
+        }
     }
 
     /// Finds a stored image and reads its manifest, config and signatures.
@@ -122,10 +128,7 @@ impl Source {
 }
 
 /// What a file is that is no archive; none where it may be one.
-fn other_kind(meta: &std::fs::Metadata, path: &Path) -> Result<Option<&'static str>, Error> {
-    if !meta.is_file() {
-        return Ok(Some("not a regular file"));
-    }
+fn other_kind(path: &Path) -> Result<Option<&'static str>, Error> {
     let mut start = Vec::new();
     let file = File::open(path).map_err(Error::file("open", path))?;
     file.take(512)

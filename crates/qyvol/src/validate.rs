@@ -128,8 +128,15 @@ fn read_text_of(path: &Path) -> Result<(String, FileId), Error> {
 
 /// Reads an opened text file, within the same bound.
 pub(crate) fn text_of(file: File, path: &Path) -> Result<String, Error> {
-    // Room for all of it: nothing of a key is left behind where it grew.
-    let mut bytes = Vec::with_capacity(limits::YAML_BYTES as usize + 2);
+    // Room for all of it: nothing of a key is left behind where it grew. Of a
+    // pipe no size is known.
+    let size = file
+        .metadata()
+        .ok()
+        .filter(|meta| meta.is_file())
+        .map(|meta| meta.len());
+    let room = size.map_or(limits::YAML_BYTES, |size| size.min(limits::YAML_BYTES));
+    let mut bytes = Vec::with_capacity(room as usize + 2);
     file.take(limits::YAML_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::file("read", path))?;
