@@ -8,6 +8,7 @@
 mod bench;
 mod docs;
 mod guests;
+mod order;
 mod rust_source;
 mod tidy;
 mod tree;
@@ -20,6 +21,7 @@ usage: cargo xtask COMMAND
   tidy             check the rules of the house: imports, documents, sources
   docs [--check]   write the generated documents, or fail where they differ
   guests [OPTIONS] build the examples' guests
+  order            list the functions of a warm run for the linker
   bench [OPTIONS]  measure against peers; `cargo xtask bench --help`";
 
 fn main() -> ExitCode {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "docs" => docs::run(rest),
         "bench" => bench::run(rest),
         "guests" => guests::run(rest),
+        "order" => order::order(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())
