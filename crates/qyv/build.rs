@@ -9,10 +9,10 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-no-pie");
         // The standard library asks for libgcc_s. A linker script of that name
         // makes of it what is linked in: one library less to load at each start.
-        if let Some(folder) = std::env::var_os("OUT_DIR").map(std::path::PathBuf::from) {
+        if let Some(directory) = std::env::var_os("OUT_DIR").map(std::path::PathBuf::from) {
             let script = "GROUP ( -l:libgcc_eh.a -l:libgcc.a )\n";
-            if std::fs::write(folder.join("libgcc_s.so"), script).is_ok() {
-                println!("cargo::rustc-link-search=native={}", folder.display());
+            if std::fs::write(directory.join("libgcc_s.so"), script).is_ok() {
+                println!("cargo::rustc-link-search=native={}", directory.display());
             }
         }
     }

@@ -56,7 +56,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     for (path, text) in tree.with_ending("Cargo.toml") {
         let member = ["crates/", "tests/", "xtask/", "registry/"]
             .iter()
-            .any(|folder| path.starts_with(folder));
+            .any(|directory| path.starts_with(directory));
         let Some(package) = package_name(text).filter(|_| member) else {
             continue;
         };

@@ -82,16 +82,16 @@ fn is_library(path: &str) -> bool {
 fn test_files(tree: &Tree) -> HashSet<String> {
     let mut files = HashSet::new();
     for (path, text) in tree.with_ending(".rs") {
-        let Some((folder, file)) = path.rsplit_once('/') else {
+        let Some((directory, file)) = path.rsplit_once('/') else {
             continue;
         };
-        let folder = match file {
-            "lib.rs" | "main.rs" | "mod.rs" => folder.to_string(),
+        let directory = match file {
+            "lib.rs" | "main.rs" | "mod.rs" => directory.to_string(),
             _ => path.trim_end_matches(".rs").to_string(),
         };
         for module in test_modules(&code(text)) {
-            files.insert(format!("{folder}/{module}.rs"));
-            files.insert(format!("{folder}/{module}/mod.rs"));
+            files.insert(format!("{directory}/{module}.rs"));
+            files.insert(format!("{directory}/{module}/mod.rs"));
         }
     }
     files
