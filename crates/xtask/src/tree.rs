@@ -11,7 +11,7 @@ use std::process::Command;
 /// The project's directory.
 pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_path_buf()
+    xtask.ancestors().nth(2).unwrap_or(xtask).to_path_buf()
 }
 
 /// Files by their path from the project's directory, `/`-separated.

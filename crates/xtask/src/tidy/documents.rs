@@ -7,7 +7,7 @@ use crate::tree::Tree;
 
 const CHANGELOG: &str = "CHANGELOG.md";
 const TRANSLATED: &str = "README.es.md";
-const OUR_DIRECTORIES: &[&str] = &["crates/", "examples/", "formats/", "registry/", "spec/", "xtask/"];
+const OUR_DIRECTORIES: &[&str] = &["crates/", "examples/", "formats/", "registry/", "spec/", "tests/"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
