@@ -17,7 +17,7 @@ use crate::api::Body;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// A file or folder under the data folder could not be used.
+    /// A file or directory under the data directory could not be used.
     #[error("{what}: {path}: {source}")]
     Storage {
         /// What was being done.
@@ -27,7 +27,7 @@ pub enum HubError {
         /// Why not.
         source: io::Error,
     },
-    /// Another process has the data folder open.
+    /// Another process has the data directory open.
     #[error("{0} is in use by another registry")]
     InUse(PathBuf),
     /// The data directory has the form of another version.

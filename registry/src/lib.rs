@@ -140,7 +140,7 @@ impl Limits {
 pub struct Config {
     /// The address to listen on; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// The folder that holds everything, on a file system with hard links.
+    /// The directory that holds everything, on a file system with hard links.
     pub data: PathBuf,
     /// A certificate, for TLS; none for plain HTTP.
     pub tls: Option<Tls>,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use qyvol_types::{Digest, Reference};
 
-/// The folder that holds a repository's image layout. No component of a name
+/// The directory that holds a repository's image layout. No component of a name
 /// starts with an underscore, so `a` and `a/_layout` can't clash.
 pub(crate) const LAYOUT: &str = "_layout";
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_names_that_could_leave_their_folder_or_meet_the_layout() {
+    fn refuses_names_that_could_leave_their_directory_or_meet_the_layout() {
         for bad in [
             "",
             ".",

@@ -52,8 +52,8 @@ fn resident() -> usize {
 fn seeded() -> Arc<TempDir> {
     let server = Server::new();
     let config = server.blob("many", b"{}");
-    let folder = server.kill();
-    let layout = folder.path().join("data/repositories/many/_layout");
+    let directory = server.kill();
+    let layout = directory.path().join("data/repositories/many/_layout");
     let blobs = layout.join("blobs/sha256");
     let of = Digest::of(b"many");
     let entries: Vec<_> = (0..REFERRERS)
@@ -72,7 +72,7 @@ fn seeded() -> Arc<TempDir> {
     let full = index.replace(r#""manifests":[]"#, &format!(r#""manifests":[{}]"#, entries.join(",")));
     assert_ne!(full, index);
     fs::write(layout.join("index.json"), full).unwrap();
-    folder
+    directory
 }
 
 // [HUB-036]

@@ -10,35 +10,35 @@ use crate::support::{PROBE, PROBE_MODULE, User};
 #[test]
 fn bytes_depend_on_nothing_but_inputs_and_key() {
     let (one, two) = (User::new(), User::new());
-    for (user, folder) in [(&one, "a"), (&two, "deep/er/folder")] {
-        user.write(&format!("{folder}/probe.wasm"), PROBE);
+    for (user, directory) in [(&one, "a"), (&two, "deep/er/directory")] {
+        user.write(&format!("{directory}/probe.wasm"), PROBE);
         user.write(
-            &format!("{folder}/x.qyv"),
+            &format!("{directory}/x.qyv"),
             "name: x\nversion: 1.0.0\nentrypoint: probe.wasm\nassets: [d]\n",
         );
         // Another order of creation, other modes.
-        let names: Vec<String> = (0..20).map(|i| format!("{folder}/d/f{i}")).collect();
-        let order: Vec<&String> = if folder == "a" {
+        let names: Vec<String> = (0..20).map(|i| format!("{directory}/d/f{i}")).collect();
+        let order: Vec<&String> = if directory == "a" {
             names.iter().collect()
         } else {
             names.iter().rev().collect()
         };
         for name in order {
             let path = user.write(name, name.rsplit('/').next().unwrap());
-            let mode = if folder == "a" { 0o600 } else { 0o755 };
+            let mode = if directory == "a" { 0o600 } else { 0o755 };
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
     }
     one.qyv(&["keys", "generate"]).expect(0);
     let pem = one.qyv(&["keys", "export", "--private", "--unencrypted"]).expect(0).out;
-    let build = |user: &User, folder: &str, umask: &str| {
+    let build = |user: &User, directory: &str, umask: &str| {
         let script = format!("umask {umask}; exec \"$0\" \"$@\"");
         let mut command = std::process::Command::new("sh");
         command
             .arg("-c")
             .arg(script)
             .arg(env!("CARGO_BIN_EXE_qyv"))
-            .args(["build", folder, "-o", "x.qyvbin"]);
+            .args(["build", directory, "-o", "x.qyvbin"]);
         command
             .env_clear()
             .env("QYVOL_HOME", user.home())
@@ -53,7 +53,7 @@ fn bytes_depend_on_nothing_but_inputs_and_key() {
     assert_eq!(first, build(&one, "a", "022"), "again");
     assert_eq!(
         first,
-        build(&two, "deep/er/folder", "077"),
+        build(&two, "deep/er/directory", "077"),
         "elsewhere, by another user with another umask"
     );
     let dated = {
@@ -136,8 +136,8 @@ fn refused_input_names_the_reason_and_leaves_nothing() {
 }
 
 #[track_caller]
-fn refused(user: &User, folder: &str, reason: &str) {
-    let done = user.qyv(&["build", folder, "-o", "out.qyvbin"]);
+fn refused(user: &User, directory: &str, reason: &str) {
+    let done = user.qyv(&["build", directory, "-o", "out.qyvbin"]);
     assert!(done.code == 1 || done.code == 17, "{done:?}");
     assert!(
         done.err.starts_with("error: ") && done.err.contains(reason),
@@ -151,11 +151,11 @@ fn refused(user: &User, folder: &str, reason: &str) {
         .flatten()
         .map(|e| e.file_name())
         .collect();
-    assert!(left.iter().all(|n| n == folder || n == "home"), "{left:?}");
+    assert!(left.iter().all(|n| n == directory || n == "home"), "{left:?}");
 }
 
 #[test]
-fn unreadable_file_or_folder_is_named() {
+fn unreadable_file_or_directory_is_named() {
     if crate::support::as_root() {
         // Root reads everything: the same as another user, through setpriv.
         let user = User::new();
@@ -172,7 +172,7 @@ fn unreadable_file_or_folder_is_named() {
 
 // [BIN-053]
 #[test]
-fn link_inside_the_folder_is_packed_as_its_file() {
+fn link_inside_the_directory_is_packed_as_its_file() {
     let user = User::new();
     user.app("x", "assets: [d]\n");
     user.write("x/d/real", "content");
@@ -188,8 +188,10 @@ fn link_inside_the_folder_is_packed_as_its_file() {
 fn output_that_cannot_be_written_is_refused_before_the_work() {
     let user = User::new();
     user.app("x", "");
-    let done = user.qyv(&["build", "x", "-o", "no/such/folder/out.qyvbin"]).expect(1);
-    assert!(done.err.contains("no/such/folder"), "{}", done.err);
+    let done = user
+        .qyv(&["build", "x", "-o", "no/such/directory/out.qyvbin"])
+        .expect(1);
+    assert!(done.err.contains("no/such/directory"), "{}", done.err);
     assert!(user.stored().is_empty());
     user.qyv(&["build", "x", "-o", "x"]).expect(2);
 }

@@ -284,7 +284,7 @@ fn topics_are_in_the_binary_and_help_is_of_every_command() {
         ("manifest", "permissions.fs is what the guest may do"),
         ("trust", "The most specific rule decides"),
         ("directories", "Without QYVOL_HOME"),
-        ("folders", "Without QYVOL_HOME"),
+        ("directories", "Without QYVOL_HOME"),
         ("pipelines", "QYVOL_KEY_FILE"),
     ] {
         let done = user.qyv(&["help", topic]).expect(0);

@@ -1,6 +1,6 @@
 //! The black-box suite: what a user of the `qyv` binary can see.
 //!
-//! Hermetic: every test has a home, an environment and a folder of its own.
+//! Hermetic: every test has a home, an environment and a directory of its own.
 //! Third parties (openssl, skopeo, zstd, node) are started where a claim is
 //! about them; one that is missing fails the test and names the package.
 // Clippy knows tests by their attribute alone, not their helpers.

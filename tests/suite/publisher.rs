@@ -107,18 +107,18 @@ pub fn publisher(server: &Server) -> Publisher<'_> {
 }
 
 /// The files of a container image, packed by `tar`.
-pub fn files(user: &User, folder: &str, files: &[(&str, &[u8])], gzip: bool) -> Vec<u8> {
+pub fn files(user: &User, directory: &str, files: &[(&str, &[u8])], gzip: bool) -> Vec<u8> {
     for (path, bytes) in files {
-        user.write(&format!("{folder}/{path}"), bytes);
+        user.write(&format!("{directory}/{path}"), bytes);
     }
     let mut tar = Command::new("tar");
     tar.arg(if gzip { "-czf" } else { "-cf" })
-        .arg(user.path(&format!("{folder}.tar")))
+        .arg(user.path(&format!("{directory}.tar")))
         .arg("-C")
-        .arg(user.path(folder))
+        .arg(user.path(directory))
         .arg(".");
     third_party("tar", &mut tar).expect(0);
-    fs::read(user.path(&format!("{folder}.tar"))).unwrap()
+    fs::read(user.path(&format!("{directory}.tar"))).unwrap()
 }
 
 /// Nothing came of it: neither a file nor anything in the store.

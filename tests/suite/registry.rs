@@ -14,7 +14,7 @@ pub struct Server {
     pub address: String,
     child: Child,
     log: std::path::PathBuf,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Drop for Server {
@@ -27,21 +27,21 @@ impl Drop for Server {
 impl Server {
     /// Debian's docker-registry; `more` goes into its configuration.
     pub fn docker(more: &str) -> Server {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         // It can't say which port it took: one that is free is named to it.
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
         drop(free);
-        let root = folder.path().join("data").display().to_string();
+        let root = directory.path().join("data").display().to_string();
         let config = format!(
             "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {root} }}, delete: {{ enabled: true }} }}\nhttp: {{ addr: \"{address}\" }}\n{more}"
         );
-        fs::write(folder.path().join("config.yml"), config).unwrap();
-        let log = folder.path().join("log");
+        fs::write(directory.path().join("config.yml"), config).unwrap();
+        let log = directory.path().join("log");
         let file = fs::File::create(&log).unwrap();
         let child = Command::new("docker-registry")
             .arg("serve")
-            .arg(folder.path().join("config.yml"))
+            .arg(directory.path().join("config.yml"))
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
@@ -50,7 +50,7 @@ impl Server {
             address,
             child,
             log,
-            _folder: folder,
+            _directory: directory,
         };
         let end = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(&server.address).is_err() {
@@ -62,14 +62,14 @@ impl Server {
 
     /// The hub of the binary under test.
     pub fn hub(args: &[&str]) -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
         let mut child = Command::new(env!("CARGO_BIN_EXE_qyv"))
             .args(["hub", "serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(folder.path().join("data"))
+            .arg(directory.path().join("data"))
             .args(args)
             .env_clear()
-            .env("QYVOL_HOME", folder.path())
+            .env("QYVOL_HOME", directory.path())
             .stdout(Stdio::piped())
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
@@ -84,7 +84,7 @@ impl Server {
             address,
             child,
             log,
-            _folder: folder,
+            _directory: directory,
         }
     }
 

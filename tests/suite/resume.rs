@@ -66,8 +66,8 @@ fn answer(mut server: &TcpStream, mut client: &TcpStream, stalls: bool, left: &A
 }
 
 fn partial(host: &User) -> u64 {
-    let folder = host.home().join("store/v1/partial");
-    let files = fs::read_dir(folder).into_iter().flatten();
+    let directory = host.home().join("store/v1/partial");
+    let files = fs::read_dir(directory).into_iter().flatten();
     files.map(|file| file.unwrap().metadata().map_or(0, |m| m.len())).sum()
 }
 

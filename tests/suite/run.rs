@@ -76,7 +76,7 @@ fn core_module_runs_like_a_component() {
 }
 
 #[test]
-fn guest_without_permission_sees_no_folder() {
+fn guest_without_permission_sees_no_directory() {
     let user = User::new();
     let app = user.built("app", "");
     for path in ["/", "/etc", ".", "..", "/proc/self/environ"] {
@@ -147,8 +147,8 @@ fn asset_that_was_changed_is_never_read_and_is_unpacked_again() {
     }
 }
 
-fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
-    for entry in std::fs::read_dir(folder).ok()?.flatten() {
+fn find(directory: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+    for entry in std::fs::read_dir(directory).ok()?.flatten() {
         let path = entry.path();
         if path.is_dir() {
             if let Some(found) = find(&path, name) {
@@ -207,7 +207,7 @@ fn memfs_is_writable_and_gone_diskfs_stays_and_read_is_read() {
 }
 
 #[test]
-fn host_folder_needs_the_manifest_and_the_operator() {
+fn host_directory_needs_the_manifest_and_the_operator() {
     let user = User::new();
     user.write("host/file", "granted");
     let none = user.built("none", "");

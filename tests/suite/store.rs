@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::{Done, Noise, User, as_root, third_party};
 
-/// Lets everybody into the user's folder, as `/tmp` would.
+/// Lets everybody into the user's directory, as `/tmp` would.
 pub fn give_away(user: &User) {
     let status = Command::new("chown")
         .args(["-R", "65534:65534"])
@@ -18,7 +18,7 @@ pub fn give_away(user: &User) {
 
 /// Runs `qyv` as the user nobody; only root can.
 pub fn as_nobody(user: &User, args: &[&str]) -> Done {
-    // The test binary's own folder may be closed to others.
+    // The test binary's own directory may be closed to others.
     let binary = user.path("qyv");
     if !binary.exists() {
         fs::copy(env!("CARGO_BIN_EXE_qyv"), &binary).unwrap();
@@ -183,7 +183,7 @@ fn processes_that_run_load_and_prune_at_once_do_not_disturb_each_other() {
 }
 
 #[test]
-fn store_of_another_user_and_loose_folders_are_refused() {
+fn store_of_another_user_and_loose_directories_are_refused() {
     if !as_root() {
         return;
     }
@@ -270,7 +270,7 @@ fn full_disk_is_said_and_loses_nothing() {
 fn user_without_a_home_is_told_what_to_set() {
     let user = User::new();
     if as_root() {
-        // The test binary's own folder may be closed to that user.
+        // The test binary's own directory may be closed to that user.
         let binary = user.path("qyv");
         fs::copy(env!("CARGO_BIN_EXE_qyv"), &binary).unwrap();
         give_away(&user);

@@ -1,4 +1,4 @@
-//! A user with a home and a folder, and the files they work on.
+//! A user with a home and a directory, and the files they work on.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +12,7 @@ pub const PROBE_MODULE: &[u8] = include_bytes!("../guests/probe.module.wasm");
 
 /// A user.
 pub struct User {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// What a command left.
@@ -48,12 +48,12 @@ impl Done {
 impl User {
     pub fn new() -> User {
         User {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
         }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub fn home(&self) -> PathBuf {
@@ -74,7 +74,7 @@ impl User {
             .env_clear()
             .env("QYVOL_HOME", self.home())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command.current_dir(self.directory.path()).stdin(Stdio::null());
         command
     }
 
@@ -143,8 +143,8 @@ impl User {
     }
 }
 
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -187,7 +187,7 @@ pub enum Command {
     Quickstart(QuickstartArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
-    /// Write man pages into a folder
+    /// Write man pages into a directory
     #[command(hide = true)]
     Man(ManArgs),
     /// Print the reference of every command, as Markdown
@@ -201,7 +201,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
-    /// A .qyv file, or the folder of one
+    /// A .qyv file, or the directory of one
     #[arg(default_value = ".", value_name = "DIR|FILE.qyv")]
     pub path: PathBuf,
 }
@@ -211,7 +211,7 @@ pub struct ValidateArgs {
     after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed."
 )]
 pub struct BuildArgs {
-    /// A .qyv file, or the folder of one
+    /// A .qyv file, or the directory of one
     #[arg(default_value = ".", value_name = "DIR|FILE.qyv")]
     pub path: PathBuf,
     /// Output file [default: the manifest's file name with .qyvbin, in the current directory]
@@ -438,7 +438,7 @@ pub struct LoadArgs {
 
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
-    /// Work in this folder and keep it [default: a temporary one]
+    /// Work in this directory and keep it [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
 }
@@ -461,8 +461,8 @@ pub struct HelpArgs {
 
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The folder
-    pub folder: PathBuf,
+    /// The directory
+    pub directory: PathBuf,
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ pub struct ImportArgs {
     /// The layer to take, by its digest or title, where there are several components
     #[arg(long, value_name = "DIGEST|TITLE")]
     pub layer: Option<String>,
-    /// Where the archive goes [default: the image's or the manifest's name, in this folder]
+    /// Where the archive goes [default: the image's or the manifest's name, in this directory]
     #[arg(short, long, value_name = "FILE.qyvbin")]
     pub output: Option<PathBuf>,
     /// Replace the output even if it is not a .qyvbin; never one of the files that are read

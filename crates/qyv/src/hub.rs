@@ -181,7 +181,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts one over a folder.
+    /// Starts one over a directory.
     pub fn start(data: &std::path::Path) -> Result<Embedded, Failure> {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let hub = Hub::open(Config::new(loopback, data, SystemTime::now)).map_err(failed)?;

@@ -1,7 +1,7 @@
 //! The `qyv` command: arguments in, verbs of the facade, output.
 //!
 //! The only crate that reads the environment, the clock and the user's
-//! folders, that prints, and that exits.
+//! directories, that prints, and that exits.
 
 mod cli;
 mod cli_keys;
@@ -60,9 +60,9 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
     match &cli.command {
-        // These need no folders.
+        // These need no directories.
         Command::Completions(args) => return commands::meta::completions(ui, args.shell),
-        Command::Man(args) => return commands::meta::man(&args.folder, Cli::command()),
+        Command::Man(args) => return commands::meta::man(&args.directory, Cli::command()),
         Command::Version => return commands::meta::version(ui),
         Command::Reference => return commands::meta::reference(ui, Cli::command()),
         Command::Help(args) => return commands::help::help(ui, &args.words, Cli::command()),

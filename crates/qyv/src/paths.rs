@@ -1,6 +1,6 @@
 //! Where a user's things are: the one place that asks the environment for it.
 //!
-//! `QYVOL_HOME` puts everything under one folder. Without it, the XDG base
+//! `QYVOL_HOME` puts everything under one directory. Without it, the XDG base
 //! directories: configuration in `$XDG_CONFIG_HOME/qyvol`, store and
 //! applications' data in `$XDG_DATA_HOME/qyvol`. Those are other people's
 //! variables: an empty one counts as not set, as their specification has it.
@@ -16,11 +16,11 @@ use crate::variables;
 /// Where the host has a file system in memory.
 const MEMORY: &str = "/dev/shm";
 
-/// Finds the user's folders. None of them need exist.
+/// Finds the user's directories. None of them need exist.
 pub fn home() -> Result<Home, Failure> {
     let memory = PathBuf::from(MEMORY);
     let memory = memory.is_dir().then_some(memory);
-    if let Some(home) = folder("QYVOL_HOME")? {
+    if let Some(home) = directory("QYVOL_HOME")? {
         return Ok(Home {
             config: home.clone(),
             store: home.clone(),
@@ -38,8 +38,8 @@ pub fn home() -> Result<Home, Failure> {
     })
 }
 
-/// An absolute folder from the environment.
-fn folder(name: &str) -> Result<Option<PathBuf>, Failure> {
+/// An absolute directory from the environment.
+fn directory(name: &str) -> Result<Option<PathBuf>, Failure> {
     match variables::path(name)? {
         None => Ok(None),
         Some(value) => {
@@ -47,7 +47,8 @@ fn folder(name: &str) -> Result<Option<PathBuf>, Failure> {
             if path.is_absolute() {
                 return Ok(Some(path));
             }
-            let here = env::current_dir().map_err(|e| Failure::new(format!("can't tell the current folder: {e}")))?;
+            let here =
+                env::current_dir().map_err(|e| Failure::new(format!("can't tell the current directory: {e}")))?;
             Ok(Some(here.join(path)))
         }
     }
@@ -61,7 +62,7 @@ fn base(name: &str, default: &str) -> Result<PathBuf, Failure> {
     }
     match env::home_dir().filter(|home| home.is_absolute()) {
         Some(home) => Ok(home.join(default)),
-        None => Err(Failure::new("there is no home folder to keep keys and images in")
-            .hint("set HOME, or QYVOL_HOME to a folder of your own")),
+        None => Err(Failure::new("there is no home directory to keep keys and images in")
+            .hint("set HOME, or QYVOL_HOME to a directory of your own")),
     }
 }

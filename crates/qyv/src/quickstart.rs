@@ -1,4 +1,4 @@
-//! `quickstart`: the whole way for real, on an embedded example, in folders of
+//! `quickstart`: the whole way for real, on an embedded example, in directories of
 //! its own. Nothing of the user's is touched.
 
 use std::fs;
@@ -37,12 +37,12 @@ impl Steps<'_> {
     }
 }
 
-/// A host of its own in a folder.
-fn home_in(folder: &Path, ctx: &Context<'_>) -> Home {
+/// A host of its own in a directory.
+fn home_in(directory: &Path, ctx: &Context<'_>) -> Home {
     Home {
-        config: folder.to_path_buf(),
-        store: folder.to_path_buf(),
-        data: folder.join("data"),
+        config: directory.to_path_buf(),
+        store: directory.to_path_buf(),
+        data: directory.join("data"),
         memory: ctx.home.memory.clone(),
     }
 }
@@ -50,24 +50,24 @@ fn home_in(folder: &Path, ctx: &Context<'_>) -> Home {
 pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8, Failure> {
     let temporary = match &args.keep {
         Some(_) => None,
-        None => Some(tempfile::tempdir().map_err(|e| Failure::new(format!("can't make a temporary folder: {e}")))?),
+        None => Some(tempfile::tempdir().map_err(|e| Failure::new(format!("can't make a temporary directory: {e}")))?),
     };
-    let folder = match (&args.keep, &temporary) {
-        (Some(folder), _) => folder.clone(),
+    let directory = match (&args.keep, &temporary) {
+        (Some(directory), _) => directory.clone(),
         (None, Some(temporary)) => temporary.path().to_path_buf(),
         (None, None) => PathBuf::from("."),
     };
-    let app = folder.join("hello");
+    let app = directory.join("hello");
     write(&app, "hello.component.wasm", COMPONENT)?;
     write(&app, "hello.qyv", MANIFEST.as_bytes())?;
-    let home = folder.join("home");
+    let home = directory.join("home");
     let home = home_in(&home, ctx);
     let ctx = Context {
         home,
         policy: None,
         ..*ctx
     };
-    let archive = folder.join("hello.qyvbin");
+    let archive = directory.join("hello.qyvbin");
     let mut steps = Steps {
         ui,
         number: 0,
@@ -119,9 +119,9 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     steps.done("verify", "accepted by the policy, all content as signed, no network");
 
     #[cfg(feature = "hub")]
-    deliver(&ctx, &mut steps, &target, &built.built.name, &folder)?;
+    deliver(&ctx, &mut steps, &target, &built.built.name, &directory)?;
 
-    let refused = tampered(&ctx, &archive, &folder.join("tampered.qyvbin"))?;
+    let refused = tampered(&ctx, &archive, &directory.join("tampered.qyvbin"))?;
     steps.done("tamper", &format!("one bit flipped, {refused}"));
 
     for what in ["run", "again"] {
@@ -136,8 +136,8 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     if args.keep.is_some() {
         ui.note(&format!(
             "kept in {}: try `QYVOL_HOME={} qyv run {}`",
-            folder.display(),
-            folder.join("home").display(),
+            directory.display(),
+            directory.join("home").display(),
             archive.display()
         ));
     }
@@ -152,12 +152,12 @@ fn deliver(
     steps: &mut Steps<'_>,
     target: &Target,
     own: &qyvol::types::Reference,
-    folder: &Path,
+    directory: &Path,
 ) -> Result<(), Failure> {
     use qyvol::remote_store::{Anonymous, Client, Options};
     use qyvol::{Keyring, PullRequest};
 
-    let hub = crate::hub::Embedded::start(&folder.join("hub"))?;
+    let hub = crate::hub::Embedded::start(&directory.join("hub"))?;
     steps.done("hub", &format!("a local registry on http://{}", hub.address()));
 
     let client = Client::new(Options::default(), Box::new(Anonymous), Box::new(|_| {}));
@@ -167,7 +167,7 @@ fn deliver(
     let pushed = qyvol::push(ctx, &client, target, std::slice::from_ref(&name), false)?;
     steps.done("push", &format!("{name}, {} signatures", pushed.signatures));
 
-    let home = folder.join("host");
+    let home = directory.join("host");
     let pem: String = Keyring::new(ctx)
         .public("default")?
         .to_pem()
@@ -224,10 +224,10 @@ fn run(ctx: &Context<'_>, target: &Target) -> Result<i32, Failure> {
     }
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-    fs::create_dir_all(folder)
-        .and_then(|()| fs::write(folder.join(name), bytes))
-        .map_err(|e| Failure::new(format!("can't write {} in {}: {e}", name, folder.display())))
+fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    fs::create_dir_all(directory)
+        .and_then(|()| fs::write(directory.join(name), bytes))
+        .map_err(|e| Failure::new(format!("can't write {} in {}: {e}", name, directory.display())))
 }
 
 /// Flips one bit in a copy of the archive and says how that is refused.

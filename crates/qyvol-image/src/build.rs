@@ -59,26 +59,26 @@ pub struct Built {
 
 impl ImageBuilder {
     /// Reads the component and plans the assets of `app`, whose paths are
-    /// relative to `folder`.
-    pub fn read(app: AppManifest, folder: &Path, options: &BuildOptions) -> Result<ImageBuilder, ImageError> {
-        let (component, entrypoint) = read_entrypoint(folder, &app.entrypoint)?;
-        ImageBuilder::assemble(app, folder, component, Some(entrypoint), options)
+    /// relative to `directory`.
+    pub fn read(app: AppManifest, directory: &Path, options: &BuildOptions) -> Result<ImageBuilder, ImageError> {
+        let (component, entrypoint) = read_entrypoint(directory, &app.entrypoint)?;
+        ImageBuilder::assemble(app, directory, component, Some(entrypoint), options)
     }
 
     /// The same with a component that did not come from a file: `app` only
     /// names it.
     pub fn with_component(
         app: AppManifest,
-        folder: &Path,
+        directory: &Path,
         component: Vec<u8>,
         options: &BuildOptions,
     ) -> Result<ImageBuilder, ImageError> {
-        ImageBuilder::assemble(app, folder, component, None, options)
+        ImageBuilder::assemble(app, directory, component, None, options)
     }
 
     fn assemble(
         mut app: AppManifest,
-        folder: &Path,
+        directory: &Path,
         mut component: Vec<u8>,
         entrypoint: Option<(PathBuf, FileId)>,
         options: &BuildOptions,
@@ -93,7 +93,7 @@ impl ImageBuilder {
         let payload = Payload::read(&component).map_err(named)?;
         let mut skip = options.skip.clone();
         skip.extend(entrypoint.iter().map(|(path, _)| path.clone()));
-        let assets = plan_assets(folder, &app.assets, &skip)?;
+        let assets = plan_assets(directory, &app.assets, &skip)?;
         // What is signed names the file, not where it lay when it was built.
         if let Some(name) = app.entrypoint.rsplit('/').next() {
             app.entrypoint = name.to_string();
@@ -226,14 +226,14 @@ impl ImageBuilder {
 }
 
 /// Reads the entrypoint: a regular file inside the directory, within the bound.
-fn read_entrypoint(folder: &Path, entrypoint: &str) -> Result<(Vec<u8>, (PathBuf, FileId)), ImageError> {
-    let path = folder.join(entrypoint);
+fn read_entrypoint(directory: &Path, entrypoint: &str) -> Result<(Vec<u8>, (PathBuf, FileId)), ImageError> {
+    let path = directory.join(entrypoint);
     let failed = |source| ImageError::File {
         action: "read the entrypoint",
         path: path.clone(),
         source,
     };
-    let root = fs::canonicalize(folder).map_err(failed)?;
+    let root = fs::canonicalize(directory).map_err(failed)?;
     let real = fs::canonicalize(&path).map_err(failed)?;
     if !real.starts_with(&root) {
         return Err(ImageError::asset(

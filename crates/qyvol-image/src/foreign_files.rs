@@ -90,7 +90,7 @@ fn look(unpacked: impl Read, wanted: Option<&str>) -> Result<FoundFiles, ImageEr
 fn look_within(unpacked: impl Read, wanted: Option<&str>) -> Result<FoundFiles, ImageError> {
     let mut found = FoundFiles::default();
     let whiteout = wanted.map(|path| match path.rsplit_once('/') {
-        Some((folder, name)) => format!("{folder}/{WHITEOUT}{name}"),
+        Some((directory, name)) => format!("{directory}/{WHITEOUT}{name}"),
         None => format!("{WHITEOUT}{path}"),
     });
     let mut archive = tar::Archive::new(unpacked);

@@ -1,4 +1,4 @@
-//! Unpacking a layer of assets into an empty, private folder.
+//! Unpacking a layer of assets into an empty, private directory.
 //!
 //! The layer is read once: its digest is checked by the reader it comes from,
 //! the digest of its tar here. Only regular files exist in the format, so there
@@ -26,12 +26,12 @@ pub struct Unpacked {
     pub bytes: u64,
 }
 
-/// Unpacks `layer` into `folder`. On an error the folder holds rubbish, which
+/// Unpacks `layer` into `directory`. On an error the directory holds rubbish, which
 /// its owner removes.
 pub fn unpack_assets(
     mut layer: impl Read + Send,
     promise: &AssetsConfig,
-    folder: &Path,
+    directory: &Path,
     report: &dyn Reporter,
 ) -> Result<Unpacked, ImageError> {
     let (send, receive) = mpsc::sync_channel(2);
@@ -45,7 +45,7 @@ pub fn unpack_assets(
                 }
             }
         });
-        unpack(ChunkReader::new(receive.into_iter()), promise, folder, report)
+        unpack(ChunkReader::new(receive.into_iter()), promise, directory, report)
     })
 }
 
@@ -138,10 +138,10 @@ impl<I: Iterator<Item = Result<Vec<u8>, ImageError>>> Read for ChunkReader<I> {
 fn unpack<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     mut reader: ChunkReader<I>,
     promise: &AssetsConfig,
-    folder: &Path,
+    directory: &Path,
     report: &dyn Reporter,
 ) -> Result<Unpacked, ImageError> {
-    let result = entries(&mut reader, promise, folder, report);
+    let result = entries(&mut reader, promise, directory, report);
     // The tar parser only sees that reading failed; here is why.
     if let Some(error) = reader.error() {
         return Err(error);
@@ -161,7 +161,7 @@ fn unpack<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
 fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     reader: &mut ChunkReader<I>,
     promise: &AssetsConfig,
-    folder: &Path,
+    directory: &Path,
     report: &dyn Reporter,
 ) -> Result<Unpacked, ImageError> {
     let mut names = PathSet::new();
@@ -181,13 +181,13 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
         if done.files > promise.files || done.bytes > promise.bytes {
             return Err(ImageError::format("its assets are more than its config says"));
         }
-        let target = folder.join(path.as_str());
+        let target = directory.join(path.as_str());
         let failed = |source| ImageError::File {
             action: "unpack",
             path: target.clone(),
             source,
         };
-        let parent = target.parent().unwrap_or(folder);
+        let parent = target.parent().unwrap_or(directory);
         if made.as_deref() != Some(parent) {
             fs::create_dir_all(parent).map_err(failed)?;
             made = Some(parent.to_path_buf());

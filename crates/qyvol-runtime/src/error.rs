@@ -42,10 +42,10 @@ pub enum RuntimeError {
     /// The guest can't be started for another reason.
     #[error("can't start the guest: {0}")]
     Instantiate(String),
-    /// A folder can't be opened for the guest.
+    /// A directory can't be opened for the guest.
     #[error("can't give the guest {} as {guest}: {why}", host.display())]
     Mount {
-        /// The folder.
+        /// The directory.
         host: PathBuf,
         /// Its place in the guest.
         guest: String,

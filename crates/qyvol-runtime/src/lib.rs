@@ -10,7 +10,7 @@
 //!   [`qyvol_trust::Verified`] is asked for, and nothing else makes one;
 //! - compiled code comes from this machine's own compiler, never from an image;
 //! - a guest has what its [`RunSpec`] lists, and nothing of the host's
-//!   environment, folders or network beside it.
+//!   environment, directories or network beside it.
 //!
 //! `unsafe` lives in this crate alone: mapping compiled code ([`Program::load`])
 //! and the child that mounts a [`Tmpfs`] can't be checked by the compiler.

@@ -35,7 +35,7 @@ pub struct RunSpec {
     pub args: Vec<String>,
     /// Environment.
     pub env: Vec<(String, String)>,
-    /// Folders.
+    /// Directories.
     pub mounts: Vec<Mount>,
     /// Whether sockets and name lookup are there.
     pub net: bool,
@@ -46,10 +46,10 @@ pub struct RunSpec {
     pub last: bool,
 }
 
-/// A folder of the host that the guest sees.
+/// A directory of the host that the guest sees.
 #[derive(Clone, Debug)]
 pub struct Mount {
-    /// The folder.
+    /// The directory.
     pub host: PathBuf,
     /// Where the guest sees it.
     pub guest: String,

@@ -109,32 +109,32 @@ pub enum StoreError {
         /// What is wrong with it.
         what: String,
     },
-    /// A folder of the store is a symbolic link.
+    /// A directory of the store is a symbolic link.
     #[error("store directory {} is a symbolic link: expected the directory itself", show(.path))]
     Link {
         /// The link.
         path: PathBuf,
     },
-    /// A folder of the store is something else.
+    /// A directory of the store is something else.
     #[error("store directory {} is not a directory", show(.path))]
-    NotAFolder {
+    NotADirectory {
         /// The path.
         path: PathBuf,
     },
-    /// A folder of the store belongs to someone else.
+    /// A directory of the store belongs to someone else.
     #[error("store directory {} belongs to user {owner}: expected {user}; run `chown -R {user} {}`", show(.path), show(.path))]
     OtherOwner {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// Its owner's user id.
         owner: u32,
         /// The user id of this process.
         user: u32,
     },
-    /// Others can write to a folder of the store.
+    /// Others can write to a directory of the store.
     #[error("store directory {} can be written by others (mode {mode:04o}): run `chmod go-w {}`", show(.path), show(.path))]
     LooseMode {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -195,7 +195,7 @@ pub enum StoreError {
         /// The closure's error.
         source: io::Error,
     },
-    /// An unpacked tree holds something other than files and folders.
+    /// An unpacked tree holds something other than files and directories.
     #[error("unpacked tree has {}, which is {what}: expected only regular files and directories", show(.path))]
     Foreign {
         /// The entry.
@@ -203,7 +203,7 @@ pub enum StoreError {
         /// What it is.
         what: &'static str,
     },
-    /// An engine's name can't be a folder's.
+    /// An engine's name can't be a directory's.
     #[error("engine id \"{}\" can't name a directory: expected 1 to 128 letters, digits, `.`, `_`, `-`", escape(.0))]
     Engine(String),
     /// The system gave no random bytes.

@@ -13,7 +13,7 @@
 //!   and on disk, and a name only ever points to a complete image;
 //! - every path in a store is made from a parsed digest or from the digest of
 //!   a name, never from text that crossed a wire;
-//! - nothing here follows a symbolic link below the store's own folder.
+//! - nothing here follows a symbolic link below the store's own directory.
 //!
 //! Deliberately absent: trust (the store keeps signatures as referrers and
 //! does not judge them), networks, archives, unpacking (the caller passes a

@@ -120,7 +120,7 @@ impl Stamp {
         Stamp {
             dev: meta.dev(),
             ino: meta.ino(),
-            // A folder's size is the file system's own affair.
+            // A directory's size is the file system's own affair.
             size: if meta.is_dir() { 0 } else { meta.len() },
             mtime: (meta.mtime(), meta.mtime_nsec()),
             ctime: (meta.ctime(), meta.ctime_nsec()),

@@ -74,7 +74,7 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Makes a folder; says whether it is new.
+/// Makes a directory; says whether it is new.
 pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<bool> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => Ok(true),
@@ -83,11 +83,11 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<bool> {
     }
 }
 
-/// Writes a folder's entries to the device.
+/// Writes a directory's entries to the device.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
     open_read(path)
         .and_then(|dir| dir.sync_all())
-        .map_err(|error| StoreError::io("sync folder", path, error))
+        .map_err(|error| StoreError::io("sync directory", path, error))
 }
 
 /// The metadata of the entry itself, or nothing where there is none.
@@ -109,8 +109,8 @@ pub(crate) fn is_link(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::LOOP)
 }
 
-/// The names in a folder; none where the folder is absent or something else,
-/// a link to a folder among them. Sorted, so that everything made from a
+/// The names in a directory; none where the directory is absent or something else,
+/// a link to a directory among them. Sorted, so that everything made from a
 /// listing is the same on every file system.
 pub(crate) fn names(path: &Path) -> Result<Vec<OsString>, StoreError> {
     list(path).map_err(|error| StoreError::io("list", path, error))
@@ -139,8 +139,8 @@ fn open_dir(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-/// Removes whatever is at `path`: a link itself, a folder with all it holds.
-/// Folders are made writable first, since unpacked trees are not.
+/// Removes whatever is at `path`: a link itself, a directory with all it holds.
+/// Directories are made writable first, since unpacked trees are not.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let Some(meta) = stat(path)? else {
         return Ok(());
@@ -158,16 +158,16 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn make_removable(top: &Path) -> io::Result<()> {
-    let mut folders = vec![top.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let dir = open_dir(&folder)?;
+    let mut directories = vec![top.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        let dir = open_dir(&directory)?;
         if dir.metadata()?.mode() & 0o700 != 0o700 {
             dir.set_permissions(fs::Permissions::from_mode(0o700))?;
         }
-        for name in list(&folder)? {
-            let path = folder.join(name);
+        for name in list(&directory)? {
+            let path = directory.join(name);
             if stat(&path)?.is_some_and(|meta| meta.is_dir()) {
-                folders.push(path);
+                directories.push(path);
             }
         }
     }

@@ -20,7 +20,7 @@ pub struct AppManifest {
     pub name: String,
     /// Version: a tag, `1.0.0`.
     pub version: String,
-    /// The component or module's file: relative to the manifest's folder in a
+    /// The component or module's file: relative to the manifest's directory in a
     /// `.qyv`, the file name alone in an image.
     pub entrypoint: String,
     /// What it runs on.
@@ -99,7 +99,7 @@ pub enum FsAccess {
     Read,
     /// The file system, read and write.
     Write,
-    /// Also folders of the host that the operator grants.
+    /// Also directories of the host that the operator grants.
     Full,
 }
 
@@ -123,7 +123,7 @@ pub struct FileSystem {
 pub enum FsKind {
     /// In memory, gone afterwards.
     Memfs,
-    /// A folder of the application's own on this host.
+    /// A directory of the application's own on this host.
     Diskfs,
     /// Over the network.
     Netfs,
@@ -144,7 +144,7 @@ pub struct Resources {
 /// One entry of `assets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssetRule {
-    /// A file, a folder or a glob, relative to the manifest's folder.
+    /// A file, a directory or a glob, relative to the manifest's directory.
     pub from: String,
     /// Where it goes under the assets root.
     pub to: AssetTarget,

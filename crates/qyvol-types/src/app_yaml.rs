@@ -143,7 +143,7 @@ fn entrypoint(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
     relative(r, node, "entrypoint").map(|p| p.to_string())
 }
 
-/// A path inside the manifest's folder; a leading `./` is dropped.
+/// A path inside the manifest's directory; a leading `./` is dropped.
 fn relative(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<AssetPath> {
     let text = r.text(node, what)?;
     let mut path = text;
@@ -277,7 +277,7 @@ fn asset_mapping(r: &mut Reader<'_>, item: &Node) -> Option<AssetRule> {
     Some(AssetRule { from: from?, to })
 }
 
-/// A path or glob inside the folder. Its own characters are looser than a
+/// A path or glob inside the directory. Its own characters are looser than a
 /// path's (`*`, `?`, `[…]`); what it finds is checked when it is packed.
 fn asset_from(r: &mut Reader<'_>, node: &Node) -> Option<String> {
     let text = r.text(node, "an entry of assets")?;

@@ -3,7 +3,7 @@
 //! A path is relative, `/`-separated, in UTF-8 and Unicode NFC, without `.`,
 //! `..`, empty components, backslashes, control or direction characters, names
 //! that Windows reserves, or a trailing dot or space. So an unpacked tree can't
-//! leave its folder, and no file system folds two of its names into one.
+//! leave its directory, and no file system folds two of its names into one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,10 +157,10 @@ fn fold(component: &str) -> String {
 
 /// The paths of one image; refuses the second of two that can't stand side by
 /// side: equal, equal after folding, or one a file where the other needs a
-/// folder. The directories of all of them are bounded.
+/// directory. The directories of all of them are bounded.
 #[derive(Debug, Default)]
 pub struct PathSet {
-    // Folded path → the path as written and whether it is a folder.
+    // Folded path → the path as written and whether it is a directory.
     seen: BTreeMap<String, (String, bool)>,
     directories: usize,
 }
@@ -181,18 +181,18 @@ impl PathSet {
             }
             folded.push_str(&fold(component));
             end += component.len();
-            let is_folder = end < path.0.len();
+            let is_directory = end < path.0.len();
             let written = path.0.get(..end).unwrap_or(&path.0);
             match self.seen.get(&folded) {
-                // The same folder written the same way is shared.
-                Some((other, true)) if is_folder && other == written => {}
+                // The same directory written the same way is shared.
+                Some((other, true)) if is_directory && other == written => {}
                 Some((other, _)) => return Err(AssetPathError::Clash(other.clone())),
                 None => {
-                    self.directories += usize::from(is_folder);
+                    self.directories += usize::from(is_directory);
                     if self.directories > limits::ASSET_DIRECTORIES {
                         return Err(AssetPathError::TooManyDirectories);
                     }
-                    self.seen.insert(folded.clone(), (written.to_string(), is_folder));
+                    self.seen.insert(folded.clone(), (written.to_string(), is_directory));
                 }
             }
             end += 1;
@@ -207,7 +207,7 @@ mod tests {
 
     // [BIN-051]
     #[test]
-    fn name_that_leaves_its_folder_or_means_another_file_elsewhere_is_refused() {
+    fn name_that_leaves_its_directory_or_means_another_file_elsewhere_is_refused() {
         for bad in [
             "",
             "/",

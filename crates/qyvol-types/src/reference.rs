@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn name_that_could_leave_its_folder_or_break_the_grammar_is_refused() {
+    fn name_that_could_leave_its_directory_or_break_the_grammar_is_refused() {
         for bad in [
             "",
             "/a",

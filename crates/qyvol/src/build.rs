@@ -16,7 +16,7 @@ use crate::{Context, Destination, Error};
 
 /// What to build.
 pub struct BuildRequest<'a> {
-    /// A `.qyv` or the folder of one.
+    /// A `.qyv` or the directory of one.
     pub path: &'a Path,
     /// Where the archive goes; `<manifest's name>.qyvbin` here if absent.
     pub output: Option<&'a Path>,

@@ -8,22 +8,22 @@ use qyvol_types::Timestamp;
 
 use crate::{Error, Temporaries};
 
-/// The folders of one user.
+/// The directories of one user.
 #[derive(Clone, Debug)]
 pub struct Home {
     /// Keys and the trust policy.
     pub config: PathBuf,
-    /// The folder that has the store in it, as `store/v1`.
+    /// The directory that has the store in it, as `store/v1`.
     pub store: PathBuf,
     /// Data of applications (`diskfs`).
     pub data: PathBuf,
-    /// A folder in memory for `memfs`, where the host has one.
+    /// A directory in memory for `memfs`, where the host has one.
     pub memory: Option<PathBuf>,
 }
 
 /// What every verb is given.
 pub struct Context<'a> {
-    /// The folders.
+    /// The directories.
     pub home: Home,
     /// The time that signatures are judged by.
     pub now: Timestamp,

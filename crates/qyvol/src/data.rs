@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use qyvol_types::Digest;
 use serde::Serialize;
 
-use crate::output::private_folder;
+use crate::output::private_directory;
 use crate::{Context, Error};
 
 /// Longest encoded name; file systems take 255 bytes.
@@ -95,7 +95,7 @@ fn decode(name: &str) -> String {
 /// Makes the directory of a name, if it is not there, and returns it.
 pub(crate) fn directory(ctx: &Context<'_>, name: &DataName) -> Result<PathBuf, Error> {
     let path = ctx.home.data.join(name.path());
-    private_folder(&path)?;
+    private_directory(&path)?;
     Ok(path)
 }
 
@@ -151,7 +151,7 @@ pub fn data_move(ctx: &Context<'_>, from: &DataRow, to: &DataName) -> Result<Pat
         ))
     };
     if let Some(parent) = path.parent() {
-        private_folder(parent)?;
+        private_directory(parent)?;
     }
     // A directory that a run has just made is empty; one with data is kept.
     match fs::remove_dir(&path) {

@@ -185,12 +185,12 @@ pub enum Error {
         key: String,
     },
     /// No key of this name.
-    #[error("there is no key `{}` in {}", escape(key), escape(&folder.to_string_lossy()))]
+    #[error("there is no key `{}` in {}", escape(key), escape(&directory.to_string_lossy()))]
     NoKey {
         /// Its name.
         key: String,
         /// Where it was looked for.
-        folder: PathBuf,
+        directory: PathBuf,
     },
     /// No key is given to sign with, and none may be made.
     #[error("no signing key is given, and none is made in a pipeline")]

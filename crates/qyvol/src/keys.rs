@@ -1,5 +1,5 @@
 //! The user's keys: `NAME.key` (PKCS#8 PEM, 0600) and `NAME.pub` (SPKI PEM) in
-//! the configuration's `keys` folder.
+//! the configuration's `keys` directory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::guarded;
-use crate::output::{private_folder, write_new};
+use crate::output::{private_directory, write_new};
 use crate::validate::{read_text, text_of};
 use crate::{Context, Error};
 
@@ -23,10 +23,10 @@ pub const SECRET_KEY_TEXT: &str = "-----BEGIN PRIVATE KEY-----";
 /// Asks for the passphrase of the key at a path.
 pub type Passphrase<'a> = &'a dyn Fn(&Path) -> Result<Zeroizing<String>, String>;
 
-/// The folder of keys.
+/// The directory of keys.
 #[derive(Clone, Debug)]
 pub struct Keyring {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// A key as `keys list` shows it.
@@ -48,16 +48,16 @@ impl Keyring {
     /// The keyring of a home.
     pub fn new(ctx: &Context<'_>) -> Keyring {
         Keyring {
-            folder: ctx.home.config.join("keys"),
+            directory: ctx.home.config.join("keys"),
         }
     }
 
     fn private_path(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.key"))
+        self.directory.join(format!("{name}.key"))
     }
 
     fn public_path(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.pub"))
+        self.directory.join(format!("{name}.pub"))
     }
 
     /// Whether a private key of this name is here.
@@ -75,15 +75,15 @@ impl Keyring {
 
     /// Waits for whoever else makes this machine's first key, until dropped.
     pub(crate) fn lock(&self) -> Result<fs::File, Error> {
-        private_folder(&self.folder)?;
-        let lock = fs::File::open(&self.folder).and_then(|folder| folder.lock().map(|()| folder));
-        lock.map_err(Error::file("lock", &self.folder))
+        private_directory(&self.directory)?;
+        let lock = fs::File::open(&self.directory).and_then(|directory| directory.lock().map(|()| directory));
+        lock.map_err(Error::file("lock", &self.directory))
     }
 
     /// Keeps a key under a name that is free.
     fn keep(&self, name: &str, key: &PrivateKey, passphrase: Option<&str>) -> Result<(), Error> {
         if self.private_path(name).exists() || self.public_path(name).exists() {
-            let why = format!("there is a key of this name already, in {}", self.folder.display());
+            let why = format!("there is a key of this name already, in {}", self.directory.display());
             return Err(Error::Key {
                 key: name.to_string(),
                 why,
@@ -93,7 +93,7 @@ impl Keyring {
             Some(passphrase) => Zeroizing::new(key.to_encrypted_pem(passphrase).map_err(Error::key(name))?),
             None => key.to_pem(),
         };
-        private_folder(&self.folder)?;
+        private_directory(&self.directory)?;
         write_new(&self.private_path(name), pem.as_bytes(), 0o600)?;
         write_new(&self.public_path(name), key.public().to_pem().as_bytes(), 0o644)
     }
@@ -101,13 +101,13 @@ impl Keyring {
     /// The keys, sorted by name. A file that can't be read is skipped and told.
     pub fn list(&self, warn: &mut dyn FnMut(String)) -> Result<Vec<KeyRow>, Error> {
         let mut rows = Vec::new();
-        let entries = match fs::read_dir(&self.folder) {
+        let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(rows),
-            Err(error) => return Err(Error::file("list", &self.folder)(error)),
+            Err(error) => return Err(Error::file("list", &self.directory)(error)),
         };
         for entry in entries {
-            let path = entry.map_err(Error::file("list", &self.folder))?.path();
+            let path = entry.map_err(Error::file("list", &self.directory))?.path();
             if path.extension().is_none_or(|e| e != "pub") {
                 continue;
             }
@@ -144,7 +144,7 @@ impl Keyring {
         if !path.exists() {
             return Err(Error::NoKey {
                 key: name.to_string(),
-                folder: self.folder.clone(),
+                directory: self.directory.clone(),
             });
         }
         PublicKey::from_pem(&read_text(&path)?).map_err(Error::key(name))
@@ -165,7 +165,7 @@ impl Keyring {
         if !path.exists() {
             return Err(Error::NoKey {
                 key: spelling.to_string(),
-                folder: self.folder.clone(),
+                directory: self.directory.clone(),
             });
         }
         // Whoever can exchange the file could have us sign with a key of theirs.

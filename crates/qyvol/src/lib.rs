@@ -12,7 +12,7 @@
 //! - whatever fails leaves the store and the output as they were.
 //!
 //! Deliberately absent: output, the environment, the clock and the place of
-//! the user's folders, which the command passes in as a [`Context`].
+//! the user's directories, which the command passes in as a [`Context`].
 
 mod assets;
 mod build;

@@ -354,7 +354,7 @@ fn sync_directory(path: &Path) -> Result<(), Error> {
 }
 
 /// Makes a directory that only its owner enters.
-pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
+pub(crate) fn private_directory(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
     if path.is_dir() {
         return Ok(());
@@ -369,7 +369,7 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
 /// Writes a small file anew, with `mode`; fails if it is there already.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    private_folder(directory)?;
+    private_directory(directory)?;
     let write = || {
         let all = Temporaries::default();
         let mut temporary = Temporary::create(&all, directory, mode)?;

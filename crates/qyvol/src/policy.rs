@@ -8,7 +8,7 @@ use qyvol_types::Digest;
 
 use crate::guarded::{self, Unguarded};
 use crate::keys::is_path;
-use crate::output::{private_folder, write_new};
+use crate::output::{private_directory, write_new};
 use crate::validate::{read_text, text_of};
 use crate::{Context, Error, Keyring};
 
@@ -108,7 +108,7 @@ pub fn change_policy(ctx: &Context<'_>, what: &Change) -> Result<PolicyChange, E
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
     };
-    private_folder(&directory)?;
+    private_directory(&directory)?;
     let lock = File::open(&directory).and_then(|lock| lock.lock().map(|()| lock));
     let _lock = lock.map_err(Error::file("lock", &directory))?;
     let text = policy_text(&path)?;

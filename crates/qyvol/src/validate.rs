@@ -19,13 +19,13 @@ pub struct Validated {
     pub path: PathBuf,
     /// Which file that is.
     pub id: FileId,
-    /// The folder that its paths are relative to.
-    pub folder: PathBuf,
+    /// The directory that its paths are relative to.
+    pub directory: PathBuf,
     /// What it says.
     pub app: AppManifest,
 }
 
-/// Reads the manifest at `path`, or the one `.qyv` in that folder.
+/// Reads the manifest at `path`, or the one `.qyv` in that directory.
 pub fn validate(path: &Path) -> Result<Validated, Error> {
     let path = if path.is_dir() {
         find_manifest(path)?
@@ -37,11 +37,16 @@ pub fn validate(path: &Path) -> Result<Validated, Error> {
         path: path.clone(),
         problems,
     })?;
-    let folder = match path.parent() {
+    let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
     };
-    Ok(Validated { path, id, folder, app })
+    Ok(Validated {
+        path,
+        id,
+        directory,
+        app,
+    })
 }
 
 /// Reads all that an application is made of and finds every fault, before
@@ -50,8 +55,8 @@ pub(crate) fn prepare(manifest: Validated, mut options: BuildOptions) -> Result<
     let label = manifest.path.to_string_lossy().into_owned();
     check_supported(&label, &manifest.app)?;
     options.skip.extend(manifest.path.canonicalize());
-    let entrypoint = manifest.folder.join(&manifest.app.entrypoint);
-    let builder = ImageBuilder::read(manifest.app, &manifest.folder, &options).map_err(Error::image(&label))?;
+    let entrypoint = manifest.directory.join(&manifest.app.entrypoint);
+    let builder = ImageBuilder::read(manifest.app, &manifest.directory, &options).map_err(Error::image(&label))?;
     check_runnable(&entrypoint.to_string_lossy(), builder.component())?;
     Ok(builder)
 }
@@ -62,12 +67,12 @@ pub(crate) fn prepare(manifest: Validated, mut options: BuildOptions) -> Result<
 pub(crate) fn prepare_component(
     label: &str,
     app: AppManifest,
-    folder: &Path,
+    directory: &Path,
     component: Vec<u8>,
     options: &BuildOptions,
 ) -> Result<ImageBuilder, Error> {
     check_supported(label, &app)?;
-    let builder = ImageBuilder::with_component(app, folder, component, options).map_err(Error::image(label))?;
+    let builder = ImageBuilder::with_component(app, directory, component, options).map_err(Error::image(label))?;
     check_runnable(label, builder.component())?;
     Ok(builder)
 }
@@ -82,11 +87,11 @@ pub fn check_application(manifest: Validated) -> Result<ImageBuilder, Error> {
     prepare(manifest, options)
 }
 
-/// The one `.qyv` of a folder.
-pub(crate) fn find_manifest(folder: &Path) -> Result<PathBuf, Error> {
+/// The one `.qyv` of a directory.
+pub(crate) fn find_manifest(directory: &Path) -> Result<PathBuf, Error> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(Error::file("list", folder))? {
-        let path = entry.map_err(Error::file("list", folder))?.path();
+    for entry in fs::read_dir(directory).map_err(Error::file("list", directory))? {
+        let path = entry.map_err(Error::file("list", directory))?.path();
         if path.extension().is_some_and(|e| e == "qyv") && path.is_file() {
             found.push(path);
         }
@@ -96,12 +101,12 @@ pub(crate) fn find_manifest(folder: &Path) -> Result<PathBuf, Error> {
         [one] => Ok(one.clone()),
         [] => Err(Error::Usage(format!(
             "there is no .qyv manifest in {}",
-            folder.display()
+            directory.display()
         ))),
         many => Err(Error::Usage(format!(
             "there are {} .qyv manifests in {}: name one of {}",
             many.len(),
-            folder.display(),
+            directory.display(),
             many.iter()
                 .map(|p| p.display().to_string())
                 .collect::<Vec<_>>()

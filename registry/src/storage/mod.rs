@@ -13,7 +13,7 @@
 //! - a file under a digest's name was hashed before it got that name, and is
 //!   never written again;
 //! - what was acknowledged is durable: content, then its link in the
-//!   repository's folder, then the journal, each synced;
+//!   repository's directory, then the journal, each synced;
 //! - whoever answers that a blob is there, or lets a manifest refer to it,
 //!   renews its time under the lock [`Store::sweep`] (shared), and collection
 //!   looks at the time again under the same lock (exclusive) before it removes

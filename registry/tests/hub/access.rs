@@ -381,10 +381,10 @@ fn access_that_makes_no_sense_does_not_open() {
         password: "plain".to_string(),
         scopes: Vec::new(),
     }));
-    let folder = tempfile::TempDir::new().unwrap();
+    let directory = tempfile::TempDir::new().unwrap();
     let mut config = qyvol_hub::Config::new(
         "127.0.0.1:0".parse().unwrap(),
-        folder.path(),
+        directory.path(),
         std::time::SystemTime::now,
     );
     config.access = Access::Users(users);

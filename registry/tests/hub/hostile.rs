@@ -8,10 +8,10 @@ use qyvol_types::Digest;
 use crate::support::{Answer, IMAGE, Server, files, http2};
 
 #[test]
-fn names_and_digests_never_leave_their_folder() {
+fn names_and_digests_never_leave_their_directory() {
     let server = Server::new();
     let digest = server.blob("a", b"content");
-    let secret = server.folder.path().join("secret");
+    let secret = server.directory.path().join("secret");
     std::fs::write(&secret, "secret").unwrap();
     for path in [
         "/v2/../../secret/manifests/x".to_string(),

@@ -25,10 +25,10 @@ fn everything_acknowledged_is_there_after_a_kill() {
     server
         .put_manifest("a/b", &Digest::of(referrer.as_bytes()).to_string(), IMAGE, &referrer)
         .expect(201);
-    let folder = server.kill();
+    let directory = server.kill();
     // Twice: the first start rewrites what the second reads.
     for _ in 0..2 {
-        let server = Server::at(folder.clone(), |_| {});
+        let server = Server::at(directory.clone(), |_| {});
         assert_eq!(server.get("/v2/a/b/tags/list").json()["tags"], json!(["v1"]));
         let got = server.get("/v2/a/b/manifests/v1").expect(200);
         assert_eq!((got.text(), got.header("content-type")), (text.clone(), Some(IMAGE)));
@@ -49,8 +49,8 @@ fn everything_acknowledged_is_there_after_a_kill() {
 fn journal_with_a_torn_end_gives_what_stands_before_it() {
     let server = Server::new();
     let text = server.image("a", "v1", b"layer");
-    let folder = server.kill();
-    let journal = folder.path().join("data/repositories/a/_journal");
+    let directory = server.kill();
+    let journal = directory.path().join("data/repositories/a/_journal");
     let whole = std::fs::read(&journal).unwrap();
     assert!(!whole.is_empty());
     for tail in [
@@ -61,11 +61,11 @@ fn journal_with_a_torn_end_gives_what_stands_before_it() {
         let mut torn = whole.clone();
         torn.extend(tail);
         std::fs::write(&journal, torn).unwrap();
-        let server = Server::at(folder.clone(), |_| {});
+        let server = Server::at(directory.clone(), |_| {});
         assert_eq!(server.get("/v2/a/manifests/v1").text(), text);
         server.put_manifest("a", "v2", IMAGE, &text).expect(201);
         server.kill();
-        let server = Server::at(folder.clone(), |_| {});
+        let server = Server::at(directory.clone(), |_| {});
         assert_eq!(server.get("/v2/a/tags/list").json()["tags"], json!(["v1", "v2"]));
         server.kill();
     }
@@ -79,11 +79,11 @@ fn upload_goes_on_after_a_restart_and_leftovers_are_swept() {
     server
         .send("PATCH", &at, &[("Content-Range", "0-999999")], &bytes[..1_000_000])
         .expect(202);
-    let folder = server.kill();
-    let uploads = folder.path().join("data/uploads");
+    let directory = server.kill();
+    let uploads = directory.path().join("data/uploads");
     std::fs::write(uploads.join("tmp-7"), "left").unwrap();
     std::fs::write(uploads.join("x.y"), "left").unwrap();
-    let server = Server::at(folder, |_| {});
+    let server = Server::at(directory, |_| {});
     assert_eq!(files(&uploads).len(), 1);
     assert_eq!(server.get(&at).expect(204).header("range"), Some("0-999999"));
     server
@@ -110,10 +110,10 @@ fn repository_on_disk_is_an_image_layout() {
     let server = Server::new();
     let text = server.image("a/b", "v1", b"layer");
     let digest = Digest::of(text.as_bytes());
-    let folder = server.kill();
+    let directory = server.kill();
     // A start writes the index of what the journal held.
-    drop(Server::at(folder.clone(), |_| {}));
-    let layout = folder.path().join("data/repositories/a/b/_layout");
+    drop(Server::at(directory.clone(), |_| {}));
+    let layout = directory.path().join("data/repositories/a/b/_layout");
     let read = |path: &str| std::fs::read_to_string(layout.join(path)).unwrap();
     assert_eq!(read("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#);
     let index: serde_json::Value = serde_json::from_str(&read("index.json")).unwrap();
@@ -154,7 +154,7 @@ fn stop_lets_a_running_push_finish_and_writes_the_index() {
 }
 
 #[test]
-fn two_servers_never_share_a_folder() {
+fn two_servers_never_share_a_directory() {
     let server = Server::new();
     let config = Config::new(
         "127.0.0.1:0".parse().unwrap(),
@@ -165,8 +165,8 @@ fn two_servers_never_share_a_folder() {
 }
 
 /// Opens what a server has left; gives the error.
-fn refused(folder: &tempfile::TempDir) -> String {
-    let data = folder.path().join("data");
+fn refused(directory: &tempfile::TempDir) -> String {
+    let data = directory.path().join("data");
     let config = Config::new("127.0.0.1:0".parse().unwrap(), data, std::time::SystemTime::now);
     match Hub::open(config) {
         Err(error @ (HubError::Damaged { .. } | HubError::Version { .. })) => error.to_string(),
@@ -179,13 +179,13 @@ fn refused(folder: &tempfile::TempDir) -> String {
 fn damaged_index_stops_the_start_and_is_named() {
     let server = Server::new();
     server.image("a", "v1", b"layer");
-    let folder = server.kill();
-    drop(Server::at(folder.clone(), |_| {}));
-    let index = folder.path().join("data/repositories/a/_layout/index.json");
+    let directory = server.kill();
+    drop(Server::at(directory.clone(), |_| {}));
+    let index = directory.path().join("data/repositories/a/_layout/index.json");
     let whole = std::fs::read_to_string(&index).unwrap();
     for damage in ["{".to_string(), whole.replace("org.qyvol.hub.sequence", "x")] {
         std::fs::write(&index, damage).unwrap();
-        assert!(refused(&folder).contains("index.json"));
+        assert!(refused(&directory).contains("index.json"));
     }
 }
 
@@ -200,13 +200,13 @@ fn missing_index_is_damage_unless_the_repository_is_empty() {
     for blob in [empty, Digest::of(b"layer"), Digest::of(b"{\"x\":5}")] {
         server.delete(&format!("/v2/b/blobs/{blob}")).expect(202);
     }
-    let folder = server.kill();
-    drop(Server::at(folder.clone(), |_| {}));
-    let repositories = folder.path().join("data/repositories");
+    let directory = server.kill();
+    drop(Server::at(directory.clone(), |_| {}));
+    let repositories = directory.path().join("data/repositories");
     std::fs::remove_file(repositories.join("b/_layout/index.json")).unwrap();
-    drop(Server::at(folder.clone(), |_| {}));
+    drop(Server::at(directory.clone(), |_| {}));
     std::fs::remove_file(repositories.join("a/_layout/index.json")).unwrap();
-    let error = refused(&folder);
+    let error = refused(&directory);
     assert!(error.contains("index.json") && error.contains("missing"), "{error}");
 }
 
@@ -217,9 +217,9 @@ fn journal_that_lost_a_change_is_refused() {
     let text = server.image("a", "v1", b"layer");
     server.put_manifest("a", "v2", IMAGE, &text).expect(201);
     server.put_manifest("a", "v3", IMAGE, &text).expect(201);
-    let folder = server.kill();
-    drop(Server::at(folder.clone(), |_| {}));
-    let repository = folder.path().join("data/repositories/a");
+    let directory = server.kill();
+    drop(Server::at(directory.clone(), |_| {}));
+    let repository = directory.path().join("data/repositories/a");
     let index = std::fs::read(repository.join("_layout/index.json")).unwrap();
     let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
     let sequence = index["annotations"]["org.qyvol.hub.sequence"].as_str().unwrap();
@@ -244,10 +244,10 @@ fn journal_that_lost_a_change_is_refused() {
             Some(lines) => std::fs::write(&path, lines).unwrap(),
             None => std::fs::remove_file(&path).unwrap(),
         }
-        assert!(refused(&folder).contains("_journal"));
+        assert!(refused(&directory).contains("_journal"));
     }
     std::fs::write(&path, format!("{first}{second}{changed}")).unwrap();
-    let server = Server::at(folder, |_| {});
+    let server = Server::at(directory, |_| {});
     assert_eq!(server.get("/v2/a/tags/list").json()["tags"], json!(["v3"]));
 }
 
@@ -256,18 +256,18 @@ fn journal_that_lost_a_change_is_refused() {
 fn data_of_another_form_is_refused() {
     let server = Server::new();
     server.image("a", "v1", b"layer");
-    let folder = server.kill();
-    let version = folder.path().join("data/version");
+    let directory = server.kill();
+    let version = directory.path().join("data/version");
     assert_eq!(std::fs::read_to_string(&version).unwrap(), "2\n");
     std::fs::write(&version, "3\n").unwrap();
-    let error = refused(&folder);
+    let error = refused(&directory);
     assert!(
         error.contains("format 3") && error.contains("expected format 2"),
         "{error}"
     );
     // What the version before the first number wrote.
     std::fs::remove_file(&version).unwrap();
-    let error = refused(&folder);
+    let error = refused(&directory);
     assert!(error.contains("without a format number"), "{error}");
 }
 
@@ -278,14 +278,14 @@ fn file_that_the_pool_has_too_is_no_upload_after_a_restart() {
     let blob = server.blob("a", b"content");
     let at = server.start("a");
     server.send("PATCH", &at, &[], b"begun").expect(202);
-    let folder = server.kill();
-    let uploads = folder.path().join("data/uploads");
+    let directory = server.kill();
+    let uploads = directory.path().join("data/uploads");
     let [upload] = &files(&uploads)[..] else { panic!() };
     // As a kill leaves it between the link into the pool and the removal.
     std::fs::remove_file(uploads.join(upload)).unwrap();
     let pool = format!("data/blobs/sha256/{}/{}", &blob.hex()[..2], blob.hex());
-    std::fs::hard_link(folder.path().join(pool), uploads.join(upload)).unwrap();
-    let server = Server::at(folder, |_| {});
+    std::fs::hard_link(directory.path().join(pool), uploads.join(upload)).unwrap();
+    let server = Server::at(directory, |_| {});
     server
         .send("PATCH", &at, &[], b"written into the blob")
         .refused(404, "BLOB_UPLOAD_UNKNOWN");

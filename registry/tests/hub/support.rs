@@ -1,4 +1,4 @@
-//! A server on a free port in a folder of its own, and a client of a few lines
+//! A server on a free port in a directory of its own, and a client of a few lines
 //! that hides nothing of the protocol.
 
 use std::io::{Read as _, Write as _};
@@ -19,7 +19,7 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub struct Server {
     pub address: SocketAddr,
-    pub folder: Arc<TempDir>,
+    pub directory: Arc<TempDir>,
     ahead: Arc<AtomicU64>,
     hub: Hub,
     stop: Option<oneshot::Sender<()>>,
@@ -35,7 +35,7 @@ impl Server {
         Server::at(Arc::new(TempDir::new().unwrap()), change)
     }
 
-    pub fn at(folder: Arc<TempDir>, change: impl FnOnce(&mut Config)) -> Server {
+    pub fn at(directory: Arc<TempDir>, change: impl FnOnce(&mut Config)) -> Server {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -43,9 +43,11 @@ impl Server {
             .unwrap();
         let ahead = Arc::new(AtomicU64::new(0));
         let clock = ahead.clone();
-        let mut config = Config::new("127.0.0.1:0".parse().unwrap(), folder.path().join("data"), move || {
-            SystemTime::now() + Duration::from_secs(clock.load(Ordering::Relaxed))
-        });
+        let mut config = Config::new(
+            "127.0.0.1:0".parse().unwrap(),
+            directory.path().join("data"),
+            move || SystemTime::now() + Duration::from_secs(clock.load(Ordering::Relaxed)),
+        );
         config.gc_interval = None;
         config.limits.shutdown = Duration::from_millis(200);
         change(&mut config);
@@ -58,7 +60,7 @@ impl Server {
         }));
         Server {
             address,
-            folder,
+            directory,
             ahead,
             hub,
             stop: Some(stop),
@@ -67,10 +69,10 @@ impl Server {
     }
 
     /// Ends as a kill would: nothing is finished or written any more. Gives
-    /// the folder.
+    /// the directory.
     pub fn kill(mut self) -> Arc<TempDir> {
         self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(5));
-        self.folder.clone()
+        self.directory.clone()
     }
 
     /// Asks the server to end; it may still be at it.
@@ -79,7 +81,7 @@ impl Server {
     }
 
     pub fn data(&self) -> std::path::PathBuf {
-        self.folder.path().join("data")
+        self.directory.path().join("data")
     }
 
     pub fn advance(&self, seconds: u64) {
@@ -201,8 +203,8 @@ pub fn sha512(bytes: &[u8]) -> Digest {
     hasher.finish()
 }
 
-pub fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(folder)
+pub fn files(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
         .map(|f| f.unwrap().file_name().into_string().unwrap())
         .collect();

@@ -99,10 +99,10 @@ fn certificate_that_can_not_be_used_is_named() {
         key: file("key.pem"),
     };
     for tls in [swapped, absent] {
-        let folder = tempfile::TempDir::new().unwrap();
+        let directory = tempfile::TempDir::new().unwrap();
         let mut config = qyvol_hub::Config::new(
             "127.0.0.1:0".parse().unwrap(),
-            folder.path(),
+            directory.path(),
             std::time::SystemTime::now,
         );
         config.tls = Some(tls.clone());
@@ -123,8 +123,11 @@ fn certificate_that_can_not_be_used_is_named() {
 // [HUB-026]
 #[test]
 fn certificate_changes_without_a_restart() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+    let directory = tempfile::TempDir::new().unwrap();
+    let (certificate, key) = (
+        directory.path().join("certificate.pem"),
+        directory.path().join("key.pem"),
+    );
     let text = std::fs::read_to_string(file("certificate.pem")).unwrap();
     std::fs::write(&certificate, &text).unwrap();
     std::fs::copy(file("key.pem"), &key).unwrap();

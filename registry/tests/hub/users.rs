@@ -70,8 +70,8 @@ fn challenge_names_the_scheme_that_clients_use_or_none() {
 // [HUB-026]
 #[test]
 fn users_change_without_a_restart() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("users.json");
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("users.json");
     let write = |name: &str, password: &str, actions: &str| {
         let text = format!(
             r#"{{"token":true,"users":[{{"name":"{name}","password":"{}","scopes":[{{"repository":"*","actions":[{actions}]}}]}}]}}"#,

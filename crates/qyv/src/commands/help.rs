@@ -15,7 +15,7 @@ const TOPICS: [(&str, &[&str], &str); 4] = [
     ("trust", &["policy"], include_str!("../topics/trust.txt")),
     (
         "directories",
-        &["folders", "environment"],
+        &["directories", "environment"],
         include_str!("../topics/directories.txt"),
     ),
     ("pipelines", &["ci"], include_str!("../topics/pipelines.txt")),

@@ -15,10 +15,10 @@ pub fn completions(ui: &Ui, shell: clap_complete::Shell) -> Result<u8, Failure> 
     Ok(0)
 }
 
-pub fn man(folder: &Path, command: clap::Command) -> Result<u8, Failure> {
-    let failed = |e: std::io::Error| Failure::new(format!("can't write man pages into {}: {e}", folder.display()));
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    clap_mangen::generate_to(command, folder).map_err(failed)?;
+pub fn man(directory: &Path, command: clap::Command) -> Result<u8, Failure> {
+    let failed = |e: std::io::Error| Failure::new(format!("can't write man pages into {}: {e}", directory.display()));
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    clap_mangen::generate_to(command, directory).map_err(failed)?;
     Ok(0)
 }
 

@@ -122,8 +122,8 @@ fn make_certificate(key: &std::path::Path, certificate: &std::path::Path) {
 /// A certificate for loopback and its key, PEM.
 #[cfg(feature = "import")]
 pub(crate) fn certificate() -> (Vec<u8>, Vec<u8>) {
-    let folder = tempfile::tempdir().unwrap();
-    let (key, certificate) = (folder.path().join("key"), folder.path().join("crt"));
+    let directory = tempfile::tempdir().unwrap();
+    let (key, certificate) = (directory.path().join("key"), directory.path().join("crt"));
     make_certificate(&key, &certificate);
     (std::fs::read(certificate).unwrap(), std::fs::read(key).unwrap())
 }
@@ -133,13 +133,13 @@ struct Secure {
     child: Child,
     host: String,
     ca: Vec<u8>,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Secure {
     fn new() -> Secure {
-        let folder = tempfile::tempdir().unwrap();
-        let (key, certificate) = (folder.path().join("key"), folder.path().join("crt"));
+        let directory = tempfile::tempdir().unwrap();
+        let (key, certificate) = (directory.path().join("key"), directory.path().join("crt"));
         make_certificate(&key, &certificate);
         let mut child = Command::new("openssl")
             .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-key"])
@@ -164,7 +164,7 @@ impl Secure {
             child,
             host,
             ca: std::fs::read(&certificate).unwrap(),
-            _folder: folder,
+            _directory: directory,
         }
     }
 }

@@ -203,26 +203,26 @@ pub(crate) fn of(error: &qyvol_store::StoreError) -> &RemoteError {
 
 /// A store on disk that must be as empty afterwards as it was before.
 pub(crate) struct Empty {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     pub(crate) store: LocalStore,
 }
 
 impl Empty {
     pub(crate) fn new() -> Empty {
-        let folder = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(&folder.path().join("home")).unwrap();
-        Empty { folder, store }
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(&directory.path().join("home")).unwrap();
+        Empty { directory, store }
     }
 
     /// Whether there is neither a blob nor a name.
     pub(crate) fn is_empty(&self) -> bool {
-        let blobs = self.folder.path().join("home/store/v1/blobs");
+        let blobs = self.directory.path().join("home/store/v1/blobs");
         files(&blobs) == 0 && self.store.references().unwrap().is_empty()
     }
 }
 
-fn files(folder: &std::path::Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(folder) else {
+fn files(directory: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(directory) else {
         return 0;
     };
     entries

@@ -323,11 +323,11 @@ fn what_is_no_wasm_does_not_compile() {
 }
 
 #[test]
-fn folder_that_is_not_there_is_named() {
-    let folder = tempfile::tempdir().unwrap();
+fn directory_that_is_not_there_is_named() {
+    let directory = tempfile::tempdir().unwrap();
     let spec = RunSpec {
         mounts: vec![Mount {
-            host: folder.path().join("absent"),
+            host: directory.path().join("absent"),
             guest: "/data".to_string(),
             writable: false,
             seal: None,

@@ -52,7 +52,7 @@ impl LocalStore {
             mend,
             found: Vec::new(),
         };
-        check.folders()?;
+        check.directories()?;
         check.key();
         check.blobs()?;
         check.names()?;
@@ -88,19 +88,19 @@ impl Check<'_> {
         self.add(path, what, &advice(mend, mended), mended);
     }
 
-    fn folders(&mut self) -> Result<(), StoreError> {
+    fn directories(&mut self) -> Result<(), StoreError> {
         let v1 = self.store.layout().v1().to_path_buf();
         let mut left: Vec<PathBuf> = Vec::new();
         for name in text_names(&v1)? {
             left.push(v1.join(name));
         }
-        // The folders that the store makes itself, not what is unpacked.
+        // The directories that the store makes itself, not what is unpacked.
         for (parent, depth) in [("blobs", 2), ("referrers", 2), ("code", 1)] {
             let mut level = vec![v1.join(parent)];
             for _ in 0..depth {
                 let mut below = Vec::new();
-                for folder in &level {
-                    below.extend(text_names(folder)?.into_iter().map(|name| folder.join(name)));
+                for directory in &level {
+                    below.extend(text_names(directory)?.into_iter().map(|name| directory.join(name)));
                 }
                 left.extend(below.iter().cloned());
                 level = below;
@@ -111,7 +111,7 @@ impl Check<'_> {
                 continue;
             };
             if !meta.is_dir() {
-                let what = format!("expected a folder, got {}", sys::kind_of(&meta));
+                let what = format!("expected a directory, got {}", sys::kind_of(&meta));
                 self.broken(&path, what, "load, pull or build the images again");
             } else if meta.mode() & 0o022 != 0 {
                 self.loose(&path, &meta);
@@ -247,11 +247,11 @@ impl Check<'_> {
     }
 
     fn referrers(&mut self) -> Result<(), StoreError> {
-        let top = self.store.layout().folder("referrers");
+        let top = self.store.layout().directory("referrers");
         for algorithm in text_names(&top)? {
-            let folder = top.join(&algorithm);
-            for name in text_names(&folder)? {
-                let path = folder.join(&name);
+            let directory = top.join(&algorithm);
+            for name in text_names(&directory)? {
+                let path = directory.join(&name);
                 let Ok(subject) = format!("{algorithm}:{name}").parse::<Digest>() else {
                     self.broken(&path, "its name is no digest".to_string(), "run `qyv prune`");
                     continue;
@@ -266,13 +266,13 @@ impl Check<'_> {
 
     fn link(
         &mut self,
-        folder: &Path,
+        directory: &Path,
         subject: &Digest,
         link: Result<Descriptor, StoreError>,
     ) -> Result<(), StoreError> {
         match link {
             Ok(link) => {
-                let path = folder.join(super::layout::file_name(&link.digest));
+                let path = directory.join(super::layout::file_name(&link.digest));
                 if let Some(what) = self.incomplete(&link)? {
                     let what = format!("referrer of {subject}: {what}");
                     self.broken(&path, what, AGAIN);
@@ -288,8 +288,8 @@ impl Check<'_> {
     }
 
     fn trees(&mut self) -> Result<(), StoreError> {
-        let folder = self.store.layout().folder("trees");
-        for id in digests(&folder, ".index")? {
+        let directory = self.store.layout().directory("trees");
+        for id in digests(&directory, ".index")? {
             if let Some(what) = self.store.check_tree(&id)? {
                 let path = self.store.layout().tree(&id);
                 if self.mend {
@@ -303,14 +303,14 @@ impl Check<'_> {
     }
 
     fn code(&mut self) -> Result<(), StoreError> {
-        let top = self.store.layout().folder("code");
+        let top = self.store.layout().directory("code");
         for engine in text_names(&top)? {
-            let folder = top.join(&engine);
-            for component in digests(&folder, ".record")? {
+            let directory = top.join(&engine);
+            for component in digests(&directory, ".record")? {
                 match self.store.check_code(&engine, &component) {
                     Ok(None) | Err(StoreError::Engine(_)) => {}
                     Ok(Some(what)) => {
-                        let path = folder.join(super::layout::file_name(&component));
+                        let path = directory.join(super::layout::file_name(&component));
                         self.broken(&path, what, REMAKE);
                     }
                     Err(error) => return Err(error),
@@ -329,10 +329,10 @@ fn advice(then: &str, repaired: bool) -> String {
     }
 }
 
-/// The digests that files in a folder are named by, those that have a file
+/// The digests that files in a directory are named by, those that have a file
 /// with this suffix.
-fn digests(folder: &Path, suffix: &str) -> Result<BTreeSet<Digest>, StoreError> {
-    let names = text_names(folder)?;
+fn digests(directory: &Path, suffix: &str) -> Result<BTreeSet<Digest>, StoreError> {
+    let names = text_names(directory)?;
     Ok(names
         .iter()
         .filter_map(|name| from_file_name(name.strip_suffix(suffix)?))

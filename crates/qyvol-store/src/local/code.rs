@@ -31,21 +31,21 @@ enum Look {
 struct Place<'a> {
     engine: &'a str,
     component: &'a Digest,
-    folder: PathBuf,
+    directory: PathBuf,
     code: PathBuf,
     record: PathBuf,
 }
 
 impl LocalStore {
     fn code_place<'a>(&self, engine: &'a str, component: &'a Digest) -> Result<Place<'a>, StoreError> {
-        let folder = self.layout().engine(engine)?;
+        let directory = self.layout().engine(engine)?;
         let name = file_name(component);
         Ok(Place {
             engine,
             component,
-            code: folder.join(&name),
-            record: folder.join(format!("{name}.record")),
-            folder,
+            code: directory.join(&name),
+            record: directory.join(format!("{name}.record")),
+            directory,
         })
     }
 
@@ -119,30 +119,30 @@ impl LocalStore {
             Look::Bad(why) => self.quarantine(&place.code, &why),
         }
         let failed = |error| StoreError::io("create", &place.code, error);
-        self.engine_folder(&place.folder)?;
+        self.engine_directory(&place.directory)?;
         // A record without code, or of other code, must not meet the new file.
         sys::remove(&place.record).map_err(failed)?;
         sys::remove(&place.code).map_err(failed)?;
         fs::rename(&path, &place.code).map_err(failed)?;
-        sys::sync_dir(&place.folder)?;
+        sys::sync_dir(&place.directory)?;
         let file = sys::open_read(&place.code).map_err(failed)?;
         let sha256: [u8; 32] = sha256.bytes().try_into().unwrap_or_default();
         put_record(&staging, &key, &place, &file, &sha256)?;
         Ok(file)
     }
 
-    /// Makes an engine's folder, or makes one that was loosened private again.
-    fn engine_folder(&self, folder: &Path) -> Result<(), StoreError> {
-        let failed = |error| StoreError::io("create folder", folder, error);
-        if let Some(meta) = sys::stat(folder).map_err(failed)? {
+    /// Makes an engine's directory, or makes one that was loosened private again.
+    fn engine_directory(&self, directory: &Path) -> Result<(), StoreError> {
+        let failed = |error| StoreError::io("create directory", directory, error);
+        if let Some(meta) = sys::stat(directory).map_err(failed)? {
             if !meta.is_dir() {
-                self.quarantine(folder, "folder of compiled code is a link");
+                self.quarantine(directory, "directory of compiled code is a link");
             } else if meta.mode() & 0o022 != 0 {
-                fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+                fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
             }
         }
-        if sys::make_dir(folder, 0o700).map_err(failed)?
-            && let Some(parent) = folder.parent()
+        if sys::make_dir(directory, 0o700).map_err(failed)?
+            && let Some(parent) = directory.parent()
         {
             sys::sync_dir(parent)?;
         }
@@ -218,7 +218,7 @@ impl LocalStore {
         let (path, _) = staging.write(0o600, &bytes)?;
         let target = self.layout().key();
         fs::rename(&path, &target).map_err(|e| StoreError::io("create", &target, e))?;
-        sys::sync_dir(&self.layout().folder("state"))?;
+        sys::sync_dir(&self.layout().directory("state"))?;
         Ok(RecordKey::new(&bytes))
     }
 }
@@ -262,7 +262,7 @@ fn put_record(
     let (path, written) = staging.write(0o400, &record)?;
     sys::wait_past(&written, stamp.ctime).map_err(failed)?;
     fs::rename(&path, &place.record).map_err(failed)?;
-    sys::sync_dir(&place.folder)
+    sys::sync_dir(&place.directory)
 }
 
 fn look(key: &RecordKey, place: &Place<'_>) -> Look {
@@ -273,13 +273,13 @@ fn look(key: &RecordKey, place: &Place<'_>) -> Look {
         Ok(None) => return Look::Absent,
         Err(error) => return Look::Bad(format!("record of compiled code: {error}")),
     };
-    match sys::stat(&place.folder) {
+    match sys::stat(&place.directory) {
         Ok(Some(meta)) if meta.is_dir() => {
             if let Some(why) = not_ours(&meta) {
-                return Look::Bad(format!("folder of compiled code {why}"));
+                return Look::Bad(format!("directory of compiled code {why}"));
             }
         }
-        _ => return Look::Bad("folder of compiled code is a link".to_string()),
+        _ => return Look::Bad("directory of compiled code is a link".to_string()),
     }
     let file = match sys::open_read(&place.code) {
         Ok(file) => file,
@@ -312,7 +312,7 @@ fn look(key: &RecordKey, place: &Place<'_>) -> Look {
     }
 }
 
-/// Why a file or folder could be someone else's doing.
+/// Why a file or directory could be someone else's doing.
 fn not_ours(meta: &Metadata) -> Option<String> {
     if meta.uid() != sys::user() {
         return Some(format!("belongs to user {}", meta.uid()));

@@ -1,6 +1,6 @@
 //! Writing to the store on disk.
 //!
-//! Blobs are staged in a private folder and appear only at commit, in this
+//! Blobs are staged in a private directory and appear only at commit, in this
 //! order: blobs, referrer links, names; each group is on the device before the
 //! next begins. So whatever moment a process or a machine stops at, a name
 //! points to a complete image. Dropping an ingest leaves nothing, but for one
@@ -229,7 +229,7 @@ impl Ingest {
 
     fn commit_blobs(&self, blobs: &[(Digest, Blob)]) -> Result<(), StoreError> {
         let store = &self.staged.store;
-        let mut folders = Folders::default();
+        let mut directories = Directories::default();
         for (digest, blob) in blobs {
             let target = store.layout().blob(digest);
             // What is there is kept, unless it can't be this blob at all.
@@ -243,17 +243,17 @@ impl Ingest {
             (blob.lock.as_ref().map_or(Ok(()), read_only))
                 .and_then(|()| sys::open_read(&blob.path)?.sync_all())
                 .map_err(|e| StoreError::io("write", &blob.path, e))?;
-            folders.place(&blob.path, &target)?;
+            directories.place(&blob.path, &target)?;
         }
-        folders.sync()
+        directories.sync()
     }
 
     fn commit_links(&self, links: &BTreeMap<(Digest, Digest), Descriptor>) -> Result<(), StoreError> {
         let store = &self.staged.store;
-        let mut folders = Folders::default();
+        let mut directories = Directories::default();
         for ((subject, digest), referrer) in links {
-            let folder = store.layout().referrers(subject);
-            let target = folder.join(super::layout::file_name(digest));
+            let directory = store.layout().referrers(subject);
+            let target = directory.join(super::layout::file_name(digest));
             // A damaged one is replaced.
             if let Ok(Some(bytes)) = read_small(&target, ENTRY_BYTES)
                 && json::decode::<Descriptor>(&bytes).is_ok_and(|link| link.digest == *digest)
@@ -261,13 +261,13 @@ impl Ingest {
                 continue;
             }
             let (path, _) = self.staged.staging.write(0o444, &encode(referrer, &target)?)?;
-            folders.place(&path, &target)?;
+            directories.place(&path, &target)?;
         }
-        folders.sync()
+        directories.sync()
     }
 
     fn commit_names(&self) -> Result<(), StoreError> {
-        let mut folders = Folders::default();
+        let mut directories = Directories::default();
         for (name, new) in &self.names {
             let target = self.staged.store.layout().reference(&name.to_string());
             let entry = Entry {
@@ -277,12 +277,12 @@ impl Ingest {
             let (path, _) = self.staged.staging.write(0o644, &encode(&entry, &target)?)?;
             // Another process may have taken the name since it was looked at.
             if new.moves {
-                folders.place(&path, &target)?;
-            } else if !folders.place_new(&path, &target)? {
+                directories.place(&path, &target)?;
+            } else if !directories.place_new(&path, &target)? {
                 self.is_taken(name, &new.descriptor)?;
             }
         }
-        folders.sync()
+        directories.sync()
     }
 
     /// Fails where a name stands for another image.
@@ -325,11 +325,11 @@ fn encode<T: serde::Serialize>(value: &T, path: &Path) -> Result<Vec<u8>, StoreE
     })
 }
 
-/// Renames files into place and syncs each folder that changed once.
+/// Renames files into place and syncs each directory that changed once.
 #[derive(Default)]
-struct Folders(BTreeSet<PathBuf>);
+struct Directories(BTreeSet<PathBuf>);
 
-impl Folders {
+impl Directories {
     fn place(&mut self, from: &Path, to: &Path) -> Result<(), StoreError> {
         let failed = |error| StoreError::io("create", to, error);
         if let Some(parent) = to.parent() {
@@ -352,26 +352,26 @@ impl Folders {
         }
     }
 
-    /// Makes a folder and those above it, noting each whose entries changed.
-    fn make(&mut self, folder: &Path) -> Result<(), StoreError> {
-        let failed = |error| StoreError::io("create folder", folder, error);
-        let made = match sys::make_dir(folder, 0o755) {
+    /// Makes a directory and those above it, noting each whose entries changed.
+    fn make(&mut self, directory: &Path) -> Result<(), StoreError> {
+        let failed = |error| StoreError::io("create directory", directory, error);
+        let made = match sys::make_dir(directory, 0o755) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = folder.parent() {
+                if let Some(parent) = directory.parent() {
                     self.make(parent)?;
                 }
-                sys::make_dir(folder, 0o755).map_err(failed)?
+                sys::make_dir(directory, 0o755).map_err(failed)?
             }
             other => other.map_err(failed)?,
         };
-        if made && let Some(parent) = folder.parent() {
+        if made && let Some(parent) = directory.parent() {
             self.0.insert(parent.to_path_buf());
         }
         Ok(())
     }
 
     fn sync(self) -> Result<(), StoreError> {
-        self.0.iter().try_for_each(|folder| sys::sync_dir(folder))
+        self.0.iter().try_for_each(|directory| sys::sync_dir(directory))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where things are in a store, and making and checking its folders.
+//! Where things are in a store, and making and checking its directories.
 //!
 //! Every path is made here, from parsed digests, checked engine ids and
 //! constants alone.
@@ -11,8 +11,8 @@ use qyvol_types::Digest;
 
 use crate::{StoreError, sys};
 
-/// Folders of a store with the mode they are made with.
-const FOLDERS: &[(&str, u32)] = &[
+/// Directories of a store with the mode they are made with.
+const DIRECTORIES: &[(&str, u32)] = &[
     ("blobs", 0o755),
     ("refs", 0o755),
     ("referrers", 0o755),
@@ -48,12 +48,12 @@ impl Layout {
         &self.v1
     }
 
-    /// A folder of [`FOLDERS`].
-    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+    /// A directory of [`DIRECTORIES`].
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
         self.v1.join(name)
     }
 
-    /// The folder of blobs and the part of a digest below it.
+    /// The directory of blobs and the part of a digest below it.
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         let head = hex.get(..2).unwrap_or_default();
@@ -61,7 +61,7 @@ impl Layout {
             .join(format!("blobs/{}/{head}/{hex}", digest.algorithm().name()))
     }
 
-    /// The folder of an image's referrers.
+    /// The directory of an image's referrers.
     pub(crate) fn referrers(&self, subject: &Digest) -> PathBuf {
         self.v1
             .join(format!("referrers/{}/{}", subject.algorithm().name(), subject.hex()))
@@ -82,7 +82,7 @@ impl Layout {
         self.v1.join(format!("trees/{}.index", file_name(id)))
     }
 
-    /// The folder of an engine's code. Fails for an id that can't be a name.
+    /// The directory of an engine's code. Fails for an id that can't be a name.
     pub(crate) fn engine(&self, engine: &str) -> Result<PathBuf, StoreError> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if engine.is_empty() || engine.len() > 128 || engine.starts_with('.') || !engine.bytes().all(safe) {
@@ -112,20 +112,20 @@ impl Layout {
             .join(format!("state/seen/{}", Digest::of(name.as_bytes()).hex()))
     }
 
-    /// Refuses folders that someone else could have put there or could write
+    /// Refuses directories that someone else could have put there or could write
     /// to. Absent ones are fine.
-    pub(crate) fn check_folders(&self) -> Result<(), StoreError> {
+    pub(crate) fn check_directories(&self) -> Result<(), StoreError> {
         for path in [self.root.as_path(), &self.root.join("store"), &self.v1] {
-            if !check_folder(path)? {
+            if !check_directory(path)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Makes the store's folders, and refuses those that must not be written.
+    /// Makes the store's directories, and refuses those that must not be written.
     pub(crate) fn create(&self) -> Result<(), StoreError> {
-        let failed = |path: &Path, error| StoreError::io("create folder", path, error);
+        let failed = |path: &Path, error| StoreError::io("create directory", path, error);
         let store = self.root.join("store");
         let mut created = false;
         if sys::stat(&self.root).map_err(|e| failed(&self.root, e))?.is_none() {
@@ -137,13 +137,13 @@ impl Layout {
         for path in [store.as_path(), &self.v1] {
             created |= sys::make_dir(path, 0o700).map_err(|e| failed(path, e))?;
         }
-        self.check_folders()?;
-        for (name, mode) in FOLDERS {
+        self.check_directories()?;
+        for (name, mode) in DIRECTORIES {
             let path = self.v1.join(name);
             if sys::make_dir(&path, *mode).map_err(|e| failed(&path, e))? {
                 created = true;
             } else {
-                check_folder(&path)?;
+                check_directory(&path)?;
             }
         }
         if created {
@@ -151,7 +151,7 @@ impl Layout {
                 sys::sync_dir(path)?;
             }
             if let Some(parent) = self.root.parent().filter(|p| !p.as_os_str().is_empty()) {
-                // Another user's folder may be closed to reading; the entry
+                // Another user's directory may be closed to reading; the entry
                 // then reaches the device in the system's own time.
                 let _ = sys::sync_dir(parent);
             }
@@ -165,11 +165,11 @@ impl Layout {
         let Some(meta) = sys::stat(path).map_err(failed)? else {
             return Ok(false);
         };
-        let folder = self.folder("quarantine");
-        sys::make_dir(&folder, 0o700).map_err(failed)?;
+        let directory = self.directory("quarantine");
+        sys::make_dir(&directory, 0o700).map_err(failed)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let target = folder.join(format!("{name}-{}", sys::random_name()?));
-        // Moving a folder rewrites its `..`, for which it must be writable.
+        let target = directory.join(format!("{name}-{}", sys::random_name()?));
+        // Moving a directory rewrites its `..`, for which it must be writable.
         if meta.is_dir() && meta.mode() & 0o200 == 0 {
             fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         }
@@ -198,8 +198,8 @@ pub(crate) fn from_file_name(name: &str) -> Option<Digest> {
     }
 }
 
-/// Whether the folder is there; fails where it must not be used.
-fn check_folder(path: &Path) -> Result<bool, StoreError> {
+/// Whether the directory is there; fails where it must not be used.
+fn check_directory(path: &Path) -> Result<bool, StoreError> {
     let Some(meta) = sys::stat(path).map_err(|e| StoreError::io("read", path, e))? else {
         return Ok(false);
     };
@@ -208,7 +208,7 @@ fn check_folder(path: &Path) -> Result<bool, StoreError> {
         return Err(StoreError::Link { path: path() });
     }
     if !meta.is_dir() {
-        return Err(StoreError::NotAFolder { path: path() });
+        return Err(StoreError::NotADirectory { path: path() });
     }
     let user = sys::user();
     // A store that root provides can be read by everyone: root needs no store

@@ -1,14 +1,14 @@
 //! The store on disk (`spec/store.md`).
 //!
 //! A [`LocalStore`] is a path and a little shared state: opening one costs a
-//! few `lstat` calls and writes nothing. Folders come into being with the
+//! few `lstat` calls and writes nothing. Directories come into being with the
 //! first write. Whatever is written is staged under `tmp/` on the same file
 //! system, synced and renamed into place; two processes that write the same
 //! thing both succeed.
 //!
 //! Locks, always taken in this order: `gc.lock` (shared by every writer,
-//! exclusive for prune), a staging folder's own lock (held for its lifetime,
-//! so that the folder of a process that was killed is recognised),
+//! exclusive for prune), a staging directory's own lock (held for its lifetime,
+//! so that the directory of a process that was killed is recognised),
 //! `install.lock` (exclusive for the moment in which a tree, compiled code or
 //! the key is put in place or taken away). `locks/<digest>` is held by running
 //! guests, shared, and never waited for.
@@ -44,7 +44,7 @@ use crate::record::RecordKey;
 use crate::{Body, Exists, Fetch, StoreError, sys};
 use layout::Layout;
 
-/// A store in a folder. Clones share their state.
+/// A store in a directory. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct LocalStore {
     inner: Arc<Inner>,
@@ -97,13 +97,13 @@ impl RunLock {
 }
 
 impl LocalStore {
-    /// Opens the store in `root/store/v1`. Nothing is written, and the folder
+    /// Opens the store in `root/store/v1`. Nothing is written, and the directory
     /// need not exist. Refused are a root, `store` or `v1` that is a symbolic
     /// link, that belongs to a user other than this process's or root, or that
     /// its group or others can write to.
     pub fn open(root: &Path) -> Result<LocalStore, StoreError> {
         let layout = Layout::new(root);
-        layout.check_folders()?;
+        layout.check_directories()?;
         Ok(LocalStore {
             inner: Arc::new(Inner {
                 layout,
@@ -113,7 +113,7 @@ impl LocalStore {
         })
     }
 
-    /// The folder that was opened.
+    /// The directory that was opened.
     pub fn root(&self) -> &Path {
         self.layout().root()
     }
@@ -158,7 +158,7 @@ impl LocalStore {
         });
     }
 
-    /// Begins an ingest. Waits while a prune is at work. Staging folders of
+    /// Begins an ingest. Waits while a prune is at work. Staging directories of
     /// processes that were killed are removed on the way.
     pub fn begin(&self) -> Result<Ingest, StoreError> {
         Ingest::begin(self)

@@ -33,7 +33,7 @@ impl Partial {
         let path = store.layout().partial(&descriptor.digest);
         let file = match lock(&path) {
             Ok(Some(file)) => file,
-            // Whoever put a link or a folder there gets no blob by it.
+            // Whoever put a link or a directory there gets no blob by it.
             Err(error) if sys::is_link(&error) || error.kind() == io::ErrorKind::IsADirectory => return Ok(None),
             Ok(None) => return Ok(None),
             Err(error) => return Err(StoreError::io("open", &path, error)),

@@ -30,7 +30,7 @@ pub enum PruneKind {
     Referrer,
     /// A blob.
     Blob,
-    /// A staging folder of a process that was killed, with its lock.
+    /// A staging directory of a process that was killed, with its lock.
     Staging,
     /// The beginning of a blob whose way here broke off.
     Partial,
@@ -116,7 +116,7 @@ impl LocalStore {
                 }
             }
         }
-        self.remove_empty_folders();
+        self.remove_empty_directories();
         self.remove_free_locks();
         Ok(pruned)
     }
@@ -131,17 +131,17 @@ impl LocalStore {
         };
         let reaches = |name: &str| from_file_name(name).is_some_and(|d| reached.contains(&d));
 
-        let code = self.layout().folder("code");
-        for folder in text_names(&code)? {
-            let other = engine.as_ref().is_some_and(|engine| *engine != folder);
-            let folder = code.join(folder);
-            for name in stems(&folder, ".record")? {
+        let code = self.layout().directory("code");
+        for directory in text_names(&code)? {
+            let other = engine.as_ref().is_some_and(|engine| *engine != directory);
+            let directory = code.join(directory);
+            for name in stems(&directory, ".record")? {
                 if other || !reaches(&name) {
-                    add(PruneKind::Code, folder.join(name));
+                    add(PruneKind::Code, directory.join(name));
                 }
             }
         }
-        let trees = self.layout().folder("trees");
+        let trees = self.layout().directory("trees");
         for name in stems(&trees, ".index")? {
             // A tree without an index is a leftover; an installation that is
             // under way now is one no more when the plan is made again.
@@ -151,13 +151,13 @@ impl LocalStore {
                 add(PruneKind::Tree, path);
             }
         }
-        let referrers = self.layout().folder("referrers");
+        let referrers = self.layout().directory("referrers");
         for algorithm in text_names(&referrers)? {
-            let folder = referrers.join(&algorithm);
-            for name in text_names(&folder)? {
+            let directory = referrers.join(&algorithm);
+            for name in text_names(&directory)? {
                 let subject: Option<Digest> = format!("{algorithm}:{name}").parse().ok();
                 if subject.is_none_or(|d| !reached.contains(&d)) {
-                    add(PruneKind::Referrer, folder.join(name));
+                    add(PruneKind::Referrer, directory.join(name));
                 }
             }
         }
@@ -166,14 +166,14 @@ impl LocalStore {
                 add(PruneKind::Blob, path);
             }
         }
-        for (folder, _, _) in staging::dead(&self.layout().folder("tmp")) {
-            add(PruneKind::Staging, folder);
+        for (directory, _, _) in staging::dead(&self.layout().directory("tmp")) {
+            add(PruneKind::Staging, directory);
         }
-        let partial = self.layout().folder("partial");
+        let partial = self.layout().directory("partial");
         for name in sys::names(&partial)? {
             add(PruneKind::Partial, partial.join(name));
         }
-        let quarantine = self.layout().folder("quarantine");
+        let quarantine = self.layout().directory("quarantine");
         for name in sys::names(&quarantine)? {
             add(PruneKind::Quarantine, quarantine.join(name));
         }
@@ -226,13 +226,13 @@ impl LocalStore {
 
     /// Images whose run lock is held.
     fn running_images(&self) -> Result<Vec<Digest>, StoreError> {
-        let folder = self.layout().folder("locks");
+        let directory = self.layout().directory("locks");
         let mut found = Vec::new();
-        for name in text_names(&folder)? {
+        for name in text_names(&directory)? {
             let Some(digest) = from_file_name(&name) else {
                 continue;
             };
-            let path = folder.join(name);
+            let path = directory.join(name);
             match sys::open_read(&path).and_then(|file| sys::try_lock(&file)) {
                 Ok(true) => {}
                 Ok(false) => found.push(digest),
@@ -247,12 +247,12 @@ impl LocalStore {
     /// Removes lock files that nobody holds. A process that opens one at this
     /// moment sees that it has no name any more and makes another.
     fn remove_free_locks(&self) {
-        let folder = self.layout().folder("locks");
-        for name in text_names(&folder).unwrap_or_default() {
+        let directory = self.layout().directory("locks");
+        for name in text_names(&directory).unwrap_or_default() {
             if from_file_name(&name).is_none() {
                 continue;
             }
-            let path = folder.join(name);
+            let path = directory.join(name);
             if let Ok(file) = sys::open_read(&path)
                 && sys::try_lock(&file).unwrap_or(false)
             {
@@ -261,23 +261,23 @@ impl LocalStore {
         }
     }
 
-    /// Removes folders that a prune has emptied. To be called with the
-    /// exclusive lock held: writers make these folders.
-    fn remove_empty_folders(&self) {
+    /// Removes directories that a prune has emptied. To be called with the
+    /// exclusive lock held: writers make these directories.
+    fn remove_empty_directories(&self) {
         for (parent, depth) in [("blobs", 2), ("referrers", 2), ("code", 1)] {
-            let mut level = vec![self.layout().folder(parent)];
+            let mut level = vec![self.layout().directory(parent)];
             for _ in 0..depth {
                 level = level
                     .iter()
-                    .flat_map(|folder| {
-                        let names = sys::names(folder).unwrap_or_default();
-                        names.into_iter().map(|name| folder.join(name)).collect::<Vec<_>>()
+                    .flat_map(|directory| {
+                        let names = sys::names(directory).unwrap_or_default();
+                        names.into_iter().map(|name| directory.join(name)).collect::<Vec<_>>()
                     })
                     .collect();
             }
-            for folder in level {
+            for directory in level {
                 // Fails where it is not empty, which is what is meant.
-                let _ = std::fs::remove_dir(folder);
+                let _ = std::fs::remove_dir(directory);
             }
         }
     }
@@ -285,15 +285,15 @@ impl LocalStore {
     /// Every file below `blobs/` with the digest that its path names, if it
     /// names one.
     pub(crate) fn blob_paths(&self) -> Result<Vec<(PathBuf, Option<Digest>)>, StoreError> {
-        let blobs = self.layout().folder("blobs");
+        let blobs = self.layout().directory("blobs");
         let mut found = Vec::new();
         for algorithm in text_names(&blobs)? {
-            let folder = blobs.join(&algorithm);
-            for head in text_names(&folder)? {
-                let folder = folder.join(&head);
-                for name in text_names(&folder)? {
+            let directory = blobs.join(&algorithm);
+            for head in text_names(&directory)? {
+                let directory = directory.join(&head);
+                for name in text_names(&directory)? {
                     let digest: Option<Digest> = format!("{algorithm}:{name}").parse().ok();
-                    found.push((folder.join(&name), digest.filter(|_| name.starts_with(&head))));
+                    found.push((directory.join(&name), digest.filter(|_| name.starts_with(&head))));
                 }
             }
         }
@@ -332,19 +332,19 @@ fn remove(item: &PruneItem) -> std::io::Result<()> {
     }
 }
 
-/// The names in a folder without a suffix that some have, each once.
-fn stems(folder: &Path, suffix: &str) -> Result<BTreeSet<String>, StoreError> {
-    let names = text_names(folder)?;
+/// The names in a directory without a suffix that some have, each once.
+fn stems(directory: &Path, suffix: &str) -> Result<BTreeSet<String>, StoreError> {
+    let names = text_names(directory)?;
     Ok(names
         .iter()
         .map(|name| name.strip_suffix(suffix).unwrap_or(name).to_string())
         .collect())
 }
 
-/// The names in a folder as text. Names that are not text are none of the
+/// The names in a directory as text. Names that are not text are none of the
 /// store's; their stand-ins name no digest.
-pub(crate) fn text_names(folder: &Path) -> Result<Vec<String>, StoreError> {
-    let names = sys::names(folder)?;
+pub(crate) fn text_names(directory: &Path) -> Result<Vec<String>, StoreError> {
+    let names = sys::names(directory)?;
     Ok(names
         .into_iter()
         .map(|name| name.to_string_lossy().into_owned())

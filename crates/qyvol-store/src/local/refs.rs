@@ -75,7 +75,7 @@ impl LocalStore {
 
     /// Every file of a name, read.
     pub(crate) fn entries(&self) -> Result<Vec<Result<Entry, StoreError>>, StoreError> {
-        read_all(&self.layout().folder("refs"), |entry: &Entry, path| {
+        read_all(&self.layout().directory("refs"), |entry: &Entry, path| {
             let fits = self.layout().reference(&entry.name.to_string()) == path;
             (!fits).then(|| format!("it holds the name {}, which belongs in another file", entry.name))
         })
@@ -87,7 +87,7 @@ impl LocalStore {
         let path = self.layout().reference(&key_of(name).to_string());
         match fs::remove_file(&path) {
             Ok(()) => {
-                sys::sync_dir(&self.layout().folder("refs"))?;
+                sys::sync_dir(&self.layout().directory("refs"))?;
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -98,11 +98,11 @@ impl LocalStore {
     /// Takes a referrer away from its subject; false where there was none. Its
     /// blobs stay until a prune.
     pub fn remove_referrer(&self, subject: &Digest, referrer: &Digest) -> Result<bool, StoreError> {
-        let folder = self.layout().referrers(subject);
-        let path = folder.join(layout::file_name(referrer));
+        let directory = self.layout().referrers(subject);
+        let path = directory.join(layout::file_name(referrer));
         match fs::remove_file(&path) {
             Ok(()) => {
-                sys::sync_dir(&folder)?;
+                sys::sync_dir(&directory)?;
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -119,16 +119,16 @@ impl LocalStore {
     }
 }
 
-/// Reads every small file of a folder. What is damaged, or by `misfit` belongs
+/// Reads every small file of a directory. What is damaged, or by `misfit` belongs
 /// elsewhere, is an error among the others, for the caller to pass over or to
 /// tell.
 fn read_all<T: DeserializeOwned>(
-    folder: &Path,
+    directory: &Path,
     misfit: impl Fn(&T, &Path) -> Option<String>,
 ) -> Result<Vec<Result<T, StoreError>>, StoreError> {
     let mut found = Vec::new();
-    for file in sys::names(folder)? {
-        let path = folder.join(&file);
+    for file in sys::names(directory)? {
+        let path = directory.join(&file);
         let damaged = |what: String| StoreError::Damaged {
             path: path.clone(),
             what,

@@ -38,10 +38,10 @@ impl LocalStore {
         update: impl FnOnce(Option<&[u8]>) -> Result<Vec<u8>, E>,
     ) -> Result<(), E> {
         let staging = Staging::new(self)?;
-        let folder = self.layout().folder("state").join("seen");
-        let new = sys::make_dir(&folder, 0o700).map_err(|e| StoreError::io("create folder", &folder, e))?;
+        let directory = self.layout().directory("state").join("seen");
+        let new = sys::make_dir(&directory, 0o700).map_err(|e| StoreError::io("create directory", &directory, e))?;
         if new {
-            sys::sync_dir(&self.layout().folder("state"))?;
+            sys::sync_dir(&self.layout().directory("state"))?;
         }
         let _lock = self.lock_install()?;
         let old = self.remembered(name)?;
@@ -52,6 +52,6 @@ impl LocalStore {
         let path = self.layout().seen(name);
         let (staged, _) = staging.write(0o600, &bytes)?;
         fs::rename(&staged, &path).map_err(|e| StoreError::io("write", &path, e))?;
-        Ok(sys::sync_dir(&folder)?)
+        Ok(sys::sync_dir(&directory)?)
     }
 }

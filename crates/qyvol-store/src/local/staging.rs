@@ -1,8 +1,8 @@
-//! Private folders under `tmp/` where things are made before they are put in
+//! Private directories under `tmp/` where things are made before they are put in
 //! place.
 //!
 //! Each has a lock file beside it that its process holds. The lock file is
-//! made and locked before the folder and removed after it, so a folder whose
+//! made and locked before the directory and removed after it, so a directory whose
 //! lock is free or absent belongs to nobody and can be swept.
 
 use std::fs::File;
@@ -13,22 +13,22 @@ use std::path::{Path, PathBuf};
 use super::LocalStore;
 use crate::{StoreError, sys};
 
-/// A folder of this process, removed when dropped.
+/// A directory of this process, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Staging {
-    folder: PathBuf,
+    directory: PathBuf,
     lock_path: PathBuf,
     _lock: File,
-    // Declared last: prune may only begin when the folder is gone.
+    // Declared last: prune may only begin when the directory is gone.
     _gc: File,
 }
 
 impl Staging {
-    /// Makes a folder and sweeps those of dead processes.
+    /// Makes a directory and sweeps those of dead processes.
     pub(crate) fn new(store: &LocalStore) -> Result<Staging, StoreError> {
         store.layout().create()?;
         let gc = store.lock_gc(sys::Lock::Shared)?;
-        let tmp = store.layout().folder("tmp");
+        let tmp = store.layout().directory("tmp");
         sweep(&tmp);
         loop {
             let name = sys::random_name()?;
@@ -40,25 +40,26 @@ impl Staging {
             if !sys::try_lock(&lock).map_err(failed)? || lock.metadata().map_err(failed)?.nlink() == 0 {
                 continue;
             }
-            let folder = tmp.join(name);
+            let directory = tmp.join(name);
             let made = Staging {
-                folder,
+                directory,
                 lock_path,
                 _lock: lock,
                 _gc: gc,
             };
-            sys::make_dir(&made.folder, 0o700).map_err(|e| StoreError::io("create folder", &made.folder, e))?;
+            sys::make_dir(&made.directory, 0o700)
+                .map_err(|e| StoreError::io("create directory", &made.directory, e))?;
             return Ok(made);
         }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.folder
+        &self.directory
     }
 
     /// Writes a file here, synced; it is still to be renamed into place.
     pub(crate) fn write(&self, mode: u32, bytes: &[u8]) -> Result<(PathBuf, File), StoreError> {
-        let path = self.folder.join(sys::random_name()?);
+        let path = self.directory.join(sys::random_name()?);
         let failed = |error| StoreError::io("write", &path, error);
         let mut file = sys::create_new(&path, mode).map_err(failed)?;
         file.write_all(bytes).map_err(failed)?;
@@ -70,37 +71,37 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // What can't be removed now is swept later.
-        if sys::remove(&self.folder).is_ok() {
+        if sys::remove(&self.directory).is_ok() {
             let _ = std::fs::remove_file(&self.lock_path);
         }
     }
 }
 
-/// Removes the folders of processes that are gone. Best effort.
+/// Removes the directories of processes that are gone. Best effort.
 pub(crate) fn sweep(tmp: &Path) {
-    for (folder, lock_path, _lock) in dead(tmp) {
-        if sys::remove(&folder).is_ok() {
+    for (directory, lock_path, _lock) in dead(tmp) {
+        if sys::remove(&directory).is_ok() {
             let _ = std::fs::remove_file(&lock_path);
         }
     }
 }
 
-/// The folders of processes that are gone, each with its lock, now held.
+/// The directories of processes that are gone, each with its lock, now held.
 pub(crate) fn dead(tmp: &Path) -> Vec<(PathBuf, PathBuf, Option<File>)> {
     let mut found = Vec::new();
     for name in sys::names(tmp).unwrap_or_default() {
         let name = name.to_string_lossy().into_owned();
         let stem = name.strip_suffix(".lock").unwrap_or(&name);
-        let (folder, lock_path) = (tmp.join(stem), tmp.join(format!("{stem}.lock")));
+        let (directory, lock_path) = (tmp.join(stem), tmp.join(format!("{stem}.lock")));
         let lock = match sys::open_read(&lock_path) {
             Ok(lock) if sys::try_lock(&lock).unwrap_or(false) => Some(lock),
             Ok(_) => continue,
             Err(error) if sys::is_absent(&error) => None,
             Err(_) => continue,
         };
-        // The folder and its lock file are listed side by side.
-        if found.last().is_none_or(|(last, _, _)| *last != folder) {
-            found.push((folder, lock_path, lock));
+        // The directory and its lock file are listed side by side.
+        if found.last().is_none_or(|(last, _, _)| *last != directory) {
+            found.push((directory, lock_path, lock));
         }
     }
     found
@@ -118,7 +119,7 @@ impl LocalStore {
     }
 
     fn lock_file(&self, name: &str, lock: sys::Lock) -> Result<File, StoreError> {
-        let path = self.layout().folder("locks").join(name);
+        let path = self.layout().directory("locks").join(name);
         let failed = |error| StoreError::io("lock", &path, error);
         let file = sys::open_lock(&path).map_err(failed)?;
         sys::lock(&file, lock).map_err(failed)?;

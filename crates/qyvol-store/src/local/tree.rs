@@ -110,13 +110,13 @@ impl LocalStore {
         }
     }
 
-    /// Unpacks a tree: `unpack` is given a private, empty folder to fill with
-    /// regular files and folders. Losing a race to another process is success.
+    /// Unpacks a tree: `unpack` is given a private, empty directory to fill with
+    /// regular files and directories. Losing a race to another process is success.
     pub fn put_tree(&self, id: &Digest, unpack: &mut dyn FnMut(&Path) -> io::Result<()>) -> Result<Tree, StoreError> {
         let staging = Staging::new(self)?;
         let key = self.make_key(&staging)?;
         let new = staging.path().join("tree");
-        sys::make_dir(&new, 0o700).map_err(|e| StoreError::io("create folder", &new, e))?;
+        sys::make_dir(&new, 0o700).map_err(|e| StoreError::io("create directory", &new, e))?;
         unpack(&new).map_err(|error| unpack_failed(id, &new, error))?;
         seal(&new)?;
 
@@ -128,20 +128,20 @@ impl LocalStore {
             Look::Absent => self.discard_tree(id, "left over from an installation that was interrupted"),
             Look::Bad(why) => self.discard_tree(id, &why),
         }
-        // The folder itself stays writable until it has moved: its `..`
+        // The directory itself stays writable until it has moved: its `..`
         // changes with the move.
         fs::rename(&new, &tree).map_err(failed)?;
         fs::set_permissions(&tree, fs::Permissions::from_mode(0o555)).map_err(failed)?;
-        let folder = self.layout().folder("trees");
+        let directory = self.layout().directory("trees");
         sys::sync_dir(&tree)?;
-        sys::sync_dir(&folder)?;
+        sys::sync_dir(&directory)?;
 
         let (index, newest) = make_index(&key, id, &tree)?;
         let (path, file) = staging.write(0o444, &index)?;
         sys::wait_past(&file, newest).map_err(failed)?;
         let target = self.layout().tree_index(id);
         fs::rename(&path, &target).map_err(|e| StoreError::io("create", &target, e))?;
-        sys::sync_dir(&folder)?;
+        sys::sync_dir(&directory)?;
         match self.look_at_tree(&key, id, &tree)? {
             Look::Good(tree) => Ok(tree),
             Look::Absent => Err(StoreError::Damaged {
@@ -217,22 +217,22 @@ fn unpack_failed(id: &Digest, path: &Path, error: io::Error) -> StoreError {
     }
 }
 
-/// Makes everything below a folder read-only and writes it to the device. The
-/// folder itself stays writable.
+/// Makes everything below a directory read-only and writes it to the device. The
+/// directory itself stays writable.
 fn seal(top: &Path) -> Result<(), StoreError> {
     let mut files = Vec::new();
-    let mut folders = vec![top.to_path_buf()];
+    let mut directories = vec![top.to_path_buf()];
     let mut next = 0;
-    while let Some(folder) = folders.get(next).cloned() {
+    while let Some(directory) = directories.get(next).cloned() {
         next += 1;
-        for name in sys::names(&folder)? {
-            let path = folder.join(name);
+        for name in sys::names(&directory)? {
+            let path = directory.join(name);
             let failed = |error| StoreError::io("read", &path, error);
             let Some(meta) = sys::stat(&path).map_err(failed)? else {
                 continue;
             };
             if meta.is_dir() {
-                folders.push(path);
+                directories.push(path);
                 continue;
             }
             let what = if !meta.is_file() {
@@ -247,15 +247,15 @@ fn seal(top: &Path) -> Result<(), StoreError> {
             return Err(StoreError::Foreign { path, what });
         }
     }
-    for folder in folders.iter().skip(1).rev() {
-        let meta = sys::stat(folder).map_err(|e| StoreError::io("read", folder, e))?;
+    for directory in directories.iter().skip(1).rev() {
+        let meta = sys::stat(directory).map_err(|e| StoreError::io("read", directory, e))?;
         if let Some(meta) = meta {
-            set_mode(folder, &meta, 0o555)?;
+            set_mode(directory, &meta, 0o555)?;
         }
     }
     // Many entries are synced at once: one at a time, a tree of directories
     // would cost minutes.
-    if files.len() + folders.len() > SYNC_EACH && sync_file_system(top)? {
+    if files.len() + directories.len() > SYNC_EACH && sync_file_system(top)? {
         return Ok(());
     }
     for path in &files {
@@ -263,16 +263,16 @@ fn seal(top: &Path) -> Result<(), StoreError> {
             .and_then(|file| file.sync_all())
             .map_err(|e| StoreError::io("write", path, e))?;
     }
-    for folder in folders.iter().skip(1).rev() {
-        sys::sync_dir(folder)?;
+    for directory in directories.iter().skip(1).rev() {
+        sys::sync_dir(directory)?;
     }
     Ok(())
 }
 
 #[cfg(target_os = "linux")]
-fn sync_file_system(folder: &Path) -> Result<bool, StoreError> {
-    let failed = |error| StoreError::io("sync", folder, error);
-    let dir = sys::open_read(folder).map_err(failed)?;
+fn sync_file_system(directory: &Path) -> Result<bool, StoreError> {
+    let failed = |error| StoreError::io("sync", directory, error);
+    let dir = sys::open_read(directory).map_err(failed)?;
     rustix::fs::syncfs(&dir).map_err(|e| failed(e.into()))?;
     Ok(true)
 }
@@ -286,7 +286,7 @@ fn set_mode(path: &Path, meta: &Metadata, mode: u32) -> Result<(), StoreError> {
     if meta.mode() & 0o7777 == mode {
         return Ok(());
     }
-    // In a private folder, on an entry that was just seen not to be a link.
+    // In a private directory, on an entry that was just seen not to be a link.
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| StoreError::io("set mode of", path, e))
 }
 

@@ -1,4 +1,4 @@
-//! A blob on its way into a staging folder, hashed as it is written.
+//! A blob on its way into a staging directory, hashed as it is written.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -143,7 +143,7 @@ fn altered_blob_is_never_handed_out() {
 }
 
 #[test]
-fn link_or_folder_in_a_blobs_place_is_refused() {
+fn link_or_directory_in_a_blobs_place_is_refused() {
     let home = Home::new();
     let image = home.load("a:1", "a");
     let path = home.blob(&image.layer.digest);

@@ -155,7 +155,7 @@ fn store_that_was_copied_elsewhere_still_knows_its_code() {
 }
 
 #[test]
-fn engine_id_that_leaves_its_folder_is_refused() {
+fn engine_id_that_leaves_its_directory_is_refused() {
     let home = Home::new();
     for bad in ["", "..", ".", "a/b", "/a", "a\0b", ".hidden", &"a".repeat(129)] {
         assert!(

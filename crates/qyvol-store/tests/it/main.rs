@@ -8,7 +8,7 @@ mod check;
 #[cfg(test)]
 mod code;
 #[cfg(test)]
-mod folders;
+mod directories;
 #[cfg(test)]
 mod names;
 #[cfg(test)]

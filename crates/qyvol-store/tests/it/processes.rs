@@ -45,12 +45,12 @@ fn staging_of_a_killed_process_is_swept_and_that_of_a_living_one_is_not() {
     let count = || std::fs::read_dir(&tmp).unwrap().count();
     assert_eq!(count(), 2);
     drop(home.store.begin().unwrap());
-    assert_eq!(count(), 2, "swept a living process's folder");
+    assert_eq!(count(), 2, "swept a living process's directory");
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(home.store.prune_plan().unwrap().items.len(), 1);
     drop(home.store.begin().unwrap());
-    assert_eq!(count(), 0, "left a dead process's folder");
+    assert_eq!(count(), 0, "left a dead process's directory");
     assert_eq!(home.files(), Vec::<String>::new());
 }
 

@@ -149,7 +149,7 @@ fn prune_never_follows_a_link_out_of_the_store() {
     for place in ["trees/x", "quarantine/x", "tmp/x", "blobs/sha256/x", "code/x"] {
         std::os::unix::fs::symlink(&outside, home.v1().join(place)).unwrap();
     }
-    let inside = home.v1().join("quarantine/folder");
+    let inside = home.v1().join("quarantine/directory");
     std::fs::create_dir(&inside).unwrap();
     std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
     let plan = home.store.prune_plan().unwrap();

@@ -44,8 +44,8 @@ fn state_that_others_can_write_is_refused() {
     let store = LocalStore::open(&base.path().join("home")).unwrap();
     let keep = |_: Option<&[u8]>| Ok::<_, StoreError>(b"x".to_vec());
     store.remember("a", keep).unwrap();
-    let folder = base.path().join("home/store/v1/state/seen");
-    let file = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let directory = base.path().join("home/store/v1/state/seen");
+    let file = fs::read_dir(&directory).unwrap().next().unwrap().unwrap().path();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(matches!(store.remembered("a"), Err(StoreError::Damaged { .. })));
     assert!(matches!(store.remember("a", keep), Err(StoreError::Damaged { .. })));

@@ -1,4 +1,4 @@
-//! Images to store, and looking into a store's folder.
+//! Images to store, and looking into a store's directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -42,8 +42,8 @@ impl Home {
     pub(crate) fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut left = vec![self.v1()];
-        while let Some(folder) = left.pop() {
-            for entry in fs::read_dir(folder).into_iter().flatten() {
+        while let Some(directory) = left.pop() {
+            for entry in fs::read_dir(directory).into_iter().flatten() {
                 let entry = entry.unwrap();
                 let path = entry.path();
                 if entry.file_type().unwrap().is_dir() {

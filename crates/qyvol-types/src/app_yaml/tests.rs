@@ -68,7 +68,7 @@ fn every_problem_is_told_at_once() {
 }
 
 #[test]
-fn entrypoint_or_asset_that_leaves_the_folder_is_refused() {
+fn entrypoint_or_asset_that_leaves_the_directory_is_refused() {
     for bad in [
         "../a.wasm",
         "/a.wasm",

@@ -161,13 +161,13 @@ mod tests {
 
     #[test]
     fn path_of_the_entrypoint_is_from_the_root() {
-        for (program, folder, expected) in [
+        for (program, directory, expected) in [
             ("/app.wasm", None, "app.wasm"),
             ("app.wasm", None, "app.wasm"),
             ("./app.wasm", Some("/srv/"), "srv/app.wasm"),
             ("/a//b.wasm", Some("/srv"), "a/b.wasm"),
         ] {
-            assert_eq!(path(program, folder), expected);
+            assert_eq!(path(program, directory), expected);
         }
     }
 

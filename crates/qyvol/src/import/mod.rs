@@ -114,15 +114,15 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         inputs: request.inputs,
     };
     let mut place = Place::new(ctx, &to)?;
-    let (app, folder, made, found) = match (&manifest, request.source) {
+    let (app, directory, made, found) = match (&manifest, request.source) {
         (Some(manifest), source) => {
             place.inputs().add(manifest.id, &manifest.path);
             let found = match source {
                 Target::Wasm(path) => of_file(&mut place, path)?,
                 _ => Artifact::find(ctx, client, &label, request)?.fetch(ctx)?,
             };
-            let Validated { app, folder, .. } = manifest.clone();
-            (app, folder, false, found)
+            let Validated { app, directory, .. } = manifest.clone();
+            (app, directory, false, found)
         }
         (None, Target::Wasm(path)) => {
             let name = request.name.ok_or_else(|| no_version(&label, request))?;
@@ -148,7 +148,7 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         componentize: false,
         skip,
     };
-    let mut builder = prepare_component(&label, app, &folder, found.component, &options)?;
+    let mut builder = prepare_component(&label, app, &directory, found.component, &options)?;
     if let Some(origin) = &found.origin {
         builder = builder.made_from(&origin.name.to_string(), &origin.digest);
     }

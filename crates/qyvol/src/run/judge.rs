@@ -154,7 +154,7 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
         componentize: false,
         skip: manifest.path.canonicalize().into_iter().collect(),
     };
-    let builder = ImageBuilder::read(manifest.app, &manifest.folder, &options).map_err(Error::image(&label))?;
+    let builder = ImageBuilder::read(manifest.app, &manifest.directory, &options).map_err(Error::image(&label))?;
     let store = ctx.store()?;
     let mut stage = store.begin()?;
     let built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;

@@ -40,7 +40,7 @@ pub(super) struct Server {
     pub(super) address: String,
     kind: Kind,
     qyv: PathBuf,
-    folder: PathBuf,
+    directory: PathBuf,
     child: Option<Child>,
 }
 
@@ -52,7 +52,7 @@ impl Server {
             address: free.map_err(|e| format!("finding a port: {e}"))?.to_string(),
             kind,
             qyv: bench.qyv.clone(),
-            folder: bench.scratch.join("registry").join(kind.name()),
+            directory: bench.scratch.join("registry").join(kind.name()),
             child: None,
         };
         server.renew()?;
@@ -62,12 +62,12 @@ impl Server {
     /// The same address with nothing in the registry.
     pub(super) fn renew(&mut self) -> Result<(), String> {
         self.stop();
-        fresh(&self.folder)?;
+        fresh(&self.directory)?;
         let mut command = match self.kind {
             Kind::Docker => self.docker()?,
             Kind::Hub => self.hub(),
         };
-        let log = self.folder.join("log");
+        let log = self.directory.join("log");
         let file = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
         let (out, err) = file.map_err(|e| format!("making {}: {e}", log.display()))?;
         command.stdin(Stdio::null()).stdout(out).stderr(err);
@@ -90,8 +90,8 @@ impl Server {
     }
 
     fn docker(&self) -> Result<Command, String> {
-        let config = self.folder.join("config.yml");
-        let data = self.folder.join("data");
+        let config = self.directory.join("config.yml");
+        let data = self.directory.join("data");
         let text = format!(
             "version: 0.1\nlog: {{ level: error, accesslog: {{ disabled: true }} }}\nstorage:\n  cache: {{ blobdescriptor: inmemory }}\n  filesystem: {{ rootdirectory: {} }}\nhttp: {{ addr: \"{}\" }}\n",
             data.display(),
@@ -107,8 +107,8 @@ impl Server {
         let mut command = Command::new(&self.qyv);
         command
             .args(["hub", "serve", "--listen", &self.address, "--data"])
-            .arg(self.folder.join("data"))
-            .env("QYVOL_HOME", &self.folder);
+            .arg(self.directory.join("data"))
+            .env("QYVOL_HOME", &self.directory);
         command
     }
 
@@ -134,6 +134,6 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
-        let _ = remove(&self.folder);
+        let _ = remove(&self.directory);
     }
 }

@@ -1,4 +1,4 @@
-//! Folders that someone else could have put there, or could write to; stores
+//! Directories that someone else could have put there, or could write to; stores
 //! that can't be written.
 
 use std::fs;
@@ -11,7 +11,7 @@ use qyvol_store::{Fetch, LocalStore, StoreError};
 use crate::support::{Home, chmod, is_root, reference};
 
 #[test]
-fn store_folder_that_is_a_link_is_refused() {
+fn store_directory_that_is_a_link_is_refused() {
     for part in ["home", "home/store", "home/store/v1"] {
         let home = Home::new();
         home.load("a:1", "a");
@@ -25,7 +25,7 @@ fn store_folder_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn store_folder_that_others_can_write_is_refused_with_the_chmod_to_run() {
+fn store_directory_that_others_can_write_is_refused_with_the_chmod_to_run() {
     for part in ["home", "home/store", "home/store/v1"] {
         for mode in [0o770, 0o707, 0o1777] {
             let home = Home::new();
@@ -66,7 +66,7 @@ fn file_in_the_stores_place_is_refused() {
     let dir = tempfile::TempDir::new().unwrap();
     fs::write(dir.path().join("home"), b"").unwrap();
     let error = LocalStore::open(&dir.path().join("home")).unwrap_err();
-    assert!(matches!(error, StoreError::NotAFolder { .. }), "{error}");
+    assert!(matches!(error, StoreError::NotADirectory { .. }), "{error}");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn store_that_cannot_be_written_is_read_without_writing() {
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "folders::child_reads", "--ignored", "--nocapture"])
+        .args(["--exact", "directories::child_reads", "--ignored", "--nocapture"])
         .env("QYVOL_TEST_ROOT", home.root());
     if is_root() {
         use std::os::unix::process::CommandExt;
@@ -113,7 +113,7 @@ fn store_that_cannot_be_written_is_read_without_writing() {
         chmod(&copy, 0o755);
         command = Command::new(&copy);
         command
-            .args(["--exact", "folders::child_reads", "--ignored", "--nocapture"])
+            .args(["--exact", "directories::child_reads", "--ignored", "--nocapture"])
             .env("QYVOL_TEST_ROOT", home.root())
             .uid(12345)
             .gid(12345);

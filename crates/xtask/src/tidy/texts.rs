@@ -4,9 +4,9 @@
 use super::Finding;
 use crate::tree::Tree;
 
-/// Folders at the root that only somebody's own machine has; each is looked for
+/// Directories at the root that only somebody's own machine has; each is looked for
 /// as `/NAME/…` that nothing precedes.
-const MACHINE_FOLDERS: &[&str] = &["home", "root", "Users", "work", "tmp"];
+const MACHINE_DIRECTORIES: &[&str] = &["home", "root", "Users", "work", "tmp"];
 /// What a guest or a mount sees may well be called so.
 const ALLOWED_AFTER: &[&str] = &["home/guest", "work/guest"];
 
@@ -18,7 +18,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         for (index, line) in text.split('\n').enumerate() {
             if let Some(place) = machine_path(line).filter(|_| !data) {
                 let message = format!(
-                    "`{place}`: a path of somebody's machine; write a relative one, or make a temporary folder"
+                    "`{place}`: a path of somebody's machine; write a relative one, or make a temporary directory"
                 );
                 findings.push(Finding::new(path, index + 1, message));
             }
@@ -34,8 +34,8 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn machine_path(line: &str) -> Option<String> {
-    MACHINE_FOLDERS.iter().find_map(|folder| {
-        let needle = format!("/{folder}/");
+    MACHINE_DIRECTORIES.iter().find_map(|directory| {
+        let needle = format!("/{directory}/");
         line.match_indices(&needle).find_map(|(at, _)| {
             let before = line.get(..at)?.chars().next_back();
             let joined = before.is_some_and(|c| c.is_alphanumeric() || "._-/>}*~$)".contains(c));
@@ -52,14 +52,14 @@ mod tests {
 
     #[test]
     fn path_of_a_machine_is_found() {
-        for folder in MACHINE_FOLDERS {
-            let text = format!("see /{folder}/x/y\n");
+        for directory in MACHINE_DIRECTORIES {
+            let text = format!("see /{directory}/x/y\n");
             assert_eq!(check(&Tree::from([("README.md", text.as_str())])).len(), 1, "{text}");
         }
     }
 
     #[test]
-    fn folder_of_that_name_inside_another_passes() {
+    fn directory_of_that_name_inside_another_passes() {
         for text in [
             "store/v1/tmp/<txn>\n",
             "https://x.example/work/y\n",

@@ -42,7 +42,7 @@ struct Bench {
     qyv: PathBuf,
     wasmtime: Option<PathBuf>,
     wkg: Option<PathBuf>,
-    /// Folder for everything that the runs write.
+    /// Directory for everything that the runs write.
     scratch: PathBuf,
     runs: usize,
     big: bool,
@@ -157,13 +157,13 @@ fn command() -> Result<PathBuf, String> {
     }
 }
 
-/// An empty folder.
-fn fresh(folder: &Path) -> Result<(), String> {
-    remove(folder)?;
-    std::fs::create_dir_all(folder).map_err(|e| format!("making {}: {e}", folder.display()))
+/// An empty directory.
+fn fresh(directory: &Path) -> Result<(), String> {
+    remove(directory)?;
+    std::fs::create_dir_all(directory).map_err(|e| format!("making {}: {e}", directory.display()))
 }
 
-/// Removes a folder or a file, if it is there.
+/// Removes a directory or a file, if it is there.
 fn remove(path: &Path) -> Result<(), String> {
     let removed = match path.is_dir() {
         true => std::fs::remove_dir_all(path),

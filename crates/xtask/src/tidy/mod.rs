@@ -4,9 +4,7 @@
 //! is tried on a few lines. A finding names the place, the rule and what to do.
 //! Deliberately absent: what rustfmt, clippy and cargo-deny check.
 
-mod arrows;
 mod documents;
-mod lock;
 mod musts;
 mod sources;
 mod texts;
@@ -49,14 +47,7 @@ impl fmt::Display for Finding {
     }
 }
 
-const RULES: &[fn(&Tree) -> Vec<Finding>] = &[
-    arrows::check,
-    sources::check,
-    texts::check,
-    lock::check,
-    musts::check,
-    documents::check,
-];
+const RULES: &[fn(&Tree) -> Vec<Finding>] = &[sources::check, texts::check, musts::check, documents::check];
 
 /// Runs every rule.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {

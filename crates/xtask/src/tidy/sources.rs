@@ -75,23 +75,23 @@ fn is_library(path: &str) -> bool {
     let Some((krate, rest)) = path.strip_prefix("crates/").and_then(|p| p.split_once('/')) else {
         return false;
     };
-    !matches!(krate, "qyv" | "qyvol-testkit") && rest.starts_with("src/")
+    krate != "qyv" && rest.starts_with("src/")
 }
 
 /// Files that are only compiled for tests, by the `mod` that names them.
 fn test_files(tree: &Tree) -> HashSet<String> {
     let mut files = HashSet::new();
     for (path, text) in tree.with_ending(".rs") {
-        let Some((folder, file)) = path.rsplit_once('/') else {
+        let Some((directory, file)) = path.rsplit_once('/') else {
             continue;
         };
-        let folder = match file {
-            "lib.rs" | "main.rs" | "mod.rs" => folder.to_string(),
+        let directory = match file {
+            "lib.rs" | "main.rs" | "mod.rs" => directory.to_string(),
             _ => path.trim_end_matches(".rs").to_string(),
         };
         for module in test_modules(&code(text)) {
-            files.insert(format!("{folder}/{module}.rs"));
-            files.insert(format!("{folder}/{module}/mod.rs"));
+            files.insert(format!("{directory}/{module}.rs"));
+            files.insert(format!("{directory}/{module}/mod.rs"));
         }
     }
     files

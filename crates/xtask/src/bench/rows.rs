@@ -31,26 +31,26 @@ pub(super) const ALL: &[(&str, Measure)] = &[
     ("hub, peak memory with 16 uploads of 1 GiB", hub::uploads),
 ];
 
-/// An example's folder, its manifest's name and its component.
+/// An example's directory, its manifest's name and its component.
 pub(super) struct Example {
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) component: PathBuf,
 }
 
 impl Example {
     fn find(name: &str, otherwise: &str) -> Result<Example, String> {
-        let folder = root().join("examples").join(name);
+        let directory = root().join("examples").join(name);
         let missing = || format!("examples/{name} has no component: {otherwise}");
-        let entries = fs::read_dir(&folder).map_err(|_| missing())?;
+        let entries = fs::read_dir(&directory).map_err(|_| missing())?;
         let manifest = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
             .find(|path| path.extension().is_some_and(|e| e == "qyv"))
             .ok_or_else(missing)?;
         let text = fs::read_to_string(&manifest).map_err(|e| format!("reading {}: {e}", manifest.display()))?;
         let app = parse_app_manifest(&text).map_err(|e| format!("{}: {e}", manifest.display()))?;
-        let component = folder.join(app.entrypoint);
+        let component = directory.join(app.entrypoint);
         if component.exists() {
-            Ok(Example { folder, component })
+            Ok(Example { directory, component })
         } else {
             Err(missing())
         }
@@ -87,10 +87,10 @@ impl Bench {
         self.scratch.join("home/peer-cache")
     }
 
-    /// Packs a folder and signs it with the scratch home's own key.
-    pub(super) fn pack(&self, folder: &Path, name: &str) -> Result<PathBuf, String> {
+    /// Packs a directory and signs it with the scratch home's own key.
+    pub(super) fn pack(&self, directory: &Path, name: &str) -> Result<PathBuf, String> {
         let file = self.scratch.join(name);
-        self.qyv(&["build", utf8(folder)?, "-o", utf8(&file)?]).check()?;
+        self.qyv(&["build", utf8(directory)?, "-o", utf8(&file)?]).check()?;
         Ok(file)
     }
 }
@@ -149,7 +149,7 @@ fn shown(times: &Times) -> String {
 
 fn warm(bench: &Bench, what: &str, example: &Example, archive: &str, limit: f64) -> Result<Vec<Row>, String> {
     let peer = bench.peer(&["run", "-C", "cache=y", utf8(&example.component)?])?;
-    let file = bench.pack(&example.folder, archive)?;
+    let file = bench.pack(&example.directory, archive)?;
     let ours = bench.qyv(&["run", utf8(&file)?]);
     if ours.check()? != peer.check()? {
         return Err("the two print different things".to_string());
@@ -182,7 +182,7 @@ fn first(bench: &Bench, what: &str, example: &Example, archive: &str, runs: usiz
         bench.peer(&["compile", utf8(&example.component)?, "-o", utf8(&compiled)?])?,
         bench.peer(&["run", "--allow-precompiled", utf8(&compiled)?])?,
     ];
-    let file = bench.pack(&example.folder, archive)?;
+    let file = bench.pack(&example.directory, archive)?;
     let ours = [bench.qyv(&["run", utf8(&file)?])];
     let sides = [
         Side {
@@ -214,30 +214,30 @@ fn first_javascript(bench: &Bench) -> Result<Vec<Row>, String> {
     first(bench, "first run, JavaScript component", &example, "hello-js.qyvbin", 2)
 }
 
-/// A folder to pack: the hello component and `mib` MiB of mixed assets.
+/// A directory to pack: the hello component and `mib` MiB of mixed assets.
 pub(super) fn mixed(bench: &Bench, mib: u64) -> Result<PathBuf, String> {
     let hello = Example::hello()?;
-    let folder = bench.scratch.join(format!("mixed-{mib}"));
-    let made = fs::create_dir_all(&folder)
-        .and_then(|()| fs::copy(&hello.component, folder.join("hello.wasm")).map(drop))
+    let directory = bench.scratch.join(format!("mixed-{mib}"));
+    let made = fs::create_dir_all(&directory)
+        .and_then(|()| fs::copy(&hello.component, directory.join("hello.wasm")).map(drop))
         .and_then(|()| {
             let manifest = format!("name: mixed-{mib}\nversion: 1.0.0\nentrypoint: hello.wasm\nassets: [assets]\n");
-            fs::write(folder.join("mixed.qyv"), manifest)
+            fs::write(directory.join("mixed.qyv"), manifest)
         })
-        .and_then(|()| assets::make(&folder.join("assets"), mib));
-    made.map_err(|e| format!("making {}: {e}", folder.display()))?;
-    Ok(folder)
+        .and_then(|()| assets::make(&directory.join("assets"), mib));
+    made.map_err(|e| format!("making {}: {e}", directory.display()))?;
+    Ok(directory)
 }
 
 fn build_and_verify(bench: &Bench) -> Result<Vec<Row>, String> {
-    let folder = mixed(bench, 256)?;
+    let directory = mixed(bench, 256)?;
     let file = bench.scratch.join("mixed-256.qyvbin");
     let out = bench.scratch.join("mixed-256.tar.zst");
-    let (folder, file, out) = (utf8(&folder)?, utf8(&file)?, utf8(&out)?);
+    let (directory, file, out) = (utf8(&directory)?, utf8(&file)?, utf8(&out)?);
 
-    // One reading of the folder feeds both: the fastest form of that pipeline.
-    let packer = format!("tar -C '{folder}' -c . | tee >(sha256sum >'{out}.sum') | zstd -q -f -3 -T0 -o '{out}'");
-    let ours = [bench.qyv(&["build", folder, "-o", file])];
+    // One reading of the directory feeds both: the fastest form of that pipeline.
+    let packer = format!("tar -C '{directory}' -c . | tee >(sha256sum >'{out}.sum') | zstd -q -f -3 -T0 -o '{out}'");
+    let ours = [bench.qyv(&["build", directory, "-o", file])];
     let peer = [Run::pipeline(&packer)];
     let sides = [
         Side {
@@ -271,9 +271,9 @@ fn build_and_verify(bench: &Bench) -> Result<Vec<Row>, String> {
 
 fn inspect(bench: &Bench) -> Result<Vec<Row>, String> {
     const LIMIT_MS: f64 = 5.0;
-    let folder = mixed(bench, 256)?;
-    let large = bench.pack(&folder, "mixed-256.qyvbin")?;
-    let small = bench.pack(&Example::hello()?.folder, "hello.qyvbin")?;
+    let directory = mixed(bench, 256)?;
+    let large = bench.pack(&directory, "mixed-256.qyvbin")?;
+    let small = bench.pack(&Example::hello()?.directory, "hello.qyvbin")?;
     let mut rows = Vec::new();
     for (name, file) in [("hello", small), ("256 MiB of assets", large)] {
         let sides = [[bench.qyv(&["inspect", utf8(&file)?])], [bench.qyv(&["--version"])]];
@@ -298,12 +298,12 @@ fn memory(bench: &Bench) -> Result<Vec<Row>, String> {
     if !bench.big {
         return Err("give --big: it writes 3 GiB".to_string());
     }
-    let folder = mixed(bench, 1024)?;
+    let directory = mixed(bench, 1024)?;
     let file = bench.scratch.join("mixed-1024.qyvbin");
-    let (folder, file) = (utf8(&folder)?, utf8(&file)?);
+    let (directory, file) = (utf8(&directory)?, utf8(&file)?);
     let mut rows = Vec::new();
     for (verb, args) in [
-        ("build", vec!["build", folder, "-o", file]),
+        ("build", vec!["build", directory, "-o", file]),
         ("verify", vec!["verify", file]),
         ("first run", vec!["run", file]),
     ] {

@@ -2,19 +2,19 @@
 //! each rule can be tried on a few lines.
 //!
 //! Deliberately absent: ignored files, binary files, anything outside the
-//! project's folder.
+//! project's directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The project's folder.
+/// The project's directory.
 pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_path_buf()
+    xtask.ancestors().nth(2).unwrap_or(xtask).to_path_buf()
 }
 
-/// Files by their path from the project's folder, `/`-separated.
+/// Files by their path from the project's directory, `/`-separated.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     files: BTreeMap<String, String>,
@@ -54,7 +54,7 @@ impl Tree {
         self.files.get(path).map(String::as_str)
     }
 
-    /// Whether there is such a file, or a folder with one.
+    /// Whether there is such a file, or a directory with one.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.names.contains(path)
             || self

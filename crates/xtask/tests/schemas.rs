@@ -230,8 +230,8 @@ fn every_example_manifest_is_valid() {
         return;
     };
     for example in examples {
-        let folder = example.unwrap().path();
-        let Ok(files) = std::fs::read_dir(&folder) else {
+        let directory = example.unwrap().path();
+        let Ok(files) = std::fs::read_dir(&directory) else {
             continue;
         };
         for file in files

@@ -7,7 +7,7 @@ use crate::tree::Tree;
 
 const CHANGELOG: &str = "CHANGELOG.md";
 const TRANSLATED: &str = "README.es.md";
-const OUR_FOLDERS: &[&str] = &["crates/", "examples/", "formats/", "registry/", "spec/", "xtask/"];
+const OUR_DIRECTORIES: &[&str] = &["crates/", "examples/", "formats/", "registry/", "spec/", "tests/"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -24,8 +24,8 @@ fn readmes(tree: &Tree, findings: &mut Vec<Finding>) {
         }
     }
     for (path, translated) in tree.with_ending(TRANSLATED) {
-        let folder = path.strip_suffix(TRANSLATED).unwrap_or_default();
-        let original_path = format!("{folder}README.md");
+        let directory = path.strip_suffix(TRANSLATED).unwrap_or_default();
+        let original_path = format!("{directory}README.md");
         let Some(original) = tree.get(&original_path) else {
             findings.push(Finding::new(
                 path,
@@ -72,7 +72,7 @@ fn code_blocks(text: &str) -> Vec<(usize, String)> {
 /// Links by a relative path, and files of ours that are named in backquotes.
 fn pointers(tree: &Tree, findings: &mut Vec<Finding>) {
     for (path, text) in tree.with_ending(".md") {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
         let mut inside = false;
         for (index, line) in text.lines().enumerate() {
             inside ^= line.trim_start().starts_with("```");
@@ -85,9 +85,9 @@ fn pointers(tree: &Tree, findings: &mut Vec<Finding>) {
                 .filter_map(|rest| rest.split([')', '#', ' ']).next());
             let links = links
                 .filter(|to| !to.is_empty() && !to.contains(':'))
-                .map(|to| resolve(folder, to));
+                .map(|to| resolve(directory, to));
             let named = line.split('`').skip(1).step_by(2);
-            let named = named.filter(|name| OUR_FOLDERS.iter().any(|folder| name.starts_with(folder)));
+            let named = named.filter(|name| OUR_DIRECTORIES.iter().any(|directory| name.starts_with(directory)));
             let named = named.filter(|name| !name.contains(['*', '<', '{', ' ', '…', '$']) && name.contains('.'));
             for to in links.chain(named.map(str::to_string)) {
                 if !tree.has(&to) {
@@ -102,9 +102,9 @@ fn pointers(tree: &Tree, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A relative path from `folder`, without `.` and `..`.
-fn resolve(folder: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+/// A relative path from `directory`, without `.` and `..`.
+fn resolve(directory: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
     for part in path.split('/') {
         match part {
             "" | "." => {}

@@ -8,12 +8,12 @@ use qyvol_types::{AssetsConfig, Digest};
 
 fuzz_target!(|bytes: &[u8]| {
     let promise = AssetsConfig { diff_id: Digest::of(b""), files: 64, bytes: 1 << 20 };
-    let Ok(folder) = tempfile::tempdir() else { return };
-    let inside = folder.path().join("in");
+    let Ok(directory) = tempfile::tempdir() else { return };
+    let inside = directory.path().join("in");
     if std::fs::create_dir(&inside).is_err() {
         return;
     }
     let _ = unpack_assets(bytes, &promise, &inside, &NoReport);
-    // Nothing beside the folder it was given.
-    assert_eq!(std::fs::read_dir(folder.path()).map(Iterator::count).unwrap_or(1), 1);
+    // Nothing beside the directory it was given.
+    assert_eq!(std::fs::read_dir(directory.path()).map(Iterator::count).unwrap_or(1), 1);
 });

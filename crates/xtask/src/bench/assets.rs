@@ -9,7 +9,7 @@ const MIB: u64 = 1 << 20;
 
 /// A kind of file: where, how large, what part of the whole in 1/16, what in it.
 struct Kind {
-    folder: &'static str,
+    directory: &'static str,
     size: u64,
     share: u64,
     fill: fn(&mut Random, &mut Vec<u8>, usize),
@@ -18,54 +18,54 @@ struct Kind {
 const KINDS: &[Kind] = &[
     // Compressible: many small texts, records, a few large tables.
     Kind {
-        folder: "text",
+        directory: "text",
         size: 8 << 10,
         share: 2,
         fill: text,
     },
     Kind {
-        folder: "records",
+        directory: "records",
         size: MIB,
         share: 2,
         fill: records,
     },
     Kind {
-        folder: "tables",
+        directory: "tables",
         size: 16 * MIB,
         share: 4,
         fill: table,
     },
     // Not compressible, as pictures and archives: small, then large.
     Kind {
-        folder: "pictures",
+        directory: "pictures",
         size: 64 << 10,
         share: 2,
         fill: noise,
     },
     Kind {
-        folder: "archives",
+        directory: "archives",
         size: 32 * MIB,
         share: 6,
         fill: noise,
     },
 ];
 
-/// Fills `folder` with `mib` MiB; what is there already from an earlier run is
+/// Fills `directory` with `mib` MiB; what is there already from an earlier run is
 /// kept.
-pub(super) fn make(folder: &Path, mib: u64) -> io::Result<()> {
-    let done = folder.with_extension("complete");
+pub(super) fn make(directory: &Path, mib: u64) -> io::Result<()> {
+    let done = directory.with_extension("complete");
     if done.exists() {
         return Ok(());
     }
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
+    if directory.exists() {
+        fs::remove_dir_all(directory)?;
     }
     let mut bytes = Vec::new();
     for (seed, kind) in KINDS.iter().enumerate() {
         let mut random = Random(seed as u64);
         let count = mib * MIB * kind.share / 16 / kind.size;
         for index in 0..count {
-            let parent = folder.join(kind.folder).join(format!("{:03}", index / 256));
+            let parent = directory.join(kind.directory).join(format!("{:03}", index / 256));
             fs::create_dir_all(&parent)?;
             bytes.clear();
             (kind.fill)(
@@ -167,7 +167,7 @@ mod tests {
             let (mut one, mut two) = (Vec::new(), Vec::new());
             (kind.fill)(&mut Random(7), &mut one, 10_001);
             (kind.fill)(&mut Random(7), &mut two, 10_001);
-            assert_eq!((one.len(), &one), (10_001, &two), "{}", kind.folder);
+            assert_eq!((one.len(), &one), (10_001, &two), "{}", kind.directory);
         }
     }
 }

@@ -269,10 +269,10 @@ pub(super) fn memory(bench: &Bench) -> Result<Vec<Row>, String> {
 pub(super) fn component(bench: &Bench) -> Result<Vec<Row>, String> {
     let missing = "the peer is missing: set WKG to the command of `cargo install --locked wkg`";
     let wkg = bench.wkg.as_ref().ok_or(missing)?;
-    let Example { folder, component } = Example::hello()?;
-    let file = bench.pack(&folder, "hello.qyvbin")?;
+    let Example { directory, component } = Example::hello()?;
+    let file = bench.pack(&directory, "hello.qyvbin")?;
     let unsigned = bench.scratch.join("hello-unsigned.qyvbin");
-    let build = ["build", "--no-sign", utf8(&folder)?, "-o", utf8(&unsigned)?];
+    let build = ["build", "--no-sign", utf8(&directory)?, "-o", utf8(&unsigned)?];
     bench.qyv(&build).check()?;
     Ok(each(bench, "hello", |server, what| {
         let [out, bare_out] = ["pulled.qyvbin", "pulled.wasm"].map(|name| bench.scratch.join(name));

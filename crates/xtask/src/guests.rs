@@ -40,7 +40,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .ok_or("the project's folder has no parent")?;
+        .ok_or("the project's directory has no parent")?;
     for name in known {
         let big = matches!(name, "hello-go" | "hello-js");
         if names.contains(&name) || (names.is_empty() && (!big || large)) {
@@ -52,29 +52,32 @@ pub fn run(args: &[String]) -> Result<(), String> {
 }
 
 fn build(root: &Path, name: &str) -> Result<(), String> {
-    let folder = root.join("examples").join(name);
+    let directory = root.join("examples").join(name);
     match name {
         "hello" | "greeter-assets" => {
-            let module = rust(&folder, &root.join("target/guests"), name)?;
-            component(&module, &folder.join(format!("{name}.component.wasm")))
+            let module = rust(&directory, &root.join("target/guests"), name)?;
+            component(&module, &directory.join(format!("{name}.component.wasm")))
         }
         "hello-c" => {
             let module = root.join("target/guests/hello-c.wasm");
-            c(&folder.join("hello.c"), &module)?;
-            component(&module, &folder.join("hello-c.component.wasm"))
+            c(&directory.join("hello.c"), &module)?;
+            component(&module, &directory.join("hello-c.component.wasm"))
         }
         "probe" => {
-            let folder = root.join("tests/guests");
-            c(&folder.join("probe.c"), &folder.join("probe.module.wasm"))?;
-            component(&folder.join("probe.module.wasm"), &folder.join("probe.component.wasm"))
+            let directory = root.join("tests/guests");
+            c(&directory.join("probe.c"), &directory.join("probe.module.wasm"))?;
+            component(
+                &directory.join("probe.module.wasm"),
+                &directory.join("probe.component.wasm"),
+            )
         }
         "hello-go" => {
-            let out = folder.join("hello-go.wasm");
+            let out = directory.join("hello-go.wasm");
             let mut go = Command::new("go");
             go.args(["build", "-trimpath", "-ldflags=-s -w -buildid=", "-o"])
                 .arg(&out)
                 .arg(".")
-                .current_dir(&folder);
+                .current_dir(&directory);
             call(
                 go.env("GOOS", "wasip1")
                     .env("GOARCH", "wasm")
@@ -88,15 +91,15 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
                 // By the lock, as `npm ci`, which wants optional packages of
                 // other systems in it that a registry may not have.
                 npm.args(["install", "--no-save", "--no-fund", "--no-audit", "--loglevel=error"])
-                    .current_dir(&folder),
+                    .current_dir(&directory),
             )?;
-            call(Command::new("node").arg("build.mjs").current_dir(&folder))
+            call(Command::new("node").arg("build.mjs").current_dir(&directory))
         }
     }
 }
 
 /// Builds a crate for wasm32-wasip1, the standard library from its source.
-fn rust(folder: &Path, target: &Path, name: &str) -> Result<PathBuf, String> {
+fn rust(directory: &Path, target: &Path, name: &str) -> Result<PathBuf, String> {
     if !Path::new(RUSTC).exists() {
         return Err(format!("{RUSTC} is missing"));
     }
@@ -112,7 +115,7 @@ fn rust(folder: &Path, target: &Path, name: &str) -> Result<PathBuf, String> {
         "-Clink-self-contained=no".to_string(),
         "-Clink-arg=-L/usr/lib/wasm32-wasi".to_string(),
         "-Clink-arg=/usr/lib/wasm32-wasi/crt1-command.o".to_string(),
-        format!("--remap-path-prefix={}=.", folder.display()),
+        format!("--remap-path-prefix={}=.", directory.display()),
     ];
     let mut cargo = Command::new("cargo");
     cargo
@@ -125,7 +128,7 @@ fn rust(folder: &Path, target: &Path, name: &str) -> Result<PathBuf, String> {
             "--target-dir",
         ])
         .arg(target)
-        .current_dir(folder)
+        .current_dir(directory)
         .env("RUSTC", RUSTC)
         .env("RUSTC_BOOTSTRAP", "1")
         .env_remove("RUSTUP_TOOLCHAIN")

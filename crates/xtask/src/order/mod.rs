@@ -29,7 +29,7 @@ pub(crate) fn order() -> Result<(), String> {
     run(Command::new("cc")
         .args(["-O2", "-o"])
         .arg(&step)
-        .arg(root.join("xtask/src/order/step.c")))?;
+        .arg(root.join("crates/xtask/src/order/step.c")))?;
     let qyv = root.join("target/release/qyv");
     let symbols = symbols(&qyv)?;
     let mut seen = HashSet::new();

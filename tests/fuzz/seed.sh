@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Fills tests/fuzz/corpus from the vectors and from files made by `qyv` itself.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+qyv=${QYV:-target/debug/qyv}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export QYVOL_HOME=$work/home
+
+mkdir -p tests/fuzz/corpus/{archive,assets,envelope,json,manifest,policy,reference,wasm}
+# A vector's body is what stands behind its first empty line.
+for vector in formats/vectors/manifest/*; do
+  sed '1,/^$/d' "$vector" >"tests/fuzz/corpus/manifest/$(basename "$vector")"
+done
+cp examples/*/*.qyv tests/fuzz/corpus/manifest/
+cp examples/hello/*.wasm examples/hello-c/*.wasm tests/guests/*.wasm tests/fuzz/corpus/wasm/
+for example in hello hello-c greeter-assets; do
+  "$qyv" build --quiet "examples/$example" -o "tests/fuzz/corpus/archive/$example" >/dev/null
+  mkdir "$work/$example"
+  tar --zstd -xf "tests/fuzz/corpus/archive/$example" -C "$work/$example"
+  for blob in "$work/$example"/blobs/sha256/*; do
+    name=$example-$(basename "$blob" | cut -c1-8)
+    case $(head -c 4 "$blob" | od -An -c | tr -d ' ') in
+      '{"'*) cp "$blob" "tests/fuzz/corpus/json/$name" ;;
+      '(265/375') cp "$blob" "tests/fuzz/corpus/assets/$name" ;;
+    esac
+    if grep -q dsseEnvelope "$blob"; then cp "$blob" "tests/fuzz/corpus/envelope/$name"; fi
+  done
+done
+cp "$QYVOL_HOME/trust.yaml" tests/fuzz/corpus/policy/first
+for vector in formats/vectors/policy/*; do
+  if [ -f "$vector" ]; then sed '1,/^$/d' "$vector" >"tests/fuzz/corpus/policy/$(basename "$vector")"; fi
+done
+printf 'registry.example:5000/acme/app:1.0.0@sha256:%064d\n' 0 >tests/fuzz/corpus/reference/name
+printf 'public/a.css\npublic/A.css\n' >tests/fuzz/corpus/reference/paths
