@@ -13,6 +13,7 @@ mod clients;
 mod compile;
 mod forged;
 mod guest_files;
+mod guide;
 mod hints;
 #[cfg(feature = "import")]
 mod import;

@@ -75,7 +75,7 @@ fn is_library(path: &str) -> bool {
     let Some((krate, rest)) = path.strip_prefix("crates/").and_then(|p| p.split_once('/')) else {
         return false;
     };
-    krate != "qyv" && rest.starts_with("src/")
+    !matches!(krate, "qyv" | "xtask") && rest.starts_with("src/")
 }
 
 /// Files that are only compiled for tests, by the `mod` that names them.

@@ -1,0 +1,175 @@
+//! The guide's transcripts, run as they stand.
+//!
+//! A block ```` ```console ```` is a session: each line behind `$ ` is given to
+//! one shell, in a directory with the files of the blocks ```` ```yaml file=… ````
+//! and with `hello.wasm`. What it prints, on both streams, must be what follows,
+//! where `…` stands for anything in a line, or alone for any lines. A code other
+//! than 0 is told by `(exit code N)`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::registry::Server;
+use crate::support::User;
+
+/// The registry that the guide speaks of.
+const REGISTRY: &str = "localhost:5000";
+
+struct Step {
+    line: usize,
+    command: String,
+    expected: Vec<String>,
+}
+
+/// The sessions of a page, and the files that it has written before.
+fn read(page: &str) -> (Vec<(String, String)>, Vec<Step>) {
+    let (mut files, mut steps): (Vec<(String, String)>, Vec<Step>) = (Vec::new(), Vec::new());
+    let mut fence = None;
+    for (index, line) in page.lines().enumerate() {
+        match (line.strip_prefix("```"), fence) {
+            (Some(info), None) => {
+                fence = Some(info);
+                if let Some((_, name)) = info.split_once(" file=") {
+                    files.push((name.to_string(), String::new()));
+                }
+            }
+            (Some(_), Some(_)) => fence = None,
+            (None, Some("console")) => match line.strip_prefix("$ ") {
+                Some(command) => steps.push(Step {
+                    line: index + 1,
+                    command: command.to_string(),
+                    expected: Vec::new(),
+                }),
+                None => steps.last_mut().unwrap().expected.push(line.to_string()),
+            },
+            (None, Some(info)) if info.contains(" file=") => {
+                let (_, text) = files.last_mut().unwrap();
+                text.push_str(line);
+                text.push('\n');
+            }
+            _ => {}
+        }
+    }
+    (files, steps)
+}
+
+/// Whether a line is what is expected, `…` being anything.
+fn fits(expected: &str, line: &str) -> bool {
+    let mut parts = expected.split('…');
+    let Some(rest) = parts.next().and_then(|start| line.strip_prefix(start)) else {
+        return false;
+    };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else {
+        return rest.is_empty();
+    };
+    let mut rest = rest;
+    for part in middle {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// The same of many lines, where `…` alone is any number of them.
+fn all_fit(expected: &[String], lines: &[String]) -> bool {
+    match expected.split_first() {
+        None => lines.is_empty(),
+        Some((first, rest)) if first == "…" => (0..=lines.len()).any(|skipped| all_fit(rest, &lines[skipped..])),
+        Some((first, rest)) => lines
+            .split_first()
+            .is_some_and(|(line, others)| fits(first, line) && all_fit(rest, others)),
+    }
+}
+
+fn run(name: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = fs::read_to_string(root.join("spec/guide").join(name)).unwrap();
+    let server = page.contains(REGISTRY).then(|| Server::hub(&[]));
+    let address = server.as_ref().map_or(REGISTRY, |server| &server.address);
+    let (files, steps) = read(&page);
+    assert!(!steps.is_empty());
+    let user = User::new();
+    fs::copy(
+        root.join("examples/hello/hello.component.wasm"),
+        user.path("hello.wasm"),
+    )
+    .unwrap();
+    user.write("hello.qyv", "name: hello\nversion: 1.0.0\nentrypoint: hello.wasm\n");
+    for (name, text) in files {
+        user.write(&name, text);
+    }
+    // One shell for the whole page; a line of its own tells where a command ends.
+    let mut script = String::new();
+    for step in &steps {
+        let command = step.command.replace(REGISTRY, address);
+        script.push_str(&format!("{{ {command}\n}} 2>&1\nprintf '\\n\\036%s\\n' \"$?\"\n"));
+    }
+    let bin = Path::new(env!("CARGO_BIN_EXE_qyv")).parent().unwrap();
+    let path = std::env::join_paths([bin, "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap();
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &script]).env_clear().env("PATH", path);
+    shell
+        .env("HOME", user.path("home"))
+        .env("LC_ALL", "C.UTF-8")
+        .current_dir(user.path("."));
+    let output = shell.output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap().replace(address, REGISTRY);
+    let mut parts = printed.split('\u{1e}');
+    let mut text = parts.next().unwrap().to_string();
+    for step in &steps {
+        let (code, next) = parts.next().unwrap().split_once('\n').unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+        while lines.last().is_some_and(String::is_empty) {
+            lines.pop();
+        }
+        if code != "0" {
+            lines.push(format!("(exit code {code})"));
+        }
+        assert!(
+            all_fit(&step.expected, &lines),
+            "{name}:{}: $ {}\nexpected:\n{}\ngot:\n{}",
+            step.line,
+            step.command,
+            step.expected.join("\n"),
+            lines.join("\n")
+        );
+        text = next.to_string();
+    }
+}
+
+#[test]
+fn first_five_minutes_are_as_they_are_told() {
+    run("start.md");
+}
+
+#[test]
+fn ones_own_application_is_as_it_is_told() {
+    run("application.md");
+}
+
+#[test]
+fn trust_is_as_it_is_told() {
+    run("trust.md");
+}
+
+#[test]
+fn pipeline_is_as_it_is_told() {
+    run("pipeline.md");
+}
+
+#[test]
+fn host_is_as_it_is_told() {
+    run("host.md");
+}
+
+#[test]
+fn air_gap_is_as_it_is_told() {
+    run("air-gap.md");
+}
+
+#[test]
+fn hub_is_as_it_is_told() {
+    run("hub.md");
+}
