@@ -50,9 +50,10 @@ pub fn check_case(bytes: &[u8], fields: &[&str], maps: &[&str]) -> Result<(), Js
         maps,
         depth: limits::NESTING,
     };
+    check(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    case.deserialize(&mut deserializer)?;
-    Ok(())
+    case.deserialize(&mut deserializer)
+        .map_err(|error| JsonError(format!("ambiguous: {}", crate::escape(&error.to_string()))))
 }
 
 /// Encodes without white space: what Qyvol writes wherever bytes are signed or
@@ -251,8 +252,10 @@ mod tests {
             r#"{"dis\u212a":1}"#,
             r#"{"Annotations":{}}"#,
         ] {
-            assert!(check(bad).is_err(), "{bad}");
+            let error = check(bad).unwrap_err().to_string();
+            assert!(error.starts_with("ambiguous: "), "{error}");
         }
+        assert!(check("[").unwrap_err().to_string().starts_with("not valid JSON"));
     }
 
     #[test]
