@@ -169,7 +169,7 @@ fn layers_of_dockers_form_are_searched_from_the_top() {
         user.qyv(&["run", "shop.qyvbin", "exit", "9"]).expect(9);
         let user = User::new();
         let done = user.qyv(&["import", &server.name("shop:2.0.0")]).expect(16);
-        assert!(done.err.contains("`app.wasm` is not among its files"), "{}", done.err);
+        assert!(done.err.contains("`app.wasm` is removed or replaced"), "{}", done.err);
         nothing(&user, "shop.qyvbin");
     }
 }
@@ -200,7 +200,9 @@ fn several_components_are_listed_and_one_is_chosen() {
     user.qyv(&["import", &name, "--layer", "other"]).expect(2);
     nothing(&user, "app.qyvbin");
     for layer in ["worker", &id(PROBE_MODULE)] {
-        let done = user.qyv(&["import", &name, "--layer", layer, "-v"]).expect(0);
+        let done = user
+            .qyv(&["import", &name, "--layer", layer, "--replace", "-v"])
+            .expect(0);
         assert!(done.err.contains("2 parts of the source left out"), "{}", done.err);
         user.qyv(&["run", "app.qyvbin", "exit", "3"]).expect(3);
     }
@@ -242,7 +244,9 @@ fn version_is_said_by_the_user_the_tag_or_the_source() {
             "annotations": {"org.opencontainers.image.version": version},
         });
         other.manifest("team/hello:latest", MANIFEST, &manifest);
-        let done = user.qyv(&["import", &latest, "--format", "json"]).expect(code);
+        let done = user
+            .qyv(&["import", &latest, "--replace", "--format", "json"])
+            .expect(code);
         assert!(code != 0 || done.json()["name"] == "hello:2.5.0");
     }
 }
@@ -258,7 +262,10 @@ fn manifest_that_is_made_grants_nothing_and_says_what_would() {
     assert!(done.err.contains("`fs: none`"), "{}", done.err);
     // The lines that are printed are a manifest.
     let lines: Vec<&str> = done.err.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-    let manifest = lines.iter().take_while(|line| !line.starts_with("the source")).copied();
+    let manifest = lines
+        .iter()
+        .take_while(|line| !line.starts_with("signatures on"))
+        .copied();
     let manifest: Vec<&str> = manifest.collect();
     user.write("own/hello.qyv", manifest.join("\n") + "\n");
     user.qyv(&["import", &name, "--manifest", "own/hello.qyv"]).expect(0);
@@ -326,7 +333,8 @@ fn signatures_of_the_source_are_told_and_count_for_nothing() {
         let name = server.name("hello:1.0.0");
         let done = user.qyv(&["import", &name, "--no-sign"]).expect(0);
         assert!(
-            done.err.contains("3 signatures (2 cosign, 1 sigstore bundle)"),
+            done.err
+                .contains("signatures on the source, neither checked nor inherited: 2 cosign, 1 sigstore bundle\n"),
             "{}",
             done.err
         );

@@ -19,6 +19,8 @@ mod hints;
 mod import;
 #[cfg(feature = "import")]
 mod import_refused;
+#[cfg(feature = "import")]
+mod import_strict;
 mod keys;
 mod kill;
 mod output;

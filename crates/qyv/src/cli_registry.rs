@@ -101,7 +101,7 @@ pub struct PullArgs {
 #[cfg(feature = "import")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Takes the artifacts of wkg, wash, Spin and ORAS, container images that hold one .wasm file, and\nindexes with a WebAssembly platform. The component stays as it is; the image is built, signed,\nstored and written like one of `qyv build`. Without --manifest it may do nothing: what its imports\nask for is printed. Its name is the last part of REF, its version the tag, or for `latest` the\nversion that the source states. The source's digest is recorded in the image. The source's own\nsignatures are counted and not checked, and say nothing about the image: yours is what hosts check.\nExit codes: 16 nothing in it is WebAssembly, 17 over a limit, 69 failed, and trying again won't\nhelp; 75 it may."
+    after_help = "Takes the artifacts of wkg, wash, Spin and ORAS, container images that hold one .wasm file, and\nindexes with a WebAssembly platform. The component stays as it is; the image is built, signed,\nstored and written like one from `qyv build`. Without --manifest the image is granted nothing;\nwhat its imports ask for is printed. Its name is the last part of REF, its version the tag, or,\nfor `latest` or a digest alone, the version that the source states. A name from REF never takes\nthe place of another image or file without --replace. The source's digest is recorded in the\nimage. The source's own signatures are counted and not checked, and say nothing about the image:\nyours is what hosts check. Exit codes: 1 what is found is not a usable program, 16 nothing in it\ncan be WebAssembly or readers may differ on it, 17 over a limit, 69 failed, and trying again\nwon't help; 75 it may."
 )]
 pub struct ImportArgs {
     /// An artifact, as HOST/NAME[:TAG][@DIGEST] (Docker Hub is docker.io), or a .wasm file
@@ -113,8 +113,8 @@ pub struct ImportArgs {
     /// Use this manifest; its entrypoint only names the component, and is not read
     #[arg(long, value_name = "FILE.qyv")]
     pub manifest: Option<PathBuf>,
-    /// The layer to take, by its digest or title, where there are several components
-    #[arg(long, value_name = "DIGEST|TITLE")]
+    /// The layer to take where there are several components, by its digest, title or Spin component id
+    #[arg(long, value_name = "DIGEST|TITLE|ID")]
     pub layer: Option<String>,
     /// Where the archive goes [default: the image's or the manifest's name, in this directory]
     #[arg(short, long, value_name = "FILE.qyvbin")]
@@ -122,6 +122,9 @@ pub struct ImportArgs {
     /// Replace the output even if it is not a .qyvbin; never one of the files that are read
     #[arg(short, long)]
     pub force: bool,
+    /// Let a name from REF replace the file there, and move in the store
+    #[arg(long)]
+    pub replace: bool,
     /// One more name for the image in the store (repeatable)
     #[arg(short, long = "tag", value_name = "NAME:TAG")]
     pub tags: Vec<String>,

@@ -27,6 +27,9 @@ pub fn hints(error: &Error) -> Vec<String> {
         ),
         Error::OutputIsInput { .. } => one("name another file with -o"),
         Error::OutputExists { .. } => one("name another file with -o, or replace this one with --force"),
+        Error::OutputKept { .. } => {
+            one("--replace replaces it; name another file with -o, or the image with --name NAME:VERSION")
+        }
         Error::KeyMode { path, own, .. } => {
             let path = escape(&path.to_string_lossy()).to_string();
             let copy =
@@ -70,7 +73,11 @@ pub fn hints(error: &Error) -> Vec<String> {
             vec![format!("`qyv import {}` makes an image of it", escape(target))]
         }
         Error::AlreadyImage { name } => vec![format!("`qyv pull {name}` fetches it as it is, with its signatures")],
-        Error::Layers { .. } => one("--layer takes one of them, by its digest or its title"),
+        Error::Layers { are_files: true, .. } => {
+            one("take the file out of it with another tool: `qyv import ./FILE.wasm --name NAME:VERSION`")
+        }
+        Error::Layers { .. } => one("--layer takes one of them, by its digest, title or Spin component id"),
+        Error::Platforms { is_several: true, .. } => one("HOST/NAME@DIGEST takes one of them"),
         Error::Platforms { .. } => one("if one of them holds a .wasm file: HOST/NAME@DIGEST names it"),
         Error::Image { source, .. } => image_hints(source),
         Error::Store(store) => store_hints(store),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use qyvol::remote_store::{
     Client, Credential, CredentialFiles, Credentials, Fixed, Notify, Options, RetryPolicy, Secret,
 };
-use qyvol::{Home, load_hosts, read_certificates};
+use qyvol::{Home, hosts_files, load_hosts, read_certificates};
 
 use crate::cli::RegistryArgs;
 use crate::failure::Failure;
@@ -107,6 +107,14 @@ fn given() -> Result<Option<Fixed>, Failure> {
             "credentials are set without a registry: set {REGISTRY} to its host"
         ))),
     }
+}
+
+/// The files that a client reads, which must not be a command's output.
+pub fn inputs(home: &Home, args: &RegistryArgs) -> Vec<PathBuf> {
+    let mut inputs = files(home);
+    inputs.extend(args.ca.clone());
+    inputs.extend(hosts_files(home));
+    inputs
 }
 
 /// Where credentials are looked for, ours first.

@@ -24,6 +24,8 @@ mod error;
 mod file_id;
 #[cfg(feature = "import")]
 mod foreign_files;
+#[cfg(feature = "import")]
+mod foreign_tar;
 pub mod frames;
 mod head;
 mod ignore_rules;
@@ -42,7 +44,7 @@ pub use build::{BuildOptions, Built, ImageBuilder};
 pub use error::ImageError;
 pub use file_id::FileId;
 #[cfg(feature = "import")]
-pub use foreign_files::{FoundFiles, find_wasm};
+pub use foreign_files::{FoundFiles, Wanted, find_wasm};
 pub use head::{Head, HeadImage, HeadSignature, is_archive, is_qyvbin};
 pub use ignore_rules::{is_temporary_name, temporary_name};
 pub use layout::Layout;

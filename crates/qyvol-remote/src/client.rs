@@ -72,7 +72,7 @@ impl Client {
     /// The attempts of one operation at an endpoint. A mirror gets one: the
     /// registry itself is the next attempt.
     pub(crate) fn retry(&self, endpoint: &Endpoint) -> Retry {
-        let policy = match endpoint.is_mirror {
+        let policy = match endpoint.is_mirror || endpoint.is_asked_once {
             true => RetryPolicy::never(),
             false => self.options.retry,
         };

@@ -52,6 +52,8 @@ pub(crate) struct Endpoint {
     pub(crate) scope: String,
     /// Stands in for the registry: if it fails, the registry is asked.
     pub(crate) is_mirror: bool,
+    /// Gets one attempt at each request: what it has to say is not needed.
+    pub(crate) is_asked_once: bool,
 }
 
 impl Endpoint {
@@ -68,6 +70,7 @@ impl Endpoint {
             repository: String::new(),
             scope: scope.to_string(),
             is_mirror: false,
+            is_asked_once: false,
         }
     }
 

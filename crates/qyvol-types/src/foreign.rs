@@ -36,6 +36,25 @@ const WASM_LAYERS: [&str; 3] = [
     "application/vnd.wasm.content.layer.v1+wasm",
     "application/vnd.module.wasm.content.layer.v1+wasm",
 ];
+/// Fields of a manifest that are read. Go's tools read them whatever their case.
+const FIELDS: [&str; 14] = [
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "fsLayers",
+    "digest",
+    "size",
+    "urls",
+    "platform",
+    "os",
+    "architecture",
+    "variant",
+];
+/// Fields of a manifest whose values have names of their own.
+const MAPS: [&str; 1] = ["annotations"];
 /// The config of a Spin application: its locked manifest.
 const SPIN_CONFIG: &str = "application/vnd.fermyon.spin.application.v1+config";
 
@@ -109,22 +128,22 @@ pub enum LayerKind {
 #[non_exhaustive]
 pub enum ForeignError {
     /// Not strict JSON, or a field is missing or of another type.
-    #[error("manifest is {0}")]
+    #[error("it is {0}")]
     Json(#[from] json::JsonError),
     /// Past its bound.
-    #[error("manifest is {got} bytes: at most {} are read", limits::MANIFEST_BYTES)]
+    #[error("it is {got} bytes: at most {} are read", limits::MANIFEST_BYTES)]
     TooLarge {
         /// Its size.
         got: usize,
     },
     /// `schemaVersion` is not 2.
-    #[error("manifest has schemaVersion {0}: expected 2")]
+    #[error("it has schemaVersion {0}: expected 2")]
     SchemaVersion(u64),
     /// Two readers could see two different things in it.
-    #[error("manifest can be read in two ways: {0}")]
+    #[error("it can be read in two ways: {0}")]
     Ambiguous(String),
     /// A field is missing.
-    #[error("manifest has no `{0}`")]
+    #[error("it has no `{0}`")]
     Missing(&'static str),
 }
 
@@ -152,6 +171,7 @@ impl ForeignManifest {
         if raw.len() as u64 > limits::MANIFEST_BYTES {
             return Err(ForeignError::TooLarge { got: raw.len() });
         }
+        json::check_case(raw, &FIELDS, &MAPS)?;
         let fields: Fields = json::decode(raw)?;
         if fields.schema_version != 2 {
             return Err(ForeignError::SchemaVersion(fields.schema_version));
@@ -205,7 +225,9 @@ impl Descriptor {
             "application/vnd.oci.image.layer.v1.tar+gzip" | "application/vnd.docker.image.rootfs.diff.tar.gzip" => {
                 LayerKind::Files(Compression::Gzip)
             }
-            "application/vnd.oci.image.layer.v1.tar+zstd" => LayerKind::Files(Compression::Zstd),
+            "application/vnd.oci.image.layer.v1.tar+zstd" | "application/vnd.docker.image.rootfs.diff.tar.zstd" => {
+                LayerKind::Files(Compression::Zstd)
+            }
             _ => LayerKind::Other,
         }
     }
@@ -220,15 +242,11 @@ impl Platform {
         }
         ["wasip2", "wasip1", "wasi"].iter().position(|os| *os == self.os)
     }
-}
 
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", escape(&self.os), escape(&self.architecture))?;
-        match &self.variant {
-            Some(variant) => write!(f, "/{}", escape(variant)),
-            None => Ok(()),
-        }
+    /// As Docker writes it: `os/architecture`, and a variant. Not escaped.
+    pub fn plain(&self) -> String {
+        let variant = self.variant.as_ref().map(|variant| format!("/{variant}"));
+        format!("{}/{}{}", self.os, self.architecture, variant.unwrap_or_default())
     }
 }
 
@@ -280,6 +298,10 @@ mod tests {
             (r#""schemaVersion":2"#, r#""schemaVersion":2,"schemaVersion":2"#),
             (r#""layers""#, r#""blobs""#),
             ("sha256:", "sha256:../"),
+            // Go's tools read the later one.
+            (r#""config""#, r#""Layers":[],"config""#),
+            (r#""layers""#, r#""layerſ":[],"layers""#),
+            (r#""size":2"#, r#""size":2,"Digest":"""#),
         ] {
             let bad = image().replacen(from, to, 1);
             assert_ne!(bad, image());

@@ -7,19 +7,21 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use crate::limits;
 
 /// Why some bytes are not acceptable JSON. serde_json repeats keys and values
 /// of the document as they are: they are kept escaped, and nothing else is.
 #[derive(Debug, thiserror::Error)]
-#[error("not valid JSON: {0}")]
+#[error("{0}")]
 pub struct JsonError(String);
 
 impl From<serde_json::Error> for JsonError {
     fn from(error: serde_json::Error) -> JsonError {
-        JsonError(crate::escape(&error.to_string()).to_string())
+        JsonError(format!("not valid JSON: {}", crate::escape(&error.to_string())))
     }
 }
 
@@ -35,7 +37,23 @@ pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
 /// Checks the form, then decodes.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     check(bytes)?;
-    Ok(serde_json::from_slice(bytes)?)
+    serde_json::from_slice(bytes)
+        .map_err(|error| JsonError(format!("not as expected: {}", crate::escape(&error.to_string()))))
+}
+
+/// Refuses a document with a key that is one of `fields` in all but case: Go's
+/// decoder takes it for that field, and ours does not. What stands below a key
+/// of `maps` has names of its own.
+pub fn check_case(bytes: &[u8], fields: &[&str], maps: &[&str]) -> Result<(), JsonError> {
+    let case = Case {
+        fields,
+        maps,
+        depth: limits::NESTING,
+    };
+    check(bytes)?;
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    case.deserialize(&mut deserializer)
+        .map_err(|error| JsonError(format!("ambiguous: {}", crate::escape(&error.to_string()))))
 }
 
 /// Encodes without white space: what Qyvol writes wherever bytes are signed or
@@ -121,6 +139,91 @@ impl<'de> Visitor<'de> for Form {
     }
 }
 
+#[derive(Clone, Copy)]
+struct Case<'f> {
+    fields: &'f [&'f str],
+    maps: &'f [&'f str],
+    depth: usize,
+}
+
+/// A key as Go compares it: two letters beyond ASCII are the same as one of it.
+fn folded(key: &str) -> impl Iterator<Item = char> + '_ {
+    key.chars().map(|c| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    })
+}
+
+impl Case<'_> {
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))?;
+        Ok(Case { depth, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Case<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Case<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        while seq.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        while let Some(key) = map.next_key::<String>()? {
+            let is_variant = |field: &&&str| folded(field).eq(folded(&key)) && **field != key;
+            if let Some(field) = self.fields.iter().chain(self.maps).find(is_variant) {
+                let key = crate::escape(&key).to_string();
+                return Err(A::Error::custom(format_args!("`{key}` is `{field}` to some readers")));
+            }
+            match self.maps.contains(&key.as_str()) {
+                true => map.next_value::<IgnoredAny>().map(drop)?,
+                false => map.next_value_seed(inner)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +233,29 @@ mod tests {
         assert!(check(br#"{"a":1,"b":{"a":1}}"#).is_ok());
         assert!(check(br#"{"a":1,"a":1}"#).is_err());
         assert!(check(br#"[{"x":{"a":1,"\u0061":2}}]"#).is_err());
+    }
+
+    #[test]
+    fn key_that_is_a_field_in_all_but_case_is_refused() {
+        let check = |text: &str| check_case(text.as_bytes(), &["layers", "size", "Disk"], &["annotations"]);
+        for fine in [
+            r#"{"layers":[{"size":1}],"Disk":{},"other":{"Layer":1}}"#,
+            r#"{"annotations":{"SIZE":"x","Layers":"y"}}"#,
+        ] {
+            check(fine).unwrap();
+        }
+        for bad in [
+            r#"{"layers":[],"Layers":[]}"#,
+            r#"{"LAYERS":[]}"#,
+            r#"{"layers":[{"Size":1}]}"#,
+            r#"{"layer\u017f":[]}"#,
+            r#"{"dis\u212a":1}"#,
+            r#"{"Annotations":{}}"#,
+        ] {
+            let error = check(bad).unwrap_err().to_string();
+            assert!(error.starts_with("ambiguous: "), "{error}");
+        }
+        assert!(check("[").unwrap_err().to_string().starts_with("not valid JSON"));
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
     let label = manifest.path.to_string_lossy().into_owned();
     let output = match request.output {
         Some(path) => path.to_path_buf(),
-        None => PathBuf::from(manifest.path.file_stem().unwrap_or_default()).with_extension("qyvbin"),
+        None => default_output(&manifest.path),
     };
     let to = Destination {
         path: &output,
@@ -87,8 +87,16 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
         signer: &request.signer,
         claims: &request.claims,
         passphrase: request.passphrase,
+        keeps_names: false,
     };
     work.write(ctx, &builder, place)
+}
+
+/// Where an archive goes that a manifest describes: its name, here.
+pub(crate) fn default_output(manifest: &Path) -> PathBuf {
+    let mut name = manifest.file_stem().unwrap_or_default().to_os_string();
+    name.push(".qyvbin");
+    PathBuf::from(name)
 }
 
 /// What is left to do when everything that goes into an image has been read.
@@ -105,6 +113,8 @@ pub(crate) struct Work<'a> {
     pub(crate) claims: &'a Claims,
     /// Asks for a key's passphrase.
     pub(crate) passphrase: Passphrase<'a>,
+    /// Whether the image's own name stays where it stands for another.
+    pub(crate) keeps_names: bool,
 }
 
 impl Work<'_> {
@@ -148,6 +158,9 @@ impl Work<'_> {
         tags.extend(self.tags.iter().filter(|t| **t != built.name).cloned());
         for name in &tags {
             stage.tag(name, &built.descriptor);
+        }
+        if self.keeps_names && !self.tags.contains(&built.name) {
+            stage.tag_new(&built.name, &built.descriptor);
         }
         stage.commit()?;
         let size = file.finish()?;

@@ -72,6 +72,12 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
+    /// The source of an import has chosen the output's name, and a file is there.
+    #[error("can't write {}: there is a file, and the source has chosen this name", escape(&path.to_string_lossy()))]
+    OutputKept {
+        /// The output.
+        path: PathBuf,
+    },
     /// An image or archive is at fault; `target` is what the user named.
     #[error("{}: {source}", escape(target))]
     Image {
@@ -110,14 +116,22 @@ pub enum Error {
         target: String,
         /// Why none was taken.
         why: String,
-        /// The layers.
+        /// The layers, or files of a container image.
         layers: Vec<String>,
+        /// Whether they are files, of which none can be named.
+        are_files: bool,
     },
-    /// What is to be imported is for none of our platforms.
-    #[error("{}: no platform of it is WebAssembly", escape(target))]
+    /// What is to be imported is for none of our platforms, or has several
+    /// images for one.
+    #[error("{}: {}", escape(target), match is_several {
+        true => "it has several images for the same WebAssembly platform",
+        false => "none of its platforms is WebAssembly",
+    })]
     Platforms {
         /// What the user named.
         target: String,
+        /// Whether it has several images for one.
+        is_several: bool,
         /// Its platforms.
         platforms: Vec<String>,
     },

@@ -50,6 +50,7 @@ impl Error {
             | Error::Ambiguous { .. }
             | Error::AlreadyImage { .. }
             | Error::Layers { .. }
+            | Error::Platforms { is_several: true, .. }
             | Error::Usage(_) => ErrorClass::Usage,
             Error::NotArchive { .. } | Error::Malformed { .. } | Error::Foreign { .. } | Error::Platforms { .. } => {
                 ErrorClass::Refused(Refusal::Malformed)
@@ -65,9 +66,11 @@ impl Error {
 fn of_image(error: &ImageError) -> ErrorClass {
     match error {
         ImageError::Limit { .. } => ErrorClass::Refused(Refusal::Limit),
-        ImageError::Format(_) | ImageError::Layout(_) | ImageError::Digest { .. } | ImageError::Manifest(_) => {
-            ErrorClass::Refused(Refusal::Malformed)
-        }
+        ImageError::Format(_)
+        | ImageError::Layout(_)
+        | ImageError::Layer(_)
+        | ImageError::Digest { .. }
+        | ImageError::Manifest(_) => ErrorClass::Refused(Refusal::Malformed),
         ImageError::Read(source) => of_read(source),
         ImageError::Store(store) => of_store(store),
         _ => ErrorClass::Failed,

@@ -47,6 +47,19 @@ pub fn load_hosts(home: &Home) -> Result<BTreeMap<String, HostOptions>, Error> {
     Ok(hosts)
 }
 
+/// The files that [`load_hosts`] reads, if they are there.
+pub fn hosts_files(home: &Home) -> Vec<PathBuf> {
+    let path = hosts_path(home);
+    let text = read_private(&path).ok().flatten();
+    let entries = text.and_then(|text| parse_hosts(&text).ok()).unwrap_or_default();
+    let directory = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+    let certificates = entries
+        .into_values()
+        .filter_map(|entry| Some(directory.join(entry.ca?)));
+    let certificates: Vec<PathBuf> = certificates.collect();
+    std::iter::once(path).chain(certificates).collect()
+}
+
 /// Reads a file of certificates, PEM.
 pub fn read_certificates(path: &Path) -> Result<Vec<u8>, Error> {
     let read = fs::File::open(path).and_then(|file| read_bounded(file, CA_BYTES));

@@ -52,7 +52,7 @@ pub use context::{Context, Home};
 pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
 pub use error::Error;
 pub use error_class::ErrorClass;
-pub use hosts::{hosts_path, load_hosts, read_certificates};
+pub use hosts::{hosts_files, hosts_path, load_hosts, read_certificates};
 pub use image_source::Source;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 #[cfg(feature = "import")]

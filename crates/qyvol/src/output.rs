@@ -65,6 +65,9 @@ enum Replaces {
     Archives,
     /// Whatever is no input.
     Anything,
+    /// No file.
+    #[cfg(feature = "import")]
+    Nothing,
     /// This very file.
     Only(FileId),
 }
@@ -170,6 +173,12 @@ impl Place {
         open(&self.real()).is_ok_and(|(mut file, meta)| meta.is_file() && is_qyvbin(&mut file))
     }
 
+    /// Keeps whatever file is there.
+    #[cfg(feature = "import")]
+    pub(crate) fn keep(&mut self) {
+        self.replaces = Replaces::Nothing;
+    }
+
     /// Files that the command reads, which it must not replace.
     pub(crate) fn inputs(&mut self) -> &mut Inputs {
         &mut self.inputs
@@ -210,6 +219,10 @@ impl Place {
         match self.replaces {
             Replaces::Anything => Ok(Standing::File(meta)),
             Replaces::Only(file) if file == id => Ok(Standing::File(meta)),
+            #[cfg(feature = "import")]
+            Replaces::Nothing => Err(Error::OutputKept {
+                path: self.shown.clone(),
+            }),
             Replaces::Only(_) => Err(self.failed()(io::Error::other(
                 "another file has replaced it in the meantime",
             ))),

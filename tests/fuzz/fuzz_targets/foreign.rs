@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use qyvol_image::find_wasm;
+use qyvol_image::{Wanted, find_wasm};
 use qyvol_types::foreign::{Compression, ForeignManifest, MANIFEST_TYPES};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = ForeignManifest::parse(bytes, kind);
     }
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-        let _ = find_wasm(bytes, compression, None);
-        let _ = find_wasm(bytes, compression, Some("app.wasm"));
+        let _ = find_wasm(bytes, compression, &Wanted::Any(&["a.wasm".to_string()]), 9);
+        let _ = find_wasm(bytes, compression, &Wanted::Path("app.wasm"), 9);
     }
 });

@@ -1,6 +1,7 @@
 //! `import`.
 
 use qyvol::image::{Denied, ImageError};
+use qyvol::store::StoreError;
 use qyvol::types::{AppManifest, Reference, escape};
 use qyvol::{Context, Error, ImportReport, ImportRequest, Target};
 use serde_json::json;
@@ -8,7 +9,7 @@ use serde_json::json;
 use super::author::{claims, more_names, show_build, some, tell_build};
 use crate::cli::{Format, ImportArgs};
 use crate::failure::Failure;
-use crate::registry::{client, credentials_file};
+use crate::registry::{client, inputs};
 use crate::secrets;
 use crate::ui::{Ui, count};
 
@@ -19,18 +20,13 @@ pub fn import(ctx: &Context<'_>, ui: &Ui, args: ImportArgs) -> Result<u8, Failur
     let source = Target::parse(&args.source)?;
     let name = args.name.as_deref().map(own_name).transpose()?;
     let signer = secrets::Signer::read()?;
-    let inputs: Vec<_> = args
-        .registry
-        .ca
-        .iter()
-        .cloned()
-        .chain([credentials_file(&ctx.home)])
-        .collect();
+    let inputs = inputs(&ctx.home, &args.registry);
     let request = ImportRequest {
         source: &source,
         manifest: args.manifest.as_deref(),
         name: name.as_ref(),
         layer: args.layer.as_deref(),
+        replace: args.replace,
         output: args.output.as_deref(),
         force: args.force,
         inputs: &inputs,
@@ -49,7 +45,11 @@ pub fn import(ctx: &Context<'_>, ui: &Ui, args: ImportArgs) -> Result<u8, Failur
 /// What failed, with the hints that fit a source in a registry.
 fn failure(error: Error, source: &Target) -> Failure {
     let is_wasm = matches!(&error, Error::Image { source, .. } if matches!(source, ImageError::Wasm(_)));
+    let is_taken = matches!(&error, Error::Store(StoreError::NameTaken { .. }));
     let mut failure = Failure::from(error);
+    if is_taken {
+        failure.hints = vec!["--replace moves it; --name NAME:VERSION gives the image another name".to_string()];
+    }
     if let Target::Image(name) = source {
         // The usual hint is about a file.
         if is_wasm {
@@ -108,14 +108,17 @@ fn tell(ui: &Ui, report: &ImportReport) {
         }
     }
     let Some(origin) = &report.origin else { return };
-    ui.note(&format!("imported {}, its digest {}", origin.name, origin.digest));
+    ui.note(&format!("imported {} (digest {})", origin.name, origin.digest));
     if !origin.signatures.is_empty() {
         let kinds = origin.signatures.iter().map(|(kind, n)| format!("{n} {kind}"));
-        let number: usize = origin.signatures.iter().map(|(_, n)| n).sum();
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        let yours = if report.build.signed_by.is_some() {
+            "; hosts check yours"
+        } else {
+            ""
+        };
         ui.note(&format!(
-            "  the source carries {} ({}), which are not checked and not inherited: yours is what hosts check",
-            count(number, "signature", "signatures"),
-            kinds.collect::<Vec<_>>().join(", ")
+            "  signatures on the source, neither checked nor inherited: {kinds}{yours}"
         ));
     }
 }
@@ -123,9 +126,9 @@ fn tell(ui: &Ui, report: &ImportReport) {
 /// The lines of a manifest that grants what is denied.
 fn granting(app: &AppManifest, denied: &[Denied]) -> Vec<String> {
     let mut lines = vec![
-        format!("name: {}", app.name),
+        format!("name: \"{}\"", app.name),
         format!("version: \"{}\"", app.version),
-        format!("entrypoint: {}", app.entrypoint),
+        format!("entrypoint: \"{}\"", app.entrypoint),
         "permissions:".to_string(),
     ];
     for denied in denied {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::reference;
 use crate::cli::{CatalogArgs, CopyArgs, Format, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmArgs, TagsArgs};
 use crate::failure::Failure;
-use crate::registry::{client, client_with, credentials_file};
+use crate::registry::{client, client_with, credentials_file, inputs};
 use crate::ui::{Ui, size};
 
 /// Bytes of a password.
@@ -93,13 +93,7 @@ pub fn pull(ctx: &Context<'_>, ui: &Ui, args: PullArgs) -> Result<u8, Failure> {
         true => Some(qyvol::policy_or_key(ctx, None)?),
         false => None,
     };
-    let inputs: Vec<_> = args
-        .registry
-        .ca
-        .iter()
-        .cloned()
-        .chain([credentials_file(&ctx.home)])
-        .collect();
+    let inputs = inputs(&ctx.home, &args.registry);
     let request = PullRequest {
         name: &reference(&args.name)?,
         output: args.output.as_deref().map(|path| Destination {

@@ -48,6 +48,7 @@ pub(super) fn fetch(
         repository: String::new(),
         scope: String::new(),
         is_mirror: false,
+        is_asked_once: false,
     };
     let mut request = Request::new(Method::GET, url, &server, Operation::FetchToken);
     request.redirects = Redirects::Never;
@@ -177,6 +178,7 @@ mod tests {
                 repository: "x".to_string(),
                 scope: "repository:x:pull".to_string(),
                 is_mirror: false,
+                is_asked_once: false,
             };
             let operation = Operation::ListTags("x".to_string());
             let realm = "http://127.0.0.1:1/token";

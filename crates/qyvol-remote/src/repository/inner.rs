@@ -66,6 +66,25 @@ impl Inner {
         }
     }
 
+    /// The same for reading, with a single attempt at each request.
+    #[cfg(feature = "import")]
+    pub(super) fn once(&self) -> Inner {
+        let once = |endpoint: &Endpoint| Endpoint {
+            is_asked_once: true,
+            ..endpoint.clone()
+        };
+        Inner {
+            client: self.client.clone(),
+            registry: self.registry.clone(),
+            name: self.name.clone(),
+            mirrors: self.mirrors.iter().map(once).collect(),
+            endpoint: once(&self.endpoint),
+            mounts: HashMap::new(),
+            manifests: Mutex::default(),
+            unlisted: Mutex::default(),
+        }
+    }
+
     /// The endpoints to read from, in this order. The last one is the registry.
     pub(super) fn sources(&self) -> impl Iterator<Item = &Endpoint> {
         self.mirrors.iter().chain([&self.endpoint])

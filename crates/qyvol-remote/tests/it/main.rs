@@ -11,6 +11,9 @@ mod content;
 #[cfg(feature = "import")]
 #[cfg(test)]
 mod foreign;
+#[cfg(feature = "import")]
+#[cfg(test)]
+mod foreign_faults;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]

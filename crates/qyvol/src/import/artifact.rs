@@ -14,13 +14,15 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::container::Container;
-use super::{Found, ImportRequest, Origin};
+use super::{Found, ImportRequest, Origin, shown as show};
 use crate::install::Counted;
 use crate::remote::{blame, not_there};
 use crate::{Context, Error, ImageName, Target};
 
 /// Bytes reserved at once for content whose size only the descriptor states.
 const RESERVE: u64 = 1 << 20;
+/// Names of one layer that are shown.
+const NAMES: usize = 5;
 
 /// An artifact whose component has been found and not fetched.
 pub(super) struct Artifact {
@@ -86,21 +88,22 @@ impl Artifact {
             .resolve_foreign(name)?
             .ok_or_else(|| not_there(&repository, name))?;
         let mut signed = vec![named.digest];
-        let ForeignFound { digest, manifest } = match &named.manifest {
+        let mut others = Vec::new();
+        let ForeignFound { digest, manifest, .. } = match &named.manifest {
             ForeignManifest::Image(_) => named,
             ForeignManifest::Index(entries) => {
-                let entry = platform(label, entries)?;
-                let found = repository.foreign_manifest(&entry.descriptor.digest)?;
-                found.ok_or_else(|| blame(missing(&entry.descriptor).into(), &repository))?
+                let (entry, left_out) = platform(label, entries)?;
+                others = left_out;
+                of_index(label, &repository, &entry.descriptor)?
             }
         };
         let ForeignManifest::Image(image) = manifest else {
-            return Err(Error::malformed(label)("an index within an index is not read"));
+            return Err(Error::malformed(label)("an index inside an index is not supported"));
         };
         if !signed.contains(&digest) {
             signed.push(digest);
         }
-        let (payload, left_out) = choose(label, &repository, name, &image, request.layer)?;
+        let (payload, left_out) = choose(label, &repository, &own_name(name, &signed), &image, request.layer)?;
         Ok(Artifact {
             label: label.to_string(),
             name: name.clone(),
@@ -108,7 +111,7 @@ impl Artifact {
             signatures: signatures(ctx, &repository, &signed),
             version: image.annotations.get(media_type::ANNOTATION_VERSION).cloned(),
             payload,
-            left_out,
+            left_out: others.into_iter().chain(left_out).collect(),
             repository,
         })
     }
@@ -145,28 +148,72 @@ fn missing(d: &Descriptor) -> StoreError {
     StoreError::NotFound { digest: d.digest }
 }
 
-/// The entry of an index that is WebAssembly: a component before a module.
-fn platform<'e>(label: &str, entries: &'e [IndexEntry]) -> Result<&'e IndexEntry, Error> {
+/// The name that fetches the very image: with its digest where an index led
+/// there.
+fn own_name(name: &Reference, digests: &[Digest]) -> Reference {
+    let through_index = match digests {
+        [_, digest] => {
+            let registry = name
+                .registry()
+                .map(|registry| format!("{registry}/"))
+                .unwrap_or_default();
+            format!("{registry}{}@{digest}", name.repository()).parse().ok()
+        }
+        _ => None,
+    };
+    through_index.unwrap_or_else(|| name.clone())
+}
+
+/// The manifest that an index names, held against what is said of it there.
+fn of_index(label: &str, repository: &Repository, named: &Descriptor) -> Result<ForeignFound, Error> {
+    let found = repository.foreign_manifest(&named.digest)?;
+    let found = found.ok_or_else(|| blame(missing(named).into(), repository))?;
+    if found.size == named.size && found.media_type == named.media_type {
+        return Ok(found);
+    }
+    Err(Error::malformed(label)(format!(
+        "its index says that {} is {} bytes of {}, and it is {} bytes of {}",
+        named.digest,
+        named.size,
+        show(&named.media_type),
+        found.size,
+        show(&found.media_type)
+    )))
+}
+
+/// The entry of an index that is WebAssembly, a component before a module, and
+/// the others. None is taken where two would do.
+fn platform<'e>(label: &str, entries: &'e [IndexEntry]) -> Result<(&'e IndexEntry, Vec<String>), Error> {
+    let told = |entry: &IndexEntry| match &entry.platform {
+        Some(platform) => format!("{} {}", show(&platform.plain()), entry.descriptor.digest),
+        None => format!("no platform stated {}", entry.descriptor.digest),
+    };
     if let [only] = entries
         && only.platform.is_none()
     {
-        return Ok(only);
+        return Ok((only, Vec::new()));
     }
     let rank = |entry: &&IndexEntry| entry.platform.as_ref().and_then(|platform| platform.rank());
     let best = entries.iter().filter(|entry| rank(entry).is_some()).min_by_key(rank);
-    best.ok_or_else(|| Error::Platforms {
+    let refused = |is_several| Error::Platforms {
         target: label.to_string(),
-        platforms: entries
-            .iter()
-            .map(|entry| match &entry.platform {
-                Some(platform) => format!("{platform} {}", entry.descriptor.digest),
-                None => format!("not said {}", entry.descriptor.digest),
-            })
-            .collect(),
-    })
+        is_several,
+        platforms: entries.iter().map(told).collect(),
+    };
+    let best = best.ok_or_else(|| refused(false))?;
+    let is_other = |entry: &&IndexEntry| entry.descriptor.digest != best.descriptor.digest;
+    if entries.iter().filter(is_other).any(|other| rank(&other) == rank(&best)) {
+        return Err(refused(true));
+    }
+    let others = entries
+        .iter()
+        .filter(is_other)
+        .map(|other| format!("the platform {}", told(other)));
+    Ok((best, others.collect()))
 }
 
-/// What claims to sign any of these. It is told, and stops nothing.
+/// What claims to sign any of these. It is told, and stops nothing: each
+/// request is made once, and none after one that failed.
 fn signatures(ctx: &Context<'_>, repository: &Repository, digests: &[Digest]) -> Vec<(&'static str, usize)> {
     let mut all: BTreeMap<&'static str, usize> = BTreeMap::new();
     for digest in digests {
@@ -174,9 +221,11 @@ fn signatures(ctx: &Context<'_>, repository: &Repository, digests: &[Digest]) ->
             Ok(found) => found
                 .into_iter()
                 .for_each(|(kind, count)| *all.entry(kind).or_default() += count),
-            Err(error) => ctx
-                .report
-                .warned(&format!("the signatures of the source are not known: {error}")),
+            Err(error) => {
+                ctx.report
+                    .warned(&format!("the signatures of the source are not known: {error}"));
+                break;
+            }
         }
     }
     all.into_iter().collect()
@@ -191,6 +240,13 @@ fn choose(
     asked: Option<&str>,
 ) -> Result<(Payload, Vec<String>), Error> {
     let read = |d: &Descriptor| {
+        if d.size > limits::CONFIG_BYTES {
+            return Err(Error::image(label)(ImageError::Limit {
+                what: "size of its config in bytes",
+                got: d.size,
+                limit: limits::CONFIG_BYTES,
+            }));
+        }
         let bytes = repository.fetch_bytes(d, limits::CONFIG_BYTES);
         bytes.map_err(|error| blame(error.into(), repository))
     };
@@ -199,37 +255,58 @@ fn choose(
     {
         return Err(Error::AlreadyImage { name: name.clone() });
     }
-    let mut titles = BTreeMap::new();
+    let mut ids: BTreeMap<String, Vec<String>> = BTreeMap::new();
     if image.is_spin() {
-        let app: Spin = json::decode(&read(&image.config)?).map_err(Error::malformed(label))?;
+        let app: Spin = json::decode(&read(&image.config)?)
+            .map_err(|why| Error::malformed(label)(format!("its Spin application is {why}")))?;
         for component in app.components {
-            titles.extend(component.source.digest.map(|digest| (digest, component.id)));
+            if let Some(digest) = component.source.digest {
+                ids.entry(digest).or_default().push(component.id);
+            }
         }
     }
-    let title = |layer: &Descriptor| {
+    let names = |layer: &Descriptor| {
         let own = layer.annotations.get(media_type::ANNOTATION_TITLE);
-        own.or_else(|| titles.get(&layer.digest.to_string())).cloned()
+        let ids = ids.get(&layer.digest.to_string()).into_iter().flatten();
+        own.into_iter().chain(ids).cloned().collect::<Vec<String>>()
     };
     let shown = |layer: &Descriptor| {
-        let title = title(layer).map(|title| format!("{} ", escape(&title)));
-        let kind = escape(&layer.media_type);
-        format!(
-            "{}{} {kind}, {} bytes",
-            title.unwrap_or_default(),
+        let mut text: String = names(layer)
+            .iter()
+            .take(NAMES)
+            .map(|name| format!("{} ", show(name)))
+            .collect();
+        text.push_str(&format!(
+            "{} {}, {} bytes",
             layer.digest,
+            show(&layer.media_type),
             layer.size
-        )
+        ));
+        text
     };
     let listed = |why: &str| Error::Layers {
         target: label.to_string(),
         why: why.to_string(),
         layers: image.layers.iter().map(shown).collect(),
+        are_files: false,
     };
+    // What looks like a digest is one: a title is the publisher's to choose.
+    let digest = asked.and_then(|asked| asked.parse::<Digest>().ok());
     let wasm = |layer: &&Descriptor| match asked {
-        Some(asked) => layer.digest.to_string() == asked || title(layer).as_deref() == Some(asked),
+        Some(asked) => match digest {
+            Some(digest) => layer.digest == digest,
+            None => names(layer).iter().any(|name| name == asked),
+        },
         None => layer.foreign_kind() == LayerKind::Wasm,
     };
-    let candidates: Vec<&Descriptor> = image.layers.iter().filter(wasm).collect();
+    let mut candidates: Vec<&Descriptor> = Vec::new();
+    for layer in image.layers.iter().filter(wasm) {
+        // The same bytes under two names are one component.
+        let same = |known: &&Descriptor| (known.digest, known.size) == (layer.digest, layer.size);
+        if !candidates.iter().any(same) {
+            candidates.push(layer);
+        }
+    }
     let layer = match (candidates.as_slice(), image.layers.as_slice()) {
         ([one], _) => *one,
         ([], _) if asked.is_some() => return Err(listed("it has no such layer")),
@@ -254,7 +331,7 @@ fn choose(
             limit: limits::COMPONENT_BYTES,
         }));
     }
-    let others = image.layers.iter().filter(|other| *other != layer);
+    let others = image.layers.iter().filter(|other| other.digest != layer.digest);
     Ok((Payload::Layer(layer.clone()), others.map(shown).collect()))
 }
 

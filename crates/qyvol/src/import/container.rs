@@ -1,17 +1,22 @@
 //! A container image that holds one WebAssembly file, as tools build it that
 //! know no artifacts: the entrypoint of its config says which file.
 //!
+//! Strict, for whoever checked the image may have seen another file than the
+//! one that is signed here: each layer must be one that can be read, no name is
+//! resolved, and what a layer removes is not looked for below it.
+//!
 //! Deliberately absent: what the config says of users, volumes and ports, which
 //! mean nothing to a component; arguments and environment are told as left out.
 
-use qyvol_image::{ImageError, find_wasm};
+use qyvol_image::{FoundFiles, ImageError, Wanted, find_wasm};
 use qyvol_remote::Repository;
 use qyvol_store::VerifyReader;
 use qyvol_types::foreign::{Compression, LayerKind};
-use qyvol_types::{Descriptor, Digest, escape, json, limits};
+use qyvol_types::{Descriptor, Digest, json, limits};
 use serde::Deserialize;
 
 use super::artifact::broken;
+use super::{PARTS, shown};
 use crate::install::Counted;
 use crate::{Context, Error};
 
@@ -22,6 +27,13 @@ pub(super) struct Container {
     /// Layers of files, the topmost first.
     layers: Vec<(Descriptor, Compression)>,
 }
+
+/// Fields of a config that are read. Go's tools read them whatever their case.
+const FIELDS: [&str; 7] = ["architecture", "os", "config", "Entrypoint", "Cmd", "WorkingDir", "Env"];
+/// Fields of a config whose values have names of their own.
+const MAPS: [&str; 3] = ["Labels", "Volumes", "ExposedPorts"];
+/// Words of the config that are told.
+const WORDS: usize = 20;
 
 /// What came of it.
 pub(super) struct Taken {
@@ -57,33 +69,38 @@ impl Container {
     /// Reads the config of an image with these layers; what of the config is
     /// left out.
     pub(super) fn new(label: &str, config: &[u8], layers: &[Descriptor]) -> Result<(Container, Vec<String>), Error> {
-        let config: Config =
-            json::decode(config).map_err(|why| Error::malformed(label)(format!("its config is {why}")))?;
+        let bad = |why| Error::malformed(label)(format!("its config is {why}"));
+        json::check_case(config, &FIELDS, &MAPS).map_err(bad)?;
+        let config: Config = json::decode(config).map_err(bad)?;
         let run = config.config.unwrap_or_default();
         let mut words = run.entrypoint.into_iter().chain(run.cmd).flatten();
         let program = words.next();
         let is_wasm = matches!(config.architecture.as_str(), "wasm" | "wasm32");
         if !is_wasm && !program.as_ref().is_some_and(|program| program.ends_with(".wasm")) {
-            let (os, architecture) = (escape(&config.os), escape(&config.architecture));
-            let why = format!("it is a container image for {os}/{architecture}, and no WebAssembly");
+            let (os, architecture) = (shown(&config.os), shown(&config.architecture));
+            let why = format!("it is a container image for {os}/{architecture}, not WebAssembly");
             return Err(Error::malformed(label)(why));
         }
         let mut left_out = Vec::new();
-        let arguments: Vec<String> = words.map(|word| escape(&word).to_string()).collect();
+        let arguments: Vec<String> = words.collect();
         if !arguments.is_empty() {
-            left_out.push(format!("its arguments: {}", arguments.join(" ")));
+            left_out.push(format!(
+                "its arguments: {}",
+                some(arguments.iter().map(String::as_str), " ")
+            ));
         }
         if let Some(env) = run.env.filter(|env| !env.is_empty()) {
             let names = env.iter().map(|pair| pair.split('=').next().unwrap_or_default());
-            let names: Vec<String> = names.map(|name| escape(name).to_string()).collect();
-            left_out.push(format!("its environment: {}", names.join(", ")));
+            left_out.push(format!("its environment: {}", some(names, ", ")));
         }
         let mut found = Vec::new();
         for layer in layers.iter().rev() {
-            match layer.foreign_kind() {
-                LayerKind::Files(compression) => found.push((layer.clone(), compression)),
-                _ => left_out.push(format!("{} {}", layer.digest, escape(&layer.media_type))),
-            }
+            let LayerKind::Files(compression) = layer.foreign_kind() else {
+                let (digest, kind) = (layer.digest, shown(&layer.media_type));
+                let why = format!("its layer {digest} is of the type {kind}, which can't be searched");
+                return Err(Error::malformed(label)(why));
+            };
+            found.push((layer.clone(), compression));
         }
         let limit = |what, got, limit| Err(Error::image(label)(ImageError::Limit { what, got, limit }));
         if found.len() > limits::IMPORT_LAYERS {
@@ -100,28 +117,53 @@ impl Container {
                 limits::IMPORT_LAYER_BYTES,
             );
         }
+        let path = program.map(|program| {
+            path(&program, run.working_dir.as_deref()).ok_or_else(|| {
+                let why = format!("its entrypoint `{}` is not a plain path", shown(&program));
+                Error::malformed(label)(why)
+            })
+        });
         let container = Container {
-            path: program.map(|program| path(&program, run.working_dir.as_deref())),
+            path: path.transpose()?,
             layers: found,
         };
         Ok((container, left_out))
     }
 
-    /// Fetches layers, the topmost first, until one has the component.
+    /// Fetches layers until the component is found.
     pub(super) fn fetch(&self, ctx: &Context<'_>, label: &str, repository: &Repository) -> Result<Taken, Error> {
-        let mut left_out = Vec::new();
-        for (index, (layer, compression)) in self.layers.iter().enumerate() {
+        let read = |layer: usize, wanted: &Wanted<'_>, names: usize| {
+            let Some((layer, compression)) = self.layers.get(layer) else {
+                return Ok(FoundFiles::default());
+            };
             ctx.report.started("fetching", Some(layer.size));
             let mut body = repository.foreign_blob(layer);
             let body = VerifyReader::new(Counted { body: &mut body, ctx }, layer);
-            let found = find_wasm(body, *compression, self.path.as_deref())
-                .map_err(|error| broken(label, repository, error))?;
+            let found =
+                find_wasm(body, *compression, wanted, names).map_err(|error| broken(label, repository, error))?;
             ctx.report.finished();
-            left_out.extend(found.others.iter().map(|path| format!("the file {}", escape(path))));
-            if found.other_count > found.others.len() {
-                left_out.push(format!("{} more files", found.other_count - found.others.len()));
-            }
+            Ok(found)
+        };
+        match &self.path {
+            Some(path) => self.named(label, path, read),
+            None => self.only(label, read),
+        }
+    }
+
+    /// The program that the config names: from the top, the first layer that
+    /// has it, or has something to say of it.
+    fn named(
+        &self,
+        label: &str,
+        path: &str,
+        read: impl Fn(usize, &Wanted<'_>, usize) -> Result<FoundFiles, Error>,
+    ) -> Result<Taken, Error> {
+        let mut others = Others::default();
+        for (index, (layer, _)) in self.layers.iter().enumerate() {
+            let found = read(index, &Wanted::Path(path), others.room())?;
+            others.add(&found);
             if let Some((_, component)) = found.wasm {
+                let mut left_out = others.told();
                 let below = self.layers.get(index + 1..).unwrap_or_default();
                 left_out.extend(
                     below
@@ -134,25 +176,114 @@ impl Container {
                     left_out,
                 });
             }
-            if found.removed {
-                break;
+            if found.removed.is_some() {
+                return Err(removed(label, path, index == 0));
             }
         }
-        Err(Error::malformed(label)(match &self.path {
-            Some(path) => format!("its entrypoint `{}` is not among its files", escape(path)),
-            None => "it has no file whose name ends in .wasm".to_string(),
-        }))
+        let why = format!("its entrypoint `{}` is not among its files", shown(path));
+        Err(Error::malformed(label)(why))
+    }
+
+    /// The one program that all layers have between them. From the bottom: what
+    /// an upper layer removes must be known by then.
+    fn only(
+        &self,
+        label: &str,
+        read: impl Fn(usize, &Wanted<'_>, usize) -> Result<FoundFiles, Error>,
+    ) -> Result<Taken, Error> {
+        let mut others = Others::default();
+        let mut paths: Vec<String> = Vec::new();
+        let mut last = None;
+        for (index, (layer, _)) in self.layers.iter().enumerate().rev() {
+            let mut found = read(index, &Wanted::Any(&paths), PARTS)?;
+            found.others.truncate(others.room());
+            others.add(&found);
+            if let Some(path) = found.removed {
+                return Err(removed(label, &path, false));
+            }
+            let Some((path, component)) = found.wasm else { continue };
+            for path in std::iter::once(path).chain(found.more) {
+                if !paths.contains(&path) && paths.len() <= PARTS {
+                    paths.push(path);
+                }
+            }
+            // One is enough, and several are not taken.
+            last = Some((component, layer.digest)).filter(|_| paths.len() == 1);
+        }
+        match (last, paths.is_empty()) {
+            (Some((component, layer)), _) => Ok(Taken {
+                component,
+                layer,
+                left_out: others.told(),
+            }),
+            (None, true) => Err(Error::malformed(label)("it has no file whose name ends in .wasm")),
+            (None, false) => Err(Error::Layers {
+                target: label.to_string(),
+                why: "it has several .wasm files, and no entrypoint that names one".to_string(),
+                layers: paths.iter().take(PARTS).map(|path| shown(path)).collect(),
+                are_files: true,
+            }),
+        }
     }
 }
 
-/// The path of a program without a leading `/`.
-fn path(program: &str, working_dir: Option<&str>) -> String {
+/// Files that are left out.
+#[derive(Default)]
+struct Others {
+    names: Vec<String>,
+    count: usize,
+}
+
+impl Others {
+    /// How many more names are kept.
+    fn room(&self) -> usize {
+        PARTS.saturating_sub(self.names.len())
+    }
+
+    fn add(&mut self, found: &FoundFiles) {
+        self.names
+            .extend(found.others.iter().map(|path| format!("the file {}", shown(path))));
+        self.count += found.other_count;
+    }
+
+    fn told(self) -> Vec<String> {
+        let more = self.count - self.names.len();
+        let more = (more > 0).then(|| format!("{more} more files"));
+        self.names.into_iter().chain(more).collect()
+    }
+}
+
+/// Some words of the config, each no longer than can be read.
+fn some<'w>(words: impl ExactSizeIterator<Item = &'w str>, between: &str) -> String {
+    let more = words.len().saturating_sub(WORDS);
+    let text: Vec<String> = words.take(WORDS).map(shown).collect();
+    match more {
+        0 => text.join(between),
+        more => format!("{}{between}and {more} more", text.join(between)),
+    }
+}
+
+fn removed(label: &str, path: &str, is_top: bool) -> Error {
+    let path = shown(path);
+    Error::malformed(label)(match is_top {
+        true => format!("`{path}` is removed or replaced by its topmost layer"),
+        false => format!("`{path}` is removed or replaced by a higher layer"),
+    })
+}
+
+/// The path of a program without a leading `/`; none where it would have to be
+/// resolved, or names no file.
+fn path(program: &str, working_dir: Option<&str>) -> Option<String> {
     let whole = match program.starts_with('/') {
         true => program.to_string(),
         false => format!("{}/{program}", working_dir.unwrap_or_default()),
     };
-    let parts = whole.split('/').filter(|part| !part.is_empty() && *part != ".");
-    parts.collect::<Vec<_>>().join("/")
+    let parts: Vec<&str> = whole
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    let is_plain = !parts.is_empty() && !parts.contains(&"..") && !whole.ends_with('/');
+    is_plain.then(|| parts.join("/"))
 }
 
 #[cfg(test)]
@@ -167,7 +298,16 @@ mod tests {
             ("./app.wasm", Some("/srv/"), "srv/app.wasm"),
             ("/a//b.wasm", Some("/srv"), "a/b.wasm"),
         ] {
-            assert_eq!(path(program, directory), expected);
+            assert_eq!(path(program, directory).as_deref(), Some(expected));
+        }
+        for (program, directory) in [
+            ("/x/../app.wasm", None),
+            ("app.wasm", Some("/srv/..")),
+            ("/", None),
+            ("", None),
+            ("/app.wasm/", None),
+        ] {
+            assert_eq!(path(program, directory), None, "{program}");
         }
     }
 
@@ -190,8 +330,44 @@ mod tests {
             r#"{"architecture":"amd64","os":"linux"}"#,
             "{}",
             "[",
+            // Go's tools read the later one.
+            r#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/a.wasm"],"entrypoint":["/b.wasm"]}}"#,
+            r#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/a/../b.wasm"]}}"#,
         ] {
             assert!(matches!(new(bad), Err(Error::Malformed { .. })), "{bad}");
         }
+    }
+
+    // [REG-029]
+    #[test]
+    fn container_with_a_layer_that_cant_be_searched_is_refused() {
+        let config = br#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/a.wasm"],"Labels":{"env":"x"}}}"#;
+        let below = Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"x");
+        let new = |kind: &str| Container::new("x", config, &[below.clone(), Descriptor::of(kind, b"y")]);
+        assert!(new("application/vnd.docker.image.rootfs.diff.tar.zstd").is_ok());
+        for bad in [
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/octet-stream",
+        ] {
+            let error = new(bad).err().unwrap();
+            assert!(error.to_string().contains(bad), "{error}");
+            assert!(matches!(error, Error::Malformed { .. }));
+        }
+    }
+
+    // [REG-030]
+    #[test]
+    fn what_is_shown_of_a_config_is_bounded() {
+        let words: Vec<String> = (0..1000)
+            .map(|n| format!("\"{n}{}\"", "\\u0001".repeat(1000)))
+            .collect();
+        let words = words.join(",");
+        let config =
+            format!(r#"{{"architecture":"wasm","os":"wasi","config":{{"Cmd":["/a.wasm","-v"],"Env":[{words}]}}}}"#);
+        let (_, left_out) = Container::new("x", config.as_bytes(), &[]).ok().unwrap();
+        let length: usize = left_out.iter().map(String::len).sum();
+        assert!(length < 50_000, "{length}");
+        assert!(left_out[1].ends_with("and 980 more"));
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use qyvol_image::BuildOptions;
 use qyvol_remote::Client;
-use qyvol_types::{AppManifest, DEFAULT_TAG, Digest, Reference, Timestamp, parse_app_manifest};
+use qyvol_types::{AppManifest, DEFAULT_TAG, Digest, Reference, Timestamp, escape, parse_app_manifest};
 
 use self::artifact::Artifact;
 use crate::build::Work;
@@ -32,6 +32,11 @@ use crate::signer::SignerChoice;
 use crate::validate::{Validated, prepare_component};
 use crate::{BuildReport, Context, Destination, Error, ImageName, Target};
 
+/// Parts of the source that are told by name.
+const PARTS: usize = 100;
+/// Characters of a text of the source that are shown.
+const SHOWN: usize = 200;
+
 /// What to import.
 pub struct ImportRequest<'a> {
     /// A name in a registry, or a `.wasm` file.
@@ -40,7 +45,10 @@ pub struct ImportRequest<'a> {
     pub manifest: Option<&'a Path>,
     /// Name and version of the image; from the source if absent.
     pub name: Option<&'a Reference>,
-    /// The layer to take, by its digest or title.
+    /// Whether a name that the source has chosen may take the place of another
+    /// image in the store, and of the file that is there.
+    pub replace: bool,
+    /// The layer to take, by its digest, title or Spin component id.
     pub layer: Option<&'a str>,
     /// Where the archive goes; `<name>.qyvbin` here if absent.
     pub output: Option<&'a Path>,
@@ -102,10 +110,15 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
             ));
         }
     };
+    if let (Target::Wasm(_), Some(_)) = (request.source, request.layer) {
+        return Err(Error::Usage(
+            "--layer is for a name in a registry: a file has no layers".to_string(),
+        ));
+    }
     let manifest = request.manifest.map(crate::validate).transpose()?;
     let output = match (request.output, &manifest) {
         (Some(path), _) => path.to_path_buf(),
-        (None, Some(manifest)) => PathBuf::from(manifest.path.file_stem().unwrap_or_default()).with_extension("qyvbin"),
+        (None, Some(manifest)) => crate::build::default_output(&manifest.path),
         (None, None) => PathBuf::from(format!("{}.qyvbin", file_name(request))),
     };
     let to = Destination {
@@ -114,6 +127,13 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         inputs: request.inputs,
     };
     let mut place = Place::new(ctx, &to)?;
+    // Who published the source has chosen its name, and must not choose what it
+    // takes the place of.
+    let is_derived = request.name.is_none() && manifest.is_none() && !request.replace;
+    if is_derived && request.output.is_none() && !request.force {
+        place.keep();
+        place.check()?;
+    }
     let (app, directory, made, found) = match (&manifest, request.source) {
         (Some(manifest), source) => {
             place.inputs().add(manifest.id, &manifest.path);
@@ -125,7 +145,7 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
             (app, directory, false, found)
         }
         (None, Target::Wasm(path)) => {
-            let name = request.name.ok_or_else(|| no_version(&label, request))?;
+            let name = request.name.ok_or_else(|| no_version(&label, request, None))?;
             let app = denying(name)?;
             (app, PathBuf::from("."), true, of_file(&mut place, path)?)
         }
@@ -162,13 +182,25 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         signer: &request.signer,
         claims: &request.claims,
         passphrase: request.passphrase,
+        keeps_names: is_derived,
     };
+    let mut left_out = found.left_out;
+    let more = left_out.len().saturating_sub(PARTS);
+    left_out.truncate(PARTS);
+    left_out.extend((more > 0).then(|| format!("{more} more parts")));
     Ok(ImportReport {
         build: work.write(ctx, &builder, place)?,
         origin: found.origin,
-        left_out: found.left_out,
+        left_out,
         made_manifest: made,
     })
+}
+
+/// A text of the source's as it is shown: cut, and escaped.
+fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(SHOWN).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("{}{more}", escape(&cut))
 }
 
 fn of_file(place: &mut Place, path: &Path) -> Result<Found, Error> {
@@ -196,16 +228,17 @@ fn file_name(request: &ImportRequest<'_>) -> String {
     }
 }
 
-fn no_version(label: &str, request: &ImportRequest<'_>) -> Error {
+fn no_version(label: &str, request: &ImportRequest<'_>, stated: Option<&str>) -> Error {
     let name = file_name(request);
     let example = match Reference::local(&name, "1.0.0") {
         Ok(name) => name.to_string(),
         Err(_) => "NAME:1.0.0".to_string(),
     };
-    Error::Usage(format!(
-        "{}: nothing says which version it is: name the image, as --name {example}",
-        qyvol_types::escape(label)
-    ))
+    let why = match stated {
+        Some(stated) => format!("its version `{}` can't be a tag", shown(stated)),
+        None => "nothing says which version it is".to_string(),
+    };
+    Error::Usage(format!("{}: {why}: name the image, as --name {example}", escape(label)))
 }
 
 /// The image's own name: as the user says, or the source's last part and its
@@ -221,7 +254,9 @@ fn own_name(label: &str, request: &ImportRequest<'_>, stated: Option<&str>) -> R
     let named = tag
         .or(stated)
         .map(|version| Reference::local(&file_name(request), version));
-    named.and_then(Result::ok).ok_or_else(|| no_version(label, request))
+    named
+        .and_then(Result::ok)
+        .ok_or_else(|| no_version(label, request, tag.or(stated)))
 }
 
 /// A manifest that grants nothing.

@@ -11,9 +11,12 @@
 //! the `urls` of a descriptor are never followed; what is read of signatures is
 //! counted and never believed.
 
+mod proxies;
 mod stream;
 
-use qyvol_store::{Body, StoreError};
+use std::sync::Arc;
+
+use qyvol_store::Body;
 use qyvol_types::foreign::{ForeignManifest, MANIFEST_TYPES};
 use qyvol_types::{DEFAULT_TAG, Descriptor, Digest, Reference};
 
@@ -36,6 +39,10 @@ const COSIGN_LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 pub struct ForeignFound {
     /// Its digest.
     pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The media type that it came as.
+    pub media_type: String,
     /// What it says.
     pub manifest: ForeignManifest,
 }
@@ -68,10 +75,15 @@ impl Repository {
             }
             check_digest(&answer, digest)?;
             let manifest = ForeignManifest::parse(&answer.bytes, &kind).map_err(|why| RemoteError::Protocol {
-                what: format!("{reference}, and its {why}"),
+                what: format!("a manifest for {reference} that can't be used: {why}"),
             })?;
             let digest = digest.copied().unwrap_or_else(|| Digest::of(&answer.bytes));
-            Ok(Some(ForeignFound { digest, manifest }))
+            Ok(Some(ForeignFound {
+                digest,
+                size: answer.bytes.len() as u64,
+                media_type: kind,
+                manifest,
+            }))
         })
     }
 
@@ -82,9 +94,11 @@ impl Repository {
     }
 
     /// What claims to be a signature of this manifest: whose kind, and how
-    /// many.
-    pub fn foreign_signatures(&self, digest: &Digest) -> Result<Vec<(&'static str, usize)>, StoreError> {
-        let failed = |error: RemoteError| error.into_store(format!("list the signatures of {digest}"));
+    /// many. Each request is made once.
+    pub fn foreign_signatures(&self, digest: &Digest) -> Result<Vec<(&'static str, usize)>, RemoteError> {
+        let once = Repository {
+            inner: Arc::new(self.inner.once()),
+        };
         let mut found: Vec<(&'static str, usize)> = Vec::new();
         let mut add = |kind, more: usize| match found.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, count)) => *count += more,
@@ -93,11 +107,11 @@ impl Repository {
         };
         // Where cosign puts them without the referrers API.
         let tag = format!("{}.sig", digest.to_string().replacen(':', "-", 1));
-        if let Some(ForeignManifest::Image(image)) = self.foreign(&tag, None).map_err(failed)?.map(|f| f.manifest) {
+        if let Some(ForeignManifest::Image(image)) = once.foreign(&tag, None)?.map(|f| f.manifest) {
             let signatures = image.layers.iter().filter(|layer| layer.media_type == COSIGN_LAYER);
             add("cosign", signatures.count());
         }
-        for referrer in self.list_referrers(digest).map_err(failed)? {
+        for referrer in once.list_referrers(digest)? {
             let claimed = referrer.artifact_type.unwrap_or_default();
             if let Some((_, kind)) = SIGNATURES.iter().find(|(start, _)| claimed.starts_with(start)) {
                 add(kind, 1);

@@ -14,6 +14,9 @@
 //!   nothing comes ahead, and the body of an error ends with the turns that it
 //!   is given.
 //!
+//! It keeps the fields of an answer to itself: how long a registry asks to wait
+//! (`Retry-After`) is known of the head alone.
+//!
 //! Deliberately absent: what [`super::super::download`] does for either client,
 //! and any check of the content.
 
@@ -42,6 +45,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::runtime::Runtime;
 use ureq::http::{Method, header};
 
+use super::proxies::proxies;
 use crate::endpoint::Endpoint;
 use crate::error::Operation;
 use crate::repository::download::{Bytes, wrong_size};
@@ -49,22 +53,18 @@ use crate::repository::inner::Inner;
 use crate::repository::transfer::{Attempt, TransferError, content};
 use crate::request::{Payload, Redirects, Request, header};
 use crate::retry::Failed;
-use crate::transport::{
-    ANSWER_FACTOR, connection_error, given_certificates, no_proxy_patterns, system_certificates, tls_failure,
-};
-use crate::url::is_loopback;
+use crate::transport::{ANSWER_FACTOR, connection_error, given_certificates, system_certificates, tls_failure};
 use crate::{Options, RemoteError};
 
 /// Turns that a request gets until its answer is there. Each takes at most one
 /// read of a connection in, so this bounds the body of an error, which the
 /// client reads whole; an answer without one takes a dozen.
 const MAX_TURNS: u32 = 128;
-/// An address at which nobody can listen, as a proxy.
-const NOWHERE: &str = "http://127.0.0.1:0";
-/// The same as it stands in an error.
+/// [`super::proxies::NOWHERE`] as it stands in an error.
 const NOWHERE_ADDRESS: &str = "127.0.0.1:0";
-/// Hosts that are never reached through a proxy.
-const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+/// Behind what a connection failed of: that client follows redirects, and keeps
+/// to itself where they led.
+const OR_ELSEWHERE: &str = " (there, or where it redirects to)";
 /// Bytes of a message of the other side that are shown.
 const MESSAGE: usize = 200;
 
@@ -110,8 +110,14 @@ pub(in crate::repository) fn open(
             host: endpoint.host().to_string(),
             why: "the time limit is over (blob)".to_string(),
         })?;
-        answered.ok_or_else(|| RemoteError::Protocol {
-            what: format!("an error without end when asked to {}", Operation::ReadBlob(*digest)),
+        // An error, of which nothing is known but that it may be another's next
+        // time.
+        answered.ok_or_else(|| RemoteError::TimedOut {
+            host: endpoint.host().to_string(),
+            why: format!(
+                "it sent an error in too many pieces when asked to {}",
+                Operation::ReadBlob(*digest)
+            ),
         })
     });
     let pulled = pulled.map_err(|error| setup(error.to_string()))??;
@@ -164,13 +170,13 @@ fn look(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64) -> Attem
 fn config(options: &Options, endpoint: &Endpoint, timeout: Duration) -> Result<ClientConfig, String> {
     let mut certificates = system_certificates();
     // One that can't be read would keep that client from starting, and so would
-    // none: it makes a client of its own by the way, and panics.
+    // none: it makes a client of its own along the way, and panics.
     certificates.retain(|certificate| {
         let der = CertificateDer::from_slice(certificate.der());
         RootCertStore::empty().add(der).is_ok()
     });
     if certificates.is_empty() {
-        return Err("this host has no certificates of authorities: install ca-certificates".to_string());
+        return Err("this host has no CA certificates: install ca-certificates".to_string());
     }
     certificates.extend(given_certificates(options.certificates(endpoint.host()))?);
     let (https_proxy, http_proxy, no_proxy) = proxies(options, endpoint);
@@ -194,30 +200,6 @@ fn config(options: &Options, endpoint: &Endpoint, timeout: Duration) -> Result<C
         platform_resolver: None,
         ..ClientConfig::default()
     })
-}
-
-/// The proxies for `https` and for `http`, and the hosts without. One of them is
-/// always set: where none is, that client takes them from the environment.
-fn proxies(options: &Options, endpoint: &Endpoint) -> (Option<String>, Option<String>, Option<String>) {
-    let loopback = is_loopback(endpoint.host());
-    let given = |proxy: &Option<String>| proxy.clone().filter(|_| !loopback);
-    let (https, http) = (given(&options.https_proxy), given(&options.http_proxy));
-    let without = || {
-        let hosts = options.no_proxy.iter().flat_map(|host| no_proxy_patterns(host));
-        let hosts = hosts.map(|host| match host.strip_prefix("*.") {
-            Some(domain) => format!(".{domain}"),
-            None => host.trim_matches(['[', ']']).to_string(),
-        });
-        // Networks are not supported by our own client either.
-        let hosts = hosts.filter(|host| !host.contains('/'));
-        Some(hosts.chain([LOOPBACK.to_string()]).collect::<Vec<_>>().join(","))
-    };
-    match (endpoint.origin.is_secure(), https, http) {
-        (true, None, _) => (None, Some(NOWHERE.to_string()), None),
-        (true, https, _) => (https, Some(NOWHERE.to_string()), without()),
-        (false, None, None) => (Some(NOWHERE.to_string()), None, Some("*".to_string())),
-        (false, https, http) => (https, http, without()),
-    }
 }
 
 /// Puts an `Authorization` field where the client looks before it asks anybody.
@@ -320,7 +302,7 @@ fn failed(
             } else if error.is_timeout() {
                 RemoteError::TimedOut {
                     host,
-                    why: "the time limit is over (connect)".to_string(),
+                    why: format!("the time limit is over (connect){OR_ELSEWHERE}"),
                 }
             } else {
                 connection(endpoint, &error)
@@ -375,12 +357,19 @@ fn connection(endpoint: &Endpoint, error: &(dyn Error + 'static)) -> RemoteError
             return RemoteError::Tls {
                 host: endpoint.host().to_string(),
                 failure: tls_failure(rustls),
-                why: rustls.to_string(),
+                why: format!("{rustls}{OR_ELSEWHERE}"),
             };
         }
         next = error.source();
     }
-    connection_error(&endpoint.url(""), io_error(error))
+    match connection_error(&endpoint.url(""), io_error(error)) {
+        RemoteError::Unreachable { host, why, temporary } => RemoteError::Unreachable {
+            host,
+            why: why + OR_ELSEWHERE,
+            temporary,
+        },
+        error => error,
+    }
 }
 
 /// The same as an error of I/O, of the kind that is at its root.
@@ -449,45 +438,5 @@ impl Read for Blob {
         let n = self.chunk.remaining().min(buf.len());
         self.chunk.copy_to_slice(buf.get_mut(..n).unwrap_or_default());
         Ok(n)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Access;
-
-    // [REG-028]
-    #[test]
-    fn proxies_are_those_of_the_operator_and_never_the_environments() {
-        let mut options = Options {
-            plain_http: vec!["plain.example".to_string()],
-            tls: vec!["localhost".to_string()],
-            ..Options::default()
-        };
-        let of = |options: &Options, registry: &str| {
-            let endpoint = Endpoint::repository(options, registry, "app", Access::Pull, []);
-            let (https, http, without) = proxies(options, &endpoint);
-            // One is always set.
-            assert!(https.is_some() || http.is_some(), "{registry}");
-            [https, http, without].map(Option::unwrap_or_default)
-        };
-        // Nothing is said: HTTPS goes nowhere else, HTTP goes directly.
-        assert_eq!(of(&options, "r.example"), ["", NOWHERE, ""]);
-        assert_eq!(of(&options, "plain.example"), [NOWHERE, "", "*"]);
-        options.https_proxy = Some("http://s.example".to_string());
-        options.http_proxy = Some("http://p.example".to_string());
-        options.no_proxy = ["a.example:80", "*.b.example", "10.0.0.0/8", "[::2]"]
-            .map(String::from)
-            .to_vec();
-        let without = format!("a.example,.a.example,.b.example,::2,{LOOPBACK}");
-        assert_eq!(of(&options, "r.example"), ["http://s.example", NOWHERE, &without]);
-        assert_eq!(
-            of(&options, "plain.example"),
-            ["http://s.example", "http://p.example", &without]
-        );
-        // Loopback has none, whatever is said.
-        assert_eq!(of(&options, "127.0.0.1:5000"), [NOWHERE, "", "*"]);
-        assert_eq!(of(&options, "localhost:5000"), ["", NOWHERE, ""]);
     }
 }

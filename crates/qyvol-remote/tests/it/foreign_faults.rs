@@ -1,0 +1,65 @@
+//! Faults on the path through `oci-distribution` that are not of the layer.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use qyvol_remote::{Access, Client, RemoteError, Repository};
+
+use crate::foreign::{ATTEMPTS, LIMIT, failing, fault, read};
+use crate::server::{Act, Answer, Framing, Server};
+use crate::support::*;
+
+// [REG-028]
+#[test]
+fn error_in_many_pieces_may_pass_and_is_tried_again() {
+    let image = Image::new(1000);
+    let (error, asked) = fault(&image, |_, _| {
+        Answer::new(503)
+            .body(vec![b'x'; 300])
+            .framed(Framing::Drip(Duration::from_millis(1)))
+    });
+    assert!(of(&error).is_temporary(), "{error:?}");
+    assert_eq!(asked, ATTEMPTS);
+}
+
+// [REG-028]
+#[test]
+fn registry_is_not_blamed_alone_where_it_redirects_to_nobody() {
+    // Nobody listens there any more.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let image = Image::new(1000);
+    let part = image.layer().digest.to_string();
+    let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
+        true => Act::Answer(Answer::new(307).with("location", format!("http://{gone}/x?secret"))),
+        false => Act::Serve,
+    });
+    let error = within(LIMIT, || failing(read(&client(), &server, &image)));
+    assert!(
+        matches!(of(&error), RemoteError::Unreachable { temporary: true, .. }),
+        "{error:?}"
+    );
+    assert!(of(&error).to_string().contains("or where it redirects to"), "{error:?}");
+    assert!(!of(&error).to_string().contains("secret"));
+}
+
+// [REG-033]
+#[test]
+fn signatures_of_a_source_are_asked_for_once() {
+    let image = Image::new(10);
+    let server = Server::faulty(image.registry(), |head| {
+        match head.is("GET", ".sig") || head.is("GET", "/referrers/") {
+            true => Act::Answer(Answer::new(503).with("retry-after", "60")),
+            false => Act::Serve,
+        }
+    });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let notes = told.clone();
+    let notify = Box::new(move |note: &str| notes.lock().unwrap().push(note.to_string()));
+    let client = Client::new(options(), Box::new(qyvol_remote::Anonymous), notify);
+    let repository = Repository::new(&client, &name(&server, "app:1"), Access::Pull).unwrap();
+    let error = within(LIMIT, || repository.foreign_signatures(&image.manifest.digest())).unwrap_err();
+    assert!(error.to_string().contains("503"), "{error}");
+    assert_eq!(server.count("GET", "/v2/"), 1);
+    assert!(told.lock().unwrap().is_empty());
+}
