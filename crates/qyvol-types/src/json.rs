@@ -7,9 +7,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use crate::limits;
 
@@ -45,15 +44,42 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
 /// decoder takes it for that field, and ours does not. What stands below a key
 /// of `maps` has names of its own.
 pub fn check_case(bytes: &[u8], fields: &[&str], maps: &[&str]) -> Result<(), JsonError> {
-    let case = Case {
-        fields,
-        maps,
-        depth: limits::NESTING,
-    };
     check(bytes)?;
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    case.deserialize(&mut deserializer)
-        .map_err(|error| JsonError(format!("ambiguous: {}", crate::escape(&error.to_string()))))
+    let document = serde_json::from_slice(bytes)?;
+    match variant(&document, fields, maps) {
+        Some((key, field)) => Err(JsonError(format!(
+            "ambiguous: `{}` is `{field}` to some readers",
+            crate::escape(key)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A key of the document, whose depth is bounded, that is a field in all but
+/// case.
+fn variant<'a>(value: &'a Value, fields: &[&'a str], maps: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    match value {
+        Value::Array(items) => items.iter().find_map(|item| variant(item, fields, maps)),
+        Value::Object(entries) => entries.iter().find_map(|(key, value)| {
+            let is_variant = |field: &&&str| folded(field).eq(folded(key)) && **field != key;
+            let found = fields.iter().chain(maps).find(is_variant);
+            let below = || match maps.contains(&key.as_str()) {
+                true => None,
+                false => variant(value, fields, maps),
+            };
+            found.map(|field| (key.as_str(), *field)).or_else(below)
+        }),
+        _ => None,
+    }
+}
+
+/// A key as Go compares it: two letters beyond ASCII are the same as one of it.
+fn folded(key: &str) -> impl Iterator<Item = char> + '_ {
+    key.chars().map(|c| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    })
 }
 
 /// Encodes without white space: what Qyvol writes wherever bytes are signed or
@@ -134,91 +160,6 @@ impl<'de> Visitor<'de> for Form {
             }
             seen.insert(key);
             map.next_value_seed(inner)?;
-        }
-        Ok(())
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Case<'f> {
-    fields: &'f [&'f str],
-    maps: &'f [&'f str],
-    depth: usize,
-}
-
-/// A key as Go compares it: two letters beyond ASCII are the same as one of it.
-fn folded(key: &str) -> impl Iterator<Item = char> + '_ {
-    key.chars().map(|c| match c {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        c => c.to_ascii_lowercase(),
-    })
-}
-
-impl Case<'_> {
-    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))?;
-        Ok(Case { depth, ..self })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Case<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Case<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
-        while seq.next_element_seed(inner)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
-        while let Some(key) = map.next_key::<String>()? {
-            let is_variant = |field: &&&str| folded(field).eq(folded(&key)) && **field != key;
-            if let Some(field) = self.fields.iter().chain(self.maps).find(is_variant) {
-                let key = crate::escape(&key).to_string();
-                return Err(A::Error::custom(format_args!("`{key}` is `{field}` to some readers")));
-            }
-            match self.maps.contains(&key.as_str()) {
-                true => map.next_value::<IgnoredAny>().map(drop)?,
-                false => map.next_value_seed(inner)?,
-            }
         }
         Ok(())
     }
