@@ -264,7 +264,7 @@ pub struct SignArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The image stays as it is. A registry may still serve what was removed here, and the next pull\nbrings it back."
+    after_help = "Kept are signatures by keys of the trust policy and of the keyring. The image stays as it is.\nEach line names a signature's digest and the key that it claims. A registry may still serve\nwhat was removed here, and the next pull brings it back."
 )]
 pub struct CleanArgs {
     /// A .qyvbin, or the name or digest of a stored image

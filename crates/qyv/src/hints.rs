@@ -64,6 +64,10 @@ pub fn hints(error: &Error) -> Vec<String> {
                 "a path ends in .qyvbin, .qyv or .wasm, or begins with /, ./ or ../; a name looks like hello:1.0.0";
             [spelling.to_string()].into_iter().chain(path_hint(target)).collect()
         }
+        Error::NotArchive { path, .. } if path.extension().is_some_and(|ending| ending == "qyv") => {
+            let path = escape(&path.to_string_lossy()).to_string();
+            vec![format!("it is a manifest: `qyv build {path}` makes a .qyvbin of it")]
+        }
         Error::NotArchive { found, .. } => match *found {
             "WebAssembly found" => one("write a .qyv manifest for it, and `qyv build` packs it"),
             "text found" => one("if it is a manifest, its file name must end in .qyv"),
@@ -129,11 +133,11 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
             "check the registry's name, and that this machine can reach it".to_string()
         }
         RemoteError::Unreachable { .. } => {
-            let again = "try again later; push, copy, and pull without -o continue where they stopped".to_string();
+            let again = "try again later; blobs that arrived are not sent again, and a pull without -o continues where it stopped".to_string();
             return vec![again, "or check the registry's name and port, and the proxy settings".to_string()];
         }
         error if error.is_temporary() => {
-            "try again later; push, copy, and pull without -o continue where they stopped".to_string()
+            "try again later; blobs that arrived are not sent again, and a pull without -o continues where it stopped".to_string()
         }
         _ => return Vec::new(),
     };

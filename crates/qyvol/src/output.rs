@@ -96,6 +96,11 @@ enum Standing {
 impl Place {
     /// The place that a user named.
     pub(crate) fn new(ctx: &Context<'_>, to: &Destination<'_>) -> Result<Place, Error> {
+        if to.path == Path::new("-") {
+            return Err(Error::Usage(
+                "-o - : archives are not written to stdout (./- names a file, /dev/stdout the stream)".to_string(),
+            ));
+        }
         let mut place = Place::at(to.path)?;
         if to.force {
             place.replaces = Replaces::Anything;

@@ -291,6 +291,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         }
         None => {
             let store = ctx.store()?;
+            store.check_room(image.manifest.layers())?;
             let mut image = image;
             // These two are staged by themselves below.
             let mut copied = 0;

@@ -11,19 +11,19 @@ use std::collections::{HashMap, HashSet};
 
 use qyvol_image::{Head, HeadImage, HeadSignature};
 use qyvol_store::{LocalStore, Referrers};
-use qyvol_trust::{Envelope, KeyId, TrustPolicy};
+use qyvol_trust::{Envelope, KeyId, Revoked, TrustPolicy};
 use qyvol_types::{Digest, limits, media_type};
 
 use crate::image_source::read_signature;
 use crate::output::{Output, Place};
 use crate::policy::load_policy;
-use crate::{Context, Error, Source, Target};
+use crate::{Context, Error, Keyring, Source, Target};
 
 /// A known key and what it has signed.
 type Signed = (KeyId, Digest);
 
-/// The keys that this host knows: those of its own policy, and of the one that
-/// the command was given.
+/// The keys that this host knows: those of its own policy, of the one that the
+/// command was given, and of the keyring.
 struct Known<'a> {
     given: Option<&'a TrustPolicy>,
     policies: Vec<TrustPolicy>,
@@ -39,6 +39,11 @@ impl<'a> Known<'a> {
                 ..*ctx
             };
             policies.push(load_policy(&own)?);
+        }
+        let keyring = Keyring::new(ctx);
+        for row in keyring.list(&mut |_| ())? {
+            let key = keyring.public(&row.name)?;
+            policies.push(TrustPolicy::single_key(key, Revoked::default()));
         }
         Ok(Known { given, policies })
     }
@@ -143,7 +148,7 @@ pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Remove
     let known = Known::load(ctx, None)?;
     if known.is_empty() {
         return Err(Error::Usage(
-            "the trust policy names no key, so every signature would be removed".to_string(),
+            "neither the trust policy nor the keyring has a key, so every signature would be removed".to_string(),
         ));
     }
     let source = Source::open(ctx, request.target)?;
@@ -186,7 +191,8 @@ pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Remove
     }
     if kept.is_empty() && !request.all {
         return Err(Error::Usage(format!(
-            "{label} has no signature by a key of the trust policy: none would remain (--all removes them all the same)"
+            "{label} has no signature by a key of the trust policy or the keyring: none would remain (--all removes them all \
+             the same)"
         )));
     }
     match &source {

@@ -269,7 +269,12 @@ pub fn clean(ctx: &Context<'_>, ui: &Ui, args: CleanArgs) -> Result<u8, Failure>
         .map(|r| json!({"digest": r.digest, "fingerprint": r.fingerprint}))
         .collect();
     let value = json!({"schema": 1, "removed": rows, "dryRun": args.dry_run});
-    ui.show(&value, || removed.iter().map(|r| format!("{}\n", r.digest)).collect())?;
+    ui.show(&value, || {
+        removed
+            .iter()
+            .map(|r| format!("{} {}\n", r.digest, r.fingerprint.as_deref().unwrap_or("-")))
+            .collect()
+    })?;
     if ui.format == Format::Text {
         let verb = if args.dry_run { "would be removed" } else { "removed" };
         ui.note(&format!("{verb}: {}", count(removed.len(), "signature", "signatures")));

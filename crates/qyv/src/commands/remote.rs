@@ -56,7 +56,9 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
         };
         for name in &moved.names {
             ui.note(&format!("{verb} {} as {name}, {signatures}{there}", moved.image));
-            if let Some(identity) = identity_option(name, &moved.image).filter(|_| verb != "pulled") {
+            if let Some(identity) =
+                identity_option(name, &moved.image).filter(|_| verb != "pulled" && moved.signatures > 0)
+            {
                 ui.note(&format!(
                     "  signed as {}: hosts accept it under this name where a rule has `identity: {identity}`",
                     moved.image

@@ -119,13 +119,15 @@ impl LocalStore {
     }
 
     /// Refuses what its file system has no room for: those of the blobs that
-    /// are not stored yet, each by the size that it is said to have.
+    /// are not stored yet, each by the size that it is said to have, less what an
+    /// interrupted ingest has left of it.
     pub fn check_room<'a>(&self, blobs: impl IntoIterator<Item = &'a Descriptor>) -> Result<(), StoreError> {
         let mut seen = std::collections::BTreeSet::new();
         let mut needed: u64 = 0;
         for blob in blobs {
             if seen.insert(blob.digest) && !self.exists(blob)? {
-                needed = needed.saturating_add(blob.size);
+                let partial = std::fs::metadata(self.layout().partial(&blob.digest)).map_or(0, |meta| meta.len());
+                needed = needed.saturating_add(blob.size.saturating_sub(partial));
             }
         }
         let path = self.root();
