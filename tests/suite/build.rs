@@ -279,3 +279,30 @@ fn first_builds_at_once_make_several_keys_or_fail() {
         user.qyv(&["verify", &format!("{n}.qyvbin")]).expect(0);
     }
 }
+
+// [MAN-051]
+#[test]
+fn note_on_denied_imports_says_what_is_so() {
+    let user = User::new();
+    // A program that has assets reads them without a file system of its own.
+    user.component_app("app", "assets: [a.txt]\n");
+    user.write("app/a.txt", "asset");
+    let done = user.qyv(&["build", "app", "-o", "x.qyvbin"]).expect(0);
+    assert!(!done.err.contains("fs: none"), "{}", done.err);
+    user.qyv(&["run", "x.qyvbin", "--", "cat", "/assets/a.txt"]).expect(0);
+    // Modules are told of as components are.
+    for module in [true, false] {
+        user.component_app("app", "");
+        if module {
+            user.write("app/probe.wasm", PROBE_MODULE);
+        }
+        for verb in [&["build", "app", "-o", "x.qyvbin"][..], &["validate", "app"]] {
+            let done = user.qyv(verb).expect(0);
+            assert!(
+                done.err.contains("`fs: none` without assets leaves it no file to open"),
+                "{}",
+                done.err
+            );
+        }
+    }
+}

@@ -223,6 +223,23 @@ fn junk_of_many_loads_does_not_crowd_out_a_good_signature() {
     other.qyv(&["verify", "./forged.qyvbin"]).expect(10);
 }
 
+#[test]
+fn clean_spares_signatures_by_keys_of_the_keyring() {
+    let user = User::new();
+    let file = user.built("app", "");
+    user.qyv(&["keys", "generate", "release"]).expect(0);
+    user.qyv(&["sign", &file, "--key", "release"]).expect(0);
+    assert_eq!(user.qyv(&["clean", &file]).expect(0).out, "");
+    // By its private half elsewhere, and not in the policy: a stranger's.
+    user.qyv(&["keys", "rm", "release", "--yes"]).expect(0);
+    let removed = user.qyv(&["clean", &file]).expect(0).out;
+    assert!(
+        removed.lines().count() == 1 && removed.contains(" SHA256:"),
+        "{removed}"
+    );
+    user.qyv(&["verify", &file]).expect(0);
+}
+
 /// Bundles of one signature, in many forms.
 fn variants(f: &Forger, signature: &HeadSignature, n: usize) -> Vec<HeadSignature> {
     let image = f.image();

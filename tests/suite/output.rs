@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::registry::Server;
-use crate::support::{Done, Noise, PROBE_MODULE, User, as_root};
+use crate::support::{Done, Noise, User, as_root};
 
 const TEMPORARY: &str = ".qyv-0123456789abcdef.tmp";
 
@@ -472,29 +472,13 @@ fn validate_finds_what_build_refuses_and_writes_nothing() {
     assert!(!user.home().exists());
 }
 
-// [MAN-051]
+// [CMD-010]
 #[test]
-fn note_on_denied_imports_says_what_is_so() {
+fn stdout_is_not_taken_for_a_file_of_its_sign() {
     let user = User::new();
-    // A program that has assets reads them without a file system of its own.
-    user.component_app("app", "assets: [a.txt]\n");
-    user.write("app/a.txt", "asset");
-    let done = user.qyv(&["build", "app", "-o", "x.qyvbin"]).expect(0);
-    assert!(!done.err.contains("fs: none"), "{}", done.err);
-    user.qyv(&["run", "x.qyvbin", "--", "cat", "/assets/a.txt"]).expect(0);
-    // Modules are told of as components are.
-    for module in [true, false] {
-        user.component_app("app", "");
-        if module {
-            user.write("app/probe.wasm", PROBE_MODULE);
-        }
-        for verb in [&["build", "app", "-o", "x.qyvbin"][..], &["validate", "app"]] {
-            let done = user.qyv(verb).expect(0);
-            assert!(
-                done.err.contains("`fs: none` without assets leaves it no file to open"),
-                "{}",
-                done.err
-            );
-        }
-    }
+    user.app("app", "");
+    let done = user.qyv(&["build", "app", "-o", "-"]).expect(2);
+    assert!(done.err.contains("./-"), "{}", done.err);
+    assert!(!user.path("-").exists());
+    user.qyv(&["build", "app", "-o", "./-"]).expect(0);
 }
