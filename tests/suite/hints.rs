@@ -419,3 +419,13 @@ fn every_command_that_a_text_names_exists_with_its_options() {
     }
     assert!(checked > 40, "{checked}");
 }
+
+#[test]
+fn wasm_file_in_the_place_of_a_manifest_is_told_what_it_lacks() {
+    let user = User::new();
+    user.app("app", "");
+    for verb in ["build", "validate"] {
+        let done = user.qyv(&[verb, "app/probe.wasm"]).expect(2);
+        assert!(done.err.contains("write a .qyv whose entrypoint it is"), "{}", done.err);
+    }
+}

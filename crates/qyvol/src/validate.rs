@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use qyvol_image::{BuildOptions, FileId, ImageBuilder};
-use qyvol_types::{AppManifest, Timestamp, limits, parse_app_manifest};
+use qyvol_types::{AppManifest, Timestamp, escape, limits, parse_app_manifest};
 
 use crate::Error;
 use crate::runnable::check_runnable;
@@ -32,6 +32,12 @@ pub fn validate(path: &Path) -> Result<Validated, Error> {
     } else {
         path.to_path_buf()
     };
+    if path.extension().is_some_and(|ending| ending == "wasm") {
+        let path = escape(&path.to_string_lossy()).to_string();
+        return Err(Error::Usage(format!(
+            "{path} is WebAssembly, and a manifest is expected: write a .qyv whose entrypoint it is"
+        )));
+    }
     let (text, id) = read_text_of(&path)?;
     let app = parse_app_manifest(&text).map_err(|problems| Error::Yaml {
         path: path.clone(),
