@@ -9,21 +9,17 @@ use crate::support::{Done, User, third_party};
 /// `htpasswd -nbB ana s3cret`, and the same for the hub.
 const BCRYPT: &str = "ana:$2a$05$JQrQrjK93Bi1qA3Z5bxkHu/MTatNDWvJ1LBIHPT/ujhz8wq7jEpVC\n";
 
+/// Makes a file of users with one in it.
+fn add_ana(user: &User, file: &str, rights: &str) {
+    let add = ["hub", "user", "add", "ana", "--users", file, "--allow", rights];
+    user.qyv_with_input(&add, "s3cret\n").expect(0);
+}
+
 // [REG-007] [REG-008]
 #[test]
 fn login_opens_what_is_closed_and_the_password_is_nowhere() {
     let user = User::new();
-    let add = [
-        "hub",
-        "user",
-        "add",
-        "ana",
-        "--users",
-        "token.json",
-        "--allow",
-        "*=read,write,delete",
-    ];
-    user.qyv_with_input(&add, "s3cret\n").expect(0);
+    add_ana(&user, "token.json", "*=read,write,delete");
     let htpasswd = user.write("htpasswd", BCRYPT);
     let token = user.path("token.json");
     let users = fs::read_to_string(&token).unwrap();
@@ -146,17 +142,7 @@ fn hub_that_others_reach_wants_to_know_its_users() {
     assert!(done.err.contains("absent.json"), "{}", done.err);
     assert!(!user.home().exists(), "nothing is made before it is known who may come");
     // A password in the clear takes a word, and a proxy must be known.
-    let add = [
-        "hub",
-        "user",
-        "add",
-        "ana",
-        "--users",
-        "users.json",
-        "--allow",
-        "*=read",
-    ];
-    user.qyv_with_input(&add, "s3cret\n").expect(0);
+    add_ana(&user, "users.json", "*=read");
     let serve = ["hub", "serve", "--listen", "0.0.0.0:0", "--users", "users.json"];
     let done = user.qyv(&serve).expect(2);
     assert!(

@@ -212,7 +212,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
         }
         match read_signature(store, &referrer, &subject, room) {
             // One bundle is one signature, however many manifests name it.
-            Ok(Some(signature)) if bundles.insert(signature.bundle.clone()) => {
+            Ok(Some(signature)) if bundles.insert(signature.manifest.layers().first().map(|layer| layer.digest)) => {
                 room -= signature.bundle.len() as u64;
                 signatures.push(signature);
             }

@@ -67,6 +67,9 @@ pub(crate) fn keep(
     label: &str,
     image: &mut HeadImage,
 ) -> Result<(), Error> {
+    if image.signatures.is_empty() {
+        return Ok(());
+    }
     let Ok(known) = Known::load(ctx, given) else {
         return Ok(());
     };
