@@ -365,3 +365,38 @@ fn text_of_a_forged_config_can_not_paint_a_verdict() {
         }
     }
 }
+
+// MAN-044
+#[test]
+fn permission_of_a_newer_version_keeps_an_image_from_running_alone() {
+    let forger = Forger::new();
+    for (name, value) in [
+        ("clipboard", "true"),
+        ("net", "{\"connect\":[\"a.example:443\"]}"),
+        ("fs", "\"all\""),
+    ] {
+        let image = forger.config(|config| {
+            let value = serde_json::from_str(value).unwrap();
+            config.qyv.app.permissions.request(name, value);
+        });
+        let host = forger.handed(forger.signed(image, |_| {}));
+        host.qyv(&["verify", "forged.qyvbin"]).expect(0);
+        let shown = host.qyv(&["inspect", "forged.qyvbin"]).expect(0);
+        assert!(shown.out.contains("is not known to this version"), "{}", shown.out);
+        host.qyv(&["load", "forged.qyvbin"]).expect(0);
+        for target in ["forged.qyvbin", "app:1.0.0"] {
+            let refused = host.qyv(&["run", target, "--", "exit", "0"]).expect(125);
+            assert!(
+                refused.err.contains(&format!("asks for the permission `{name}")),
+                "{}",
+                refused.err
+            );
+        }
+    }
+    // What it says that it does not ask for changes nothing.
+    let image = forger.config(|config| {
+        let written = serde_json::from_str("{\"clipboard\":false,\"net\":false,\"fs\":\"none\"}");
+        config.qyv.app.permissions = written.unwrap();
+    });
+    forger.judged(forger.signed(image, |_| {}), 0, 0);
+}

@@ -12,7 +12,7 @@ use qyvol_types::{
 };
 
 use crate::assets::{AssetPlan, pack, plan_assets};
-use crate::wasm::{Denied, Payload, componentize, denied_imports};
+use crate::wasm::{Payload, componentize};
 use crate::{FileId, HeadImage, ImageError};
 
 /// How to build.
@@ -53,8 +53,6 @@ pub struct Built {
     pub descriptor: Descriptor,
     /// Its config.
     pub config: ImageConfig,
-    /// Imports that the permissions make useless.
-    pub denied: Vec<Denied>,
 }
 
 impl ImageBuilder {
@@ -127,15 +125,6 @@ impl ImageBuilder {
         let assets = self.assets.files.iter().map(|file| (file.source.as_path(), file.id));
         let entrypoint = self.entrypoint.iter().map(|(path, id)| (path.as_path(), *id));
         entrypoint.chain(assets)
-    }
-
-    /// Imports that the permissions make useless.
-    pub fn denied(&self) -> Vec<Denied> {
-        denied_imports(
-            &self.payload.imports,
-            &self.app.permissions,
-            !self.assets.files.is_empty(),
-        )
     }
 
     /// What is known of the component or module.
@@ -220,7 +209,6 @@ impl ImageBuilder {
             name,
             descriptor,
             config,
-            denied: self.denied(),
         })
     }
 }

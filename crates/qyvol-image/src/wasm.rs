@@ -1,7 +1,7 @@
 //! Looking into WebAssembly: what kind it is, what it imports and exports, the
 //! WIT of a component, and making a component of a core module.
 
-use qyvol_types::{FsAccess, Os, Permissions, escape};
+use qyvol_types::{Os, escape};
 use wasmparser::{Encoding, Parser, Payload as Section, Validator, WasmFeatures};
 
 use crate::ImageError;
@@ -90,40 +90,6 @@ fn invalid(error: wasmparser::BinaryReaderError) -> ImageError {
         escape(&message),
         error.offset()
     ))
-}
-
-/// Imports that a permission makes useless.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied {
-    /// The permission, as the manifest has it.
-    pub permission: &'static str,
-    /// The imports.
-    pub imports: Vec<String>,
-}
-
-/// The imports whose every use the permissions deny. Without a file system a
-/// program still reads its assets: only one that has none either can open no
-/// file. A program may import what it never calls: this is told, not refused.
-pub fn denied_imports(imports: &[String], permissions: &Permissions, has_assets: bool) -> Vec<Denied> {
-    let among = |prefixes: &[&str]| -> Vec<String> {
-        let starts = |import: &&String| prefixes.iter().any(|prefix| import.starts_with(prefix));
-        imports.iter().filter(starts).cloned().collect()
-    };
-    let mut denied = Vec::new();
-    if !permissions.net {
-        denied.push(Denied {
-            permission: "net: false",
-            imports: among(&["wasi:sockets/", "wasi:http/", "wasi_snapshot_preview1::sock_"]),
-        });
-    }
-    if permissions.fs == FsAccess::None && !has_assets {
-        denied.push(Denied {
-            permission: "fs: none",
-            imports: among(&["wasi:filesystem/types", "wasi_snapshot_preview1::path_"]),
-        });
-    }
-    denied.retain(|denied| !denied.imports.is_empty());
-    denied
 }
 
 /// Makes a component of a core module for WASI preview 1, with the adapter of

@@ -9,8 +9,9 @@ use std::path::Path;
 use qyvol_image::{
     Archive, BuildOptions, Head, HeadImage, HeadSignature, ImageBuilder, ImageError, unpack_assets, write_archive,
 };
+use qyvol_sandbox::parse_app_manifest;
 use qyvol_store::{Fetch, LocalStore, NoReport};
-use qyvol_types::{ImageConfig, Timestamp, parse_app_manifest};
+use qyvol_types::{ImageConfig, Timestamp};
 
 /// An empty component: magic, version 13, layer 1.
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::AssetPath;
+use crate::permissions::Permissions;
 use crate::reference::{is_repository, is_tag};
 
 /// The guest's root directory.
@@ -31,7 +32,7 @@ pub struct AppManifest {
     /// How it is used.
     #[serde(rename = "type")]
     pub app_type: AppType,
-    /// What it may do.
+    /// What it asks for.
     pub permissions: Permissions,
     /// The file system it sees as `/`, if it may.
     pub fs: FileSystem,
@@ -72,35 +73,6 @@ pub enum AppType {
     Function,
     /// A graphical application.
     Gui,
-}
-
-/// What an application may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Permissions {
-    /// Access to the file system.
-    pub fs: FsAccess,
-    /// Sockets and name lookup.
-    pub net: bool,
-    /// Starting processes of the host.
-    pub exec: bool,
-    /// Graphics.
-    pub gfx: bool,
-}
-
-/// Access to the configured file system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FsAccess {
-    /// Nothing but the assets.
-    #[default]
-    None,
-    /// The file system, read-only.
-    Read,
-    /// The file system, read and write.
-    Write,
-    /// Also directories of the host that the operator grants.
-    Full,
 }
 
 /// The file system that an application sees.
@@ -178,7 +150,7 @@ impl AppManifest {
             check_language(language)?;
         }
         check_assets_root(&self.assets_root)?;
-        check_assets_at_root(&self.assets_root, self.permissions.fs)?;
+        check_assets_at_root(&self.assets_root, &self.permissions)?;
         if let Some(argv0) = &self.argv0 {
             check_argv0(argv0)?;
         }
@@ -205,8 +177,8 @@ pub(crate) fn check_assets_root(root: &str) -> Result<(), String> {
 }
 
 /// Only one thing can be the guest's `/`.
-pub(crate) fn check_assets_at_root(root: &str, fs: FsAccess) -> Result<(), String> {
-    if root == ROOT && fs != FsAccess::None {
+pub(crate) fn check_assets_at_root(root: &str, permissions: &Permissions) -> Result<(), String> {
+    if root == ROOT && permissions.get("fs").is_some() {
         return Err(
             "assets_root can be / only with `permissions.fs: none`: otherwise the file system is there".to_string(),
         );

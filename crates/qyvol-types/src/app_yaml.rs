@@ -8,8 +8,8 @@ use crate::app::{check_argv0, check_assets_at_root, check_assets_root, check_env
 use crate::reference::{is_repository, is_tag};
 use crate::yaml::{self, Fields, Node, Problems, Reader, Value};
 use crate::{
-    AppManifest, AppType, AssetPath, AssetRule, AssetTarget, FileSystem, FsAccess, FsKind, Permissions, Resources,
-    Runtime, escape,
+    AppManifest, AppType, AssetPath, AssetRule, AssetTarget, FileSystem, FsKind, Permissions, Resources, Runtime,
+    escape,
 };
 
 /// The version of a manifest that names none.
@@ -34,15 +34,18 @@ const KEYS: &[&str] = &[
     "resources",
 ];
 
+/// Reads what stands under `permissions`: `qyvol-sandbox` knows how.
+pub type ReadPermissions = fn(&mut Reader<'_>, &Node) -> Option<Permissions>;
+
 /// Reads a manifest from the text of a `.qyv`.
-pub fn parse_app_manifest(text: &str) -> Result<AppManifest, Problems> {
+pub fn parse_app_manifest(text: &str, read_permissions: ReadPermissions) -> Result<AppManifest, Problems> {
     let root = yaml::parse(text)?;
     let mut reader = Reader::new(text);
-    let manifest = manifest(&mut reader, &root);
+    let manifest = manifest(&mut reader, &root, read_permissions);
     reader.finish(manifest)
 }
 
-fn manifest(r: &mut Reader<'_>, root: &Node) -> Option<AppManifest> {
+fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) -> Option<AppManifest> {
     let fields = r.fields(root, "the manifest", KEYS)?;
     let name = name(r, &fields);
     let version = version(r, &fields);
@@ -76,11 +79,10 @@ fn manifest(r: &mut Reader<'_>, root: &Node) -> Option<AppManifest> {
     };
     let permissions = fields
         .get("permissions")
-        .map_or(Some(Permissions::default()), |n| permissions(r, n));
+        .map_or(Some(Permissions::default()), |node| read_permissions(r, node));
     let fs = file_system(r, fields.get("fs"));
     let assets = fields.get("assets").map(|n| assets(r, n)).unwrap_or_default();
-    let fs_access = permissions.as_ref().map(|p| p.fs);
-    let assets_root = assets_root(r, &fields, fs_access);
+    let assets_root = assets_root(r, &fields, permissions.as_ref());
     let env = fields.get("env").map(|n| env(r, n)).unwrap_or_default();
     let argv0 = fields.get("argv0").and_then(|node| argv0(r, node));
     let args = fields.get("args").map(|n| args(r, n)).unwrap_or_default();
@@ -158,45 +160,6 @@ fn relative(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<AssetPath> {
             None
         }
     }
-}
-
-fn permissions(r: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
-    let fields = r.fields(node, "permissions", &["fs", "net", "exec", "gfx"])?;
-    let fs = match fields.get("fs") {
-        Some(node) => r.word(
-            node,
-            "permissions.fs",
-            &[
-                ("none", FsAccess::None),
-                ("read", FsAccess::Read),
-                ("read-only", FsAccess::Read),
-                ("write", FsAccess::Write),
-                ("read-write", FsAccess::Write),
-                ("full", FsAccess::Full),
-            ],
-        ),
-        None => Some(FsAccess::None),
-    };
-    let net = fields.get("net").map_or(Some(false), |node| {
-        if matches!(node.value, Value::Mapping(_)) {
-            r.problem_with_help(
-                node.place,
-                "permissions.net can't be a list of hosts in this version, which would not enforce it",
-                "true or false",
-            );
-            return None;
-        }
-        r.boolean(node, "permissions.net")
-    });
-    let mut flag = |key: &str, what: &str| fields.get(key).map_or(Some(false), |node| r.boolean(node, what));
-    let exec = flag("exec", "permissions.exec");
-    let gfx = flag("gfx", "permissions.gfx");
-    Some(Permissions {
-        fs: fs?,
-        net: net?,
-        exec: exec?,
-        gfx: gfx?,
-    })
 }
 
 fn file_system(r: &mut Reader<'_>, node: Option<&Node>) -> Option<FileSystem> {
@@ -297,13 +260,13 @@ fn asset_from(r: &mut Reader<'_>, node: &Node) -> Option<String> {
     Some(path.trim_end_matches('/').to_string())
 }
 
-fn assets_root(r: &mut Reader<'_>, fields: &Fields<'_>, fs: Option<FsAccess>) -> Option<String> {
+fn assets_root(r: &mut Reader<'_>, fields: &Fields<'_>, permissions: Option<&Permissions>) -> Option<String> {
     let Some(node) = fields.get("assets_root") else {
         return Some(DEFAULT_ASSETS_ROOT.to_string());
     };
     let text = r.text(node, "assets_root")?;
-    let fits = check_assets_root(text).and_then(|()| fs.map_or(Ok(()), |fs| check_assets_at_root(text, fs)));
-    if let Err(why) = fits {
+    let beside = |()| permissions.map_or(Ok(()), |asked| check_assets_at_root(text, asked));
+    if let Err(why) = check_assets_root(text).and_then(beside) {
         r.problem(node.place, why);
         return None;
     }
@@ -419,6 +382,3 @@ pub fn parse_duration(text: &str) -> Option<u64> {
         .checked_mul(unit)
         .filter(|millis| *millis > 0)
 }
-
-#[cfg(test)]
-mod tests;

@@ -29,14 +29,13 @@ pub mod json;
 pub mod limits;
 mod manifest;
 pub mod media_type;
+mod permissions;
 mod reference;
 mod time;
 pub mod yaml;
 
-pub use app::{
-    AppManifest, AppType, AssetRule, AssetTarget, FileSystem, FsAccess, FsKind, Permissions, Resources, Runtime,
-};
-pub use app_yaml::{parse_app_manifest, parse_duration, parse_size};
+pub use app::{AppManifest, AppType, AssetRule, AssetTarget, FileSystem, FsKind, Resources, Runtime};
+pub use app_yaml::{ReadPermissions, parse_app_manifest, parse_duration, parse_size};
 pub use asset_path::{AssetPath, AssetPathError, PathSet};
 pub use compiled::CompiledCode;
 pub use config::{AssetsConfig, ComponentConfig, ConfigError, ImageConfig, Os, QyvConfig};
@@ -45,5 +44,6 @@ pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use digest_prefix::{DigestPrefix, DigestPrefixError};
 pub use escape::{Escaped, escape};
 pub use manifest::{ImageManifest, ManifestError};
+pub use permissions::Permissions;
 pub use reference::{DEFAULT_TAG, Reference, ReferenceError, RepositoryName};
 pub use time::{Timestamp, TimestampError};

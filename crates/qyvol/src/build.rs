@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use qyvol_image::{AssetPlan, BuildOptions, Built, Head, ImageBuilder, write_archive};
+use qyvol_image::{AssetPlan, BuildOptions, Built, Head, write_archive};
+use qyvol_sandbox::Denied;
 use qyvol_store::Ingest;
 use qyvol_types::{Reference, Timestamp};
 
@@ -11,7 +12,7 @@ use crate::keys::Passphrase;
 use crate::output::{Output, Place};
 use crate::sign::{Claims, sign_image};
 use crate::signer::{FirstKey, SignerChoice, signer};
-use crate::validate::prepare;
+use crate::validate::{Application, prepare};
 use crate::{Context, Destination, Error};
 
 /// What to build.
@@ -51,6 +52,8 @@ pub struct BuildReport {
     pub first_key: Option<FirstKey>,
     /// What was packed, and what was not.
     pub assets: AssetPlan,
+    /// Imports that the permissions make useless.
+    pub denied_imports: Vec<Denied>,
 }
 
 /// Builds. Every fault of the input is found before anything is written; the
@@ -76,8 +79,8 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
         componentize: request.componentize,
         skip: skip.into_iter().collect(),
     };
-    let builder = prepare(manifest, options)?;
-    for (path, id) in builder.inputs() {
+    let application = prepare(manifest, options)?;
+    for (path, id) in application.builder.inputs() {
         place.inputs().add_real(id, path);
     }
     let work = Work {
@@ -89,7 +92,7 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
         passphrase: request.passphrase,
         keeps_names: false,
     };
-    work.write(ctx, &builder, place)
+    work.write(ctx, &application, place)
 }
 
 /// Where an archive goes that a manifest describes: its name, here.
@@ -122,9 +125,10 @@ impl Work<'_> {
     pub(crate) fn write(
         &self,
         ctx: &Context<'_>,
-        builder: &ImageBuilder,
+        application: &Application,
         mut place: Place,
     ) -> Result<BuildReport, Error> {
+        let builder = &application.builder;
         let (label, output) = (self.label, self.output);
         if let Some(path) = self.signer.file() {
             place.inputs().add_path(path);
@@ -172,6 +176,7 @@ impl Work<'_> {
             signed_by: signer.key.map(|key| key.public().fingerprint()),
             first_key: signer.first_key,
             assets: builder.assets().clone(),
+            denied_imports: application.denied_imports(),
         })
     }
 }

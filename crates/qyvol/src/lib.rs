@@ -72,12 +72,13 @@ pub use signatures::{CleanRequest, Removed, clean};
 pub use signer::{FirstKey, SignerChoice};
 pub use target::{ImageName, Target};
 pub use temporary::{NoneLeft, Temporaries};
-pub use validate::{Validated, check_application, validate};
+pub use validate::{Application, Validated, check_application, validate};
 pub use verify::{Explanation, VerifyReport, explain, verify};
 
 pub use qyvol_image as image;
 pub use qyvol_remote as remote_store;
 pub use qyvol_runtime as runtime;
+pub use qyvol_sandbox as sandbox;
 pub use qyvol_store as store;
 pub use qyvol_trust as trust;
 pub use qyvol_types as types;

@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 
 use qyvol_runtime::Mount;
+use qyvol_sandbox::FsAccess;
 use qyvol_store::Tree;
-use qyvol_types::{AppManifest, FsAccess, FsKind};
+use qyvol_types::{AppManifest, FsKind};
 
 use crate::assets;
 use crate::memfs::{DEFAULT_BYTES, MemFs};
@@ -21,11 +22,12 @@ pub(crate) struct Mounts {
 }
 
 impl Mounts {
-    /// Makes what `app` is given. `data` makes the directory of its own data,
+    /// Makes what `app` is given, as far as `access` allows. `data` makes the directory of its own data,
     /// `tree` is its unpacked assets.
     pub(crate) fn new(
         ctx: &Context<'_>,
         app: &AppManifest,
+        access: FsAccess,
         data: impl FnOnce() -> Result<PathBuf, Error>,
         tree: Option<Tree>,
         dirs: &[DirGrant],
@@ -34,8 +36,8 @@ impl Mounts {
             list: Vec::new(),
             memory: None,
         };
-        let writable = matches!(app.permissions.fs, FsAccess::Write | FsAccess::Full);
-        match (app.permissions.fs, app.fs.kind) {
+        let writable = access.is_writable();
+        match (access, app.fs.kind) {
             (FsAccess::None, _) => {}
             (_, FsKind::Memfs) => {
                 let memory = make_memory(ctx, app)?;

@@ -6,7 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use qyvol_image::{BuildOptions, FileId, ImageBuilder};
-use qyvol_types::{AppManifest, Timestamp, escape, limits, parse_app_manifest};
+use qyvol_sandbox::{Capabilities, Denied, parse_app_manifest};
+use qyvol_types::{AppManifest, Timestamp, escape, limits};
 
 use crate::Error;
 use crate::runnable::check_runnable;
@@ -23,6 +24,28 @@ pub struct Validated {
     pub directory: PathBuf,
     /// What it says.
     pub app: AppManifest,
+}
+
+/// An application whose input has no fault that keeps it from being built.
+#[derive(Debug)]
+pub struct Application {
+    /// What makes the image of it.
+    pub builder: ImageBuilder,
+    capabilities: Capabilities,
+}
+
+impl Application {
+    fn new(builder: ImageBuilder, capabilities: Capabilities, component: &str) -> Result<Self, Error> {
+        check_runnable(component, builder.component())?;
+        Ok(Application { builder, capabilities })
+    }
+
+    /// Imports that the permissions make useless.
+    pub fn denied_imports(&self) -> Vec<Denied> {
+        let has_assets = !self.builder.assets().files.is_empty();
+        self.capabilities
+            .denied_imports(&self.builder.payload().imports, has_assets)
+    }
 }
 
 /// Reads the manifest at `path`, or the one `.qyv` in that directory.
@@ -57,14 +80,13 @@ pub fn validate(path: &Path) -> Result<Validated, Error> {
 
 /// Reads all that an application is made of and finds every fault, before
 /// anything is written.
-pub(crate) fn prepare(manifest: Validated, mut options: BuildOptions) -> Result<ImageBuilder, Error> {
+pub(crate) fn prepare(manifest: Validated, mut options: BuildOptions) -> Result<Application, Error> {
     let label = manifest.path.to_string_lossy().into_owned();
-    check_supported(&label, &manifest.app)?;
+    let capabilities = check_supported(&label, &manifest.app)?;
     options.skip.extend(manifest.path.canonicalize());
     let entrypoint = manifest.directory.join(&manifest.app.entrypoint);
     let builder = ImageBuilder::read(manifest.app, &manifest.directory, &options).map_err(Error::image(&label))?;
-    check_runnable(&entrypoint.to_string_lossy(), builder.component())?;
-    Ok(builder)
+    Application::new(builder, capabilities, &entrypoint.to_string_lossy())
 }
 
 /// The same with a component that came otherwise than from the file that the
@@ -76,15 +98,14 @@ pub(crate) fn prepare_component(
     directory: &Path,
     component: Vec<u8>,
     options: &BuildOptions,
-) -> Result<ImageBuilder, Error> {
-    check_supported(label, &app)?;
+) -> Result<Application, Error> {
+    let capabilities = check_supported(label, &app)?;
     let builder = ImageBuilder::with_component(app, directory, component, options).map_err(Error::image(label))?;
-    check_runnable(label, builder.component())?;
-    Ok(builder)
+    Application::new(builder, capabilities, label)
 }
 
 /// Checks an application as a build would, without writing anything.
-pub fn check_application(manifest: Validated) -> Result<ImageBuilder, Error> {
+pub fn check_application(manifest: Validated) -> Result<Application, Error> {
     let options = BuildOptions {
         created: Timestamp::EPOCH,
         componentize: false,

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    match qyvol_types::parse_app_manifest(text) {
+    match qyvol_sandbox::parse_app_manifest(text) {
         Ok(app) => {
             // What was read goes into a config and comes back.
             let bytes = qyvol_types::json::encode(&app).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! `validate`, `build`, `sign`, `clean`.
 
-use qyvol::image::{AssetPlan, Denied};
+use qyvol::image::AssetPlan;
+use qyvol::sandbox::Denied;
 use qyvol::types::{Reference, Timestamp, escape};
 use qyvol::{BuildReport, BuildRequest, Claims, CleanRequest, Context, Error, FirstKey, SignRequest, Target};
 use serde::Serialize;
@@ -19,14 +20,14 @@ pub fn validate(ui: &Ui, args: &ValidateArgs) -> Result<u8, Failure> {
     };
     if ui.format == Format::Text {
         let valid = checked?;
-        notes(ui, valid.assets(), &valid.denied());
-        let app = valid.app();
+        notes(ui, valid.builder.assets(), &valid.denied_imports());
+        let app = valid.builder.app();
         ui.data(&format!("{} is valid: {} {}\n", path.display(), app.name, app.version));
         return Ok(0);
     }
     // For editors: problems are data, the exit code says there are some.
     let (path, problems, app) = match checked {
-        Ok(valid) => (path, Vec::new(), Some(valid.app().clone())),
+        Ok(valid) => (path, Vec::new(), Some(valid.builder.app().clone())),
         Err(Error::Yaml { path, problems }) => {
             let problems = problems.0.iter().map(serde_json::to_value).collect::<Result<_, _>>();
             (path, problems.map_err(|e| Failure::new(e.to_string()))?, None)
@@ -110,7 +111,7 @@ pub fn tell_build(ui: &Ui, report: &BuildReport) {
     for file in &report.assets.files {
         ui.detail(&format!("packed {} ({})", escape(file.path.as_str()), size(file.size)));
     }
-    notes(ui, &report.assets, &report.built.denied);
+    notes(ui, &report.assets, &report.denied_imports);
     if report.signed_by.is_none() {
         ui.warn("not signed: hosts refuse to run it");
     }
@@ -145,8 +146,7 @@ pub fn show_build(ui: &Ui, report: &BuildReport, source: Option<serde_json::Valu
         tags: report.tags.iter().map(ToString::to_string).collect(),
         signed_by: report.signed_by.as_deref(),
         denied_imports: report
-            .built
-            .denied
+            .denied_imports
             .iter()
             .flat_map(|d| &d.imports)
             .map(String::as_str)
@@ -177,14 +177,11 @@ const SHOWN: usize = 3;
 /// What an author should know of a build that is no fault.
 fn notes(ui: &Ui, assets: &AssetPlan, denied: &[Denied]) {
     for denied in denied {
-        let effect = match denied.permission {
-            "fs: none" => "without assets leaves it no file to open",
-            _ => "denies such calls",
-        };
         ui.note(&format!(
-            "note: imports {}: `{}` {effect}",
+            "note: imports {}: `{}` {}",
             some(ui, &denied.imports),
-            denied.permission
+            denied.permission,
+            denied.effect
         ));
     }
     if !assets.left_out.is_empty() {

@@ -1,6 +1,7 @@
 //! `import`.
 
-use qyvol::image::{Denied, ImageError};
+use qyvol::image::ImageError;
+use qyvol::sandbox::Denied;
 use qyvol::store::StoreError;
 use qyvol::types::{AppManifest, Reference, escape};
 use qyvol::{Context, Error, ImportReport, ImportRequest, Target};
@@ -12,9 +13,6 @@ use crate::failure::Failure;
 use crate::registry::{client, inputs};
 use crate::secrets;
 use crate::ui::{Ui, count};
-
-/// What grants what a permission denies.
-const GRANTS: [(&str, &str); 2] = [("net: false", "net: true"), ("fs: none", "fs: read      # or write")];
 
 pub fn import(ctx: &Context<'_>, ui: &Ui, args: ImportArgs) -> Result<u8, Failure> {
     let source = Target::parse(&args.source)?;
@@ -101,9 +99,9 @@ fn tell(ui: &Ui, report: &ImportReport) {
             some(ui, &report.left_out)
         ));
     }
-    if report.made_manifest && !report.build.built.denied.is_empty() {
+    if report.made_manifest && !report.build.denied_imports.is_empty() {
         ui.note("note: the manifest that was made grants nothing; one that would, for --manifest FILE.qyv:");
-        for line in granting(&report.build.built.config.qyv.app, &report.build.built.denied) {
+        for line in granting(&report.build.built.config.qyv.app, &report.build.denied_imports) {
             ui.note(&format!("  {line}"));
         }
     }
@@ -131,9 +129,6 @@ fn granting(app: &AppManifest, denied: &[Denied]) -> Vec<String> {
         format!("entrypoint: \"{}\"", app.entrypoint),
         "permissions:".to_string(),
     ];
-    for denied in denied {
-        let grant = GRANTS.iter().find(|(permission, _)| *permission == denied.permission);
-        lines.extend(grant.map(|(_, grant)| format!("  {grant}")));
-    }
+    lines.extend(denied.iter().map(|denied| format!("  {}", denied.grant)));
     lines
 }

@@ -115,11 +115,7 @@ fn image(view: &Inspection) -> String {
         line("language", qyvol::types::escape(language).to_string());
     }
     line("type", word(&app.app_type));
-    let p = &app.permissions;
-    line(
-        "permissions",
-        format!("fs:{}, net:{}, exec:{}, gfx:{}", word(&p.fs), p.net, p.exec, p.gfx),
-    );
+    line("permissions", qyvol::sandbox::describe(&app.permissions));
     line("fs", word(&app.fs.kind));
     if let Some(assets) = &view.assets {
         line(

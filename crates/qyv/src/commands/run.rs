@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use qyvol::image::HeadImage;
 use qyvol::remote_store::Client;
-use qyvol::types::{AppManifest, FsAccess, ImageConfig};
+use qyvol::types::{AppManifest, ImageConfig};
 use qyvol::{Context, DirGrant, Outcome, Pull, RunEvents, RunRequest, Target};
 
 use crate::cli::{PullWhen, RunArgs};
@@ -174,17 +174,7 @@ impl RunEvents for Events<'_> {
                 None => ui.detail("a core module: `qyv inspect FILE.wasm` lists its imports and exports"),
             }
         }
-        let fs = match app.permissions.fs {
-            FsAccess::None => "none",
-            FsAccess::Read => "read",
-            FsAccess::Write => "write",
-            FsAccess::Full => "full",
-        };
-        let p = &app.permissions;
-        ui.detail(&format!(
-            "permissions: fs:{fs}, net:{}, exec:{}, gfx:{}",
-            p.net, p.exec, p.gfx
-        ));
+        ui.detail(&format!("permissions: {}", qyvol::sandbox::describe(&app.permissions)));
     }
 
     fn unsigned(&self, reason: &str) {

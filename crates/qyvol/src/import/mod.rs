@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 use qyvol_image::BuildOptions;
 use qyvol_remote::Client;
-use qyvol_types::{AppManifest, DEFAULT_TAG, Digest, Reference, Timestamp, escape, parse_app_manifest};
+use qyvol_sandbox::parse_app_manifest;
+use qyvol_types::{AppManifest, DEFAULT_TAG, Digest, Reference, Timestamp, escape};
 
 use self::artifact::Artifact;
 use crate::build::Work;
@@ -168,11 +169,12 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         componentize: false,
         skip,
     };
-    let mut builder = prepare_component(&label, app, &directory, found.component, &options)?;
+    let mut application = prepare_component(&label, app, &directory, found.component, &options)?;
     if let Some(origin) = &found.origin {
-        builder = builder.made_from(&origin.name.to_string(), &origin.digest);
+        let name = origin.name.to_string();
+        application.builder = application.builder.made_from(&name, &origin.digest);
     }
-    for (path, id) in builder.inputs() {
+    for (path, id) in application.builder.inputs() {
         place.inputs().add_real(id, path);
     }
     let work = Work {
@@ -189,7 +191,7 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
     left_out.truncate(PARTS);
     left_out.extend((more > 0).then(|| format!("{more} more parts")));
     Ok(ImportReport {
-        build: work.write(ctx, &builder, place)?,
+        build: work.write(ctx, &application, place)?,
         origin: found.origin,
         left_out,
         made_manifest: made,

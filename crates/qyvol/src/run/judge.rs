@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use qyvol_image::{BuildOptions, HeadImage, ImageBuilder};
 use qyvol_remote::Client;
+use qyvol_sandbox::Capabilities;
 use qyvol_store::{LocalStore, RunLock};
 use qyvol_trust::{TrustPolicy, Verified};
 use qyvol_types::{ImageManifest, Timestamp, escape};
@@ -28,6 +29,8 @@ pub(super) struct Resolved {
 pub(super) struct Judged {
     pub(super) source: Source,
     pub(super) trusted: TrustedImage,
+    /// What its manifest asks for.
+    pub(super) capabilities: Capabilities,
     pub(super) store: LocalStore,
     pub(super) lock: RunLock,
 }
@@ -79,12 +82,14 @@ impl Resolved {
     fn judge(self, ctx: &Context<'_>, policy: &TrustPolicy) -> Result<Judged, Error> {
         let Resolved { source } = self;
         let trusted = judge(ctx, policy, &source, source.single()?)?;
+        let capabilities = check_supported(&source.label(), &trusted.config.qyv.app)?;
         let store = ctx.store()?;
         // From here on no prune takes the image away.
         let lock = store.running(&trusted.manifest.digest())?;
         Ok(Judged {
             source,
             trusted,
+            capabilities,
             store,
             lock,
         })
@@ -94,21 +99,17 @@ impl Resolved {
 impl Judged {
     /// Resolves and judges what is to run, and checks that this host can.
     pub(super) fn new(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Judged, Error> {
-        let judged = match request.target {
-            Target::Manifest(path) => develop(ctx, path, request)?,
-            Target::Wasm(path) => {
-                return Err(Error::Usage(format!(
-                    "{} has no manifest: write a .qyv beside it and run that",
-                    escape(&path.to_string_lossy())
-                )));
-            }
+        match request.target {
+            Target::Manifest(path) => develop(ctx, path, request),
+            Target::Wasm(path) => Err(Error::Usage(format!(
+                "{} has no manifest: write a .qyv beside it and run that",
+                escape(&path.to_string_lossy())
+            ))),
             target => {
                 let policy = policy_or_key(ctx, request.key)?;
-                Resolved::new(ctx, target, &request.pull, &policy)?.judge(ctx, &policy)?
+                Resolved::new(ctx, target, &request.pull, &policy)?.judge(ctx, &policy)
             }
-        };
-        check_supported(&judged.label(), &judged.trusted.config.qyv.app)?;
-        Ok(judged)
+        }
     }
 
     /// What the user named, for messages.
@@ -149,6 +150,7 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
     request.events.unsigned(reason);
     let manifest = validate(path)?;
     let label = path.to_string_lossy().into_owned();
+    let capabilities = check_supported(&label, &manifest.app)?;
     let options = BuildOptions {
         created: Timestamp::EPOCH,
         componentize: false,
@@ -187,6 +189,7 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
     Ok(Judged {
         source,
         trusted,
+        capabilities,
         store,
         lock,
     })

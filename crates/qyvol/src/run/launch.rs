@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use qyvol_runtime::{Exit, Program, RunSpec, RuntimeError};
+use qyvol_sandbox::FsAccess;
 use qyvol_store::{LocalStore, RunLock};
-use qyvol_types::{AppManifest, Digest, FsAccess};
+use qyvol_types::{AppManifest, Digest};
 
 use super::prepare::Prepared;
 use super::{Outcome, RunRequest};
@@ -39,7 +40,7 @@ impl Launch {
         } = prepared;
         let label = judged.label();
         let app = &judged.trusted.config.qyv.app;
-        check_grants(&label, app, request)?;
+        check_grants(&label, judged.capabilities.fs, request)?;
         for dir in &request.dirs {
             let mode = if dir.writable { "read and write" } else { "read" };
             request
@@ -47,12 +48,12 @@ impl Launch {
                 .granted(&format!("{} as {} ({mode})", dir.host.display(), dir.guest));
         }
         let data = || crate::data::directory(ctx, &judged.trusted.data);
-        let mounts = Mounts::new(ctx, app, data, assets, &request.dirs)?;
+        let mounts = Mounts::new(ctx, app, judged.capabilities.fs, data, assets, &request.dirs)?;
         let spec = RunSpec {
             args: arguments(app, &request.args),
             env: environment(app, &request.env),
             mounts: mounts.list,
-            net: app.permissions.net,
+            net: judged.capabilities.net.0,
             memory_limit: Some(app.resources.memory.unwrap_or(DEFAULT_MEMORY)),
             last: request.last,
         };
@@ -107,8 +108,8 @@ impl Launch {
 }
 
 /// Refuses grants that the manifest does not allow.
-fn check_grants(label: &str, app: &AppManifest, request: &RunRequest<'_>) -> Result<(), Error> {
-    if request.dirs.is_empty() || app.permissions.fs == FsAccess::Full {
+fn check_grants(label: &str, access: FsAccess, request: &RunRequest<'_>) -> Result<(), Error> {
+    if request.dirs.is_empty() || access == FsAccess::Full {
         return Ok(());
     }
     Err(Error::NotPermitted {

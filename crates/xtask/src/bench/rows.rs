@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qyvol_types::parse_app_manifest;
+use qyvol_sandbox::parse_app_manifest;
 
 use super::measure::{Run, Side, Times, by_turns};
 use super::{Bench, Row, Verdict, assets, fresh, hub, registry, remove};

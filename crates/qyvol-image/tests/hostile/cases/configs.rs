@@ -1,6 +1,6 @@
 //! The config, and where it must agree with the manifest.
 
-use super::{CONFIG, OPEN, Row, config, files, good, row};
+use super::{ACCEPT, CONFIG, OPEN, Row, config, files, good, row};
 use crate::common::Case;
 
 pub fn rows() -> Vec<Row> {
@@ -178,15 +178,15 @@ pub fn rows() -> Vec<Row> {
         row(
             "config-permission-unknown",
             "an unknown permission",
-            "BIN-042",
-            CONFIG,
+            "MAN-044",
+            ACCEPT,
             config("\"gfx\":false", "\"gfx\":false,\"udp\":true"),
         ),
         row(
             "config-permission-word",
             "a permission that is a word",
-            "BIN-042",
-            CONFIG,
+            "MAN-044",
+            ACCEPT,
             config("\"net\":false", "\"net\":\"false\""),
         ),
         row(

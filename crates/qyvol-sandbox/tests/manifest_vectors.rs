@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use qyvol_types::{AppManifest, AssetPath, AssetTarget, PathSet, json, parse_app_manifest};
+use qyvol_sandbox::parse_app_manifest;
+use qyvol_types::{AppManifest, AssetPath, AssetTarget, PathSet, json};
 
 /// A vector: `key: value` lines, an empty line, the body.
 struct Vector {

@@ -1,0 +1,45 @@
+//! What each permission has to say of itself.
+
+use qyvol_types::yaml::{Node, Reader};
+use serde_json::Value;
+
+use crate::Denied;
+
+/// Reads a value of a `.qyv` into the form that an image has.
+pub(crate) type FromYaml = fn(&mut Reader<'_>, &Node) -> Option<Value>;
+
+/// A permission. Its default is what an application has that doesn't ask.
+pub(crate) trait Capability: Sized + Default {
+    /// Its name under `permissions`.
+    const NAME: &'static str;
+
+    /// Reads its value in a `.qyv`; what is wrong with it is told to the reader.
+    fn from_yaml(reader: &mut Reader<'_>, node: &Node) -> Option<Value>;
+
+    /// Reads its value in an image; nothing if this version doesn't know it.
+    fn from_json(value: &Value) -> Option<Self>;
+
+    /// Why no host of this version can grant it, if so.
+    fn unsupported(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The imports that are useless as it stands.
+    fn denied(&self, _program: &Program<'_>) -> Option<Denied> {
+        None
+    }
+}
+
+/// What is known of a program before it runs.
+pub(crate) struct Program<'a> {
+    pub(crate) imports: &'a [String],
+    pub(crate) has_assets: bool,
+}
+
+impl Program<'_> {
+    /// Its imports that start with one of `prefixes`.
+    pub(crate) fn imports_of(&self, prefixes: &[&str]) -> Vec<String> {
+        let starts = |import: &&String| prefixes.iter().any(|prefix| import.starts_with(prefix));
+        self.imports.iter().filter(starts).cloned().collect()
+    }
+}

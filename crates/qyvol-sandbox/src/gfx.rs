@@ -1,0 +1,35 @@
+//! `permissions.gfx`: Graphics. No host grants it yet.
+
+use std::fmt;
+
+use qyvol_types::yaml::{Node, Reader};
+use serde_json::{Value, json};
+
+use crate::capability::Capability;
+
+/// Graphics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gfx(pub bool);
+
+impl fmt::Display for Gfx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Capability for Gfx {
+    const NAME: &'static str = "gfx";
+
+    fn from_yaml(reader: &mut Reader<'_>, node: &Node) -> Option<Value> {
+        Some(json!(reader.boolean(node, "permissions.gfx")?))
+    }
+
+    fn from_json(value: &Value) -> Option<Gfx> {
+        value.as_bool().map(Gfx)
+    }
+
+    fn unsupported(&self) -> Option<&'static str> {
+        self.0
+            .then_some("it is a graphical application, which this version can't run")
+    }
+}

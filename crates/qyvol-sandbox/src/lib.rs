@@ -1,0 +1,153 @@
+//! What an application may do: its permissions, one file each.
+//!
+//! A permission's file holds all of it: the name under `permissions`, how its
+//! value is read in a `.qyv` and in an image, which imports are useless without
+//! it, and how it is shown. A new permission is a new file here and a field of
+//! [`Capabilities`].
+//!
+//! Invariants: [`Capabilities`] is read once from a manifest and passed down
+//! from there. A permission, or a form of one, that this version does not know
+//! is an error for whoever wants to run the image, and for nobody else.
+//!
+//! Deliberately absent: granting. The runtime gives a guest what
+//! [`Capabilities`] say.
+
+mod capability;
+mod exec;
+mod fs;
+mod gfx;
+mod net;
+
+use std::fmt;
+
+use qyvol_types::yaml::{Node, Problems, Reader};
+use qyvol_types::{AppManifest, Permissions, escape};
+use thiserror::Error;
+
+use crate::capability::{Capability, Program};
+pub use crate::exec::Exec;
+pub use crate::fs::FsAccess;
+pub use crate::gfx::Gfx;
+pub use crate::net::Net;
+
+/// What a manifest asks for, understood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Access to the file system.
+    pub fs: FsAccess,
+    /// Sockets and name lookup.
+    pub net: Net,
+    /// Programs of the host.
+    pub exec: Exec,
+    /// Graphics.
+    pub gfx: Gfx,
+}
+
+/// A manifest asks for what this version doesn't know, and so would not enforce.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("its manifest asks for the permission `{}`, which this version does not know", escape(&self.permission))]
+pub struct UnknownPermission {
+    /// The permission, with its value where only that is unknown.
+    pub permission: String,
+}
+
+/// Imports that a program has and may not use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// What the manifest says: `net: false`.
+    pub permission: &'static str,
+    /// What that means for the program.
+    pub effect: &'static str,
+    /// What the manifest would have to say.
+    pub grant: &'static str,
+    /// The imports.
+    pub imports: Vec<String>,
+}
+
+impl Capabilities {
+    /// Understands what a manifest asks for.
+    pub fn read(asked: &Permissions) -> Result<Capabilities, UnknownPermission> {
+        let known = [FsAccess::NAME, Net::NAME, Exec::NAME, Gfx::NAME];
+        if let Some((name, _)) = asked.iter().find(|(name, _)| !known.contains(name)) {
+            let permission = name.to_string();
+            return Err(UnknownPermission { permission });
+        }
+        Ok(Capabilities {
+            fs: understand(asked)?,
+            net: understand(asked)?,
+            exec: understand(asked)?,
+            gfx: understand(asked)?,
+        })
+    }
+
+    /// Why no host of this version can grant what is asked for, if so.
+    pub fn unsupported(&self) -> Option<&'static str> {
+        self.exec.unsupported().or_else(|| self.gfx.unsupported())
+    }
+
+    /// The imports whose every use is denied. A program may import what it never
+    /// calls: this is for its author to know, and no reason to refuse it.
+    pub fn denied_imports(&self, imports: &[String], has_assets: bool) -> Vec<Denied> {
+        let program = Program { imports, has_assets };
+        let all = [self.net.denied(&program), self.fs.denied(&program)];
+        let denied = all.into_iter().flatten();
+        denied.filter(|denied| !denied.imports.is_empty()).collect()
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Capabilities { fs, net, exec, gfx } = self;
+        write!(f, "fs:{fs}, net:{net}, exec:{exec}, gfx:{gfx}")
+    }
+}
+
+/// What a manifest asks for, for people; also where not all of it is known.
+pub fn describe(asked: &Permissions) -> String {
+    match Capabilities::read(asked) {
+        Ok(capabilities) => capabilities.to_string(),
+        Err(unknown) => {
+            let all: Vec<String> = asked.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+            let unknown = escape(&unknown.permission).to_string();
+            format!("{} (`{unknown}` is not known to this version)", escape(&all.join(", ")))
+        }
+    }
+}
+
+fn understand<C: Capability>(asked: &Permissions) -> Result<C, UnknownPermission> {
+    let Some(value) = asked.get(C::NAME) else {
+        return Ok(C::default());
+    };
+    C::from_json(value).ok_or_else(|| UnknownPermission {
+        permission: format!("{}: {value}", C::NAME),
+    })
+}
+
+/// Reads a manifest from the text of a `.qyv`.
+pub fn parse_app_manifest(text: &str) -> Result<AppManifest, Problems> {
+    qyvol_types::parse_app_manifest(text, read_permissions)
+}
+
+/// Reads what stands under `permissions` in a `.qyv`.
+fn read_permissions(r: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
+    let known = [FsAccess::NAME, Net::NAME, Exec::NAME, Gfx::NAME];
+    let fields = r.fields(node, "permissions", &known)?;
+    let mut permissions = Permissions::default();
+    let mut complete = true;
+    let mut read = |name: &str, from_yaml: capability::FromYaml| {
+        if let Some(node) = fields.get(name) {
+            match from_yaml(r, node) {
+                Some(value) => permissions.request(name, value),
+                None => complete = false,
+            }
+        }
+    };
+    read(FsAccess::NAME, FsAccess::from_yaml);
+    read(Net::NAME, Net::from_yaml);
+    read(Exec::NAME, Exec::from_yaml);
+    read(Gfx::NAME, Gfx::from_yaml);
+    complete.then_some(permissions)
+}
+
+#[cfg(test)]
+mod tests;
