@@ -30,9 +30,10 @@ use crate::peer::Peer;
 pub(crate) const STEP: usize = 16 << 10;
 /// The least that a transfer reads or writes at once, when memory is short.
 pub(crate) const SMALL_BLOCK: usize = 32 << 10;
-/// A client that has kept a transfer waiting for less than this is only slow.
+/// A client whose transfer has stalled for less than this is only slow.
 const SLOW: Duration = Duration::from_secs(1);
-/// Of all connections, the part closed at once to make room: 1 in this.
+/// Share of all connections that is closed at once to make room: one in this
+/// many.
 const BATCH: usize = 64;
 
 /// All open connections.
@@ -76,7 +77,7 @@ struct Progress {
     held: usize,
 }
 
-/// Whose move it is in an exchange.
+/// Whom an exchange is waiting for.
 #[derive(Clone, Copy, Default)]
 enum Turn {
     #[default]
@@ -110,7 +111,8 @@ impl Connections {
         })
     }
 
-    /// Takes a connection in. None if all are busy for their clients.
+    /// Admits a connection. None if the table is full and no connection can be
+    /// closed to make room.
     pub(crate) fn admit(self: &Arc<Connections>, peer: Peer) -> Option<Seat> {
         let full = {
             let open = lock(&self.open);
@@ -154,8 +156,7 @@ impl Connections {
         }
     }
 
-    /// The connections for which `since` says something, those to close first
-    /// before the others.
+    /// The connections for which `since` returns a time, in eviction order.
     fn by_patience(&self, since: impl Fn(&Connection) -> Option<Instant>) -> Vec<Arc<Connection>> {
         let open: Vec<_> = lock(&self.open)
             .all
@@ -190,7 +191,7 @@ impl Connections {
         taken.is_ok()
     }
 
-    /// Takes memory, at the cost of clients that keep transfers waiting.
+    /// Reserves memory, evicting stalled clients if needed.
     fn take_by_force(&self, bytes: usize) -> bool {
         if self.take(bytes, self.memory) {
             return true;
@@ -218,7 +219,7 @@ impl Connection {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// Ends when this connection must make room for others.
+    /// Completes when this connection must close to make room.
     pub(crate) async fn told_to_close(&self) {
         self.close.notified().await;
     }
@@ -339,7 +340,7 @@ impl Exchange {
         });
     }
 
-    /// Sets memory aside, `bytes` in all, until this exchange is over.
+    /// Reserves `bytes` of memory in total, until this exchange ends.
     pub(crate) fn hold(&self, bytes: usize) -> Result<(), ApiError> {
         let more = bytes.saturating_sub(self.held());
         if !self.connection.all.take_by_force(more) {

@@ -1,5 +1,5 @@
-//! Work that few may do at once, peer by peer: who waits is served in turns of
-//! peers, so one that asks for much waits for itself and for nobody else.
+//! A fair queue for permits, served round-robin by peer: a peer with many
+//! requests delays only itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};

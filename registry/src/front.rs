@@ -1,4 +1,4 @@
-//! How clients see this hub, and how it sees them, with proxies between.
+//! Client addresses and the hub's own URL behind reverse proxies.
 //!
 //! A proxy that terminates TLS tells in `X-Forwarded-For`, `X-Forwarded-Proto`
 //! and `X-Forwarded-Host` who asked and for what. Anyone can send these, so they
@@ -63,7 +63,7 @@ pub(crate) struct Origin {
     pub(crate) host: String,
 }
 
-/// What stands between this hub and its clients.
+/// The reverse proxies before this hub.
 pub(crate) struct Front {
     public_url: Option<String>,
     proxies: Vec<Network>,

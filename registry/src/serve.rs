@@ -1,4 +1,4 @@
-//! The server: accepts connections, bounds them, and ends in an orderly way.
+//! The server: accepts and bounds connections, and shuts down gracefully.
 //!
 //! Beside the connections runs the upkeep: indexes are written a moment after
 //! they changed, uploads that nobody continues are discarded, and garbage is
@@ -37,7 +37,7 @@ const EXPIRE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Between two lines of the log about such errors.
 const COMPLAIN: Duration = Duration::from_secs(60);
-/// How long a connection that is closed for its silence has to end in order.
+/// How long an idle connection has to close gracefully.
 const PARTING: Duration = Duration::from_secs(1);
 /// How often a connection is looked at that waits for nothing.
 const GLANCE: Duration = Duration::from_secs(60);
@@ -197,7 +197,8 @@ impl Caller {
         }
     }
 
-    /// Answers requests until the client leaves, is asked to or is left.
+    /// Serves requests until the client leaves, the server shuts down or a
+    /// timeout strikes.
     async fn converse<S>(mut self, server: &auto::Builder<TokioExecutor>, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,4 +1,4 @@
-//! A limit for each user, so that one can't take what all have together.
+//! A quota per user, so that one can't use up what all share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ pub(crate) struct Shares {
     taken: Mutex<HashMap<Owner, usize>>,
 }
 
-/// One of an owner's, given back by its drop.
+/// One unit of an owner's quota, returned on drop.
 pub(crate) struct Share {
     of: Arc<Shares>,
     owner: Owner,

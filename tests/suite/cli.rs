@@ -1,4 +1,4 @@
-//! The command's manners.
+//! The command line: help, formats, completion and exit codes.
 
 use std::process::{Command, Stdio};
 

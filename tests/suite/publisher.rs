@@ -121,7 +121,7 @@ pub fn files(user: &User, directory: &str, files: &[(&str, &[u8])], gzip: bool) 
     fs::read(user.path(&format!("{directory}.tar"))).unwrap()
 }
 
-/// Nothing came of it: neither a file nor anything in the store.
+/// Asserts that neither a file nor anything in the store was written.
 #[track_caller]
 pub fn nothing(user: &User, file: &str) {
     assert!(!user.path(file).exists());

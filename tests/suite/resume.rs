@@ -14,7 +14,7 @@ use crate::support::{Noise, User};
 
 const SIZE: usize = 32 << 20;
 
-/// What stands between host and registry, and lets so many bytes through to
+/// A proxy between host and registry that passes a limited number of bytes to
 /// the host.
 struct Between {
     address: String,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The prebuilt guest that does one thing a command.
+/// The prebuilt test guest: one action per command.
 pub const PROBE: &[u8] = include_bytes!("../guests/probe.component.wasm");
 /// The same as a core module.
 pub const PROBE_MODULE: &[u8] = include_bytes!("../guests/probe.module.wasm");
@@ -15,7 +15,7 @@ pub struct User {
     directory: tempfile::TempDir,
 }
 
-/// What a command left.
+/// A command's exit code and output.
 #[derive(Debug)]
 pub struct Done {
     pub code: i32,

@@ -160,7 +160,7 @@ fn open_files() -> usize {
         .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
-/// Ends when the process is told to, by a terminal or by whoever started it.
+/// Completes on SIGINT or SIGTERM.
 fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
     let failed = |e: std::io::Error| Failure::new(format!("can't wait for signals: {e}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

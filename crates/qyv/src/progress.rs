@@ -22,7 +22,7 @@ const BETWEEN_LINES: Duration = Duration::from_secs(5);
 pub struct Progress {
     ui: Ui,
     shown: Mutex<Shown>,
-    /// The step under way, where its time will be told.
+    /// The current step, if its duration will be shown.
     step: Mutex<Option<(String, Instant)>>,
 }
 

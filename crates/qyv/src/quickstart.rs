@@ -50,7 +50,11 @@ fn home_in(directory: &Path, ctx: &Context<'_>) -> Home {
 pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8, Failure> {
     let temporary = match &args.keep {
         Some(_) => None,
-        None => Some(tempfile::tempdir().map_err(|e| Failure::new(format!("can't make a temporary directory: {e}")))?),
+        None => {
+            // A minimal root may have no /tmp.
+            let made = tempfile::tempdir().or_else(|_| tempfile::tempdir_in("."));
+            Some(made.map_err(|e| Failure::new(format!("can't make a temporary directory: {e}")))?)
+        }
     };
     let directory = match (&args.keep, &temporary) {
         (Some(directory), _) => directory.clone(),

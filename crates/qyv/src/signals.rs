@@ -1,7 +1,7 @@
 //! Signals that end the command: what it is writing is removed first.
 //!
-//! A handler of our own is what takes that, for nothing else tells a process
-//! that it ends. Ignored signals stay ignored, as `nohup` has it.
+//! A handler does that: a process is not notified of its end in any other way.
+//! Ignored signals stay ignored, as `nohup` has it.
 
 use std::fs;
 use std::thread;

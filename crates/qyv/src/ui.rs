@@ -20,7 +20,7 @@ use crate::cli::{Format, Global};
 use crate::failure::Failure;
 use crate::trust_hints::word;
 
-/// The command's voice. Clones are the same voice.
+/// All that the command prints. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct Ui {
     pub format: Format,
@@ -117,28 +117,28 @@ impl Ui {
         self.say(text);
     }
 
-    /// What was done.
+    /// Prints a note, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             self.say(&safe_line(text));
         }
     }
 
-    /// What was done, for those who asked.
+    /// Prints a detail, with `--verbose`.
     pub fn detail(&self, text: &str) {
         if self.verbose {
             self.say(&safe_line(text));
         }
     }
 
-    /// Something to know that stops nothing.
+    /// Prints a warning.
     pub fn warn(&self, text: &str) {
         if !self.quiet {
             self.say(&format!("{} {}", self.paint("33;1", "warning:"), safe_line(text)));
         }
     }
 
-    /// Why it failed, and what to do next.
+    /// Prints an error, with its details and hints.
     pub fn error(&self, failure: &Failure) {
         let message = safe_line(&failure.message);
         self.say(&format!("{} {message}", self.paint("31;1", "error:")));

@@ -187,8 +187,8 @@ impl Archive {
         Ok(FileId::of(&self.inner.file.metadata()?))
     }
 
-    /// Copies the content's frames as they stand to `out`, behind a new head:
-    /// how a signature is added without coding the content again.
+    /// Copies the content's frames unchanged to `out`, after a new head: how a
+    /// signature is added without compressing the content again.
     pub fn rewrite(&self, head: &Head, out: &mut impl io::Write) -> Result<(), ImageError> {
         if head.content() != self.head.content() {
             return Err(ImageError::format("the new head is of other content"));

@@ -2,9 +2,9 @@
 //! WebAssembly file in it.
 //!
 //! The layer is read as it arrives, before its digest is known to be right, so
-//! everything is bounded: bytes unpacked, entries, names, the component. What
-//! was found is handed out only when all of the layer has come, which is when
-//! the reader that it comes through has checked it.
+//! everything is bounded: bytes unpacked, entries, names, the component. The
+//! result is returned only after the whole layer was read, when the underlying
+//! reader has verified its digest.
 //!
 //! Deliberately absent: writing any file, following links, and layers on top of
 //! one another, which the caller goes through.
@@ -22,7 +22,7 @@ use crate::foreign_tar::{Ahead, EntryKind, refused};
 const WINDOW_LOG: u32 = 23;
 /// Bytes reserved at once for content whose size only a header states.
 const RESERVE: u64 = 1 << 20;
-/// Before the name of what an upper layer removes.
+/// Prefix of a whiteout, before the name of what it removes.
 const WHITEOUT: &str = ".wh.";
 /// Before names that only the tools that make layers know.
 const WHITEOUT_META: &str = ".wh..wh.";
@@ -183,7 +183,7 @@ fn look_within(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result
 struct Cover {
     /// A wanted path that is removed, or that something else takes the place of.
     gone: Option<String>,
-    /// A wanted path in a directory of which nothing is left below.
+    /// A wanted path in an opaque directory.
     opaque: Option<String>,
 }
 
@@ -261,8 +261,7 @@ fn normal(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// Keeps the error of a reader that others wrap: the layers between hand on
-/// their own.
+/// Keeps the error of a wrapped reader: the decoders around it return their own.
 struct Noted<R> {
     inner: R,
     failure: Arc<Mutex<Option<io::Error>>>,

@@ -27,10 +27,10 @@ pub struct Head {
 /// One image.
 #[derive(Clone, Debug)]
 pub struct HeadImage {
-    /// Its names, as the index has them: sorted and unique. One without a
-    /// registry has to be the image's own `name:version`, as the config has it;
-    /// that is for whoever has verified the image to check. A registry's name
-    /// is a claim of whoever wrote the file.
+    /// Its names, as the index has them: sorted and unique. A name without a
+    /// registry must be the image's own `name:version` from its config, which
+    /// whoever verifies the image checks. A name with a registry is a claim of
+    /// whoever wrote the file.
     pub names: Vec<Reference>,
     /// Its manifest.
     pub manifest: ImageManifest,
@@ -144,7 +144,8 @@ impl HeadImage {
     }
 }
 
-/// Checks that a layer is the same blob to all images, and none of the head's.
+/// Checks that all images agree on each layer, and that no layer is a blob of
+/// the head.
 fn check_layers(images: &[HeadImage]) -> Result<(), ImageError> {
     let mut seen: HashMap<Digest, &Descriptor> = HashMap::new();
     for layer in images.iter().flat_map(|i| i.manifest.layers()) {

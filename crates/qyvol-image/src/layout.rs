@@ -2,10 +2,10 @@
 //! write them: a directory, or an uncompressed tar of one.
 //!
 //! Unlike a `.qyvbin` a layout has no canonical form, so it is read leniently:
-//! what is no Qyvol image, and what is no signature of one, is passed over. Every
-//! blob is held against its digest by [`Fetch::fetch`], and every number and
-//! length is bounded before it costs memory. Compressed tars, and names of a tar
-//! that need more than its header, are not read.
+//! entries that are neither a Qyvol image nor a signature of one are skipped.
+//! Every blob is verified by [`Fetch::fetch`], and every number and length is
+//! bounded before it costs memory. Compressed tars, and names of a tar that need
+//! more than its header, are not read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;

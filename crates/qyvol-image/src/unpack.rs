@@ -26,8 +26,8 @@ pub struct Unpacked {
     pub bytes: u64,
 }
 
-/// Unpacks `layer` into `directory`. On an error the directory holds rubbish, which
-/// its owner removes.
+/// Unpacks `layer` into `directory`. On an error the directory is left
+/// incomplete, and its owner removes it.
 pub fn unpack_assets(
     mut layer: impl Read + Send,
     promise: &AssetsConfig,

@@ -90,8 +90,8 @@ impl Client {
             })
     }
 
-    /// Makes a request once and follows redirects; whoever is asked elsewhere
-    /// gets no credentials. An answer whose reason may pass is an error.
+    /// Sends a request once and follows redirects; other origins get no
+    /// credentials. A temporary status is an error.
     pub(crate) fn attempt(&self, request: &Request<'_>, payload: Payload<'_>) -> Result<Response<Body>, AttemptError> {
         if request.redirects == Redirects::Never {
             return self.attempt_here(request, payload);
@@ -174,7 +174,7 @@ impl Client {
         let _ = Answer::read(request, response, PING_BYTES, self.timeout(request.endpoint));
     }
 
-    /// What an answer means that is none of those expected.
+    /// The error for an unexpected response.
     pub(crate) fn unexpected(&self, request: &Request<'_>, answer: Answer) -> RemoteError {
         answer.into_error(request, self.auth.is_authenticated(request.endpoint))
     }
@@ -187,8 +187,8 @@ impl Client {
         }
     }
 
-    /// Asks a registry whether it accepts the client's credentials. One that
-    /// lets everybody in is shown them all the same.
+    /// Checks that a registry accepts the client's credentials. They are sent
+    /// even if it allows anonymous access.
     pub fn ping(&self, registry: &str) -> Result<(), RemoteError> {
         let endpoint = Endpoint::registry(&self.options, registry, "");
         let url = endpoint.origin.with_path("/v2/");

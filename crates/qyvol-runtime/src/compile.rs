@@ -36,8 +36,8 @@ pub struct CompileLimits {
 }
 
 impl CompileLimits {
-    /// What a component of this many bytes may take: several times what those
-    /// take that compilers make.
+    /// The limits for a component of this size: several times what the output of
+    /// compilers needs.
     pub fn of(size: u64) -> CompileLimits {
         CompileLimits {
             seconds: 60 + 30 * size.div_ceil(MIB),
@@ -49,9 +49,9 @@ impl CompileLimits {
 /// How the child is started.
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    /// This program.
-    pub program: PathBuf,
-    /// The words that lead to [`compile_worker`], which the limits follow: seconds,
+    /// Finds this program.
+    pub program: fn() -> PathBuf,
+    /// The arguments that start [`compile_worker`]; the limits follow: seconds,
     /// then bytes.
     pub entry: Vec<OsString>,
     /// Other seconds than those of [`CompileLimits::of`].
@@ -84,7 +84,7 @@ impl Compiler {
         let mut output = anonymous().map_err(failed("no memory for the code"))?;
         let mut message = anonymous().map_err(failed("no memory for messages"))?;
         let share = |file: &File| file.try_clone().map_err(failed("can't share a file"));
-        let status = Command::new(&self.program)
+        let status = Command::new((self.program)())
             .args(&self.entry)
             .arg(limits.seconds.to_string())
             .arg(limits.memory.to_string())

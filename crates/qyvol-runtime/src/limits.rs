@@ -9,9 +9,9 @@ const TABLE_ELEMENTS: usize = 10_000_000;
 /// the bound fails as it does in a guest whose own maximum is reached:
 /// `memory.grow` returns -1.
 ///
-/// A growth that is granted here and that the host then can't back stays
+/// A growth that is granted here and that the host then can't provide stays
 /// counted. wasmtime reports such a failure without its amount, and also where
-/// nothing had been granted: giving back on that word could be played on.
+/// nothing had been granted: a guest could exploit a refund.
 #[derive(Debug)]
 pub(crate) struct Limits {
     memory: Option<u64>,

@@ -1,7 +1,7 @@
 //! WASI preview 1 of a core module: wasmtime-wasi's own, with a few of its
-//! functions replaced. `proc_exit` passes on every code. Those that take a path
-//! have a look at the entries of sealed mounts before the guest is told of them;
-//! those that change descriptors are followed.
+//! functions replaced. `proc_exit` accepts every code. Those that take a path
+//! check the entries of sealed mounts before the guest sees them; those that
+//! change descriptors are tracked.
 //!
 //! Preview 1 is frozen (witx/wasi_snapshot_preview1.witx of the WebAssembly/WASI
 //! repository): the names and signatures here stay.

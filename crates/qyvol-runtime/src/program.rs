@@ -1,6 +1,8 @@
 //! A loaded program and its run.
 
+use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,8 +43,8 @@ pub struct RunSpec {
     pub net: bool,
     /// Bytes of linear memory, all memories together.
     pub memory_limit: Option<u64>,
-    /// Whether the process ends with this run. What it holds is then left to
-    /// the system, which frees it at once, and not given back piece by piece.
+    /// Whether the process exits after this run. Its memory is then left to the
+    /// system, which frees it at once, instead of being freed piece by piece.
     pub last: bool,
 }
 
@@ -119,14 +121,16 @@ impl Program {
         // The open file is mapped, not its name: what was authenticated is what
         // runs, whatever happens to the path.
         let path = PathBuf::from(format!("/proc/self/fd/{}", code.file().as_raw_fd()));
-        if !path.exists() {
-            return Err(RuntimeError::Load(format!(
-                "{} is not there: is /proc mounted?",
-                path.display()
-            )));
-        }
         let failed = |e: wasmtime::Error| RuntimeError::Load(chain(&e));
         let loaded = match kind {
+            Kind::Component if !path.exists() => {
+                // Where /proc isn't mounted the code is read instead of mapped.
+                let bytes = read(code).map_err(|e| RuntimeError::Load(e.to_string()))?;
+                // SAFETY: as below.
+                #[allow(unsafe_code)]
+                let component = unsafe { Component::deserialize(&engine.inner, &bytes) };
+                Code::Component(component.map_err(failed)?)
+            }
             Kind::Component => {
                 // SAFETY: the bytes were written by `Engine::compile` on this
                 // machine: the store checked an HMAC with its own key over the
@@ -139,9 +143,11 @@ impl Program {
                 Code::Component(component.map_err(failed)?)
             }
             Kind::CoreModule => {
+                let file = code.file().try_clone();
+                let file = file.map_err(|e| RuntimeError::Load(e.to_string()))?;
                 // SAFETY: as above.
                 #[allow(unsafe_code)]
-                let module = unsafe { Module::deserialize_file(&engine.inner, &path) };
+                let module = unsafe { Module::deserialize_open_file(&engine.inner, file) };
                 Code::Module(module.map_err(failed)?)
             }
         };
@@ -157,8 +163,8 @@ impl Program {
         self.run_told(spec, &mut |_| {})
     }
 
-    /// As [`Program::run`], and calls `told` at the end of each phase, for
-    /// whoever takes the time.
+    /// Like [`Program::run`], and calls `told` at the end of each phase, for
+    /// timing.
     pub fn run_told(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Exit, RuntimeError> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time();
@@ -180,6 +186,13 @@ impl Program {
         runtime.shutdown_background();
         exit
     }
+}
+
+/// All of the compiled code.
+fn read(code: &CompiledCode) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(code.file().metadata()?.len()).map_err(io::Error::other)?];
+    code.file().read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 fn context(spec: &RunSpec) -> Result<WasiCtxBuilder, RuntimeError> {
@@ -328,8 +341,8 @@ async fn run_module(
     }
 }
 
-/// What an instantiation that failed comes to. A guest may run code of its own
-/// then, and end in it.
+/// The result of a failed instantiation. A guest may run code of its own then,
+/// and exit or trap in it.
 fn not_started(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
     if let Some(end) = trap::ended(error, limits) {
         return end;

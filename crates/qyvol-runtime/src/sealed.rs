@@ -1,9 +1,9 @@
-//! Directories whose content somebody vouches for, entry by entry.
+//! Directories whose content is verified entry by entry.
 //!
-//! The guest is told of an entry (it opens it, or asks for its size and times)
-//! only after the [`Seal`] of its mount has checked it. Which of the guest's
-//! descriptors are directories of such a mount, and where in it, is followed
-//! here, for components and for preview 1 alike.
+//! The guest sees an entry (by opening it, or asking for its size and times)
+//! only after the [`Seal`] of its mount has checked it. This module tracks which
+//! of the guest's descriptors are directories of such a mount, and at which
+//! path, for components and for preview 1 alike.
 //!
 //! This defends the guest's data, not the host: a guest that evaded it would
 //! read files that it could read anyway.
@@ -97,7 +97,7 @@ impl Sealed {
         self.open.remove(&descriptor);
     }
 
-    /// The guest gave a descriptor another's number, whose own is gone.
+    /// The guest renumbered a descriptor; the one that had the number is closed.
     pub(crate) fn renumbered(&mut self, from: u32, to: u32) {
         if from == to {
             return;
@@ -131,8 +131,8 @@ impl Sealed {
 }
 
 impl Place {
-    /// Where a path leads from here. A sealed mount has no links, so that `..`
-    /// can be taken away with what is before it.
+    /// Resolves a path from here. A sealed mount has no links, so that `..`
+    /// removes the component before it.
     fn join(&self, path: &str) -> Option<Place> {
         if path.starts_with('/') || path.len() > PATH_LIMIT {
             return None;

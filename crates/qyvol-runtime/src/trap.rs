@@ -48,8 +48,8 @@ fn push_limit(text: &mut String, limits: &Limits) {
     }
 }
 
-/// Adds the functions of the guest, innermost first. Their addresses help
-/// nobody who has not got the very build.
+/// Adds the functions of the guest, innermost first, without addresses, which
+/// are useless without that exact build.
 fn push_frames(text: &mut String, error: &wasmtime::Error) {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return;

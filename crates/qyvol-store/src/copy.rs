@@ -1,11 +1,11 @@
-//! Moving an image: children first, then the manifest, then what refers to it.
+//! Copying an image: children first, then the manifest, then its referrers.
 //!
-//! So that a target never shows a manifest whose blobs it lacks, and a copy
-//! that was interrupted is simply repeated. Trust is not judged here: every
-//! signature travels, good or bad.
+//! So a target never shows a manifest whose blobs it lacks, and an interrupted
+//! copy is simply repeated. Trust is not checked here: every signature is
+//! copied, good or bad.
 //!
-//! The blobs of a manifest move beside one another, and so do the manifests
-//! that refer to it: over a network most of the time is waiting.
+//! The blobs of a manifest are copied concurrently, and so are its referrers:
+//! over a network most of the time is waiting.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -62,13 +62,13 @@ impl CopyError {
     }
 }
 
-/// Which manifests that refer to an image are copied.
+/// Decides which referrers of an image are copied.
 pub type Keep<'a> = &'a (dyn Fn(&ImageManifest) -> bool + Sync);
 
-/// Copies what `root` reaches, and of what refers to it those manifests that
-/// `keep` wants. Blobs that the target has are skipped. A referrer that is not
-/// a manifest of this subject is left out with a warning: junk beside an image
-/// must not make the image fail.
+/// Copies the graph of `root`, and those of its referrers that `keep` accepts.
+/// Blobs that the target has are skipped. A referrer that is not a manifest with
+/// this subject is skipped with a warning: an invalid referrer must not fail the
+/// image.
 pub fn copy<S, D>(src: &S, dst: &D, root: &Descriptor, keep: Keep<'_>, report: &dyn Reporter) -> Result<(), CopyError>
 where
     S: Fetch + Referrers + Sync + ?Sized,
@@ -94,8 +94,8 @@ where
     Ok(copy.copied.into_inner())
 }
 
-/// The second half of [`copy()`]: what refers to `root`. A registry takes it
-/// before the image itself, so that both halves can go on at once.
+/// The second half of [`copy()`]: the referrers of `root`. A registry accepts
+/// them before the image itself, so both halves can run concurrently.
 pub fn copy_referrers<S, D>(
     src: &S,
     dst: &D,
@@ -115,13 +115,13 @@ struct Copy<'a, S: ?Sized, D: ?Sized> {
     dst: &'a D,
     keep: Keep<'a>,
     report: &'a dyn Reporter,
-    // What the target has by now. A blob on its way is not in it: whoever else
-    // needs it before its own manifest sends it too.
+    // Digests that the target has by now. A blob in flight is not among them:
+    // another manifest that needs it sends it too.
     there: Mutex<HashSet<Digest>>,
     // Blobs that it did not have.
     copied: AtomicUsize,
-    // Referrers that were looked at, by digest and claimed size: a hostile
-    // source has ever more of them.
+    // Referrers visited, by digest and claimed size: a hostile source can list
+    // them without end.
     seen: Mutex<HashSet<(Digest, u64)>>,
 }
 
@@ -226,7 +226,7 @@ where
         if !(self.keep)(&manifest) {
             return Ok(());
         }
-        // Referrers move beside one another already: their blobs don't.
+        // Referrers are already copied concurrently; their blobs are not.
         self.image(referrer, &manifest, 1)?;
         self.referrers(referrer, depth + 1)
     }
@@ -319,8 +319,8 @@ fn to_target(d: &Descriptor, source: StoreError) -> CopyError {
     }
 }
 
-/// Tells the reporter what passes, and remembers that it was the reading that
-/// failed: the target hands the same error back as its own.
+/// Reports progress, and records whether reading failed: the target returns that
+/// error as its own.
 struct Watched<'a, R> {
     inner: R,
     failed: &'a AtomicBool,

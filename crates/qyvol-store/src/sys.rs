@@ -99,7 +99,7 @@ pub(crate) fn stat(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// Whether the path leads nowhere.
+/// Whether the error says that the path does not exist.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -192,9 +192,9 @@ pub(crate) fn usage(path: &Path) -> u64 {
     bytes
 }
 
-/// Bytes that the file system of a path has for this user; none where it is
-/// read-only, which whoever writes is told. Of a path that is not there yet,
-/// the nearest directory above it is asked.
+/// Free bytes for this user on the file system of a path; none if it is
+/// read-only, which a later write reports. For a path that does not exist yet,
+/// the nearest directory above it is used.
 pub(crate) fn available(path: &Path) -> io::Result<Option<u64>> {
     let there = path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
     let stat = rustix::fs::statvfs(there)?;

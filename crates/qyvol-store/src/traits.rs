@@ -69,16 +69,16 @@ pub trait Exists {
     /// Whether content of this digest and size is there.
     fn exists(&self, descriptor: &Descriptor) -> Result<bool, StoreError>;
 
-    /// Whether this manifest is there with all that it names, and known as the
-    /// referrer of its subject: whether pushing it would change nothing. A
-    /// store that can't tell says no, and is given it again.
+    /// Whether the store has this manifest with everything it references, as a
+    /// referrer of its subject: whether pushing it would change nothing. A store
+    /// that can't tell returns false, and is sent it again.
     fn has_manifest(&self, manifest: &ImageManifest) -> Result<bool, StoreError> {
         let _ = manifest;
         Ok(false)
     }
 }
 
-/// Opens some content, from this byte on; more than once, if need be.
+/// Opens content at a byte offset; may be called more than once.
 pub type Open<'a> = dyn Fn(u64) -> Result<Box<dyn Read + Send + 'a>, StoreError> + 'a;
 
 /// A store that content can be written to.
@@ -89,9 +89,9 @@ pub trait Push {
     /// its referrer.
     fn push(&self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError>;
 
-    /// The same, opening the content when it is needed: a store that gets it
-    /// in another way does not open it, one that lost the connection opens it
-    /// again, one that has the beginning opens it behind that.
+    /// The same, opening the content on demand: a store that gets it another way
+    /// never opens it, one that lost its connection opens it again, one that has
+    /// the beginning opens it after that.
     fn push_from(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), StoreError> {
         self.push(descriptor, &mut open(0)?)
     }
@@ -109,8 +109,8 @@ pub trait Referrers {
     fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, StoreError>;
 }
 
-/// Is told how long work goes. No method returns anything, so that what is
-/// shown can't steer what is done.
+/// Receives progress. No method returns anything, so that output can't influence
+/// the work.
 pub trait Reporter: Sync {
     /// Work begins on `what`; `total` is its bytes, where known.
     fn started(&self, what: &str, total: Option<u64>) {

@@ -1,8 +1,8 @@
-//! Changes of a policy by command: a text in, a text out, in which comments,
-//! order and spelling stand as they did.
+//! Editing a policy by command: text in, text out, with comments, order and
+//! spelling preserved.
 //!
-//! What a change means is decided on the policy; the text follows it, is read
-//! again, and must say exactly that.
+//! A change is applied to the parsed policy; the text is edited to match, parsed
+//! again, and must yield exactly that policy.
 
 use qyvol_types::Digest;
 use qyvol_types::yaml::{self, EditError, Editor, Node, Problems, Step, Value, Written, scalar};
@@ -20,7 +20,7 @@ const EMPTY: &str = "# What this machine trusts. See spec/signing.md.\nversion: 
 /// A change of a policy.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A key is to count for a scope.
+    /// Trust a key for a scope.
     Add {
         /// What it signs for.
         scope: Scope,
@@ -35,16 +35,16 @@ pub enum Change {
         /// What the signed name is held against; as it was, or `exact`.
         identity: Option<Identity>,
     },
-    /// A rule is to go, or a key of it.
+    /// Remove a rule, or a key from it.
     Remove {
         /// The rule's scope.
         scope: Scope,
         /// The key, where only it is to go.
         key: Option<KeyId>,
     },
-    /// No signature of a key is to count any more.
+    /// Revoke a key.
     RevokeKey(KeyId),
-    /// An image is to be refused.
+    /// Revoke an image.
     RevokeImage(Digest),
 }
 

@@ -36,9 +36,9 @@ const PUBLIC: &str = "PUBLIC KEY";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyType {
-    /// Ed25519: a signature is a function of key and message.
+    /// Ed25519: signatures are deterministic.
     Ed25519,
-    /// ECDSA on P-256 with SHA-256: every signature is another one.
+    /// ECDSA on P-256 with SHA-256: signatures are randomized.
     EcdsaP256,
 }
 
@@ -94,9 +94,9 @@ impl PublicKey {
         Ok(key)
     }
 
-    /// The same without looking whether a P-256 point is on its curve, which
-    /// costs more than a signature does: [`PublicKey::verify`] finds it out,
-    /// so that a policy of many keys loads as fast as one of few.
+    /// The same without checking that a P-256 point is on its curve, which costs
+    /// more than verifying a signature. [`PublicKey::verify`] rejects such a
+    /// key, so a policy of many keys loads as fast as one of few.
     pub(crate) fn from_pem_off_curve(text: &str) -> Result<PublicKey, KeyError> {
         PublicKey::from_spki_der(&decode_pem(text, PUBLIC)?)
     }
@@ -123,8 +123,8 @@ impl PublicKey {
         })
     }
 
-    /// Refuses a P-256 point that is not on its curve. ring tells by agreeing
-    /// to multiply it.
+    /// Refuses a P-256 point that is not on its curve, by way of ring's key
+    /// agreement.
     pub(crate) fn check_point(&self) -> Result<(), KeyError> {
         match (self.kind, self.spki.get(P256_SPKI.len()..)) {
             (KeyType::EcdsaP256, Some(point)) => check_p256(point),

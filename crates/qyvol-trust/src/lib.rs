@@ -3,9 +3,9 @@
 //!
 //! Invariants:
 //! - there is one verification routine, [`verify()`], and [`Verified`] values
-//!   come from nowhere else (but for the one constructor with an ugly name);
-//! - keys come from the policy alone; what a signature says of its key only
-//!   finds that key there;
+//!   come from nowhere else (except [`Verified::dangerously_trust`]);
+//! - keys come from the policy alone; a signature's hint only selects one of
+//!   them;
 //! - a key's algorithm is the key's, never the envelope's;
 //! - the statement that is judged is read from the very bytes whose signature
 //!   was checked, once.

@@ -153,8 +153,8 @@ fn ends_in(repository: &str, name: &str) -> bool {
     start.is_some_and(|start| start.is_empty() || start.ends_with('/'))
 }
 
-/// The least `identity` of a rule, with trailing names, that accepts an image
-/// signed as `signed` under the name `asked`.
+/// The strictest `identity` with which a rule with trailing names accepts an
+/// image signed as `signed` under the name `asked`.
 pub fn identity_needed(asked: &Reference, signed: &Reference) -> Identity {
     match (
         ends_in(asked.repository(), signed.repository()),
@@ -260,9 +260,9 @@ impl TrustPolicy {
             .map(|key| key.key.fingerprint())
     }
 
-    /// Who owns what images that a rule accepts keep on the host: the rule's
-    /// scope, so that a key may be replaced in it; or the key that was named on
-    /// the command line.
+    /// The owner of the data that accepted images keep on the host: the rule's
+    /// scope, so that its keys can be replaced; or the key that was named on the
+    /// command line.
     pub(crate) fn owner(&self, rule: &Rule) -> String {
         self.given_key().unwrap_or_else(|| rule.scope.to_string())
     }
@@ -290,9 +290,9 @@ impl TrustPolicy {
         self.revoked.keys.contains(&key.id())
     }
 
-    /// Finds keys that no signature can be good under: points that are not on
-    /// their curve. Reading a policy leaves this out, because it costs more
-    /// than a signature and is part of checking one.
+    /// Finds keys under which no signature verifies: points that are not on
+    /// their curve. Parsing a policy skips this: it costs more than a signature
+    /// check, which includes it.
     pub fn check_keys(&self) -> Result<(), (&str, KeyError)> {
         for key in &self.keys {
             key.key.check_point().map_err(|error| (key.name.as_str(), error))?;

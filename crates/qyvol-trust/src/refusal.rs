@@ -19,7 +19,7 @@ pub enum Refusal {
     BadSignature,
     /// Too few distinct keys.
     Threshold,
-    /// Signature or key is over, or not good yet.
+    /// A signature or key has expired, or is not valid yet.
     Expired,
     /// Key or image is revoked.
     Revoked,

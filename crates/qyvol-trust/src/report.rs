@@ -106,7 +106,7 @@ pub struct StatementReport {
     pub expires: Option<Timestamp>,
 }
 
-/// What is thought of a signature.
+/// The verdict on a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -118,7 +118,7 @@ pub enum Verdict {
     BadSignature,
     /// It is, but about another image.
     OtherImage,
-    /// It or its key is over or too old; see its cause.
+    /// It or its key has expired or is too old; see its cause.
     Expired,
     /// It or its key is dated in the future.
     NotYetValid,
@@ -134,7 +134,7 @@ pub enum Verdict {
     OverLimit,
 }
 
-/// Why a signature is over.
+/// Why a signature has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
@@ -144,7 +144,7 @@ pub enum Cause {
     Statement,
     /// It is older than the rule allows.
     MaxAge,
-    /// It has no date, and the rule allows only so old a one.
+    /// It has no date, and the rule limits its age.
     Undated,
 }
 

@@ -1,4 +1,4 @@
-//! What a rule covers, and what an image was asked for as.
+//! What a rule covers, and under which name an image was requested.
 
 use std::fmt;
 use std::str::FromStr;
@@ -154,8 +154,8 @@ impl fmt::Display for Scope {
 impl FromStr for Scope {
     type Err = ScopeError;
 
-    /// Reads a scope. One that no name can match is refused, so that no laxer
-    /// rule decides where its author believes that this one does.
+    /// Reads a scope. One that no name can match is refused, so that a laxer
+    /// rule does not decide where its author expects this one to.
     fn from_str(text: &str) -> Result<Scope, ScopeError> {
         let fail = |why, help: String| Err(ScopeError { why, help });
         let form = "file:, file:NAME, or HOST/REPOSITORY by whole segments, with `*` for one and `**` at the end for \

@@ -6,7 +6,7 @@ use qyvol_types::{Algorithm, Digest, Timestamp, json, limits, media_type};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The type of our predicate: it parts our signatures from all others.
+/// The type of our predicate: it distinguishes our signatures from all others.
 pub const PREDICATE_TYPE: &str = "https://qyvol.dev/release/v1";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// Largest number that every JSON reader keeps (RFC 7493).
@@ -29,7 +29,7 @@ pub struct Statement {
     pub sequence: u64,
     /// When it was signed.
     pub created: Timestamp,
-    /// When it ends to be good.
+    /// When it expires.
     pub expires: Option<Timestamp>,
     /// Extensions that a verifier must understand or refuse.
     pub critical: Vec<String>,

@@ -30,8 +30,8 @@ impl<T> Verified<T> {
         Verified(value)
     }
 
-    /// Takes a value for verified that nothing has verified. `reason` is for
-    /// the reader of the code that calls this.
+    /// Marks an unverified value as verified. `reason` documents why at the call
+    /// site.
     pub fn dangerously_trust(value: T, reason: &str) -> Verified<T> {
         let _ = reason;
         Verified(value)

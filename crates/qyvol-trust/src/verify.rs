@@ -138,8 +138,8 @@ pub fn verify(
             .map(|g| g.statement.created)
             .max()
             .unwrap_or(Timestamp::EPOCH)
-            // Dates a little in the future are accepted, and must not carry
-            // this host's time along with them.
+            // Slightly future dates are accepted, but must not advance the time
+            // that this host remembers.
             .min(now),
     };
     Ok(Accepted {
@@ -213,8 +213,8 @@ fn read(envelope: &Envelope, key: &PolicyKey) -> Result<Statement, SignatureRepo
 }
 
 impl Judge<'_> {
-    /// Judges every signature: those that name no key of the rule cost no
-    /// check, and so can't use up what is spent on the others.
+    /// Checks every signature. Those that name no key of the rule cost no check,
+    /// so they can't exhaust the limit for the others.
     fn all(&self, envelopes: &[Vec<u8>]) -> (Vec<SignatureReport>, Vec<Good>) {
         let mut distinct = HashSet::new();
         let mut reports = Vec::new();
@@ -286,7 +286,7 @@ impl Judge<'_> {
         )
     }
 
-    /// Holds a statement against image, policy, time, name and what was
+    /// Checks a statement against image, policy, time, name and what was
     /// accepted before, in this order.
     fn against(&self, statement: &Statement, key: &PolicyKey) -> Result<(), SignatureReport> {
         if statement.subject != self.subject.descriptor.digest {

@@ -244,10 +244,10 @@ impl Hasher {
         Digest { algorithm, value }
     }
 
-    /// The state after the bytes added so far, to go on from later: 113 bytes
-    /// for SHA-256, 217 for SHA-512. Nothing in it is authenticated: who can
-    /// change it decides the digest, so it is kept where nobody else writes,
-    /// and saved only once the bytes that it stands for are durable.
+    /// The state after the bytes added so far, to resume from later: 113 bytes
+    /// for SHA-256, 217 for SHA-512. It is not authenticated: whoever can change
+    /// it decides the digest. Keep it where nobody else writes, and save it only
+    /// once the bytes that it covers are durable.
     pub fn state(&self) -> Vec<u8> {
         let (form, core) = match &self.core {
             Core::Sha256(core) => (SHA256_STATE, core.serialize().to_vec()),
@@ -259,8 +259,8 @@ impl Hasher {
         state
     }
 
-    /// Goes on from a state, or none if this is not one. [`Hasher::length`]
-    /// says for how many bytes it stands.
+    /// Resumes from a saved state; none if it is not valid. [`Hasher::length`]
+    /// is the number of bytes that it covers.
     pub fn from_state(state: &[u8]) -> Option<Hasher> {
         let (form, rest) = state.split_first()?;
         let (length, core) = rest.split_first_chunk()?;

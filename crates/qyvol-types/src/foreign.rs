@@ -1,11 +1,10 @@
 //! Manifests that other tools wrote: an artifact, a container image, or an
 //! index of several platforms, in OCI's form or Docker's.
 //!
-//! Read to find one WebAssembly payload in them and for nothing else. What they
-//! name is a claim: blobs are held against their descriptors by whoever reads
-//! them. Invariants: strict JSON within [`limits::MANIFEST_BYTES`], one reading
-//! alone (what says that it is an index is not read as an image), and never the
-//! `urls` of a descriptor.
+//! Read only to find the WebAssembly payload in them. What they name is a claim:
+//! whoever reads a blob verifies it against its descriptor. Invariants: strict
+//! JSON within [`limits::MANIFEST_BYTES`], only one interpretation (an index is
+//! never read as an image), and never the `urls` of a descriptor.
 //!
 //! Deliberately absent: indexes within indexes, and what a manifest says of how
 //! to run it.
@@ -211,8 +210,8 @@ impl ForeignImage {
 }
 
 impl Descriptor {
-    /// What a layer of another tool's is, by its type and title. A title is
-    /// what some tools alone set for a file that they push.
+    /// The kind of a layer from another tool, by its media type and title. Some
+    /// tools set only the title for a file that they push.
     pub fn foreign_kind(&self) -> LayerKind {
         let title = self.annotations.get(media_type::ANNOTATION_TITLE);
         if WASM_LAYERS.contains(&self.media_type.as_str()) || title.is_some_and(|title| title.ends_with(".wasm")) {
@@ -234,8 +233,7 @@ impl Descriptor {
 }
 
 impl Platform {
-    /// How well it suits: the lower the better; none where it is not
-    /// WebAssembly.
+    /// Its preference, lower is better; none if it is not WebAssembly.
     pub fn rank(&self) -> Option<usize> {
         if !matches!(self.architecture.as_str(), "wasm" | "wasm32") {
             return None;

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::limits;
 
-/// Why some bytes are not acceptable JSON. serde_json repeats keys and values
-/// of the document as they are: they are kept escaped, and nothing else is.
+/// Why some bytes are not acceptable JSON. serde_json quotes keys and values of
+/// the document verbatim, so its messages are stored escaped; nothing else is.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct JsonError(String);
@@ -40,9 +40,9 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
         .map_err(|error| JsonError(format!("not as expected: {}", crate::escape(&error.to_string()))))
 }
 
-/// Refuses a document with a key that is one of `fields` in all but case: Go's
-/// decoder takes it for that field, and ours does not. What stands below a key
-/// of `maps` has names of its own.
+/// Refuses a document with a key that differs from one of `fields` only in case:
+/// Go's decoder accepts it as that field, and ours does not. Keys below a key of
+/// `maps` are not checked.
 pub fn check_case(bytes: &[u8], fields: &[&str], maps: &[&str]) -> Result<(), JsonError> {
     check(bytes)?;
     let document = serde_json::from_slice(bytes)?;

@@ -102,7 +102,7 @@ pub(crate) fn default_output(manifest: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What is left to do when everything that goes into an image has been read.
+/// The rest of a build, once all of its inputs have been read.
 pub(crate) struct Work<'a> {
     /// What the user named, for messages.
     pub(crate) label: &'a str,
@@ -116,7 +116,7 @@ pub(crate) struct Work<'a> {
     pub(crate) claims: &'a Claims,
     /// Asks for a key's passphrase.
     pub(crate) passphrase: Passphrase<'a>,
-    /// Whether the image's own name stays where it stands for another.
+    /// Whether the image's own name is kept if it names another image.
     pub(crate) keeps_names: bool,
 }
 

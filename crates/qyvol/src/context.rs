@@ -1,4 +1,4 @@
-//! Where things are and what time it is: all that a verb is told of the host.
+//! What a verb is told of the host: its directories and the time.
 
 use std::path::PathBuf;
 
@@ -45,7 +45,7 @@ impl Context<'_> {
         Ok(LocalStore::open(&self.home.store)?)
     }
 
-    /// Tells what the store has put right or left out by itself.
+    /// Reports what the store has repaired or skipped by itself.
     pub(crate) fn tell_notices(&self, store: &LocalStore) {
         for notice in store.take_notices() {
             self.report

@@ -152,7 +152,7 @@ pub enum Error {
         /// The refusal.
         source: Box<VerifyError>,
     },
-    /// What is remembered of accepted images can't be used, or not be written.
+    /// The rollback state can't be read or written.
     #[error(
         "{}: refused: the policy denies rollback, which can't be ruled out: {why}",
         escape(target)

@@ -20,14 +20,14 @@ const OVERFLOW_USER: u32 = 65_534;
 pub(crate) enum Unguarded {
     /// There is none.
     Absent,
-    /// Others could have had it in their hands, or it can't be opened.
+    /// Others could have modified it, or it can't be opened.
     Refused(String),
 }
 
 /// Opens a file that nobody but its owner and root can have written.
 pub(crate) fn open(path: &Path) -> Result<File, Unguarded> {
     let real = guarded_path(path)?;
-    // A pipe in its place must not hold the process.
+    // A FIFO in its place must not block the process.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(&real, flags, Mode::empty()).map_err(|e| refused(e.into()))?;
     let file = File::from(file);
@@ -38,8 +38,8 @@ pub(crate) fn open(path: &Path) -> Result<File, Unguarded> {
     }
 }
 
-/// Refuses a file that someone else could exchange, by one of the directories
-/// on its way. One that is not there is fine.
+/// Refuses a file that someone else could swap through one of its parent
+/// directories. A missing file is fine.
 pub(crate) fn check_directories(path: &Path) -> Result<(), String> {
     match guarded_path(path) {
         Ok(_) | Err(Unguarded::Absent) => Ok(()),
@@ -66,7 +66,7 @@ fn guarded_path(path: &Path) -> Result<PathBuf, Unguarded> {
     Ok(real)
 }
 
-/// A file that is not there, if nobody else could have taken it away.
+/// A missing file, unless someone else could have removed it.
 fn absent(named: &Path) -> Unguarded {
     if named.symlink_metadata().is_ok() {
         return Unguarded::Refused("it is a link to a file that is not there".to_string());

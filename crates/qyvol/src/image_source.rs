@@ -196,8 +196,8 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
     let mut room = limits::SIGNATURES_BYTES;
     let mut looked_at = 0;
     for referrer in store.referrers(&descriptor.digest)? {
-        // Foreign referrers (an SBOM, say) are none of ours. A registry's list
-        // may not say what they are: then the manifest does.
+        // Skip other referrers, such as an SBOM. A list may state no type: then
+        // the manifest does.
         let claimed = referrer.artifact_type.as_deref();
         if claimed.is_some_and(|kind| kind != media_type::SIGSTORE_BUNDLE) {
             continue;

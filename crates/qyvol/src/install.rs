@@ -8,7 +8,7 @@ use qyvol_types::{Descriptor, Reference, media_type};
 
 use crate::{Context, Error, signatures};
 
-/// What becomes of an archive's images beside their content.
+/// How an archive's images are installed.
 #[derive(Default)]
 pub(crate) struct Install {
     /// Names, each with its image.
@@ -20,10 +20,10 @@ pub(crate) struct Install {
     pub(crate) read_all: bool,
 }
 
-/// Stages `images` of an archive or a layout: content first, each blob hashed on the way,
-/// then what refers to it. Nothing shows before the commit. Refused before the
-/// first byte is written is what there is no room for: a few kilobytes of
-/// frames decode to gigabytes.
+/// Stages the `images` of an archive or layout: content first, each blob
+/// hashed, then what refers to it. Nothing is visible before the commit. Free
+/// space is checked before the first byte is written: a few kilobytes of frames
+/// decode to gigabytes.
 pub(crate) fn stage_images(
     ctx: &Context<'_>,
     store: &LocalStore,
@@ -88,7 +88,7 @@ pub(crate) fn stage_small(stage: &mut Ingest, image: &HeadImage) -> Result<(), E
     Ok(())
 }
 
-/// Tells of the bytes that are read.
+/// Reports progress as bytes are read.
 pub(crate) struct Counted<'a, R> {
     pub(crate) body: &'a mut R,
     pub(crate) ctx: &'a Context<'a>,

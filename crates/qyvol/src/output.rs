@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, and replace only what they may.
+//! Output files: written atomically, and only over what may be replaced.
 //!
 //! A file is written beside its destination and put there at the end, so that
 //! what stood there stays until then. Only an archive is replaced, unless the
@@ -72,7 +72,7 @@ enum Replaces {
     Only(FileId),
 }
 
-/// A place for a file, looked at before anything is written.
+/// An output path, checked before anything is written.
 #[derive(Debug)]
 pub(crate) struct Place {
     /// As the user named it.
@@ -84,7 +84,7 @@ pub(crate) struct Place {
     inputs: Inputs,
 }
 
-/// What stands at a place.
+/// What exists at an output path.
 enum Standing {
     Nothing,
     /// A pipe or a device, which is written to as it is.
@@ -105,7 +105,7 @@ impl Place {
         if to.force {
             place.replaces = Replaces::Anything;
         }
-        // The store and the keys are nobody's place for an archive.
+        // Archives never go into the store or among the keys.
         for own in [ctx.home.store.join("store"), ctx.home.config.join("keys")] {
             if fs::canonicalize(own).is_ok_and(|own| place.directory.starts_with(own)) {
                 return Err(Error::OutputIsInput {
@@ -189,7 +189,7 @@ impl Place {
         &mut self.inputs
     }
 
-    /// Refuses a place where something stands that must stay.
+    /// Refuses to overwrite what must stay.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.look().map(drop)
     }
@@ -262,7 +262,7 @@ fn is_trusted_link(path: &Path, link: &Metadata) -> bool {
     own || fs::metadata(directory).is_ok_and(|meta| meta.mode() & 0o022 == 0)
 }
 
-/// Opens a file to look at it, without waiting for anybody.
+/// Opens a file to inspect it, without blocking.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32;
     let file = File::options().read(true).custom_flags(flags).open(path)?;

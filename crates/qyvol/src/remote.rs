@@ -34,12 +34,12 @@ pub struct Part {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
-    /// Whether the target has it already; told of a dry run alone.
+    /// Whether the destination has it already; set by a dry run alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub present: Option<bool>,
 }
 
-/// What was moved, or would be.
+/// The result of a transfer, or of its dry run.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Moved {
@@ -55,8 +55,7 @@ pub struct Moved {
     pub signatures: usize,
     /// Nothing was written.
     pub dry_run: bool,
-    /// Blobs of the image that were not yet where it went; not told of a dry
-    /// run.
+    /// Blobs of the image that the destination lacked; none for a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copied: Option<usize>,
 }
@@ -105,8 +104,8 @@ fn by_repository(names: &[Reference]) -> Result<Vec<Vec<Reference>>, Error> {
     Ok(groups)
 }
 
-/// Sends one image with everything that refers to it, then names it: a name
-/// never shows before its signatures.
+/// Copies an image with its referrers, then tags it: a tag never appears before
+/// its signatures.
 fn deliver<S: Fetch + Referrers + Sync>(
     ctx: &Context<'_>,
     from: &S,
@@ -316,8 +315,8 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
     Ok(moved)
 }
 
-/// An error about content that came from a registry: that it is wrong or
-/// missing is the registry's failure, and nothing of this host's is damaged.
+/// Turns wrong or missing content from a registry into the registry's error:
+/// nothing on this host is damaged.
 pub(crate) fn blame(error: Error, repository: &Repository) -> Error {
     let store = match &error {
         Error::Store(store) => Some(store),

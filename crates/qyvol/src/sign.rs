@@ -15,10 +15,9 @@ use crate::{Context, Error, Source, Target};
 pub struct Claims {
     /// What the signer vouches for: `release` unless said otherwise.
     pub role: String,
-    /// Where this release stands among those of its name; from the version if
-    /// absent.
+    /// The sequence number of this release; from the version if absent.
     pub sequence: Option<u64>,
-    /// When the signature ends to be good.
+    /// When the signature expires.
     pub expires: Option<Timestamp>,
 }
 

@@ -176,7 +176,7 @@ pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Remove
         }
         Source::Stored { store, .. } => {
             for referrer in store.referrers(&subject.digest)? {
-                // Other people's referrers (an SBOM, say) are none of ours.
+                // Leave other referrers alone, such as an SBOM.
                 if referrer.artifact_type.as_deref() != Some(media_type::SIGSTORE_BUNDLE) {
                     continue;
                 }

@@ -136,7 +136,8 @@ impl<'a> Temporary<'a> {
                     name,
                     RenameFlags::NOREPLACE,
                 ) {
-                    // Not every file system can tell: what is there is looked at instead.
+                    // Not every file system supports this: look for an existing
+                    // entry instead.
                     Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
                         match statat(&*self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
                             Err(Errno::NOENT) => renameat(&*self.directory, &named.name, &*self.directory, name)?,
@@ -177,7 +178,7 @@ impl<'a> Temporary<'a> {
         Ok(renamed?)
     }
 
-    /// It has its last name: nothing is to be removed any more.
+    /// It has its final name: there is nothing left to remove.
     fn settled(&mut self, list: &mut Vec<Named>) {
         if let Some(named) = self.named.take() {
             list.retain(|other| other.name != named.name);

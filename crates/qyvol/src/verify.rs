@@ -10,7 +10,7 @@ use crate::image_source::own_name;
 use crate::policy::policy_or_key;
 use crate::{Context, DataName, Error, Source, Target};
 
-/// What an image was asked for as.
+/// How an image was requested.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked<'a> {
     /// A file.
@@ -27,7 +27,7 @@ pub(crate) struct TrustedImage {
     pub(crate) manifest: Verified<ImageManifest>,
     pub(crate) config: Verified<ImageConfig>,
     pub(crate) report: Option<Report>,
-    /// Whose its data on this host is.
+    /// The owner of its data on this host.
     pub(crate) data: DataName,
     /// Its manifest's digest.
     pub(crate) digest: Digest,
@@ -180,10 +180,10 @@ fn read_seen(label: &str, name: &str, bytes: &[u8]) -> Result<Seen, Error> {
 }
 
 impl TrustedImage {
-    /// Remembers this image, if its rule denies rollback. To be called once all
-    /// else has succeeded, and before the image is of use to anyone: what can't
-    /// be remembered is refused. So is what another process has accepted a
-    /// newer image than meanwhile.
+    /// Records this image in the rollback state, if its rule denies rollback.
+    /// Call it after all else has succeeded and before the image is used. Fails
+    /// if that can't be written, or if another process has accepted a newer
+    /// image meanwhile.
     pub(crate) fn remember(&mut self, store: &LocalStore, label: &str) -> Result<(), Error> {
         let Some(seen) = self.seen.take() else { return Ok(()) };
         let name = seen.name.clone();

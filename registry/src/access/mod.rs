@@ -251,7 +251,7 @@ impl Gate {
             .is_none_or(|users| caller.account().is_some_and(|user| user.may(name, action)) || users.anonymous(action))
     }
 
-    /// Lets a request pass or says why not.
+    /// Checks a right; the error is the response.
     pub(crate) fn check(&self, caller: &Caller, name: &str, action: Action, origin: &Origin) -> Result<(), ApiError> {
         match self.may(caller, name, action) {
             true => Ok(()),
@@ -309,7 +309,7 @@ impl Gate {
         }
     }
 
-    /// Whether the caller has shown anything, an anonymous token too.
+    /// Whether the caller sent any credentials, even an anonymous token.
     pub(crate) fn check_known(&self, caller: &Caller, origin: &Origin) -> Result<(), ApiError> {
         match caller {
             Caller::Anonymous if !self.is_open() => Err(self.unauthorized(origin, &[], None)),

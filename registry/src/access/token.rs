@@ -129,7 +129,7 @@ impl Signer {
         Ok(token)
     }
 
-    /// What a token says, if it is ours and still good.
+    /// The claims of a token, if it is valid and not expired.
     pub(super) fn read(&self, token: &str, now: SystemTime) -> Option<Claims> {
         if token.len() > LONGEST {
             return None;

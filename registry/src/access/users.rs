@@ -109,7 +109,7 @@ impl User {
     }
 }
 
-/// Users and what holds for those who are none.
+/// Users, and what anonymous clients may do.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Users {
@@ -147,8 +147,8 @@ impl Users {
         self.anonymous_read && action == Action::Read
     }
 
-    /// A hash to compute for a user that is not there, so that the time taken
-    /// does not tell names.
+    /// A hash to compute for an unknown user, so that timing does not reveal
+    /// names.
     pub(super) fn nobody(&self) -> String {
         self.users
             .first()

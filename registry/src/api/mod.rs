@@ -221,7 +221,7 @@ pub(crate) async fn serve(
     let mut response = match answer {
         Ok(response) => response,
         Err(mut error) => {
-            // One that asks first has sent nothing, and now never will.
+            // A client that sent `Expect` and no body will not send one now.
             let asks = call.headers.contains_key(header::EXPECT) && inflow.received == 0;
             if !inflow.is_over() && (asks || !inflow.drain(DRAIN).await) {
                 error.close = true;

@@ -179,7 +179,7 @@ impl Call<'_> {
         match self.receive(&upload, &turn, inflow, None).await {
             Ok(()) => self.close(name, &upload, &turn, digest).await,
             Err(error) => {
-                // Nobody was told its name.
+                // Its location was never returned.
                 self.discard(&upload).await?;
                 Err(error)
             }
@@ -203,7 +203,7 @@ impl Call<'_> {
         store.uploads.get(name, id, store.now()).ok_or_else(unknown)
     }
 
-    /// The right to write to an upload or to end it, one request at a time.
+    /// Locks an upload for writing to it or ending it.
     async fn turn(&self, upload: &Arc<Upload>) -> Result<Turn, ApiError> {
         match tokio::time::timeout(TURN, upload.busy.clone().lock_owned()).await {
             // Whoever had it before may have ended it.

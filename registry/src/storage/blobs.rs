@@ -73,7 +73,7 @@ impl From<io::Error> for PutError {
     }
 }
 
-/// What came of the deletion of a blob.
+/// The result of deleting a blob.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Deleted {
     Done,
@@ -95,7 +95,7 @@ impl Store {
         self.blob_shared(repository, digest)
     }
 
-    /// What memory alone says: none means to look on disk.
+    /// The cached size; none means to check the disk.
     pub(crate) fn blob_in_memory(&self, repository: &Repository, digest: &Digest) -> Option<u64> {
         self.fresh(repository, digest).map(|known| known.size)
     }

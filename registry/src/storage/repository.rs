@@ -29,10 +29,10 @@ use crate::names::{LAYOUT, Name};
 const JOURNAL: &str = "_journal";
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Of the time, the part that may be spent on writing one index: 1 in this.
+/// Share of the time that writing one index may take: one in this many.
 const COMPACTING: u32 = 20;
 
-/// What came of a change, once another request has written it.
+/// The result of a change that another request writes.
 type Outcome = Arc<Mutex<Option<io::Result<()>>>>;
 
 pub(crate) struct Repository {

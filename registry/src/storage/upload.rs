@@ -35,7 +35,7 @@ use crate::shares::Share;
 
 /// Bytes after which the state of the hash is saved again.
 const STEP: u64 = 64 << 20;
-/// What the name of that file adds to the upload's.
+/// Suffix of the file with the hash state.
 const STATE: &str = "hash";
 
 /// The prefix of files that are of no use after a restart.

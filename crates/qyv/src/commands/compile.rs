@@ -1,7 +1,10 @@
 //! `compile`, and the process that compiles.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use qyvol::runtime::{CompileLimits, Compiler, compile_worker};
@@ -16,11 +19,22 @@ use crate::ui::Ui;
 /// The word that starts this program as a compiler. No user is meant to type it.
 const WORKER: &str = "compile-worker";
 
-/// How this program starts itself as a compiler. The link leads to the file that
-/// this process runs, even after an upgrade has put another in its place.
+/// This program. The link leads to the file that this process runs, even after an
+/// upgrade has put another in its place. Where /proc isn't mounted, it is the path
+/// that the kernel was told to execute (getauxval(3), `AT_EXECFN`).
+fn program() -> PathBuf {
+    let link = Path::new("/proc/self/exe");
+    let executed = || std::path::absolute(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
+    match link.exists() {
+        true => link.to_path_buf(),
+        false => executed().unwrap_or_else(|_| link.to_path_buf()),
+    }
+}
+
+/// How this program starts itself as a compiler.
 pub fn compiler() -> Compiler {
     Compiler {
-        program: "/proc/self/exe".into(),
+        program,
         entry: vec![WORKER.into()],
         seconds: None,
         memory: None,

@@ -25,7 +25,7 @@ const TELL: Duration = Duration::from_secs(1);
 const TRAPPED: u8 = 134;
 
 pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
-    // The report is opened first: what can't be told is not done.
+    // The report is opened first: a run that can't be reported is not started.
     let report = args.report.as_deref().map(Report::create).transpose();
     let report = report.map_err(Failure::before_guest)?;
     let digest = OnceCell::new();

@@ -1,5 +1,4 @@
-//! A blob on its way from a registry: opened when it is first read, and opened
-//! again where it broke off.
+//! Downloads a blob: opened on the first read, and reopened where it broke off.
 //!
 //! Only the length is checked here: whoever reads the blob hashes it.
 //! Registries that honour ranges seldom say so, so a range is always asked for;
@@ -26,8 +25,7 @@ use crate::request::{Payload, Request, header};
 use crate::retry::{Failed, Retry};
 use crate::transport::connection_error;
 
-/// Bytes after which a download counts as getting on, and is given all of its
-/// attempts again.
+/// Bytes of progress after which all retries are available again.
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// How often one blob is opened, whatever its progress.
 const MAX_OPENS: u32 = 1000;
@@ -69,12 +67,12 @@ struct Stream {
     body: Option<Bytes>,
     /// Bytes of the body that were there already.
     discard: u64,
-    /// Since when how many bytes came.
+    /// Start of the pace window, and the bytes received in it.
     window: (Instant, u64),
     opens: u32,
     /// Where the last failure was.
     failed_at: u64,
-    /// Where a body ended too early that was complete in itself.
+    /// Offset at which a complete body ended short of the blob's size.
     ended_at: Option<u64>,
 }
 
@@ -256,8 +254,8 @@ impl Stream {
         ))
     }
 
-    /// What the end of the body means before the end of the blob: a connection
-    /// that broke, unless it ends there each time.
+    /// The error for a body that ends before the blob: a broken connection,
+    /// unless it ends at the same offset twice.
     fn cut_short(&mut self) -> Failed<TransferError> {
         let at = self.at - self.discard;
         if self.ended_at == Some(at) {

@@ -24,8 +24,7 @@ pub(super) struct Inner {
     pub(super) endpoint: Endpoint,
     /// Other repositories of the registry that some blobs are in.
     mounts: HashMap<Digest, String>,
-    /// Manifests that were read by tag: asked for again, the answer could be
-    /// another.
+    /// Manifests read by tag: a second request could return another one.
     manifests: Mutex<HashMap<Digest, Vec<u8>>>,
     /// Referrers that were pushed and that the registry did not list by
     /// itself, by subject.

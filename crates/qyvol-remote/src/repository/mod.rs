@@ -66,8 +66,8 @@ impl Repository {
         &self.inner.name
     }
 
-    /// What a name stands for: asked for once, and read by its digest from then
-    /// on. None where the registry has no such manifest.
+    /// Resolves a name once; it is read by digest from then on. None if the
+    /// registry has no such manifest.
     pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, RemoteError> {
         let reference = match (name.digest(), name.tag()) {
             (Some(digest), _) => digest.to_string(),
@@ -177,8 +177,8 @@ impl Repository {
     }
 }
 
-/// Holds a manifest against the digest that the registry states and the one
-/// that was asked for.
+/// Checks a manifest against the digest that the registry states and the one
+/// requested.
 fn check_digest(answer: &Answer, asked: Option<&Digest>) -> Result<(), RemoteError> {
     answer.check_stated_digest(&answer.bytes)?;
     match asked {

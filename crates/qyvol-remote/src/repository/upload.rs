@@ -1,7 +1,6 @@
-//! A blob on its way to a registry: mounted if another repository has it, else
-//! sent in one piece, or in chunks where the registry or a proxy before it
-//! takes no more at once; after a break, from where the registry says that it
-//! is.
+//! Uploads a blob: mounted if another repository has it, else sent in one
+//! piece, or in chunks where the registry or a proxy before it limits the body;
+//! resumed from the offset that the registry reports.
 
 use std::io::{self, Read};
 use std::thread;
@@ -30,8 +29,7 @@ const MAX_MIN_CHUNK: u64 = 1 << 30;
 /// How often the registry is asked where an upload stands because it refused a
 /// position.
 const MAX_REPOSITIONS: u32 = 3;
-/// Bytes after which an upload counts as getting on, and is given all of its
-/// attempts again.
+/// Bytes of progress after which all retries are available again.
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// Bytes of a blob for which a registry gets another second to store it.
 const BYTES_PER_ANSWER_SECOND: u64 = 16 << 20;
@@ -68,7 +66,7 @@ enum Mode {
     Whole,
     /// In requests of so many bytes.
     Chunks(u64),
-    /// All in one request again, since chunks of no size were taken.
+    /// All in one request again: every chunk size was refused.
     WholeAtLast,
 }
 
@@ -353,8 +351,8 @@ impl<'a> Upload<'a> {
         usual + Duration::from_secs(self.descriptor.size / BYTES_PER_ANSWER_SECOND)
     }
 
-    /// Asks where an interrupted upload stands; it begins anew if the registry
-    /// can't tell, unless the blob is there.
+    /// Queries the offset of an interrupted upload; restarts it if the registry
+    /// can't tell, unless the blob exists by now.
     fn find_position(&mut self, session: Session) {
         self.state = match self.position(&session) {
             Some(session) => State::Open(session),
@@ -413,8 +411,8 @@ fn next_location(request: &Request<'_>, headers: &HeaderMap) -> Result<Url, Remo
     request.url.follow(location)
 }
 
-/// The content, remembering how reading it failed: to HTTP it would be a broken
-/// connection.
+/// The content, keeping the error of a failed read: to HTTP it would be a
+/// broken connection.
 struct Source<'a> {
     inner: VerifyReader<&'a mut dyn Read>,
     error: Option<io::Error>,

@@ -32,7 +32,7 @@ impl<In: Transport> Connector<In> for EarlyAnswerConnector {
 #[derive(Debug)]
 pub(super) struct EarlyAnswerTransport<T> {
     inner: T,
-    /// The other side takes no more bytes, and has answered.
+    /// The peer takes no more bytes, and has responded.
     is_cut: bool,
 }
 

@@ -1,5 +1,5 @@
-//! What becomes of guests that end in each of the ways there are, and of those
-//! that can't begin. Made here from text, so that each does one thing.
+//! Guests that end in every possible way, and guests that can't start. Written
+//! here as text, so that each does one thing.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

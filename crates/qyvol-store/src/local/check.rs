@@ -219,8 +219,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What an image lacks. Its blobs were hashed already: here it is whether
-    /// they are there.
+    /// What an image lacks. Its blobs were hashed already; this only checks that
+    /// they exist.
     fn incomplete(&self, root: &Descriptor) -> Result<Option<String>, StoreError> {
         let lacks = |d: &Descriptor| format!("blob {} is missing", d.digest);
         if !self.store.exists(root)? {

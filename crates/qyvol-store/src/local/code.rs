@@ -1,8 +1,8 @@
-//! Compiled code, and the key that vouches for it.
+//! Compiled code, and the key that authenticates it.
 //!
-//! Compiled code is native: whoever can put a file here runs what they like.
-//! So a file is only used with a record that this store's key made for this
-//! engine and component, and only if it is a plain file of ours with one name
+//! Compiled code is native: whoever can put a file here can run anything. So a
+//! file is used only with a record that this store's key made for this engine
+//! and component, and only if it is a regular file of this user, with one link,
 //! that nobody else can write. Code never comes from an image or a registry.
 
 use std::fs::{self, File, Metadata};
@@ -27,7 +27,7 @@ enum Look {
     Bad(String),
 }
 
-/// Where the code is that an engine made of a component.
+/// The paths of the code that an engine compiled from a component.
 struct Place<'a> {
     engine: &'a str,
     component: &'a Digest,
@@ -188,7 +188,7 @@ impl LocalStore {
         }
     }
 
-    /// The same, left where it is.
+    /// Like `record_key`, but leaves an unusable key in place.
     pub(crate) fn fit_key(&self) -> Result<Option<RecordKey>, StoreError> {
         let mut cached = self.inner.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if cached.is_none() {
@@ -312,7 +312,7 @@ fn look(key: &RecordKey, place: &Place<'_>) -> Look {
     }
 }
 
-/// Why a file or directory could be someone else's doing.
+/// Why the owner or mode of a file or directory can't be trusted.
 fn not_ours(meta: &Metadata) -> Option<String> {
     if meta.uid() != sys::user() {
         return Some(format!("belongs to user {}", meta.uid()));

@@ -23,7 +23,7 @@ use super::{LocalStore, read_small};
 use crate::memory::referrer_link;
 use crate::{Body, Exists, Fetch, Open, Push, Referrers, StoreError, sys};
 
-/// Bytes of content of which an interrupted ingest keeps the beginning.
+/// Smallest blob whose beginning an interrupted ingest keeps, in bytes.
 const WORTH_KEEPING: u64 = 1 << 20;
 
 /// Blobs, referrers and names on their way into a [`LocalStore`].
@@ -104,9 +104,9 @@ impl Ingest {
         })
     }
 
-    /// Keeps what it has of large content whose source fails, or when the
-    /// process is killed; the next such ingest goes on from there. For sources
-    /// that are far away.
+    /// Keeps the beginning of a large blob if its source fails or the process is
+    /// killed; the next resumable ingest continues from there. For remote
+    /// sources.
     pub fn resumable(mut self) -> Ingest {
         self.resumable = true;
         self
@@ -124,8 +124,8 @@ impl Ingest {
         Ok(BlobWriter::new(&self.staged, file, path, Hasher::new(algorithm)))
     }
 
-    /// Stages content of which the beginning may be there; false where that
-    /// turned out to be something else, which is gone now.
+    /// Stages content that may be partly stored; false if the stored part was
+    /// wrong, which is then discarded.
     fn resume(&self, descriptor: &Descriptor, partial: Partial, open: &Open<'_>) -> Result<bool, StoreError> {
         let had = partial.bytes;
         let mut writer = BlobWriter::after(&self.staged, partial);
@@ -339,7 +339,7 @@ impl Directories {
         fs::rename(from, to).map_err(failed)
     }
 
-    /// The same, unless there is something; false where there is.
+    /// The same, unless the target exists; false if it does.
     fn place_new(&mut self, from: &Path, to: &Path) -> Result<bool, StoreError> {
         if let Some(parent) = to.parent() {
             self.make(parent)?;

@@ -69,8 +69,8 @@ pub struct Notice {
 /// Held for as long as a guest of an image runs: prune keeps what the image
 /// reaches.
 ///
-/// Until [`RunLock::found`], it keeps a prune from starting too: one that
-/// planned before the lock was taken would remove what is being looked up.
+/// Until [`RunLock::allow_prune`], it also keeps a prune from starting: one that
+/// planned before the lock was taken would remove what is being opened.
 #[derive(Debug)]
 pub struct RunLock {
     file: Option<File>,
@@ -89,9 +89,9 @@ impl RunLock {
         self.file.is_some()
     }
 
-    /// Everything that the guest needs has been found and opened: from here on
-    /// a prune may run beside the guest.
-    pub fn found(&mut self) {
+    /// To be called once everything that the guest needs is open: from here on a
+    /// prune may run beside the guest.
+    pub fn allow_prune(&mut self) {
         self.collection = None;
     }
 }
@@ -118,9 +118,9 @@ impl LocalStore {
         self.layout().root()
     }
 
-    /// Refuses what its file system has no room for: those of the blobs that
-    /// are not stored yet, each by the size that it is said to have, less what an
-    /// interrupted ingest has left of it.
+    /// Fails if the file system lacks space for the blobs that are not stored
+    /// yet: the sum of their stated sizes, less what interrupted ingests have
+    /// kept of them.
     pub fn check_room<'a>(&self, blobs: impl IntoIterator<Item = &'a Descriptor>) -> Result<(), StoreError> {
         let mut seen = std::collections::BTreeSet::new();
         let mut needed: u64 = 0;

@@ -1,11 +1,10 @@
-//! Content whose way here broke off, kept so that the next ingest goes on from
-//! there.
+//! Interrupted downloads, kept so that the next ingest resumes them.
 //!
-//! A file in `partial/` is named by the digest that it is to have, and nothing
-//! else is known of it: it may end anywhere, and after a crash of the machine
-//! hold anything. So it is hashed again, and thrown away where the whole then
-//! has another digest. Whoever writes one holds its lock until it is in place
-//! or given up; prune removes them, while there are no writers.
+//! A file in `partial/` is named by its expected digest, and nothing else about
+//! it is trusted: it may end anywhere, and after a crash of the machine hold
+//! anything. So it is hashed again, and discarded if the complete file has
+//! another digest. Its writer holds its lock until it is committed or given up;
+//! prune removes partial files while there are no writers.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,7 +16,7 @@ use qyvol_types::{Descriptor, Digest, Hasher};
 use super::LocalStore;
 use crate::{StoreError, sys};
 
-/// The beginning of some content, its file locked and at its end.
+/// A partly stored blob; its file is locked and positioned at its end.
 pub(super) struct Partial {
     pub(super) path: PathBuf,
     pub(super) file: File,
@@ -27,13 +26,13 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// What there is of some content, perhaps nothing; none where another
-    /// process is fetching it, or where it can't be kept.
+    /// Opens the stored part of a blob, perhaps empty; none if another process
+    /// is fetching it or it can't be kept.
     pub(super) fn open(store: &LocalStore, descriptor: &Descriptor) -> Result<Option<Partial>, StoreError> {
         let path = store.layout().partial(&descriptor.digest);
         let file = match lock(&path) {
             Ok(Some(file)) => file,
-            // Whoever put a link or a directory there gets no blob by it.
+            // A planted link or directory gains nothing.
             Err(error) if sys::is_link(&error) || error.kind() == io::ErrorKind::IsADirectory => return Ok(None),
             Ok(None) => return Ok(None),
             Err(error) => return Err(StoreError::io("open", &path, error)),
@@ -64,8 +63,8 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
         if !sys::try_lock(&file)? {
             return Ok(None);
         }
-        // It may have been put in place or removed before it was locked: then
-        // it is no longer what the name stands for.
+        // It may have been committed or removed before it was locked: then the
+        // name refers to another file, or none.
         let opened = file.metadata()?;
         let named = sys::stat(path)?;
         if named.is_none_or(|named| (named.dev(), named.ino()) != (opened.dev(), opened.ino())) {

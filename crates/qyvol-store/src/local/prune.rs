@@ -1,11 +1,11 @@
-//! Taking away what nothing reaches.
+//! Removing what is unreachable.
 //!
-//! Reached is what a name or a running guest leads to: the manifest, its
-//! config and layers, its referrers and theirs, the trees unpacked from and
-//! the code compiled from those layers. A plan is made without locking anyone
-//! out and can be shown; acting on it makes the plan again under the exclusive
-//! lock and removes only what both hold, so that nothing is removed that came
-//! into use meanwhile, and nothing that was not shown.
+//! Reachable is what a name or a running guest leads to: the manifest, its
+//! config and layers, its referrers and theirs, the trees unpacked from and the
+//! code compiled from those layers. A plan takes no exclusive lock and can be
+//! shown; carrying it out plans again under the exclusive lock and removes only
+//! what is in both plans: nothing that came into use meanwhile, and nothing that
+//! was not shown.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub enum PruneKind {
     Blob,
     /// A staging directory of a process that was killed, with its lock.
     Staging,
-    /// The beginning of a blob whose way here broke off.
+    /// A partial blob of an interrupted ingest.
     Partial,
     /// Something that was found damaged and moved away.
     Quarantine,
@@ -83,8 +83,8 @@ impl LocalStore {
         self.plan(Some(engine.to_string()))
     }
 
-    /// Removes what a plan holds and what is still unreached. Waits for
-    /// writers to finish.
+    /// Removes what is in a plan and still unreachable. Waits for writers to
+    /// finish.
     pub fn prune(&self, plan: &PrunePlan) -> Result<Pruned, StoreError> {
         self.layout().create()?;
         let _gc = self.lock_gc(sys::Lock::Exclusive)?;
@@ -194,7 +194,7 @@ impl LocalStore {
                 continue;
             };
             let root = Descriptor::new(media_type::IMAGE_MANIFEST, digest, size);
-            // A lock says nothing about what it is on; any blob may be held.
+            // A lock doesn't say what kind of blob it is for; any may be held.
             if size > limits::MANIFEST_BYTES
                 || ImageManifest::parse(self.fetch_bytes(&root, limits::MANIFEST_BYTES)?).is_err()
             {
@@ -213,7 +213,7 @@ impl LocalStore {
             let digest = descriptor.digest;
             let bytes = match self.fetch_bytes(&descriptor, limits::MANIFEST_BYTES) {
                 Ok(bytes) => bytes,
-                // What it led to can't be known and can't be run.
+                // Its children can't be known, and it can't run.
                 Err(StoreError::NotFound { .. }) => continue,
                 Err(error) => return Err(error),
             };
@@ -237,7 +237,7 @@ impl LocalStore {
                 Ok(true) => {}
                 Ok(false) => found.push(digest),
                 Err(error) if sys::is_absent(&error) => {}
-                // Not to be told: then it counts as running.
+                // Unknown: it counts as running.
                 Err(_) => found.push(digest),
             }
         }
@@ -301,7 +301,7 @@ impl LocalStore {
     }
 }
 
-/// The file that goes with an item: what vouches for it, or its lock.
+/// The companion file of an item: its record, index or lock.
 fn beside(kind: PruneKind, path: &Path) -> Option<PathBuf> {
     let suffix = match kind {
         PruneKind::Code => "record",
@@ -315,9 +315,8 @@ fn beside(kind: PruneKind, path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(name))
 }
 
-/// Removes an item: a record or index before what it vouches for, so that a
-/// prune that is stopped leaves leftovers and no damage; a lock after what it
-/// stands for.
+/// Removes an item: a record or index before what it authenticates, so that an
+/// interrupted prune leaves leftovers but no damage; a lock after its directory.
 fn remove(item: &PruneItem) -> std::io::Result<()> {
     match beside(item.kind, &item.path) {
         Some(lock) if item.kind == PruneKind::Staging => {
@@ -341,8 +340,8 @@ fn stems(directory: &Path, suffix: &str) -> Result<BTreeSet<String>, StoreError>
         .collect())
 }
 
-/// The names in a directory as text. Names that are not text are none of the
-/// store's; their stand-ins name no digest.
+/// The names in a directory, converted lossily. Names that are not UTF-8 are not
+/// the store's: converted, they are no digests.
 pub(crate) fn text_names(directory: &Path) -> Result<Vec<String>, StoreError> {
     let names = sys::names(directory)?;
     Ok(names

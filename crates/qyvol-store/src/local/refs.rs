@@ -25,8 +25,7 @@ pub(crate) struct Entry {
     pub(crate) descriptor: Descriptor,
 }
 
-/// The name that an image is filed under: its tag, without the digest beside
-/// it.
+/// The name that an image is stored under: with its tag, without its digest.
 pub(crate) fn key_of(name: &Reference) -> Reference {
     let tagged = name.tag().and_then(|tag| name.with_tag(tag).ok());
     tagged.unwrap_or_else(|| name.clone())
@@ -119,9 +118,8 @@ impl LocalStore {
     }
 }
 
-/// Reads every small file of a directory. What is damaged, or by `misfit` belongs
-/// elsewhere, is an error among the others, for the caller to pass over or to
-/// tell.
+/// Reads every small file of a directory. One that is damaged, or that `misfit`
+/// rejects, becomes an error in the list, for the caller to skip or report.
 fn read_all<T: DeserializeOwned>(
     directory: &Path,
     misfit: impl Fn(&T, &Path) -> Option<String>,

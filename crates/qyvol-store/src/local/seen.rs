@@ -1,5 +1,5 @@
-//! What a host remembers by name: one small file each, in `state/seen/`. The
-//! store keeps the bytes and knows nothing of their meaning.
+//! State that a host keeps by name: one small file each, in `state/seen/`. The
+//! store does not interpret the bytes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -29,9 +29,8 @@ impl LocalStore {
         Ok(Some(bytes))
     }
 
-    /// Changes what is remembered under a name, alone among processes: `update`
-    /// is given what is there and returns what is to be there. It is on the
-    /// device when this returns.
+    /// Updates the state under a name, one process at a time: `update` gets the
+    /// old bytes and returns the new ones. They are on disk when this returns.
     pub fn remember<E: From<StoreError>>(
         &self,
         name: &str,

@@ -1,12 +1,11 @@
 //! Unpacked trees: read-only directories with an authenticated index beside
 //! them.
 //!
-//! `trees/<id>/` is trusted on the word of `trees/<id>.index`, which lists every
-//! directory and file with its inode, size and times. When a tree is handed out
-//! only its own directory is compared with that; each entry is compared when it
-//! is first wanted, by [`Tree::check`]. A file that was altered shows in its
-//! change time, one that was added or removed in that of its directory; nothing
-//! is hashed again.
+//! `trees/<id>/` is authenticated by `trees/<id>.index`, which lists every
+//! directory and file with its inode, size and times. Opening a tree compares
+//! only its own directory with the index; each entry is compared when it is
+//! first used, by [`Tree::check`]. A changed file shows in its change time, an
+//! added or removed one in that of its directory; nothing is hashed again.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -55,7 +54,7 @@ impl Tree {
             (Some(entry), Ok(meta)) if entry == entry_of(&meta) => Ok(()),
             (Some(_), _) => Err("it was changed after it was unpacked".to_string()),
             (None, Ok(_)) => Err("it was not unpacked from the image".to_string()),
-            // A name that can't be had here is as absent as one that isn't.
+            // A name that can't exist here counts as absent.
             (None, Err(_)) => Ok(()),
         }
     }
@@ -152,8 +151,8 @@ impl LocalStore {
         }
     }
 
-    /// Takes a tree out of use in which a check found something: it counts as
-    /// absent from here on.
+    /// Moves a tree that failed a check to quarantine: it counts as absent from
+    /// here on.
     pub fn reject_tree(&self, id: &Digest, why: &str) {
         if self.lock_install().is_ok() {
             self.discard_tree(id, why);

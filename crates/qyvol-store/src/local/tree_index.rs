@@ -64,8 +64,8 @@ struct Page {
     len: usize,
 }
 
-/// The bytes of an index: `entries` are sorted by path and don't hold the tree's
-/// own directory, which `root` is of.
+/// Encodes an index: `entries` are sorted by path and exclude the tree's own
+/// directory, which is `root`.
 pub(super) fn encode(key: &RecordKey, id: &Digest, root: &Stamp, entries: &[(Vec<u8>, Entry)]) -> Vec<u8> {
     let mut pages: Vec<(&[u8], Vec<u8>)> = Vec::new();
     for (path, entry) in entries {
@@ -244,7 +244,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes))
 }
 
-/// The entry that begins at `at`, which is moved behind it.
+/// Reads the entry at `at`, and advances `at` past it.
 fn next<'a>(page: &'a [u8], at: &mut usize) -> Option<(&'a [u8], Entry)> {
     let length = u32_at(page, *at)? as usize;
     *at += 4;

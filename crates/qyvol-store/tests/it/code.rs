@@ -31,7 +31,7 @@ fn compiled() -> Home {
     home
 }
 
-/// Nothing but absence, and it can be made again.
+/// The code counts as absent, and can be compiled again.
 fn refused(home: &Home) {
     assert!(home.store.code(ENGINE, &component()).unwrap().is_none());
     assert!(!path(home).exists(), "still in place");

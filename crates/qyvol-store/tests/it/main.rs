@@ -1,5 +1,5 @@
 //! The stores through their public interface. Each test is named after the
-//! defect that it catches.
+//! behaviour that holds.
 
 #[cfg(test)]
 mod blobs;

@@ -19,8 +19,8 @@ fn descriptor() -> Descriptor {
     Descriptor::of("x", &content())
 }
 
-/// A far source of the content that breaks off at a byte, and notes from where
-/// on it was asked.
+/// A remote source that fails at a byte, and records the offsets it was opened
+/// at.
 struct Far {
     content: Vec<u8>,
     breaks_at: usize,

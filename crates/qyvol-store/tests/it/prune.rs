@@ -63,8 +63,8 @@ fn prune_keeps_what_a_running_guest_needs() {
     let mut running = home.other().running(&image.manifest.digest).unwrap();
     let mut second = home.other().running(&image.manifest.digest).unwrap();
     assert!(running.is_held());
-    running.found();
-    second.found();
+    running.allow_prune();
+    second.allow_prune();
     drop(running);
     assert_eq!(prune(&home), []);
     drop(second);
@@ -98,7 +98,7 @@ fn prune_waits_until_a_run_has_found_what_it_needs() {
             thread::yield_now();
         }
         assert!(done.try_recv().is_err(), "the prune did not wait");
-        running.found();
+        running.allow_prune();
         assert_eq!(done.recv().unwrap(), [], "a running guest's things were removed");
     });
     assert!(store.tree(&image.layer.digest).unwrap().is_some());

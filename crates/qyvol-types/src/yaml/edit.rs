@@ -1,11 +1,10 @@
 //! Changes to a document's text that leave the rest as it stands: comments,
 //! order, spelling, line endings.
 //!
-//! The places come from the parser, so what stands in quotes or in a comment
-//! is never mistaken for structure. A form that can't be changed here (a
-//! comment behind the last element of a list over several lines, say) gives a
-//! text that reads otherwise than was meant: whoever edits reads the result
-//! again and compares.
+//! Positions come from the parser, so quoted text and comments are never
+//! mistaken for structure. A form that can't be edited here (such as a comment
+//! after the last element of a flow list over several lines) yields a text with
+//! another meaning: the caller parses the result again and compares.
 
 use thiserror::Error;
 
@@ -279,8 +278,8 @@ impl Editor {
         Err(EditError::Form("an item that does not stand behind its dash"))
     }
 
-    /// The offset behind what starts on `line` and belongs to the entry that is
-    /// indented by `indent`; comments and empty lines behind it stay outside.
+    /// The offset after the entry that starts on `line` and is indented by
+    /// `indent`; trailing comments and empty lines are excluded.
     fn block_end(&self, line: usize, indent: usize, mapping: bool) -> usize {
         let mut offset = 0;
         let mut end = 0;

@@ -164,7 +164,7 @@ fn own_name(name: &Reference, digests: &[Digest]) -> Reference {
     through_index.unwrap_or_else(|| name.clone())
 }
 
-/// The manifest that an index names, held against what is said of it there.
+/// The manifest of an index entry, checked against its descriptor.
 fn of_index(label: &str, repository: &Repository, named: &Descriptor) -> Result<ForeignFound, Error> {
     let found = repository.foreign_manifest(&named.digest)?;
     let found = found.ok_or_else(|| blame(missing(named).into(), repository))?;

@@ -35,7 +35,7 @@ const MAPS: [&str; 3] = ["Labels", "Volumes", "ExposedPorts"];
 /// Words of the config that are told.
 const WORDS: usize = 20;
 
-/// What came of it.
+/// The extracted component.
 pub(super) struct Taken {
     pub(super) component: Vec<u8>,
     pub(super) layer: Digest,

@@ -157,7 +157,7 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
             (app, PathBuf::from("."), true, artifact.fetch(ctx)?)
         }
     };
-    // An archive of before and the manifest are no assets.
+    // Neither an archive of an earlier build nor the manifest is an asset.
     let skip: HashSet<PathBuf> = place
         .holds_archive()
         .then(|| place.real())

@@ -72,7 +72,7 @@ impl Prepared {
             }
         }
         let code = code.ok_or_else(|| Error::malformed(&label)("there is no code to run"))?;
-        judged.lock.found();
+        judged.lock.allow_prune();
         let kind = match judged.trusted.config.os {
             Os::Wasip2 => Kind::Component,
             Os::Wasip1 => Kind::CoreModule,

@@ -118,7 +118,7 @@ pub(super) fn run(address: &str, work: &[Work<'_>], clients: usize, time: Durati
     })
 }
 
-/// The least of some times, in order, that `percent` of them do not exceed.
+/// The nearest-rank percentile of sorted times.
 pub(super) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()

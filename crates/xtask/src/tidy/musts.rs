@@ -1,4 +1,4 @@
-//! The numbered MUSTs of `spec/`: each id stands once, and something tries it.
+//! The numbered MUSTs of `spec/`: each id is unique and has a test.
 //!
 //! An id is `[SIGN-NNN]`, its letters the document's own, at the head of a line
 //! or list item. Either the MUST's text names its test in backquotes, or a test
@@ -90,7 +90,7 @@ fn named_tests(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether the file can hold what tries a MUST.
+/// Whether the file can hold a test of a MUST.
 fn is_trial(path: &str) -> bool {
     path.ends_with(".rs") || path.starts_with("formats/vectors/") || path.starts_with("tests/")
 }

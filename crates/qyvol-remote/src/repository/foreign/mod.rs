@@ -25,7 +25,7 @@ use super::download::{By, Download};
 use super::{Repository, check_digest};
 use crate::RemoteError;
 
-/// Artifact types of signatures, by their beginnings, and whose they are.
+/// Prefixes of signature artifact types, with the tool that makes them.
 const SIGNATURES: [(&str, &str); 3] = [
     ("application/vnd.dev.sigstore.bundle", "sigstore bundle"),
     ("application/vnd.dev.cosign.", "cosign"),
@@ -48,7 +48,8 @@ pub struct ForeignFound {
 }
 
 impl Repository {
-    /// What a name stands for, whoever made it; none where there is nothing.
+    /// Resolves a name to its manifest, whichever tool made it; none if there
+    /// is none.
     pub fn resolve_foreign(&self, name: &Reference) -> Result<Option<ForeignFound>, RemoteError> {
         let reference = match name.digest() {
             Some(digest) => digest.to_string(),
@@ -93,8 +94,8 @@ impl Repository {
         Box::new(Download::by(By::OciDistribution, &self.inner, d, 0))
     }
 
-    /// What claims to be a signature of this manifest: whose kind, and how
-    /// many. Each request is made once.
+    /// Counts what claims to be a signature of this manifest, by kind. Requests
+    /// are not retried.
     pub fn foreign_signatures(&self, digest: &Digest) -> Result<Vec<(&'static str, usize)>, RemoteError> {
         let once = Repository {
             inner: Arc::new(self.inner.once()),

@@ -1,8 +1,8 @@
-//! The proxies that `oci-distribution` is told of.
+//! The proxies that are passed to `oci-distribution`.
 //!
-//! Never none: where none is set, that client takes them from the environment.
-//! For an HTTPS registry there is no exception from them either, for one would
-//! let a redirect through to plain HTTP.
+//! One is always set: without any, that client reads the environment. An HTTPS
+//! registry gets no exceptions either: one would let a redirect through to
+//! plain HTTP.
 //!
 //! Deliberately absent: what our own client does, which has a setting for each
 //! request.
@@ -12,7 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::transport::no_proxy_patterns;
 use crate::url::is_loopback;
 
-/// An address at which nobody can listen, as a proxy.
+/// A proxy URL at which nothing can listen.
 const NOWHERE: &str = "http://127.0.0.1:0";
 /// Hosts that are never reached through a proxy.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";

@@ -1,7 +1,7 @@
-//! One blob through `oci-distribution`, and the fences around it.
+//! Streams one blob through `oci-distribution`, within limits.
 //!
-//! That client reads a token, an error and a redirect without a bound and by
-//! its own rules. So it is given nothing to decide:
+//! That client reads tokens, errors and redirects without a bound and by its
+//! own rules. So it is given nothing to decide:
 //!
 //! - our own client asks for the blob's head first. It obtains the token, and
 //!   says what is denied, missing or of another size;
@@ -56,19 +56,19 @@ use crate::retry::Failed;
 use crate::transport::{ANSWER_FACTOR, connection_error, given_certificates, system_certificates, tls_failure};
 use crate::{Options, RemoteError};
 
-/// Turns that a request gets until its answer is there. Each takes at most one
-/// read of a connection in, so this bounds the body of an error, which the
-/// client reads whole; an answer without one takes a dozen.
+/// Polls allowed until the response arrives. Each reads from the connection at
+/// most once, so this bounds an error body, which the client reads whole; a
+/// response without one takes a dozen.
 const MAX_TURNS: u32 = 128;
 /// [`super::proxies::NOWHERE`] as it stands in an error.
 const NOWHERE_ADDRESS: &str = "127.0.0.1:0";
-/// Behind what a connection failed of: that client follows redirects, and keeps
-/// to itself where they led.
+/// Appended to connection errors: that client follows redirects without saying
+/// where they led.
 const OR_ELSEWHERE: &str = " (there, or where it redirects to)";
 /// Bytes of a message of the other side that are shown.
 const MESSAGE: usize = 200;
 
-/// Opens a blob from byte `at` on; how many bytes come that were there already.
+/// Opens a blob at byte `at`; also returns how many leading bytes to discard.
 pub(in crate::repository) fn open(
     inner: &Inner,
     endpoint: &Endpoint,
@@ -143,8 +143,8 @@ pub(in crate::repository) fn open(
     Ok((Box::new(body), discard))
 }
 
-/// Asks for the head of the blob with our own client, which obtains the
-/// authorisation. One that the registry would send elsewhere is there.
+/// Sends a HEAD for the blob with our own client, which obtains the
+/// authorisation. A redirect counts as found.
 fn look(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64) -> Attempt<Option<String>> {
     let url = endpoint.url(&format!("blobs/{digest}"));
     let mut request = Request::new(Method::HEAD, url, endpoint, Operation::ReadBlob(*digest));
@@ -166,7 +166,7 @@ fn look(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64) -> Attem
     Ok(inner.client.authorization(&request))
 }
 
-/// What the other client is told of a host.
+/// The other client's configuration for a host.
 fn config(options: &Options, endpoint: &Endpoint, timeout: Duration) -> Result<ClientConfig, String> {
     let mut certificates = system_certificates();
     // One that can't be read would keep that client from starting, and so would
@@ -202,7 +202,7 @@ fn config(options: &Options, endpoint: &Endpoint, timeout: Duration) -> Result<C
     })
 }
 
-/// Puts an `Authorization` field where the client looks before it asks anybody.
+/// Preloads an `Authorization` header into the client's token cache.
 async fn show(client: &Client, image: &Reference, authorization: &str) -> Result<(), String> {
     let bad = || "the credentials do not fit a header field".to_string();
     let (scheme, value) = authorization.split_once(' ').ok_or_else(bad)?;
@@ -211,7 +211,7 @@ async fn show(client: &Client, image: &Reference, authorization: &str) -> Result
     }
     let registry = image.resolve_registry();
     if scheme == "Bearer" {
-        // Never asked for again: its own store comes before any server.
+        // Never requested: the cache is consulted before any token server.
         let auth = RegistryAuth::Bearer(value.to_string());
         client.store_auth_if_needed(registry, &auth).await;
         let token = RegistryToken::Token {
@@ -233,7 +233,7 @@ async fn show(client: &Client, image: &Reference, authorization: &str) -> Result
     Ok(())
 }
 
-/// A future's value; none where it takes too many turns.
+/// A future's output; none if it takes too many polls.
 async fn within_turns<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = MAX_TURNS;
@@ -247,7 +247,7 @@ async fn within_turns<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-/// What the other client's error means.
+/// Maps the other client's error to ours.
 fn failed(
     endpoint: &Endpoint,
     (digest, size, at): (&Digest, u64, u64),
@@ -320,9 +320,8 @@ fn short(message: &str) -> String {
     escape(&message.chars().take(MESSAGE).collect::<String>()).to_string()
 }
 
-/// What a connection failed of: the cause that says most. The client's own
-/// message is left out, for it repeats the whole address, and an address that a
-/// registry redirects to may be a secret.
+/// The root cause of a failed connection. The client's own message is left out:
+/// it repeats the whole URL, and a redirect's URL may be secret.
 fn cause(error: &(dyn Error + 'static)) -> String {
     let mut text = "the request failed".to_string();
     let mut next = error.source();
@@ -333,7 +332,7 @@ fn cause(error: &(dyn Error + 'static)) -> String {
     short(&text)
 }
 
-/// Whether a connection was tried to the address that stands for none.
+/// Whether the request went to the dead proxy.
 fn led_nowhere(error: &(dyn Error + 'static)) -> bool {
     let mut next = error.source();
     while let Some(error) = next {
@@ -385,7 +384,7 @@ fn io_error(error: &(dyn Error + 'static)) -> io::Error {
     io::Error::new(kind, cause(error))
 }
 
-/// A runtime of this thread, which gets on only while something is waited for.
+/// A current-thread runtime, which makes progress only inside `block_on`.
 struct Turns(Option<Runtime>);
 
 impl Turns {
@@ -409,7 +408,7 @@ impl Drop for Turns {
     }
 }
 
-/// The bytes of a blob. The stream goes before what it runs on.
+/// The bytes of a blob. The stream is dropped before its runtime.
 struct Blob {
     stream: SizedStream,
     chunk: bytes::Bytes,
