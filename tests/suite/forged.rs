@@ -4,7 +4,7 @@
 use std::fs;
 
 use qyvol::image::{Archive, Head, HeadImage, HeadSignature, write_archive};
-use qyvol::store::{Body, Fetch, NoReport, StoreError};
+use qyvol::store::{Body, Fetch, NoopReporter, StoreError};
 use qyvol::trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement};
 use qyvol::types::{Descriptor, Digest, ImageConfig, ImageManifest, Timestamp, media_type};
 
@@ -81,7 +81,7 @@ impl Forger {
         fs::copy(self.user.home().join("trust.yaml"), other.home().join("trust.yaml")).unwrap();
         let mut file = Vec::new();
         let head = Head::new(vec![image]).unwrap();
-        write_archive(&head, &Content(&self.archive), &mut file, &NoReport).unwrap();
+        write_archive(&head, &Content(&self.archive), &mut file, &NoopReporter).unwrap();
         other.write("forged.qyvbin", file);
         other
     }
@@ -194,7 +194,7 @@ fn junk_of_many_loads_does_not_crowd_out_a_good_signature() {
         image.signatures = imitations(&f, round * 1000, 100);
         let mut file = Vec::new();
         let head = Head::new(vec![image]).unwrap();
-        write_archive(&head, &Content(&f.archive), &mut file, &NoReport).unwrap();
+        write_archive(&head, &Content(&f.archive), &mut file, &NoopReporter).unwrap();
         other.write("forged.qyvbin", file);
         other.qyv(&["load", "--no-verify", "forged.qyvbin"]).expect(0);
     }
@@ -266,7 +266,7 @@ fn one_signature_in_many_forms_does_not_crowd_out_another_keys() {
         image.signatures = variants(&f, &release.signatures[0], 100 * (round + 1)).split_off(100 * round);
         let mut file = Vec::new();
         let head = Head::new(vec![image]).unwrap();
-        write_archive(&head, &Content(&f.archive), &mut file, &NoReport).unwrap();
+        write_archive(&head, &Content(&f.archive), &mut file, &NoopReporter).unwrap();
         other.write("forged.qyvbin", file);
         other.qyv(&["load", "--no-verify", "forged.qyvbin"]).expect(0);
     }

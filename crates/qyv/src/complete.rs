@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 use clap_complete::env::{CompleteEnv, Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
-use qyvol::store::NoReport;
+use qyvol::store::NoopReporter;
 use qyvol::types::{Timestamp, escape};
 use qyvol::{Context, Keyring, Temporaries};
 
@@ -252,7 +252,7 @@ fn named(current: &OsStr, list: impl FnOnce(&Context<'_>) -> Option<Vec<String>>
         home,
         now: Timestamp::EPOCH,
         source_date: None,
-        report: &NoReport,
+        report: &NoopReporter,
         temporaries: &temporaries,
         compiler: None,
         policy: None,

@@ -175,7 +175,7 @@ fn image_hints(error: &ImageError) -> Vec<String> {
         ImageError::Store(StoreError::Read { source, .. }) if source.kind() == io::ErrorKind::InvalidData => {
             one(DAMAGED)
         }
-        ImageError::Store(source) if source.is_content() => one(DAMAGED),
+        ImageError::Store(source) if source.is_content_error() => one(DAMAGED),
         ImageError::Layout(_) => one(
             "`qyv load` takes what skopeo and oras write as an OCI image layout: a directory, or a tar that is not compressed",
         ),
@@ -196,10 +196,10 @@ fn store_hints(error: &StoreError) -> Vec<String> {
             "`qyv load --replace` moves it".to_string(),
             format!("to keep the old image under another name, first: `qyv tag {name} OTHER`"),
         ],
-        StoreError::NoRoom { .. } | StoreError::DiskFull { .. } => {
+        StoreError::InsufficientSpace { .. } | StoreError::DiskFull { .. } => {
             one("`qyv prune` removes what no name needs, and frees its space")
         }
-        StoreError::Denied { .. } | StoreError::OtherOwner { .. } | StoreError::ReadOnly { .. } => one(
+        StoreError::Denied { .. } | StoreError::WrongOwner { .. } | StoreError::ReadOnly { .. } => one(
             "set QYVOL_HOME to a directory of your own to use another store; keys and trust policy are then looked for there too",
         ),
         _ => Vec::new(),

@@ -1,7 +1,7 @@
 //! What to do next where trust refuses. Each command that is printed works in
 //! the situation that it is printed in, once a word in capitals is replaced.
 
-use qyvol::trust::{Cause, Identity, Refusal, Report, Verdict, VerifyError};
+use qyvol::trust::{ExpiryCause, Identity, Refusal, Report, Verdict, VerifyError};
 use qyvol::types::escape;
 
 /// A word as a shell takes it.
@@ -101,15 +101,15 @@ fn short(target: &str, report: &Report) -> Vec<String> {
 fn late(target: &str, report: &Report) -> Vec<String> {
     let cause = report.signatures.iter().find_map(|s| s.cause);
     let hint = match cause {
-        Some(Cause::Undated) => format!(
+        Some(ExpiryCause::Undated) => format!(
             "the publisher dates signatures with SOURCE_DATE_EPOCH at the build, or signs again: `qyv sign {target}` \
              records the time"
         ),
-        Some(Cause::MaxAge) => {
+        Some(ExpiryCause::MaxAge) => {
             format!("get a newer release; or the publisher signs this one again: `qyv sign {target}`")
         }
-        Some(Cause::Statement) => "get a newer release".to_string(),
-        Some(Cause::Key) => "get a release signed with the publisher's current key".to_string(),
+        Some(ExpiryCause::Statement) => "get a newer release".to_string(),
+        Some(ExpiryCause::Key) => "get a release signed with the publisher's current key".to_string(),
         _ => "check the clock of this host and of the signer".to_string(),
     };
     vec![hint]

@@ -11,10 +11,10 @@ use std::thread;
 use qyvol_store::{Body, Fetch, Referrers, Reporter, StoreError};
 use qyvol_types::{Descriptor, Digest};
 
-use crate::frames::{CHUNK, Decompressor, bound};
+use crate::frames::{CHUNK_SIZE, Decompressor, bound};
 use crate::head::{self, Head, blob_path};
 use crate::seek_table;
-use crate::tar_stream::{BLOCK, END, entry_len, header, padding};
+use crate::tar_stream::{BLOCK, END_OF_ARCHIVE, entry_len, header, padding};
 use crate::{FileId, HeadImage, ImageError};
 
 /// Blobs up to this size are decoded on the reader's own thread.
@@ -78,7 +78,7 @@ impl Archive {
             let first = decoded.len();
             let mut left = entry_len(&blob_path(&blob.digest), blob.size);
             while left > 0 {
-                let size = left.min(CHUNK as u64);
+                let size = left.min(CHUNK_SIZE as u64);
                 decoded.push(size as u32);
                 left -= size;
                 // A size that the file can't hold must not cost memory.
@@ -88,7 +88,7 @@ impl Archive {
             }
             blobs.insert(blob.digest, (first, decoded.len() - first));
         }
-        decoded.push(END.len() as u32);
+        decoded.push(END_OF_ARCHIVE.len() as u32);
         let frames = Archive::frames(&file, len, head_len, head_decoded, &decoded)?;
         let small = head.blobs().into_iter().map(|(d, bytes)| (d, bytes.to_vec())).collect();
         let inner = Inner {
@@ -176,7 +176,7 @@ impl Archive {
     /// Checks the tar's end, which no blob's digest covers.
     pub fn check_end(&self) -> Result<(), ImageError> {
         let last = self.inner.frames.len().saturating_sub(1);
-        if self.inner.decode(&mut Decompressor::new()?, last)? != END {
+        if self.inner.decode(&mut Decompressor::new()?, last)? != END_OF_ARCHIVE {
             return Err(ImageError::format("its end is not two zero blocks"));
         }
         Ok(())
@@ -389,4 +389,4 @@ impl Read for EntryReader {
     }
 }
 
-const _: () = assert!(CHUNK.is_multiple_of(BLOCK) && CHUNK > 4 * BLOCK);
+const _: () = assert!(CHUNK_SIZE.is_multiple_of(BLOCK) && CHUNK_SIZE > 4 * BLOCK);

@@ -9,9 +9,9 @@ use globset::{GlobBuilder, GlobMatcher};
 use qyvol_store::Reporter;
 use qyvol_types::{Algorithm, AssetPath, AssetRule, AssetTarget, AssetsConfig, Digest, Hasher, PathSet, limits};
 
-use crate::frames::{CHUNK, Compressor};
-use crate::ignore_rules::{IgnoreRules, holds_private_key};
-use crate::tar_stream::{END, header, padding};
+use crate::frames::{CHUNK_SIZE, Compressor};
+use crate::ignore_rules::{IgnoreRules, contains_private_key};
+use crate::tar_stream::{END_OF_ARCHIVE, header, padding};
 use crate::{FileId, ImageError, parallel};
 
 /// Longest path of a directory that is entered; an asset's is no longer.
@@ -28,12 +28,12 @@ pub struct AssetPlan {
     /// directory ends with `/`.
     pub left_out: Vec<String>,
     /// Directories that a glob matches but does not enter, sorted.
-    pub not_entered: Vec<NotEntered>,
+    pub skipped_directories: Vec<SkippedDirectory>,
 }
 
 /// A directory that a glob matches, of whose files it matches none.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NotEntered {
+pub struct SkippedDirectory {
     /// The glob.
     pub glob: String,
     /// The directory.
@@ -66,7 +66,7 @@ pub fn plan_assets(root: &Path, rules: &[AssetRule], skip: &HashSet<PathBuf>) ->
         found: BTreeMap::new(),
         named: HashSet::new(),
         left_out: BTreeSet::new(),
-        not_entered: BTreeSet::new(),
+        skipped_directories: BTreeSet::new(),
     };
     for rule in rules {
         finder.rule(rule)?;
@@ -78,7 +78,7 @@ pub fn plan_assets(root: &Path, rules: &[AssetRule], skip: &HashSet<PathBuf>) ->
             .into_iter()
             .filter(|path| !finder.named.contains(path))
             .collect(),
-        not_entered: finder.not_entered.into_iter().collect(),
+        skipped_directories: finder.skipped_directories.into_iter().collect(),
         ..AssetPlan::default()
     };
     let mut names = PathSet::new();
@@ -119,7 +119,7 @@ struct Finder<'a> {
     /// Files that rules name one by one.
     named: HashSet<String>,
     left_out: BTreeSet<String>,
-    not_entered: BTreeSet<NotEntered>,
+    skipped_directories: BTreeSet<SkippedDirectory>,
 }
 
 /// What a rule does with the files it walks over.
@@ -245,7 +245,7 @@ impl Finder<'_> {
     }
 
     fn subdirectory(&mut self, path: String, real: &Path, selection: &mut Selection<'_>) -> Result<(), ImageError> {
-        if self.ignore.leave_out(&path, true) {
+        if self.ignore.is_ignored(&path, true) {
             if selection.enters(&path) {
                 selection.left_out += 1;
                 self.left_out.insert(path + "/");
@@ -256,7 +256,7 @@ impl Finder<'_> {
         self.walk(&path, real, selection)?;
         let matches = selection.glob.as_ref().is_some_and(|glob| glob.is_match(&path));
         if matches && selection.count + selection.left_out == before && !selection.enters(&path) {
-            self.not_entered.insert(NotEntered {
+            self.skipped_directories.insert(SkippedDirectory {
                 glob: selection.from.to_string(),
                 directory: path,
             });
@@ -278,10 +278,10 @@ impl Finder<'_> {
         let target = real.strip_prefix(&self.real_root).ok().filter(|_| is_link);
         let target = target.and_then(Path::to_str);
         let mut left_out =
-            self.ignore.leave_out(&path, false) || target.is_some_and(|target| self.ignore.leave_out(target, false));
+            self.ignore.is_ignored(&path, false) || target.is_some_and(|target| self.ignore.is_ignored(target, false));
         if !left_out {
             let file = self.look(&path, real)?;
-            left_out = holds_private_key(&file.0, file.2).map_err(|e| file_error("read", &file.0, e))?;
+            left_out = contains_private_key(&file.0, file.2).map_err(|e| file_error("read", &file.0, e))?;
             if !left_out {
                 let rest = path
                     .strip_prefix(selection.base)
@@ -347,7 +347,7 @@ pub(crate) struct Packed {
     pub(crate) digest: Digest,
 }
 
-/// Writes the layer: a canonical tar in frames of [`CHUNK`].
+/// Writes the layer: a canonical tar in frames of [`CHUNK_SIZE`].
 pub(crate) fn pack(plan: &AssetPlan, out: &mut impl Write, report: &dyn Reporter) -> Result<Packed, ImageError> {
     let mut diff_id = None;
     let mut stream = TarStream::new(plan);
@@ -370,7 +370,7 @@ pub(crate) fn pack(plan: &AssetPlan, out: &mut impl Write, report: &dyn Reporter
             Err(error) => Err(ImageError::format(error.to_string())),
         }
     };
-    parallel::ordered(next, worker, |frame: Vec<u8>| {
+    parallel::map_ordered(next, worker, |frame: Vec<u8>| {
         hasher.update(&frame);
         out.write_all(&frame).map_err(ImageError::Write)
     })?;
@@ -407,13 +407,13 @@ impl<'a> TarStream<'a> {
     }
 
     fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, ImageError> {
-        let mut chunk = Vec::with_capacity(CHUNK);
-        while chunk.len() < CHUNK {
+        let mut chunk = Vec::with_capacity(CHUNK_SIZE);
+        while chunk.len() < CHUNK_SIZE {
             if !self.pending.is_empty() {
-                let n = self.pending.len().min(CHUNK - chunk.len());
+                let n = self.pending.len().min(CHUNK_SIZE - chunk.len());
                 chunk.extend(self.pending.drain(..n));
             } else if let Some((file, asset, left)) = &mut self.current {
-                let room = ((CHUNK - chunk.len()) as u64).min(*left);
+                let room = ((CHUNK_SIZE - chunk.len()) as u64).min(*left);
                 let got = Read::by_ref(file)
                     .take(room)
                     .read_to_end(&mut chunk)
@@ -436,7 +436,7 @@ impl<'a> TarStream<'a> {
                 self.pending = header(asset.path.as_str(), asset.size);
                 self.current = Some((file, asset, asset.size));
             } else if !self.ended {
-                self.pending = END.to_vec();
+                self.pending = END_OF_ARCHIVE.to_vec();
                 self.ended = true;
             } else {
                 break;

@@ -44,7 +44,7 @@ pub struct ImageBuilder {
 
 /// An image whose blobs have been staged.
 #[derive(Clone, Debug)]
-pub struct Built {
+pub struct BuiltImage {
     /// The image, not signed yet, under its own name.
     pub image: HeadImage,
     /// Its own `name:version`.
@@ -153,7 +153,7 @@ impl ImageBuilder {
     }
 
     /// Writes the blobs of the image into `stage`.
-    pub fn write(&self, stage: &mut Ingest, report: &dyn Reporter) -> Result<Built, ImageError> {
+    pub fn write(&self, stage: &mut Ingest, report: &dyn Reporter) -> Result<BuiltImage, ImageError> {
         let component = Descriptor::of(media_type::WASM, &self.component)
             .with_annotation(media_type::ANNOTATION_TITLE, &self.app.entrypoint);
         stage.push(&component, &mut self.component.as_slice())?;
@@ -199,7 +199,7 @@ impl ImageBuilder {
         stage.push(&descriptor, &mut manifest.raw())?;
         let name =
             Reference::local(&self.app.name, &self.app.version).map_err(|e| ImageError::format(e.to_string()))?;
-        Ok(Built {
+        Ok(BuiltImage {
             image: HeadImage {
                 names: vec![name.clone()],
                 manifest,

@@ -16,7 +16,7 @@ use qyvol_types::foreign::Compression;
 use qyvol_types::{escape, limits};
 
 use crate::ImageError;
-use crate::foreign_tar::{Ahead, EntryKind, refused};
+use crate::foreign_tar::{EntryKind, ExtendedHeaders, refused};
 
 /// Log of the largest window of zstd: 8 MiB, as everywhere here.
 const WINDOW_LOG: u32 = 23;
@@ -110,11 +110,11 @@ fn look(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result<FoundF
 
 fn look_within(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result<FoundFiles, ImageError> {
     let mut found = FoundFiles::default();
-    let mut cover = Cover::default();
+    let mut cover = Whiteouts::default();
     let mut archive = tar::Archive::new(unpacked);
     // Raw: headers that are about others are read here, within a bound.
     let entries = archive.entries().map_err(|e| unreadable(&e))?.raw(true);
-    let mut ahead = Ahead::default();
+    let mut ahead = ExtendedHeaders::default();
     for (index, entry) in entries.enumerate() {
         let mut entry = entry.map_err(|e| unreadable(&e))?;
         if index >= limits::IMPORT_ENTRIES {
@@ -180,14 +180,14 @@ fn look_within(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result
 
 /// What a layer takes away of those below it.
 #[derive(Default)]
-struct Cover {
+struct Whiteouts {
     /// A wanted path that is removed, or that something else takes the place of.
     gone: Option<String>,
     /// A wanted path in an opaque directory.
     opaque: Option<String>,
 }
 
-impl Cover {
+impl Whiteouts {
     /// Looks at an entry; whether it is a whiteout, which is no file.
     fn look(&mut self, path: &str, kind: EntryKind, wanted: &Wanted<'_>) -> Result<bool, ImageError> {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -347,7 +347,7 @@ mod tests {
 
     // [REG-029]
     #[test]
-    fn what_an_upper_layer_removes_or_replaces_is_told() {
+    fn whiteouts_and_replacements_are_reported() {
         let link = |name: &str| {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::Symlink);
@@ -410,7 +410,7 @@ mod tests {
 
     // [REG-029]
     #[test]
-    fn layer_that_is_cut_altered_or_names_what_it_does_not_hold_is_refused() {
+    fn truncated_or_inconsistent_layer_is_refused() {
         let plain = tar(&[("app.wasm", &[7; 4096])]);
         let packed = gzip(&plain);
         assert!(find_wasm(&plain[..2000], Compression::None, &ANY, 9).is_err());

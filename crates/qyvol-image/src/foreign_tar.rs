@@ -37,7 +37,7 @@ pub(crate) enum EntryKind {
 
 /// What comes before an entry and is about it.
 #[derive(Default)]
-pub(crate) struct Ahead {
+pub(crate) struct ExtendedHeaders {
     name: Option<Vec<u8>>,
     seen: Vec<u8>,
 }
@@ -46,7 +46,7 @@ pub(crate) fn refused(why: impl Into<String>) -> ImageError {
     ImageError::Layer(why.into())
 }
 
-impl Ahead {
+impl ExtendedHeaders {
     /// Reads an entry's header: its name and kind, or nothing where the entry
     /// is about the next one.
     pub(crate) fn take<R: Read>(
@@ -216,7 +216,7 @@ mod tests {
 
     // [REG-029]
     #[test]
-    fn layer_that_readers_could_read_in_two_ways_is_refused() {
+    fn ambiguous_layer_tar_is_refused() {
         let app = || entry("app.wasm", b'0', b"\0asm");
         let pax = |kind, records: &[u8]| entry("pax", kind, records);
         assert!(find(&[app()]).unwrap().is_some());

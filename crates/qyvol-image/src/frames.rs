@@ -1,5 +1,5 @@
 //! Zstandard frames (RFC 8878) as `.qyvbin` uses them: one-shot, with content
-//! size and checksum, without dictionary, at most [`CHUNK`] decoded bytes each
+//! size and checksum, without dictionary, at most [`CHUNK_SIZE`] decoded bytes each
 //! (the head up to its own bound).
 //!
 //! Deliberately absent: streaming across frames. A frame is small enough to be
@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use crate::ImageError;
 
 /// Decoded bytes of a full frame.
-pub const CHUNK: usize = 2 << 20;
+pub const CHUNK_SIZE: usize = 2 << 20;
 /// Compression level. A constant of the format's writer: see
 /// `spec/decisions/` for what was measured.
 pub(crate) const LEVEL: i32 = 2;
@@ -249,17 +249,17 @@ mod tests {
 
     fn decode(frame: &[u8]) -> Result<Vec<u8>, ImageError> {
         let mut from = frame;
-        let whole = read_frame(&mut from, CHUNK as u64)?.ok_or_else(|| ImageError::format("nothing"))?;
+        let whole = read_frame(&mut from, CHUNK_SIZE as u64)?.ok_or_else(|| ImageError::format("nothing"))?;
         if !from.is_empty() {
             return Err(ImageError::format("more"));
         }
-        Decompressor::new()?.decode(&whole, None, CHUNK as u64)
+        Decompressor::new()?.decode(&whole, None, CHUNK_SIZE as u64)
     }
 
     // [BIN-022]
     #[test]
     fn stored_and_compressed_frames_decode_at_every_size_class() {
-        for len in [0, 1, 255, 256, 65_791, 65_792, BLOCK_MAX, BLOCK_MAX + 1, CHUNK] {
+        for len in [0, 1, 255, 256, 65_791, 65_792, BLOCK_MAX, BLOCK_MAX + 1, CHUNK_SIZE] {
             let data: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
             assert_eq!(decode(&stored_frame(&data)).unwrap(), data, "stored {len}");
             let frame = Compressor::new().unwrap().frame(&data).unwrap();
@@ -286,7 +286,7 @@ mod tests {
 
     // [BIN-021]
     #[test]
-    fn frame_that_would_take_memory_is_refused_before_it_does() {
+    fn frame_that_could_exhaust_memory_is_refused_before_allocation() {
         // Window of 2 GiB; no content size; a dictionary; no checksum.
         for header in [
             &[0x28, 0xb5, 0x2f, 0xfd, 0x44, 0xa8, 0, 0][..],
@@ -297,7 +297,7 @@ mod tests {
         ] {
             assert!(decode(header).is_err());
         }
-        let bomb = zstd::bulk::compress(&vec![0; CHUNK + 1], 19).unwrap();
+        let bomb = zstd::bulk::compress(&vec![0; CHUNK_SIZE + 1], 19).unwrap();
         assert!(decode(&bomb).is_err());
     }
 }

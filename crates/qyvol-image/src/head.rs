@@ -185,7 +185,7 @@ pub(crate) fn check_shape(manifest: &ImageManifest) -> Result<(), ImageError> {
     }
     // Optional to OCI, and written by every builder of ours: one image, one
     // digest.
-    if !manifest.states_media_type() {
+    if !manifest.has_media_type() {
         return bad("does not state its mediaType".to_string());
     }
     let config = manifest.config();

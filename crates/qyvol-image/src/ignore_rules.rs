@@ -63,7 +63,7 @@ impl IgnoreRules {
 
     /// Whether an entry at this path, relative to the root, is left out by its
     /// name. What is below a directory that is left out is never asked for.
-    pub(crate) fn leave_out(&self, path: &str, is_dir: bool) -> bool {
+    pub(crate) fn is_ignored(&self, path: &str, is_dir: bool) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
         self.0.matched(path, is_dir).is_ignore() || (!is_dir && is_temporary_name(name))
     }
@@ -97,7 +97,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 /// Whether a file of `size` bytes is a private key in PEM (RFC 7468): a line
 /// that begins one, and after it a line of Base64 or of a header.
-pub(crate) fn holds_private_key(path: &Path, size: u64) -> io::Result<bool> {
+pub(crate) fn contains_private_key(path: &Path, size: u64) -> io::Result<bool> {
     if size == 0 || size > KEY_BYTES {
         return Ok(false);
     }

@@ -84,7 +84,7 @@ struct Found {
 
 impl Layout {
     /// Whether a path is that of a directory with a layout, or of a tar.
-    pub fn is_at(path: &Path) -> io::Result<bool> {
+    pub fn is_layout(path: &Path) -> io::Result<bool> {
         if path.is_dir() {
             return Ok(true);
         }
@@ -273,7 +273,7 @@ fn usable(read: Result<Vec<u8>, StoreError>) -> Result<Option<Vec<u8>>, ImageErr
     match read {
         Ok(bytes) => Ok(Some(bytes)),
         Err(StoreError::NotFound { .. }) => Ok(None),
-        Err(error) if error.is_content() => Ok(None),
+        Err(error) if error.is_content_error() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! A `.qyvbin` is a canonical tar of an OCI image layout in zstd frames. The
 //! first frame, the head, holds all that `inspect` and signature checks read;
-//! the content follows, a blob after the other, in frames of [`frames::CHUNK`].
+//! the content follows, a blob after the other, in frames of [`frames::CHUNK_SIZE`].
 //!
 //! Invariants:
 //! - writing is a pure function of an image and its signatures;
@@ -39,8 +39,8 @@ mod wasm;
 mod write;
 
 pub use archive::Archive;
-pub use assets::{AssetFile, AssetPlan, NotEntered, plan_assets};
-pub use build::{BuildOptions, Built, ImageBuilder};
+pub use assets::{AssetFile, AssetPlan, SkippedDirectory, plan_assets};
+pub use build::{BuildOptions, BuiltImage, ImageBuilder};
 pub use error::ImageError;
 pub use file_id::FileId;
 #[cfg(feature = "import")]

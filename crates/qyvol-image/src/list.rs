@@ -19,10 +19,10 @@ pub struct ListedAsset {
 
 /// Lists the files of `layer`, which is read to its end, so that whoever hands
 /// it out can check its digest.
-pub fn list_assets(mut layer: impl Read, promise: &AssetsConfig) -> Result<Vec<ListedAsset>, ImageError> {
+pub fn list_assets(mut layer: impl Read, expected: &AssetsConfig) -> Result<Vec<ListedAsset>, ImageError> {
     let mut frames = Frames::new(&mut layer);
     let mut reader = ChunkReader::new(std::iter::from_fn(|| frames.next().transpose()));
-    let listed = list(&mut reader, promise);
+    let listed = list(&mut reader, expected);
     // The tar parser only sees that reading failed; here is why.
     match reader.error() {
         Some(error) => Err(error),
@@ -30,11 +30,11 @@ pub fn list_assets(mut layer: impl Read, promise: &AssetsConfig) -> Result<Vec<L
     }
 }
 
-fn list(reader: &mut impl Read, promise: &AssetsConfig) -> Result<Vec<ListedAsset>, ImageError> {
+fn list(reader: &mut impl Read, expected: &AssetsConfig) -> Result<Vec<ListedAsset>, ImageError> {
     let mut files = Vec::new();
     while let Some((path, size)) = read_header(reader)? {
         AssetPath::parse(&path).map_err(|why| ImageError::asset_path(&path, &why))?;
-        if files.len() as u64 >= promise.files {
+        if files.len() as u64 >= expected.files {
             return Err(ImageError::format("its assets are more than its config says"));
         }
         let due = size + padding(size) as u64;

@@ -10,7 +10,7 @@ pub(crate) type Next<'a, I, E> = Box<dyn FnMut() -> Result<Option<I>, E> + Send 
 /// Takes jobs from `next` on a thread of its own, maps each with a worker made
 /// by `worker`, and hands the results to `sink` in order on this thread. At
 /// most a few jobs a worker are under way. The first error ends everything.
-pub(crate) fn ordered<I, O, E, W, F>(
+pub(crate) fn map_ordered<I, O, E, W, F>(
     mut next: Next<'_, I, E>,
     worker: W,
     mut sink: impl FnMut(O) -> Result<(), E>,
@@ -83,7 +83,7 @@ mod tests {
             n += 1;
             Ok((n <= 500).then_some(n))
         });
-        ordered(
+        map_ordered(
             next,
             || |x| Ok(x * 2),
             |x| {
@@ -96,8 +96,8 @@ mod tests {
 
         let next: Next<'_, u64, String> = Box::new(|| Ok(Some(1)));
         let worker = || |_| Err::<u64, _>("broken".to_string());
-        assert_eq!(ordered(next, worker, |_| Ok(())).unwrap_err(), "broken");
+        assert_eq!(map_ordered(next, worker, |_| Ok(())).unwrap_err(), "broken");
         let next: Next<'_, u64, String> = Box::new(|| Err("no source".to_string()));
-        assert_eq!(ordered(next, || Ok::<u64, _>, |_| Ok(())).unwrap_err(), "no source");
+        assert_eq!(map_ordered(next, || Ok::<u64, _>, |_| Ok(())).unwrap_err(), "no source");
     }
 }

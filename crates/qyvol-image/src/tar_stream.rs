@@ -13,7 +13,7 @@ use crate::ImageError;
 /// Size of a tar block.
 pub(crate) const BLOCK: usize = 512;
 /// The two zero blocks at the end.
-pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+pub(crate) const END_OF_ARCHIVE: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 /// Longest PAX body that can be canonical.
 const PAX_BYTES: u64 = 4096;
 const PAX_NAME: &[u8] = b"././@PaxHeader";
@@ -195,7 +195,7 @@ mod tests {
             format!("{component}/{component}/x"),
             format!("d/{component}"),
         ] {
-            let bytes = [header(&path, 7), END.to_vec()].concat();
+            let bytes = [header(&path, 7), END_OF_ARCHIVE.to_vec()].concat();
             assert_eq!(read_header(&mut bytes.as_slice()).unwrap(), Some((path, 7)));
         }
     }

@@ -14,7 +14,7 @@ use qyvol_store::Reporter;
 use qyvol_types::{Algorithm, AssetPath, AssetsConfig, Hasher, PathSet};
 
 use crate::ImageError;
-use crate::frames::{CHUNK, Decompressor, read_frame};
+use crate::frames::{CHUNK_SIZE, Decompressor, read_frame};
 use crate::tar_stream::{padding, read_header};
 
 /// What was unpacked.
@@ -30,7 +30,7 @@ pub struct Unpacked {
 /// incomplete, and its owner removes it.
 pub fn unpack_assets(
     mut layer: impl Read + Send,
-    promise: &AssetsConfig,
+    expected: &AssetsConfig,
     directory: &Path,
     report: &dyn Reporter,
 ) -> Result<Unpacked, ImageError> {
@@ -45,7 +45,7 @@ pub fn unpack_assets(
                 }
             }
         });
-        unpack(ChunkReader::new(receive.into_iter()), promise, directory, report)
+        unpack(ChunkReader::new(receive.into_iter()), expected, directory, report)
     })
 }
 
@@ -67,7 +67,7 @@ impl<'a, R: Read> Frames<'a, R> {
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, ImageError> {
-        let Some(frame) = read_frame(self.layer, CHUNK as u64)? else {
+        let Some(frame) = read_frame(self.layer, CHUNK_SIZE as u64)? else {
             return Ok(None);
         };
         if self.last {
@@ -80,8 +80,8 @@ impl<'a, R: Read> Frames<'a, R> {
         let chunk = self
             .decompressor
             .insert(decompressor)
-            .decode(&frame, None, CHUNK as u64)?;
-        self.last = chunk.len() < CHUNK;
+            .decode(&frame, None, CHUNK_SIZE as u64)?;
+        self.last = chunk.len() < CHUNK_SIZE;
         Ok(Some(chunk))
     }
 }
@@ -137,21 +137,21 @@ impl<I: Iterator<Item = Result<Vec<u8>, ImageError>>> Read for ChunkReader<I> {
 
 fn unpack<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     mut reader: ChunkReader<I>,
-    promise: &AssetsConfig,
+    expected: &AssetsConfig,
     directory: &Path,
     report: &dyn Reporter,
 ) -> Result<Unpacked, ImageError> {
-    let result = entries(&mut reader, promise, directory, report);
+    let result = entries(&mut reader, expected, directory, report);
     // The tar parser only sees that reading failed; here is why.
     if let Some(error) = reader.error() {
         return Err(error);
     }
     let unpacked = result?;
     let got = reader.hasher.finish();
-    if got != promise.diff_id {
+    if got != expected.diff_id {
         return Err(ImageError::Digest {
             what: "tar of the assets",
-            expected: promise.diff_id,
+            expected: expected.diff_id,
             got,
         });
     }
@@ -160,7 +160,7 @@ fn unpack<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
 
 fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     reader: &mut ChunkReader<I>,
-    promise: &AssetsConfig,
+    expected: &AssetsConfig,
     directory: &Path,
     report: &dyn Reporter,
 ) -> Result<Unpacked, ImageError> {
@@ -178,7 +178,7 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
             .map_err(|why| bad_asset(path.as_str(), format_args!("its name {why}")))?;
         done.files += 1;
         done.bytes = done.bytes.saturating_add(size);
-        if done.files > promise.files || done.bytes > promise.bytes {
+        if done.files > expected.files || done.bytes > expected.bytes {
             return Err(ImageError::format("its assets are more than its config says"));
         }
         let target = directory.join(path.as_str());
@@ -210,7 +210,7 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     if reader.read(&mut [0])? != 0 {
         return Err(ImageError::format("something follows the end of its assets' tar"));
     }
-    if done.files != promise.files || done.bytes != promise.bytes {
+    if done.files != expected.files || done.bytes != expected.bytes {
         return Err(ImageError::format("its assets are fewer than its config says"));
     }
     Ok(done)

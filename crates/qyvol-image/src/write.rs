@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use qyvol_store::{Fetch, Reporter};
 use qyvol_types::media_type;
 
-use crate::frames::{CHUNK, Compressor, stored_frame};
+use crate::frames::{CHUNK_SIZE, Compressor, stored_frame};
 use crate::head::{Head, blob_path};
-use crate::tar_stream::{END, header, padding};
+use crate::tar_stream::{END_OF_ARCHIVE, header, padding};
 use crate::{ImageError, parallel, seek_table};
 
 /// Writes the archive of `head` to `out`, reading the content from `content`.
@@ -22,16 +22,16 @@ pub fn write_archive(
     let decoded = head.encode()?;
     frames.put(&Compressor::new()?.frame(&decoded)?, decoded.len())?;
     for blob in head.content() {
-        let mut entry = Vec::with_capacity(CHUNK);
+        let mut entry = Vec::with_capacity(CHUNK_SIZE);
         entry.extend_from_slice(&header(&blob_path(&blob.digest), blob.size));
         let mut body = content.fetch(&blob)?;
         let mut tail = padding(blob.size);
         let next: parallel::Next<'_, Vec<u8>, ImageError> = Box::new(move || {
             let mut chunk = std::mem::take(&mut entry);
-            let room = (CHUNK - chunk.len()) as u64;
+            let room = (CHUNK_SIZE - chunk.len()) as u64;
             body.by_ref().take(room).read_to_end(&mut chunk)?;
-            let pad = tail.min(CHUNK - chunk.len());
-            if chunk.len() < CHUNK {
+            let pad = tail.min(CHUNK_SIZE - chunk.len());
+            if chunk.len() < CHUNK_SIZE {
                 chunk.resize(chunk.len() + pad, 0);
                 tail -= pad;
             }
@@ -56,10 +56,10 @@ pub fn write_archive(
                     Err(error) => Err(ImageError::format(error.to_string())),
                 }
             };
-            parallel::ordered(next, worker, sink)?;
+            parallel::map_ordered(next, worker, sink)?;
         }
     }
-    frames.put(&Compressor::new()?.frame(&END)?, END.len())?;
+    frames.put(&Compressor::new()?.frame(&END_OF_ARCHIVE)?, END_OF_ARCHIVE.len())?;
     let table = seek_table::encode(&frames.sizes);
     frames.out.write_all(&table).map_err(ImageError::Write)?;
     frames.out.flush().map_err(ImageError::Write)

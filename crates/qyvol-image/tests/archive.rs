@@ -10,20 +10,20 @@ use qyvol_image::{
     Archive, BuildOptions, Head, HeadImage, HeadSignature, ImageBuilder, ImageError, unpack_assets, write_archive,
 };
 use qyvol_sandbox::parse_app_manifest;
-use qyvol_store::{Fetch, LocalStore, NoReport};
+use qyvol_store::{Fetch, LocalStore, NoopReporter};
 use qyvol_types::{ImageConfig, Timestamp};
 
 /// An empty component: magic, version 13, layer 1.
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
 struct Fixture {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Fixture {
     fn new(files: &[(&str, &[u8])]) -> Fixture {
-        let folder = tempfile::tempdir().unwrap();
-        let app = folder.path().join("app");
+        let directory = tempfile::tempdir().unwrap();
+        let app = directory.path().join("app");
         fs::create_dir(&app).unwrap();
         fs::write(app.join("a.wasm"), COMPONENT).unwrap();
         for (name, bytes) in files {
@@ -31,7 +31,7 @@ impl Fixture {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
-        Fixture { folder }
+        Fixture { directory }
     }
 
     fn build(&self, name: &str, assets: &str) -> Result<(HeadImage, qyvol_store::Ingest), ImageError> {
@@ -42,10 +42,10 @@ impl Fixture {
             componentize: false,
             skip: Default::default(),
         };
-        let builder = ImageBuilder::read(app, &self.folder.path().join("app"), &options)?;
-        let store = LocalStore::open(&self.folder.path().join("store")).unwrap();
+        let builder = ImageBuilder::read(app, &self.directory.path().join("app"), &options)?;
+        let store = LocalStore::open(&self.directory.path().join("store")).unwrap();
         let mut stage = store.begin().unwrap();
-        let mut built = builder.write(&mut stage, &NoReport)?;
+        let mut built = builder.write(&mut stage, &NoopReporter)?;
         let signature = HeadSignature::new(&built.descriptor, "test", b"not looked into".to_vec()).unwrap();
         built.image.signatures.push(signature);
         Ok((built.image, stage))
@@ -54,17 +54,17 @@ impl Fixture {
     fn archive(&self, assets: &str) -> Vec<u8> {
         let (image, stage) = self.build("a", assets).unwrap();
         let mut out = Vec::new();
-        write_archive(&Head::new(vec![image]).unwrap(), &stage, &mut out, &NoReport).unwrap();
+        write_archive(&Head::new(vec![image]).unwrap(), &stage, &mut out, &NoopReporter).unwrap();
         out
     }
 }
 
 /// Reads a whole archive: every blob, checked.
-fn read(bytes: &[u8], folder: &Path) -> Result<Vec<Vec<u8>>, ImageError> {
-    let path = folder.join("test.qyvbin");
+fn read(bytes: &[u8], directory: &Path) -> Result<Vec<Vec<u8>>, ImageError> {
+    let path = directory.join("test.qyvbin");
     fs::write(&path, bytes).unwrap();
     let archive = Archive::open(&path)?;
-    archive.check_content(&NoReport)?;
+    archive.check_content(&NoopReporter)?;
     let mut blobs = Vec::new();
     for blob in archive.head().content() {
         let mut bytes = Vec::new();
@@ -79,12 +79,12 @@ fn read(bytes: &[u8], folder: &Path) -> Result<Vec<Vec<u8>>, ImageError> {
 fn every_flipped_bit_is_refused_or_changes_nothing_decoded() {
     let fixture = Fixture::new(&[("x.txt", b"some words and some more words"), ("d/y", b"")]);
     let good = fixture.archive("[x.txt, d]");
-    let folder = fixture.folder.path();
-    let blobs = read(&good, folder).unwrap();
+    let directory = fixture.directory.path();
+    let blobs = read(&good, directory).unwrap();
     for bit in 0..good.len() * 8 {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        if let Ok(decoded) = read(&bad, folder) {
+        if let Ok(decoded) = read(&bad, directory) {
             assert_eq!(decoded, blobs, "bit {bit}");
         }
     }
@@ -95,7 +95,7 @@ fn every_flipped_bit_is_refused_or_changes_nothing_decoded() {
 fn every_truncation_and_extension_is_refused_on_opening() {
     let fixture = Fixture::new(&[("x.txt", b"some words")]);
     let good = fixture.archive("[x.txt]");
-    let path = fixture.folder.path().join("cut.qyvbin");
+    let path = fixture.directory.path().join("cut.qyvbin");
     for len in 0..good.len() {
         fs::write(&path, &good[..len]).unwrap();
         assert!(Archive::open(&path).is_err(), "cut to {len}");
@@ -134,17 +134,17 @@ fn large_archive_round_trips_over_many_frames_and_is_reproducible() {
         fixture.archive("[empty, \"t/**\", r/random.bin]"),
         "another order of the same files"
     );
-    read(&good, fixture.folder.path()).unwrap();
+    read(&good, fixture.directory.path()).unwrap();
 
-    let path = fixture.folder.path().join("test.qyvbin");
+    let path = fixture.directory.path().join("test.qyvbin");
     let archive = Archive::open(&path).unwrap();
     let image = &archive.images()[0];
     let config = ImageConfig::parse(&image.config).unwrap();
     let layer = &image.manifest.layers()[1];
-    let out = fixture.folder.path().join("out");
+    let out = fixture.directory.path().join("out");
     fs::create_dir(&out).unwrap();
-    let promise = config.qyv.assets.unwrap();
-    unpack_assets(archive.fetch(layer).unwrap(), &promise, &out, &NoReport).unwrap();
+    let expected = config.qyv.assets.unwrap();
+    unpack_assets(archive.fetch(layer).unwrap(), &expected, &out, &NoopReporter).unwrap();
     assert_eq!(fs::read(out.join("r/random.bin")).unwrap(), random);
     assert_eq!(fs::read(out.join("t/text.txt")).unwrap(), text.as_bytes());
     assert_eq!(fs::read(out.join("empty")).unwrap(), b"");
@@ -159,7 +159,7 @@ fn large_archive_round_trips_over_many_frames_and_is_reproducible() {
         .rewrite(&Head::new(vec![signed.clone()]).unwrap(), &mut rewritten)
         .unwrap();
     let mut written = Vec::new();
-    write_archive(&Head::new(vec![signed]).unwrap(), &archive, &mut written, &NoReport).unwrap();
+    write_archive(&Head::new(vec![signed]).unwrap(), &archive, &mut written, &NoopReporter).unwrap();
     assert!(rewritten == written, "rewriting and writing agree");
 }
 
@@ -171,7 +171,7 @@ fn random_edits_of_a_large_archive_are_refused_or_change_nothing() {
         .collect();
     let fixture = Fixture::new(&[("t", &text)]);
     let good = fixture.archive("[t]");
-    let blobs = read(&good, fixture.folder.path()).unwrap();
+    let blobs = read(&good, fixture.directory.path()).unwrap();
     let mut noise = 88_172_645_463_325_252u64;
     let mut next = || {
         noise ^= noise << 13;
@@ -189,7 +189,7 @@ fn random_edits_of_a_large_archive_are_refused_or_change_nothing() {
                 _ => bad.insert(at, next() as u8),
             }
         }
-        if let Ok(decoded) = read(&bad, fixture.folder.path()) {
+        if let Ok(decoded) = read(&bad, fixture.directory.path()) {
             assert!(decoded == blobs);
         }
     }
@@ -198,7 +198,7 @@ fn random_edits_of_a_large_archive_are_refused_or_change_nothing() {
 #[test]
 fn input_that_cannot_be_packed_is_refused_with_its_path() {
     let fixture = Fixture::new(&[("a/CON", b""), ("b/A", b""), ("b/a", b""), ("c/ok", b"")]);
-    let app = fixture.folder.path().join("app");
+    let app = fixture.directory.path().join("app");
     std::os::unix::fs::symlink("/etc/passwd", app.join("c/link")).unwrap();
     for (assets, part) in [
         ("[a]", "CON"),
@@ -249,16 +249,16 @@ fn frame_hidden_behind_a_frame_is_refused() {
     let empty = zstd::bulk::compress(b"", 1).unwrap();
     for more in [skippable, empty, vec![0; 3]] {
         let bad = grow_last_frame(&good, &more);
-        let folder = fixture.folder.path();
-        assert!(read(&bad, folder).is_err());
+        let directory = fixture.directory.path();
+        assert!(read(&bad, directory).is_err());
     }
 }
 
 // [BIN-024]
 #[test]
 fn pipe_is_refused_and_not_waited_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("pipe.qyvbin");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe.qyvbin");
     let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());
     assert!(Archive::open(&path).unwrap_err().to_string().contains("regular file"));

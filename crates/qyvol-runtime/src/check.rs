@@ -22,7 +22,7 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures
 /// Why a component or module can't run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Problem {
+pub enum Incompatibility {
     /// It is not valid, or needs a feature that this engine lacks.
     Invalid(String),
     /// It imports what no command is given: interfaces of a component,
@@ -32,29 +32,29 @@ pub enum Problem {
     NotACommand(String),
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Incompatibility {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Invalid(why) => f.write_str(why),
-            Problem::MissingImports(names) => {
+            Incompatibility::Invalid(why) => f.write_str(why),
+            Incompatibility::MissingImports(names) => {
                 write!(
                     f,
                     "it imports {}, which this version does not provide",
                     names.join(", ")
                 )
             }
-            Problem::NotACommand(what) => f.write_str(what),
+            Incompatibility::NotACommand(what) => f.write_str(what),
         }
     }
 }
 
 impl Engine {
     /// What keeps `wasm` from being run as a command. Nothing is compiled.
-    pub fn check(&self, wasm: &[u8]) -> Vec<Problem> {
+    pub fn check(&self, wasm: &[u8]) -> Vec<Incompatibility> {
         let types = match Validator::new_with_features(FEATURES).validate_all(wasm) {
             Ok(types) => types,
             Err(error) => {
-                return vec![Problem::Invalid(format!(
+                return vec![Incompatibility::Invalid(format!(
                     "it is not valid WebAssembly, or needs a feature that this version lacks: {} (at byte {})",
                     escape(error.message()),
                     error.offset()
@@ -62,7 +62,7 @@ impl Engine {
             }
         };
         if shares_memory(wasm) {
-            return vec![Problem::Invalid(
+            return vec![Incompatibility::Invalid(
                 "it has a shared memory, which this version does not provide".to_string(),
             )];
         }
@@ -72,14 +72,14 @@ impl Engine {
         };
         let (missing, entry) = match found {
             Ok(found) => found,
-            Err(why) => return vec![Problem::Invalid(why)],
+            Err(why) => return vec![Incompatibility::Invalid(why)],
         };
         let mut problems = Vec::new();
         if !missing.is_empty() {
             let names = missing.iter().map(|name| escape(name).to_string());
-            problems.push(Problem::MissingImports(names.collect()));
+            problems.push(Incompatibility::MissingImports(names.collect()));
         }
-        problems.extend(entry.map(Problem::NotACommand));
+        problems.extend(entry.map(Incompatibility::NotACommand));
         problems
     }
 

@@ -65,7 +65,7 @@ impl Compiler {
     pub fn compile(&self, engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, RuntimeError> {
         let problems = engine.check(wasm);
         if !problems.is_empty() {
-            return Err(RuntimeError::Unfit(problems));
+            return Err(RuntimeError::Incompatible(problems));
         }
         let limits = CompileLimits::of(wasm.len() as u64);
         let limits = CompileLimits {
@@ -159,7 +159,7 @@ pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: i
         };
         rustix::process::setrlimit(resource, limit).map_err(|e| failed(e.into()))?;
     }
-    close_inherited().map_err(failed)?;
+    close_inherited_fds().map_err(failed)?;
     let mut wasm = Vec::new();
     input.read_to_end(&mut wasm).map_err(failed)?;
     let code = Engine::new()?.compile_checked(&wasm)?;
@@ -169,7 +169,7 @@ pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: i
 /// Closes every descriptor behind the first three: whoever started `qyv` may
 /// have left some open that a hostile component must not reach.
 #[allow(unsafe_code)]
-fn close_inherited() -> io::Result<()> {
+fn close_inherited_fds() -> io::Result<()> {
     // SAFETY: nothing of this process owns a descriptor above 2 yet.
     if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } == 0 {
         return Ok(());
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_the_child_is_told_by_its_cause() {
+    fn compiler_failure_is_explained_by_its_cause() {
         let limits = CompileLimits { seconds: 7, memory: 9 };
         let by = |signal: i32, told: &str| why(ExitStatus::from_raw(signal), limits, Ok(told.to_string()));
         assert!(by(Signal::XCPU.as_raw(), "").contains("7 s"));

@@ -60,7 +60,7 @@ impl Engine {
     pub fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, RuntimeError> {
         let problems = self.check(wasm);
         if !problems.is_empty() {
-            return Err(RuntimeError::Unfit(problems));
+            return Err(RuntimeError::Incompatible(problems));
         }
         self.compile_checked(wasm)
     }

@@ -6,7 +6,7 @@ use qyvol_types::Digest;
 use thiserror::Error;
 use wasmtime::WasmBacktrace;
 
-use crate::Problem;
+use crate::Incompatibility;
 
 /// An error of the runtime. A guest that traps or exits is no error: see
 /// [`crate::Exit`].
@@ -21,13 +21,13 @@ pub enum RuntimeError {
     Compile(String),
     /// It can't run here, which is known before it is compiled.
     #[error("{}", join(.0))]
-    Unfit(Vec<Problem>),
+    Incompatible(Vec<Incompatibility>),
     /// Compiled code can't be mapped.
     #[error("can't load compiled code: {0}")]
     Load(String),
     /// The code was compiled from another component than the one to run.
     #[error("compiled code is of {got}, expected {expected}")]
-    OtherCode {
+    ComponentMismatch {
         /// The verified component.
         expected: Digest,
         /// What the code was compiled from.
@@ -66,7 +66,7 @@ pub enum RuntimeError {
     Host(String),
 }
 
-fn join(problems: &[Problem]) -> String {
+fn join(problems: &[Incompatibility]) -> String {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     problems.join("; ")
 }

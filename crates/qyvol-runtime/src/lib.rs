@@ -30,11 +30,11 @@ mod sealed;
 mod tmpfs;
 mod trap;
 
-pub use check::Problem;
+pub use check::Incompatibility;
 pub use compile::{CompileLimits, Compiler, compile_worker};
 pub use engine::Engine;
 pub use error::RuntimeError;
-pub use program::{Exit, Kind, Mount, Phase, Program, RunSpec};
+pub use program::{Exit, Mount, Phase, Program, RunSpec, WasmKind};
 pub use sealed::Seal;
 pub use tmpfs::{Tmpfs, TmpfsLimits};
 

@@ -16,7 +16,7 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wiggle::{GuestMemory, GuestPtr};
 
 use crate::limits::Limits;
-use crate::sealed::{Place, Sealed};
+use crate::sealed::{Sealed, SealedPath};
 
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 /// The descriptor of the first mount: after stdin, stdout and stderr.
@@ -31,7 +31,12 @@ pub(crate) struct ModuleState {
 
 impl ModuleState {
     /// As [`Sealed::check`], for a path in the guest's memory.
-    fn check(&self, memory: &GuestMemory<'_>, directory: i32, path: (i32, i32)) -> wasmtime::Result<Option<Place>> {
+    fn check(
+        &self,
+        memory: &GuestMemory<'_>,
+        directory: i32,
+        path: (i32, i32),
+    ) -> wasmtime::Result<Option<SealedPath>> {
         let pointer = GuestPtr::<str>::new((path.0.cast_unsigned(), path.1.cast_unsigned()));
         // One that is no text is refused by the call itself.
         let Ok(path) = memory.as_cow_str(pointer) else {

@@ -23,7 +23,7 @@ use crate::{Engine, RuntimeError, trap};
 
 /// What a payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum WasmKind {
     /// A component that exports `wasi:cli/run`.
     Component,
     /// A core module for WASI preview 1 that exports `_start`.
@@ -109,11 +109,11 @@ impl Program {
     pub fn load(
         engine: &Engine,
         component: &Verified<Descriptor>,
-        kind: Kind,
+        kind: WasmKind,
         code: &CompiledCode,
     ) -> Result<Program, RuntimeError> {
         if *code.component() != component.digest {
-            return Err(RuntimeError::OtherCode {
+            return Err(RuntimeError::ComponentMismatch {
                 expected: component.digest,
                 got: *code.component(),
             });
@@ -123,7 +123,7 @@ impl Program {
         let path = PathBuf::from(format!("/proc/self/fd/{}", code.file().as_raw_fd()));
         let failed = |e: wasmtime::Error| RuntimeError::Load(chain(&e));
         let loaded = match kind {
-            Kind::Component if !path.exists() => {
+            WasmKind::Component if !path.exists() => {
                 // Where /proc isn't mounted the code is read instead of mapped.
                 let bytes = read(code).map_err(|e| RuntimeError::Load(e.to_string()))?;
                 // SAFETY: as below.
@@ -131,7 +131,7 @@ impl Program {
                 let component = unsafe { Component::deserialize(&engine.inner, &bytes) };
                 Code::Component(component.map_err(failed)?)
             }
-            Kind::Component => {
+            WasmKind::Component => {
                 // SAFETY: the bytes were written by `Engine::compile` on this
                 // machine: the store checked an HMAC with its own key over the
                 // file's identity, owner and mode, or re-hashed it, and opened
@@ -142,7 +142,7 @@ impl Program {
                 let component = unsafe { Component::deserialize_file(&engine.inner, &path) };
                 Code::Component(component.map_err(failed)?)
             }
-            Kind::CoreModule => {
+            WasmKind::CoreModule => {
                 let file = code.file().try_clone();
                 let file = file.map_err(|e| RuntimeError::Load(e.to_string()))?;
                 // SAFETY: as above.
@@ -160,12 +160,12 @@ impl Program {
     /// Runs the program to its end, with this process's stdin, stdout and
     /// stderr. One thread; the guest's blocking calls block it.
     pub fn run(self, spec: RunSpec) -> Result<Exit, RuntimeError> {
-        self.run_told(spec, &mut |_| {})
+        self.run_with_phases(spec, &mut |_| {})
     }
 
     /// Like [`Program::run`], and calls `told` at the end of each phase, for
     /// timing.
-    pub fn run_told(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Exit, RuntimeError> {
+    pub fn run_with_phases(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Exit, RuntimeError> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time();
         if spec.net {
@@ -282,7 +282,7 @@ async fn run_component(
     told(Phase::Instantiate);
     let command = match instance {
         Ok(command) => command,
-        Err(error) => return not_started(&error, &store.data().limits),
+        Err(error) => return instantiation_failure(&error, &store.data().limits),
     };
     let returned = command.wasi_cli_run().call_run(&mut store).await;
     told(Phase::Call);
@@ -328,7 +328,7 @@ async fn run_module(
     told(Phase::Instantiate);
     let instance = match instance {
         Ok(instance) => instance,
-        Err(error) => return not_started(&error, &store.data().limits),
+        Err(error) => return instantiation_failure(&error, &store.data().limits),
     };
     let start = instance
         .get_typed_func::<(), ()>(&mut store, ENTRY)
@@ -343,7 +343,7 @@ async fn run_module(
 
 /// The result of a failed instantiation. A guest may run code of its own then,
 /// and exit or trap in it.
-fn not_started(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
+fn instantiation_failure(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
     if let Some(end) = trap::ended(error, limits) {
         return end;
     }

@@ -31,21 +31,21 @@ pub trait Seal: Send + Sync + fmt::Debug {
 /// What a check found. It ends the guest: a program that takes an unreadable
 /// file for an absent one must not go on without it.
 #[derive(Debug)]
-pub(crate) struct Broken {
+pub(crate) struct IntegrityError {
     path: String,
     why: String,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for IntegrityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", escape(&self.path), self.why)
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for IntegrityError {}
 
-impl From<&Broken> for RuntimeError {
-    fn from(broken: &Broken) -> RuntimeError {
+impl From<&IntegrityError> for RuntimeError {
+    fn from(broken: &IntegrityError) -> RuntimeError {
         RuntimeError::Sealed {
             path: broken.path.clone(),
             why: broken.why.clone(),
@@ -55,7 +55,7 @@ impl From<&Broken> for RuntimeError {
 
 /// A place in a sealed mount.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct SealedPath {
     mount: usize,
     path: String,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Sealed {
     mounts: Vec<(String, Option<Arc<dyn Seal>>)>,
-    open: HashMap<u32, Place>,
+    open: HashMap<u32, SealedPath>,
 }
 
 impl Sealed {
@@ -84,12 +84,12 @@ impl Sealed {
     pub(crate) fn opened_mount(&mut self, mount: usize, descriptor: u32) {
         if self.mounts.get(mount).is_some_and(|(_, seal)| seal.is_some()) {
             let path = String::new();
-            self.open.insert(descriptor, Place { mount, path });
+            self.open.insert(descriptor, SealedPath { mount, path });
         }
     }
 
     /// The guest opened a place as a descriptor.
-    pub(crate) fn opened(&mut self, place: Place, descriptor: u32) {
+    pub(crate) fn opened(&mut self, place: SealedPath, descriptor: u32) {
         self.open.insert(descriptor, place);
     }
 
@@ -110,7 +110,7 @@ impl Sealed {
 
     /// Checks the place that `path` leads to from a descriptor, and returns it.
     /// None outside of sealed mounts, and for a path that leads nowhere.
-    pub(crate) fn check(&self, descriptor: u32, path: &str) -> Result<Option<Place>, Broken> {
+    pub(crate) fn check(&self, descriptor: u32, path: &str) -> Result<Option<SealedPath>, IntegrityError> {
         let Some(directory) = self.open.get(&descriptor) else {
             return Ok(None);
         };
@@ -122,7 +122,7 @@ impl Sealed {
         };
         match seal.check(&place.path) {
             Ok(()) => Ok(Some(place)),
-            Err(why) => Err(Broken {
+            Err(why) => Err(IntegrityError {
                 path: format!("{}/{}", guest.trim_end_matches('/'), place.path),
                 why,
             }),
@@ -130,10 +130,10 @@ impl Sealed {
     }
 }
 
-impl Place {
+impl SealedPath {
     /// Resolves a path from here. A sealed mount has no links, so that `..`
     /// removes the component before it.
-    fn join(&self, path: &str) -> Option<Place> {
+    fn join(&self, path: &str) -> Option<SealedPath> {
         if path.starts_with('/') || path.len() > PATH_LIMIT {
             return None;
         }
@@ -148,7 +148,7 @@ impl Place {
                 part => parts.push(part),
             }
         }
-        Some(Place {
+        Some(SealedPath {
             mount: self.mount,
             path: parts.join("/"),
         })
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn place_is_the_one_that_the_system_would_find() {
+    fn path_resolves_as_the_kernel_resolves_it() {
         for path in ["a/b", "./a//b/", "a/c/../b", "x/../a/./b"] {
             assert!(sealed("a/b").check(4, path).unwrap().is_some(), "{path}");
         }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_followed_from_opening_to_closing() {
+    fn descriptors_are_tracked_from_open_to_close() {
         let mut sealed = sealed("a/b");
         assert!(sealed.check(3, "b").unwrap().is_none(), "not in a sealed mount");
         let place = sealed.open[&4].join("a").unwrap();

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_its_own_and_mounted_nowhere() {
+    fn each_tmpfs_is_separate_and_in_no_mount_table() {
         for (a, b) in both().into_iter().zip(both()) {
             fs::write(a.path().join("file"), "a").unwrap();
             assert!(!b.path().join("file").exists());
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_in_it_outlives_the_mount() {
+    fn open_files_outlive_the_tmpfs() {
         for tmpfs in both() {
             let root = fs::File::open(tmpfs.path()).unwrap();
             drop(tmpfs);

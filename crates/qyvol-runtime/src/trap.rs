@@ -6,7 +6,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::error::chain;
 use crate::limits::Limits;
-use crate::sealed::Broken;
+use crate::sealed::IntegrityError;
 use crate::{Exit, RuntimeError};
 
 /// Most characters of a function's name that are shown.
@@ -23,7 +23,7 @@ pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Result<E
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Some(Ok(Exit::Code(exit.0)));
     }
-    if let Some(broken) = error.downcast_ref::<Broken>() {
+    if let Some(broken) = error.downcast_ref::<IntegrityError>() {
         return Some(Err(broken.into()));
     }
     let mut text = error.downcast_ref::<Trap>()?.to_string();

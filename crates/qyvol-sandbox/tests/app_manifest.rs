@@ -6,7 +6,7 @@ use qyvol_sandbox::{Capabilities, FsAccess, parse_app_manifest};
 use qyvol_types::*;
 
 #[test]
-fn manifests_of_the_seed_documents_parse() {
+fn example_manifests_parse() {
     let hello = parse_app_manifest("name: hello-qyvol\nentrypoint: hello.wasm\nruntime: wasi\n").unwrap();
     assert_eq!(
         (hello.version.as_str(), hello.assets_root.as_str()),
@@ -94,7 +94,7 @@ fn entrypoint_or_asset_that_leaves_the_directory_is_refused() {
 }
 
 #[test]
-fn what_is_not_enforced_yet_is_refused_not_ignored() {
+fn unenforced_permission_is_refused_not_ignored() {
     let problems =
         parse_app_manifest("name: a\nentrypoint: a.wasm\npermissions: {net: {allow: [\"x:1\"]}}\n").unwrap_err();
     assert!(problems.to_string().contains("not enforce"), "{problems}");

@@ -43,16 +43,16 @@ impl Vector {
     }
 }
 
-fn vectors(folder: &str) -> Vec<Vector> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+fn vectors(directory: &str) -> Vec<Vector> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../formats/vectors")
-        .join(folder);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .join(directory);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "{} is empty", folder.display());
+    assert!(!files.is_empty(), "{} is empty", directory.display());
     files.into_iter().map(Vector::read).collect()
 }
 

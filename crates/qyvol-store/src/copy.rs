@@ -19,11 +19,11 @@ use thiserror::Error;
 use crate::{Exists, Fetch, Push, Referrers, Reporter, StoreError};
 
 /// Referrers of referrers that are followed.
-const DEPTH: usize = 4;
+const MAX_REFERRER_DEPTH: usize = 4;
 /// Referrers of one manifest that are copied.
-const REFERRERS: usize = 1024;
+const MAX_REFERRERS: usize = 1024;
 /// Referrers that are copied with one image, at whatever depth.
-const REFERRERS_IN_ALL: usize = 4096;
+const MAX_TOTAL_REFERRERS: usize = 4096;
 /// Which end of a copy failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -63,13 +63,19 @@ impl CopyError {
 }
 
 /// Decides which referrers of an image are copied.
-pub type Keep<'a> = &'a (dyn Fn(&ImageManifest) -> bool + Sync);
+pub type ReferrerFilter<'a> = &'a (dyn Fn(&ImageManifest) -> bool + Sync);
 
 /// Copies the graph of `root`, and those of its referrers that `keep` accepts.
 /// Blobs that the target has are skipped. A referrer that is not a manifest with
 /// this subject is skipped with a warning: an invalid referrer must not fail the
 /// image.
-pub fn copy<S, D>(src: &S, dst: &D, root: &Descriptor, keep: Keep<'_>, report: &dyn Reporter) -> Result<(), CopyError>
+pub fn copy<S, D>(
+    src: &S,
+    dst: &D,
+    root: &Descriptor,
+    keep: ReferrerFilter<'_>,
+    report: &dyn Reporter,
+) -> Result<(), CopyError>
 where
     S: Fetch + Referrers + Sync + ?Sized,
     D: Exists + Push + Sync + ?Sized,
@@ -100,7 +106,7 @@ pub fn copy_referrers<S, D>(
     src: &S,
     dst: &D,
     root: &Descriptor,
-    keep: Keep<'_>,
+    keep: ReferrerFilter<'_>,
     report: &dyn Reporter,
 ) -> Result<(), CopyError>
 where
@@ -113,11 +119,11 @@ where
 struct Copy<'a, S: ?Sized, D: ?Sized> {
     src: &'a S,
     dst: &'a D,
-    keep: Keep<'a>,
+    keep: ReferrerFilter<'a>,
     report: &'a dyn Reporter,
     // Digests that the target has by now. A blob in flight is not among them:
     // another manifest that needs it sends it too.
-    there: Mutex<HashSet<Digest>>,
+    present: Mutex<HashSet<Digest>>,
     // Blobs that it did not have.
     copied: AtomicUsize,
     // Referrers visited, by digest and claimed size: a hostile source can list
@@ -130,13 +136,13 @@ where
     S: Fetch + Referrers + Sync + ?Sized,
     D: Exists + Push + Sync + ?Sized,
 {
-    fn new(src: &'a S, dst: &'a D, keep: Keep<'a>, report: &'a dyn Reporter) -> Copy<'a, S, D> {
+    fn new(src: &'a S, dst: &'a D, keep: ReferrerFilter<'a>, report: &'a dyn Reporter) -> Copy<'a, S, D> {
         Copy {
             src,
             dst,
             keep,
             report,
-            there: Mutex::default(),
+            present: Mutex::default(),
             copied: AtomicUsize::new(0),
             seen: Mutex::default(),
         }
@@ -158,12 +164,12 @@ where
         })
     }
 
-    fn there(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    fn present(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn image(&self, d: &Descriptor, manifest: &ImageManifest, concurrency: usize) -> Result<(), CopyError> {
-        if self.there().contains(&d.digest) {
+        if self.present().contains(&d.digest) {
             return Ok(());
         }
         if self.dst.has_manifest(manifest).map_err(|e| to_target(d, e))? {
@@ -175,23 +181,23 @@ where
             each(&blobs, concurrency, |blob| self.blob(blob))?;
             self.dst.push(d, &mut manifest.raw()).map_err(|e| to_target(d, e))?;
         }
-        self.there().insert(d.digest);
+        self.present().insert(d.digest);
         Ok(())
     }
 
     fn referrers(&self, d: &Descriptor, depth: usize) -> Result<(), CopyError> {
-        if depth == DEPTH {
+        if depth == MAX_REFERRER_DEPTH {
             return Ok(());
         }
         let referrers = self.src.referrers(&d.digest).map_err(|e| from_source(d, e))?;
-        if referrers.len() > REFERRERS {
+        if referrers.len() > MAX_REFERRERS {
             self.report.warned(&format!(
-                "{} has {} referrers: the first {REFERRERS} are copied",
+                "{} has {} referrers: the first {MAX_REFERRERS} are copied",
                 d.digest,
                 referrers.len()
             ));
         }
-        let referrers: Vec<&Descriptor> = referrers.iter().take(REFERRERS).collect();
+        let referrers: Vec<&Descriptor> = referrers.iter().take(MAX_REFERRERS).collect();
         let concurrency = if depth == 0 { self.concurrency() } else { 1 };
         each(&referrers, concurrency, |referrer| self.referrer(d, referrer, depth))
     }
@@ -204,18 +210,18 @@ where
         };
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.len() == REFERRERS_IN_ALL || !seen.insert((referrer.digest, referrer.size)) {
+            if seen.len() == MAX_TOTAL_REFERRERS || !seen.insert((referrer.digest, referrer.size)) {
                 return Ok(());
             }
-            if seen.len() == REFERRERS_IN_ALL {
+            if seen.len() == MAX_TOTAL_REFERRERS {
                 self.report
-                    .warned(&format!("no more than {REFERRERS_IN_ALL} referrers are copied"));
+                    .warned(&format!("no more than {MAX_TOTAL_REFERRERS} referrers are copied"));
             }
         }
         let manifest = match self.manifest(referrer) {
             Ok(manifest) => manifest,
             // The registry's list may name what is gone or was never there.
-            Err(e) if e.store_error().is_content() || matches!(e.store_error(), StoreError::NotFound { .. }) => {
+            Err(e) if e.store_error().is_content_error() || matches!(e.store_error(), StoreError::NotFound { .. }) => {
                 return left_out(e.store_error());
             }
             Err(e) => return Err(e),
@@ -232,12 +238,12 @@ where
     }
 
     fn blob(&self, d: &Descriptor) -> Result<(), CopyError> {
-        if self.there().contains(&d.digest) {
+        if self.present().contains(&d.digest) {
             return Ok(());
         }
         let name = d.digest.short();
         if self.dst.exists(d).map_err(|e| to_target(d, e))? {
-            self.there().insert(d.digest);
+            self.present().insert(d.digest);
             self.report.part_skipped(&name, d.size);
             return Ok(());
         }
@@ -251,7 +257,7 @@ where
             })?;
             self.report.advanced(at);
             self.report.part_advanced(&name, at);
-            let watched = Watched {
+            let watched = ProgressReader {
                 inner,
                 failed: &failed,
                 report: self.report,
@@ -263,10 +269,10 @@ where
         self.report.part_finished(&name);
         if pushed.is_ok() {
             self.copied.fetch_add(1, Ordering::Relaxed);
-            self.there().insert(d.digest);
+            self.present().insert(d.digest);
         }
         pushed.map_err(|e| {
-            if failed.load(Ordering::Relaxed) || e.is_content() {
+            if failed.load(Ordering::Relaxed) || e.is_content_error() {
                 from_source(d, e)
             } else {
                 to_target(d, e)
@@ -321,14 +327,14 @@ fn to_target(d: &Descriptor, source: StoreError) -> CopyError {
 
 /// Reports progress, and records whether reading failed: the target returns that
 /// error as its own.
-struct Watched<'a, R> {
+struct ProgressReader<'a, R> {
     inner: R,
     failed: &'a AtomicBool,
     report: &'a dyn Reporter,
     part: &'a str,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for ProgressReader<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(buf) {
             Ok(n) => {

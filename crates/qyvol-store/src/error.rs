@@ -93,7 +93,7 @@ pub enum StoreError {
     },
     /// The file system has less room than what is to be written.
     #[error("can't write {needed} bytes into {}: {available} bytes are available", show(.path))]
-    NoRoom {
+    InsufficientSpace {
         /// The store.
         path: PathBuf,
         /// Bytes that would be written.
@@ -111,7 +111,7 @@ pub enum StoreError {
     },
     /// A directory of the store is a symbolic link.
     #[error("store directory {} is a symbolic link: expected the directory itself", show(.path))]
-    Link {
+    SymlinkedDirectory {
         /// The link.
         path: PathBuf,
     },
@@ -123,7 +123,7 @@ pub enum StoreError {
     },
     /// A directory of the store belongs to someone else.
     #[error("store directory {} belongs to user {owner}: expected {user}; run `chown -R {user} {}`", show(.path), show(.path))]
-    OtherOwner {
+    WrongOwner {
         /// The directory.
         path: PathBuf,
         /// Its owner's user id.
@@ -133,7 +133,7 @@ pub enum StoreError {
     },
     /// Others can write to a directory of the store.
     #[error("store directory {} can be written by others (mode {mode:04o}): run `chmod go-w {}`", show(.path), show(.path))]
-    LooseMode {
+    WritableByOthers {
         /// The directory.
         path: PathBuf,
         /// Its permission bits.
@@ -197,7 +197,7 @@ pub enum StoreError {
     },
     /// An unpacked tree holds something other than files and directories.
     #[error("unpacked tree has {}, which is {what}: expected only regular files and directories", show(.path))]
-    Foreign {
+    UnsupportedFileType {
         /// The entry.
         path: PathBuf,
         /// What it is.
@@ -205,7 +205,7 @@ pub enum StoreError {
     },
     /// An engine's name can't be a directory's.
     #[error("engine id \"{}\" can't name a directory: expected 1 to 128 letters, digits, `.`, `_`, `-`", escape(.0))]
-    Engine(String),
+    InvalidEngineId(String),
     /// The system gave no random bytes.
     #[error("the system gave no random bytes")]
     Random,
@@ -257,7 +257,7 @@ impl StoreError {
     }
 
     /// Whether the content itself is wrong, whatever the machine's state.
-    pub fn is_content(&self) -> bool {
+    pub fn is_content_error(&self) -> bool {
         matches!(
             self,
             StoreError::WrongSize { .. }
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn error_survives_the_passage_through_a_reader() {
+    fn store_error_round_trips_through_io_error() {
         let inner = StoreError::io("write", Path::new("a\u{1b}b"), Errno::NOSPC.into());
         let back = StoreError::from_io(io::Error::from(inner)).expect("ours");
         assert_eq!(back.to_string(), "can't write a\\u{1b}b: no space left");

@@ -28,11 +28,11 @@ mod sys;
 mod traits;
 mod verify;
 
-pub use copy::{CopyError, Keep, copy, copy_image, copy_referrers};
+pub use copy::{CopyError, ReferrerFilter, copy, copy_image, copy_referrers};
 pub use error::StoreError;
 pub use local::{
     BlobWriter, Damage, Ingest, LocalStore, Notice, PruneItem, PruneKind, PrunePlan, Pruned, RunLock, Tree,
 };
 pub use memory::MemoryStore;
-pub use traits::{Body, Exists, Fetch, NoReport, Open, Push, Referrers, Reporter};
+pub use traits::{Body, Exists, Fetch, NoopReporter, Open, Push, Referrers, Reporter};
 pub use verify::VerifyReader;

@@ -58,13 +58,13 @@ impl RecordKey {
     }
 
     /// The tag of the head of a tree's index.
-    pub(crate) fn tree_tag(&self, id: &Digest, body: &[u8]) -> hmac::Tag {
+    pub(crate) fn tree_mac(&self, id: &Digest, body: &[u8]) -> hmac::Tag {
         self.tree_context(id, body).sign()
     }
 
     /// Whether this key made the index.
-    pub(crate) fn tree_matches(&self, id: &Digest, body: &[u8], tag: &[u8]) -> bool {
-        matches(&self.tree_tag(id, body), tag)
+    pub(crate) fn verify_tree_mac(&self, id: &Digest, body: &[u8], tag: &[u8]) -> bool {
+        matches(&self.tree_mac(id, body), tag)
     }
 
     /// The record of some code.
@@ -81,7 +81,12 @@ impl RecordKey {
     }
 
     /// The SHA-256 and stamp of a record, if this key made it for this code.
-    pub(crate) fn read_code(&self, engine: &str, component: &Digest, record: &[u8]) -> Option<([u8; 32], Stamp)> {
+    pub(crate) fn verify_code_record(
+        &self,
+        engine: &str,
+        component: &Digest,
+        record: &[u8],
+    ) -> Option<([u8; 32], Stamp)> {
         let record: &[u8; CODE_RECORD] = record.try_into().ok()?;
         let rest = record.strip_prefix(CODE_MAGIC)?;
         let (tag, body) = rest.split_at_checked(32)?;
@@ -169,15 +174,21 @@ mod tests {
         };
         let record = key.code_record("engine", &component, &[9; 32], &stamp);
         assert_eq!(record.len(), CODE_RECORD);
-        assert_eq!(key.read_code("engine", &component, &record), Some(([9; 32], stamp)));
-        assert_eq!(key.read_code("engine2", &component, &record), None);
-        assert_eq!(key.read_code("engine", &Digest::of(b"x"), &record), None);
-        assert_eq!(RecordKey::new(&[8; 32]).read_code("engine", &component, &record), None);
+        assert_eq!(
+            key.verify_code_record("engine", &component, &record),
+            Some(([9; 32], stamp))
+        );
+        assert_eq!(key.verify_code_record("engine2", &component, &record), None);
+        assert_eq!(key.verify_code_record("engine", &Digest::of(b"x"), &record), None);
+        assert_eq!(
+            RecordKey::new(&[8; 32]).verify_code_record("engine", &component, &record),
+            None
+        );
         for i in 0..record.len() {
             let mut bad = record.clone();
             bad[i] ^= 1;
-            assert_eq!(key.read_code("engine", &component, &bad), None, "byte {i}");
+            assert_eq!(key.verify_code_record("engine", &component, &bad), None, "byte {i}");
         }
-        assert_eq!(key.read_code("engine", &component, &record[..127]), None);
+        assert_eq!(key.verify_code_record("engine", &component, &record[..127]), None);
     }
 }

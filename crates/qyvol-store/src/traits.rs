@@ -147,6 +147,6 @@ pub trait Reporter: Sync {
 
 /// Reports nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoReport;
+pub struct NoopReporter;
 
-impl Reporter for NoReport {}
+impl Reporter for NoopReporter {}

@@ -19,7 +19,7 @@ const EMPTY: &str = "# What this machine trusts. See spec/signing.md.\nversion: 
 
 /// A change of a policy.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum PolicyEdit {
     /// Trust a key for a scope.
     Add {
         /// What it signs for.
@@ -50,7 +50,7 @@ pub enum Change {
 
 /// A changed policy.
 #[derive(Clone, Debug)]
-pub struct Changed {
+pub struct EditedPolicy {
     /// Its text.
     pub text: String,
     /// What the text says.
@@ -62,7 +62,7 @@ pub struct Changed {
 /// Why a policy was not changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum ChangeError {
+pub enum PolicyEditError {
     /// It can't be read.
     #[error("the policy has problems")]
     Policy(#[source] Problems),
@@ -71,36 +71,36 @@ pub enum ChangeError {
     Refused(String),
     /// It is written in a form that isn't edited.
     #[error("its text can't be changed by command ({0}): edit it by hand")]
-    Form(String),
+    Unsupported(String),
 }
 
-impl From<EditError> for ChangeError {
-    fn from(error: EditError) -> ChangeError {
-        ChangeError::Form(error.to_string())
+impl From<EditError> for PolicyEditError {
+    fn from(error: EditError) -> PolicyEditError {
+        PolicyEditError::Unsupported(error.to_string())
     }
 }
 
-fn refused<T>(why: impl Into<String>) -> Result<T, ChangeError> {
-    Err(ChangeError::Refused(why.into()))
+fn refused<T>(why: impl Into<String>) -> Result<T, PolicyEditError> {
+    Err(PolicyEditError::Refused(why.into()))
 }
 
 /// Changes a policy's text, or begins one. The serial grows by one.
-pub fn change(text: Option<&str>, change: &Change) -> Result<Changed, ChangeError> {
+pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, PolicyEditError> {
     let text = text.unwrap_or(EMPTY);
-    let before = TrustPolicy::parse(text).map_err(ChangeError::Policy)?;
+    let before = TrustPolicy::parse(text).map_err(PolicyEditError::Policy)?;
     let mut edit = Edit {
         after: before.clone(),
         text: Editor::new(text)?,
         notes: Vec::new(),
     };
     match change {
-        Change::Add { .. } => edit.add(change)?,
-        Change::Remove { scope, key } => edit.remove(scope, *key)?,
-        Change::RevokeKey(id) => edit.revoke_key(*id)?,
-        Change::RevokeImage(digest) => edit.revoke_image(digest)?,
+        PolicyEdit::Add { .. } => edit.add(change)?,
+        PolicyEdit::Remove { scope, key } => edit.remove(scope, *key)?,
+        PolicyEdit::RevokeKey(id) => edit.revoke_key(*id)?,
+        PolicyEdit::RevokeImage(digest) => edit.revoke_image(digest)?,
     }
     if edit.notes.is_empty() {
-        return Ok(Changed {
+        return Ok(EditedPolicy {
             text: text.to_string(),
             policy: before,
             notes: Vec::new(),
@@ -116,13 +116,15 @@ pub fn change(text: Option<&str>, change: &Change) -> Result<Changed, ChangeErro
         .push(format!("serial {} (was {})", edit.after.serial, before.serial));
     let text = edit.text.finish();
     match TrustPolicy::parse(&text) {
-        Ok(policy) if policy == edit.after => Ok(Changed {
+        Ok(policy) if policy == edit.after => Ok(EditedPolicy {
             text,
             policy,
             notes: edit.notes,
         }),
-        Ok(_) => Err(ChangeError::Form("it would say something else afterwards".to_string())),
-        Err(problems) => Err(ChangeError::Form(format!(
+        Ok(_) => Err(PolicyEditError::Unsupported(
+            "it would say something else afterwards".to_string(),
+        )),
+        Err(problems) => Err(PolicyEditError::Unsupported(format!(
             "it would not be valid afterwards: {problems}"
         ))),
     }
@@ -136,8 +138,8 @@ struct Edit {
 }
 
 impl Edit {
-    fn add(&mut self, change: &Change) -> Result<(), ChangeError> {
-        let Change::Add {
+    fn add(&mut self, change: &PolicyEdit) -> Result<(), PolicyEditError> {
+        let PolicyEdit::Add {
             scope,
             name,
             key,
@@ -151,7 +153,7 @@ impl Edit {
         if !is_role(role) {
             return refused("a role is up to 32 of a-z, 0-9 and `-`");
         }
-        if key.check_point().is_err() {
+        if key.check_on_curve().is_err() {
             return refused("the key is not a point of its curve");
         }
         if self.after.is_revoked(key) {
@@ -182,7 +184,7 @@ impl Edit {
     }
 
     /// The policy's index of a key, which is added if it is new.
-    fn key(&mut self, name: &str, key: &PublicKey) -> Result<usize, ChangeError> {
+    fn key(&mut self, name: &str, key: &PublicKey) -> Result<usize, PolicyEditError> {
         if let Some(index) = self.after.keys.iter().position(|k| k.key == *key) {
             return Ok(index);
         }
@@ -213,7 +215,7 @@ impl Edit {
         role: &str,
         threshold: usize,
         identity: Identity,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<(), PolicyEditError> {
         if threshold != 1 {
             return refused(format!(
                 "{threshold} keys can't sign where {scope} has one: add the keys, then the threshold"
@@ -254,7 +256,7 @@ impl Edit {
     }
 
     /// Adds a key to a rule's requirement of a role.
-    fn require(&mut self, at: usize, key: usize, role: &str, threshold: Option<usize>) -> Result<(), ChangeError> {
+    fn require(&mut self, at: usize, key: usize, role: &str, threshold: Option<usize>) -> Result<(), PolicyEditError> {
         let Some(rule) = self.after.rules.get(at) else {
             return Ok(());
         };
@@ -307,7 +309,7 @@ impl Edit {
         Ok(())
     }
 
-    fn remove(&mut self, scope: &Scope, key: Option<KeyId>) -> Result<(), ChangeError> {
+    fn remove(&mut self, scope: &Scope, key: Option<KeyId>) -> Result<(), PolicyEditError> {
         let Some(at) = self.after.rules.iter().position(|rule| rule.scope == *scope) else {
             let scopes: Vec<String> = self.after.rules.iter().map(|r| r.scope.to_string()).collect();
             return refused(format!(
@@ -373,7 +375,7 @@ impl Edit {
         Ok(())
     }
 
-    fn remove_rule(&mut self, at: usize) -> Result<(), ChangeError> {
+    fn remove_rule(&mut self, at: usize) -> Result<(), PolicyEditError> {
         let gone = self.after.rules.remove(at);
         self.text.remove(&[Step::Key("rules")], at)?;
         self.notes.push(format!("rule {} removed", gone.scope));
@@ -386,7 +388,7 @@ impl Edit {
         Ok(())
     }
 
-    fn revoke_key(&mut self, id: KeyId) -> Result<(), ChangeError> {
+    fn revoke_key(&mut self, id: KeyId) -> Result<(), PolicyEditError> {
         if self.after.revoked.keys.contains(&id) {
             return Ok(());
         }
@@ -407,7 +409,7 @@ impl Edit {
         Ok(())
     }
 
-    fn revoke_image(&mut self, digest: &Digest) -> Result<(), ChangeError> {
+    fn revoke_image(&mut self, digest: &Digest) -> Result<(), PolicyEditError> {
         if self.after.revoked.images.contains(digest) {
             return Ok(());
         }
@@ -417,7 +419,7 @@ impl Edit {
         Ok(())
     }
 
-    fn revoke(&mut self, list: &str, text: &str) -> Result<(), ChangeError> {
+    fn revoke(&mut self, list: &str, text: &str) -> Result<(), PolicyEditError> {
         let item = Written::Inline(scalar(text));
         match self.node(&["revoked", list]) {
             Some(_) => self.text.push(&[Step::Key("revoked"), Step::Key(list)], &item)?,
@@ -427,7 +429,7 @@ impl Edit {
     }
 
     /// Sets a key of one of the root's mappings, which need not be there.
-    fn put(&mut self, mapping: &str, key: &str, value: Written) -> Result<(), ChangeError> {
+    fn put(&mut self, mapping: &str, key: &str, value: Written) -> Result<(), PolicyEditError> {
         match self.node(&[mapping]) {
             Some(_) => self.text.set(&[Step::Key(mapping)], key, &value)?,
             None => {

@@ -48,13 +48,13 @@ pub enum EnvelopeError {
 #[serde(rename_all = "camelCase")]
 struct Bundle {
     media_type: String,
-    verification_material: Material,
-    dsse_envelope: Dsse,
+    verification_material: VerificationMaterial,
+    dsse_envelope: DsseEnvelope,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Material {
+struct VerificationMaterial {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     public_key: Option<KeyHint>,
 }
@@ -67,7 +67,7 @@ struct KeyHint {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Dsse {
+struct DsseEnvelope {
     payload: String,
     payload_type: String,
     signatures: Vec<Signature>,
@@ -86,10 +86,10 @@ impl Envelope {
         let hint = key.public().id();
         let bundle = Bundle {
             media_type: media_type::SIGSTORE_BUNDLE.to_string(),
-            verification_material: Material {
+            verification_material: VerificationMaterial {
                 public_key: Some(KeyHint { hint: hint.hint() }),
             },
-            dsse_envelope: Dsse {
+            dsse_envelope: DsseEnvelope {
                 payload: STANDARD.encode(&payload),
                 payload_type: media_type::IN_TOTO.to_string(),
                 signatures: vec![Signature {

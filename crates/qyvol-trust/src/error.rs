@@ -11,7 +11,7 @@ pub enum KeyError {
     Pem(&'static str),
     /// The DER inside isn't a key of a known kind.
     #[error("it is neither an Ed25519 nor a P-256 key in {0}")]
-    Form(&'static str),
+    UnsupportedKey(&'static str),
     /// An Ed25519 point of small order, under which anyone's signature verifies.
     #[error("it is a weak Ed25519 key: a point of small order")]
     SmallOrder,

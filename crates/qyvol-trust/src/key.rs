@@ -89,15 +89,15 @@ pub struct PublicKey {
 impl PublicKey {
     /// Reads a PEM of the label `PUBLIC KEY`.
     pub fn from_pem(text: &str) -> Result<PublicKey, KeyError> {
-        let key = PublicKey::from_pem_off_curve(text)?;
-        key.check_point()?;
+        let key = PublicKey::from_pem_unchecked(text)?;
+        key.check_on_curve()?;
         Ok(key)
     }
 
     /// The same without checking that a P-256 point is on its curve, which costs
     /// more than verifying a signature. [`PublicKey::verify`] rejects such a
     /// key, so a policy of many keys loads as fast as one of few.
-    pub(crate) fn from_pem_off_curve(text: &str) -> Result<PublicKey, KeyError> {
+    pub(crate) fn from_pem_unchecked(text: &str) -> Result<PublicKey, KeyError> {
         PublicKey::from_spki_der(&decode_pem(text, PUBLIC)?)
     }
 
@@ -110,11 +110,11 @@ impl PublicKey {
         } else if let Some(point) = der.strip_prefix(&P256_SPKI) {
             // Uncompressed.
             if point.len() != 65 || point.first() != Some(&4) {
-                return Err(KeyError::Form("SPKI"));
+                return Err(KeyError::UnsupportedKey("SPKI"));
             }
             KeyType::EcdsaP256
         } else {
-            return Err(KeyError::Form("SPKI"));
+            return Err(KeyError::UnsupportedKey("SPKI"));
         };
         Ok(PublicKey {
             kind,
@@ -125,7 +125,7 @@ impl PublicKey {
 
     /// Refuses a P-256 point that is not on its curve, by way of ring's key
     /// agreement.
-    pub(crate) fn check_point(&self) -> Result<(), KeyError> {
+    pub(crate) fn check_on_curve(&self) -> Result<(), KeyError> {
         match (self.kind, self.spki.get(P256_SPKI.len()..)) {
             (KeyType::EcdsaP256, Some(point)) => check_p256(point),
             _ => Ok(()),
@@ -201,7 +201,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// Refuses points of small order and those written as y ≥ p.
 fn check_ed25519(point: &[u8]) -> Result<(), KeyError> {
-    let mut y: [u8; 32] = point.try_into().map_err(|_| KeyError::Form("SPKI"))?;
+    let mut y: [u8; 32] = point.try_into().map_err(|_| KeyError::UnsupportedKey("SPKI"))?;
     y[31] &= 0x7f;
     // p = 2^255 − 19, little-endian: 0xed, thirty times 0xff, 0x7f.
     let top = y[1..31].iter().all(|b| *b == 0xff) && y[31] == 0x7f;
@@ -267,7 +267,7 @@ impl PrivateKey {
     }
 
     fn from_pkcs8(der: &[u8]) -> Result<PrivateKey, KeyError> {
-        let form = |_| KeyError::Form("PKCS#8");
+        let form = |_| KeyError::UnsupportedKey("PKCS#8");
         if let Some(seed) = der.strip_prefix(&ED25519_PKCS8).filter(|seed| seed.len() == 32) {
             let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(form)?;
             return PrivateKey::ed25519(pair, Zeroizing::new(der.to_vec()));
@@ -278,8 +278,8 @@ impl PrivateKey {
             let at = der
                 .windows(4)
                 .position(|w| w == [4, 0x22, 4, 0x20])
-                .ok_or(KeyError::Form("PKCS#8"))?;
-            let seed = der.get(at + 4..at + 36).ok_or(KeyError::Form("PKCS#8"))?;
+                .ok_or(KeyError::UnsupportedKey("PKCS#8"))?;
+            let seed = der.get(at + 4..at + 36).ok_or(KeyError::UnsupportedKey("PKCS#8"))?;
             return PrivateKey::ed25519(pair, Zeroizing::new([&ED25519_PKCS8[..], seed].concat()));
         }
         let pair =
@@ -375,7 +375,7 @@ mod tests {
 
     // [SIGN-004]
     #[test]
-    fn key_under_which_anything_verifies_is_refused() {
+    fn weak_or_invalid_public_key_is_refused() {
         for y in SMALL_ORDER {
             for sign in [0, 0x80] {
                 let mut point = y;
@@ -393,7 +393,7 @@ mod tests {
         let off_curve = encode_pem(PUBLIC, &[&P256_SPKI[..], &[4], &[1; 64]].concat());
         assert_eq!(PublicKey::from_pem(&off_curve).unwrap_err(), KeyError::NotOnCurve);
         // Read without that check, it verifies nothing.
-        let key = PublicKey::from_pem_off_curve(&off_curve).unwrap();
+        let key = PublicKey::from_pem_unchecked(&off_curve).unwrap();
         let signed = PrivateKey::generate(KeyType::EcdsaP256).unwrap().sign(b"x").unwrap();
         assert!(!key.verify(b"x", &signed));
     }

@@ -31,14 +31,14 @@ mod tests;
 mod verified;
 mod verify;
 
-pub use change::{Change, ChangeError, Changed, change};
+pub use change::{EditedPolicy, PolicyEdit, PolicyEditError, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;
 pub use key::{KeyId, KeyType, PrivateKey, PublicKey};
-pub use policy::{Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, identity_needed};
+pub use policy::{Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, required_identity};
 pub use refusal::{Refusal, VerifyError};
-pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
-pub use rollback::Seen;
+pub use report::{ExpiryCause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
+pub use rollback::RollbackState;
 pub use scope::{Scope, ScopeError, Subject};
 pub use statement::{PREDICATE_TYPE, Statement, StatementError, is_role};
 pub use verified::{BindError, Verified};

@@ -12,7 +12,7 @@ use crate::{KeyError, KeyId, PublicKey, Scope, Subject};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustPolicy {
     pub(crate) serial: u64,
-    pub(crate) no_development: bool,
+    pub(crate) deny_development: bool,
     /// Whether it stands for a key that was named on the command line.
     pub(crate) given: bool,
     pub(crate) keys: Vec<PolicyKey>,
@@ -155,7 +155,7 @@ fn ends_in(repository: &str, name: &str) -> bool {
 
 /// The strictest `identity` with which a rule with trailing names accepts an
 /// image signed as `signed` under the name `asked`.
-pub fn identity_needed(asked: &Reference, signed: &Reference) -> Identity {
+pub fn required_identity(asked: &Reference, signed: &Reference) -> Identity {
     match (
         ends_in(asked.repository(), signed.repository()),
         asked.tag() == signed.tag(),
@@ -223,7 +223,7 @@ impl TrustPolicy {
 
     /// Whether manifests under development may run, which nobody signs.
     pub fn allows_development(&self) -> bool {
-        !self.no_development
+        !self.deny_development
     }
 
     /// What it revokes.
@@ -295,7 +295,7 @@ impl TrustPolicy {
     /// check, which includes it.
     pub fn check_keys(&self) -> Result<(), (&str, KeyError)> {
         for key in &self.keys {
-            key.key.check_point().map_err(|error| (key.name.as_str(), error))?;
+            key.key.check_on_curve().map_err(|error| (key.name.as_str(), error))?;
         }
         Ok(())
     }

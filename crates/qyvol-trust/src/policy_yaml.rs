@@ -10,7 +10,7 @@ use crate::statement::is_role;
 use crate::{KeyId, PublicKey, Scope, TrustPolicy};
 
 /// Most keys, rules and requirements.
-const MANY: usize = 1000;
+const MAX_ENTRIES: usize = 1000;
 /// Largest serial: every JSON reader keeps it (RFC 7493).
 pub(crate) const SERIAL_MAX: u64 = (1 << 53) - 1;
 
@@ -51,7 +51,7 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
     }
     let mut policy = TrustPolicy {
         serial,
-        no_development: denied(r, &fields, "development"),
+        deny_development: denied(r, &fields, "development"),
         ..TrustPolicy::default()
     };
     if let Some(node) = fields.get("keys") {
@@ -70,8 +70,8 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
             }
         }
     }
-    if policy.keys.len() > MANY || policy.rules.len() > MANY {
-        r.problem(root.place, format!("more than {MANY} keys or rules"));
+    if policy.keys.len() > MAX_ENTRIES || policy.rules.len() > MAX_ENTRIES {
+        r.problem(root.place, format!("more than {MAX_ENTRIES} keys or rules"));
     }
     Some(policy)
 }
@@ -96,7 +96,7 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
         let Some(text) = r.text(pem, "pem") else { continue };
         let from = time(r, &fields, "from");
         let until = time(r, &fields, "until");
-        match PublicKey::from_pem_off_curve(text) {
+        match PublicKey::from_pem_unchecked(text) {
             Ok(key) => {
                 // Whoever revokes one of two names would believe the key gone.
                 if let Some(twin) = policy.keys.iter().find(|k| k.key == key) {
@@ -313,7 +313,7 @@ fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<
     }
     let threshold = match fields.get("threshold") {
         Some(node) => {
-            let number = r.integer(node, "threshold", MANY as u64)?;
+            let number = r.integer(node, "threshold", MAX_ENTRIES as u64)?;
             if number == 0 || number as usize > keys.len() {
                 r.problem(
                     node.place,

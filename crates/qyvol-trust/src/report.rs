@@ -76,7 +76,7 @@ pub struct SignatureReport {
     pub reason: Option<String>,
     /// The reason as one word, for a verdict that has several.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Cause>,
+    pub cause: Option<ExpiryCause>,
     /// The key's name in the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -137,7 +137,7 @@ pub enum Verdict {
 /// Why a signature has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Cause {
+pub enum ExpiryCause {
     /// Its key was good until an earlier time.
     Key,
     /// It expired by itself.

@@ -9,7 +9,7 @@ use crate::Statement;
 /// The newest image that was accepted for a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Seen {
+pub struct RollbackState {
     /// The name, as [`crate::Subject::state_name`] gives it.
     pub name: String,
     /// The sequence that enough keys have signed.
@@ -22,14 +22,14 @@ pub struct Seen {
     pub created: Timestamp,
 }
 
-impl Seen {
+impl RollbackState {
     /// As it is stored.
     pub fn to_json(&self) -> Result<Vec<u8>, json::JsonError> {
         json::encode(self)
     }
 
     /// Reads it back.
-    pub fn parse(bytes: &[u8]) -> Result<Seen, json::JsonError> {
+    pub fn parse(bytes: &[u8]) -> Result<RollbackState, json::JsonError> {
         json::decode(bytes)
     }
 
@@ -54,13 +54,13 @@ impl Seen {
     }
 
     /// This or the other, whichever is newer; never an earlier time than either.
-    pub fn newer(self, other: &Seen) -> Seen {
+    pub fn newer(self, other: &RollbackState) -> RollbackState {
         let created = self.created.max(other.created);
         let newest = if other.sequence > self.sequence {
             other.clone()
         } else {
             self
         };
-        Seen { created, ..newest }
+        RollbackState { created, ..newest }
     }
 }

@@ -12,7 +12,7 @@ const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// Largest number that every JSON reader keeps (RFC 7493).
 const SEQUENCE_MAX: u64 = (1 << 53) - 1;
 /// Extensions of the predicate that this version understands.
-const UNDERSTOOD: &[&str] = &[];
+const KNOWN_EXTENSIONS: &[&str] = &[];
 
 /// A release, as its signer vouches for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,16 +55,16 @@ pub enum StatementError {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire {
+struct InTotoStatement {
     #[serde(rename = "_type")]
     kind: String,
-    subject: Vec<WireSubject>,
+    subject: Vec<InTotoSubject>,
     predicate_type: String,
     predicate: Predicate,
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireSubject {
+struct InTotoSubject {
     #[serde(default)]
     name: String,
     digest: BTreeMap<String, String>,
@@ -110,9 +110,9 @@ impl Statement {
             return Err(StatementError::Value("a subject without a sha256 digest".to_string()));
         }
         let digest = BTreeMap::from([("sha256".to_string(), self.subject.hex())]);
-        let wire = Wire {
+        let wire = InTotoStatement {
             kind: STATEMENT_TYPE.to_string(),
-            subject: vec![WireSubject {
+            subject: vec![InTotoSubject {
                 name: self.name.clone(),
                 digest,
             }],
@@ -132,7 +132,7 @@ impl Statement {
 
     /// Reads a payload whose signature has been checked.
     pub(crate) fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
-        let wire: Wire = json::decode(payload)?;
+        let wire: InTotoStatement = json::decode(payload)?;
         let value = |what: String| Err(StatementError::Value(what));
         if wire.kind != STATEMENT_TYPE {
             return value(format!("the type {}", qyvol_types::escape(&wire.kind)));
@@ -163,7 +163,11 @@ impl Statement {
                 p.sequence
             ));
         }
-        if let Some(unknown) = p.critical.iter().find(|name| !UNDERSTOOD.contains(&name.as_str())) {
+        if let Some(unknown) = p
+            .critical
+            .iter()
+            .find(|name| !KNOWN_EXTENSIONS.contains(&name.as_str()))
+        {
             return value(format!(
                 "the critical extension `{}`, which this version does not know",
                 qyvol_types::escape(unknown)

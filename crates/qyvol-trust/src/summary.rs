@@ -71,7 +71,7 @@ impl TrustPolicy {
             schema: 1,
             serial: self.serial,
             default: "reject",
-            development: allowed(!self.no_development),
+            development: allowed(!self.deny_development),
             keys: keys.collect(),
             revoked: RevokedSummary {
                 keys: self.revoked.keys.iter().map(|id| id.fingerprint()).collect(),
@@ -89,7 +89,7 @@ impl TrustPolicy {
     /// The same as text.
     pub fn describe(&self) -> String {
         let mut out = format!("serial {}, what no rule covers is refused\n", self.serial);
-        if self.no_development {
+        if self.deny_development {
             out.push_str("manifests under development are refused\n");
         }
         for key in &self.keys {

@@ -129,7 +129,7 @@ fn bundle(hint: &str, payload: &[u8], signature: &[u8]) -> Value {
 
 // [SIGN-010] [SIGN-011]
 #[test]
-fn statement_that_two_readers_could_see_differently_is_refused() {
+fn ambiguous_or_malformed_statement_is_refused() {
     let key = key();
     let policy = policy(&[&key], 1);
     let good: Value = serde_json::from_slice(&statement().to_json().unwrap()).unwrap();
@@ -244,7 +244,7 @@ fn bundle_that_is_not_one_signature_in_canonical_form_is_refused() {
 
 // [SIGN-024]
 #[test]
-fn hint_only_finds_a_key_and_never_brings_one() {
+fn hint_selects_a_policy_key_and_never_supplies_one() {
     let (trusted, stranger) = (key(), key());
     let policy = policy(&[&trusted], 1);
     let payload = statement().to_json().unwrap();
@@ -316,7 +316,7 @@ fn verdict_does_not_depend_on_the_order_of_signatures() {
 
 // [SIGN-026]
 #[test]
-fn identity_is_what_was_asked_for() {
+fn signed_identity_must_match_the_requested_reference() {
     let key = key();
     let text = policy_text(&[&key], 1).replace("file:", "r.example/**");
     let check = |text: &str, name: &str| asked_for(text, &key, name).map(drop);
@@ -357,7 +357,7 @@ fn most_literal_rule_decides() {
 
 // [SIGN-020]
 #[test]
-fn policy_that_is_not_understood_is_refused_with_its_place() {
+fn invalid_policy_is_refused_with_line_and_column() {
     let (a, b) = (key(), key());
     let good = policy_text(&[&a, &b], 2);
     TrustPolicy::parse(&good).unwrap();
@@ -420,7 +420,7 @@ fn policy_that_is_not_understood_is_refused_with_its_place() {
 
 // [SIGN-003]
 #[test]
-fn encrypted_key_that_asks_for_too_much_is_refused_before_it_is_spent() {
+fn encrypted_key_with_excessive_kdf_cost_is_refused_before_decryption() {
     // PBES2 with scrypt, N = 2^30: 1 TiB of memory, were it believed.
     let sealed = key().to_encrypted_pem("secret").unwrap();
     let body: String = sealed.lines().filter(|l| !l.starts_with('-')).collect();

@@ -7,16 +7,16 @@ use qyvol_types::{Descriptor, Digest, Timestamp, escape, json, limits};
 use serde::Deserialize;
 
 use crate::policy::{PolicyKey, Requirement, Rule};
-use crate::report::{Cause, RequirementReport, RuleReport, StatementReport};
+use crate::report::{ExpiryCause, RequirementReport, RuleReport, StatementReport};
 use crate::statement::pae_of;
 use crate::summary::age_text;
 use crate::{
-    Envelope, KeyId, Refusal, Report, Seen, SignatureReport, Statement, Subject, TrustPolicy, Verdict, Verified,
-    VerifyError,
+    Envelope, KeyId, Refusal, Report, RollbackState, SignatureReport, Statement, Subject, TrustPolicy, Verdict,
+    Verified, VerifyError,
 };
 
 /// How far a signer's clock may be ahead.
-const SKEW: Duration = Duration::from_secs(300);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
 
 /// An image that the policy accepts.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Accepted {
     /// fingerprint of the key that was named in place of a policy.
     pub owner: String,
     /// What is to be remembered, where the rule denies rollback.
-    pub seen: Option<Seen>,
+    pub seen: Option<RollbackState>,
 }
 
 /// A signature that counts.
@@ -39,14 +39,14 @@ struct Good {
 }
 
 /// What every signature of an image is judged by.
-struct Judge<'a> {
+struct Verifier<'a> {
     policy: &'a TrustPolicy,
     rule: Option<&'a Rule>,
     keys: Vec<&'a PolicyKey>,
     subject: &'a Subject<'a>,
     now: Timestamp,
     /// What was accepted before, where the rule denies rollback.
-    seen: Option<&'a Seen>,
+    seen: Option<&'a RollbackState>,
 }
 
 /// Judges an image by its signatures (sigstore bundles, in any order) at the
@@ -62,11 +62,11 @@ pub fn verify(
     subject: &Subject<'_>,
     envelopes: &[Vec<u8>],
     now: Timestamp,
-    seen: Option<&Seen>,
+    seen: Option<&RollbackState>,
 ) -> Result<Accepted, VerifyError> {
     let rule = policy.rule(subject);
     let seen = seen.filter(|_| rule.is_some_and(|r| r.deny_rollback));
-    let judge = Judge {
+    let judge = Verifier {
         policy,
         rule,
         keys: policy.keys_of(rule),
@@ -128,7 +128,7 @@ pub fn verify(
         return Err(VerifyError::nearest(report));
     }
     let state_name = subject.state_name().filter(|_| rule.deny_rollback);
-    let newest = |name| Seen {
+    let newest = |name| RollbackState {
         name,
         sequence,
         version: subject.version.to_string(),
@@ -212,7 +212,7 @@ fn read(envelope: &Envelope, key: &PolicyKey) -> Result<Statement, SignatureRepo
     Statement::parse(envelope.payload_unverified()).map_err(|error| malformed(error.to_string()))
 }
 
-impl Judge<'_> {
+impl Verifier<'_> {
     /// Checks every signature. Those that name no key of the rule cost no check,
     /// so they can't exhaust the limit for the others.
     fn all(&self, envelopes: &[Vec<u8>]) -> (Vec<SignatureReport>, Vec<Good>) {
@@ -316,14 +316,14 @@ impl Judge<'_> {
             return Err(entry(Verdict::NotYetValid, format!("its key is valid from {from}")));
         }
         if let Some(until) = key.until.filter(|until| now >= *until) {
-            return over(Cause::Key, format!("its key was valid until {until}"));
+            return over(ExpiryCause::Key, format!("its key was valid until {until}"));
         }
-        if statement.created > now.plus(SKEW) {
+        if statement.created > now.plus(MAX_CLOCK_SKEW) {
             let reason = format!("it was made in the future, at {}; it is {now} here", statement.created);
             return Err(entry(Verdict::NotYetValid, reason));
         }
         if let Some(expires) = statement.expires.filter(|expires| now >= *expires) {
-            return over(Cause::Statement, format!("it expired at {expires}"));
+            return over(ExpiryCause::Statement, format!("it expired at {expires}"));
         }
         let age = self.rule.and_then(|r| r.max_age);
         let Some(age) = age.filter(|age| now > statement.created.plus(*age)) else {
@@ -335,13 +335,13 @@ impl Judge<'_> {
                 "it has no date (a build's signature is dated 1970-01-01 unless SOURCE_DATE_EPOCH is set), and the rule \
                  allows a maximum age of {allowed}"
             );
-            return over(Cause::Undated, reason);
+            return over(ExpiryCause::Undated, reason);
         }
         let reason = format!(
             "it is dated {}, and the rule allows a maximum age of {allowed}",
             statement.created
         );
-        over(Cause::MaxAge, reason)
+        over(ExpiryCause::MaxAge, reason)
     }
 
     fn identity(&self, statement: &Statement) -> Result<(), SignatureReport> {

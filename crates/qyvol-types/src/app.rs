@@ -156,10 +156,10 @@ impl AppManifest {
         }
         for (name, value) in &self.env {
             check_env_name(name)?;
-            check_word("environment value", value)?;
+            check_no_nul("environment value", value)?;
         }
         for arg in &self.args {
-            check_word("argument", arg)?;
+            check_no_nul("argument", arg)?;
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ pub(crate) fn check_argv0(argv0: &str) -> Result<(), String> {
     if argv0.is_empty() {
         return Err("argv0 can't be empty".to_string());
     }
-    check_word("argv0", argv0)
+    check_no_nul("argv0", argv0)
 }
 
 pub(crate) fn check_language(language: &str) -> Result<(), String> {
@@ -208,7 +208,7 @@ pub(crate) fn check_env_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(crate) fn check_word(what: &str, value: &str) -> Result<(), String> {
+pub(crate) fn check_no_nul(what: &str, value: &str) -> Result<(), String> {
     if value.contains('\0') {
         return Err(format!("{what} can't have a NUL character"));
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::app::{check_argv0, check_assets_at_root, check_assets_root, check_env_name, check_language, check_word};
+use crate::app::{check_argv0, check_assets_at_root, check_assets_root, check_env_name, check_language, check_no_nul};
 use crate::reference::{is_repository, is_tag};
 use crate::yaml::{self, Fields, Node, Problems, Reader, Value};
 use crate::{
@@ -289,7 +289,7 @@ fn env(r: &mut Reader<'_>, node: &Node) -> BTreeMap<String, String> {
             r.problem(key.place, why);
         }
         if let Some(text) = r.text_or_number(value, "an environment value") {
-            if let Err(why) = check_word("an environment value", text) {
+            if let Err(why) = check_no_nul("an environment value", text) {
                 r.problem(value.place, why);
             }
             env.insert(key.text.clone(), text.to_string());
@@ -302,7 +302,7 @@ fn args(r: &mut Reader<'_>, node: &Node) -> Vec<String> {
     let mut args = Vec::new();
     for item in r.items(node, "args") {
         if let Some(text) = r.text_or_number(item, "an argument") {
-            if let Err(why) = check_word("an argument", text) {
+            if let Err(why) = check_no_nul("an argument", text) {
                 r.problem(item.place, why);
             }
             args.push(text.to_string());

@@ -207,7 +207,7 @@ mod tests {
 
     // [BIN-051]
     #[test]
-    fn name_that_leaves_its_directory_or_means_another_file_elsewhere_is_refused() {
+    fn path_that_escapes_or_is_not_portable_is_refused() {
         for bad in [
             "",
             "/",

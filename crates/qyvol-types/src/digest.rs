@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_digest_that_could_name_another_file() {
+    fn malformed_digest_is_refused() {
         let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         for bad in [
             hex.to_string(),
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_from_a_state_as_if_it_had_not_stopped() {
+    fn hasher_resumes_from_a_saved_state() {
         let bytes: Vec<u8> = (0..1000_u32).map(|n| n.to_le_bytes()[0]).collect();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let whole = of(algorithm, &bytes).finish();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_state() {
+    fn invalid_hasher_state_is_refused() {
         let state = of(Algorithm::Sha256, b"abc").state();
         assert_eq!(state.len(), 113);
         assert_eq!(of(Algorithm::Sha512, b"abc").state().len(), 217);
@@ -354,7 +354,7 @@ mod tests {
     /// States outlast the program that saved them: a library that writes them
     /// otherwise needs another first byte.
     #[test]
-    fn state_has_the_form_that_its_first_byte_says() {
+    fn saved_hasher_state_has_a_stable_format() {
         let hex = |hasher: Hasher| -> String { hasher.state().iter().map(|b| format!("{b:02x}")).collect() };
         let initial = "67e6096a85ae67bb72f36e3c3af54fa57f520e518c68059babd9831f19cde05b";
         assert_eq!(

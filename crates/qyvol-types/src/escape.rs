@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terminal_escape_and_bidi_override_are_shown_not_obeyed() {
+    fn control_and_bidi_characters_are_escaped() {
         assert_eq!(
             escape("a\u{1b}[31mb\u{202e}c\nñ").to_string(),
             "a\\u{1b}[31mb\\u{202e}c\\u{a}ñ"

@@ -272,7 +272,7 @@ mod tests {
 
     // [REG-027]
     #[test]
-    fn foreign_manifest_has_one_reading() {
+    fn ambiguous_foreign_manifest_is_refused() {
         let read = |text: &str, kind: &str| ForeignManifest::parse(text.as_bytes(), kind);
         for kind in [media_type::IMAGE_MANIFEST, DOCKER_MANIFEST] {
             let Ok(ForeignManifest::Image(found)) = read(&image(), kind) else {

@@ -28,7 +28,7 @@ impl From<serde_json::Error> for JsonError {
 /// object and no more than [`limits::NESTING`] levels.
 pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    Form { depth: limits::NESTING }.deserialize(&mut deserializer)?;
+    StrictJson { depth: limits::NESTING }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(())
 }
@@ -89,14 +89,14 @@ pub fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, JsonError> {
 }
 
 #[derive(Clone, Copy)]
-struct Form {
+struct StrictJson {
     depth: usize,
 }
 
-impl Form {
-    fn deeper<E: serde::de::Error>(self) -> Result<Form, E> {
+impl StrictJson {
+    fn deeper<E: serde::de::Error>(self) -> Result<StrictJson, E> {
         match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Form { depth }),
+            Some(depth) => Ok(StrictJson { depth }),
             None => Err(E::custom(format_args!(
                 "nested more than {} levels deep",
                 limits::NESTING
@@ -105,7 +105,7 @@ impl Form {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Form {
+impl<'de> DeserializeSeed<'de> for StrictJson {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -113,7 +113,7 @@ impl<'de> DeserializeSeed<'de> for Form {
     }
 }
 
-impl<'de> Visitor<'de> for Form {
+impl<'de> Visitor<'de> for StrictJson {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

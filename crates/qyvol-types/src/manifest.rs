@@ -158,7 +158,7 @@ impl ImageManifest {
     }
 
     /// Whether its `mediaType` is in it.
-    pub fn states_media_type(&self) -> bool {
+    pub fn has_media_type(&self) -> bool {
         self.fields.media_type.is_some()
     }
 
@@ -222,7 +222,7 @@ mod tests {
 
     // [BIN-040]
     #[test]
-    fn manifest_that_two_readers_could_see_differently_is_refused() {
+    fn ambiguous_manifest_is_refused() {
         let good = sample();
         ImageManifest::parse(good.clone().into_bytes()).unwrap();
         for (from, to) in [

@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_one_name_are_one_value() {
+    fn equivalent_references_are_equal() {
         let short: Reference = "R.Example/acme/app".parse().unwrap();
         assert_eq!(short, "r.example/acme/app:latest".parse().unwrap());
         assert_eq!(short.to_string(), "r.example/acme/app:latest");
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn name_that_could_leave_its_directory_or_break_the_grammar_is_refused() {
+    fn invalid_reference_is_refused() {
         for bad in [
             "",
             "/a",

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qyvol_image::{AssetPlan, BuildOptions, Built, Head, write_archive};
+use qyvol_image::{AssetPlan, BuildOptions, BuiltImage, Head, write_archive};
 use qyvol_sandbox::Denied;
 use qyvol_store::Ingest;
 use qyvol_types::{Reference, Timestamp};
@@ -43,7 +43,7 @@ pub struct BuildReport {
     /// Its size in bytes.
     pub size: u64,
     /// The image, with its config.
-    pub built: Built,
+    pub built: BuiltImage,
     /// Names it has in the store.
     pub tags: Vec<Reference>,
     /// Fingerprint of the key that signed, if one did.

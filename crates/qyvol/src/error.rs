@@ -288,7 +288,7 @@ impl Error {
     pub(crate) fn image(target: &str) -> impl Fn(ImageError) -> Error + '_ {
         move |source| match source {
             // What is wrong with the content is the image's, the rest the store's.
-            ImageError::Store(store) if !(store.is_content() || matches!(store, StoreError::Read { .. })) => {
+            ImageError::Store(store) if !(store.is_content_error() || matches!(store, StoreError::Read { .. })) => {
                 Error::Store(store)
             }
             source => Error::Image {

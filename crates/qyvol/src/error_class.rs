@@ -81,7 +81,7 @@ fn of_store(error: &StoreError) -> ErrorClass {
     match error {
         StoreError::TooLarge { .. } => ErrorClass::Refused(Refusal::Limit),
         StoreError::Read { source, .. } => of_read(source),
-        error if error.is_content() => ErrorClass::Refused(Refusal::Malformed),
+        error if error.is_content_error() => ErrorClass::Refused(Refusal::Malformed),
         _ => ErrorClass::Failed,
     }
 }

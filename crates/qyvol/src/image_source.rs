@@ -217,7 +217,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
                 signatures.push(signature);
             }
             Ok(_) => {}
-            Err(error) if error.is_content() || matches!(error, StoreError::NotFound { .. }) => ctx
+            Err(error) if error.is_content_error() || matches!(error, StoreError::NotFound { .. }) => ctx
                 .report
                 .warned(&format!("{label}: referrer {} left out: {error}", referrer.digest)),
             Err(error) => return Err(error.into()),

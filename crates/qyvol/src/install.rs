@@ -32,7 +32,7 @@ pub(crate) fn stage_images(
     images: &[&HeadImage],
     how: &Install,
 ) -> Result<Ingest, Error> {
-    store.check_room(images.iter().flat_map(|image| image.manifest.layers()))?;
+    store.check_free_space(images.iter().flat_map(|image| image.manifest.layers()))?;
     let mut stage = store.begin()?;
     let mut seen = std::collections::BTreeSet::new();
     for image in images {

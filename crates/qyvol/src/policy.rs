@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use qyvol_trust::{Change, ChangeError, KeyId, PublicKey, Scope, TrustPolicy, change};
+use qyvol_trust::{KeyId, PolicyEdit, PolicyEditError, PublicKey, Scope, TrustPolicy, change};
 use qyvol_types::Digest;
 
 use crate::guarded::{self, Unguarded};
@@ -102,7 +102,7 @@ pub struct PolicyChange {
 
 /// Changes the policy, or begins one. Commands that change it at once wait for
 /// each other; the file is replaced whole.
-pub fn change_policy(ctx: &Context<'_>, what: &Change) -> Result<PolicyChange, Error> {
+pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChange, Error> {
     let path = policy_path(ctx);
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -113,11 +113,11 @@ pub fn change_policy(ctx: &Context<'_>, what: &Change) -> Result<PolicyChange, E
     let _lock = lock.map_err(Error::file("lock", &directory))?;
     let text = policy_text(&path)?;
     let changed = change(text.as_deref(), what).map_err(|error| match error {
-        ChangeError::Policy(problems) => Error::PolicyYaml {
+        PolicyEditError::Policy(problems) => Error::PolicyYaml {
             path: path.clone(),
             problems,
         },
-        ChangeError::Refused(why) => Error::Usage(format!("the policy was not changed: {why}")),
+        PolicyEditError::Refused(why) => Error::Usage(format!("the policy was not changed: {why}")),
         error => Error::Policy {
             path: path.clone(),
             why: error.to_string(),
@@ -139,11 +139,11 @@ pub fn change_policy(ctx: &Context<'_>, what: &Change) -> Result<PolicyChange, E
 
 /// What `trust revoke` is to revoke: a digest, a fingerprint, or a key by the
 /// policy's name, the keyring's, or its file.
-pub fn revocation(ctx: &Context<'_>, text: &str) -> Result<Change, Error> {
+pub fn revocation(ctx: &Context<'_>, text: &str) -> Result<PolicyEdit, Error> {
     if let Ok(digest) = text.parse::<Digest>() {
-        return Ok(Change::RevokeImage(digest));
+        return Ok(PolicyEdit::RevokeImage(digest));
     }
-    Ok(Change::RevokeKey(key_id(ctx, text)?))
+    Ok(PolicyEdit::RevokeKey(key_id(ctx, text)?))
 }
 
 /// The key that a name of the policy's, a fingerprint, a name of the keyring's

@@ -290,7 +290,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         }
         None => {
             let store = ctx.store()?;
-            store.check_room(image.manifest.layers())?;
+            store.check_free_space(image.manifest.layers())?;
             let mut image = image;
             // These two are staged by themselves below.
             let mut copied = 0;
@@ -337,7 +337,7 @@ pub(crate) fn blame(error: Error, repository: &Repository) -> Error {
             operation: Operation::ReadBlob(*digest),
         }
         .into(),
-        Some(store) if store.is_content() => RemoteError::Protocol {
+        Some(store) if store.is_content_error() => RemoteError::Protocol {
             what: format!("wrong content: {store}"),
         }
         .into(),

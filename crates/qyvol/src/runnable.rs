@@ -12,6 +12,6 @@ pub(crate) fn check_runnable(label: &str, wasm: &[u8]) -> Result<(), Error> {
     let engine = Engine::new().map_err(Error::runtime(label))?;
     match engine.check(wasm) {
         problems if problems.is_empty() => Ok(()),
-        problems => Err(Error::runtime(label)(RuntimeError::Unfit(problems))),
+        problems => Err(Error::runtime(label)(RuntimeError::Incompatible(problems))),
     }
 }

@@ -86,7 +86,7 @@ pub struct LoadRequest<'a> {
 /// held against its digests, also what the store has already.
 pub fn load(ctx: &Context<'_>, request: &LoadRequest<'_>) -> Result<Vec<(Reference, Descriptor)>, Error> {
     let label = request.path.to_string_lossy().into_owned();
-    if Layout::is_at(request.path).map_err(Error::file("open", request.path))? {
+    if Layout::is_layout(request.path).map_err(Error::file("open", request.path))? {
         let layout = Layout::open(request.path).map_err(Error::image(&label))?;
         return load_from(ctx, request, &layout, layout.head(), &|| Ok(()));
     }

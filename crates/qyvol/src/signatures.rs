@@ -183,7 +183,7 @@ pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Remove
                 match read_signature(store, &referrer, &subject, u64::MAX) {
                     Ok(Some(signature)) if stays(&signature.bundle) => kept.push(signature),
                     Ok(signature) => removed.push(named(referrer.digest, signature.as_ref().map(|s| &*s.bundle))),
-                    Err(error) if error.is_content() => removed.push(named(referrer.digest, None)),
+                    Err(error) if error.is_content_error() => removed.push(named(referrer.digest, None)),
                     Err(error) => return Err(error.into()),
                 }
             }

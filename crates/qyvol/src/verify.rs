@@ -2,7 +2,7 @@
 
 use qyvol_image::HeadImage;
 use qyvol_store::{Fetch, LocalStore, StoreError};
-use qyvol_trust::{Report, Rule, Seen, Subject, TrustPolicy, Verified};
+use qyvol_trust::{Report, RollbackState, Rule, Subject, TrustPolicy, Verified};
 use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference};
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ pub(crate) struct TrustedImage {
     /// The name under which it is remembered, where its rule denies rollback.
     pub(crate) remembered_as: Option<String>,
     /// What is to be remembered of it that isn't yet.
-    pub(crate) seen: Option<Seen>,
+    pub(crate) seen: Option<RollbackState>,
 }
 
 /// What `verify` found for one image.
@@ -163,7 +163,12 @@ pub(crate) fn judge_image(
 }
 
 /// What is remembered of the image that was accepted before, where that counts.
-fn remembered(ctx: &Context<'_>, label: &str, rule: &Rule, subject: &Subject<'_>) -> Result<Option<Seen>, Error> {
+fn remembered(
+    ctx: &Context<'_>,
+    label: &str,
+    rule: &Rule,
+    subject: &Subject<'_>,
+) -> Result<Option<RollbackState>, Error> {
     let Some(name) = subject.state_name().filter(|_| rule.deny_rollback) else {
         return Ok(None);
     };
@@ -171,8 +176,8 @@ fn remembered(ctx: &Context<'_>, label: &str, rule: &Rule, subject: &Subject<'_>
     bytes.map(|bytes| read_seen(label, &name, &bytes)).transpose()
 }
 
-fn read_seen(label: &str, name: &str, bytes: &[u8]) -> Result<Seen, Error> {
-    match Seen::parse(bytes) {
+fn read_seen(label: &str, name: &str, bytes: &[u8]) -> Result<RollbackState, Error> {
+    match RollbackState::parse(bytes) {
         Ok(seen) if seen.name == name => Ok(seen),
         Ok(seen) => Err(Error::state(label)(format!("it is that of {}", seen.name))),
         Err(error) => Err(Error::state(label)(error)),

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
 use qyvol_image::Archive;
-use qyvol_store::NoReport;
+use qyvol_store::NoopReporter;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(mut file) = tempfile::NamedTempFile::new() else { return };
@@ -13,6 +13,6 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     if let Ok(archive) = Archive::open(file.path()) {
-        let _ = archive.check_content(&NoReport);
+        let _ = archive.check_content(&NoopReporter);
     }
 });

@@ -191,7 +191,7 @@ fn notes(ui: &Ui, assets: &AssetPlan, denied: &[Denied]) {
             some(ui, &assets.left_out)
         ));
     }
-    for skipped in &assets.not_entered {
+    for skipped in &assets.skipped_directories {
         ui.note(&format!(
             "note: `{}` does not enter {}; a glob that ends in `/**` does",
             escape(&skipped.glob),

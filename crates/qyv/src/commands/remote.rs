@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read, Write, stderr, stdin};
 
 use qyvol::remote_store::{Credential, Fixed, Secret, erase_credentials, store_credentials};
-use qyvol::trust::{Identity, identity_needed};
+use qyvol::trust::{Identity, required_identity};
 use qyvol::types::{Reference, RepositoryName};
 use qyvol::{Context, Destination, Moved, PullRequest, Target};
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
 /// The `identity` that a rule needs to accept a signed name under another, if
 /// the default is not enough.
 fn identity_option(name: &Reference, signed: &Reference) -> Option<&'static str> {
-    match identity_needed(name, signed) {
+    match required_identity(name, signed) {
         Identity::Exact => None,
         Identity::Repository => Some("repository"),
         Identity::Any => Some("any"),

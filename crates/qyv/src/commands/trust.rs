@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use qyvol::trust::{Change, Identity, Scope, ScopeError, TrustPolicy};
+use qyvol::trust::{Identity, PolicyEdit, Scope, ScopeError, TrustPolicy};
 use qyvol::types::escape;
 use qyvol::{Context, PolicyChange, Target, VerifyReport};
 use serde_json::json;
@@ -81,7 +81,7 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             identity,
         } => {
             let scope = scope_of(&scope)?;
-            let change = Change::Add {
+            let change = PolicyEdit::Add {
                 scope: scope.clone(),
                 name: qyvol::key_name(&key),
                 key: qyvol::key_to_trust(ctx, &key)?,
@@ -96,7 +96,7 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             changed(ui, &qyvol::change_policy(ctx, &change)?, Some(&scope))?;
         }
         TrustCommand::Remove { scope, key } => {
-            let change = Change::Remove {
+            let change = PolicyEdit::Remove {
                 scope: scope_of(&scope)?,
                 key: key.map(|key| qyvol::key_id(ctx, &key)).transpose()?,
             };

@@ -80,7 +80,7 @@ fn manifests_are_bounded_in_number_and_size() {
 
 // [BIN-060]
 #[test]
-fn what_an_index_names_and_is_not_usable_is_passed_over() {
+fn unusable_index_entries_are_skipped() {
     let directory = Directory::new();
     let absent = Descriptor::of(media_type::IMAGE_INDEX, b"absent");
     let broken = directory.blob(media_type::IMAGE_INDEX, b"[");
@@ -107,7 +107,7 @@ fn long_names_of_a_tar_are_not_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), header.as_bytes()).unwrap();
     file.as_file().set_len((64 << 30) + 512).unwrap();
-    assert!(Layout::is_at(file.path()).unwrap());
+    assert!(Layout::is_layout(file.path()).unwrap());
     let error = Layout::open(file.path()).unwrap_err();
     assert!(
         matches!(&error, ImageError::Layout(why) if why.contains("no oci-layout")),

@@ -25,7 +25,7 @@ fn peak() -> Option<u64> {
 
 #[test]
 #[ignore = "run by the test below, in a process of its own"]
-fn judge_one_archive_and_tell_the_memory() {
+fn read_one_archive_and_report_peak_memory() {
     let path = std::env::var_os(ARCHIVE).unwrap();
     let path = Path::new(&path);
     let _ = judge_file(path, path.parent().unwrap());
@@ -37,7 +37,7 @@ fn judge_one_archive_and_tell_the_memory() {
 /// Judges the file in a process of its own. `None` where the system doesn't
 /// tell what that took.
 fn peak_of(path: &Path) -> Option<u64> {
-    let name = "bounds::judge_one_archive_and_tell_the_memory";
+    let name = "bounds::read_one_archive_and_report_peak_memory";
     let done = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", name, "--test-threads", "1"])
         .env(ARCHIVE, path)
@@ -54,8 +54,8 @@ fn no_hostile_archive_takes_much_memory() {
     if peak().is_none() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("test.qyvbin");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.qyvbin");
     let mut wrong = Vec::new();
     for vector in Vector::all() {
         fs::write(&path, vector.bytes()).unwrap();
@@ -63,7 +63,7 @@ fn no_hostile_archive_takes_much_memory() {
         if peak > BOUND_KIB {
             wrong.push(format!("{}: {peak} KiB", vector.file));
         }
-        let _ = fs::remove_dir_all(folder.path().join("out"));
+        let _ = fs::remove_dir_all(directory.path().join("out"));
     }
     assert!(wrong.is_empty(), "{wrong:?}");
 }
@@ -72,8 +72,8 @@ fn no_hostile_archive_takes_much_memory() {
 // [BIN-024]
 #[test]
 fn sparse_tebibyte_is_refused_at_constant_cost() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.qyvbin");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.qyvbin");
     for start in [Case::default().build(), Vec::new()] {
         fs::write(&path, &start).unwrap();
         let file = fs::File::options().write(true).open(&path).unwrap();
@@ -85,12 +85,12 @@ fn sparse_tebibyte_is_refused_at_constant_cost() {
 
 // [BIN-024]
 #[test]
-fn fifo_folder_and_device_are_refused_without_waiting() {
-    let folder = tempfile::tempdir().unwrap();
-    let fifo = folder.path().join("fifo");
+fn fifo_directory_and_device_are_refused_without_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
     assert!(made.success());
-    for path in [fifo.as_path(), folder.path(), Path::new("/dev/zero")] {
+    for path in [fifo.as_path(), directory.path(), Path::new("/dev/zero")] {
         assert!(Archive::open(path).is_err(), "{}", path.display());
     }
 }
@@ -117,8 +117,8 @@ fn frame_larger_than_its_place_is_refused_before_it_is_decoded() {
 // [BIN-054]
 #[test]
 fn asset_past_what_the_config_promised_is_not_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.qyvbin");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.qyvbin");
     let tar = tar(&[("a", b"one"), ("b", b"two"), ("c", b"three")]);
     for (files, bytes, written) in [(3, 6, 2), (2, 11, 2), (0, 11, 0), (3, 2, 0)] {
         let case = Case {
@@ -126,8 +126,8 @@ fn asset_past_what_the_config_promised_is_not_written() {
             ..Case::default()
         };
         fs::write(&path, case.build()).unwrap();
-        assert_eq!(judge_file(&path, folder.path()).unwrap_err().0, "unpack");
-        let found = fs::read_dir(folder.path().join("out")).unwrap().count();
+        assert_eq!(judge_file(&path, directory.path()).unwrap_err().0, "unpack");
+        let found = fs::read_dir(directory.path().join("out")).unwrap().count();
         assert_eq!(found, written, "{files} files, {bytes} bytes");
     }
 }

@@ -15,7 +15,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 pub const ASSETS: &str = "application/vnd.qyvol.assets.v1.tar+zstd";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const CHUNK: usize = 2 << 20;
+const CHUNK_SIZE: usize = 2 << 20;
 
 /// A component of so many bytes: one custom section of zeros. At least 2 MiB.
 pub fn component(len: usize) -> Vec<u8> {
@@ -68,7 +68,7 @@ impl Default for Case {
             others: Vec::new(),
             component: COMPONENT.to_vec(),
             assets: None,
-            layer: Box::new(|tar| tar.chunks(CHUNK).flat_map(frame).collect()),
+            layer: Box::new(|tar| tar.chunks(CHUNK_SIZE).flat_map(frame).collect()),
             config: Box::new(|x| x),
             manifest: Box::new(|x| x),
             signatures: Vec::new(),
@@ -317,7 +317,7 @@ impl Case {
         let head = (self.head)(head);
         let content = (self.content)(content.iter().map(|(p, b)| entry(p, b)).collect());
         let mut frames = vec![(frame(&head), head.len() as u32)];
-        for part in content.iter().flat_map(|entry| entry.chunks(CHUNK)) {
+        for part in content.iter().flat_map(|entry| entry.chunks(CHUNK_SIZE)) {
             frames.push((frame(part), part.len() as u32));
         }
         frames.push((frame(&self.end), self.end.len() as u32));

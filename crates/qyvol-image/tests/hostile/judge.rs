@@ -4,21 +4,21 @@ use std::fs;
 use std::path::Path;
 
 use qyvol_image::{Archive, ImageError, unpack_assets};
-use qyvol_store::{Fetch, NoReport};
+use qyvol_store::{Fetch, NoopReporter};
 use qyvol_types::{Digest, ImageConfig};
 
 /// Takes an archive through every step. Signatures are not judged here.
-pub fn judge(bytes: &[u8], folder: &Path) -> Result<Vec<String>, (&'static str, String)> {
-    let path = folder.join("test.qyvbin");
+pub fn judge(bytes: &[u8], directory: &Path) -> Result<Vec<String>, (&'static str, String)> {
+    let path = directory.join("test.qyvbin");
     fs::write(&path, bytes).unwrap();
-    judge_file(&path, folder)
+    judge_file(&path, directory)
 }
 
 /// The same of a file that stands already.
-pub fn judge_file(path: &Path, folder: &Path) -> Result<Vec<String>, (&'static str, String)> {
+pub fn judge_file(path: &Path, directory: &Path) -> Result<Vec<String>, (&'static str, String)> {
     let at = |step| move |e: ImageError| (step, e.to_string());
     let archive = Archive::open(path).map_err(at("open"))?;
-    archive.check_content(&NoReport).map_err(at("content"))?;
+    archive.check_content(&NoopReporter).map_err(at("content"))?;
     let mut holds = Vec::new();
     for image in archive.images() {
         for name in &image.names {
@@ -41,23 +41,26 @@ pub fn judge_file(path: &Path, folder: &Path) -> Result<Vec<String>, (&'static s
         {
             return Err(("config", "config, manifest and index disagree".into()));
         }
-        if let (Some(promise), Some(layer)) = (&config.qyv.assets, image.manifest.layers().get(1)) {
-            let out = folder.join("out");
+        if let (Some(expected), Some(layer)) = (&config.qyv.assets, image.manifest.layers().get(1)) {
+            let out = directory.join("out");
             let _ = fs::remove_dir_all(&out);
             fs::create_dir(&out).unwrap();
             let body = archive.fetch(layer).map_err(|e| ("unpack", e.to_string()))?;
-            unpack_assets(body, promise, &out, &NoReport).map_err(at("unpack"))?;
+            unpack_assets(body, expected, &out, &NoopReporter).map_err(at("unpack"))?;
             list(&out, "", &mut holds);
         }
     }
     Ok(holds)
 }
 
-fn list(folder: &Path, prefix: &str, holds: &mut Vec<String>) {
-    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+fn list(directory: &Path, prefix: &str, holds: &mut Vec<String>) {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     names.sort();
     for name in names {
-        let path = folder.join(&name);
+        let path = directory.join(&name);
         let shown = format!("{prefix}{}", name.to_str().unwrap());
         if path.is_dir() {
             list(&path, &format!("{shown}/"), holds);

@@ -16,19 +16,19 @@ mod vector;
 use std::fs;
 
 use qyvol_image::Archive;
-use qyvol_store::NoReport;
+use qyvol_store::NoopReporter;
 
 use cases::{ACCEPT, rows};
 use judge::judge;
-use vector::{Vector, folder};
+use vector::{Vector, directory};
 
 /// Judges an archive in a folder of its own; nothing beside that may change.
 fn outcome(bytes: &[u8]) -> Result<Vec<String>, (&'static str, String)> {
-    let folder = tempfile::tempdir().unwrap();
-    let inner = folder.path().join("inner");
+    let directory = tempfile::tempdir().unwrap();
+    let inner = directory.path().join("inner");
     fs::create_dir(&inner).unwrap();
     let got = judge(bytes, &inner);
-    let beside = fs::read_dir(folder.path()).unwrap().count();
+    let beside = fs::read_dir(directory.path()).unwrap().count();
     assert_eq!(beside, 1, "wrote outside its folder");
     if let Err((_, why)) = &got {
         let shown = why.chars().all(|c| !c.is_control() && c != '\u{202e}');
@@ -68,7 +68,7 @@ fn archive_vectors_hold() {
 #[test]
 #[ignore = "writes formats/vectors/archive anew"]
 fn write_archive_vectors() {
-    fs::create_dir_all(folder()).unwrap();
+    fs::create_dir_all(directory()).unwrap();
     let mut wrong = Vec::new();
     for row in rows() {
         let bytes = row.case.build();
@@ -81,7 +81,7 @@ fn write_archive_vectors() {
             }
         };
         let text = vector::write(&row, &holds, &bytes);
-        fs::write(folder().join(format!("{}.txt", row.name)), text).unwrap();
+        fs::write(directory().join(format!("{}.txt", row.name)), text).unwrap();
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -91,14 +91,14 @@ fn write_archive_vectors() {
 // [BIN-001] [BIN-010] [BIN-011]
 #[test]
 fn archive_written_by_hand_is_the_one_that_the_writer_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.qyvbin");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.qyvbin");
     for row in rows().iter().filter(|r| r.outcome == ACCEPT) {
         let bytes = row.case.build();
         fs::write(&path, &bytes).unwrap();
         let archive = Archive::open(&path).unwrap();
         let mut out = Vec::new();
-        qyvol_image::write_archive(archive.head(), &archive, &mut out, &NoReport).unwrap();
+        qyvol_image::write_archive(archive.head(), &archive, &mut out, &NoopReporter).unwrap();
         let decoded = |bytes: &[u8]| zstd::stream::decode_all(bytes).unwrap();
         assert!(decoded(&out) == decoded(&bytes), "{}", row.name);
     }

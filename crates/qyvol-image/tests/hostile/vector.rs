@@ -17,13 +17,13 @@ pub struct Vector {
     body: String,
 }
 
-pub fn folder() -> PathBuf {
+pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../formats/vectors/archive")
 }
 
 impl Vector {
     pub fn all() -> Vec<Vector> {
-        let mut files: Vec<_> = fs::read_dir(folder()).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut files: Vec<_> = fs::read_dir(directory()).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
         files.iter().map(|file| Vector::read(file)).collect()
     }

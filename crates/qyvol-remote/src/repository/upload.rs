@@ -21,7 +21,7 @@ use crate::url::Url;
 
 /// Bytes of a chunk at first: what GitHub's registry takes at most in one
 /// `PATCH`.
-const CHUNK: u64 = 4 << 20;
+const CHUNK_SIZE: u64 = 4 << 20;
 /// Chunks that are refused as too large are halved down to this.
 const MIN_CHUNK: u64 = 512 << 10;
 /// The largest minimum that a registry may state for its chunks.
@@ -173,7 +173,7 @@ impl<'a> Upload<'a> {
         match (self.mode, status) {
             // Too much at once, for the registry or for a proxy before it.
             (Mode::Whole, Some(411 | 413)) => {
-                self.mode = Mode::Chunks(CHUNK);
+                self.mode = Mode::Chunks(CHUNK_SIZE);
                 self.state = State::New;
                 return Ok(());
             }
@@ -191,7 +191,7 @@ impl<'a> Upload<'a> {
                 match self.mode {
                     Mode::Chunks(size) => self.use_smaller_chunks(size),
                     _ => {
-                        self.mode = Mode::Chunks(CHUNK);
+                        self.mode = Mode::Chunks(CHUNK_SIZE);
                         self.state = State::Interrupted(session);
                     }
                 }
@@ -206,7 +206,7 @@ impl<'a> Upload<'a> {
             }
         }
         if self.mode == Mode::Whole && matches!(failed.error, RemoteError::Unreachable { .. }) {
-            self.mode = Mode::Chunks(CHUNK);
+            self.mode = Mode::Chunks(CHUNK_SIZE);
         }
         Err(failed)
     }

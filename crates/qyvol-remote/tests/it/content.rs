@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use qyvol_remote::RemoteError;
-use qyvol_store::{CopyError, Fetch, MemoryStore, NoReport, StoreError, copy};
+use qyvol_store::{CopyError, Fetch, MemoryStore, NoopReporter, StoreError, copy};
 
 use crate::registry::Registry;
 use crate::server::{Act, Answer, Framing, Head, Server};
@@ -45,7 +45,7 @@ fn spoilt(
     let root = repository.resolve(&name(&server, "app:1")).unwrap().unwrap();
     let into = target.store.begin().unwrap();
     let error = within(LIMIT, || {
-        copy(&repository, &into, &root, &|_| true, &NoReport).unwrap_err()
+        copy(&repository, &into, &root, &|_| true, &NoopReporter).unwrap_err()
     });
     drop(into);
     assert!(target.is_empty());

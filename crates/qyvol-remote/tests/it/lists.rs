@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use qyvol_remote::{RemoteError, Repository};
-use qyvol_store::{Exists, MemoryStore, NoReport, Push, Referrers, Reporter, copy};
+use qyvol_store::{Exists, MemoryStore, NoopReporter, Push, Referrers, Reporter, copy};
 use qyvol_types::{Descriptor, Digest, ImageManifest, media_type};
 use serde_json::{Value, json};
 
@@ -334,7 +334,7 @@ fn sign(server: &Server, image: &Image, text: &str) -> (Repository, Digest) {
     store.add(media_type::SIGSTORE_BUNDLE, &layer).unwrap();
     store.push(&manifest.descriptor(), &mut manifest.raw()).unwrap();
     let to = repository(&client(), server);
-    copy(&store, &to, &manifest.descriptor(), &|_| true, &NoReport).unwrap();
+    copy(&store, &to, &manifest.descriptor(), &|_| true, &NoopReporter).unwrap();
     (to, manifest.digest())
 }
 

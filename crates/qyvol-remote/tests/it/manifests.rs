@@ -166,7 +166,7 @@ fn another_manifest_than_the_digest_asked_for_is_refused() {
     let error = repository.resolve(&by_digest).unwrap_err();
     assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
     let error = repository.fetch_bytes(&one.descriptor(), 1 << 20).unwrap_err();
-    assert!(error.is_content(), "{error:?}");
+    assert!(error.is_content_error(), "{error:?}");
 }
 
 #[test]

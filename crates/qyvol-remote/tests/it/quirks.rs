@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use qyvol_remote::{Access, Client, Credential, Credentials, Operation, Options, RemoteError, Repository, Secret};
-use qyvol_store::{MemoryStore, NoReport, Push, Referrers, copy};
+use qyvol_store::{MemoryStore, NoopReporter, Push, Referrers, copy};
 use qyvol_types::{Digest, Reference, media_type};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn push_signed(server: &Server, image: &Image) -> Result<Digest, RemoteError> {
     store.add(media_type::SIGSTORE_BUNDLE, &layer).unwrap();
     store.push(&signature.descriptor(), &mut signature.raw()).unwrap();
     let to = repository(&client(), server);
-    copy(&store, &to, &image.descriptor(), &|_| true, &NoReport).unwrap();
+    copy(&store, &to, &image.descriptor(), &|_| true, &NoopReporter).unwrap();
     to.publish_referrers()?;
     to.tag("1", &image.manifest)?;
     Ok(signature.digest())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use qyvol_remote::{
     Access, Anonymous, Client, Credential, Credentials, Fixed, Options, RemoteError, Repository, RetryPolicy, Secret,
 };
-use qyvol_store::{CopyError, Exists, Fetch, LocalStore, MemoryStore, NoReport, Push, copy};
+use qyvol_store::{CopyError, Exists, Fetch, LocalStore, MemoryStore, NoopReporter, Push, copy};
 use qyvol_types::{Descriptor, ImageManifest, Reference, media_type};
 
 use crate::registry::Registry;
@@ -167,13 +167,20 @@ pub(crate) fn pull_with(client: &Arc<Client>, server: &Server, into: &MemoryStor
         .resolve(&name)
         .map_err(Failure::Remote)?
         .ok_or(Failure::Absent)?;
-    copy(&repository, into, &root, &|_| true, &NoReport).map_err(Failure::Copy)
+    copy(&repository, into, &root, &|_| true, &NoopReporter).map_err(Failure::Copy)
 }
 
 /// Pushes an image from memory and tags it.
 pub(crate) fn push(client: &Arc<Client>, server: &Server, image: &Image) -> Result<(), Failure> {
     let repository = repository(client, server);
-    copy(&image.store(), &repository, &image.descriptor(), &|_| true, &NoReport).map_err(Failure::Copy)?;
+    copy(
+        &image.store(),
+        &repository,
+        &image.descriptor(),
+        &|_| true,
+        &NoopReporter,
+    )
+    .map_err(Failure::Copy)?;
     repository.publish_referrers().map_err(Failure::Remote)?;
     repository.tag("1", &image.manifest).map_err(Failure::Remote)
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use qyvol_remote::{Access, RemoteError, Repository};
-use qyvol_store::{MemoryStore, NoReport, copy};
+use qyvol_store::{MemoryStore, NoopReporter, copy};
 
 use crate::registry::Registry;
 use crate::server::{Act, Answer, Framing, Head, Seen, Server};
@@ -318,9 +318,9 @@ fn content_that_can_not_be_read_is_blamed_on_the_source() {
     qyvol_store::Push::push(&store, &manifest.descriptor(), &mut manifest.raw()).unwrap();
     let server = Server::new(Registry::default());
     let to = repository(&client(), &server);
-    let error = copy(&store, &to, &manifest.descriptor(), &|_| true, &NoReport).unwrap_err();
+    let error = copy(&store, &to, &manifest.descriptor(), &|_| true, &NoopReporter).unwrap_err();
     assert!(matches!(error, qyvol_store::CopyError::Source { .. }), "{error:?}");
-    assert!(error.store_error().is_content());
+    assert!(error.store_error().is_content_error());
     assert!(server.registry(|registry| registry.manifests.is_empty()));
     assert!(!server.registry(|registry| registry.blobs.values().any(|bytes| bytes.len() > 1000)));
 }
@@ -335,7 +335,7 @@ fn mounting(image: &Image, mounts: bool) -> Server {
     let server = Server::new(registry);
     let from = HashMap::from([(image.layer().digest, "lib".to_string())]);
     let to = Repository::with_mounts(&client(), &name(&server, "app:1"), Access::Push, from).unwrap();
-    copy(&image.store(), &to, &image.descriptor(), &|_| true, &NoReport).unwrap();
+    copy(&image.store(), &to, &image.descriptor(), &|_| true, &NoopReporter).unwrap();
     to.tag("1", &image.manifest).unwrap();
     assert!(whole(&server, image));
     assert_eq!(server.count("POST", "mount=sha256%3A"), 1);
@@ -364,7 +364,7 @@ fn blob_is_sent_where_a_mount_is_refused() {
         let from = HashMap::from([(image.layer().digest, "lib".to_string())]);
         let client = client_as(ana(&server));
         let to = Repository::with_mounts(&client, &name(&server, "app:1"), Access::Push, from).unwrap();
-        copy(&image.store(), &to, &image.descriptor(), &|_| true, &NoReport).unwrap();
+        copy(&image.store(), &to, &image.descriptor(), &|_| true, &NoopReporter).unwrap();
         to.tag("1", &image.manifest).unwrap();
         assert!(whole(&server, &image));
     }

@@ -1,11 +1,11 @@
 //! What is said of components and modules that can't run, before they are
 //! compiled.
 
-use qyvol_runtime::{Engine, Problem};
+use qyvol_runtime::{Engine, Incompatibility};
 
 use crate::module;
 
-fn check(wasm: &[u8]) -> Vec<Problem> {
+fn check(wasm: &[u8]) -> Vec<Incompatibility> {
     Engine::new().unwrap().check(wasm)
 }
 
@@ -42,7 +42,7 @@ fn all_missing_imports_are_named_at_once() {
         (func (export "_start"))"#,
     );
     let missing = ["env.draw", "wasi_snapshot_preview1.sock_connect"].map(str::to_string);
-    assert_eq!(check(&wasm), [Problem::MissingImports(missing.to_vec())]);
+    assert_eq!(check(&wasm), [Incompatibility::MissingImports(missing.to_vec())]);
 
     let wasm = component(
         r#"(import "acme:gpu/draw@1.0.0" (instance (export "draw" (func))))
@@ -53,13 +53,13 @@ fn all_missing_imports_are_named_at_once() {
     );
     let missing = ["acme:gpu/draw@1.0.0", "wasi:cli/stdout@0.3.0", "wasi:http/types@0.2.0"].map(str::to_string);
     let problems = check(&wasm);
-    assert_eq!(problems[0], Problem::MissingImports(missing.to_vec()));
-    assert!(matches!(problems[1], Problem::NotACommand(_)), "{problems:?}");
+    assert_eq!(problems[0], Incompatibility::MissingImports(missing.to_vec()));
+    assert!(matches!(problems[1], Incompatibility::NotACommand(_)), "{problems:?}");
 }
 
 // [RUN-022]
 #[test]
-fn what_is_no_command_is_called_by_its_name() {
+fn non_command_is_described_by_what_it_is() {
     for (wasm, name) in [
         (exports("wasi:http/incoming-handler@0.2.0"), "HTTP service"),
         (exports("wasi:cli/run@0.3.0"), "wasi:cli/run@0.3.0"),
@@ -69,7 +69,7 @@ fn what_is_no_command_is_called_by_its_name() {
         (module(r#"(global (export "_start") i32 (i32.const 0))"#), "_start"),
     ] {
         let problems = check(&wasm);
-        let [Problem::NotACommand(what)] = problems.as_slice() else {
+        let [Incompatibility::NotACommand(what)] = problems.as_slice() else {
             panic!("{problems:?}");
         };
         assert!(what.contains(name), "{what}");
@@ -77,7 +77,7 @@ fn what_is_no_command_is_called_by_its_name() {
 }
 
 #[test]
-fn feature_that_the_engine_lacks_is_told_without_compiling_and_by_the_compiler_too() {
+fn unsupported_feature_is_reported_by_check_and_compile() {
     // Custom page sizes, stack switching: off in wasmtime by default.
     for text in [
         r#"(memory 1 (pagesize 1)) (func (export "_start"))"#,
@@ -85,10 +85,16 @@ fn feature_that_the_engine_lacks_is_told_without_compiling_and_by_the_compiler_t
     ] {
         let wasm = module(text);
         let problems = check(&wasm);
-        assert!(matches!(problems.as_slice(), [Problem::Invalid(_)]), "{problems:?}");
+        assert!(
+            matches!(problems.as_slice(), [Incompatibility::Invalid(_)]),
+            "{problems:?}"
+        );
         Engine::new().unwrap().compile(&wasm).unwrap_err();
     }
     for bytes in [&b""[..], b"\0asm", b"#!/bin/sh", b"\0asm\x0d\0\x01\0\xff"] {
-        assert!(matches!(check(bytes).as_slice(), [Problem::Invalid(_)]), "{bytes:?}");
+        assert!(
+            matches!(check(bytes).as_slice(), [Incompatibility::Invalid(_)]),
+            "{bytes:?}"
+        );
     }
 }

@@ -51,7 +51,7 @@ fn garbage_is_collected() {
 }
 
 #[test]
-fn heap_of_references_is_within_the_memory_limit() {
+fn gc_heap_counts_against_the_memory_limit() {
     let why = trap(run_module(
         r#"(type $block (array (mut i8)))
         (type $list (struct (field (ref null $list)) (field (ref $block))))
@@ -77,7 +77,7 @@ fn atomics_are_there_and_shared_memory_is_refused_before_it_is_compiled() {
     // Nothing would bound its growth.
     let shared = r#"(memory 1 4 shared) (func (export "_start"))"#;
     let error = run_module(shared, RunSpec::default()).unwrap_err();
-    assert!(matches!(&error, RuntimeError::Unfit(_)), "{error}");
+    assert!(matches!(&error, RuntimeError::Incompatible(_)), "{error}");
     let error = run_component(&format!("(core module {shared})")).unwrap_err();
     assert!(error.to_string().contains("shared memory"), "{error}");
 }

@@ -10,19 +10,19 @@ mod sealed;
 use std::fs::File;
 use std::io::Write;
 
-use qyvol_runtime::{Engine, Exit, Kind, Mount, Phase, Program, RunSpec, RuntimeError};
+use qyvol_runtime::{Engine, Exit, Mount, Phase, Program, RunSpec, RuntimeError, WasmKind};
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor, Digest};
 
 const MIB: u64 = 1 << 20;
 
-fn load(kind: Kind, wasm: &[u8]) -> Result<Program, RuntimeError> {
+fn load(kind: WasmKind, wasm: &[u8]) -> Result<Program, RuntimeError> {
     let engine = Engine::new().unwrap();
     let code = engine.compile(wasm)?;
     load_code(&engine, kind, wasm, &code)
 }
 
-fn load_code(engine: &Engine, kind: Kind, wasm: &[u8], code: &[u8]) -> Result<Program, RuntimeError> {
+fn load_code(engine: &Engine, kind: WasmKind, wasm: &[u8], code: &[u8]) -> Result<Program, RuntimeError> {
     let mut file: File = tempfile::tempfile().unwrap();
     file.write_all(code).unwrap();
     let descriptor = Descriptor::of("application/wasm", wasm);
@@ -41,8 +41,8 @@ fn code_of_another_component_is_refused() {
     file.write_all(&code).unwrap();
     let verified = Verified::dangerously_trust(Descriptor::of("application/wasm", &wasm), "a test's own guest");
     let of_another = CompiledCode::of(Digest::of(b"another"), file);
-    let refused = Program::load(&engine, &verified, Kind::CoreModule, &of_another).unwrap_err();
-    assert!(matches!(refused, RuntimeError::OtherCode { .. }), "{refused}");
+    let refused = Program::load(&engine, &verified, WasmKind::CoreModule, &of_another).unwrap_err();
+    assert!(matches!(refused, RuntimeError::ComponentMismatch { .. }), "{refused}");
 }
 
 fn module(text: &str) -> Vec<u8> {
@@ -50,12 +50,12 @@ fn module(text: &str) -> Vec<u8> {
 }
 
 fn run_module(text: &str, spec: RunSpec) -> Result<Exit, RuntimeError> {
-    load(Kind::CoreModule, &module(text))?.run(spec)
+    load(WasmKind::CoreModule, &module(text))?.run(spec)
 }
 
 fn run_component(text: &str) -> Result<Exit, RuntimeError> {
     let wasm = wat::parse_str(format!("(component {text})")).unwrap();
-    load(Kind::Component, &wasm)?.run(RunSpec::default())
+    load(WasmKind::Component, &wasm)?.run(RunSpec::default())
 }
 
 fn limited(bytes: u64) -> RunSpec {
@@ -140,7 +140,7 @@ fn sockets_are_denied_as_errors_unless_granted() {
                 net,
                 ..RunSpec::default()
             };
-            let exit = load(Kind::Component, &guest).unwrap().run(spec).unwrap();
+            let exit = load(WasmKind::Component, &guest).unwrap().run(spec).unwrap();
             assert_eq!(exit, Exit::Code(code), "net: {net}");
         }
     }
@@ -207,7 +207,7 @@ fn trap_of_a_name_made_to_fool_a_terminal_is_escaped() {
 }
 
 #[test]
-fn endless_recursion_is_the_guests_end_alone() {
+fn stack_overflow_traps_only_the_guest() {
     let why = trap(run_module(
         r#"(func $outer (export "_start") (call $outer))"#,
         RunSpec::default(),
@@ -245,7 +245,7 @@ fn memory_past_the_limit_is_refused_and_a_trap_after_it_says_so() {
 }
 
 #[test]
-fn many_memories_do_not_get_round_the_limit() {
+fn memory_limit_spans_all_memories() {
     let why = trap(run_module(
         r#"(memory $a 1) (memory $b 1)
         (func (export "_start")
@@ -257,13 +257,13 @@ fn many_memories_do_not_get_round_the_limit() {
 }
 
 #[test]
-fn memory_too_large_at_the_start_is_the_limits_error() {
+fn initial_memory_past_the_limit_is_a_limit_error() {
     let error = run_module(r#"(memory 32) (func (export "_start"))"#, limited(MIB)).unwrap_err();
     assert!(matches!(error, RuntimeError::MemoryLimit { limit: MIB }), "{error}");
 }
 
 #[test]
-fn table_without_end_is_refused() {
+fn table_growth_is_bounded() {
     let exit = run_module(
         r#"(table 1 funcref)
         (func (export "_start")
@@ -281,7 +281,7 @@ fn what_can_not_run_is_refused_before_it_is_compiled() {
         r#"(import "env" "draw" (func)) (func (export "_start"))"#,
     ] {
         let error = run_module(text, RunSpec::default()).unwrap_err();
-        assert!(matches!(&error, RuntimeError::Unfit(_)), "{error}");
+        assert!(matches!(&error, RuntimeError::Incompatible(_)), "{error}");
     }
     let error = run_component("").unwrap_err();
     assert!(error.to_string().contains("wasi:cli/run"), "{error}");
@@ -294,16 +294,16 @@ fn entry_of_a_wrong_type_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn bytes_that_are_no_code_of_this_engine_are_refused() {
+fn invalid_compiled_code_is_refused() {
     let engine = Engine::new().unwrap();
     let wasm = module(r#"(func (export "_start"))"#);
     let code = engine.compile(&wasm).unwrap();
     for bytes in [&b""[..], b"not code", &wasm, &code[..code.len() / 2], &code[..64]] {
-        let error = load_code(&engine, Kind::CoreModule, &wasm, bytes).unwrap_err();
+        let error = load_code(&engine, WasmKind::CoreModule, &wasm, bytes).unwrap_err();
         assert!(matches!(&error, RuntimeError::Load(_)), "{error}");
     }
     // A module's code is not taken for a component's.
-    let error = load_code(&engine, Kind::Component, &wasm, &code).unwrap_err();
+    let error = load_code(&engine, WasmKind::Component, &wasm, &code).unwrap_err();
     assert!(matches!(&error, RuntimeError::Load(_)), "{error}");
 }
 
@@ -318,7 +318,7 @@ fn what_is_no_wasm_does_not_compile() {
         b"#!/bin/sh",
     ] {
         let error = engine.compile(bytes).unwrap_err();
-        assert!(matches!(&error, RuntimeError::Unfit(_)), "{error}");
+        assert!(matches!(&error, RuntimeError::Incompatible(_)), "{error}");
     }
 }
 
@@ -340,13 +340,13 @@ fn directory_that_is_not_there_is_named() {
 }
 
 #[test]
-fn phases_are_told_in_their_order_from_another_thread() {
+fn phases_are_reported_in_order_from_another_thread() {
     // A time-out gives the run to a thread: the program must be able to go there.
-    let program = load(Kind::CoreModule, &module(r#"(func (export "_start"))"#)).unwrap();
+    let program = load(WasmKind::CoreModule, &module(r#"(func (export "_start"))"#)).unwrap();
     let phases = std::thread::spawn(move || {
         let mut phases = Vec::new();
         program
-            .run_told(RunSpec::default(), &mut |phase| phases.push(phase))
+            .run_with_phases(RunSpec::default(), &mut |phase| phases.push(phase))
             .unwrap();
         phases
     })

@@ -117,7 +117,7 @@ fn entry_that_was_changed_ends_the_guest() {
 }
 
 #[test]
-fn what_is_in_no_sealed_mount_is_not_asked_about() {
+fn entry_outside_sealed_mounts_is_not_checked() {
     let (exit, asked) = run("dir/file", &format!("(drop (call $open (i32.const 3) {WHOLE}))"));
     assert_eq!((exit.unwrap(), asked), (Exit::Code(0), vec![]));
     // A descriptor that was closed is another's when it is opened again.

@@ -33,9 +33,9 @@ pub struct Damage {
 }
 
 /// What puts a damaged entry out of the way.
-const REPAIR: &str = "run `qyv check --repair`";
-const AGAIN: &str = "load, pull or build the image again";
-const REMAKE: &str = "run the image: it is made again";
+const REPAIR_HINT: &str = "run `qyv check --repair`";
+const RELOAD_HINT: &str = "load, pull or build the image again";
+const RERUN_HINT: &str = "run the image: it is made again";
 
 impl LocalStore {
     /// Looks at everything. With `mend`, what is damaged is moved to
@@ -83,7 +83,7 @@ impl Check<'_> {
     }
 
     /// Notes damage whose mending is to move it out of the way.
-    fn broken(&mut self, path: &Path, what: String, mend: &str) {
+    fn record_damage(&mut self, path: &Path, what: String, mend: &str) {
         let mended = self.mend && self.store.layout().quarantine(path).unwrap_or(false);
         self.add(path, what, &advice(mend, mended), mended);
     }
@@ -112,7 +112,7 @@ impl Check<'_> {
             };
             if !meta.is_dir() {
                 let what = format!("expected a directory, got {}", sys::kind_of(&meta));
-                self.broken(&path, what, "load, pull or build the images again");
+                self.record_damage(&path, what, "load, pull or build the images again");
             } else if meta.mode() & 0o022 != 0 {
                 self.loose(&path, &meta);
             } else if meta.uid() != sys::user() && meta.uid() != 0 {
@@ -131,7 +131,7 @@ impl Check<'_> {
         let mended = self.mend && fs::set_permissions(path, tight).is_ok();
         let mend = match mended {
             true => "nothing else to do".to_string(),
-            false => format!("{REPAIR}, or `chmod go-w {}`", show(path)),
+            false => format!("{REPAIR_HINT}, or `chmod go-w {}`", show(path)),
         };
         self.add(path, what, &mend, mended);
     }
@@ -139,7 +139,7 @@ impl Check<'_> {
     fn key(&mut self) {
         let path = self.store.layout().key();
         if let Err(StoreError::Damaged { what, .. }) = code::read_key(&path) {
-            self.broken(&path, format!("record key: {what}"), REMAKE);
+            self.record_damage(&path, format!("record key: {what}"), RERUN_HINT);
         }
     }
 
@@ -149,7 +149,7 @@ impl Check<'_> {
         self.report.started("blobs", Some(total));
         for (path, digest) in paths {
             let Some(digest) = digest else {
-                self.broken(&path, "its name is no digest".to_string(), "run `qyv prune`");
+                self.record_damage(&path, "its name is no digest".to_string(), "run `qyv prune`");
                 continue;
             };
             if let Ok(Some(meta)) = sys::stat(&path)
@@ -162,11 +162,11 @@ impl Check<'_> {
                 // Gone since it was listed.
                 Ok(None) => {}
                 Ok(Some(got)) if got == digest => {}
-                Ok(Some(got)) => self.broken(&path, format!("its content has the digest {got}"), AGAIN),
+                Ok(Some(got)) => self.record_damage(&path, format!("its content has the digest {got}"), RELOAD_HINT),
                 Err(error) => {
                     let what = format!("it can't be read: {error}");
                     if sys::is_link(&error) {
-                        self.broken(&path, what, AGAIN);
+                        self.record_damage(&path, what, RELOAD_HINT);
                     } else {
                         self.add(&path, what, "see the system's log for a failing disk", false);
                     }
@@ -205,13 +205,13 @@ impl Check<'_> {
                 Ok(entry) => {
                     let path = self.store.layout().reference(&entry.name.to_string());
                     let name = escape(&entry.name.to_string()).to_string();
-                    if let Some(what) = self.incomplete(&entry.descriptor)? {
+                    if let Some(what) = self.missing_content(&entry.descriptor)? {
                         let mend = format!("load, pull or build {name} again, or run `qyv rm {name}`");
                         self.add(&path, format!("{name}: {what}"), &mend, false);
                     }
                 }
                 Err(StoreError::Damaged { path, what }) => {
-                    self.broken(&path, format!("name: {what}"), "tag the image again");
+                    self.record_damage(&path, format!("name: {what}"), "tag the image again");
                 }
                 Err(error) => return Err(error),
             }
@@ -221,7 +221,7 @@ impl Check<'_> {
 
     /// What an image lacks. Its blobs were hashed already; this only checks that
     /// they exist.
-    fn incomplete(&self, root: &Descriptor) -> Result<Option<String>, StoreError> {
+    fn missing_content(&self, root: &Descriptor) -> Result<Option<String>, StoreError> {
         let lacks = |d: &Descriptor| format!("blob {} is missing", d.digest);
         if !self.store.exists(root)? {
             return Ok(Some(lacks(root)));
@@ -231,7 +231,7 @@ impl Check<'_> {
         }
         let bytes = match self.store.fetch_bytes(root, limits::MANIFEST_BYTES) {
             Ok(bytes) => bytes,
-            Err(error) if error.is_content() => return Ok(Some(error.to_string())),
+            Err(error) if error.is_content_error() => return Ok(Some(error.to_string())),
             Err(error) => return Err(error),
         };
         let manifest = match ImageManifest::parse(bytes) {
@@ -253,7 +253,7 @@ impl Check<'_> {
             for name in text_names(&directory)? {
                 let path = directory.join(&name);
                 let Ok(subject) = format!("{algorithm}:{name}").parse::<Digest>() else {
-                    self.broken(&path, "its name is no digest".to_string(), "run `qyv prune`");
+                    self.record_damage(&path, "its name is no digest".to_string(), "run `qyv prune`");
                     continue;
                 };
                 for link in self.store.links(&subject)? {
@@ -273,14 +273,14 @@ impl Check<'_> {
         match link {
             Ok(link) => {
                 let path = directory.join(super::layout::file_name(&link.digest));
-                if let Some(what) = self.incomplete(&link)? {
+                if let Some(what) = self.missing_content(&link)? {
                     let what = format!("referrer of {subject}: {what}");
-                    self.broken(&path, what, AGAIN);
+                    self.record_damage(&path, what, RELOAD_HINT);
                 }
                 Ok(())
             }
             Err(StoreError::Damaged { path, what }) => {
-                self.broken(&path, format!("referrer of {subject}: {what}"), AGAIN);
+                self.record_damage(&path, format!("referrer of {subject}: {what}"), RELOAD_HINT);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -293,10 +293,15 @@ impl Check<'_> {
             if let Some(what) = self.store.check_tree(&id)? {
                 let path = self.store.layout().tree(&id);
                 if self.mend {
-                    self.store.reject_tree(&id, &what);
+                    self.store.quarantine_tree(&id, &what);
                 }
                 let mended = self.mend && !path.exists();
-                self.add(&path, format!("unpacked tree: {what}"), &advice(REMAKE, mended), mended);
+                self.add(
+                    &path,
+                    format!("unpacked tree: {what}"),
+                    &advice(RERUN_HINT, mended),
+                    mended,
+                );
             }
         }
         Ok(())
@@ -308,10 +313,10 @@ impl Check<'_> {
             let directory = top.join(&engine);
             for component in digests(&directory, ".record")? {
                 match self.store.check_code(&engine, &component) {
-                    Ok(None) | Err(StoreError::Engine(_)) => {}
+                    Ok(None) | Err(StoreError::InvalidEngineId(_)) => {}
                     Ok(Some(what)) => {
                         let path = directory.join(super::layout::file_name(&component));
-                        self.broken(&path, what, REMAKE);
+                        self.record_damage(&path, what, RERUN_HINT);
                     }
                     Err(error) => return Err(error),
                 }
@@ -325,7 +330,7 @@ impl Check<'_> {
 fn advice(then: &str, repaired: bool) -> String {
     match repaired {
         true => then.to_string(),
-        false => format!("{REPAIR}, then {then}"),
+        false => format!("{REPAIR_HINT}, then {then}"),
     }
 }
 

@@ -19,16 +19,16 @@ use crate::record::{CODE_RECORD, RecordKey, Stamp};
 use crate::{StoreError, sys};
 
 /// What a look at a file of compiled code said.
-enum Look {
+enum Probe {
     Absent,
     Good(File),
     /// The content is right; the record describes another inode.
-    Moved(File, [u8; 32]),
+    Relocated(File, [u8; 32]),
     Bad(String),
 }
 
 /// The paths of the code that an engine compiled from a component.
-struct Place<'a> {
+struct CodePaths<'a> {
     engine: &'a str,
     component: &'a Digest,
     directory: PathBuf,
@@ -37,10 +37,10 @@ struct Place<'a> {
 }
 
 impl LocalStore {
-    fn code_place<'a>(&self, engine: &'a str, component: &'a Digest) -> Result<Place<'a>, StoreError> {
+    fn code_paths<'a>(&self, engine: &'a str, component: &'a Digest) -> Result<CodePaths<'a>, StoreError> {
         let directory = self.layout().engine(engine)?;
         let name = file_name(component);
-        Ok(Place {
+        Ok(CodePaths {
             engine,
             component,
             code: directory.join(&name),
@@ -59,14 +59,14 @@ impl LocalStore {
     }
 
     fn find_code(&self, engine: &str, component: &Digest) -> Result<Option<File>, StoreError> {
-        let place = self.code_place(engine, component)?;
+        let place = self.code_paths(engine, component)?;
         let Some(key) = self.record_key()? else {
             return Ok(None);
         };
         match look(&key, &place) {
-            Look::Absent => return Ok(None),
-            Look::Good(file) => return Ok(Some(file)),
-            Look::Moved(..) | Look::Bad(_) => {}
+            Probe::Absent => return Ok(None),
+            Probe::Good(file) => return Ok(Some(file)),
+            Probe::Relocated(..) | Probe::Bad(_) => {}
         }
         // Another process may be between the two renames of an installation:
         // look again when it is done. Staging comes first because its lock
@@ -74,16 +74,16 @@ impl LocalStore {
         let staging = Staging::new(self).ok();
         let lock = staging.as_ref().and_then(|_| self.lock_install().ok());
         match look(&key, &place) {
-            Look::Absent => Ok(None),
-            Look::Good(file) => Ok(Some(file)),
-            Look::Moved(file, sha256) => {
+            Probe::Absent => Ok(None),
+            Probe::Good(file) => Ok(Some(file)),
+            Probe::Relocated(file, sha256) => {
                 if let (Some(staging), Some(_)) = (&staging, &lock) {
                     // A store that was moved: the next look is quick again.
                     let _ = put_record(staging, &key, &place, &file, &sha256);
                 }
                 Ok(Some(file))
             }
-            Look::Bad(why) => {
+            Probe::Bad(why) => {
                 self.quarantine(&place.code, &why);
                 if lock.is_some() {
                     let _ = sys::remove(&place.record);
@@ -101,22 +101,22 @@ impl LocalStore {
     }
 
     fn install_code(&self, engine: &str, component: &Digest, code: &[u8]) -> Result<File, StoreError> {
-        let place = self.code_place(engine, component)?;
+        let place = self.code_paths(engine, component)?;
         let staging = Staging::new(self)?;
-        let key = self.make_key(&staging)?;
+        let key = self.ensure_key(&staging)?;
         let (path, file) = staging.write(0o400, code)?;
         // The writing end is closed before anyone maps the file.
         drop(file);
         let sha256 = Digest::of(code);
         let _lock = self.lock_install()?;
         match look(&key, &place) {
-            Look::Good(file) => return Ok(file),
-            Look::Moved(file, sha256) => {
+            Probe::Good(file) => return Ok(file),
+            Probe::Relocated(file, sha256) => {
                 put_record(&staging, &key, &place, &file, &sha256)?;
                 return Ok(file);
             }
-            Look::Absent => {}
-            Look::Bad(why) => self.quarantine(&place.code, &why),
+            Probe::Absent => {}
+            Probe::Bad(why) => self.quarantine(&place.code, &why),
         }
         let failed = |error| StoreError::io("create", &place.code, error);
         self.engine_directory(&place.directory)?;
@@ -151,8 +151,8 @@ impl LocalStore {
 
     /// What is wrong with some code, after hashing it whole; for `check`.
     pub(crate) fn check_code(&self, engine: &str, component: &Digest) -> Result<Option<String>, StoreError> {
-        let place = self.code_place(engine, component)?;
-        let Ok(Some(key)) = self.fit_key() else {
+        let place = self.code_paths(engine, component)?;
+        let Ok(Some(key)) = self.usable_key() else {
             return Ok(None);
         };
         let failed = |error| StoreError::io("read", &place.code, error);
@@ -161,11 +161,11 @@ impl LocalStore {
             look(&key, &place)
         };
         match looked {
-            Look::Bad(why) => Ok(Some(why)),
-            Look::Absent | Look::Moved(..) => Ok(None),
-            Look::Good(file) => {
+            Probe::Bad(why) => Ok(Some(why)),
+            Probe::Absent | Probe::Relocated(..) => Ok(None),
+            Probe::Good(file) => {
                 let record = read_small(&place.record, CODE_RECORD as u64)?.unwrap_or_default();
-                let Some((sha256, _)) = key.read_code(place.engine, place.component, &record) else {
+                let Some((sha256, _)) = key.verify_code_record(place.engine, place.component, &record) else {
                     return Ok(None);
                 };
                 let size = file.metadata().map_err(failed)?.len();
@@ -179,7 +179,7 @@ impl LocalStore {
     /// The key of the records, if the store has one that this process may
     /// read and nobody else can. One that is not fit for use is moved away.
     pub(crate) fn record_key(&self) -> Result<Option<RecordKey>, StoreError> {
-        match self.fit_key() {
+        match self.usable_key() {
             Err(StoreError::Damaged { path, what }) => {
                 self.quarantine(&path, &format!("record key: {what}"));
                 Ok(None)
@@ -189,7 +189,7 @@ impl LocalStore {
     }
 
     /// Like `record_key`, but leaves an unusable key in place.
-    pub(crate) fn fit_key(&self) -> Result<Option<RecordKey>, StoreError> {
+    pub(crate) fn usable_key(&self) -> Result<Option<RecordKey>, StoreError> {
         let mut cached = self.inner.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if cached.is_none() {
             *cached = match read_key(&self.layout().key()) {
@@ -205,7 +205,7 @@ impl LocalStore {
 
     /// The key of the records, made where there is none. Processes that make
     /// one at once agree: it is made under the install lock.
-    pub(crate) fn make_key(&self, staging: &Staging) -> Result<RecordKey, StoreError> {
+    pub(crate) fn ensure_key(&self, staging: &Staging) -> Result<RecordKey, StoreError> {
         if let Some(key) = self.record_key()? {
             return Ok(key);
         }
@@ -252,7 +252,7 @@ pub(crate) fn read_key(path: &Path) -> Result<Option<RecordKey>, StoreError> {
 fn put_record(
     staging: &Staging,
     key: &RecordKey,
-    place: &Place<'_>,
+    place: &CodePaths<'_>,
     file: &File,
     sha256: &[u8; 32],
 ) -> Result<(), StoreError> {
@@ -265,55 +265,55 @@ fn put_record(
     sys::sync_dir(&place.directory)
 }
 
-fn look(key: &RecordKey, place: &Place<'_>) -> Look {
+fn look(key: &RecordKey, place: &CodePaths<'_>) -> Probe {
     // The record first: one that is there has its code beside it.
     let record = match read_small(&place.record, CODE_RECORD as u64) {
         Ok(Some(record)) => record,
         // Left over from an installation that was interrupted.
-        Ok(None) => return Look::Absent,
-        Err(error) => return Look::Bad(format!("record of compiled code: {error}")),
+        Ok(None) => return Probe::Absent,
+        Err(error) => return Probe::Bad(format!("record of compiled code: {error}")),
     };
     match sys::stat(&place.directory) {
         Ok(Some(meta)) if meta.is_dir() => {
-            if let Some(why) = not_ours(&meta) {
-                return Look::Bad(format!("directory of compiled code {why}"));
+            if let Some(why) = untrusted_reason(&meta) {
+                return Probe::Bad(format!("directory of compiled code {why}"));
             }
         }
-        _ => return Look::Bad("directory of compiled code is a link".to_string()),
+        _ => return Probe::Bad("directory of compiled code is a link".to_string()),
     }
     let file = match sys::open_read(&place.code) {
         Ok(file) => file,
-        Err(error) if sys::is_absent(&error) => return Look::Absent,
-        Err(error) => return Look::Bad(format!("compiled code can't be opened: {error}")),
+        Err(error) if sys::is_absent(&error) => return Probe::Absent,
+        Err(error) => return Probe::Bad(format!("compiled code can't be opened: {error}")),
     };
     let meta = match file.metadata() {
         Ok(meta) => meta,
-        Err(error) => return Look::Bad(format!("compiled code can't be read: {error}")),
+        Err(error) => return Probe::Bad(format!("compiled code can't be read: {error}")),
     };
     if !meta.is_file() {
-        return Look::Bad(format!("compiled code is {}", sys::kind_of(&meta)));
+        return Probe::Bad(format!("compiled code is {}", sys::kind_of(&meta)));
     }
-    if let Some(why) = not_ours(&meta) {
-        return Look::Bad(format!("compiled code {why}"));
+    if let Some(why) = untrusted_reason(&meta) {
+        return Probe::Bad(format!("compiled code {why}"));
     }
     if meta.nlink() != 1 {
-        return Look::Bad(format!("compiled code has {} links, expected 1", meta.nlink()));
+        return Probe::Bad(format!("compiled code has {} links, expected 1", meta.nlink()));
     }
-    let Some((sha256, stamp)) = key.read_code(place.engine, place.component, &record) else {
-        return Look::Bad("record of compiled code was not made by this store for it".to_string());
+    let Some((sha256, stamp)) = key.verify_code_record(place.engine, place.component, &record) else {
+        return Probe::Bad("record of compiled code was not made by this store for it".to_string());
     };
     if Stamp::of(&meta) == stamp {
-        return Look::Good(file);
+        return Probe::Good(file);
     }
     match hash_file(&file, &place.code) {
-        Ok(got) if got.bytes() == sha256 && meta.len() == stamp.size => Look::Moved(file, sha256),
-        Ok(_) => Look::Bad("compiled code was altered".to_string()),
-        Err(error) => Look::Bad(format!("compiled code: {error}")),
+        Ok(got) if got.bytes() == sha256 && meta.len() == stamp.size => Probe::Relocated(file, sha256),
+        Ok(_) => Probe::Bad("compiled code was altered".to_string()),
+        Err(error) => Probe::Bad(format!("compiled code: {error}")),
     }
 }
 
 /// Why the owner or mode of a file or directory can't be trusted.
-fn not_ours(meta: &Metadata) -> Option<String> {
+fn untrusted_reason(meta: &Metadata) -> Option<String> {
     if meta.uid() != sys::user() {
         return Some(format!("belongs to user {}", meta.uid()));
     }

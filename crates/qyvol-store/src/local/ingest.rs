@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use qyvol_types::{Algorithm, Descriptor, Digest, Hasher, ImageManifest, Reference, json, limits, media_type};
 
 use super::partial::Partial;
-use super::refs::{ENTRY_BYTES, Entry, key_of};
+use super::refs::{ENTRY_BYTES, Entry, tag_key};
 use super::staging::Staging;
 use super::writer::BlobWriter;
 use super::{LocalStore, read_small};
@@ -24,19 +24,19 @@ use crate::memory::referrer_link;
 use crate::{Body, Exists, Fetch, Open, Push, Referrers, StoreError, sys};
 
 /// Smallest blob whose beginning an interrupted ingest keeps, in bytes.
-const WORTH_KEEPING: u64 = 1 << 20;
+const MIN_RESUMABLE_BYTES: u64 = 1 << 20;
 
 /// Blobs, referrers and names on their way into a [`LocalStore`].
 #[derive(Debug)]
 pub struct Ingest {
     staged: Arc<Staged>,
-    names: BTreeMap<Reference, NewName>,
+    names: BTreeMap<Reference, PendingTag>,
     resumable: bool,
 }
 
 /// What a name will stand for.
 #[derive(Debug)]
-struct NewName {
+struct PendingTag {
     descriptor: Descriptor,
     /// Whether it may stand for another image now.
     moves: bool,
@@ -144,7 +144,7 @@ impl Ingest {
         };
         match finished {
             Ok(_) => Ok(true),
-            Err(error) if error.is_content() && had > 0 => Ok(false),
+            Err(error) if error.is_content_error() && had > 0 => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -167,8 +167,8 @@ impl Ingest {
     pub fn tag(&mut self, name: &Reference, descriptor: &Descriptor) {
         let descriptor = descriptor.clone();
         self.names.insert(
-            key_of(name),
-            NewName {
+            tag_key(name),
+            PendingTag {
                 descriptor,
                 moves: true,
             },
@@ -180,8 +180,8 @@ impl Ingest {
     pub fn tag_new(&mut self, name: &Reference, descriptor: &Descriptor) {
         let descriptor = descriptor.clone();
         self.names.insert(
-            key_of(name),
-            NewName {
+            tag_key(name),
+            PendingTag {
                 descriptor,
                 moves: false,
             },
@@ -197,7 +197,7 @@ impl Ingest {
                 return Err(StoreError::Incomplete { name, digest });
             }
             if !new.moves {
-                self.is_taken(name, &new.descriptor)?;
+                self.check_not_taken(name, &new.descriptor)?;
             }
         }
         Ok(())
@@ -279,14 +279,14 @@ impl Ingest {
             if new.moves {
                 directories.place(&path, &target)?;
             } else if !directories.place_new(&path, &target)? {
-                self.is_taken(name, &new.descriptor)?;
+                self.check_not_taken(name, &new.descriptor)?;
             }
         }
         directories.sync()
     }
 
     /// Fails where a name stands for another image.
-    fn is_taken(&self, name: &Reference, wanted: &Descriptor) -> Result<(), StoreError> {
+    fn check_not_taken(&self, name: &Reference, wanted: &Descriptor) -> Result<(), StoreError> {
         match self.staged.store.resolve(name)? {
             Some(there) if there.digest != wanted.digest => Err(StoreError::NameTaken {
                 name: Box::new(name.clone()),
@@ -409,7 +409,7 @@ impl Push for Ingest {
 
     fn push_from(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), StoreError> {
         if self.resumable
-            && descriptor.size >= WORTH_KEEPING
+            && descriptor.size >= MIN_RESUMABLE_BYTES
             && let Some(partial) = Partial::open(&self.staged.store, descriptor)?
             && self.resume(descriptor, partial, open)?
         {

@@ -86,7 +86,7 @@ impl Layout {
     pub(crate) fn engine(&self, engine: &str) -> Result<PathBuf, StoreError> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if engine.is_empty() || engine.len() > 128 || engine.starts_with('.') || !engine.bytes().all(safe) {
-            return Err(StoreError::Engine(engine.to_string()));
+            return Err(StoreError::InvalidEngineId(engine.to_string()));
         }
         Ok(self.v1.join(format!("code/{engine}")))
     }
@@ -205,7 +205,7 @@ fn check_directory(path: &Path) -> Result<bool, StoreError> {
     };
     let path = || path.to_path_buf();
     if meta.file_type().is_symlink() {
-        return Err(StoreError::Link { path: path() });
+        return Err(StoreError::SymlinkedDirectory { path: path() });
     }
     if !meta.is_dir() {
         return Err(StoreError::NotADirectory { path: path() });
@@ -214,14 +214,14 @@ fn check_directory(path: &Path) -> Result<bool, StoreError> {
     // A store that root provides can be read by everyone: root needs no store
     // to reach into a process.
     if meta.uid() != user && meta.uid() != 0 {
-        return Err(StoreError::OtherOwner {
+        return Err(StoreError::WrongOwner {
             path: path(),
             owner: meta.uid(),
             user,
         });
     }
     if meta.mode() & 0o022 != 0 {
-        return Err(StoreError::LooseMode {
+        return Err(StoreError::WritableByOthers {
             path: path(),
             mode: meta.mode() & 0o7777,
         });

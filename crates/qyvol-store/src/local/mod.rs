@@ -74,13 +74,13 @@ pub struct Notice {
 #[derive(Debug)]
 pub struct RunLock {
     file: Option<File>,
-    collection: Option<File>,
+    gc_lock: Option<File>,
 }
 
 impl RunLock {
     const NONE: RunLock = RunLock {
         file: None,
-        collection: None,
+        gc_lock: None,
     };
 
     /// Whether a lock is really held; it is not on a store that this process
@@ -92,7 +92,7 @@ impl RunLock {
     /// To be called once everything that the guest needs is open: from here on a
     /// prune may run beside the guest.
     pub fn allow_prune(&mut self) {
-        self.collection = None;
+        self.gc_lock = None;
     }
 }
 
@@ -121,7 +121,7 @@ impl LocalStore {
     /// Fails if the file system lacks space for the blobs that are not stored
     /// yet: the sum of their stated sizes, less what interrupted ingests have
     /// kept of them.
-    pub fn check_room<'a>(&self, blobs: impl IntoIterator<Item = &'a Descriptor>) -> Result<(), StoreError> {
+    pub fn check_free_space<'a>(&self, blobs: impl IntoIterator<Item = &'a Descriptor>) -> Result<(), StoreError> {
         let mut seen = std::collections::BTreeSet::new();
         let mut needed: u64 = 0;
         for blob in blobs {
@@ -133,7 +133,7 @@ impl LocalStore {
         let path = self.root();
         let available = sys::available(path).map_err(|e| StoreError::io("ask for the room in", path, e))?;
         match available {
-            Some(available) if needed > available => Err(StoreError::NoRoom {
+            Some(available) if needed > available => Err(StoreError::InsufficientSpace {
                 path: path.to_path_buf(),
                 needed,
                 available,
@@ -169,7 +169,7 @@ impl LocalStore {
     /// Marks an image as running. To be called before what the image needs is
     /// looked up or ingested. Waits while a prune is at work.
     pub fn running(&self, image: &Digest) -> Result<RunLock, StoreError> {
-        let collection = match self.shared_collection()? {
+        let gc_lock = match self.lock_gc_shared()? {
             Some(lock) => lock,
             None => return Ok(RunLock::NONE),
         };
@@ -195,7 +195,7 @@ impl LocalStore {
             if file.metadata().map_err(failed)?.nlink() > 0 {
                 return Ok(RunLock {
                     file: Some(file),
-                    collection: Some(collection),
+                    gc_lock: Some(gc_lock),
                 });
             }
         }
@@ -203,7 +203,7 @@ impl LocalStore {
 
     /// The lock that keeps prunes out; none on a store that this process can't
     /// write.
-    fn shared_collection(&self) -> Result<Option<File>, StoreError> {
+    fn lock_gc_shared(&self) -> Result<Option<File>, StoreError> {
         let lock = || self.lock_gc(sys::Lock::Shared);
         let locked = match lock() {
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {

@@ -122,14 +122,14 @@ impl LocalStore {
     }
 
     fn plan(&self, engine: Option<String>) -> Result<PrunePlan, StoreError> {
-        let reached = self.reached()?;
+        let reachable = self.reachable()?;
         let mut items = Vec::new();
         let mut add = |kind, path: PathBuf| {
-            let beside = beside(kind, &path).map_or(0, |path| sys::usage(&path));
-            let bytes = sys::usage(&path).saturating_add(beside);
+            let companion_path = companion_path(kind, &path).map_or(0, |path| sys::usage(&path));
+            let bytes = sys::usage(&path).saturating_add(companion_path);
             items.push(PruneItem { kind, path, bytes });
         };
-        let reaches = |name: &str| from_file_name(name).is_some_and(|d| reached.contains(&d));
+        let reaches = |name: &str| from_file_name(name).is_some_and(|d| reachable.contains(&d));
 
         let code = self.layout().directory("code");
         for directory in text_names(&code)? {
@@ -146,7 +146,7 @@ impl LocalStore {
             // A tree without an index is a leftover; an installation that is
             // under way now is one no more when the plan is made again.
             let path = trees.join(&name);
-            let whole = beside(PruneKind::Tree, &path).is_some_and(|index| index.exists());
+            let whole = companion_path(PruneKind::Tree, &path).is_some_and(|index| index.exists());
             if !whole || !reaches(&name) {
                 add(PruneKind::Tree, path);
             }
@@ -156,13 +156,13 @@ impl LocalStore {
             let directory = referrers.join(&algorithm);
             for name in text_names(&directory)? {
                 let subject: Option<Digest> = format!("{algorithm}:{name}").parse().ok();
-                if subject.is_none_or(|d| !reached.contains(&d)) {
+                if subject.is_none_or(|d| !reachable.contains(&d)) {
                     add(PruneKind::Referrer, directory.join(name));
                 }
             }
         }
         for (path, digest) in self.blob_paths()? {
-            if digest.is_none_or(|d| !reached.contains(&d)) {
+            if digest.is_none_or(|d| !reachable.contains(&d)) {
                 add(PruneKind::Blob, path);
             }
         }
@@ -183,8 +183,8 @@ impl LocalStore {
     }
 
     /// Every digest that a name or a running guest leads to.
-    pub(crate) fn reached(&self) -> Result<HashSet<Digest>, StoreError> {
-        let mut reached = HashSet::new();
+    pub(crate) fn reachable(&self) -> Result<HashSet<Digest>, StoreError> {
+        let mut reachable = HashSet::new();
         let mut left = Vec::new();
         for entry in self.entries()? {
             left.push(entry?.descriptor);
@@ -198,13 +198,13 @@ impl LocalStore {
             if size > limits::MANIFEST_BYTES
                 || ImageManifest::parse(self.fetch_bytes(&root, limits::MANIFEST_BYTES)?).is_err()
             {
-                reached.insert(digest);
+                reachable.insert(digest);
             } else {
                 left.push(root);
             }
         }
         while let Some(descriptor) = left.pop() {
-            if !reached.insert(descriptor.digest) || descriptor.media_type != media_type::IMAGE_MANIFEST {
+            if !reachable.insert(descriptor.digest) || descriptor.media_type != media_type::IMAGE_MANIFEST {
                 continue;
             }
             for link in self.links(&descriptor.digest)? {
@@ -221,7 +221,7 @@ impl LocalStore {
             left.push(manifest.config().clone());
             left.extend(manifest.layers().iter().cloned());
         }
-        Ok(reached)
+        Ok(reachable)
     }
 
     /// Images whose run lock is held.
@@ -302,7 +302,7 @@ impl LocalStore {
 }
 
 /// The companion file of an item: its record, index or lock.
-fn beside(kind: PruneKind, path: &Path) -> Option<PathBuf> {
+fn companion_path(kind: PruneKind, path: &Path) -> Option<PathBuf> {
     let suffix = match kind {
         PruneKind::Code => "record",
         PruneKind::Tree => "index",
@@ -318,7 +318,7 @@ fn beside(kind: PruneKind, path: &Path) -> Option<PathBuf> {
 /// Removes an item: a record or index before what it authenticates, so that an
 /// interrupted prune leaves leftovers but no damage; a lock after its directory.
 fn remove(item: &PruneItem) -> std::io::Result<()> {
-    match beside(item.kind, &item.path) {
+    match companion_path(item.kind, &item.path) {
         Some(lock) if item.kind == PruneKind::Staging => {
             sys::remove(&item.path)?;
             sys::remove(&lock)

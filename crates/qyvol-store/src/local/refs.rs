@@ -26,7 +26,7 @@ pub(crate) struct Entry {
 }
 
 /// The name that an image is stored under: with its tag, without its digest.
-pub(crate) fn key_of(name: &Reference) -> Reference {
+pub(crate) fn tag_key(name: &Reference) -> Reference {
     let tagged = name.tag().and_then(|tag| name.with_tag(tag).ok());
     tagged.unwrap_or_else(|| name.clone())
 }
@@ -39,7 +39,7 @@ impl LocalStore {
             let size = self.blob_size(digest)?;
             return Ok(size.map(|size| Descriptor::new(media_type::IMAGE_MANIFEST, *digest, size)));
         }
-        let name = key_of(name);
+        let name = tag_key(name);
         let path = self.layout().reference(&name.to_string());
         let Some(bytes) = read_small(&path, ENTRY_BYTES)? else {
             return Ok(None);
@@ -83,7 +83,7 @@ impl LocalStore {
     /// Takes a name away; false where there was none. The blobs stay until a
     /// prune.
     pub fn remove_reference(&self, name: &Reference) -> Result<bool, StoreError> {
-        let path = self.layout().reference(&key_of(name).to_string());
+        let path = self.layout().reference(&tag_key(name).to_string());
         match fs::remove_file(&path) {
             Ok(()) => {
                 sys::sync_dir(&self.layout().directory("refs"))?;

@@ -70,7 +70,7 @@ impl Tree {
     }
 }
 
-enum Look {
+enum Probe {
     Absent,
     Good(Tree),
     Bad(String),
@@ -88,17 +88,17 @@ impl LocalStore {
         };
         let tree = self.layout().tree(id);
         match self.look_at_tree(&key, id, &tree)? {
-            Look::Absent => return Ok(None),
-            Look::Good(tree) => return Ok(Some(tree)),
-            Look::Bad(_) => {}
+            Probe::Absent => return Ok(None),
+            Probe::Good(tree) => return Ok(Some(tree)),
+            Probe::Bad(_) => {}
         }
         // Another process may be putting it in place: look again when it is
         // done, where this process can lock at all.
         let lock = self.lock_install();
         match self.look_at_tree(&key, id, &tree)? {
-            Look::Absent => Ok(None),
-            Look::Good(tree) => Ok(Some(tree)),
-            Look::Bad(why) => {
+            Probe::Absent => Ok(None),
+            Probe::Good(tree) => Ok(Some(tree)),
+            Probe::Bad(why) => {
                 if lock.is_ok() {
                     self.discard_tree(id, &why);
                 } else {
@@ -113,7 +113,7 @@ impl LocalStore {
     /// regular files and directories. Losing a race to another process is success.
     pub fn put_tree(&self, id: &Digest, unpack: &mut dyn FnMut(&Path) -> io::Result<()>) -> Result<Tree, StoreError> {
         let staging = Staging::new(self)?;
-        let key = self.make_key(&staging)?;
+        let key = self.ensure_key(&staging)?;
         let new = staging.path().join("tree");
         sys::make_dir(&new, 0o700).map_err(|e| StoreError::io("create directory", &new, e))?;
         unpack(&new).map_err(|error| unpack_failed(id, &new, error))?;
@@ -123,9 +123,9 @@ impl LocalStore {
         let failed = |error| StoreError::io("create", &tree, error);
         let _lock = self.lock_install()?;
         match self.look_at_tree(&key, id, &tree)? {
-            Look::Good(tree) => return Ok(tree),
-            Look::Absent => self.discard_tree(id, "left over from an installation that was interrupted"),
-            Look::Bad(why) => self.discard_tree(id, &why),
+            Probe::Good(tree) => return Ok(tree),
+            Probe::Absent => self.discard_tree(id, "left over from an installation that was interrupted"),
+            Probe::Bad(why) => self.discard_tree(id, &why),
         }
         // The directory itself stays writable until it has moved: its `..`
         // changes with the move.
@@ -142,18 +142,18 @@ impl LocalStore {
         fs::rename(&path, &target).map_err(|e| StoreError::io("create", &target, e))?;
         sys::sync_dir(&directory)?;
         match self.look_at_tree(&key, id, &tree)? {
-            Look::Good(tree) => Ok(tree),
-            Look::Absent => Err(StoreError::Damaged {
+            Probe::Good(tree) => Ok(tree),
+            Probe::Absent => Err(StoreError::Damaged {
                 path: target,
                 what: "it is gone again".to_string(),
             }),
-            Look::Bad(what) => Err(StoreError::Damaged { path: target, what }),
+            Probe::Bad(what) => Err(StoreError::Damaged { path: target, what }),
         }
     }
 
     /// Moves a tree that failed a check to quarantine: it counts as absent from
     /// here on.
-    pub fn reject_tree(&self, id: &Digest, why: &str) {
+    pub fn quarantine_tree(&self, id: &Digest, why: &str) {
         if self.lock_install().is_ok() {
             self.discard_tree(id, why);
         } else {
@@ -170,39 +170,39 @@ impl LocalStore {
 
     /// What is wrong with a tree, for `check`.
     pub(crate) fn check_tree(&self, id: &Digest) -> Result<Option<String>, StoreError> {
-        let Ok(Some(key)) = self.fit_key() else {
+        let Ok(Some(key)) = self.usable_key() else {
             return Ok(None);
         };
         let _lock = self.lock_install();
         match self.look_at_tree(&key, id, &self.layout().tree(id))? {
-            Look::Bad(why) => Ok(Some(why)),
-            Look::Good(tree) => Ok(tree.check_all().err()),
-            Look::Absent => Ok(None),
+            Probe::Bad(why) => Ok(Some(why)),
+            Probe::Good(tree) => Ok(tree.check_all().err()),
+            Probe::Absent => Ok(None),
         }
     }
 
-    fn look_at_tree(&self, key: &RecordKey, id: &Digest, tree: &Path) -> Result<Look, StoreError> {
+    fn look_at_tree(&self, key: &RecordKey, id: &Digest, tree: &Path) -> Result<Probe, StoreError> {
         let path = self.layout().tree_index(id);
         let file = match sys::open_read(&path) {
             Ok(file) => file,
             // Left over from an installation or a prune that was interrupted.
-            Err(error) if sys::is_absent(&error) => return Ok(Look::Absent),
-            Err(error) if sys::is_link(&error) => return Ok(Look::Bad("index: it is a symbolic link".to_string())),
+            Err(error) if sys::is_absent(&error) => return Ok(Probe::Absent),
+            Err(error) if sys::is_link(&error) => return Ok(Probe::Bad("index: it is a symbolic link".to_string())),
             Err(error) => return Err(StoreError::io("open", &path, error)),
         };
         let meta = file.metadata().map_err(|e| StoreError::io("read", &path, e))?;
         if !meta.is_file() {
-            return Ok(Look::Bad(format!("index: it is {}", sys::kind_of(&meta))));
+            return Ok(Probe::Bad(format!("index: it is {}", sys::kind_of(&meta))));
         }
         let index = match TreeIndex::open(key, id, file) {
             Ok(index) => index,
-            Err(why) => return Ok(Look::Bad(format!("index: {why}"))),
+            Err(why) => return Ok(Probe::Bad(format!("index: {why}"))),
         };
         let path = tree.to_path_buf();
         let tree = Tree { path, index };
         Ok(match tree.check("") {
-            Ok(()) => Look::Good(tree),
-            Err(why) => Look::Bad(why),
+            Ok(()) => Probe::Good(tree),
+            Err(why) => Probe::Bad(why),
         })
     }
 }
@@ -243,7 +243,7 @@ fn seal(top: &Path) -> Result<(), StoreError> {
                 files.push(path);
                 continue;
             };
-            return Err(StoreError::Foreign { path, what });
+            return Err(StoreError::UnsupportedFileType { path, what });
         }
     }
     for directory in directories.iter().skip(1).rev() {

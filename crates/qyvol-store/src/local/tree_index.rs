@@ -92,7 +92,7 @@ pub(super) fn encode(key: &RecordKey, id: &Digest, root: &Stamp, entries: &[(Vec
     let mut signed = length(&body).to_vec();
     signed.extend_from_slice(&body);
     let mut index = MAGIC.to_vec();
-    index.extend_from_slice(key.tree_tag(id, &signed).as_ref());
+    index.extend_from_slice(key.tree_mac(id, &signed).as_ref());
     index.extend_from_slice(&signed);
     for (_, page) in &pages {
         index.extend_from_slice(page);
@@ -127,7 +127,7 @@ impl TreeIndex {
         if have < end {
             have += read_at_most(&file, &mut head[have..], have as u64).map_err(unread)?;
         }
-        if have < end || !key.tree_matches(id, &head[PREFIX - 4..], &tag) {
+        if have < end || !key.verify_tree_mac(id, &head[PREFIX - 4..], &tag) {
             return Err(broken());
         }
         let mut at = PREFIX;

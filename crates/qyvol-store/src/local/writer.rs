@@ -13,7 +13,7 @@ use super::partial::Partial;
 use crate::StoreError;
 
 /// Bytes read and hashed at once.
-pub(super) const CHUNK: usize = 128 << 10;
+pub(super) const CHUNK_SIZE: usize = 128 << 10;
 
 /// A blob being staged. Dropped before it is finished, it leaves nothing.
 ///
@@ -102,7 +102,7 @@ impl BlobWriter {
 
     /// Writes all of `body`, which must be as long as the descriptor says.
     pub(super) fn fill(&mut self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError> {
-        let mut buffer = vec![0; usize::try_from(descriptor.size.clamp(1, CHUNK as u64)).unwrap_or(CHUNK)];
+        let mut buffer = vec![0; usize::try_from(descriptor.size.clamp(1, CHUNK_SIZE as u64)).unwrap_or(CHUNK_SIZE)];
         loop {
             let n = match body.read(&mut buffer) {
                 Ok(n) => n,
@@ -184,7 +184,7 @@ impl fmt::Debug for BlobWriter {
 pub(crate) fn hash_file(file: &File, path: &Path) -> Result<Digest, StoreError> {
     use std::os::unix::fs::FileExt;
     let mut hasher = Hasher::new(qyvol_types::Algorithm::Sha256);
-    let mut buffer = vec![0; CHUNK];
+    let mut buffer = vec![0; CHUNK_SIZE];
     let mut offset = 0;
     loop {
         let n = match file.read_at(&mut buffer, offset) {

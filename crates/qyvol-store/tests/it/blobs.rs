@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::thread;
 
-use qyvol_store::{Exists, Fetch, MemoryStore, NoReport, Push, Referrers, StoreError, copy};
+use qyvol_store::{Exists, Fetch, MemoryStore, NoopReporter, Push, Referrers, StoreError, copy};
 use qyvol_types::{Descriptor, Digest, media_type};
 
 use crate::support::{Home, flip, image, overwrite, put, reference, sign};
@@ -34,7 +34,7 @@ fn content_that_does_not_match_its_descriptor_leaves_nothing() {
     for (bad, size) in [(&b"hellO"[..], false), (b"hell", true), (b"hello!", true), (b"", true)] {
         let error = ingest.push(&d, &mut &*bad).unwrap_err();
         assert_eq!(matches!(error, StoreError::WrongSize { .. }), size, "{error}");
-        assert!(error.is_content());
+        assert!(error.is_content_error());
     }
     assert!(!ingest.exists(&d).unwrap());
     ingest.commit().unwrap();
@@ -115,12 +115,12 @@ fn losing_a_race_for_the_same_image_is_success() {
             });
         }
     });
-    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap(), []);
     assert_eq!(home.files().len(), 6 + 1 + 1);
 }
 
 #[test]
-fn existing_blob_is_not_written_again_but_a_truncated_one_is_mended() {
+fn existing_blob_is_kept_and_a_truncated_one_is_repaired() {
     let home = Home::new();
     let image = home.load("a:1", "a");
     let inode = || std::fs::metadata(home.blob(&image.layer.digest)).unwrap().ino();
@@ -172,7 +172,7 @@ fn copy_moves_children_manifest_and_signatures_and_can_be_repeated() {
     let home = Home::new();
     for _ in 0..2 {
         let mut ingest = home.store.begin().unwrap();
-        copy(&memory, &ingest, &image.manifest, &|_| true, &NoReport).unwrap();
+        copy(&memory, &ingest, &image.manifest, &|_| true, &NoopReporter).unwrap();
         assert_eq!(
             ingest.referrers(&image.manifest.digest).unwrap(),
             std::slice::from_ref(&ana)
@@ -189,9 +189,9 @@ fn copy_moves_children_manifest_and_signatures_and_can_be_repeated() {
         std::slice::from_ref(&counter)
     );
     let back = MemoryStore::new();
-    copy(&home.store, &back, &image.manifest, &|_| true, &NoReport).unwrap();
+    copy(&home.store, &back, &image.manifest, &|_| true, &NoopReporter).unwrap();
     assert_eq!(back.referrers(&ana.digest).unwrap(), [counter]);
-    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap(), []);
 }
 
 #[test]
@@ -202,14 +202,14 @@ fn copy_names_the_end_that_failed_and_tags_nothing() {
     flip(&source.blob(&image.layer.digest));
     let target = Home::new();
     let ingest = target.store.begin().unwrap();
-    let error = copy(&source.store, &ingest, &image.manifest, &|_| true, &NoReport).unwrap_err();
+    let error = copy(&source.store, &ingest, &image.manifest, &|_| true, &NoopReporter).unwrap_err();
     assert!(matches!(error, CopyError::Source { .. }), "{error:?}");
     drop(ingest);
     assert_eq!(target.files(), Vec::<String>::new());
 }
 
 #[test]
-fn junk_beside_an_image_does_not_make_the_copy_fail() {
+fn invalid_referrers_do_not_fail_the_copy() {
     let source = Home::new();
     let mut ingest = source.store.begin().unwrap();
     let a = image(&ingest, "a");
@@ -221,12 +221,12 @@ fn junk_beside_an_image_does_not_make_the_copy_fail() {
     let good = sign(&ingest, &a.manifest, "ana");
     ingest.commit().unwrap();
     let target = MemoryStore::new();
-    copy(&source.store, &target, &a.manifest, &|_| true, &NoReport).unwrap();
+    copy(&source.store, &target, &a.manifest, &|_| true, &NoopReporter).unwrap();
     assert_eq!(target.referrers(&a.manifest.digest).unwrap(), [good]);
 }
 
 #[test]
-fn manifest_that_two_readers_could_see_differently_is_not_stored() {
+fn ambiguous_manifest_is_not_stored() {
     let home = Home::new();
     let ingest = home.store.begin().unwrap();
     let memory = MemoryStore::new();

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use qyvol_store::{Exists, LocalStore, NoReport, Referrers};
+use qyvol_store::{Exists, LocalStore, NoopReporter, Referrers};
 
 use crate::support::{Home, chmod, flip, image, reference, sign};
 
 #[test]
-fn every_kind_of_damage_is_found_and_mended() {
+fn every_kind_of_damage_is_found_and_repaired() {
     let home = Home::new();
     let mut ingest = home.store.begin().unwrap();
     let image = image(&ingest, "a");
@@ -18,7 +18,7 @@ fn every_kind_of_damage_is_found_and_mended() {
     let mut unpack = |dir: &std::path::Path| fs::write(dir.join("f"), b"f");
     let tree = home.store.put_tree(&image.layer.digest, &mut unpack).unwrap();
     let tree = tree.path().to_path_buf();
-    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap(), []);
 
     let code = home.v1().join(format!("code/engine/{}", image.layer.digest.hex()));
     let link = home.v1().join(format!(
@@ -33,7 +33,7 @@ fn every_kind_of_damage_is_found_and_mended() {
     chmod(&home.v1().join("blobs"), 0o775);
     chmod(&home.v1().join("state/key"), 0o640);
     let store = home.other();
-    let damage = store.check(&NoReport, false).unwrap();
+    let damage = store.check(&NoopReporter, false).unwrap();
     let mut found: Vec<_> = damage.iter().map(|d| d.path.clone()).collect();
     found.sort();
     // Without a key nothing can be said about trees and code.
@@ -48,17 +48,17 @@ fn every_kind_of_damage_is_found_and_mended() {
     assert!(damage.iter().all(|d| !d.mended && !d.mend.is_empty()));
 
     chmod(&home.v1().join("state/key"), 0o600);
-    let damage = home.other().check(&NoReport, false).unwrap();
+    let damage = home.other().check(&NoopReporter, false).unwrap();
     for path in [&tree, &code] {
         assert!(damage.iter().any(|d| d.path == *path), "{damage:#?}");
     }
 
     let store = home.other();
-    for damage in store.check(&NoReport, true).unwrap() {
+    for damage in store.check(&NoopReporter, true).unwrap() {
         assert!(damage.mended || damage.what.contains("missing"), "{damage:?}");
     }
     assert!(!store.exists(&image.layer).unwrap());
-    let left = store.check(&NoReport, false).unwrap();
+    let left = store.check(&NoopReporter, false).unwrap();
     assert_eq!(left.len(), 1, "the name that lacks a blob: {left:?}");
     assert!(left[0].mend.contains("a:1"));
 
@@ -68,7 +68,7 @@ fn every_kind_of_damage_is_found_and_mended() {
     sign(&ingest, &image.manifest, "ana");
     ingest.tag(&reference("a:1"), &image.manifest);
     ingest.commit().unwrap();
-    assert_eq!(store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(store.check(&NoopReporter, false).unwrap(), []);
     assert_eq!(store.referrers(&image.manifest.digest).unwrap(), [signature]);
 }
 
@@ -77,7 +77,7 @@ fn missing_blob_is_found() {
     let home = Home::new();
     let image = home.load("a:1", "a");
     fs::remove_file(home.blob(&image.config.digest)).unwrap();
-    let damage = home.store.check(&NoReport, false).unwrap();
+    let damage = home.store.check(&NoopReporter, false).unwrap();
     assert_eq!(damage.len(), 1);
     assert!(damage[0].what.contains(&image.config.digest.to_string()));
 }
@@ -88,8 +88,8 @@ fn foreign_file_among_blobs_is_found() {
     home.load("a:1", "a");
     fs::create_dir_all(home.v1().join("blobs/sha256/zz")).unwrap();
     fs::write(home.v1().join("blobs/sha256/zz/zzz"), b"x").unwrap();
-    assert_eq!(home.store.check(&NoReport, true).unwrap().len(), 1);
-    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&NoopReporter, true).unwrap().len(), 1);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap(), []);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn absent_store_is_whole_and_check_makes_nothing() {
     let dir = tempfile::TempDir::new().unwrap();
     let root = dir.path().join("none");
     let store = LocalStore::open(&root).unwrap();
-    assert_eq!(store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(store.check(&NoopReporter, false).unwrap(), []);
     assert_eq!(store.references().unwrap(), []);
     assert!(store.prune_plan().unwrap().items.is_empty());
     assert!(!root.exists());

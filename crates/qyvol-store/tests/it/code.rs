@@ -120,7 +120,7 @@ fn code_that_others_can_write_or_own_is_refused() {
 }
 
 #[test]
-fn damaged_record_or_key_means_compiling_again() {
+fn damaged_record_or_key_invalidates_compiled_code() {
     let home = compiled();
     flip(&path(&home).with_extension("record"));
     refused(&home);
@@ -159,12 +159,12 @@ fn engine_id_that_leaves_its_directory_is_refused() {
     let home = Home::new();
     for bad in ["", "..", ".", "a/b", "/a", "a\0b", ".hidden", &"a".repeat(129)] {
         assert!(
-            matches!(home.store.code(bad, &component()), Err(StoreError::Engine(_))),
+            matches!(home.store.code(bad, &component()), Err(StoreError::InvalidEngineId(_))),
             "{bad}"
         );
         assert!(matches!(
             home.store.put_code(bad, &component(), b""),
-            Err(StoreError::Engine(_))
+            Err(StoreError::InvalidEngineId(_))
         ));
     }
 }

@@ -20,7 +20,10 @@ fn store_directory_that_is_a_link_is_refused() {
         fs::rename(&path, &moved).unwrap();
         symlink(&moved, &path).unwrap();
         let error = LocalStore::open(&home.root()).unwrap_err();
-        assert!(matches!(error, StoreError::Link { .. }), "{part}: {error}");
+        assert!(
+            matches!(error, StoreError::SymlinkedDirectory { .. }),
+            "{part}: {error}"
+        );
     }
 }
 
@@ -38,7 +41,7 @@ fn store_directory_that_others_can_write_is_refused_with_the_chmod_to_run() {
     let home = Home::new();
     home.load("a:1", "a");
     chmod(&home.v1().join("refs"), 0o777);
-    assert!(matches!(home.store.begin(), Err(StoreError::LooseMode { .. })));
+    assert!(matches!(home.store.begin(), Err(StoreError::WritableByOthers { .. })));
 }
 
 #[test]
@@ -55,7 +58,7 @@ fn store_of_another_user_is_refused() {
             Err(error) => error,
         };
         assert!(
-            matches!(error, StoreError::OtherOwner { owner: 12345, .. }),
+            matches!(error, StoreError::WrongOwner { owner: 12345, .. }),
             "{part}: {error}"
         );
     }
@@ -143,7 +146,7 @@ fn child_reads() {
     assert_eq!(body, b"component a");
     assert_eq!(store.references().unwrap().len(), 1);
     assert!(store.begin().unwrap_err().is_unwritable());
-    assert_eq!(store.check(&qyvol_store::NoReport, false).unwrap_or_default(), []);
+    assert_eq!(store.check(&qyvol_store::NoopReporter, false).unwrap_or_default(), []);
     // A guest may run from it; whether the lock can be had is the system's
     // affair.
     store.running(&manifest.digest).unwrap();

@@ -72,18 +72,18 @@ fn one_damaged_name_does_not_hide_the_others() {
             .collect();
         assert_eq!(names, [reference("b:1")]);
         assert_eq!(home.store.take_notices().len(), 1);
-        let damage = home.store.check(&qyvol_store::NoReport, false).unwrap();
+        let damage = home.store.check(&qyvol_store::NoopReporter, false).unwrap();
         assert_eq!(damage.len(), 1, "{damage:?}");
         assert!(home.store.prune_plan().is_err(), "what it reached can't be known");
     }
-    let damage = home.store.check(&qyvol_store::NoReport, true).unwrap();
+    let damage = home.store.check(&qyvol_store::NoopReporter, true).unwrap();
     assert!(damage[0].mended);
-    assert_eq!(home.store.check(&qyvol_store::NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&qyvol_store::NoopReporter, false).unwrap(), []);
 }
 
 // [STORE-033]
 #[test]
-fn new_name_never_moves_even_one_that_came_meanwhile() {
+fn tag_new_never_overwrites_even_a_concurrent_tag() {
     let home = Home::new();
     let first = home.load("app:1", "first");
     let before = home.files();
@@ -106,15 +106,15 @@ fn new_name_never_moves_even_one_that_came_meanwhile() {
 
 // [BIN-036]
 #[test]
-fn room_is_asked_for_once_a_blob_and_not_for_what_is_stored() {
+fn free_space_check_counts_each_missing_blob_once() {
     let home = Home::new();
     let stored = home.load("app:1", "stored");
-    home.store.check_room([&stored.layer]).unwrap();
+    home.store.check_free_space([&stored.layer]).unwrap();
     let huge = Descriptor::new("x", Digest::of(b"huge"), u64::MAX / 2);
     let more = Descriptor::new("x", Digest::of(b"more"), u64::MAX);
     for blobs in [vec![&huge], vec![&huge, &huge, &more]] {
-        match home.store.check_room(blobs) {
-            Err(StoreError::NoRoom { needed, available, .. }) => assert!(needed > available),
+        match home.store.check_free_space(blobs) {
+            Err(StoreError::InsufficientSpace { needed, available, .. }) => assert!(needed > available),
             other => panic!("{other:?}"),
         }
     }

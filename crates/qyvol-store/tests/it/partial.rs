@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read};
 
-use qyvol_store::{Exists, Fetch, NoReport, PruneKind, Push, StoreError};
+use qyvol_store::{Exists, Fetch, NoopReporter, PruneKind, Push, StoreError};
 use qyvol_types::Descriptor;
 
 use crate::support::{Home, overwrite};
@@ -71,11 +71,11 @@ fn is_stored_alone(home: &Home) {
     let d = descriptor();
     assert_eq!(home.store.fetch_bytes(&d, d.size).unwrap(), content());
     assert_eq!(home.files().len(), 1, "{:?}", home.files());
-    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap(), []);
 }
 
 #[test]
-fn content_that_broke_off_is_fetched_from_its_start() {
+fn interrupted_fetch_resumes_where_it_stopped() {
     let home = Home::new();
     for breaks_at in [1_000_000, 2_500_000, 2_500_000] {
         let error = Far::new(breaks_at).fetch_into(&home).unwrap_err();
@@ -90,7 +90,7 @@ fn content_that_broke_off_is_fetched_from_its_start() {
 }
 
 #[test]
-fn content_that_came_whole_is_fetched_again_by_the_next_ingest() {
+fn complete_partial_is_not_fetched_again() {
     let home = Home::new();
     let far = Far::new(SIZE);
     let ingest = home.store.begin().unwrap().resumable();
@@ -104,7 +104,7 @@ fn content_that_came_whole_is_fetched_again_by_the_next_ingest() {
 }
 
 #[test]
-fn leftover_that_is_no_beginning_spoils_the_content() {
+fn damaged_partial_is_discarded_and_fetched_anew() {
     for spoil in [
         |bytes: &mut Vec<u8>| bytes[0] ^= 1,
         |bytes: &mut Vec<u8>| bytes.resize(SIZE, 0),
@@ -123,7 +123,7 @@ fn leftover_that_is_no_beginning_spoils_the_content() {
 }
 
 #[test]
-fn content_that_was_refused_is_kept() {
+fn content_with_a_wrong_digest_is_not_kept() {
     let home = Home::new();
     let mut far = Far::new(SIZE);
     far.content[SIZE - 1] ^= 1;
@@ -136,7 +136,7 @@ fn content_that_was_refused_is_kept() {
 }
 
 #[test]
-fn ingest_of_what_is_near_or_small_keeps_something() {
+fn non_resumable_or_small_ingest_keeps_nothing() {
     let home = Home::new();
     let far = Far::new(SIZE / 2);
     let near = home.store.begin().unwrap();
@@ -172,10 +172,10 @@ fn ingests_of_one_content_at_once_write_one_file() {
 }
 
 #[test]
-fn beginnings_are_there_for_ever() {
+fn prune_removes_partials() {
     let home = Home::new();
     Far::new(SIZE / 2).fetch_into(&home).unwrap_err();
-    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap(), []);
     let plan = home.store.prune_plan().unwrap();
     assert_eq!(
         plan.items.iter().map(|item| item.kind).collect::<Vec<_>>(),

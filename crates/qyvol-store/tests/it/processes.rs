@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use qyvol_store::{LocalStore, NoReport};
+use qyvol_store::{LocalStore, NoopReporter};
 
 use crate::support::{Home, image, put, reference, sign};
 
@@ -65,7 +65,7 @@ fn child_stages() {
 }
 
 #[test]
-fn guest_that_was_killed_no_longer_holds_its_image() {
+fn killed_guest_releases_its_run_lock() {
     let home = Home::new();
     let image = home.load("a:1", "a");
     home.store.remove_reference(&reference("a:1")).unwrap();
@@ -79,7 +79,7 @@ fn guest_that_was_killed_no_longer_holds_its_image() {
 }
 
 #[test]
-#[ignore = "run by guest_that_was_killed_no_longer_holds_its_image"]
+#[ignore = "run by killed_guest_releases_its_run_lock"]
 fn child_runs() {
     let store = child_store();
     for item in store.prune_plan().unwrap().items {
@@ -110,7 +110,7 @@ fn kill_at_any_moment_damages_nothing_and_repeating_succeeds() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(home.store.check(&NoReport, false).unwrap(), [], "round {round}");
+        assert_eq!(home.store.check(&NoopReporter, false).unwrap(), [], "round {round}");
     }
     work(&home.store, 0);
     let plan = home.store.prune_plan().unwrap();

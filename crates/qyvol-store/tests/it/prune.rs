@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use qyvol_store::{Exists, NoReport, PruneKind};
+use qyvol_store::{Exists, NoopReporter, PruneKind};
 
 use crate::support::{Home, flip, image, reference, sign};
 
@@ -52,7 +52,7 @@ fn prune_keeps_what_a_name_reaches_and_removes_the_rest() {
     assert!(home.store.code("engine", &gone.layer.digest).unwrap().is_none());
     assert!(home.store.tree(&gone.layer.digest).unwrap().is_none());
     assert_eq!(prune(&home), []);
-    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap(), []);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn prune_waits_until_a_run_has_found_what_it_needs() {
 }
 
 #[test]
-fn prune_spares_what_came_into_use_after_the_plan_and_what_was_not_in_it() {
+fn prune_keeps_what_became_reachable_or_was_not_planned() {
     let home = Home::new();
     let a = home.load("a:1", "a");
     let b = home.load("b:1", "b");
@@ -118,7 +118,7 @@ fn prune_spares_what_came_into_use_after_the_plan_and_what_was_not_in_it() {
 }
 
 #[test]
-fn prune_refuses_where_it_cannot_tell_what_is_reached() {
+fn prune_refuses_when_reachability_is_unknown() {
     let home = Home::new();
     let image = home.load("a:1", "a");
     flip(&home.blob(&image.manifest.digest));
@@ -195,7 +195,7 @@ fn ingest_prune_and_run_at_once_damage_nothing() {
             }
         });
     });
-    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap(), []);
     prune(&home);
     assert_eq!(home.files(), Vec::<String>::new());
 }

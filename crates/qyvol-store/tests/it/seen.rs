@@ -13,7 +13,7 @@ fn number(bytes: Option<&[u8]>) -> u64 {
 
 // [STORE-032]
 #[test]
-fn what_is_remembered_is_changed_by_one_process_at_a_time() {
+fn state_updates_are_serialized_across_processes() {
     let base = tempfile::tempdir().unwrap();
     let root = base.path().join("home");
     assert_eq!(LocalStore::open(&root).unwrap().remembered("a").unwrap(), None);
@@ -34,7 +34,7 @@ fn what_is_remembered_is_changed_by_one_process_at_a_time() {
     let store = LocalStore::open(&root).unwrap();
     assert_eq!(number(store.remembered("a").unwrap().as_deref()), 40);
     assert_eq!(store.remembered("b").unwrap(), None);
-    assert_eq!(store.check(&qyvol_store::NoReport, false).unwrap().len(), 0);
+    assert_eq!(store.check(&qyvol_store::NoopReporter, false).unwrap().len(), 0);
 }
 
 // [STORE-032]

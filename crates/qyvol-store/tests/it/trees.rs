@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use qyvol_store::{LocalStore, NoReport, StoreError};
+use qyvol_store::{LocalStore, NoopReporter, StoreError};
 use qyvol_types::Digest;
 
 use crate::support::{Home, chmod, flip};
@@ -115,9 +115,9 @@ fn entry_that_was_altered_added_or_removed_is_refused_when_it_is_wanted() {
         if !wrong.contains(&"top") {
             tree.check("top").unwrap();
         }
-        let found = home.store.check(&NoReport, false).unwrap();
+        let found = home.store.check(&NoopReporter, false).unwrap();
         assert_eq!(found.len(), 1, "{what}: {found:?}");
-        home.store.reject_tree(&id(), "it was altered");
+        home.store.quarantine_tree(&id(), "it was altered");
         assert_eq!(there(&home.store), None, "{what}");
         assert_eq!(home.store.take_notices().len(), 1, "{what}");
         home.store
@@ -174,14 +174,14 @@ fn tree_whose_own_directory_or_index_was_altered_counts_as_absent() {
 
 // [STORE-043]
 #[test]
-fn page_of_the_index_that_was_altered_vouches_for_nothing() {
+fn altered_index_page_fails_verification() {
     let home = unpacked();
     let path = there(&home.store).unwrap();
     let size = fs::metadata(path.with_extension("index")).unwrap().len();
     cut(&path.with_extension("index"), size - 1);
     let tree = home.store.tree(&id()).unwrap().unwrap();
     tree.check("top").unwrap_err();
-    assert_eq!(home.store.check(&NoReport, false).unwrap().len(), 1);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap().len(), 1);
 }
 
 /// Alters a byte of an index's head.
@@ -237,11 +237,11 @@ fn link_or_special_file_that_was_unpacked_is_refused() {
     };
     assert!(matches!(
         home.store.put_tree(&id(), &mut link),
-        Err(StoreError::Foreign { .. })
+        Err(StoreError::UnsupportedFileType { .. })
     ));
     assert!(matches!(
         home.store.put_tree(&id(), &mut hard),
-        Err(StoreError::Foreign { .. })
+        Err(StoreError::UnsupportedFileType { .. })
     ));
     assert_eq!(there(&home.store), None);
 }
@@ -252,7 +252,7 @@ fn tree_without_an_index_is_a_leftover_and_replaced() {
     let tree = there(&home.store).unwrap();
     fs::remove_file(tree.with_extension("index")).unwrap();
     assert_eq!(there(&home.store), None);
-    assert_eq!(home.store.check(&NoReport, false).unwrap(), []);
+    assert_eq!(home.store.check(&NoopReporter, false).unwrap(), []);
     home.store.put_tree(&id(), &mut unpack).unwrap();
     assert!(home.store.tree(&id()).unwrap().is_some());
 }

@@ -1,10 +1,10 @@
 //! Policies that commands change.
 
 use super::*;
-use crate::{Change, ChangeError, Changed, Identity, PublicKey, Scope, change};
+use crate::{EditedPolicy, Identity, PolicyEdit, PolicyEditError, PublicKey, Scope, change};
 
-fn add(scope: &str, name: &str, key: &PrivateKey) -> Change {
-    Change::Add {
+fn add(scope: &str, name: &str, key: &PrivateKey) -> PolicyEdit {
+    PolicyEdit::Add {
         scope: scope.parse().unwrap(),
         name: name.to_string(),
         key: key.public().clone(),
@@ -18,13 +18,13 @@ fn pem(key: &PublicKey) -> String {
     key.to_pem().lines().map(|line| format!("      {line}\n")).collect()
 }
 
-fn ok(text: &str, what: &Change) -> Changed {
+fn ok(text: &str, what: &PolicyEdit) -> EditedPolicy {
     let changed = change(Some(text), what).unwrap();
     assert_eq!(TrustPolicy::parse(&changed.text).unwrap(), changed.policy);
     changed
 }
 
-fn why(text: &str, what: &Change) -> String {
+fn why(text: &str, what: &PolicyEdit) -> String {
     change(Some(text), what).unwrap_err().to_string()
 }
 
@@ -77,7 +77,7 @@ fn change_keeps_comments_and_order_and_raises_the_serial() {
 fn moving_tags_are_accepted_with_rollback_denied() {
     let key = key();
     let mut what = add("r.example/**", "k", &key);
-    let Change::Add { identity, .. } = &mut what else {
+    let PolicyEdit::Add { identity, .. } = &mut what else {
         panic!()
     };
     *identity = Some(Identity::Repository);
@@ -119,10 +119,10 @@ fn revoked_key_or_image_is_refused_whatever_form_the_policy_has() {
         json,
     ] {
         judge(&TrustPolicy::parse(&text).unwrap(), std::slice::from_ref(&envelope)).unwrap();
-        let by_key = ok(&text, &Change::RevokeKey(key.public().id()));
+        let by_key = ok(&text, &PolicyEdit::RevokeKey(key.public().id()));
         assert_eq!(refusal(&by_key.policy, &envelope), Refusal::Revoked);
-        let image = ok(&by_key.text, &Change::RevokeImage(image().digest));
-        let stranger = ok(&image.text, &Change::RevokeKey(other.public().id()));
+        let image = ok(&by_key.text, &PolicyEdit::RevokeImage(image().digest));
+        let stranger = ok(&image.text, &PolicyEdit::RevokeKey(other.public().id()));
         assert!(stranger.text.contains(&other.public().fingerprint()));
         assert_eq!(stranger.policy.serial(), stranger.policy.serial());
         // A revoked key is not added again.
@@ -138,7 +138,7 @@ fn keys_and_rules_are_removed_alone() {
     let (a, b) = (key(), key());
     let text = policy_text(&[&a, &b], 1);
     let file = Scope::files();
-    let remove = |key: Option<&PrivateKey>| Change::Remove {
+    let remove = |key: Option<&PrivateKey>| PolicyEdit::Remove {
         scope: file.clone(),
         key: key.map(|k| k.public().id()),
     };
@@ -153,7 +153,7 @@ fn keys_and_rules_are_removed_alone() {
     assert!(why(&two, &remove(Some(&a))).contains("lower its threshold"));
     // What decides afterwards is said.
     let wide = ok(&text, &add("file:acme/**", "b", &b));
-    let narrow = Change::Remove {
+    let narrow = PolicyEdit::Remove {
         scope: "file:acme/**".parse().unwrap(),
         key: None,
     };
@@ -163,15 +163,15 @@ fn keys_and_rules_are_removed_alone() {
 
 // [SIGN-034]
 #[test]
-fn text_that_would_not_say_what_was_meant_is_left_alone() {
+fn edit_that_would_change_the_meaning_is_refused() {
     let (a, b) = (key(), key());
     // A comment behind a list's last element hides what is appended.
     let text = policy_text(&[&a], 1).replace("keys: [k0]", "keys: [\n        k0 # the last\n      ]");
     TrustPolicy::parse(&text).unwrap();
     let error = change(Some(&text), &add("file:", "b", &b)).unwrap_err();
-    assert!(matches!(error, ChangeError::Form(_)), "{error}");
+    assert!(matches!(error, PolicyEditError::Unsupported(_)), "{error}");
     assert!(matches!(
         change(Some("version: 2\n"), &add("file:", "b", &b)),
-        Err(ChangeError::Policy(_))
+        Err(PolicyEditError::Policy(_))
     ));
 }

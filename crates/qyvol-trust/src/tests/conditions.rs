@@ -3,7 +3,7 @@
 use qyvol_types::{Digest, limits};
 
 use super::*;
-use crate::{Cause, Seen};
+use crate::{ExpiryCause, RollbackState};
 
 /// `first` by its own key, behind copies of junk that names that key.
 fn behind_junk(key: &PrivateKey, junk: usize) -> Vec<Vec<u8>> {
@@ -120,7 +120,7 @@ fn undated_signature_under_max_age_says_how_signatures_get_a_date() {
     let (refusal, report) = judge(&policy, &[signed(&key, &undated)]).unwrap_err();
     assert_eq!(
         (refusal, report.signatures[0].cause),
-        (Refusal::Expired, Some(Cause::Undated))
+        (Refusal::Expired, Some(ExpiryCause::Undated))
     );
     let reason = report.signatures[0].reason.as_deref().unwrap();
     assert!(
@@ -139,8 +139,8 @@ fn denying(keys: &[&PrivateKey], threshold: usize) -> TrustPolicy {
 fn remembering(
     policy: &TrustPolicy,
     envelopes: &[Vec<u8>],
-    seen: Option<&Seen>,
-) -> Result<Option<Seen>, (Refusal, String)> {
+    seen: Option<&RollbackState>,
+) -> Result<Option<RollbackState>, (Refusal, String)> {
     let image = image();
     let now = Timestamp::from_unix(NOW).unwrap();
     match verify(policy, &subject(&image, None), envelopes, now, seen) {
@@ -162,9 +162,9 @@ fn older_image_than_one_accepted_before_is_refused() {
     let seen = remembering(&policy, &envelope, None).unwrap().unwrap();
     assert_eq!((seen.sequence, seen.version.as_str()), (7, "1.0.0"));
     assert_eq!((seen.digest, seen.created), (image().digest, statement().created));
-    assert_eq!(Seen::parse(&seen.to_json().unwrap()).unwrap(), seen);
+    assert_eq!(RollbackState::parse(&seen.to_json().unwrap()).unwrap(), seen);
     assert_eq!(remembering(&policy, &envelope, Some(&seen)).unwrap().unwrap(), seen);
-    let before = |sequence, digest| Seen {
+    let before = |sequence, digest| RollbackState {
         sequence,
         digest,
         ..seen.clone()
@@ -209,7 +209,7 @@ fn one_stolen_key_of_two_neither_rolls_back_nor_locks_out() {
     // What both have signed is the sequence.
     let seen = remembering(&policy, &[at(&a, 5), at(&b, 9)], None).unwrap().unwrap();
     assert_eq!(seen.sequence, 5);
-    let newer = Seen {
+    let newer = RollbackState {
         sequence: 6,
         digest: other_image(),
         ..seen
@@ -223,13 +223,13 @@ fn one_stolen_key_of_two_neither_rolls_back_nor_locks_out() {
 
 // [SIGN-033]
 #[test]
-fn time_does_not_go_back_behind_a_signature_that_was_accepted() {
+fn clock_rollback_does_not_revive_an_expired_signature() {
     let key = key();
     let policy = denying(&[&key], 1);
     let expires = Timestamp::from_unix(NOW + 10).ok();
     let envelope = [signed(&key, &Statement { expires, ..statement() })];
     let seen = remembering(&policy, &envelope, None).unwrap().unwrap();
-    let later = Seen {
+    let later = RollbackState {
         created: Timestamp::from_unix(NOW + 10).unwrap(),
         ..seen
     };
@@ -241,7 +241,7 @@ fn time_does_not_go_back_behind_a_signature_that_was_accepted() {
 
 // [SIGN-033]
 #[test]
-fn signature_dated_ahead_does_not_carry_the_remembered_time_along() {
+fn remembered_time_never_exceeds_the_clock() {
     let key = key();
     let policy = denying(&[&key], 1);
     let created = Timestamp::from_unix(NOW + 200).unwrap();
@@ -293,7 +293,7 @@ fn key_of_some_files_signs_no_other() {
 
 // [STORE-027]
 #[test]
-fn statement_of_another_kind_is_known_by_its_key() {
+fn signer_of_another_predicate_type_is_found() {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     let (key, stranger) = (key(), key());

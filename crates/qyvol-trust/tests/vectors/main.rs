@@ -10,18 +10,19 @@ mod rows;
 mod vector;
 
 use qyvol_trust::{
-    Accepted, KeyError, PrivateKey, PublicKey, Report, Seen, Subject, TrustPolicy, Verdict, VerifyError, verify,
+    Accepted, KeyError, PrivateKey, PublicKey, Report, RollbackState, Subject, TrustPolicy, Verdict, VerifyError,
+    verify,
 };
 use qyvol_types::{Descriptor, Reference, Timestamp};
 use serde_json::Value;
 
-use vector::{Vector, folder};
+use vector::{Vector, directory};
 
 /// One word for why a key was refused.
 fn because(error: &KeyError) -> &'static str {
     match error {
         KeyError::Pem(_) => "pem",
-        KeyError::Form(_) => "form",
+        KeyError::UnsupportedKey(_) => "form",
         KeyError::SmallOrder => "small-order",
         KeyError::NotCanonical => "not-canonical",
         KeyError::NotOnCurve => "not-on-curve",
@@ -110,7 +111,7 @@ fn judge(vector: &Vector) -> Result<Accepted, VerifyError> {
         pinned: name.as_ref().is_some_and(|name| name.digest().is_some()),
     };
     let now: Timestamp = text("now").parse().unwrap();
-    let seen: Option<Seen> = serde_json::from_value(body["seen"].clone()).unwrap();
+    let seen: Option<RollbackState> = serde_json::from_value(body["seen"].clone()).unwrap();
     let accepted = verify(
         &policy,
         &subject,
@@ -200,7 +201,7 @@ fn signing_vectors_hold() {
 #[test]
 #[ignore = "writes formats/vectors/signing anew"]
 fn write_signing_vectors() {
-    std::fs::create_dir_all(folder("signing")).unwrap();
+    std::fs::create_dir_all(directory("signing")).unwrap();
     let mut wrong = Vec::new();
     for row in rows::rows() {
         let vector = row.vector();
@@ -216,7 +217,7 @@ fn write_signing_vectors() {
         if said[..due.len()] != due {
             wrong.push(format!("{}: {said:?}", vector.file));
         }
-        std::fs::write(folder("signing").join(&vector.file), vector.write(&said)).unwrap();
+        std::fs::write(directory("signing").join(&vector.file), vector.write(&said)).unwrap();
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

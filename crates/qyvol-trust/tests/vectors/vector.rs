@@ -14,7 +14,7 @@ pub struct Vector {
     pub body: String,
 }
 
-pub fn folder(name: &str) -> PathBuf {
+pub fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../formats/vectors")
         .join(name)
@@ -22,7 +22,7 @@ pub fn folder(name: &str) -> PathBuf {
 
 impl Vector {
     pub fn all(name: &str) -> Vec<Vector> {
-        let entries = fs::read_dir(folder(name)).unwrap();
+        let entries = fs::read_dir(directory(name)).unwrap();
         let mut files: Vec<_> = entries.map(|e| e.unwrap().path()).collect();
         files.sort();
         assert!(!files.is_empty(), "{name} is empty");

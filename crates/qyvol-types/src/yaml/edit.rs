@@ -47,7 +47,7 @@ pub enum EditError {
     Invalid(#[from] Problems),
     /// It is, in a form that isn't edited.
     #[error("{0}")]
-    Form(&'static str),
+    Unsupported(&'static str),
 }
 
 type Edited = Result<(), EditError>;
@@ -146,7 +146,7 @@ impl Editor {
         let root = parse(&self.text)?;
         let node = find(&root, path)?;
         let Value::Mapping(entries) = &node.value else {
-            return Err(EditError::Form("a mapping was expected"));
+            return Err(EditError::Unsupported("a mapping was expected"));
         };
         let start = self.offset(node)?;
         let in_flow = self.text[start..].starts_with('{');
@@ -155,14 +155,14 @@ impl Editor {
                 return self.append_flow(start, &flow_entry(key, value));
             }
             let Some((last, _)) = entries.last() else {
-                return Err(EditError::Form("an empty document"));
+                return Err(EditError::Unsupported("an empty document"));
             };
             let indent = last.place.column - 1;
             let end = self.block_end(last.place.line, indent, true);
             return self.insert_lines(end, &block_entry(key, value, indent));
         };
         let Value::Scalar { text: old_text, plain } = &old.value else {
-            return Err(EditError::Form("a scalar was expected"));
+            return Err(EditError::Unsupported("a scalar was expected"));
         };
         let new = if in_flow {
             format!(" {}", flow(value))
@@ -177,7 +177,7 @@ impl Editor {
             let after = self.at(place.place.line, place.place.column + place.place.width)?;
             let colon = self.text[after..]
                 .find(':')
-                .ok_or(EditError::Form("a key without a colon"))?;
+                .ok_or(EditError::Unsupported("a key without a colon"))?;
             self.text.insert_str(after + colon + 1, new.trim_end_matches('\n'));
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl Editor {
                 .map(char::len_utf8)
                 .sum::<usize>();
         if *plain && self.text[at..end] != **old_text {
-            return Err(EditError::Form("a value on more than one line"));
+            return Err(EditError::Unsupported("a value on more than one line"));
         }
         if new.starts_with('\n') {
             at = self.text[..at].trim_end_matches(' ').len();
@@ -205,14 +205,14 @@ impl Editor {
         let root = parse(&self.text)?;
         let node = find(&root, path)?;
         let Value::Sequence(items) = &node.value else {
-            return Err(EditError::Form("a list was expected"));
+            return Err(EditError::Unsupported("a list was expected"));
         };
         let start = self.offset(node)?;
         if self.text[start..].starts_with('[') {
             return self.append_flow(start, &flow(value));
         }
         let Some(last) = items.last() else {
-            return Err(EditError::Form("a list without brackets or items"));
+            return Err(EditError::Unsupported("a list without brackets or items"));
         };
         let (line, indent) = self.dash(last)?;
         let end = self.block_end(line, indent, false);
@@ -224,9 +224,11 @@ impl Editor {
         let root = parse(&self.text)?;
         let node = find(&root, path)?;
         let Value::Sequence(items) = &node.value else {
-            return Err(EditError::Form("a list was expected"));
+            return Err(EditError::Unsupported("a list was expected"));
         };
-        let item = items.get(index).ok_or(EditError::Form("an item that is not there"))?;
+        let item = items
+            .get(index)
+            .ok_or(EditError::Unsupported("an item that is not there"))?;
         let start = self.offset(node)?;
         if !self.text[start..].starts_with('[') {
             let (line, indent) = self.dash(item)?;
@@ -256,7 +258,7 @@ impl Editor {
         for _ in 1..line {
             let end = self.text[start..]
                 .find('\n')
-                .ok_or(EditError::Form("a place past the end"))?;
+                .ok_or(EditError::Unsupported("a place past the end"))?;
             start += end + 1;
         }
         let skipped = self.text[start..].chars().take(column - 1);
@@ -275,7 +277,7 @@ impl Editor {
         if head.trim() == "-" {
             return Ok((item.place.line, indent));
         }
-        Err(EditError::Form("an item that does not stand behind its dash"))
+        Err(EditError::Unsupported("an item that does not stand behind its dash"))
     }
 
     /// The offset after the entry that starts on `line` and is indented by
@@ -334,7 +336,7 @@ impl Editor {
             }
             before = c;
         }
-        Err(EditError::Form("a bracket that nothing closes"))
+        Err(EditError::Unsupported("a bracket that nothing closes"))
     }
 
     fn append_flow(&mut self, start: usize, value: &str) -> Edited {
@@ -376,7 +378,7 @@ fn find<'n>(root: &'n Node, path: &[Step<'_>]) -> Result<&'n Node, EditError> {
             (Value::Sequence(items), Step::Item(index)) => items.get(*index),
             _ => None,
         })
-        .ok_or(EditError::Form("a value that is not there"))
+        .ok_or(EditError::Unsupported("a value that is not there"))
 }
 
 #[cfg(test)]

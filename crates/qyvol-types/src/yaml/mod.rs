@@ -17,7 +17,7 @@ mod reader;
 mod tree;
 
 pub use edit::{EditError, Editor, Step, Written, scalar};
-pub use problem::{Place, Problem, Problems};
+pub use problem::{Problem, Problems, Span};
 pub use reader::{Fields, Reader, nearest};
 pub use tree::{Bare, Document, Key, Node, Value, bare, parse};
 
@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn billion_laughs_and_other_multipliers_are_refused() {
+    fn anchors_aliases_tags_and_merge_keys_are_refused() {
         for text in [
             "a: &a [x, x]\nb: [*a, *a]\n",
             "a: &x 1\n",
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_words_of_other_yaml_versions_are_not_strings() {
+    fn yaml_1_1_booleans_and_numbers_are_not_strings() {
         for (text, kind) in [
             ("no", Bare::Boolean),
             ("On", Bare::Boolean),

@@ -6,7 +6,7 @@ use crate::escape;
 
 /// A place in the text: line and column from 1, width in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Place {
+pub struct Span {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -20,7 +20,7 @@ pub struct Place {
 pub struct Problem {
     /// Where.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: Span,
     /// What: lowercase, no full stop.
     pub message: String,
     /// What to write instead, where that is known.

@@ -1,6 +1,6 @@
 //! From the tree to values, gathering every problem on the way.
 
-use super::{Bare, Document, Key, Node, Place, Problem, Problems, Value, bare};
+use super::{Bare, Document, Key, Node, Problem, Problems, Span, Value, bare};
 use crate::escape;
 
 /// Takes a tree apart and gathers every problem, so that a user sees all of
@@ -14,7 +14,7 @@ pub struct Reader<'a> {
 /// A mapping whose keys have been held against the known ones.
 #[derive(Debug)]
 pub struct Fields<'n> {
-    place: Place,
+    place: Span,
     entries: &'n [(Key, Node)],
 }
 
@@ -26,7 +26,7 @@ impl<'n> Fields<'n> {
     }
 
     /// Where the mapping starts.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> Span {
         self.place
     }
 }
@@ -52,12 +52,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Records a problem.
-    pub fn problem(&mut self, place: Place, message: impl Into<String>) {
+    pub fn problem(&mut self, place: Span, message: impl Into<String>) {
         self.problems.push(self.document.problem(place, message));
     }
 
     /// Records a problem and what to write instead.
-    pub fn problem_with_help(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+    pub fn problem_with_help(&mut self, place: Span, message: impl Into<String>, help: impl Into<String>) {
         let mut problem = self.document.problem(place, message);
         problem.help = Some(help.into());
         self.problems.push(problem);

@@ -2,14 +2,14 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-use super::{Place, Problem, Problems};
+use super::{Problem, Problems, Span};
 use crate::{escape, limits};
 
 /// A value and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Where it starts.
-    pub place: Place,
+    pub place: Span,
     /// What it is.
     pub value: Value,
 }
@@ -34,7 +34,7 @@ pub enum Value {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Where it starts.
-    pub place: Place,
+    pub place: Span,
     /// The text.
     pub text: String,
 }
@@ -94,12 +94,12 @@ impl<'a> Document<'a> {
     }
 
     /// A problem at `place`.
-    pub fn problem(&self, place: Place, message: impl Into<String>) -> Problem {
+    pub fn problem(&self, place: Span, message: impl Into<String>) -> Problem {
         let line = self.text.lines().nth(place.line.saturating_sub(1));
         let source_line: String = line.unwrap_or("").chars().take(200).collect();
         let room = source_line.chars().count().saturating_sub(place.column - 1);
         Problem {
-            place: Place {
+            place: Span {
                 width: place.width.clamp(1, room.max(1)),
                 ..place
             },
@@ -110,7 +110,7 @@ impl<'a> Document<'a> {
     }
 
     fn read(&self) -> Result<Node, Problem> {
-        let start = Place {
+        let start = Span {
             line: 1,
             column: 1,
             width: 1,
@@ -148,10 +148,10 @@ impl<'a> Document<'a> {
         }))
     }
 
-    fn next(&self, events: &mut Events<'a>) -> Result<(Event<'a>, Place), Problem> {
+    fn next(&self, events: &mut Events<'a>) -> Result<(Event<'a>, Span), Problem> {
         match events.next_event() {
             Some(Ok((event, span))) => {
-                let place = Place {
+                let place = Span {
                     line: span.start.line(),
                     column: span.start.col() + 1,
                     width: if span.start.line() == span.end.line() {
@@ -163,7 +163,7 @@ impl<'a> Document<'a> {
                 Ok((event, place))
             }
             Some(Err(error)) => {
-                let place = Place {
+                let place = Span {
                     line: error.marker().line(),
                     column: error.marker().col() + 1,
                     width: 1,
@@ -177,7 +177,7 @@ impl<'a> Document<'a> {
             }
             None => Ok((
                 Event::StreamEnd,
-                Place {
+                Span {
                     line: 1,
                     column: 1,
                     width: 1,
@@ -188,12 +188,12 @@ impl<'a> Document<'a> {
 
     /// The first tab that indents a line, from `line` on. The parser names the
     /// place where what the tab interrupts began.
-    fn indenting_tab(&self, line: usize) -> Option<Place> {
+    fn indenting_tab(&self, line: usize) -> Option<Span> {
         let mut lines = self.text.lines().enumerate().skip(line.saturating_sub(1));
         lines.find_map(|(index, text)| {
             let indent = text.len() - text.trim_start_matches([' ', '\t']).len();
             let column = text.get(..indent)?.find('\t')? + 1;
-            Some(Place {
+            Some(Span {
                 line: index + 1,
                 column,
                 width: 1,
@@ -201,7 +201,7 @@ impl<'a> Document<'a> {
         })
     }
 
-    fn node(&self, events: &mut Events<'a>, event: Event<'a>, place: Place, depth: usize) -> Result<Node, Problem> {
+    fn node(&self, events: &mut Events<'a>, event: Event<'a>, place: Span, depth: usize) -> Result<Node, Problem> {
         if depth > limits::NESTING {
             return Err(self.problem(place, format!("nested more than {} levels deep", limits::NESTING)));
         }

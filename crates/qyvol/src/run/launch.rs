@@ -94,7 +94,7 @@ impl Launch {
         drop(self.lock);
         if let (Err(RuntimeError::Sealed { path, why }), Some(assets)) = (&exit, self.assets) {
             // The next run unpacks it again.
-            self.store.reject_tree(&assets, &format!("{path}: {why}"));
+            self.store.quarantine_tree(&assets, &format!("{path}: {why}"));
             ctx.tell_notices(&self.store);
         }
         match exit.map_err(Error::runtime(&self.label))? {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::thread;
 
-use qyvol_runtime::{Engine, Kind, Program};
+use qyvol_runtime::{Engine, Program, WasmKind};
 use qyvol_store::{Fetch, Tree};
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor, Os, limits};
@@ -74,8 +74,8 @@ impl Prepared {
         let code = code.ok_or_else(|| Error::malformed(&label)("there is no code to run"))?;
         judged.lock.allow_prune();
         let kind = match judged.trusted.config.os {
-            Os::Wasip2 => Kind::Component,
-            Os::Wasip1 => Kind::CoreModule,
+            Os::Wasip2 => WasmKind::Component,
+            Os::Wasip1 => WasmKind::CoreModule,
         };
         let program = Program::load(&engine, &layers.component, kind, &code).map_err(Error::runtime(&label))?;
         clock.step("load");
