@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_to_its_room_and_forgets_what_was_removed() {
+    fn cache_stays_within_its_capacity() {
         let cache = Cache::new(SHARDS * 20);
         for key in 0..10_000_u32 {
             cache.insert(key, key, 1);

@@ -31,7 +31,7 @@ pub(crate) const STEP: usize = 16 << 10;
 /// The least that a transfer reads or writes at once, when memory is short.
 pub(crate) const SMALL_BLOCK: usize = 32 << 10;
 /// A client whose transfer has stalled for less than this is only slow.
-const SLOW: Duration = Duration::from_secs(1);
+const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// Share of all connections that is closed at once to make room: one in this
 /// many.
 const BATCH: usize = 64;
@@ -71,7 +71,7 @@ struct State {
 
 #[derive(Default)]
 struct Progress {
-    turn: Turn,
+    turn: WaitingOn,
     /// Parts of the answer that were handed over and not taken yet.
     steps: usize,
     held: usize,
@@ -79,7 +79,7 @@ struct Progress {
 
 /// Whom an exchange is waiting for.
 #[derive(Clone, Copy, Default)]
-enum Turn {
+enum WaitingOn {
     #[default]
     Server,
     /// The client's, to send more of a body. [`crate::api`] ends it, with an
@@ -90,7 +90,7 @@ enum Turn {
 }
 
 /// Keeps a connection in the table.
-pub(crate) struct Seat(Arc<Connection>);
+pub(crate) struct ConnectionGuard(Arc<Connection>);
 
 /// A request and its answer.
 pub(crate) struct Exchange {
@@ -113,12 +113,12 @@ impl Connections {
 
     /// Admits a connection. None if the table is full and no connection can be
     /// closed to make room.
-    pub(crate) fn admit(self: &Arc<Connections>, peer: Peer) -> Option<Seat> {
+    pub(crate) fn admit(self: &Arc<Connections>, peer: Peer) -> Option<ConnectionGuard> {
         let full = {
             let open = lock(&self.open);
             open.all.len() - open.closing >= self.limit
         };
-        if full && !self.make_room() {
+        if full && !self.evict_waiting() {
             return None;
         }
         let connection = Arc::new(Connection {
@@ -134,14 +134,14 @@ impl Connections {
             close: Notify::new(),
         });
         lock(&self.open).all.insert(connection.id, connection.clone());
-        Some(Seat(connection))
+        Some(ConnectionGuard(connection))
     }
 
     /// Closes some connections that wait for their clients. False if none does.
-    pub(crate) fn make_room(&self) -> bool {
+    pub(crate) fn evict_waiting(&self) -> bool {
         let many = (self.limit / BATCH).max(1);
         let mut closed = false;
-        for connection in self.by_patience(Connection::waits_since).into_iter().take(many) {
+        for connection in self.longest_waiting(Connection::waits_since).into_iter().take(many) {
             self.close(&connection);
             closed = true;
         }
@@ -157,7 +157,7 @@ impl Connections {
     }
 
     /// The connections for which `since` returns a time, in eviction order.
-    fn by_patience(&self, since: impl Fn(&Connection) -> Option<Instant>) -> Vec<Arc<Connection>> {
+    fn longest_waiting(&self, since: impl Fn(&Connection) -> Option<Instant>) -> Vec<Arc<Connection>> {
         let open: Vec<_> = lock(&self.open)
             .all
             .values()
@@ -192,14 +192,14 @@ impl Connections {
     }
 
     /// Reserves memory, evicting stalled clients if needed.
-    fn take_by_force(&self, bytes: usize) -> bool {
+    fn reserve_or_evict(&self, bytes: usize) -> bool {
         if self.take(bytes, self.memory) {
             return true;
         }
         let now = Instant::now();
-        let stuck = |connection: &Connection| connection.holds_since().filter(|since| now - *since >= SLOW);
+        let stuck = |connection: &Connection| connection.holds_since().filter(|since| now - *since >= STALLED_AFTER);
         let mut freed = 0;
-        for connection in self.by_patience(stuck) {
+        for connection in self.longest_waiting(stuck) {
             if freed >= bytes {
                 break;
             }
@@ -231,8 +231,8 @@ impl Connection {
             return Some(state.idle);
         }
         let turns = state.exchanges.values().map(|exchange| match exchange.turn {
-            Turn::Server => None,
-            Turn::Sends(since) | Turn::Takes(since) => Some(since),
+            WaitingOn::Server => None,
+            WaitingOn::Sends(since) | WaitingOn::Takes(since) => Some(since),
         });
         turns.flatten().min()
     }
@@ -241,7 +241,7 @@ impl Connection {
     fn holds_since(&self) -> Option<Instant> {
         let state = lock(&self.state);
         let turns = state.exchanges.values().map(|exchange| match exchange.turn {
-            Turn::Sends(since) | Turn::Takes(since) if exchange.held > 0 => Some(since),
+            WaitingOn::Sends(since) | WaitingOn::Takes(since) if exchange.held > 0 => Some(since),
             _ => None,
         });
         turns.flatten().min()
@@ -259,8 +259,8 @@ impl Connection {
             return Some(state.idle + idle);
         }
         let turns = state.exchanges.values().map(|exchange| match exchange.turn {
-            Turn::Takes(since) => Some(since + idle),
-            Turn::Server | Turn::Sends(_) => None,
+            WaitingOn::Takes(since) => Some(since + idle),
+            WaitingOn::Server | WaitingOn::Sends(_) => None,
         });
         turns.flatten().min()
     }
@@ -278,13 +278,13 @@ impl Connection {
     }
 }
 
-impl Seat {
+impl ConnectionGuard {
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.0
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let mut open = lock(&self.0.all.open);
         open.all.remove(&self.0.id);
@@ -303,47 +303,47 @@ impl Exchange {
 
     /// The server has something to do before the client can.
     pub(crate) fn server(&self) {
-        self.change(|progress| progress.turn = Turn::Server);
+        self.change(|progress| progress.turn = WaitingOn::Server);
     }
 
     /// The same, while the client may still have something to take.
     pub(crate) fn server_reads(&self) {
         self.change(|progress| {
             if progress.steps == 0 {
-                progress.turn = Turn::Server;
+                progress.turn = WaitingOn::Server;
             }
         });
     }
 
     /// The client owes bytes of its body since `since`.
     pub(crate) fn client_sends(&self, since: Instant) {
-        self.change(|progress| progress.turn = Turn::Sends(since));
+        self.change(|progress| progress.turn = WaitingOn::Sends(since));
     }
 
     /// There is something for the client to take.
     pub(crate) fn client_takes(&self) {
-        self.change(|progress| progress.turn = Turn::Takes(Instant::now()));
+        self.change(|progress| progress.turn = WaitingOn::Takes(Instant::now()));
     }
 
     /// A step was handed over, until it is [taken](Exchange::step_taken).
     pub(crate) fn step_handed_over(&self) {
         self.change(|progress| {
             progress.steps += 1;
-            progress.turn = Turn::Takes(Instant::now());
+            progress.turn = WaitingOn::Takes(Instant::now());
         });
     }
 
     pub(crate) fn step_taken(&self) {
         self.change(|progress| {
             progress.steps = progress.steps.saturating_sub(1);
-            progress.turn = Turn::Takes(Instant::now());
+            progress.turn = WaitingOn::Takes(Instant::now());
         });
     }
 
     /// Reserves `bytes` of memory in total, until this exchange ends.
-    pub(crate) fn hold(&self, bytes: usize) -> Result<(), ApiError> {
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<(), ApiError> {
         let more = bytes.saturating_sub(self.held());
-        if !self.connection.all.take_by_force(more) {
+        if !self.connection.all.reserve_or_evict(more) {
             return Err(busy());
         }
         self.add(more);
@@ -359,7 +359,7 @@ impl Exchange {
             return Ok(wanted);
         }
         let small = wanted.min(SMALL_BLOCK);
-        if !all.take_by_force(blocks * small) {
+        if !all.reserve_or_evict(blocks * small) {
             return Err(busy());
         }
         self.add(blocks * small);
@@ -399,12 +399,12 @@ mod tests {
         Peer::of([192, 0, 2, last].into())
     }
 
-    fn closing(seats: &[Seat]) -> Vec<bool> {
+    fn closing(seats: &[ConnectionGuard]) -> Vec<bool> {
         seats.iter().map(|seat| seat.0.is_closing()).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn room_is_made_by_the_connection_that_waited_longest_of_the_peer_with_the_most() {
+    async fn eviction_takes_the_longest_waiting_connection_of_the_busiest_peer() {
         let all = Connections::new(4, 1000);
         let mut seats = Vec::new();
         for last in [1, 2, 2, 2] {
@@ -433,17 +433,17 @@ mod tests {
         let seats: Vec<_> = (0..3).map(|n| all.admit(peer(n)).unwrap()).collect();
         let exchange = |n: usize| seats[n].connection().exchange();
         let stuck = exchange(0);
-        stuck.hold(900).unwrap();
-        stuck.hold(900).unwrap();
+        stuck.reserve(900).unwrap();
+        stuck.reserve(900).unwrap();
         stuck.client_takes();
         let other = exchange(1);
-        other.hold(100).unwrap();
-        assert!(exchange(2).hold(200).is_err(), "nobody is known to be stuck yet");
-        tokio::time::advance(SLOW).await;
+        other.reserve(100).unwrap();
+        assert!(exchange(2).reserve(200).is_err(), "nobody is known to be stuck yet");
+        tokio::time::advance(STALLED_AFTER).await;
         let third = exchange(2);
-        third.hold(200).unwrap();
+        third.reserve(200).unwrap();
         assert_eq!(closing(&seats), [true, false, false]);
-        assert!(exchange(2).hold(200).is_err(), "the same is not taken twice");
+        assert!(exchange(2).reserve(200).is_err(), "the same is not taken twice");
         drop((stuck, other, third));
         assert_eq!(all.held.load(Ordering::Relaxed), 0);
     }

@@ -64,7 +64,7 @@ pub(crate) struct Origin {
 }
 
 /// The reverse proxies before this hub.
-pub(crate) struct Front {
+pub(crate) struct Forwarding {
     public_url: Option<String>,
     proxies: Vec<Network>,
     reported: AtomicBool,
@@ -85,10 +85,10 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
         .or_else(|| text.parse().ok().map(|address: std::net::SocketAddr| address.ip()))
 }
 
-impl Front {
-    pub(crate) fn new(public_url: Option<String>, proxies: Vec<Network>) -> Front {
+impl Forwarding {
+    pub(crate) fn new(public_url: Option<String>, proxies: Vec<Network>) -> Forwarding {
         let trimmed = public_url.map(|url| url.trim_end_matches('/').to_string());
-        Front {
+        Forwarding {
             public_url: trimmed,
             proxies,
             reported: AtomicBool::new(false),
@@ -176,8 +176,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn front(proxies: &[&str]) -> Front {
-        Front::new(None, proxies.iter().map(|p| network(p)).collect())
+    fn front(proxies: &[&str]) -> Forwarding {
+        Forwarding::new(None, proxies.iter().map(|p| network(p)).collect())
     }
 
     fn request(headers: &[(&str, &str)]) -> Parts {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn scheme_comes_from_the_connection_or_a_trusted_proxy_and_is_never_guessed() {
-        let url = |front: &Front, secure: bool, headers: &[(&str, &str)]| {
+        let url = |front: &Forwarding, secure: bool, headers: &[(&str, &str)]| {
             let mut all = vec![("host", "hub.example")];
             all.extend(headers);
             front.origin("10.0.0.1".parse().unwrap(), secure, &request(&all)).url
@@ -246,7 +246,7 @@ mod tests {
             url(&proxied, false, &[(PROTO, "https"), (HOST, "r.example:8443")]).as_deref(),
             Some("https://r.example:8443")
         );
-        let public = Front::new(Some("https://r.example/".to_string()), Vec::new());
+        let public = Forwarding::new(Some("https://r.example/".to_string()), Vec::new());
         assert_eq!(
             url(&public, false, &[(PROTO, "http")]).as_deref(),
             Some("https://r.example")

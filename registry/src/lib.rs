@@ -30,7 +30,7 @@ mod api;
 mod cache;
 mod connections;
 mod error;
-mod fair;
+mod fair_queue;
 mod front;
 mod log;
 mod manifest;
@@ -38,9 +38,9 @@ mod metrics;
 mod names;
 mod peer;
 mod query;
+mod quotas;
 mod reload;
 mod serve;
-mod shares;
 mod storage;
 mod tls;
 
@@ -51,7 +51,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 
-pub use access::{Access, Action, Scope, User, Users, hash_password};
+pub use access::{AccessControl, Action, Scope, User, Users, hash_password};
 pub use error::HubError;
 pub use front::Network;
 pub use log::{Event, Level, LogSink, RequestEvent};
@@ -59,13 +59,13 @@ pub use serve::Bound;
 pub use storage::{GcKept, GcReport};
 pub use tls::Tls;
 
-use access::Gate;
+use access::Authorizer;
 use api::Shared;
 use connections::Connections;
-use fair::Fair;
-use front::Front;
+use fair_queue::FairQueue;
+use front::Forwarding;
 use metrics::Metrics;
-use shares::Shares;
+use quotas::Quotas;
 use storage::Store;
 
 /// Tells the time: the caller's, since libraries here don't read the clock.
@@ -119,18 +119,18 @@ impl Default for Limits {
 /// Long lists made at once.
 const LISTS: usize = 2;
 /// For a few manifests of any size at once.
-const LEAST_MEMORY: usize = 16 << 20;
+const MIN_MEMORY: usize = 16 << 20;
 
 impl Limits {
     /// No more than so many open files allow: half of them for connections, a
     /// quarter for downloads, the rest for what is written.
     pub fn within(mut self, open_files: usize) -> Limits {
-        let download = api::LEAST_DOWNLOAD;
+        let download = api::MIN_DOWNLOAD;
         self.connections = self.connections.min(open_files / 2).max(1);
         self.memory = self
             .memory
             .min((open_files / 4).saturating_mul(download))
-            .max(LEAST_MEMORY);
+            .max(MIN_MEMORY);
         self
     }
 }
@@ -145,7 +145,7 @@ pub struct Config {
     /// A certificate, for TLS; none for plain HTTP.
     pub tls: Option<Tls>,
     /// Who may use it.
-    pub access: Access,
+    pub access: AccessControl,
     /// Bounds.
     pub limits: Limits,
     /// Takes events.
@@ -175,7 +175,7 @@ impl Config {
             listen,
             data: data.into(),
             tls: None,
-            access: Access::Open,
+            access: AccessControl::Open,
             limits: Limits::default(),
             log: Arc::new(|_| {}),
             clock: Arc::new(clock),
@@ -202,9 +202,9 @@ impl Hub {
     /// process left. Blocks while it reads the index of each repository.
     pub fn open(config: Config) -> Result<Hub, HubError> {
         // Before anything is made on disk.
-        let gate = Gate::new(config.access.clone(), config.clock.clone())?;
+        let gate = Authorizer::new(config.access.clone(), config.clock.clone())?;
         let store = Arc::new(Store::open(&config)?);
-        let uploads = Shares::new(config.limits.uploads_each);
+        let uploads = Quotas::new(config.limits.uploads_each);
         let connections = Connections::new(config.limits.connections, config.limits.memory);
         Ok(Hub {
             listen: config.listen,
@@ -218,10 +218,10 @@ impl Hub {
                 metrics: Metrics::default(),
                 log: config.log,
                 clock: config.clock,
-                front: Front::new(config.public_url, config.proxies),
+                front: Forwarding::new(config.public_url, config.proxies),
                 connections,
                 uploads,
-                lists: Fair::new(LISTS),
+                lists: FairQueue::new(LISTS),
             }),
         })
     }

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_documents_that_two_readers_could_take_for_two_things() {
+    fn ambiguous_manifest_is_refused() {
         let descriptor = r#"{"mediaType":"a/b","digest":"DIGEST","size":0}"#;
         for bad in [
             format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[],"manifests":[]}}"#),

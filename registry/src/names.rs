@@ -63,18 +63,18 @@ pub(crate) fn is_tag(text: &str) -> bool {
 
 /// What stands after `/manifests/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum ManifestRef {
     Tag(String),
     Digest(Digest),
 }
 
-impl Target {
-    pub(crate) fn parse(text: &str) -> Option<Target> {
+impl ManifestRef {
+    pub(crate) fn parse(text: &str) -> Option<ManifestRef> {
         // No tag has a colon and every digest has one.
         if text.contains(':') {
-            return text.parse().ok().map(Target::Digest);
+            return text.parse().ok().map(ManifestRef::Digest);
         }
-        is_tag(text).then(|| Target::Tag(text.to_string()))
+        is_tag(text).then(|| ManifestRef::Tag(text.to_string()))
     }
 }
 
@@ -108,9 +108,12 @@ mod tests {
 
     #[test]
     fn target_with_a_colon_is_a_digest_or_nothing() {
-        assert!(Target::parse("sha256:abc").is_none());
-        assert_eq!(Target::parse("v1"), Some(Target::Tag("v1".to_string())));
+        assert!(ManifestRef::parse("sha256:abc").is_none());
+        assert_eq!(ManifestRef::parse("v1"), Some(ManifestRef::Tag("v1".to_string())));
         let digest = Digest::of(b"x");
-        assert_eq!(Target::parse(&digest.to_string()), Some(Target::Digest(digest)));
+        assert_eq!(
+            ManifestRef::parse(&digest.to_string()),
+            Some(ManifestRef::Digest(digest))
+        );
     }
 }

@@ -21,12 +21,12 @@ const FILE_BYTES: u64 = 1 << 20;
 type Make<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, HubError> + Send + Sync>;
 
 /// A value, and where it comes from if that is files.
-pub(crate) struct Reloaded<T> {
+pub(crate) struct Reloadable<T> {
     current: RwLock<Arc<T>>,
-    source: Option<Source<T>>,
+    source: Option<WatchedFiles<T>>,
 }
 
-struct Source<T> {
+struct WatchedFiles<T> {
     paths: Vec<PathBuf>,
     make: Make<T>,
     seen: Mutex<Option<Digest>>,
@@ -45,7 +45,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, HubError> {
     Ok(bytes)
 }
 
-impl<T> Source<T> {
+impl<T> WatchedFiles<T> {
     /// A new value, if the files have changed.
     fn make(&self) -> Result<Option<T>, HubError> {
         let contents = self
@@ -69,18 +69,18 @@ impl<T> Source<T> {
     }
 }
 
-impl<T> Reloaded<T> {
+impl<T> Reloadable<T> {
     /// A value that stays.
-    pub(crate) fn fixed(value: T) -> Reloaded<T> {
-        Reloaded {
+    pub(crate) fn fixed(value: T) -> Reloadable<T> {
+        Reloadable {
             current: RwLock::new(Arc::new(value)),
             source: None,
         }
     }
 
     /// A value from files.
-    pub(crate) fn open(paths: Vec<PathBuf>, make: Make<T>) -> Result<Reloaded<T>, HubError> {
-        let source = Source {
+    pub(crate) fn open(paths: Vec<PathBuf>, make: Make<T>) -> Result<Reloadable<T>, HubError> {
+        let source = WatchedFiles {
             paths,
             make,
             seen: Mutex::new(None),
@@ -88,7 +88,7 @@ impl<T> Reloaded<T> {
         let value = source
             .make()?
             .ok_or_else(|| HubError::Access("nothing was read".to_string()))?;
-        Ok(Reloaded {
+        Ok(Reloadable {
             current: RwLock::new(Arc::new(value)),
             source: Some(source),
         })
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn change_that_makes_no_sense_is_reported_once_and_changes_nothing() {
+    fn invalid_change_is_reported_once_and_ignored() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("number");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
@@ -121,7 +121,7 @@ mod tests {
             text.parse::<u32>().map_err(|e| HubError::Access(e.to_string()))
         };
         write("1");
-        let number = Reloaded::open(vec![path.clone()], Box::new(make)).unwrap();
+        let number = Reloadable::open(vec![path.clone()], Box::new(make)).unwrap();
         assert!(!number.refresh().unwrap());
         write("2");
         assert!(number.refresh().unwrap());

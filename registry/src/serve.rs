@@ -21,11 +21,11 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Hub;
 use crate::api::{self, Shared};
-use crate::connections::Seat;
+use crate::connections::ConnectionGuard;
 use crate::error::HubError;
 use crate::log::{Event, Level};
 use crate::peer::Peer;
-use crate::reload::Reloaded;
+use crate::reload::Reloadable;
 
 /// How soon after a change `index.json` is written.
 const COMPACT: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ pub struct Bound {
     pub(crate) hub: Hub,
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
-    pub(crate) tls: Option<Arc<Reloaded<TlsAcceptor>>>,
+    pub(crate) tls: Option<Arc<Reloadable<TlsAcceptor>>>,
 }
 
 fn note(hub: &Shared, level: Level, message: String) {
@@ -97,7 +97,7 @@ impl Bound {
                         note(&shared, Level::Error, format!("cannot accept a connection: {error}"));
                     }
                     // Too many open files, most likely: each of these has one.
-                    shared.connections.make_room();
+                    shared.connections.evict_waiting();
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -107,7 +107,7 @@ impl Bound {
                 continue;
             };
             let _no_matter = stream.set_nodelay(true);
-            let caller = Caller {
+            let caller = ConnectionTask {
                 shared: shared.clone(),
                 seat,
                 remote,
@@ -152,7 +152,7 @@ impl Bound {
 }
 
 /// hyper without timers: what it has none for, and what it has one for, is
-/// bounded alike in [`Caller::converse`].
+/// bounded alike in [`ConnectionTask::serve_http`].
 fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
     let limits = &shared.limits;
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -173,18 +173,18 @@ fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
 }
 
 /// One connection and its client.
-struct Caller {
+struct ConnectionTask {
     shared: Arc<Shared>,
-    seat: Seat,
+    seat: ConnectionGuard,
     remote: SocketAddr,
     secure: bool,
     stopped: watch::Receiver<()>,
 }
 
-impl Caller {
+impl ConnectionTask {
     async fn serve(mut self, server: &auto::Builder<TokioExecutor>, tls: Option<Arc<TlsAcceptor>>, stream: TcpStream) {
         let Some(tls) = tls else {
-            return self.converse(server, stream).await;
+            return self.serve_http(server, stream).await;
         };
         let connection = self.seat.connection().clone();
         let accepted = tokio::select! {
@@ -193,13 +193,13 @@ impl Caller {
             _ = self.stopped.changed() => return,
         };
         if let Ok(Ok(stream)) = accepted {
-            self.converse(server, stream).await;
+            self.serve_http(server, stream).await;
         }
     }
 
     /// Serves requests until the client leaves, the server shuts down or a
     /// timeout strikes.
-    async fn converse<S>(mut self, server: &auto::Builder<TokioExecutor>, stream: S)
+    async fn serve_http<S>(mut self, server: &auto::Builder<TokioExecutor>, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -240,7 +240,7 @@ impl Caller {
 }
 
 /// Takes in changes of the files of users and certificates.
-async fn reload(shared: Arc<Shared>, tls: Option<Arc<Reloaded<TlsAcceptor>>>) {
+async fn reload(shared: Arc<Shared>, tls: Option<Arc<Reloadable<TlsAcceptor>>>) {
     let mut tick = tokio::time::interval(RELOAD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failed = [None, None];

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use crate::error::HubError;
-use crate::reload::Reloaded;
+use crate::reload::Reloadable;
 
 /// The files of a server's certificate.
 #[derive(Clone, Debug)]
@@ -26,13 +26,13 @@ fn failed(path: &Path) -> impl FnOnce(rustls::pki_types::pem::Error) -> HubError
 }
 
 impl Tls {
-    pub(crate) fn acceptor(&self) -> Result<Reloaded<TlsAcceptor>, HubError> {
+    pub(crate) fn acceptor(&self) -> Result<Reloadable<TlsAcceptor>, HubError> {
         let (certificate, key) = (self.certificate.clone(), self.key.clone());
         let make = move |contents: &[Vec<u8>]| match contents {
             [chain, secret] => acceptor((&certificate, chain), (&key, secret)),
             _ => Err(HubError::Tls("a certificate and a key are needed".to_string())),
         };
-        Reloaded::open(vec![self.certificate.clone(), self.key.clone()], Box::new(make))
+        Reloadable::open(vec![self.certificate.clone(), self.key.clone()], Box::new(make))
     }
 }
 

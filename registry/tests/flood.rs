@@ -77,7 +77,7 @@ fn seeded() -> Arc<TempDir> {
 
 // [HUB-036]
 #[test]
-fn flood_of_silent_dripping_and_unread_connections_keeps_nobody_out() {
+fn server_stays_responsive_under_a_flood_of_slow_connections() {
     let connections = connections();
     let server = Server::at(seeded(), |_| {});
     let mine = vec![7; 3_000_000];

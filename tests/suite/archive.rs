@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::{Noise, User, third_party};
+use crate::support::{Prng, User, third_party};
 
 // [BIN-001] [BIN-002]
 #[test]
@@ -46,7 +46,7 @@ fn flipped_bits_are_refused_by_every_verb_and_leave_nothing() {
     let fresh = User::new();
     fs::create_dir_all(fresh.home()).unwrap();
     fs::copy(user.home().join("trust.yaml"), fresh.home().join("trust.yaml")).unwrap();
-    let mut noise = Noise(0x1234_5678_9abc_def1);
+    let mut noise = Prng(0x1234_5678_9abc_def1);
     for round in 0..210 {
         let bit = noise.below(good.len() * 8);
         let mut bad = good.clone();

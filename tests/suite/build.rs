@@ -241,7 +241,7 @@ fn component_is_not_made_a_component_again() {
 }
 
 #[test]
-fn output_that_is_a_pipe_or_a_link_is_replaced_by_a_file() {
+fn output_to_a_pipe_or_link_is_written_through() {
     let user = User::new();
     let file = user.built("app", "");
     let bytes = std::fs::read(user.path(&file)).unwrap();
@@ -262,7 +262,7 @@ fn output_that_is_a_pipe_or_a_link_is_replaced_by_a_file() {
 }
 
 #[test]
-fn first_builds_at_once_make_several_keys_or_fail() {
+fn concurrent_first_builds_all_verify() {
     let user = User::new();
     user.app("app", "");
     let builds: Vec<_> = (0..4)

@@ -136,7 +136,7 @@ fn colour_and_progress_stay_out_of_pipes_and_quiet_is_quiet() {
 }
 
 #[test]
-fn reader_that_goes_away_is_no_panic() {
+fn closed_stdout_does_not_panic() {
     let user = User::new();
     let mut child = user
         .command()
@@ -228,7 +228,7 @@ fn shell_completes_names_of_images_and_keys_and_writes_nothing() {
             .env("_CLAP_COMPLETE_INDEX", "1")
             .args(["--", "qyv", "ref"]);
         assert!(
-            !crate::support::Done::from(&command.output().unwrap())
+            !crate::support::CommandOutput::from(&command.output().unwrap())
                 .out
                 .contains("reference"),
             "{shell}"
@@ -268,7 +268,7 @@ fn reference_in_the_specification_is_the_commands_own() {
 }
 
 #[test]
-fn output_that_could_not_be_written_looks_like_a_closed_pipe() {
+fn failed_write_to_stdout_is_an_error() {
     let user = User::new();
     let mut command = user.command();
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use qyvol::image::{Archive, Head, HeadImage, HeadSignature, write_archive};
+use qyvol::image::{Archive, Head, ImageSignature, SignedImage, write_archive};
 use qyvol::store::{Body, Fetch, NoopReporter, StoreError};
 use qyvol::trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement};
 use qyvol::types::{Descriptor, Digest, ImageConfig, ImageManifest, Timestamp, media_type};
@@ -28,11 +28,11 @@ impl Forger {
         Forger { user, archive, key }
     }
 
-    fn image(&self) -> HeadImage {
+    fn image(&self) -> SignedImage {
         self.archive.images()[0].clone()
     }
 
-    fn statement(&self, image: &HeadImage) -> Statement {
+    fn statement(&self, image: &SignedImage) -> Statement {
         Statement {
             subject: image.manifest.digest(),
             name: "app".to_string(),
@@ -46,7 +46,7 @@ impl Forger {
     }
 
     /// The image with one signature over what `change` makes of the statement.
-    fn signed(&self, mut image: HeadImage, change: impl FnOnce(&mut Statement)) -> HeadImage {
+    fn signed(&self, mut image: SignedImage, change: impl FnOnce(&mut Statement)) -> SignedImage {
         let mut statement = self.statement(&image);
         change(&mut statement);
         let envelope = Envelope::sign(&self.key, &statement).unwrap();
@@ -54,12 +54,12 @@ impl Forger {
         image
     }
 
-    fn wrap(&self, image: &HeadImage, bundle: Vec<u8>) -> HeadSignature {
-        HeadSignature::new(&image.descriptor(), PREDICATE_TYPE, bundle).unwrap()
+    fn wrap(&self, image: &SignedImage, bundle: Vec<u8>) -> ImageSignature {
+        ImageSignature::new(&image.descriptor(), PREDICATE_TYPE, bundle).unwrap()
     }
 
     /// The image with another config, under a manifest that names it.
-    fn configured(&self, config: Vec<u8>) -> HeadImage {
+    fn configured(&self, config: Vec<u8>) -> SignedImage {
         let mut image = self.image();
         let descriptor = Descriptor::of(media_type::WASM_CONFIG, &config);
         image.manifest = ImageManifest::image(descriptor, image.manifest.layers().to_vec()).unwrap();
@@ -68,14 +68,14 @@ impl Forger {
         image
     }
 
-    fn config(&self, change: impl FnOnce(&mut ImageConfig)) -> HeadImage {
+    fn config(&self, change: impl FnOnce(&mut ImageConfig)) -> SignedImage {
         let mut config = ImageConfig::parse(&self.image().config).unwrap();
         change(&mut config);
         self.configured(config.encode().unwrap())
     }
 
     /// Another user who trusts the key, has nothing else, and got the file.
-    fn handed(&self, image: HeadImage) -> User {
+    fn handed(&self, image: SignedImage) -> User {
         let other = User::new();
         fs::create_dir_all(other.home()).unwrap();
         fs::copy(self.user.home().join("trust.yaml"), other.home().join("trust.yaml")).unwrap();
@@ -88,7 +88,7 @@ impl Forger {
 
     /// Tries every verb on the file.
     #[track_caller]
-    fn judged(&self, image: HeadImage, verify: i32, run: i32) -> crate::support::Done {
+    fn judged(&self, image: SignedImage, verify: i32, run: i32) -> crate::support::CommandOutput {
         let other = self.handed(image);
         let done = other.qyv(&["run", "forged.qyvbin", "--", "exit", "0"]).expect(run);
         if run != 0 {
@@ -114,7 +114,7 @@ fn edited(bundle: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8>
     serde_json::to_vec(&value).unwrap()
 }
 
-fn junk(f: &Forger, image: &HeadImage, n: usize) -> Vec<HeadSignature> {
+fn junk(f: &Forger, image: &SignedImage, n: usize) -> Vec<ImageSignature> {
     let junk = |i: usize| f.wrap(image, format!(r#"{{"junk":{i}}}"#).into_bytes());
     (0..n).map(junk).collect()
 }
@@ -167,7 +167,7 @@ fn one_good_signature_among_junk_is_found_and_the_junk_reported() {
 }
 
 /// Signatures that name the key and were not made by it.
-fn imitations(f: &Forger, from: usize, n: usize) -> Vec<HeadSignature> {
+fn imitations(f: &Forger, from: usize, n: usize) -> Vec<ImageSignature> {
     let image = f.image();
     let bundle = &image.signatures[0].bundle;
     let imitate = |i: usize| {
@@ -241,7 +241,7 @@ fn clean_spares_signatures_by_keys_of_the_keyring() {
 }
 
 /// Bundles of one signature, in many forms.
-fn variants(f: &Forger, signature: &HeadSignature, n: usize) -> Vec<HeadSignature> {
+fn variants(f: &Forger, signature: &ImageSignature, n: usize) -> Vec<ImageSignature> {
     let image = f.image();
     let variant = |i: usize| edited(&signature.bundle, |bundle| bundle["more"] = i.into());
     (0..n).map(|i| f.wrap(&image, variant(i))).collect()

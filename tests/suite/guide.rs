@@ -140,7 +140,7 @@ fn run(name: &str) {
 }
 
 #[test]
-fn first_five_minutes_are_as_they_are_told() {
+fn start_page_matches_the_command() {
     run("start.md");
 }
 

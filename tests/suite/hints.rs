@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::registry::Server;
-use crate::support::{Done, User};
+use crate::support::{CommandOutput, User};
 
 /// The commands that stderr or stdout tells to type, without those that leave
 /// a word in capitals to fill in.
-fn told(done: &Done) -> Vec<String> {
+fn told(done: &CommandOutput) -> Vec<String> {
     let text = format!("{}{}", done.out, done.err);
     let commands = text.split('`').skip(1).step_by(2);
     commands
@@ -22,7 +22,7 @@ fn told(done: &Done) -> Vec<String> {
 
 /// Runs what was told; at least `number` commands were.
 #[track_caller]
-fn follow(user: &User, done: &Done, number: usize) {
+fn follow(user: &User, done: &CommandOutput, number: usize) {
     let commands = told(done);
     assert!(commands.len() >= number, "{commands:?} in {done:?}");
     for command in commands {
@@ -117,7 +117,7 @@ fn role_that_no_statement_can_have_is_refused_with_the_grammar() {
 
 /// Replaces the words that a hint leaves to fill in, and types what it says.
 #[track_caller]
-fn type_hint(user: &User, done: &Done, command: &str, fill: &[(&str, &str)]) -> Done {
+fn type_hint(user: &User, done: &CommandOutput, command: &str, fill: &[(&str, &str)]) -> CommandOutput {
     let hint = done
         .err
         .split('`')
@@ -267,7 +267,7 @@ fn keys_are_made_private_kept_and_removed_by_what_the_hints_say() {
         "{}",
         refused.err
     );
-    Done::from(&export.output().unwrap()).expect(0);
+    CommandOutput::from(&export.output().unwrap()).expect(0);
     type_hint(&user, &refused, "qyv keys rm", &[]).expect(0);
 }
 
@@ -278,7 +278,7 @@ fn pipeline_without_a_key_builds_by_what_the_hint_says() {
     let build = |more: &[&str]| {
         let mut command = user.command();
         command.env("CI", "true").args(["build", "app"]).args(more);
-        Done::from(&command.output().unwrap())
+        CommandOutput::from(&command.output().unwrap())
     };
     let refused = build(&[]).expect(1);
     assert!(

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::publisher::{CONFIG, MANIFEST, Publisher, WASM, nothing, publisher};
 use crate::registry::Server;
-use crate::support::{Done, PROBE, PROBE_MODULE, User};
+use crate::support::{CommandOutput, PROBE, PROBE_MODULE, User};
 
 // [REG-034]
 #[test]
@@ -84,7 +84,7 @@ fn closed_registry_is_opened_by_the_users_credentials() {
         .env("http_proxy", "http://127.0.0.1:1")
         .env("HTTPS_PROXY", "http://127.0.0.1:1")
         .args(["import", &name, "-v"]);
-    let done = Done::from(&command.output().unwrap()).expect(0);
+    let done = CommandOutput::from(&command.output().unwrap()).expect(0);
     assert!(!format!("{done:?}").contains("s3cret"));
     user.qyv(&["run", "hello.qyvbin", "env"]).expect(0);
 }
@@ -167,7 +167,7 @@ fn host_without_certificates_is_told_what_the_other_client_lacks() {
     command
         .env("SSL_CERT_FILE", user.path("none/none.pem"))
         .env("SSL_CERT_DIR", user.path("none"));
-    let done = Done::from(&command.args(["import", &name]).output().unwrap()).expect(2);
+    let done = CommandOutput::from(&command.args(["import", &name]).output().unwrap()).expect(2);
     assert!(done.err.contains("no CA certificates"), "{}", done.err);
     nothing(&user, "hello.qyvbin");
 }

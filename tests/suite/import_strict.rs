@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::publisher::{CONFIG, INDEX, MANIFEST, OLD_WASM, Publisher, WASM, files, nothing, publisher};
 use crate::registry::Server;
-use crate::support::{Done, PROBE, PROBE_MODULE, User};
+use crate::support::{CommandOutput, PROBE, PROBE_MODULE, User};
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -96,7 +96,7 @@ fn file_that_a_higher_layer_hides_is_not_taken() {
     let user = User::new();
     let below = files(&user, "below", &[("srv/app.wasm", PROBE_MODULE)], false);
     let mut version = 0;
-    let mut import = |entrypoint: &str, kind: &str, top: &[u8]| -> Done {
+    let mut import = |entrypoint: &str, kind: &str, top: &[u8]| -> CommandOutput {
         version += 1;
         let name = format!("shop:{version}.0.0");
         container(&other, &name, &[entrypoint], &[(TAR, &below), (kind, top)]);
@@ -307,7 +307,7 @@ fn output_is_never_a_file_that_reaching_a_registry_reads() {
                 .arg("-o")
                 .arg(file)
                 .arg("--force");
-            let done = Done::from(&command.output().unwrap()).expect(1);
+            let done = CommandOutput::from(&command.output().unwrap()).expect(1);
             assert!(done.err.contains("this command reads that file"), "{}", done.err);
         }
         assert_eq!(fs::read(file).unwrap(), before);

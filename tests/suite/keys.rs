@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::support::{Done, User, third_party};
+use crate::support::{CommandOutput, User, third_party};
 
 fn openssl(user: &User, args: &[&str]) -> i32 {
     third_party("openssl", Command::new("openssl").args(args).current_dir(user.path(""))).code
@@ -210,19 +210,19 @@ fn variable_that_is_set_but_empty_is_an_error() {
             .args(["build", "app", "-o", "x.qyvbin"])
             .env(name, "")
             .output();
-        let done = Done::from(&output.unwrap()).expect(2);
+        let done = CommandOutput::from(&output.unwrap()).expect(2);
         assert!(done.err.contains(&format!("{name} is set but empty")), "{}", done.err);
         assert!(done.err.contains(&format!("unset {name}")), "{}", done.err);
     }
     let output = user.command().args(["keys", "list"]).env("QYVOL_HOME", "").output();
-    let done = Done::from(&output.unwrap()).expect(2);
+    let done = CommandOutput::from(&output.unwrap()).expect(2);
     assert!(done.err.contains("QYVOL_HOME is set but empty"), "{}", done.err);
     let output = user
         .command()
         .args(["tags", "127.0.0.1:1/app"])
         .env("QYVOL_REGISTRY_TOKEN", "")
         .output();
-    Done::from(&output.unwrap()).expect(2);
+    CommandOutput::from(&output.unwrap()).expect(2);
     assert!(!user.home().exists() && !user.path("x.qyvbin").exists());
 }
 
@@ -237,7 +237,7 @@ fn two_keys_in_the_environment_are_refused() {
         .env("QYVOL_KEY", "-----BEGIN PRIVATE KEY-----")
         .env("QYVOL_KEY_FILE", "release.key")
         .output();
-    let done = Done::from(&output.unwrap()).expect(2);
+    let done = CommandOutput::from(&output.unwrap()).expect(2);
     assert!(done.err.contains("both set"), "{}", done.err);
 }
 
@@ -249,7 +249,7 @@ fn pipeline_never_makes_a_key() {
     let build = |ci: &str| {
         let mut command = user.command();
         command.args(["build", "app", "-o", "x.qyvbin"]).env("CI", ci);
-        Done::from(&command.output().unwrap())
+        CommandOutput::from(&command.output().unwrap())
     };
     for ci in ["true", "1"] {
         let done = build(ci).expect(1);
@@ -301,7 +301,7 @@ fn encrypted_key_in_the_environment_is_opened() {
     user.qyv(&["keys", "generate", "release"]).expect(0);
     let run = |args: &[&str], env: &[(&str, &str)]| {
         let mut command = user.command();
-        Done::from(&command.args(args).envs(env.iter().copied()).output().unwrap())
+        CommandOutput::from(&command.args(args).envs(env.iter().copied()).output().unwrap())
     };
     let secret = ("QYVOL_KEY_PASSPHRASE", "secret");
     let sealed = run(&["keys", "export", "release", "--private"], &[secret])
@@ -336,7 +336,7 @@ fn hint_for_a_key_that_others_can_read_works() {
             .args(["build", "app", "-o", "x.qyvbin"])
             .env("QYVOL_KEY_FILE", file)
             .env("CI", "true");
-        Done::from(&command.output().unwrap())
+        CommandOutput::from(&command.output().unwrap())
     };
     let done = build(key.to_str().unwrap()).expect(1);
     assert!(
@@ -400,7 +400,7 @@ fn credential_helper_does_not_see_the_signing_key() {
         .env("QYVOL_KEY", "-----BEGIN PRIVATE KEY-----")
         .env("QYVOL_KEY_FILE", "release.key")
         .env("QYVOL_KEY_PASSPHRASE", "secret");
-    let done = Done::from(&command.output().unwrap());
+    let done = CommandOutput::from(&command.output().unwrap());
     let seen = fs::read_to_string(user.path("seen")).unwrap_or_else(|e| panic!("{e}: {done:?}"));
     assert!(!seen.contains("QYVOL_KEY"), "{seen}");
 }

@@ -5,16 +5,16 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::{Noise, User};
+use crate::support::{Prng, User};
 
 #[test]
-fn killed_at_any_moment_nothing_is_damaged_and_repeating_succeeds() {
+fn kill_at_any_moment_leaves_a_valid_store() {
     let rounds: usize = std::env::var("QYVOL_KILLS")
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(48);
     let user = User::new();
-    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    let mut noise = Prng(0x9e37_79b9_7f4a_7c15);
     let data: Vec<u8> = (0..3_000_000).map(|_| noise.next() as u8).collect();
     user.write("app/data", data);
     let app = user.built("app", "assets: [data]\n");

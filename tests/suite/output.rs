@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::registry::Server;
-use crate::support::{Done, Noise, User, as_root};
+use crate::support::{CommandOutput, Prng, User, as_root};
 
 const TEMPORARY: &str = ".qyv-0123456789abcdef.tmp";
 
@@ -185,7 +185,7 @@ fn interrupted(user: &User, rounds: u64, verb: &[&str], start: &dyn Fn() -> Comm
     assert!(run(&mut start()).wait().unwrap().success(), "{verb:?}");
     let limit = begun.elapsed().as_micros() as u64;
     let result = fs::read(&target).unwrap();
-    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    let mut noise = Prng(0x9e37_79b9_7f4a_7c15);
     for signal in [
         rustix::process::Signal::INT,
         rustix::process::Signal::TERM,
@@ -238,7 +238,7 @@ fn interrupted(user: &User, rounds: u64, verb: &[&str], start: &dyn Fn() -> Comm
 }
 
 fn application(user: &User) {
-    let mut noise = Noise(7);
+    let mut noise = Prng(7);
     let data: Vec<u8> = (0..200_000).map(|_| noise.next() as u8).collect();
     user.write("app/data", data);
     user.built("app", "assets: [data]\n");
@@ -311,7 +311,7 @@ fn file_that_changed_while_it_was_signed_is_not_replaced() {
     fs::rename(user.path("other"), user.path(&file)).unwrap();
     std::io::Write::write_all(&mut pipe, &key).unwrap();
     drop(pipe);
-    let done = Done::from(&child.wait_with_output().unwrap()).expect(1);
+    let done = CommandOutput::from(&child.wait_with_output().unwrap()).expect(1);
     assert!(done.err.contains("another file has replaced it"), "{}", done.err);
     assert_eq!(fs::read(user.path(&file)).unwrap(), b"another file");
 }
@@ -474,7 +474,7 @@ fn validate_finds_what_build_refuses_and_writes_nothing() {
 
 // [CMD-010]
 #[test]
-fn stdout_is_not_taken_for_a_file_of_its_sign() {
+fn dash_is_refused_as_output() {
     let user = User::new();
     user.app("app", "");
     let done = user.qyv(&["build", "app", "-o", "-"]).expect(2);

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::registry::Server;
-use crate::support::{Done, User, third_party};
+use crate::support::{CommandOutput, User, third_party};
 
 const GITHUB: &str = include_str!("../../examples/pipelines/github-actions.yml");
 const GITLAB: &str = include_str!("../../examples/pipelines/gitlab-ci.yml");
@@ -77,7 +77,7 @@ fn stage() -> Stage {
 
 impl Stage {
     /// A shell of the service's, with the binary under test as `qyv`.
-    fn shell(&self, args: &[&str], script: &str, env: &BTreeMap<String, String>) -> Done {
+    fn shell(&self, args: &[&str], script: &str, env: &BTreeMap<String, String>) -> CommandOutput {
         let bin = self.publisher.path("bin");
         if !bin.exists() {
             fs::create_dir(&bin).unwrap();
@@ -120,7 +120,7 @@ fn yaml(text: &str) -> serde_json::Value {
 }
 
 /// Runs GitHub's job; the first step that fails ends it.
-fn github(stage: &Stage, secret: &str) -> Done {
+fn github(stage: &Stage, secret: &str) -> CommandOutput {
     let job = yaml(GITHUB)["jobs"]["release"].clone();
     let fill = |text: &str| {
         text.replace("${{ github.repository }}", "Team/App")
@@ -163,7 +163,7 @@ fn github(stage: &Stage, secret: &str) -> Done {
 }
 
 /// Runs GitLab's job; `key` is the path of the file variable.
-fn gitlab(stage: &Stage, key: Option<&str>) -> Done {
+fn gitlab(stage: &Stage, key: Option<&str>) -> CommandOutput {
     let job = yaml(GITLAB)["release"].clone();
     let mut env: BTreeMap<String, String> = [
         ("CI", "true".to_string()),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Done, User};
+use crate::support::{CommandOutput, User};
 
 /// A publisher with a built application of its name.
 fn publisher(name: &str, more: &str) -> User {
@@ -36,7 +36,7 @@ fn give_key(from: &User, to: &User, file: &str) {
 }
 
 /// The commands that hints tell to type.
-fn commands(done: &Done) -> Vec<Vec<String>> {
+fn commands(done: &CommandOutput) -> Vec<Vec<String>> {
     let hints = done.err.lines().filter(|line| line.starts_with("hint:"));
     let quoted = hints.flat_map(|line| {
         line.split('`')
@@ -59,7 +59,7 @@ fn commands(done: &Done) -> Vec<Vec<String>> {
 
 /// Types the one command of its kind that the hints print.
 #[track_caller]
-fn follow(host: &User, done: &Done, begins: &[&str]) -> Done {
+fn follow(host: &User, done: &CommandOutput, begins: &[&str]) -> CommandOutput {
     let command = commands(done)
         .into_iter()
         .find(|c| c.starts_with(&begins.iter().map(ToString::to_string).collect::<Vec<_>>()));
@@ -70,7 +70,7 @@ fn follow(host: &User, done: &Done, begins: &[&str]) -> Done {
 
 const EXIT: &[&str] = &["--", "exit", "7"];
 
-fn run(host: &User, target: &str) -> Done {
+fn run(host: &User, target: &str) -> CommandOutput {
     host.qyv(&[&["run", "--pull", "never", target][..], EXIT].concat())
 }
 

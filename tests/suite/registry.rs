@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Done, User};
+use crate::support::{CommandOutput, User};
 
 /// A registry that runs as long as this value lives.
 pub struct Server {
@@ -119,7 +119,7 @@ fn host(user: &User, server: &Server) -> User {
     host
 }
 
-fn offline(user: &User, args: &[&str]) -> Done {
+fn offline(user: &User, args: &[&str]) -> CommandOutput {
     let mut command = Command::new("unshare");
     command.args(["-rn", env!("CARGO_BIN_EXE_qyv")]).args(args);
     user.inside("util-linux", &mut command)

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::registry::Server;
-use crate::support::{Done, User, third_party};
+use crate::support::{CommandOutput, User, third_party};
 
 /// `htpasswd -nbB ana s3cret`, and the same for the hub.
 const BCRYPT: &str = "ana:$2a$05$JQrQrjK93Bi1qA3Z5bxkHu/MTatNDWvJ1LBIHPT/ujhz8wq7jEpVC\n";
@@ -70,14 +70,14 @@ fn login_opens_what_is_closed_and_the_password_is_nowhere() {
             .env("QYVOL_REGISTRY_USER", "ana")
             .env("QYVOL_REGISTRY_PASSWORD", "s3cret")
             .args(["pull", &name]);
-        Done::from(&command.output().unwrap()).expect(0);
+        CommandOutput::from(&command.output().unwrap()).expect(0);
         let auth = format!(r#"{{"auths":{{"{}":{{"auth":"YW5hOnMzY3JldA=="}}}}}}"#, server.address);
         user.write("docker/config.json", auth);
         let mut command = user.command();
         command
             .env("DOCKER_CONFIG", user.path("docker"))
             .args(["tags", &repository]);
-        Done::from(&command.output().unwrap()).expect(0);
+        CommandOutput::from(&command.output().unwrap()).expect(0);
         // A helper that the file names is asked.
         let helper = "#!/bin/sh\nread host\nprintf '{\"ServerURL\":\"%s\",\"Username\":\"ana\",\"Secret\":\"s3cret\"}' \"$host\"\n";
         let path = user.write("bin/docker-credential-test", helper);
@@ -88,7 +88,7 @@ fn login_opens_what_is_closed_and_the_password_is_nowhere() {
             .env("DOCKER_CONFIG", user.path("docker"))
             .env("PATH", format!("{}:/usr/bin:/bin", user.path("bin").display()))
             .args(["tags", &repository]);
-        Done::from(&command.output().unwrap()).expect(0);
+        CommandOutput::from(&command.output().unwrap()).expect(0);
         fs::remove_file(user.home().join("registry.json")).unwrap();
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::registry::Server;
-use crate::support::{Noise, User};
+use crate::support::{Prng, User};
 
 const SIZE: usize = 32 << 20;
 
@@ -73,9 +73,9 @@ fn partial(host: &User) -> u64 {
 
 // [REG-016]
 #[test]
-fn pull_that_was_cut_off_or_killed_begins_anew() {
+fn interrupted_or_killed_pull_resumes() {
     let user = User::new();
-    let mut noise = Noise(7);
+    let mut noise = Prng(7);
     user.write("app/data", (0..SIZE).map(|_| noise.next() as u8).collect::<Vec<_>>());
     let file = user.built("app", "assets: [data]\n");
     for server in Server::both() {

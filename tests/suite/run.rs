@@ -38,7 +38,7 @@ fn arguments_environment_and_stdio_are_the_guests_and_nothing_else() {
 }
 
 #[test]
-fn exit_code_of_the_guest_is_not_taken_for_ours_nor_ours_for_its() {
+fn guest_exit_code_passes_through_and_failures_have_their_own() {
     let user = User::new();
     let app = user.built("app", "");
     for code in [0, 1, 3, 125, 126, 200, 255] {
@@ -261,7 +261,7 @@ fn time_and_memory_limits_of_the_manifest_hold() {
 }
 
 #[test]
-fn interrupt_ends_a_guest_that_never_looks_up() {
+fn interrupt_ends_a_busy_guest() {
     let user = User::new();
     let app = user.built("app", "");
     for command in ["spin", "sleep"] {

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Done, User};
+use crate::support::{CommandOutput, User};
 
 // [RUN-040]
 #[test]
@@ -52,7 +52,7 @@ fn variables_come_from_flags_files_and_the_environment_the_last_one_decides() {
         "HANDED",
         &app,
     ]);
-    let done = Done::from(&command.output().unwrap()).expect(0);
+    let done = CommandOutput::from(&command.output().unwrap()).expect(0);
     assert_eq!(
         done.out,
         "A=manifest\nB=file\nC=a b=c # kept\nD=flag\nE=\nHANDED=over\n"

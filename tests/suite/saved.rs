@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Noise, User, as_root, third_party};
+use crate::support::{Prng, User, as_root, third_party};
 
 const NAME: &str = "r.example/acme/app:1.0.0";
 
@@ -159,7 +159,7 @@ fn load_refuses_what_the_disk_has_no_room_for_before_it_writes() {
         return;
     }
     let user = User::new();
-    let mut noise = Noise(7);
+    let mut noise = Prng(7);
     let data: Vec<u8> = (0..3_000_000).map(|_| noise.next() as u8).collect();
     user.write("app/data", data);
     let app = user.built("app", "assets: [data]\n");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Done, Noise, User, as_root, third_party};
+use crate::support::{CommandOutput, Prng, User, as_root, third_party};
 
 /// Lets everybody into the user's directory, as `/tmp` would.
 pub fn give_away(user: &User) {
@@ -17,7 +17,7 @@ pub fn give_away(user: &User) {
 }
 
 /// Runs `qyv` as the user nobody; only root can.
-pub fn as_nobody(user: &User, args: &[&str]) -> Done {
+pub fn as_nobody(user: &User, args: &[&str]) -> CommandOutput {
     // The test binary's own directory may be closed to others.
     let binary = user.path("qyv");
     if !binary.exists() {
@@ -236,12 +236,12 @@ fn read_only_store_still_runs_what_it_has() {
 }
 
 #[test]
-fn full_disk_is_said_and_loses_nothing() {
+fn full_disk_is_reported_and_leaves_the_store_intact() {
     if !as_root() {
         return;
     }
     let user = User::new();
-    let mut noise = Noise(0x0123_4567_89ab_cdef);
+    let mut noise = Prng(0x0123_4567_89ab_cdef);
     user.write(
         "app/data",
         (0..3_000_000).map(|_| noise.next() as u8).collect::<Vec<u8>>(),
@@ -284,7 +284,7 @@ fn user_without_a_home_is_told_what_to_set() {
         let done = third_party("util-linux", &mut command).expect(1);
         assert!(done.err.contains("QYVOL_HOME"), "{}", done.err);
     }
-    let done = Done::from(
+    let done = CommandOutput::from(
         &user
             .command()
             .arg("images")

@@ -17,15 +17,15 @@ pub struct User {
 
 /// A command's exit code and output.
 #[derive(Debug)]
-pub struct Done {
+pub struct CommandOutput {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
-impl Done {
-    pub fn from(output: &Output) -> Done {
-        Done {
+impl CommandOutput {
+    pub fn from(output: &Output) -> CommandOutput {
+        CommandOutput {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -34,7 +34,7 @@ impl Done {
 
     /// Fails the test unless the command exited with `code`.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Done {
+    pub fn expect(self, code: i32) -> CommandOutput {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
         self
     }
@@ -80,7 +80,7 @@ impl User {
 
     /// A third party's program with `qyv` inside, in this user's environment.
     #[track_caller]
-    pub fn inside(&self, package: &str, command: &mut Command) -> Done {
+    pub fn inside(&self, package: &str, command: &mut Command) -> CommandOutput {
         command
             .env_clear()
             .env("QYVOL_HOME", self.home())
@@ -89,12 +89,12 @@ impl User {
         third_party(package, command)
     }
 
-    pub fn qyv(&self, args: &[&str]) -> Done {
-        Done::from(&self.command().args(args).output().unwrap())
+    pub fn qyv(&self, args: &[&str]) -> CommandOutput {
+        CommandOutput::from(&self.command().args(args).output().unwrap())
     }
 
     /// The same with something to read.
-    pub fn qyv_with_input(&self, args: &[&str], input: &str) -> Done {
+    pub fn qyv_with_input(&self, args: &[&str], input: &str) -> CommandOutput {
         let mut command = self.command();
         command
             .stdin(Stdio::piped())
@@ -103,7 +103,7 @@ impl User {
         let mut child = command.args(args).spawn().unwrap();
         // A command that refuses before it reads leaves a broken pipe.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        Done::from(&child.wait_with_output().unwrap())
+        CommandOutput::from(&child.wait_with_output().unwrap())
     }
 
     /// An application of the probe: its manifest is `more` after the name. It
@@ -158,10 +158,10 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
 /// Runs a third party's program; `package` is what to install where it is
 /// missing.
 #[track_caller]
-pub fn third_party(package: &str, command: &mut Command) -> Done {
+pub fn third_party(package: &str, command: &mut Command) -> CommandOutput {
     let name = command.get_program().to_string_lossy().into_owned();
     match command.output() {
-        Ok(output) => Done::from(&output),
+        Ok(output) => CommandOutput::from(&output),
         Err(error) => panic!("can't run {name}: {error}: install the Debian package {package}"),
     }
 }
@@ -182,9 +182,9 @@ pub fn as_root() -> bool {
 }
 
 /// A generator of numbers that is the same in every run.
-pub struct Noise(pub u64);
+pub struct Prng(pub u64);
 
-impl Noise {
+impl Prng {
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

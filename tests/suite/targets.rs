@@ -94,7 +94,7 @@ fn development_refuses_what_is_about_signed_images() {
 }
 
 #[test]
-fn what_is_no_archive_is_called_what_it_is() {
+fn non_archive_is_reported_by_its_type() {
     let user = User::new();
     user.write("a/x.qyvbin", [0x1f, 0x8b, 8, 0]);
     user.write("a/w.qyvbin", PROBE_MODULE);

@@ -42,7 +42,7 @@ impl Signed {
     }
 
     #[track_caller]
-    fn verdict(&self, code: i32) -> crate::support::Done {
+    fn verdict(&self, code: i32) -> crate::support::CommandOutput {
         self.user.qyv(&["verify", &self.app, "--format", "json"]).expect(code)
     }
 }

@@ -400,7 +400,7 @@ pub struct PruneArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Move damaged entries to quarantine, so that the next load or pull restores them
-    #[arg(long, alias = "mend")]
+    #[arg(long)]
     pub repair: bool,
 }
 

@@ -14,7 +14,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathComplete
 use clap_complete::env::{CompleteEnv, Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
 use qyvol::store::NoopReporter;
 use qyvol::types::{Timestamp, escape};
-use qyvol::{Context, Keyring, Temporaries};
+use qyvol::{Context, Keyring, TempFiles};
 
 use crate::cli::Cli;
 use crate::paths;
@@ -247,7 +247,7 @@ fn named(current: &OsStr, list: impl FnOnce(&Context<'_>) -> Option<Vec<String>>
     let (Some(current), Ok(home)) = (current.to_str(), paths::home()) else {
         return Vec::new();
     };
-    let temporaries = Temporaries::default();
+    let temporaries = TempFiles::default();
     let ctx = Context {
         home,
         now: Timestamp::EPOCH,

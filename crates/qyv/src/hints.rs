@@ -59,7 +59,7 @@ pub fn hints(error: &Error) -> Vec<String> {
             });
             hints
         }
-        Error::Target { target, .. } => {
+        Error::InvalidTarget { target, .. } => {
             let spelling =
                 "a path ends in .qyvbin, .qyv or .wasm, or begins with /, ./ or ../; a name looks like hello:1.0.0";
             [spelling.to_string()].into_iter().chain(path_hint(target)).collect()

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use qyvol::Context;
-use qyvol_hub::{Access, Config, Event, Hub, HubError, Level, Tls};
+use qyvol_hub::{AccessControl, Config, Event, Hub, HubError, Level, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
@@ -52,9 +52,9 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
     let access = match &args.users {
         Some(path) => {
             let shown = qyvol::types::escape(&path.to_string_lossy()).to_string();
-            Access::load(path).map_err(|e| Failure::new(format!("{shown}: {}", chain(&e))))?
+            AccessControl::load(path).map_err(|e| Failure::new(format!("{shown}: {}", chain(&e))))?
         }
-        None if args.listen.ip().is_loopback() || args.open => Access::Open,
+        None if args.listen.ip().is_loopback() || args.open => AccessControl::Open,
         None => {
             return Err(
                 Failure::usage(format!("others can reach {}, and anyone could push to it", args.listen))
@@ -136,7 +136,7 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
             &json!({"schema": 1, "address": address, "url": format!("{scheme}://{address}")}),
             || format!("{scheme}://{address}\n"),
         )?;
-        bound.serve(asked_to_stop()?).await.map_err(failed)
+        bound.serve(shutdown_signal()?).await.map_err(failed)
     })?;
     Ok(0)
 }
@@ -161,7 +161,7 @@ fn open_files() -> usize {
 }
 
 /// Completes on SIGINT or SIGTERM.
-fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
+fn shutdown_signal() -> Result<impl Future<Output = ()>, Failure> {
     let failed = |e: std::io::Error| Failure::new(format!("can't wait for signals: {e}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;

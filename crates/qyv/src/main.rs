@@ -30,7 +30,7 @@ use std::time::SystemTime;
 
 use clap::CommandFactory;
 use qyvol::types::Timestamp;
-use qyvol::{Context, Temporaries};
+use qyvol::{Context, TempFiles};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -70,11 +70,11 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         _ => {}
     }
     if matches!(cli.command, Command::Build(_) | Command::Sign(_) | Command::Keys { .. }) {
-        secrets::keep_from_dumps()?;
+        secrets::disable_core_dumps()?;
     }
-    let temporaries = Temporaries::default();
+    let temporaries = TempFiles::default();
     if writes_archives(&cli.command) {
-        signals::remove_first(&temporaries)?;
+        signals::cleanup_on_signal(&temporaries)?;
     }
     let compiler = commands::compile::compiler();
     let ctx = Context {

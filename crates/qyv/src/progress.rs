@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use qyvol::store::Reporter;
 
-use crate::ui::{Ui, size, took};
+use crate::ui::{Ui, format_duration, size};
 
 /// Bytes of a part that is worth a line of its own.
 const WORTH_A_LINE: u64 = 1 << 20;
@@ -177,7 +177,8 @@ impl Reporter for Progress {
             bars.whole.finish_and_clear();
         }
         if let Some((what, started)) = self.step().take() {
-            self.ui.detail(&format!("{what:>9}  {}", took(started.elapsed())));
+            self.ui
+                .detail(&format!("{what:>9}  {}", format_duration(started.elapsed())));
         }
     }
 

@@ -12,7 +12,7 @@ use qyvol::{
 use crate::cli::QuickstartArgs;
 use crate::failure::Failure;
 use crate::secrets;
-use crate::ui::{Ui, size, took};
+use crate::ui::{Ui, format_duration, size};
 
 const COMPONENT: &[u8] = include_bytes!("../../../examples/hello/hello.component.wasm");
 const MANIFEST: &str = include_str!("../../../examples/hello/hello.qyv");
@@ -30,7 +30,7 @@ struct Steps<'a> {
 impl Steps<'_> {
     fn done(&mut self, what: &str, result: &str) {
         self.number += 1;
-        let time = took(self.started.elapsed());
+        let time = format_duration(self.started.elapsed());
         self.ui
             .note(&format!("{:>2}. {what:<8}{time:>9}   {result}", self.number));
         self.started = Instant::now();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use qyvol::remote_store::{
-    Client, Credential, CredentialFiles, Credentials, Fixed, Notify, Options, RetryPolicy, Secret,
+    Client, Credential, CredentialFiles, Credentials, Notify, Options, RetryPolicy, Secret, StaticCredential,
 };
 use qyvol::{Home, hosts_files, load_hosts, read_certificates};
 
@@ -80,7 +80,7 @@ fn options(home: &Home, args: &RegistryArgs) -> Result<Options, Failure> {
 
 /// Credentials of the environment, for one registry that it names: a password
 /// that goes to whichever host a command names would be anybody's.
-fn given() -> Result<Option<Fixed>, Failure> {
+fn given() -> Result<Option<StaticCredential>, Failure> {
     let credential = match (
         variables::text(USER)?,
         variables::text(PASSWORD)?,
@@ -99,7 +99,7 @@ fn given() -> Result<Option<Fixed>, Failure> {
         }
     };
     match variables::text(REGISTRY)? {
-        Some(registry) => Ok(Some(Fixed {
+        Some(registry) => Ok(Some(StaticCredential {
             registry: registry.to_ascii_lowercase(),
             credential,
         })),

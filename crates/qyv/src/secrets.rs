@@ -17,7 +17,7 @@ const KEY: &str = "QYVOL_KEY";
 
 /// Keeps the memory of this process, which is about to hold a private key, out
 /// of core dumps and from other processes of the same user.
-pub fn keep_from_dumps() -> Result<(), Failure> {
+pub fn disable_core_dumps() -> Result<(), Failure> {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),

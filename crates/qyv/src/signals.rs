@@ -6,7 +6,7 @@
 use std::fs;
 use std::thread;
 
-use qyvol::Temporaries;
+use qyvol::TempFiles;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -14,7 +14,7 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::failure::Failure;
 
 /// From now on, a signal that ends the process first removes the temporaries.
-pub fn remove_first(temporaries: &Temporaries) -> Result<(), Failure> {
+pub fn cleanup_on_signal(temporaries: &TempFiles) -> Result<(), Failure> {
     let ignored = ignored();
     let heard = [SIGHUP, SIGINT, SIGTERM]
         .into_iter()

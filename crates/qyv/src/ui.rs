@@ -215,7 +215,7 @@ pub fn count(number: usize, one: &str, many: &str) -> String {
 }
 
 /// A duration for people.
-pub fn took(time: Duration) -> String {
+pub fn format_duration(time: Duration) -> String {
     let micros = time.as_micros();
     match micros {
         0..=999 => format!("{micros} µs"),
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn untrusted_text_never_moves_the_cursor_nor_begins_a_line() {
+    fn untrusted_text_is_escaped() {
         assert_eq!(safe_line("a\nb: accepted\u{1b}[2K"), "a\\u{a}b: accepted\\u{1b}[2K");
         assert_eq!(safe("a\tb\r\nc\u{9b}1A\n"), "a\tb\\u{d}\nc\\u{9b}1A\n");
         let text = serde_json::to_string(&json_value()).unwrap();
@@ -271,8 +271,8 @@ mod tests {
         assert_eq!(size(1000), "1.0 kB");
         assert_eq!(size(999_999), "1.0 MB");
         assert_eq!(size(12_345_678), "12 MB");
-        assert_eq!(took(Duration::from_micros(250)), "250 µs");
-        assert_eq!(took(Duration::from_millis(12)), "12.0 ms");
+        assert_eq!(format_duration(Duration::from_micros(250)), "250 µs");
+        assert_eq!(format_duration(Duration::from_millis(12)), "12.0 ms");
     }
 
     #[test]

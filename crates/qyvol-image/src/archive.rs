@@ -15,7 +15,7 @@ use crate::frames::{CHUNK_SIZE, Decompressor, bound};
 use crate::head::{self, Head, blob_path};
 use crate::seek_table;
 use crate::tar_stream::{BLOCK, END_OF_ARCHIVE, entry_len, header, padding};
-use crate::{FileId, HeadImage, ImageError};
+use crate::{FileId, ImageError, SignedImage};
 
 /// Blobs up to this size are decoded on the reader's own thread.
 const READ_AHEAD: u64 = 4 << 20;
@@ -149,7 +149,7 @@ impl Archive {
     }
 
     /// The images it holds.
-    pub fn images(&self) -> &[HeadImage] {
+    pub fn images(&self) -> &[SignedImage] {
         self.head.images()
     }
 

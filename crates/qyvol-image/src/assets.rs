@@ -172,7 +172,7 @@ impl Finder<'_> {
                     AssetTarget::Root => from.rsplit('/').next().unwrap_or(from),
                     AssetTarget::Path(path) => path.as_str(),
                 };
-                let file = self.look(from, real)?;
+                let file = self.stat_file(from, real)?;
                 self.add(from, to, file)?;
                 self.named.insert(from.to_string());
                 selection.count = 1;
@@ -280,7 +280,7 @@ impl Finder<'_> {
         let mut left_out =
             self.ignore.is_ignored(&path, false) || target.is_some_and(|target| self.ignore.is_ignored(target, false));
         if !left_out {
-            let file = self.look(&path, real)?;
+            let file = self.stat_file(&path, real)?;
             left_out = contains_private_key(&file.0, file.2).map_err(|e| file_error("read", &file.0, e))?;
             if !left_out {
                 let rest = path
@@ -304,7 +304,7 @@ impl Finder<'_> {
     }
 
     /// Looks at a file before it is taken: a regular one inside the root.
-    fn look(&self, from: &str, real: PathBuf) -> Result<(PathBuf, FileId, u64), ImageError> {
+    fn stat_file(&self, from: &str, real: PathBuf) -> Result<(PathBuf, FileId, u64), ImageError> {
         if !real.starts_with(&self.real_root) {
             return Err(ImageError::asset(
                 from,

@@ -13,7 +13,7 @@ use qyvol_types::{
 
 use crate::assets::{AssetPlan, pack, plan_assets};
 use crate::wasm::{Payload, componentize};
-use crate::{FileId, HeadImage, ImageError};
+use crate::{FileId, ImageError, SignedImage};
 
 /// How to build.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct ImageBuilder {
 #[derive(Clone, Debug)]
 pub struct BuiltImage {
     /// The image, not signed yet, under its own name.
-    pub image: HeadImage,
+    pub image: SignedImage,
     /// Its own `name:version`.
     pub name: Reference,
     /// The image's descriptor.
@@ -200,7 +200,7 @@ impl ImageBuilder {
         let name =
             Reference::local(&self.app.name, &self.app.version).map_err(|e| ImageError::format(e.to_string()))?;
         Ok(BuiltImage {
-            image: HeadImage {
+            image: SignedImage {
                 names: vec![name.clone()],
                 manifest,
                 config: config_bytes,

@@ -21,12 +21,12 @@ const EMPTY: &[u8] = b"{}";
 /// The images of an archive, with their signatures.
 #[derive(Clone, Debug)]
 pub struct Head {
-    images: Vec<HeadImage>,
+    images: Vec<SignedImage>,
 }
 
 /// One image.
 #[derive(Clone, Debug)]
-pub struct HeadImage {
+pub struct SignedImage {
     /// Its names, as the index has them: sorted and unique. A name without a
     /// registry must be the image's own `name:version` from its config, which
     /// whoever verifies the image checks. A name with a registry is a claim of
@@ -37,12 +37,12 @@ pub struct HeadImage {
     /// Its config's bytes.
     pub config: Vec<u8>,
     /// Its signatures, sorted by their manifests' digests.
-    pub signatures: Vec<HeadSignature>,
+    pub signatures: Vec<ImageSignature>,
 }
 
 /// One signature: a manifest that refers to the image, and a bundle.
 #[derive(Clone, Debug)]
-pub struct HeadSignature {
+pub struct ImageSignature {
     /// The signature's manifest.
     pub manifest: ImageManifest,
     /// The bundle it carries, not looked into.
@@ -57,9 +57,9 @@ struct Index {
     manifests: Vec<Descriptor>,
 }
 
-impl HeadSignature {
+impl ImageSignature {
     /// Wraps a bundle as a referrer of `subject`.
-    pub fn new(subject: &Descriptor, predicate_type: &str, bundle: Vec<u8>) -> Result<HeadSignature, ImageError> {
+    pub fn new(subject: &Descriptor, predicate_type: &str, bundle: Vec<u8>) -> Result<ImageSignature, ImageError> {
         let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE, &bundle);
         let subject = Descriptor::new(&subject.media_type, subject.digest, subject.size);
         let annotations = BTreeMap::from([
@@ -73,12 +73,12 @@ impl HeadSignature {
             ),
         ]);
         let manifest = ImageManifest::referrer(media_type::SIGSTORE_BUNDLE, subject, layer, annotations)?;
-        Ok(HeadSignature { manifest, bundle })
+        Ok(ImageSignature { manifest, bundle })
     }
 
     /// Reads back what a store keeps: the manifest and the bundle it names.
-    pub fn from_parts(manifest: ImageManifest, bundle: Vec<u8>) -> Result<HeadSignature, ImageError> {
-        let signature = HeadSignature { manifest, bundle };
+    pub fn from_parts(manifest: ImageManifest, bundle: Vec<u8>) -> Result<ImageSignature, ImageError> {
+        let signature = ImageSignature { manifest, bundle };
         signature.check()?;
         Ok(signature)
     }
@@ -99,7 +99,7 @@ impl HeadSignature {
     }
 }
 
-impl HeadImage {
+impl SignedImage {
     /// Bytes of what was read last into this image.
     fn last_copied(&self) -> usize {
         self.signatures.last().map_or(self.config.len(), |s| s.bundle.len())
@@ -146,7 +146,7 @@ impl HeadImage {
 
 /// Checks that all images agree on each layer, and that no layer is a blob of
 /// the head.
-fn check_layers(images: &[HeadImage]) -> Result<(), ImageError> {
+fn check_layers(images: &[SignedImage]) -> Result<(), ImageError> {
     let mut seen: HashMap<Digest, &Descriptor> = HashMap::new();
     for layer in images.iter().flat_map(|i| i.manifest.layers()) {
         let first = seen.entry(layer.digest).or_insert(layer);
@@ -244,7 +244,7 @@ impl Head {
     /// A head over some images: sorted by their first names, each with its names
     /// sorted, and its signatures sorted by digest. Refuses two images of one
     /// name, an image that stands there twice, and signatures of others.
-    pub fn new(mut images: Vec<HeadImage>) -> Result<Head, ImageError> {
+    pub fn new(mut images: Vec<SignedImage>) -> Result<Head, ImageError> {
         if images.is_empty() {
             return Err(ImageError::format("it holds no image"));
         }
@@ -258,7 +258,7 @@ impl Head {
                 });
             }
         }
-        images.iter_mut().try_for_each(HeadImage::check_names)?;
+        images.iter_mut().try_for_each(SignedImage::check_names)?;
         images.sort_by_cached_key(|image| image.names.first().map(Reference::to_string));
         let (mut names, mut digests) = (BTreeSet::new(), BTreeSet::new());
         for image in &images {
@@ -288,7 +288,7 @@ impl Head {
     }
 
     /// The images, sorted by their first names.
-    pub fn images(&self) -> &[HeadImage] {
+    pub fn images(&self) -> &[SignedImage] {
         &self.images
     }
 
@@ -363,7 +363,7 @@ impl Head {
         if index.schema_version != 2 || index.media_type != media_type::IMAGE_INDEX {
             return Err(ImageError::format("its index.json is not an OCI image index"));
         }
-        let mut images: Vec<HeadImage> = Vec::new();
+        let mut images: Vec<SignedImage> = Vec::new();
         let mut copied = 0;
         for descriptor in &index.manifests {
             let name = descriptor.annotations.get(media_type::ANNOTATION_REF_NAME);
@@ -381,7 +381,7 @@ impl Head {
                 continue;
             }
             // Small blobs may be shared by many; their copies are bounded.
-            copied += images.last().map_or(0, HeadImage::last_copied);
+            copied += images.last().map_or(0, SignedImage::last_copied);
             if copied as u64 > 4 * limits::HEAD_BYTES || images.len() > limits::ARCHIVE_IMAGES {
                 return Err(ImageError::format(
                     "its index.json names the same small blobs too often",
@@ -391,7 +391,7 @@ impl Head {
             match (&descriptor.artifact_type, name) {
                 (None, Some(name)) => {
                     let config = find(&blobs, &manifest.config().digest, "config")?.to_vec();
-                    images.push(HeadImage {
+                    images.push(SignedImage {
                         names: vec![name],
                         manifest,
                         config,
@@ -407,7 +407,7 @@ impl Head {
                     let image = images
                         .last_mut()
                         .ok_or_else(|| ImageError::format("a signature stands before its image"))?;
-                    image.signatures.push(HeadSignature { manifest, bundle });
+                    image.signatures.push(ImageSignature { manifest, bundle });
                 }
                 _ => {
                     return Err(ImageError::format(

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::head::blob_path;
-use crate::{Head, HeadImage, HeadSignature, ImageError};
+use crate::{Head, ImageError, ImageSignature, SignedImage};
 
 /// Bytes of `index.json` or of an index in it.
 const INDEX_BYTES: u64 = 4 << 20;
@@ -207,7 +207,7 @@ impl Found {
 
     /// The images with their configs and signatures. One whose config is not a
     /// Qyvol application's is passed over.
-    fn images(mut self, files: &Files) -> Result<Vec<HeadImage>, ImageError> {
+    fn images(mut self, files: &Files) -> Result<Vec<SignedImage>, ImageError> {
         let mut images = Vec::new();
         let mut room = limits::SIGNATURES_BYTES;
         for (_, (manifest, mut names)) in std::mem::take(&mut self.images) {
@@ -221,7 +221,7 @@ impl Found {
                 let app = &parsed.qyv.app;
                 names.push(Reference::local(&app.name, &app.version).map_err(|e| bad(e.to_string()))?);
             }
-            images.push(HeadImage {
+            images.push(SignedImage {
                 names,
                 config,
                 signatures: self.signatures_of(files, &manifest.descriptor(), &mut room)?,
@@ -239,7 +239,7 @@ impl Found {
         files: &Files,
         image: &Descriptor,
         room: &mut u64,
-    ) -> Result<Vec<HeadSignature>, ImageError> {
+    ) -> Result<Vec<ImageSignature>, ImageError> {
         let mut signatures = Vec::new();
         let all = self.signatures.remove(&image.digest).unwrap_or_default();
         let all = all.into_iter().filter(|manifest| manifest.subject() == Some(image));
@@ -249,7 +249,7 @@ impl Found {
             };
             if let Some(bundle) = usable(files.fetch_bytes(layer, limits::BUNDLE_BYTES))? {
                 *room -= bundle.len() as u64;
-                signatures.extend(HeadSignature::from_parts(manifest, bundle));
+                signatures.extend(ImageSignature::from_parts(manifest, bundle));
             }
         }
         Ok(signatures)

@@ -45,7 +45,7 @@ pub use error::ImageError;
 pub use file_id::FileId;
 #[cfg(feature = "import")]
 pub use foreign_files::{FoundFiles, Wanted, find_wasm};
-pub use head::{Head, HeadImage, HeadSignature, is_archive, is_qyvbin};
+pub use head::{Head, ImageSignature, SignedImage, is_archive, is_qyvbin};
 pub use ignore_rules::{is_temporary_name, temporary_name};
 pub use layout::Layout;
 pub use list::{ListedAsset, list_assets};

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 
 use qyvol_image::{
-    Archive, BuildOptions, Head, HeadImage, HeadSignature, ImageBuilder, ImageError, unpack_assets, write_archive,
+    Archive, BuildOptions, Head, ImageBuilder, ImageError, ImageSignature, SignedImage, unpack_assets, write_archive,
 };
 use qyvol_sandbox::parse_app_manifest;
 use qyvol_store::{Fetch, LocalStore, NoopReporter};
@@ -34,7 +34,7 @@ impl Fixture {
         Fixture { directory }
     }
 
-    fn build(&self, name: &str, assets: &str) -> Result<(HeadImage, qyvol_store::Ingest), ImageError> {
+    fn build(&self, name: &str, assets: &str) -> Result<(SignedImage, qyvol_store::Ingest), ImageError> {
         let text = format!("name: {name}\nversion: 1.0.0\nentrypoint: a.wasm\nassets: {assets}\n");
         let app = parse_app_manifest(&text).unwrap();
         let options = BuildOptions {
@@ -46,7 +46,7 @@ impl Fixture {
         let store = LocalStore::open(&self.directory.path().join("store")).unwrap();
         let mut stage = store.begin().unwrap();
         let mut built = builder.write(&mut stage, &NoopReporter)?;
-        let signature = HeadSignature::new(&built.descriptor, "test", b"not looked into".to_vec()).unwrap();
+        let signature = ImageSignature::new(&built.descriptor, "test", b"not looked into".to_vec()).unwrap();
         built.image.signatures.push(signature);
         Ok((built.image, stage))
     }
@@ -153,7 +153,7 @@ fn large_archive_round_trips_over_many_frames_and_is_reproducible() {
     let mut signed = image.clone();
     signed
         .signatures
-        .push(HeadSignature::new(&image.descriptor(), "test", b"another".to_vec()).unwrap());
+        .push(ImageSignature::new(&image.descriptor(), "test", b"another".to_vec()).unwrap());
     let mut rewritten = Vec::new();
     archive
         .rewrite(&Head::new(vec![signed.clone()]).unwrap(), &mut rewritten)
@@ -273,9 +273,9 @@ fn images_that_disagree_on_a_blob_are_refused() {
     let (mut b, _other) = fixture.build("b", "[]").unwrap();
     b.signatures.clear();
     let layer = a.manifest.layers()[0].clone();
-    let with = |image: &HeadImage, layers: Vec<Descriptor>| {
+    let with = |image: &SignedImage, layers: Vec<Descriptor>| {
         let manifest = ImageManifest::image(image.manifest.config().clone(), layers).unwrap();
-        HeadImage {
+        SignedImage {
             manifest,
             ..image.clone()
         }

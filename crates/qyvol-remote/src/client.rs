@@ -15,8 +15,8 @@ use crate::auth::{AuthCache, Challenge};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::error::{Operation, is_temporary_status};
-use crate::request::{Answer, Payload, Redirects, Request, retry_after};
-use crate::retry::{AttemptError, Failed, Notify, Retry, RetryPolicy};
+use crate::request::{BufferedResponse, Redirects, Request, RequestBody, retry_after};
+use crate::retry::{AttemptError, AttemptFailure, Notify, Retry, RetryPolicy};
 use crate::transport::Transport;
 use crate::{Options, RemoteError};
 
@@ -72,7 +72,7 @@ impl Client {
     /// The attempts of one operation at an endpoint. A mirror gets one: the
     /// registry itself is the next attempt.
     pub(crate) fn retry(&self, endpoint: &Endpoint) -> Retry {
-        let policy = match endpoint.is_mirror || endpoint.is_asked_once {
+        let policy = match endpoint.is_mirror || endpoint.is_single_attempt {
             true => RetryPolicy::never(),
             false => self.options.retry,
         };
@@ -81,24 +81,33 @@ impl Client {
 
     /// Makes a request and reads its answer, with retries. A body of status 200
     /// that is longer than `limit` is an error.
-    pub(crate) fn call(&self, request: &Request<'_>, body: Option<&[u8]>, limit: u64) -> Result<Answer, RemoteError> {
+    pub(crate) fn call(
+        &self,
+        request: &Request<'_>,
+        body: Option<&[u8]>,
+        limit: u64,
+    ) -> Result<BufferedResponse, RemoteError> {
         self.retry(request.endpoint)
-            .run(|_| -> Result<Answer, Failed<RemoteError>> {
-                let response = self.attempt(request, body.map_or(Payload::None, Payload::Bytes))?;
+            .run(|_| -> Result<BufferedResponse, AttemptFailure<RemoteError>> {
+                let response = self.attempt(request, body.map_or(RequestBody::None, RequestBody::Bytes))?;
                 let timeout = self.timeout(request.endpoint);
-                Ok(Answer::read(request, response, limit, timeout)?)
+                Ok(BufferedResponse::read(request, response, limit, timeout)?)
             })
     }
 
     /// Sends a request once and follows redirects; other origins get no
     /// credentials. A temporary status is an error.
-    pub(crate) fn attempt(&self, request: &Request<'_>, payload: Payload<'_>) -> Result<Response<Body>, AttemptError> {
+    pub(crate) fn attempt(
+        &self,
+        request: &Request<'_>,
+        payload: RequestBody<'_>,
+    ) -> Result<Response<Body>, AttemptError> {
         if request.redirects == Redirects::Never {
             return self.attempt_here(request, payload);
         }
         let mut request = request.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.attempt_here(&request, Payload::None)?;
+            let response = self.attempt_here(&request, RequestBody::None)?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -128,7 +137,7 @@ impl Client {
     /// Makes a request with the authorisation there is, and once more if the
     /// registry asks for another. A stream can't be sent twice: then the
     /// attempt fails.
-    fn attempt_here(&self, request: &Request<'_>, payload: Payload<'_>) -> Result<Response<Body>, AttemptError> {
+    fn attempt_here(&self, request: &Request<'_>, payload: RequestBody<'_>) -> Result<Response<Body>, AttemptError> {
         let again = payload.again();
         let shown = self.auth.header(request);
         let mut response = self.transport.send(request, shown.as_deref(), payload)?;
@@ -171,17 +180,17 @@ impl Client {
     /// Reads what is left of an answer, so that its connection can be used
     /// again.
     pub(crate) fn drain(&self, request: &Request<'_>, response: Response<Body>) {
-        let _ = Answer::read(request, response, PING_BYTES, self.timeout(request.endpoint));
+        let _ = BufferedResponse::read(request, response, PING_BYTES, self.timeout(request.endpoint));
     }
 
     /// The error for an unexpected response.
-    pub(crate) fn unexpected(&self, request: &Request<'_>, answer: Answer) -> RemoteError {
+    pub(crate) fn unexpected(&self, request: &Request<'_>, answer: BufferedResponse) -> RemoteError {
         answer.into_error(request, self.auth.is_authenticated(request.endpoint))
     }
 
     /// The same of an answer whose body has not been read.
     pub(crate) fn error_of(&self, request: &Request<'_>, response: Response<Body>) -> RemoteError {
-        match Answer::read(request, response, PING_BYTES, self.timeout(request.endpoint)) {
+        match BufferedResponse::read(request, response, PING_BYTES, self.timeout(request.endpoint)) {
             Ok(answer) => self.unexpected(request, answer),
             Err(error) => error,
         }
@@ -206,12 +215,12 @@ impl Client {
     }
 
     /// Whether the registry has the referrers API, where that is known.
-    pub(crate) fn has_referrers(&self, registry: &str) -> Option<bool> {
+    pub(crate) fn supports_referrers(&self, registry: &str) -> Option<bool> {
         let known = self.referrers.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(registry).copied()
     }
 
-    pub(crate) fn set_has_referrers(&self, registry: &str, has: bool) {
+    pub(crate) fn set_supports_referrers(&self, registry: &str, has: bool) {
         let mut known = self.referrers.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(registry.to_string(), has);
     }

@@ -53,7 +53,7 @@ pub(crate) struct Endpoint {
     /// Stands in for the registry: if it fails, the registry is asked.
     pub(crate) is_mirror: bool,
     /// Gets one attempt at each request: what it has to say is not needed.
-    pub(crate) is_asked_once: bool,
+    pub(crate) is_single_attempt: bool,
 }
 
 impl Endpoint {
@@ -70,7 +70,7 @@ impl Endpoint {
             repository: String::new(),
             scope: scope.to_string(),
             is_mirror: false,
-            is_asked_once: false,
+            is_single_attempt: false,
         }
     }
 

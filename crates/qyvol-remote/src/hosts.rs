@@ -160,7 +160,7 @@ hosts:
 
     // [REG-023]
     #[test]
-    fn what_is_not_understood_refuses_the_file() {
+    fn invalid_entry_rejects_the_hosts_file() {
         for (from, to) in [
             ("version: 1", "version: 2"),
             ("version: 1\n", ""),

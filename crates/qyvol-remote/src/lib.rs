@@ -40,13 +40,13 @@ mod url;
 
 pub use client::Client;
 pub use credentials::{
-    Anonymous, Credential, CredentialFiles, Credentials, Fixed, Secret, erase_credentials, store_credentials,
+    Anonymous, Credential, CredentialFiles, Credentials, Secret, StaticCredential, erase_credentials, store_credentials,
 };
 pub use endpoint::Access;
 pub use error::{Class, Operation, RemoteError, TlsFailure};
 pub use hosts::{HostEntry, parse_hosts};
 pub use options::{HostOptions, Options};
 #[cfg(feature = "import")]
-pub use repository::ForeignFound;
+pub use repository::FetchedManifest;
 pub use repository::Repository;
 pub use retry::{Notify, RetryPolicy};

@@ -41,24 +41,24 @@ pub(crate) struct Request<'a> {
     pub(crate) operation: Operation,
     pub(crate) redirects: Redirects,
     /// How long the answer may take, if longer than usual.
-    pub(crate) answer_timeout: Option<Duration>,
+    pub(crate) response_timeout: Option<Duration>,
 }
 
 /// A body that is sent.
-pub(crate) enum Payload<'a> {
+pub(crate) enum RequestBody<'a> {
     None,
     Bytes(&'a [u8]),
     /// Of this length.
     Stream(u64, &'a mut dyn Read),
 }
 
-impl<'a> Payload<'a> {
+impl<'a> RequestBody<'a> {
     /// The same payload once more; a stream can't be sent twice.
-    pub(crate) fn again(&self) -> Option<Payload<'a>> {
+    pub(crate) fn again(&self) -> Option<RequestBody<'a>> {
         match self {
-            Payload::None => Some(Payload::None),
-            Payload::Bytes(bytes) => Some(Payload::Bytes(bytes)),
-            Payload::Stream(..) => None,
+            RequestBody::None => Some(RequestBody::None),
+            RequestBody::Bytes(bytes) => Some(RequestBody::Bytes(bytes)),
+            RequestBody::Stream(..) => None,
         }
     }
 }
@@ -73,7 +73,7 @@ impl<'a> Request<'a> {
             endpoint,
             operation,
             redirects: if reads { Redirects::Follow } else { Redirects::Never },
-            answer_timeout: None,
+            response_timeout: None,
         }
     }
 
@@ -95,7 +95,7 @@ impl<'a> Request<'a> {
 
 /// An answer that was read to its end.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct BufferedResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) bytes: Vec<u8>,
@@ -115,7 +115,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     digits.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
 }
 
-impl Answer {
+impl BufferedResponse {
     /// Reads an answer. A body of at most `limit` bytes must come whole with
     /// status 200; what comes with another status only explains it.
     pub(crate) fn read(
@@ -123,7 +123,7 @@ impl Answer {
         response: Response<Body>,
         limit: u64,
         timeout: Duration,
-    ) -> Result<Answer, RemoteError> {
+    ) -> Result<BufferedResponse, RemoteError> {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let bytes = if request.method == Method::HEAD {
@@ -136,7 +136,7 @@ impl Answer {
             let body = read_bounded(&request.url, response, ERROR_BYTES, timeout);
             body.ok().flatten().unwrap_or_default()
         };
-        Ok(Answer { status, headers, bytes })
+        Ok(BufferedResponse { status, headers, bytes })
     }
 
     pub(crate) fn header(&self, name: impl AsHeaderName) -> Option<&str> {

@@ -64,31 +64,31 @@ impl From<RemoteError> for AttemptError {
 
 /// A failed attempt of an operation. `E` is what the operation fails with.
 #[derive(Debug)]
-pub(crate) enum Failed<E> {
+pub(crate) enum AttemptFailure<E> {
     /// The registry failed.
     Remote(AttemptError),
     /// Something else did: another attempt would not help.
     Final(E),
 }
 
-impl<E: fmt::Display> fmt::Display for Failed<E> {
+impl<E: fmt::Display> fmt::Display for AttemptFailure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failed::Remote(failed) => failed.error.fmt(f),
-            Failed::Final(error) => error.fmt(f),
+            AttemptFailure::Remote(failed) => failed.error.fmt(f),
+            AttemptFailure::Final(error) => error.fmt(f),
         }
     }
 }
 
-impl<E> From<RemoteError> for Failed<E> {
-    fn from(error: RemoteError) -> Failed<E> {
-        Failed::Remote(error.into())
+impl<E> From<RemoteError> for AttemptFailure<E> {
+    fn from(error: RemoteError) -> AttemptFailure<E> {
+        AttemptFailure::Remote(error.into())
     }
 }
 
-impl<E> From<AttemptError> for Failed<E> {
-    fn from(error: AttemptError) -> Failed<E> {
-        Failed::Remote(error)
+impl<E> From<AttemptError> for AttemptFailure<E> {
+    fn from(error: AttemptError) -> AttemptFailure<E> {
+        AttemptFailure::Remote(error)
     }
 }
 
@@ -113,13 +113,13 @@ impl Retry {
     /// Makes attempts until one succeeds, fails for good, or none is left.
     pub(crate) fn run<T, E: From<RemoteError>>(
         &mut self,
-        mut attempt: impl FnMut(&mut Retry) -> Result<T, Failed<E>>,
+        mut attempt: impl FnMut(&mut Retry) -> Result<T, AttemptFailure<E>>,
     ) -> Result<T, E> {
         loop {
             match attempt(self) {
                 Ok(value) => return Ok(value),
-                Err(Failed::Final(error)) => return Err(error),
-                Err(Failed::Remote(failed)) => self.wait(failed.error, failed.retry_after)?,
+                Err(AttemptFailure::Final(error)) => return Err(error),
+                Err(AttemptFailure::Remote(failed)) => self.wait(failed.error, failed.retry_after)?,
             }
         }
     }
@@ -169,7 +169,7 @@ mod tests {
         Retry::new(policy, Arc::new(|_| {}))
     }
 
-    fn broken(temporary: bool) -> Failed<RemoteError> {
+    fn broken(temporary: bool) -> AttemptFailure<RemoteError> {
         let error = RemoteError::Unreachable {
             host: "r.example".to_string(),
             why: "gone".to_string(),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_gives_all_attempts_back() {
+    fn progress_resets_the_retries() {
         let mut attempts = 0;
         let result = retry(1).run(|retry| {
             attempts += 1;

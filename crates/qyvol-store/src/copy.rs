@@ -80,13 +80,13 @@ where
     S: Fetch + Referrers + Sync + ?Sized,
     D: Exists + Push + Sync + ?Sized,
 {
-    copy_image(src, dst, root, report)?;
+    copy_graph(src, dst, root, report)?;
     copy_referrers(src, dst, root, keep, report)
 }
 
 /// The first half of [`copy()`]: what `root` reaches. Returns how many blobs
 /// the target did not have.
-pub fn copy_image<S, D>(src: &S, dst: &D, root: &Descriptor, report: &dyn Reporter) -> Result<usize, CopyError>
+pub fn copy_graph<S, D>(src: &S, dst: &D, root: &Descriptor, report: &dyn Reporter) -> Result<usize, CopyError>
 where
     S: Fetch + Referrers + Sync + ?Sized,
     D: Exists + Push + Sync + ?Sized,

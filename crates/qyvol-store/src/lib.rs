@@ -28,7 +28,7 @@ mod sys;
 mod traits;
 mod verify;
 
-pub use copy::{CopyError, ReferrerFilter, copy, copy_image, copy_referrers};
+pub use copy::{CopyError, ReferrerFilter, copy, copy_graph, copy_referrers};
 pub use error::StoreError;
 pub use local::{
     BlobWriter, Damage, Ingest, LocalStore, Notice, PruneItem, PruneKind, PrunePlan, Pruned, RunLock, Tree,

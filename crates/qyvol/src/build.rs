@@ -7,9 +7,9 @@ use qyvol_sandbox::Denied;
 use qyvol_store::Ingest;
 use qyvol_types::{Reference, Timestamp};
 
-use crate::install::stage_small;
+use crate::install::stage_metadata;
 use crate::keys::Passphrase;
-use crate::output::{Output, Place};
+use crate::output::{Output, OutputPath};
 use crate::sign::{Claims, sign_image};
 use crate::signer::{FirstKey, SignerChoice, signer};
 use crate::validate::{Application, prepare};
@@ -70,7 +70,7 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
         force: request.force,
         inputs: &[],
     };
-    let mut place = Place::new(ctx, &to)?;
+    let mut place = OutputPath::new(ctx, &to)?;
     place.inputs().add(manifest.id, &manifest.path);
     // An archive of before is made anew, not packed.
     let skip = place.holds_archive().then(|| place.real());
@@ -83,7 +83,7 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
     for (path, id) in application.builder.inputs() {
         place.inputs().add_real(id, path);
     }
-    let work = Work {
+    let work = PendingBuild {
         label: &label,
         output: &output,
         tags: &request.tags,
@@ -103,7 +103,7 @@ pub(crate) fn default_output(manifest: &Path) -> PathBuf {
 }
 
 /// The rest of a build, once all of its inputs have been read.
-pub(crate) struct Work<'a> {
+pub(crate) struct PendingBuild<'a> {
     /// What the user named, for messages.
     pub(crate) label: &'a str,
     /// The archive, as the user named it.
@@ -120,13 +120,13 @@ pub(crate) struct Work<'a> {
     pub(crate) keeps_names: bool,
 }
 
-impl Work<'_> {
+impl PendingBuild<'_> {
     /// Writes, signs, stores and tags an image.
     pub(crate) fn write(
         &self,
         ctx: &Context<'_>,
         application: &Application,
-        mut place: Place,
+        mut place: OutputPath,
     ) -> Result<BuildReport, Error> {
         let builder = &application.builder;
         let (label, output) = (self.label, self.output);
@@ -152,7 +152,7 @@ impl Work<'_> {
                 sign_image(key, &built.image, &built.config, self.claims, created).map_err(Error::image(label))?;
             built.image.signatures.push(signature);
         }
-        stage_small(&mut stage, &built.image)?;
+        stage_metadata(&mut stage, &built.image)?;
         let head = Head::new(vec![built.image.clone()]).map_err(Error::image(label))?;
         ctx.report
             .started("writing", Some(head.content().iter().map(|b| b.size).sum()));

@@ -6,7 +6,7 @@ use qyvol_runtime::Compiler;
 use qyvol_store::{LocalStore, Reporter};
 use qyvol_types::Timestamp;
 
-use crate::{Error, Temporaries};
+use crate::{Error, TempFiles};
 
 /// The directories of one user.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Context<'a> {
     /// Is told of progress.
     pub report: &'a dyn Reporter,
     /// The files that are being written, for whoever ends the process.
-    pub temporaries: &'a Temporaries,
+    pub temporaries: &'a TempFiles,
     /// Compiles in a process of its own; in this one where absent.
     pub compiler: Option<&'a Compiler>,
     /// Another policy than the home's.
@@ -46,7 +46,7 @@ impl Context<'_> {
     }
 
     /// Reports what the store has repaired or skipped by itself.
-    pub(crate) fn tell_notices(&self, store: &LocalStore) {
+    pub(crate) fn report_notices(&self, store: &LocalStore) {
         for notice in store.take_notices() {
             self.report
                 .warned(&format!("{}: {}", notice.path.display(), notice.what));

@@ -227,7 +227,7 @@ pub enum Error {
     },
     /// Neither spelled as a path nor as a name.
     #[error("`{}` is neither a path nor the name of an image: {why}", escape(target))]
-    Target {
+    InvalidTarget {
         /// What the user named.
         target: String,
         /// Why it isn't a name.

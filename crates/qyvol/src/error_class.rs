@@ -46,7 +46,7 @@ impl Error {
             Error::PolicyYaml { .. } | Error::Policy { .. } => ErrorClass::BadPolicy,
             Error::HostsYaml { .. }
             | Error::Hosts { .. }
-            | Error::Target { .. }
+            | Error::InvalidTarget { .. }
             | Error::Ambiguous { .. }
             | Error::AlreadyImage { .. }
             | Error::Layers { .. }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use qyvol_remote::{HostOptions, parse_hosts};
 
-use crate::guarded::{self, Unguarded};
-use crate::validate::text_of;
+use crate::secure_file::{self, SecureFileError};
+use crate::validate::read_open_file;
 use crate::{Error, Home};
 
 /// Largest file of certificates, in bytes.
@@ -71,10 +71,10 @@ fn read_private(path: &Path) -> Result<Option<String>, Error> {
         path: path.to_path_buf(),
         why,
     };
-    match guarded::open(path) {
-        Ok(file) => text_of(file, path).map(Some).map_err(|e| refused(e.to_string())),
-        Err(Unguarded::Absent) => Ok(None),
-        Err(Unguarded::Refused(why)) => Err(refused(why)),
+    match secure_file::open(path) {
+        Ok(file) => read_open_file(file, path).map(Some).map_err(|e| refused(e.to_string())),
+        Err(SecureFileError::Absent) => Ok(None),
+        Err(SecureFileError::Refused(why)) => Err(refused(why)),
     }
 }
 

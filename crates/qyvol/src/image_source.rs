@@ -5,15 +5,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use qyvol_image::{Archive, HeadImage, HeadSignature};
+use qyvol_image::{Archive, ImageSignature, SignedImage};
 use qyvol_store::{Fetch, LocalStore, Referrers, StoreError};
 use qyvol_types::{ConfigError, Descriptor, ImageConfig, ImageManifest, Reference, escape, limits, media_type};
 
-use crate::verify::Asked;
+use crate::verify::RequestedAs;
 use crate::{Context, Error, ImageName, Target};
 
 /// An image and where its blobs are.
-pub enum Source {
+pub enum ImageSource {
     /// In a file, which may hold several.
     Archive {
         /// The file.
@@ -26,13 +26,13 @@ pub enum Source {
         /// The name under which it was found.
         name: ImageName,
         /// The image, read from the store.
-        image: Box<HeadImage>,
+        image: Box<SignedImage>,
     },
 }
 
-impl Source {
+impl ImageSource {
     /// Opens an archive.
-    pub fn archive(path: &Path) -> Result<Source, Error> {
+    pub fn archive(path: &Path) -> Result<ImageSource, Error> {
         // Opening a pipe would wait for its writer.
         let meta = path.metadata().map_err(Error::file("open", path))?;
         if meta.is_dir() {
@@ -49,7 +49,7 @@ impl Source {
             return Err(other("not a regular file"));
         }
         match Archive::open(path) {
-            Ok(archive) => Ok(Source::Archive { archive }),
+            Ok(archive) => Ok(ImageSource::Archive { archive }),
             // Only now: what is an archive is not read twice.
             Err(error) => Err(match other_kind(path)? {
                 Some(found) => other(found),
@@ -59,11 +59,11 @@ impl Source {
     }
 
     /// Finds a stored image and reads its manifest, config and signatures.
-    pub fn stored(ctx: &Context<'_>, name: &ImageName) -> Result<Source, Error> {
+    pub fn stored(ctx: &Context<'_>, name: &ImageName) -> Result<ImageSource, Error> {
         let store = ctx.store()?;
         let descriptor = resolve(&store, name)?;
         let image = Box::new(read_image(ctx, &store, &name.to_string(), &descriptor)?);
-        Ok(Source::Stored {
+        Ok(ImageSource::Stored {
             store,
             name: name.clone(),
             image,
@@ -71,10 +71,10 @@ impl Source {
     }
 
     /// Opens whatever of the two the target names.
-    pub fn open(ctx: &Context<'_>, target: &Target) -> Result<Source, Error> {
+    pub fn open(ctx: &Context<'_>, target: &Target) -> Result<ImageSource, Error> {
         match target {
-            Target::Archive(path) => Source::archive(path),
-            Target::Image(name) => Source::stored(ctx, name),
+            Target::Archive(path) => ImageSource::archive(path),
+            Target::Image(name) => ImageSource::stored(ctx, name),
             Target::Manifest(path) | Target::Wasm(path) => Err(Error::Usage(format!(
                 "{} is not an image: a .qyvbin or the name of a stored image is expected",
                 escape(&path.to_string_lossy())
@@ -83,15 +83,15 @@ impl Source {
     }
 
     /// The images it holds.
-    pub fn images(&self) -> &[HeadImage] {
+    pub fn images(&self) -> &[SignedImage] {
         match self {
-            Source::Archive { archive } => archive.images(),
-            Source::Stored { image, .. } => std::slice::from_ref(image),
+            ImageSource::Archive { archive } => archive.images(),
+            ImageSource::Stored { image, .. } => std::slice::from_ref(image),
         }
     }
 
     /// The one image, for verbs that take one.
-    pub fn single(&self) -> Result<&HeadImage, Error> {
+    pub fn single(&self) -> Result<&SignedImage, Error> {
         match self.images() {
             [image] => Ok(image),
             many => Err(Error::Usage(format!(
@@ -107,22 +107,22 @@ impl Source {
     }
 
     /// What it was asked for as.
-    pub(crate) fn asked(&self) -> Asked<'_> {
+    pub(crate) fn asked(&self) -> RequestedAs<'_> {
         match self {
-            Source::Stored {
+            ImageSource::Stored {
                 name: ImageName::Reference(name),
                 ..
-            } => Asked::Name(name),
-            Source::Stored { .. } => Asked::Digest,
-            Source::Archive { .. } => Asked::Archive,
+            } => RequestedAs::Name(name),
+            ImageSource::Stored { .. } => RequestedAs::Digest,
+            ImageSource::Archive { .. } => RequestedAs::Archive,
         }
     }
 
     /// What the user named, for messages.
     pub fn label(&self) -> String {
         match self {
-            Source::Archive { archive } => archive.path().to_string_lossy().into_owned(),
-            Source::Stored { name, .. } => name.to_string(),
+            ImageSource::Archive { archive } => archive.path().to_string_lossy().into_owned(),
+            ImageSource::Stored { name, .. } => name.to_string(),
         }
     }
 }
@@ -186,7 +186,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
     store: &S,
     label: &str,
     descriptor: &Descriptor,
-) -> Result<HeadImage, Error> {
+) -> Result<SignedImage, Error> {
     let raw = store.fetch_bytes(descriptor, limits::MANIFEST_BYTES)?;
     let manifest = ImageManifest::parse(raw).map_err(Error::malformed(label))?;
     let config = store.fetch_bytes(manifest.config(), limits::CONFIG_BYTES)?;
@@ -223,7 +223,7 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(HeadImage {
+    Ok(SignedImage {
         names: vec![own_name(label, &config)?],
         manifest,
         config,
@@ -251,7 +251,7 @@ pub(crate) fn read_signature<S: Fetch>(
     referrer: &Descriptor,
     subject: &Descriptor,
     room: u64,
-) -> Result<Option<HeadSignature>, StoreError> {
+) -> Result<Option<ImageSignature>, StoreError> {
     let raw = store.fetch_bytes(referrer, limits::MANIFEST_BYTES)?;
     let manifest = ImageManifest::parse(raw).map_err(|source| StoreError::Manifest {
         digest: referrer.digest,
@@ -262,5 +262,5 @@ pub(crate) fn read_signature<S: Fetch>(
         return Ok(None);
     };
     let bundle = store.fetch_bytes(layer, limits::BUNDLE_BYTES)?;
-    Ok(HeadSignature::from_parts(manifest, bundle).ok())
+    Ok(ImageSignature::from_parts(manifest, bundle).ok())
 }

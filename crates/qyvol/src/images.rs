@@ -34,7 +34,7 @@ pub fn images(ctx: &Context<'_>) -> Result<Vec<ImageRow>, Error> {
             Err(error) => ctx.report.warned(&format!("image {name} can't be read: {error}")),
         }
     }
-    ctx.tell_notices(&store);
+    ctx.report_notices(&store);
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(rows)
 }
@@ -105,8 +105,8 @@ pub fn prune(ctx: &Context<'_>, plan: &PrunePlan) -> Result<Pruned, Error> {
     Ok(ctx.store()?.prune(plan)?)
 }
 
-/// Re-hashes everything. With `mend`, damaged blobs are put aside so that the
+/// Re-hashes everything. With `repair`, damaged blobs are quarantined so that the
 /// next `load` brings them back.
-pub fn check(ctx: &Context<'_>, mend: bool) -> Result<Vec<Damage>, Error> {
-    Ok(ctx.store()?.check(ctx.report, mend)?)
+pub fn check(ctx: &Context<'_>, repair: bool) -> Result<Vec<Damage>, Error> {
+    Ok(ctx.store()?.check(ctx.report, repair)?)
 }

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use qyvol_image::{HeadImage, ListedAsset, Payload, list_assets};
+use qyvol_image::{ListedAsset, Payload, SignedImage, list_assets};
 use qyvol_store::Fetch;
 use qyvol_trust::Envelope;
 use qyvol_types::{AppManifest, AssetsConfig, ImageConfig, ImageManifest, Os, limits, media_type};
 use serde::Serialize;
 
-use crate::{Context, Error, Source, Target};
+use crate::{Context, Error, ImageSource, Target};
 
 /// An image, as `inspect` shows it. The version of this form is `schema`.
 #[derive(Clone, Debug, Serialize)]
@@ -99,11 +99,11 @@ pub struct WasmView {
 
 /// Looks at every image of the target.
 pub fn inspect(ctx: &Context<'_>, target: &Target) -> Result<Vec<Inspection>, Error> {
-    let source = Source::open(ctx, target)?;
+    let source = ImageSource::open(ctx, target)?;
     let label = source.label();
     let archive_size = match &source {
-        Source::Archive { archive } => archive.path().metadata().ok().map(|m| m.len()),
-        Source::Stored { .. } => None,
+        ImageSource::Archive { archive } => archive.path().metadata().ok().map(|m| m.len()),
+        ImageSource::Stored { .. } => None,
     };
     source
         .images()
@@ -112,7 +112,7 @@ pub fn inspect(ctx: &Context<'_>, target: &Target) -> Result<Vec<Inspection>, Er
         .collect()
 }
 
-pub(crate) fn view(label: &str, image: &HeadImage, archive_size: Option<u64>) -> Result<Inspection, Error> {
+pub(crate) fn view(label: &str, image: &SignedImage, archive_size: Option<u64>) -> Result<Inspection, Error> {
     let config = ImageConfig::parse(&image.config).map_err(Error::malformed(label))?;
     let layers = image.manifest.layers();
     let Some(component) = layers.first() else {
@@ -153,7 +153,7 @@ fn source(manifest: &ImageManifest) -> Option<SourceView> {
     })
 }
 
-fn signature(signature: &qyvol_image::HeadSignature) -> SignatureView {
+fn signature(signature: &qyvol_image::ImageSignature) -> SignatureView {
     let (key, problem) = match Envelope::parse(&signature.bundle) {
         Ok(envelope) => (envelope.hinted_fingerprint(), None),
         Err(error) => (None, Some(error.to_string())),
@@ -181,7 +181,7 @@ pub fn inspect_wasm(path: &Path) -> Result<WasmView, Error> {
 
 /// The assets of a target's one image. They are read, against their digest.
 pub fn assets(ctx: &Context<'_>, target: &Target) -> Result<Vec<ListedAsset>, Error> {
-    let source = Source::open(ctx, target)?;
+    let source = ImageSource::open(ctx, target)?;
     let label = source.label();
     let image = source.single()?;
     let config = ImageConfig::parse(&image.config).map_err(Error::malformed(&label))?;
@@ -189,8 +189,8 @@ pub fn assets(ctx: &Context<'_>, target: &Target) -> Result<Vec<ListedAsset>, Er
         return Ok(Vec::new());
     };
     let body = match &source {
-        Source::Archive { archive } => archive.fetch(layer)?,
-        Source::Stored { store, .. } => store.fetch(layer)?,
+        ImageSource::Archive { archive } => archive.fetch(layer)?,
+        ImageSource::Stored { store, .. } => store.fetch(layer)?,
     };
     list_assets(body, promise).map_err(Error::image(&label))
 }
@@ -201,7 +201,7 @@ pub fn wit(ctx: &Context<'_>, target: &Target) -> Result<String, Error> {
     let (label, bytes) = match target {
         Target::Wasm(path) => (path.to_string_lossy().into_owned(), read_wasm(path)?),
         _ => {
-            let source = Source::open(ctx, target)?;
+            let source = ImageSource::open(ctx, target)?;
             let image = source.single()?;
             let layer = image
                 .manifest
@@ -209,8 +209,8 @@ pub fn wit(ctx: &Context<'_>, target: &Target) -> Result<String, Error> {
                 .first()
                 .ok_or_else(|| Error::malformed(&source.label())("it has no layer"))?;
             let bytes = match &source {
-                Source::Archive { archive } => archive.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
-                Source::Stored { store, .. } => store.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
+                ImageSource::Archive { archive } => archive.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
+                ImageSource::Stored { store, .. } => store.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
             };
             (source.label(), bytes)
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use qyvol_image::HeadImage;
+use qyvol_image::SignedImage;
 use qyvol_store::{Exists, Fetch, Ingest, LocalStore, Push, StoreError};
 use qyvol_types::{Descriptor, Reference, media_type};
 
@@ -29,7 +29,7 @@ pub(crate) fn stage_images(
     store: &LocalStore,
     from: &impl Fetch,
     label: &str,
-    images: &[&HeadImage],
+    images: &[&SignedImage],
     how: &Install,
 ) -> Result<Ingest, Error> {
     store.check_free_space(images.iter().flat_map(|image| image.manifest.layers()))?;
@@ -48,7 +48,7 @@ pub(crate) fn stage_images(
                 StoreError::NotFound { digest } => Error::malformed(label)(format!("it lacks the blob {digest}")),
                 error => error.into(),
             })?;
-            let mut body = Counted { body: &mut body, ctx };
+            let mut body = ProgressReader { body: &mut body, ctx };
             if there {
                 io::copy(&mut body, &mut io::sink()).map_err(|e| Error::image(label)(e.into()))?;
             } else {
@@ -61,7 +61,7 @@ pub(crate) fn stage_images(
     for image in images {
         let mut image = (*image).clone();
         signatures::keep(ctx, store, None, label, &mut image)?;
-        stage_small(&mut stage, &image)?;
+        stage_metadata(&mut stage, &image)?;
     }
     for (name, descriptor) in &how.names {
         match how.replace {
@@ -74,7 +74,7 @@ pub(crate) fn stage_images(
 
 /// Stages an image's config, manifest and signatures. The store links each
 /// signature to its subject by itself.
-pub(crate) fn stage_small(stage: &mut Ingest, image: &HeadImage) -> Result<(), Error> {
+pub(crate) fn stage_metadata(stage: &mut Ingest, image: &SignedImage) -> Result<(), Error> {
     stage.push(image.manifest.config(), &mut image.config.as_slice())?;
     let descriptor = image.descriptor();
     stage.push(&descriptor, &mut image.manifest.raw())?;
@@ -89,12 +89,12 @@ pub(crate) fn stage_small(stage: &mut Ingest, image: &HeadImage) -> Result<(), E
 }
 
 /// Reports progress as bytes are read.
-pub(crate) struct Counted<'a, R> {
+pub(crate) struct ProgressReader<'a, R> {
     pub(crate) body: &'a mut R,
     pub(crate) ctx: &'a Context<'a>,
 }
 
-impl<R: std::io::Read> std::io::Read for Counted<'_, R> {
+impl<R: std::io::Read> std::io::Read for ProgressReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.body.read(buffer)?;
         self.ctx.report.advanced(n as u64);

@@ -10,9 +10,9 @@ use qyvol_trust::{KeyType, PrivateKey, PublicKey};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::guarded;
 use crate::output::{private_directory, write_new};
-use crate::validate::{read_text, text_of};
+use crate::secure_file;
+use crate::validate::{read_open_file, read_text};
 use crate::{Context, Error};
 
 /// The key that is made at first use and signs unless another is named.
@@ -169,7 +169,7 @@ impl Keyring {
             });
         }
         // Whoever can exchange the file could have us sign with a key of theirs.
-        guarded::check_directories(&path).map_err(|why| Error::Key {
+        secure_file::check_directories(&path).map_err(|why| Error::Key {
             key: spelling.to_string(),
             why,
         })?;
@@ -281,7 +281,7 @@ fn read_private(path: &Path) -> Result<(Zeroizing<String>, FileId), Error> {
             own: meta.uid() == rustix::process::geteuid().as_raw(),
         });
     }
-    Ok((Zeroizing::new(text_of(file, path)?), FileId::of(&meta)))
+    Ok((Zeroizing::new(read_open_file(file, path)?), FileId::of(&meta)))
 }
 
 pub(crate) fn parse_private(pem: &str, path: &Path, passphrase: Passphrase<'_>) -> Result<PrivateKey, Error> {

@@ -20,7 +20,6 @@ mod context;
 mod data;
 mod error;
 mod error_class;
-mod guarded;
 mod hosts;
 mod image_source;
 mod images;
@@ -37,13 +36,14 @@ mod remote;
 mod run;
 mod runnable;
 mod save;
+mod secure_file;
 mod shared_memory;
 mod sign;
 mod signatures;
 mod signer;
 mod supported;
 mod target;
-mod temporary;
+mod temp_file;
 mod validate;
 mod verify;
 
@@ -53,7 +53,7 @@ pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
 pub use error::Error;
 pub use error_class::ErrorClass;
 pub use hosts::{hosts_files, hosts_path, load_hosts, read_certificates};
-pub use image_source::Source;
+pub use image_source::ImageSource;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 #[cfg(feature = "import")]
 pub use import::{ImportReport, ImportRequest, Origin, import};
@@ -64,14 +64,16 @@ pub use policy::{
     PolicyChange, admits, change_policy, key_id, key_name, key_to_trust, load_policy, policy_or_key, policy_path,
     public_key, revocation,
 };
-pub use remote::{Moved, Part, PullRequest, copy_image, inspect_remote, pull, push, remove_remote, tags};
+pub use remote::{
+    PullRequest, TransferReport, TransferredBlob, copy_image, inspect_remote, pull, push, remove_remote, tags,
+};
 pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use sign::{Claims, SignReport, SignRequest, sign};
-pub use signatures::{CleanRequest, Removed, clean};
+pub use signatures::{CleanRequest, RemovedSignature, clean};
 pub use signer::{FirstKey, SignerChoice};
 pub use target::{ImageName, Target};
-pub use temporary::{NoneLeft, Temporaries};
+pub use temp_file::{CleanupGuard, TempFiles};
 pub use validate::{Application, Validated, check_application, validate};
 pub use verify::{Explanation, VerifyReport, explain, verify};
 

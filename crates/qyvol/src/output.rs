@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use qyvol_image::{FileId, is_qyvbin};
 use rustix::fs::OFlags;
 
-use crate::temporary::{Temporaries, Temporary};
+use crate::temp_file::{TempFile, TempFiles};
 use crate::{Context, Error, policy_path};
 
 /// Where a command writes its archive.
@@ -60,7 +60,7 @@ impl Inputs {
 
 /// What may be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Replaces {
+enum OverwritePolicy {
     /// An archive, or an empty file, in which there is nothing to lose.
     Archives,
     /// Whatever is no input.
@@ -74,18 +74,18 @@ enum Replaces {
 
 /// An output path, checked before anything is written.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct OutputPath {
     /// As the user named it.
     shown: PathBuf,
     /// The real directory, and the name in it.
     directory: PathBuf,
     name: OsString,
-    replaces: Replaces,
+    replaces: OverwritePolicy,
     inputs: Inputs,
 }
 
 /// What exists at an output path.
-enum Standing {
+enum ExistingOutput {
     Nothing,
     /// A pipe or a device, which is written to as it is.
     Stream(FileId),
@@ -93,17 +93,17 @@ enum Standing {
     File(Metadata),
 }
 
-impl Place {
+impl OutputPath {
     /// The place that a user named.
-    pub(crate) fn new(ctx: &Context<'_>, to: &Destination<'_>) -> Result<Place, Error> {
+    pub(crate) fn new(ctx: &Context<'_>, to: &Destination<'_>) -> Result<OutputPath, Error> {
         if to.path == Path::new("-") {
             return Err(Error::Usage(
                 "-o - : archives are not written to stdout (./- names a file, /dev/stdout the stream)".to_string(),
             ));
         }
-        let mut place = Place::at(to.path)?;
+        let mut place = OutputPath::at(to.path)?;
         if to.force {
-            place.replaces = Replaces::Anything;
+            place.replaces = OverwritePolicy::Anything;
         }
         // Archives never go into the store or among the keys.
         for own in [ctx.home.store.join("store"), ctx.home.config.join("keys")] {
@@ -121,14 +121,14 @@ impl Place {
     }
 
     /// The place of one file, which is to be replaced.
-    pub(crate) fn of(path: &Path, file: FileId) -> Result<Place, Error> {
-        Ok(Place {
-            replaces: Replaces::Only(file),
-            ..Place::at(path)?
+    pub(crate) fn of(path: &Path, file: FileId) -> Result<OutputPath, Error> {
+        Ok(OutputPath {
+            replaces: OverwritePolicy::Only(file),
+            ..OutputPath::at(path)?
         })
     }
 
-    fn at(path: &Path) -> Result<Place, Error> {
+    fn at(path: &Path) -> Result<OutputPath, Error> {
         if let Ok(link) = path.symlink_metadata()
             && link.is_symlink()
             && !is_trusted_link(path, &link)
@@ -158,11 +158,11 @@ impl Place {
             )));
         };
         let directory = fs::canonicalize(directory).map_err(Error::file("create a file in", directory))?;
-        Ok(Place {
+        Ok(OutputPath {
             shown: path.to_path_buf(),
             directory,
             name: name.to_os_string(),
-            replaces: Replaces::Archives,
+            replaces: OverwritePolicy::Archives,
             inputs: Inputs::default(),
         })
     }
@@ -181,7 +181,7 @@ impl Place {
     /// Keeps whatever file is there.
     #[cfg(feature = "import")]
     pub(crate) fn keep(&mut self) {
-        self.replaces = Replaces::Nothing;
+        self.replaces = OverwritePolicy::Nothing;
     }
 
     /// Files that the command reads, which it must not replace.
@@ -191,7 +191,7 @@ impl Place {
 
     /// Refuses to overwrite what must stay.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.look().map(drop)
+        self.inspect().map(drop)
     }
 
     fn failed(&self) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -199,14 +199,14 @@ impl Place {
     }
 
     /// Looks at what stands there, and refuses what must stay.
-    fn look(&self) -> Result<Standing, Error> {
+    fn inspect(&self) -> Result<ExistingOutput, Error> {
         let real = self.real();
         let meta = match fs::metadata(&real) {
             Ok(meta) => meta,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return match self.inputs.paths.contains(&real) {
                     true => Err(self.is_input()),
-                    false => Ok(Standing::Nothing),
+                    false => Ok(ExistingOutput::Nothing),
                 };
             }
             Err(error) => return Err(self.failed()(error)),
@@ -216,22 +216,22 @@ impl Place {
         }
         let id = FileId::of(&meta);
         if !meta.is_file() {
-            return Ok(Standing::Stream(id));
+            return Ok(ExistingOutput::Stream(id));
         }
         if self.inputs.ids.contains(&id) || self.inputs.paths.contains(&real) {
             return Err(self.is_input());
         }
         match self.replaces {
-            Replaces::Anything => Ok(Standing::File(meta)),
-            Replaces::Only(file) if file == id => Ok(Standing::File(meta)),
+            OverwritePolicy::Anything => Ok(ExistingOutput::File(meta)),
+            OverwritePolicy::Only(file) if file == id => Ok(ExistingOutput::File(meta)),
             #[cfg(feature = "import")]
-            Replaces::Nothing => Err(Error::OutputKept {
+            OverwritePolicy::Nothing => Err(Error::OutputKept {
                 path: self.shown.clone(),
             }),
-            Replaces::Only(_) => Err(self.failed()(io::Error::other(
+            OverwritePolicy::Only(_) => Err(self.failed()(io::Error::other(
                 "another file has replaced it in the meantime",
             ))),
-            Replaces::Archives => {
+            OverwritePolicy::Archives => {
                 let (mut file, meta) =
                     open(&real).map_err(Error::file("see what would be replaced in", &self.shown))?;
                 if meta.len() > 0 && !is_qyvbin(&mut file) {
@@ -239,7 +239,7 @@ impl Place {
                         path: self.shown.clone(),
                     });
                 }
-                Ok(Standing::File(meta))
+                Ok(ExistingOutput::File(meta))
             }
         }
     }
@@ -273,12 +273,12 @@ fn open(path: &Path) -> io::Result<(File, Metadata)> {
 /// An archive being written. Dropped, nothing of it is left.
 pub(crate) struct Output<'a> {
     file: BufWriter<Sink<'a>>,
-    place: Place,
+    place: OutputPath,
     written: u64,
 }
 
 enum Sink<'a> {
-    Beside(Temporary<'a>),
+    Beside(TempFile<'a>),
     Through(File),
 }
 
@@ -297,9 +297,9 @@ impl Write for Sink<'_> {
 
 impl<'a> Output<'a> {
     /// Starts writing, once all that the command reads is known.
-    pub(crate) fn create(ctx: &Context<'a>, place: Place) -> Result<Output<'a>, Error> {
-        let sink = match place.look()? {
-            Standing::Stream(id) => {
+    pub(crate) fn create(ctx: &Context<'a>, place: OutputPath) -> Result<Output<'a>, Error> {
+        let sink = match place.inspect()? {
+            ExistingOutput::Stream(id) => {
                 let stream = File::options().write(true).open(place.real()).map_err(place.failed())?;
                 let meta = stream.metadata().map_err(place.failed())?;
                 if FileId::of(&meta) != id {
@@ -311,8 +311,8 @@ impl<'a> Output<'a> {
             }
             standing => {
                 let failed = || Error::file("create a file in", &place.directory);
-                let mut temporary = Temporary::create(ctx.temporaries, &place.directory, 0o644).map_err(failed())?;
-                if let Standing::File(meta) = standing {
+                let mut temporary = TempFile::create(ctx.temporaries, &place.directory, 0o644).map_err(failed())?;
+                if let ExistingOutput::File(meta) = standing {
                     // A file that others can't read stays so.
                     let mode = fs::Permissions::from_mode(meta.permissions().mode() & 0o777);
                     temporary.file().set_permissions(mode).map_err(failed())?;
@@ -335,19 +335,19 @@ impl<'a> Output<'a> {
         let Sink::Beside(mut temporary) = sink else {
             return Ok(self.written);
         };
-        match self.place.look()? {
-            Standing::Stream(_) => {
+        match self.place.inspect()? {
+            ExistingOutput::Stream(_) => {
                 return Err(failed()(io::Error::other(
                     "a pipe or device has taken its place meanwhile",
                 )));
             }
-            Standing::Nothing => temporary.put_new(&self.place.name).map_err(failed())?,
-            Standing::File(_) if matches!(self.place.replaces, Replaces::Only(_)) => {
+            ExistingOutput::Nothing => temporary.put_new(&self.place.name).map_err(failed())?,
+            ExistingOutput::File(_) if matches!(self.place.replaces, OverwritePolicy::Only(_)) => {
                 temporary.file().sync_all().map_err(failed())?;
                 temporary.replace(&self.place.name).map_err(failed())?;
                 sync_directory(&self.place.directory)?;
             }
-            Standing::File(_) => temporary.replace(&self.place.name).map_err(failed())?,
+            ExistingOutput::File(_) => temporary.replace(&self.place.name).map_err(failed())?,
         }
         Ok(self.written)
     }
@@ -389,8 +389,8 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Erro
     let directory = path.parent().unwrap_or(Path::new("."));
     private_directory(directory)?;
     let write = || {
-        let all = Temporaries::default();
-        let mut temporary = Temporary::create(&all, directory, mode)?;
+        let all = TempFiles::default();
+        let mut temporary = TempFile::create(&all, directory, mode)?;
         temporary.file().write_all(bytes)?;
         temporary.file().sync_all()?;
         temporary.put_new(path.file_name().unwrap_or(OsStr::new("")))

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use qyvol_trust::{KeyId, PolicyEdit, PolicyEditError, PublicKey, Scope, TrustPolicy, change};
 use qyvol_types::Digest;
 
-use crate::guarded::{self, Unguarded};
 use crate::keys::is_path;
 use crate::output::{private_directory, write_new};
-use crate::validate::{read_text, text_of};
+use crate::secure_file::{self, SecureFileError};
+use crate::validate::{read_open_file, read_text};
 use crate::{Context, Error, Keyring};
 
 /// Where the policy is.
@@ -33,8 +33,8 @@ pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
 /// The policy as a command finds it that is about to change it: it may name a
 /// file that is yet to be made.
 fn policy_to_change(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
-    match ctx.policy.as_deref().map(guarded::open) {
-        Some(Err(Unguarded::Absent)) => Ok(TrustPolicy::reject_all()),
+    match ctx.policy.as_deref().map(secure_file::open) {
+        Some(Err(SecureFileError::Absent)) => Ok(TrustPolicy::reject_all()),
         _ => load_policy(ctx),
     }
 }
@@ -45,10 +45,10 @@ fn policy_text(path: &Path) -> Result<Option<String>, Error> {
         path: path.to_path_buf(),
         why,
     };
-    match guarded::open(path) {
-        Ok(file) => text_of(file, path).map(Some).map_err(|e| refused(e.to_string())),
-        Err(Unguarded::Absent) => Ok(None),
-        Err(Unguarded::Refused(why)) => Err(refused(why)),
+    match secure_file::open(path) {
+        Ok(file) => read_open_file(file, path).map(Some).map_err(|e| refused(e.to_string())),
+        Err(SecureFileError::Absent) => Ok(None),
+        Err(SecureFileError::Refused(why)) => Err(refused(why)),
     }
 }
 
@@ -124,7 +124,7 @@ pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChang
         },
     })?;
     if !changed.notes.is_empty() {
-        guarded::replace(&path, changed.text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
+        secure_file::replace(&path, changed.text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
         // A directory that others can write would have it refused by whoever
         // reads it next: better now.
         policy_text(&path)?;

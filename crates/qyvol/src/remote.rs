@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
 
-use qyvol_image::{Head, HeadImage, ImageError, write_archive};
+use qyvol_image::{Head, ImageError, SignedImage, write_archive};
 use qyvol_remote::{Access, Client, Operation, RemoteError, Repository};
 use qyvol_store::{
-    CopyError, Exists, Fetch, LocalStore, Referrers, StoreError, copy_image as copy_content, copy_referrers,
+    CopyError, Exists, Fetch, LocalStore, Referrers, StoreError, copy_graph as copy_content, copy_referrers,
 };
 use qyvol_trust::TrustPolicy;
 use qyvol_types::{Algorithm, DEFAULT_TAG, Descriptor, Digest, ImageManifest, Reference, RepositoryName, limits};
@@ -18,16 +18,16 @@ use serde::Serialize;
 
 use crate::image_source::{own_name, read_image};
 use crate::inspect::view;
-use crate::install::stage_small;
-use crate::output::{Output, Place};
+use crate::install::stage_metadata;
+use crate::output::{Output, OutputPath};
 
-use crate::verify::{Asked, judge_image};
-use crate::{Context, Destination, Error, Inspection, Source, Target, signatures};
+use crate::verify::{RequestedAs, verify_image};
+use crate::{Context, Destination, Error, ImageSource, Inspection, Target, signatures};
 
 /// A blob of an image that is moved, or would be.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Part {
+pub struct TransferredBlob {
     /// Its media type.
     pub media_type: String,
     /// Its digest.
@@ -42,7 +42,7 @@ pub struct Part {
 /// The result of a transfer, or of its dry run.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Moved {
+pub struct TransferReport {
     /// The image manifest's digest.
     pub digest: Digest,
     /// The image's own name.
@@ -50,7 +50,7 @@ pub struct Moved {
     /// The names it has now where it went.
     pub names: Vec<Reference>,
     /// Its manifest, config and layers.
-    pub parts: Vec<Part>,
+    pub parts: Vec<TransferredBlob>,
     /// Signatures that went along.
     pub signatures: usize,
     /// Nothing was written.
@@ -60,12 +60,12 @@ pub struct Moved {
     pub copied: Option<usize>,
 }
 
-fn parts(image: &HeadImage) -> Vec<Part> {
+fn parts(image: &SignedImage) -> Vec<TransferredBlob> {
     let descriptor = image.descriptor();
     let all = [&descriptor, image.manifest.config()];
     all.into_iter()
         .chain(image.manifest.layers())
-        .map(|d| Part {
+        .map(|d| TransferredBlob {
             media_type: d.media_type.clone(),
             digest: d.digest,
             size: d.size,
@@ -106,15 +106,15 @@ fn by_repository(names: &[Reference]) -> Result<Vec<Vec<Reference>>, Error> {
 
 /// Copies an image with its referrers, then tags it: a tag never appears before
 /// its signatures.
-fn deliver<S: Fetch + Referrers + Sync>(
+fn copy_and_tag<S: Fetch + Referrers + Sync>(
     ctx: &Context<'_>,
     from: &S,
-    image: &HeadImage,
+    image: &SignedImage,
     to: &Repository,
     tags: &[Reference],
 ) -> Result<usize, Error> {
     let root = image.descriptor();
-    // Where lists of referrers are ours to keep, writing them takes patience:
+    // Where lists of referrers are ours to keep, writing them takes long:
     // it passes while the layers are on their way.
     let copied = thread::scope(|scope| {
         let referrers = scope.spawn(|| -> Result<(), Error> {
@@ -139,8 +139,8 @@ pub fn push(
     target: &Target,
     names: &[Reference],
     dry_run: bool,
-) -> Result<Moved, Error> {
-    let source = Source::open(ctx, target)?;
+) -> Result<TransferReport, Error> {
+    let source = ImageSource::open(ctx, target)?;
     let label = source.label();
     let image = source.single()?;
     let own = own_name(&label, &image.config)?;
@@ -157,7 +157,7 @@ pub fn push(
         }
         (names, _) => names.to_vec(),
     };
-    let mut moved = Moved {
+    let mut moved = TransferReport {
         digest: image.manifest.digest(),
         image: own,
         names: Vec::new(),
@@ -169,24 +169,24 @@ pub fn push(
     for group in by_repository(&names)? {
         let Some(first) = group.first() else { continue };
         let mounts = match &source {
-            Source::Stored { store, .. } => mounts(store, first, &image.manifest)?,
-            Source::Archive { .. } => HashMap::new(),
+            ImageSource::Stored { store, .. } => mounts(store, first, &image.manifest)?,
+            ImageSource::Archive { .. } => HashMap::new(),
         };
         let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
         if dry_run {
-            look(&repository, &mut moved.parts)?;
+            mark_present(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("pushing", Some(layers_size(&image.manifest)));
             let sent = match &source {
-                Source::Archive { archive } => deliver(ctx, archive, image, &repository, &group),
-                Source::Stored { store, .. } => deliver(ctx, store, image, &repository, &group),
+                ImageSource::Archive { archive } => copy_and_tag(ctx, archive, image, &repository, &group),
+                ImageSource::Stored { store, .. } => copy_and_tag(ctx, store, image, &repository, &group),
             };
             // What can't be read is wrong here, and not with the registry.
             let copied = sent.map_err(|error| match (error, &source) {
-                (Error::Copy(CopyError::Source { source, .. }), Source::Archive { .. }) => {
+                (Error::Copy(CopyError::Source { source, .. }), ImageSource::Archive { .. }) => {
                     Error::image(&label)(ImageError::Store(*source))
                 }
-                (Error::Copy(CopyError::Source { source, .. }), Source::Stored { .. }) => Error::Store(*source),
+                (Error::Copy(CopyError::Source { source, .. }), ImageSource::Stored { .. }) => Error::Store(*source),
                 (error, _) => error,
             })?;
             *moved.copied.get_or_insert(0) += copied;
@@ -198,7 +198,7 @@ pub fn push(
 }
 
 /// Asks which parts are there.
-fn look(to: &Repository, parts: &mut [Part]) -> Result<(), Error> {
+fn mark_present(to: &Repository, parts: &mut [TransferredBlob]) -> Result<(), Error> {
     for part in parts {
         let there = to.exists(&Descriptor::new(&part.media_type, part.digest, part.size))?;
         part.present = Some(part.present.unwrap_or(true) && there);
@@ -240,12 +240,12 @@ pub struct PullRequest<'a> {
 
 /// Fetches an image with its signatures, into the store or a file. Without a
 /// policy nothing is judged: that is done by whoever runs it.
-pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) -> Result<Moved, Error> {
+pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) -> Result<TransferReport, Error> {
     let name = request.name;
     let (repository, image) = find(ctx, client, name)?;
     let label = name.to_string();
     let trusted = match request.policy {
-        Some(policy) => Some(judge_image(ctx, policy, &label, Asked::Name(name), &image)?),
+        Some(policy) => Some(verify_image(ctx, policy, &label, RequestedAs::Name(name), &image)?),
         None => None,
     };
     // The shape of an image, before anything large is fetched. A store takes
@@ -254,7 +254,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         Some(_) => image.signatures.clone(),
         None => Vec::new(),
     };
-    let shape = HeadImage {
+    let shape = SignedImage {
         signatures,
         ..image.clone()
     };
@@ -262,7 +262,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         ImageError::Format(why) => Error::malformed(&label)(why),
         error => Error::image(&label)(error),
     })?;
-    let mut moved = Moved {
+    let mut moved = TransferReport {
         digest: image.manifest.digest(),
         image: own_name(&label, &image.config)?,
         names: vec![name.clone()],
@@ -282,9 +282,9 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
     ctx.report.started("pulling", Some(layers_size(&image.manifest)));
     match &request.output {
         Some(path) => {
-            let mut file = Output::create(ctx, Place::new(ctx, path)?)?;
+            let mut file = Output::create(ctx, OutputPath::new(ctx, path)?)?;
             let written = write_archive(&head, &repository, &mut file, ctx.report);
-            written.map_err(|e| blame(Error::image(&label)(e), &repository))?;
+            written.map_err(|e| attribute_to_registry(Error::image(&label)(e), &repository))?;
             moved.copied = Some(moved.parts.len());
             file.finish()?;
         }
@@ -300,9 +300,9 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             signatures::keep(ctx, &store, request.policy, &label, &mut image)?;
             let mut stage = store.begin()?.resumable();
             // What was judged is what is stored: it is not asked for again.
-            stage_small(&mut stage, &image)?;
+            stage_metadata(&mut stage, &image)?;
             copied += copy_content(&repository, &stage, &image.descriptor(), ctx.report)
-                .map_err(|e| blame(e.into(), &repository))?;
+                .map_err(|e| attribute_to_registry(e.into(), &repository))?;
             moved.copied = Some(copied);
             stage.tag(name, &image.descriptor());
             if let Some(mut trusted) = trusted {
@@ -317,7 +317,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
 
 /// Turns wrong or missing content from a registry into the registry's error:
 /// nothing on this host is damaged.
-pub(crate) fn blame(error: Error, repository: &Repository) -> Error {
+pub(crate) fn attribute_to_registry(error: Error, repository: &Repository) -> Error {
     let store = match &error {
         Error::Store(store) => Some(store),
         Error::Copy(CopyError::Source { source, .. }) => Some(&**source),
@@ -346,13 +346,14 @@ pub(crate) fn blame(error: Error, repository: &Repository) -> Error {
 }
 
 /// Resolves a name on its registry, once, and reads what is small of the image.
-fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Repository, HeadImage), Error> {
+fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Repository, SignedImage), Error> {
     if name.digest().is_some_and(|d| d.algorithm() != Algorithm::Sha256) {
         return Err(Error::Usage(format!("{name}: images are named by their sha256 digest")));
     }
     let repository = Repository::new(client, name, Access::Pull)?;
     let descriptor = repository.resolve(name)?.ok_or_else(|| not_there(&repository, name))?;
-    let image = read_image(ctx, &repository, &name.to_string(), &descriptor).map_err(|e| blame(e, &repository))?;
+    let image = read_image(ctx, &repository, &name.to_string(), &descriptor)
+        .map_err(|e| attribute_to_registry(e, &repository))?;
     Ok((repository, image))
 }
 
@@ -371,9 +372,9 @@ pub fn copy_image(
     from: &Reference,
     to: &[Reference],
     dry_run: bool,
-) -> Result<Moved, Error> {
+) -> Result<TransferReport, Error> {
     let (src, image) = find(ctx, client, from)?;
-    let mut moved = Moved {
+    let mut moved = TransferReport {
         digest: image.manifest.digest(),
         image: own_name(&from.to_string(), &image.config)?,
         names: Vec::new(),
@@ -392,10 +393,11 @@ pub fn copy_image(
         }
         let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
         if dry_run {
-            look(&repository, &mut moved.parts)?;
+            mark_present(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("copying", Some(layers_size(&image.manifest)));
-            let copied = deliver(ctx, &src, &image, &repository, &group).map_err(|e| blame(e, &src))?;
+            let copied =
+                copy_and_tag(ctx, &src, &image, &repository, &group).map_err(|e| attribute_to_registry(e, &src))?;
             *moved.copied.get_or_insert(0) += copied;
             ctx.report.finished();
         }

@@ -3,25 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qyvol_image::{Head, HeadImage, ImageError, Layout, write_archive};
+use qyvol_image::{Head, ImageError, Layout, SignedImage, write_archive};
 use qyvol_store::{Fetch, StoreError};
 use qyvol_trust::{TrustPolicy, Verified};
 use qyvol_types::{Descriptor, Digest, Reference, escape};
 
 use crate::image_source::own_name;
 use crate::install::{Install, stage_images};
-use crate::output::{Output, Place};
-use crate::verify::{Asked, TrustedImage, bind, check_local_names, judge_image};
-use crate::{Context, Destination, Error, ImageName, Source, load_policy};
+use crate::output::{Output, OutputPath};
+use crate::verify::{RequestedAs, TrustedImage, bind, check_local_names, verify_image};
+use crate::{Context, Destination, Error, ImageName, ImageSource, load_policy};
 
 /// Writes stored images, with their signatures, into one archive, under the
 /// names that were asked for. Returns its size in bytes.
 pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) -> Result<u64, Error> {
     let store = ctx.store()?;
-    let mut images: BTreeMap<Digest, HeadImage> = BTreeMap::new();
+    let mut images: BTreeMap<Digest, SignedImage> = BTreeMap::new();
     let mut taken: BTreeMap<Reference, (Digest, &ImageName)> = BTreeMap::new();
     for name in names {
-        let source = Source::stored(ctx, name)?;
+        let source = ImageSource::stored(ctx, name)?;
         let image = source.single()?;
         let digest = image.manifest.digest();
         let recorded = recorded_name(name, image)?;
@@ -34,7 +34,7 @@ pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) ->
             }
             None => {}
         }
-        let saved = images.entry(digest).or_insert_with(|| HeadImage {
+        let saved = images.entry(digest).or_insert_with(|| SignedImage {
             names: Vec::new(),
             ..image.clone()
         });
@@ -42,7 +42,7 @@ pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) ->
     }
     let label = output.path.to_string_lossy().into_owned();
     let head = Head::new(images.into_values().collect()).map_err(Error::image(&label))?;
-    let mut file = Output::create(ctx, Place::new(ctx, output)?)?;
+    let mut file = Output::create(ctx, OutputPath::new(ctx, output)?)?;
     ctx.report
         .started("saving", Some(head.content().iter().map(|b| b.size).sum()));
     write_archive(&head, &store, &mut file, ctx.report).map_err(|error| match error {
@@ -60,7 +60,7 @@ pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) ->
 /// The name that a file records for an image of the store. A registry's name is
 /// kept: its tag, or its digest where it has no tag. A name of this store alone
 /// means nothing on another host, and becomes the image's own.
-fn recorded_name(asked: &ImageName, image: &HeadImage) -> Result<Reference, Error> {
+fn recorded_name(asked: &ImageName, image: &SignedImage) -> Result<Reference, Error> {
     let Some(name) = asked.in_registry() else {
         return own_name(&asked.to_string(), &image.config);
     };
@@ -90,7 +90,7 @@ pub fn load(ctx: &Context<'_>, request: &LoadRequest<'_>) -> Result<Vec<(Referen
         let layout = Layout::open(request.path).map_err(Error::image(&label))?;
         return load_from(ctx, request, &layout, layout.head(), &|| Ok(()));
     }
-    let Source::Archive { archive } = Source::archive(request.path)? else {
+    let ImageSource::Archive { archive } = ImageSource::archive(request.path)? else {
         return Err(Error::Usage(format!("{} is not an archive", escape(&label))));
     };
     load_from(ctx, request, &archive, archive.head(), &|| archive.check_end())
@@ -128,7 +128,7 @@ fn load_from(
         replace: request.replace,
         read_all: true,
     };
-    let images: Vec<&HeadImage> = head.images().iter().collect();
+    let images: Vec<&SignedImage> = head.images().iter().collect();
     let content = head.content();
     ctx.report
         .started("loading", Some(content.iter().map(|blob| blob.size).sum()));
@@ -173,15 +173,15 @@ fn accepted_names(
     ctx: &Context<'_>,
     policy: &TrustPolicy,
     label: &str,
-    image: &HeadImage,
+    image: &SignedImage,
     trusted: &mut Vec<TrustedImage>,
 ) -> Result<Vec<Reference>, Error> {
     for name in &image.names {
         let (judged_as, asked) = match name.registry() {
-            Some(_) => (format!("{label}: {name}"), Asked::Name(name)),
-            None => (label.to_string(), Asked::Archive),
+            Some(_) => (format!("{label}: {name}"), RequestedAs::Name(name)),
+            None => (label.to_string(), RequestedAs::Archive),
         };
-        let accepted = judge_image(ctx, policy, &judged_as, asked, image)?;
+        let accepted = verify_image(ctx, policy, &judged_as, asked, image)?;
         check_local_names(label, image, &accepted.config)?;
         trusted.push(accepted);
     }
@@ -190,7 +190,7 @@ fn accepted_names(
 
 /// The name of an image that is not judged: its own, by which every run judges
 /// it by the rules for files.
-fn unjudged_name(label: &str, image: &HeadImage) -> Result<Reference, Error> {
+fn unjudged_name(label: &str, image: &SignedImage) -> Result<Reference, Error> {
     let reason = "loading only stores an image; running it verifies it";
     let unjudged = Verified::dangerously_trust(image.descriptor(), reason);
     let (_, config) = bind(label, unjudged, image)?;

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_removed_and_what_a_living_one_holds_is_not() {
+    fn cleanup_removes_leftovers_of_dead_processes_only() {
         let memory = tempfile::tempdir().unwrap();
         let dead = SharedMemory::create(memory.path()).unwrap();
         let living = SharedMemory::create(memory.path()).unwrap();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_other_kinds_neither_hold_nor_mislead_the_sweep() {
+    fn cleanup_ignores_links_fifos_and_files() {
         let memory = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("file"), "x").unwrap();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn removal_ends_at_its_bound_and_goes_on_next_time() {
+    fn removal_stops_at_its_limit_and_resumes_next_time() {
         let memory = tempfile::tempdir().unwrap();
         let shared = SharedMemory::create(memory.path()).unwrap();
         nest(shared.path(), 10);

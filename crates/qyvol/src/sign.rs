@@ -1,14 +1,14 @@
 //! `sign`: one more signature on an image, whose digest stays.
 
-use qyvol_image::{Head, HeadImage, HeadSignature, ImageError};
+use qyvol_image::{Head, ImageError, ImageSignature, SignedImage};
 use qyvol_trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement};
 use qyvol_types::{ImageConfig, Timestamp};
 
-use crate::install::stage_small;
+use crate::install::stage_metadata;
 use crate::keys::Passphrase;
-use crate::output::{Output, Place};
+use crate::output::{Output, OutputPath};
 use crate::signer::{FirstKey, SignerChoice, signer};
-use crate::{Context, Error, Source, Target};
+use crate::{Context, Error, ImageSource, Target};
 
 /// What a signature says beside the image's digest, name and version.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub struct SignReport {
 
 /// Signs the one image of the target.
 pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, Error> {
-    let source = Source::open(ctx, request.target)?;
+    let source = ImageSource::open(ctx, request.target)?;
     let label = source.label();
     let image = source.single()?;
     let config = ImageConfig::parse(&image.config).map_err(Error::malformed(&label))?;
@@ -74,18 +74,18 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
     let mut signed = image.clone();
     signed.signatures.push(signature);
     match &source {
-        Source::Archive { archive } => {
+        ImageSource::Archive { archive } => {
             signed.signatures.sort_by_key(|s| s.manifest.digest());
             signed.signatures.dedup_by_key(|s| s.manifest.digest());
             let head = Head::new(vec![signed.clone()]).map_err(Error::image(&label))?;
             let file = archive.file_id().map_err(Error::file("read", archive.path()))?;
-            let mut file = Output::create(ctx, Place::of(archive.path(), file)?)?;
+            let mut file = Output::create(ctx, OutputPath::of(archive.path(), file)?)?;
             archive.rewrite(&head, &mut file).map_err(Error::image(&label))?;
             file.finish()?;
         }
-        Source::Stored { store, .. } => {
+        ImageSource::Stored { store, .. } => {
             let mut stage = store.begin()?;
-            stage_small(&mut stage, &signed)?;
+            stage_metadata(&mut stage, &signed)?;
             stage.commit()?;
         }
     }
@@ -101,11 +101,11 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
 /// Makes one signature over an image.
 pub(crate) fn sign_image(
     key: &PrivateKey,
-    image: &HeadImage,
+    image: &SignedImage,
     config: &ImageConfig,
     claims: &Claims,
     created: Timestamp,
-) -> Result<HeadSignature, ImageError> {
+) -> Result<ImageSignature, ImageError> {
     let app = &config.qyv.app;
     let subject = image.descriptor();
     let statement = Statement {
@@ -119,7 +119,7 @@ pub(crate) fn sign_image(
         critical: Vec::new(),
     };
     let envelope = Envelope::sign(key, &statement).map_err(|e| ImageError::Format(e.to_string()))?;
-    HeadSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec())
+    ImageSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec())
 }
 
 /// The place of a version among its name's, from `major.minor.patch`, a million

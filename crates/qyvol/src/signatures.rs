@@ -9,28 +9,28 @@
 
 use std::collections::{HashMap, HashSet};
 
-use qyvol_image::{Head, HeadImage, HeadSignature};
+use qyvol_image::{Head, ImageSignature, SignedImage};
 use qyvol_store::{LocalStore, Referrers};
 use qyvol_trust::{Envelope, KeyId, Revoked, TrustPolicy};
 use qyvol_types::{Digest, limits, media_type};
 
 use crate::image_source::read_signature;
-use crate::output::{Output, Place};
+use crate::output::{Output, OutputPath};
 use crate::policy::load_policy;
-use crate::{Context, Error, Keyring, Source, Target};
+use crate::{Context, Error, ImageSource, Keyring, Target};
 
 /// A known key and what it has signed.
 type Signed = (KeyId, Digest);
 
 /// The keys that this host knows: those of its own policy, of the one that the
 /// command was given, and of the keyring.
-struct Known<'a> {
+struct KnownKeys<'a> {
     given: Option<&'a TrustPolicy>,
     policies: Vec<TrustPolicy>,
 }
 
-impl<'a> Known<'a> {
-    fn load(ctx: &Context<'_>, given: Option<&'a TrustPolicy>) -> Result<Known<'a>, Error> {
+impl<'a> KnownKeys<'a> {
+    fn load(ctx: &Context<'_>, given: Option<&'a TrustPolicy>) -> Result<KnownKeys<'a>, Error> {
         let mut policies = vec![load_policy(ctx)?];
         if ctx.policy.is_some() {
             let own = Context {
@@ -45,7 +45,7 @@ impl<'a> Known<'a> {
             let key = keyring.public(&row.name)?;
             policies.push(TrustPolicy::single_key(key, Revoked::default()));
         }
-        Ok(Known { given, policies })
+        Ok(KnownKeys { given, policies })
     }
 
     fn signed(&self, image: &Digest, bundle: &[u8]) -> Option<Signed> {
@@ -65,12 +65,12 @@ pub(crate) fn keep(
     store: &LocalStore,
     given: Option<&TrustPolicy>,
     label: &str,
-    image: &mut HeadImage,
+    image: &mut SignedImage,
 ) -> Result<(), Error> {
     if image.signatures.is_empty() {
         return Ok(());
     }
-    let Ok(known) = Known::load(ctx, given) else {
+    let Ok(known) = KnownKeys::load(ctx, given) else {
         return Ok(());
     };
     let subject = image.descriptor();
@@ -127,7 +127,7 @@ pub(crate) fn keep(
 
 /// A signature that was removed.
 #[derive(Clone, Debug)]
-pub struct Removed {
+pub struct RemovedSignature {
     /// The digest of its manifest.
     pub digest: Digest,
     /// The fingerprint that it names, if it is readable.
@@ -147,14 +147,14 @@ pub struct CleanRequest<'a> {
 
 /// Removes the signatures that no known key has made, and those that only
 /// repeat another. The image stays as it is.
-pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Removed>, Error> {
-    let known = Known::load(ctx, None)?;
+pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<RemovedSignature>, Error> {
+    let known = KnownKeys::load(ctx, None)?;
     if known.is_empty() {
         return Err(Error::Usage(
             "neither the trust policy nor the keyring has a key, so every signature would be removed".to_string(),
         ));
     }
-    let source = Source::open(ctx, request.target)?;
+    let source = ImageSource::open(ctx, request.target)?;
     let label = source.label();
     let image = source.single()?;
     let subject = image.descriptor();
@@ -164,9 +164,9 @@ pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Remove
         signed.is_some_and(|signed| said.insert(signed))
     };
     let mut removed = Vec::new();
-    let mut kept: Vec<HeadSignature> = Vec::new();
+    let mut kept: Vec<ImageSignature> = Vec::new();
     match &source {
-        Source::Archive { .. } => {
+        ImageSource::Archive { .. } => {
             for signature in &image.signatures {
                 match stays(&signature.bundle) {
                     true => kept.push(signature.clone()),
@@ -174,7 +174,7 @@ pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Remove
                 }
             }
         }
-        Source::Stored { store, .. } => {
+        ImageSource::Stored { store, .. } => {
             for referrer in store.referrers(&subject.digest)? {
                 // Leave other referrers alone, such as an SBOM.
                 if referrer.artifact_type.as_deref() != Some(media_type::SIGSTORE_BUNDLE) {
@@ -199,16 +199,16 @@ pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Remove
         )));
     }
     match &source {
-        Source::Archive { archive } => {
+        ImageSource::Archive { archive } => {
             let mut image = image.clone();
             image.signatures = kept;
             let head = Head::new(vec![image]).map_err(Error::image(&label))?;
             let file = archive.file_id().map_err(Error::file("read", archive.path()))?;
-            let mut file = Output::create(ctx, Place::of(archive.path(), file)?)?;
+            let mut file = Output::create(ctx, OutputPath::of(archive.path(), file)?)?;
             archive.rewrite(&head, &mut file).map_err(Error::image(&label))?;
             file.finish()?;
         }
-        Source::Stored { store, .. } => {
+        ImageSource::Stored { store, .. } => {
             for removed in &removed {
                 store.remove_referrer(&subject.digest, &removed.digest)?;
             }
@@ -217,9 +217,9 @@ pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Remove
     Ok(removed)
 }
 
-fn named(digest: Digest, bundle: Option<&[u8]>) -> Removed {
+fn named(digest: Digest, bundle: Option<&[u8]>) -> RemovedSignature {
     let envelope = bundle.and_then(|bundle| Envelope::parse(bundle).ok());
-    Removed {
+    RemovedSignature {
         digest,
         fingerprint: envelope.and_then(|envelope| envelope.hinted_fingerprint()),
     }

@@ -70,7 +70,7 @@ fn is_directory(text: &str) -> bool {
 impl ImageName {
     /// Reads the name of an image: a reference or a digest, whole or shortened.
     pub fn parse(text: &str) -> Result<ImageName, Error> {
-        let failed = |why: &dyn fmt::Display| Error::Target {
+        let failed = |why: &dyn fmt::Display| Error::InvalidTarget {
             target: text.to_string(),
             why: why.to_string(),
         };
@@ -153,7 +153,10 @@ mod tests {
             assert!(matches!(Target::parse(&text).unwrap(), Target::Image(_)), "{text}");
         }
         for bad in ["", "~/app", "App", "sha256:0123", "a b", "-"] {
-            assert!(matches!(Target::parse(bad), Err(Error::Target { .. })), "{bad:?}");
+            assert!(
+                matches!(Target::parse(bad), Err(Error::InvalidTarget { .. })),
+                "{bad:?}"
+            );
         }
     }
 

@@ -154,12 +154,12 @@ fn read_text_of(path: &Path) -> Result<(String, FileId), Error> {
     if meta.is_dir() {
         return Err(Error::file("read", path)(std::io::ErrorKind::IsADirectory.into()));
     }
-    let text = text_of(file, path)?;
+    let text = read_open_file(file, path)?;
     Ok((text, FileId::of(&meta)))
 }
 
 /// Reads an opened text file, within the same bound.
-pub(crate) fn text_of(file: File, path: &Path) -> Result<String, Error> {
+pub(crate) fn read_open_file(file: File, path: &Path) -> Result<String, Error> {
     // Room for all of it: nothing of a key is left behind where it grew. Of a
     // pipe no size is known.
     let size = file

@@ -1,6 +1,6 @@
 //! `verify`: judges an image by the policy, then reads all of it.
 
-use qyvol_image::HeadImage;
+use qyvol_image::SignedImage;
 use qyvol_store::{Fetch, LocalStore, StoreError};
 use qyvol_trust::{Report, RollbackState, Rule, Subject, TrustPolicy, Verified};
 use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference};
@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::image_source::own_name;
 use crate::policy::policy_or_key;
-use crate::{Context, DataName, Error, Source, Target};
+use crate::{Context, DataName, Error, ImageSource, Target};
 
 /// How an image was requested.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked<'a> {
+pub(crate) enum RequestedAs<'a> {
     /// A file.
     Archive,
     /// Content of the store, by its digest alone.
@@ -55,11 +55,11 @@ pub struct VerifyReport {
 /// content has the digests that were signed. Writes nothing.
 pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&str>) -> Result<Vec<VerifyReport>, Error> {
     let policy = policy_or_key(ctx, key)?;
-    let source = Source::open(ctx, target)?;
+    let source = ImageSource::open(ctx, target)?;
     let label = source.label();
     let mut reports = Vec::new();
     for image in source.images() {
-        let trusted = judge(ctx, &policy, &source, image)?;
+        let trusted = verify_source(ctx, &policy, &source, image)?;
         let app = &trusted.config.qyv.app;
         reports.push(VerifyReport {
             name: label.clone(),
@@ -69,13 +69,13 @@ pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&str>) -> Result<V
         });
     }
     match &source {
-        Source::Archive { archive } => {
+        ImageSource::Archive { archive } => {
             let total = archive.head().content().iter().map(|b| b.size).sum();
             ctx.report.started("verifying", Some(total));
             archive.check_content(ctx.report).map_err(Error::image(&label))?;
             ctx.report.finished();
         }
-        Source::Stored { store, image, .. } => {
+        ImageSource::Stored { store, image, .. } => {
             ctx.report
                 .started("verifying", Some(image.manifest.layers().iter().map(|l| l.size).sum()));
             for layer in image.manifest.layers() {
@@ -102,15 +102,15 @@ fn read_all(body: &mut impl std::io::Read, ctx: &Context<'_>) -> std::io::Result
 
 /// Judges one image, then binds manifest and config to the verdict. The one
 /// way from an image of a source to something that can be run.
-pub(crate) fn judge(
+pub(crate) fn verify_source(
     ctx: &Context<'_>,
     policy: &TrustPolicy,
-    source: &Source,
-    image: &HeadImage,
+    source: &ImageSource,
+    image: &SignedImage,
 ) -> Result<TrustedImage, Error> {
     let label = source.label();
-    let trusted = judge_image(ctx, policy, &label, source.asked(), image)?;
-    if matches!(source, Source::Archive { .. }) {
+    let trusted = verify_image(ctx, policy, &label, source.asked(), image)?;
+    if matches!(source, ImageSource::Archive { .. }) {
         check_local_names(&label, image, &trusted.config)?;
     }
     Ok(trusted)
@@ -118,18 +118,18 @@ pub(crate) fn judge(
 
 /// The same for an image by itself. Reads what is remembered of earlier images,
 /// and writes nothing.
-pub(crate) fn judge_image(
+pub(crate) fn verify_image(
     ctx: &Context<'_>,
     policy: &TrustPolicy,
     label: &str,
-    asked: Asked<'_>,
-    image: &HeadImage,
+    asked: RequestedAs<'_>,
+    image: &SignedImage,
 ) -> Result<TrustedImage, Error> {
     let descriptor = image.descriptor();
     let envelopes: Vec<Vec<u8>> = image.signatures.iter().map(|s| s.bundle.clone()).collect();
     let name = match asked {
-        Asked::Name(name) => Some(name),
-        Asked::Archive | Asked::Digest => None,
+        RequestedAs::Name(name) => Some(name),
+        RequestedAs::Archive | RequestedAs::Digest => None,
     };
     // By its config, which the digest binds; an archive's index only claims.
     let own = own_name(label, &image.config)?;
@@ -138,7 +138,7 @@ pub(crate) fn judge_image(
         name: own.repository(),
         version: own.tag().unwrap_or_default(),
         asked: name.filter(|name| name.registry().is_some()),
-        pinned: matches!(asked, Asked::Digest) || name.is_some_and(|name| name.digest().is_some()),
+        pinned: matches!(asked, RequestedAs::Digest) || name.is_some_and(|name| name.digest().is_some()),
     };
     let before = match policy.rule(&subject) {
         Some(rule) => remembered(ctx, label, rule, &subject)?,
@@ -223,9 +223,9 @@ pub struct Explanation {
 /// Judges every image of a target without reading its content.
 pub fn explain(ctx: &Context<'_>, target: &Target) -> Result<Vec<Explanation>, Error> {
     let policy = policy_or_key(ctx, None)?;
-    let source = Source::open(ctx, target)?;
+    let source = ImageSource::open(ctx, target)?;
     let explained = source.images().iter().map(|image| {
-        let (report, refused) = match judge(ctx, &policy, &source, image) {
+        let (report, refused) = match verify_source(ctx, &policy, &source, image) {
             Ok(TrustedImage {
                 report: Some(report), ..
             }) => (report, None),
@@ -244,7 +244,7 @@ pub fn explain(ctx: &Context<'_>, target: &Target) -> Result<Vec<Explanation>, E
 
 /// A name without a registry in an archive's index is the one that the config
 /// has. What a registry's name claims is for `load` to judge.
-pub(crate) fn check_local_names(label: &str, image: &HeadImage, config: &ImageConfig) -> Result<(), Error> {
+pub(crate) fn check_local_names(label: &str, image: &SignedImage, config: &ImageConfig) -> Result<(), Error> {
     let own = format!("{}:{}", config.qyv.app.name, config.qyv.app.version);
     let mut local = image.names.iter().filter(|name| name.registry().is_none());
     match local.find(|name| name.to_string() != own) {
@@ -259,7 +259,7 @@ pub(crate) fn check_local_names(label: &str, image: &HeadImage, config: &ImageCo
 pub(crate) fn bind(
     label: &str,
     verified: Verified<Descriptor>,
-    image: &HeadImage,
+    image: &SignedImage,
 ) -> Result<(Verified<ImageManifest>, Verified<ImageConfig>), Error> {
     let manifest = verified
         .bind(image.manifest.raw().to_vec())

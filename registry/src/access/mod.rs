@@ -1,7 +1,7 @@
 //! Who may do what.
 //!
-//! A request is first identified ([`Gate::identify`]), then every repository
-//! it touches is checked ([`Gate::check`]); nothing is read or written before.
+//! A request is first identified ([`Authorizer::identify`]), then every repository
+//! it touches is checked ([`Authorizer::check`]); nothing is read or written before.
 //! Wrong credentials are always 401, even where nobody needs any. A right that
 //! the caller lacks is 401 with a challenge where better credentials or a wider
 //! token could help, and 403 where they could not.
@@ -24,7 +24,7 @@ use hyper::HeaderMap;
 use hyper::header;
 use ring::rand::{SecureRandom, SystemRandom};
 
-pub use self::users::{Access, Action, Scope, User, Users, hash_password};
+pub use self::users::{AccessControl, Action, Scope, User, Users, hash_password};
 
 pub(crate) use self::token::LIFETIME as TOKEN_LIFETIME;
 
@@ -32,16 +32,16 @@ use self::token::{Claims, Grant, Signer};
 use crate::Clock;
 use crate::cache::Cache;
 use crate::error::{ApiError, Code, HubError};
-use crate::fair::Fair;
+use crate::fair_queue::FairQueue;
 use crate::front::Origin;
 use crate::peer::Peer;
 use crate::query::Query;
-use crate::reload::Reloaded;
+use crate::reload::Reloadable;
 
 /// Passwords computed at once: each takes a core and tens of megabytes.
-const AT_ONCE: usize = 2;
+const CONCURRENCY: usize = 2;
 /// How long a success is remembered.
-const REMEMBERED: Duration = Duration::from_secs(300);
+const LOGIN_TTL: Duration = Duration::from_secs(300);
 /// Scopes looked at in one request for a token: a push that mounts names the
 /// repositories that it mounts from, each in a scope of its own.
 const SCOPES: usize = 64;
@@ -88,25 +88,25 @@ impl Right<'_> {
     }
 }
 
-pub(crate) struct Gate {
+pub(crate) struct Authorizer {
     /// None where everyone may do everything.
-    users: Option<Reloaded<Users>>,
+    users: Option<Reloadable<Users>>,
     clock: Clock,
     signer: Signer,
     remembered: Cache<[u8; 32], (Arc<User>, SystemTime)>,
-    logins: Arc<Fair>,
+    logins: Arc<FairQueue>,
     random: SystemRandom,
 }
 
-impl Gate {
-    pub(crate) fn new(access: Access, clock: Clock) -> Result<Gate, HubError> {
+impl Authorizer {
+    pub(crate) fn new(access: AccessControl, clock: Clock) -> Result<Authorizer, HubError> {
         let random = SystemRandom::new();
-        Ok(Gate {
+        Ok(Authorizer {
             signer: Signer::new(&random)?,
             users: access.users()?,
             clock,
             remembered: Cache::new(16 * 256),
-            logins: Fair::new(AT_ONCE),
+            logins: FairQueue::new(CONCURRENCY),
             random,
         })
     }
@@ -125,12 +125,12 @@ impl Gate {
     }
 
     fn users(&self) -> Option<Arc<Users>> {
-        self.users.as_ref().map(Reloaded::current)
+        self.users.as_ref().map(Reloadable::current)
     }
 
     /// Reads the file of users again if it has changed. True if it has.
     pub(crate) fn refresh(&self) -> Result<bool, HubError> {
-        self.users.as_ref().map_or(Ok(false), Reloaded::refresh)
+        self.users.as_ref().map_or(Ok(false), Reloadable::refresh)
     }
 
     fn challenge(&self, origin: &Origin, wanted: &[Right<'_>], error: Option<&str>) -> String {
@@ -232,7 +232,7 @@ impl Gate {
         let Some(user) = user.filter(|_| right) else {
             return Ok(None);
         };
-        self.remembered.insert(key, (user.clone(), now + REMEMBERED), 1);
+        self.remembered.insert(key, (user.clone(), now + LOGIN_TTL), 1);
         Ok(Some(user))
     }
 

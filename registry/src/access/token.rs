@@ -20,7 +20,7 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(300);
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 /// A token comes in a header, which is bounded; so is the work on it. One with
 /// the most scopes that are granted, of the longest names, is shorter.
-const LONGEST: usize = 32 << 10;
+const MAX_TOKEN_BYTES: usize = 32 << 10;
 
 /// What a token says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -131,7 +131,7 @@ impl Signer {
 
     /// The claims of a token, if it is valid and not expired.
     pub(super) fn read(&self, token: &str, now: SystemTime) -> Option<Claims> {
-        if token.len() > LONGEST {
+        if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         let (signed, signature) = token.rsplit_once('.')?;
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forged_changed_and_expired_tokens_are_worth_nothing() {
+    fn forged_altered_and_expired_tokens_are_rejected() {
         let random = SystemRandom::new();
         let signer = Signer::new(&random).unwrap();
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);

@@ -13,7 +13,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use crate::error::HubError;
-use crate::reload::{self, Reloaded};
+use crate::reload::{self, Reloadable};
 
 /// Costs beyond these would let one login take the machine.
 const MEMORY_KIB: u32 = 1 << 20;
@@ -201,7 +201,7 @@ impl Users {
 
 /// Who may use a registry.
 #[derive(Clone, Debug)]
-pub enum Access {
+pub enum AccessControl {
     /// Everyone may do everything: for an address that only this machine
     /// reaches.
     Open,
@@ -212,29 +212,29 @@ pub enum Access {
     File(PathBuf),
 }
 
-impl Access {
+impl AccessControl {
     /// The users of a file, which is checked now and read again when it changes.
-    pub fn load(path: &Path) -> Result<Access, HubError> {
+    pub fn load(path: &Path) -> Result<AccessControl, HubError> {
         Users::parse(&reload::read(path)?)?;
-        Ok(Access::File(path.to_path_buf()))
+        Ok(AccessControl::File(path.to_path_buf()))
     }
 
     /// Reads the text of an access file.
-    pub fn parse(bytes: &[u8]) -> Result<Access, HubError> {
-        Users::parse(bytes).map(Access::Users)
+    pub fn parse(bytes: &[u8]) -> Result<AccessControl, HubError> {
+        Users::parse(bytes).map(AccessControl::Users)
     }
 
     /// The users, or none where everyone may do everything.
-    pub(super) fn users(self) -> Result<Option<Reloaded<Users>>, HubError> {
+    pub(super) fn users(self) -> Result<Option<Reloadable<Users>>, HubError> {
         match self {
-            Access::Open => Ok(None),
-            Access::Users(users) => {
+            AccessControl::Open => Ok(None),
+            AccessControl::Users(users) => {
                 users.check().map_err(HubError::Access)?;
-                Ok(Some(Reloaded::fixed(users)))
+                Ok(Some(Reloadable::fixed(users)))
             }
-            Access::File(path) => {
+            AccessControl::File(path) => {
                 let make = |contents: &[Vec<u8>]| Users::parse(&contents.concat());
-                Reloaded::open(vec![path], Box::new(make)).map(Some)
+                Reloadable::open(vec![path], Box::new(make)).map(Some)
             }
         }
     }
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_access_files_that_may_not_mean_what_they_say() {
+    fn ambiguous_access_file_is_refused() {
         let hash = hash_password(b"secret").unwrap();
         let user = |name: &str, password: &str, repository: &str| {
             format!(
@@ -288,7 +288,7 @@ mod tests {
             )
         };
         let good = user("a", &hash, "team/*");
-        assert!(Access::parse(format!(r#"{{"users":[{good}]}}"#).as_bytes()).is_ok());
+        assert!(AccessControl::parse(format!(r#"{{"users":[{good}]}}"#).as_bytes()).is_ok());
         for bad in [
             format!(r#"{{"users":[{good}],"anonymous":true}}"#),
             format!(r#"{{"users":[{good},{good}]}}"#),
@@ -302,7 +302,7 @@ mod tests {
             format!(r#"{{"users":[{}]}}"#, good.replace("m=19456", "m=99999999")),
             format!(r#"{{"users":[{good}],"users":[]}}"#),
         ] {
-            assert!(Access::parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(AccessControl::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(verify(&hash, b"secret") && !verify(&hash, b"Secret") && !verify("", b""));
     }

@@ -8,11 +8,11 @@ use hyper::header::{self, HeaderName};
 use hyper::{Method, StatusCode};
 
 use super::body::{BLOCK, BLOCKS, Body};
-use super::{Answer, CONTENT_DIGEST, Call, blocking, parse_digest, respond};
+use super::{ApiResult, CONTENT_DIGEST, RequestContext, blocking, parse_digest, respond};
 use crate::access::Action;
 use crate::error::{ApiError, Code};
 use crate::names::Name;
-use crate::storage::{Content, Deleted};
+use crate::storage::{Content, DeleteOutcome};
 
 /// Content under a digest never changes.
 const FOREVER: &str = "public, max-age=31536000, immutable";
@@ -21,7 +21,7 @@ const FOREVER_PRIVATE: &str = "private, max-age=31536000, immutable";
 
 /// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+enum ByteRange {
     All,
     Some { start: u64, length: u64 },
     Unsatisfiable,
@@ -29,12 +29,12 @@ enum Part {
 
 /// Several ranges, or what is no byte range, count as none: RFC 9110 lets a
 /// server ignore the header. One that runs backwards can't be satisfied.
-fn part(range: Option<&str>, size: u64) -> Part {
+fn parse_range(range: Option<&str>, size: u64) -> ByteRange {
     let Some(spec) = range.and_then(|range| range.strip_prefix("bytes=")) else {
-        return Part::All;
+        return ByteRange::All;
     };
     let Some((first, last)) = spec.split_once('-') else {
-        return Part::All;
+        return ByteRange::All;
     };
     let (first, last) = (first.trim(), last.trim());
     let number = |text: &str| {
@@ -43,32 +43,32 @@ fn part(range: Option<&str>, size: u64) -> Part {
     };
     match (number(first), number(last)) {
         (Some(start), None) if last.is_empty() => match start < size {
-            true => Part::Some {
+            true => ByteRange::Some {
                 start,
                 length: size - start,
             },
-            false => Part::Unsatisfiable,
+            false => ByteRange::Unsatisfiable,
         },
         (Some(start), Some(end)) => match start <= end && start < size {
-            true => Part::Some {
+            true => ByteRange::Some {
                 start,
                 length: end.min(size - 1) - start + 1,
             },
-            false => Part::Unsatisfiable,
+            false => ByteRange::Unsatisfiable,
         },
         (None, Some(suffix)) if first.is_empty() => match suffix.min(size) {
-            0 => Part::Unsatisfiable,
-            length => Part::Some {
+            0 => ByteRange::Unsatisfiable,
+            length => ByteRange::Some {
                 start: size - length,
                 length,
             },
         },
-        _ => Part::All,
+        _ => ByteRange::All,
     }
 }
 
-impl Call<'_> {
-    pub(super) async fn blob(&self, name: &Name, digest: &str) -> Answer {
+impl RequestContext<'_> {
+    pub(super) async fn blob(&self, name: &Name, digest: &str) -> ApiResult {
         self.check(name, Action::Read)?;
         let digest = parse_digest(digest)?;
         let repository = self.repository(name)?;
@@ -126,14 +126,14 @@ impl Call<'_> {
         let same = self.header(header::IF_RANGE).is_none_or(|tag| tag == etag);
         let range = self.header(header::RANGE).filter(|_| same);
         let stated;
-        let (status, start, length) = match part(range, size) {
-            Part::All => (StatusCode::OK, 0, size),
-            Part::Some { start, length } => {
+        let (status, start, length) = match parse_range(range, size) {
+            ByteRange::All => (StatusCode::OK, 0, size),
+            ByteRange::Some { start, length } => {
                 stated = format!("bytes {start}-{}/{size}", start + length - 1);
                 headers.push((header::CONTENT_RANGE, &stated));
                 (StatusCode::PARTIAL_CONTENT, start, length)
             }
-            Part::Unsatisfiable => {
+            ByteRange::Unsatisfiable => {
                 return Err(ApiError::new(Code::SizeInvalid, "the blob has no such range")
                     .status(StatusCode::RANGE_NOT_SATISFIABLE)
                     .header(header::CONTENT_RANGE, &format!("bytes */{size}")));
@@ -161,17 +161,19 @@ impl Call<'_> {
         })
     }
 
-    pub(super) async fn delete_blob(&self, name: &Name, digest: &str) -> Answer {
+    pub(super) async fn delete_blob(&self, name: &Name, digest: &str) -> ApiResult {
         self.check(name, Action::Delete)?;
         let digest = parse_digest(digest)?;
         let repository = self.repository(name)?;
         let store = self.hub.store.clone();
         let refused = |message, needing| Err(ApiError::new(Code::Unsupported, message).detail(needing));
         match blocking(move || store.delete_blob(&repository, &digest)).await?? {
-            Deleted::Done => respond(StatusCode::ACCEPTED, &[], Body::empty()),
-            Deleted::Missing => Err(ApiError::new(Code::BlobUnknown, "no such blob in this repository").detail(digest)),
-            Deleted::Manifest => refused("this is a manifest: delete it under /manifests/", digest),
-            Deleted::Needed(by) => refused("a manifest needs this blob: delete the manifest first", by),
+            DeleteOutcome::Done => respond(StatusCode::ACCEPTED, &[], Body::empty()),
+            DeleteOutcome::Missing => {
+                Err(ApiError::new(Code::BlobUnknown, "no such blob in this repository").detail(digest))
+            }
+            DeleteOutcome::Manifest => refused("this is a manifest: delete it under /manifests/", digest),
+            DeleteOutcome::Needed(by) => refused("a manifest needs this blob: delete the manifest first", by),
         }
     }
 }
@@ -182,26 +184,26 @@ mod tests {
 
     #[test]
     fn ranges_never_reach_past_the_blob() {
-        let some = |start, length| Part::Some { start, length };
+        let some = |start, length| ByteRange::Some { start, length };
         for (range, size, expected) in [
             ("bytes=0-0", 10, some(0, 1)),
             ("bytes=2-5", 10, some(2, 4)),
             ("bytes=5-99999999999999999999999", 10, some(5, 5)),
             ("bytes=9-", 10, some(9, 1)),
-            ("bytes=10-", 10, Part::Unsatisfiable),
-            ("bytes=99999999999999999999999-", 10, Part::Unsatisfiable),
+            ("bytes=10-", 10, ByteRange::Unsatisfiable),
+            ("bytes=99999999999999999999999-", 10, ByteRange::Unsatisfiable),
             ("bytes=-3", 10, some(7, 3)),
             ("bytes=-30", 10, some(0, 10)),
-            ("bytes=-0", 10, Part::Unsatisfiable),
-            ("bytes=0-", 0, Part::Unsatisfiable),
-            ("bytes=5-2", 10, Part::Unsatisfiable),
-            ("bytes=0-1,3-4", 10, Part::All),
-            ("bytes=-", 10, Part::All),
-            ("bytes=a-b", 10, Part::All),
-            ("items=0-1", 10, Part::All),
+            ("bytes=-0", 10, ByteRange::Unsatisfiable),
+            ("bytes=0-", 0, ByteRange::Unsatisfiable),
+            ("bytes=5-2", 10, ByteRange::Unsatisfiable),
+            ("bytes=0-1,3-4", 10, ByteRange::All),
+            ("bytes=-", 10, ByteRange::All),
+            ("bytes=a-b", 10, ByteRange::All),
+            ("items=0-1", 10, ByteRange::All),
         ] {
-            assert_eq!(part(Some(range), size), expected, "{range}");
+            assert_eq!(parse_range(Some(range), size), expected, "{range}");
         }
-        assert_eq!(part(None, 10), Part::All);
+        assert_eq!(parse_range(None, 10), ByteRange::All);
     }
 }

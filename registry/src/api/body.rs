@@ -201,7 +201,7 @@ impl hyper::body::Body for Body {
 }
 
 /// The body of a request.
-pub(crate) struct Inflow {
+pub(crate) struct IncomingBody {
     body: Incoming,
     idle: Duration,
     exchange: Arc<Exchange>,
@@ -213,9 +213,9 @@ pub(crate) struct Inflow {
     failed: bool,
 }
 
-impl Inflow {
-    pub(crate) fn new(body: Incoming, idle: Duration, exchange: Arc<Exchange>) -> Inflow {
-        Inflow {
+impl IncomingBody {
+    pub(crate) fn new(body: Incoming, idle: Duration, exchange: Arc<Exchange>) -> IncomingBody {
+        IncomingBody {
             body,
             idle,
             exchange,
@@ -287,7 +287,7 @@ impl Inflow {
             return Err(too_large());
         }
         let most = stated.unwrap_or(limit);
-        self.exchange.hold(usize::try_from(most).unwrap_or(usize::MAX))?;
+        self.exchange.reserve(usize::try_from(most).unwrap_or(usize::MAX))?;
         let Some(first) = self.next().await? else {
             return Ok(Bytes::new());
         };

@@ -4,13 +4,13 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use serde::Serialize;
 
-use super::{Answer, Call, blocking, json};
+use super::{ApiResult, RequestContext, blocking, json};
 use crate::access::Action;
 use crate::error::{ApiError, Code};
-use crate::fair::Permit;
+use crate::fair_queue::Permit;
 use crate::names::Name;
 use crate::query::encode;
-use crate::storage::Repository;
+use crate::storage::StoredRepository;
 
 /// Entries of a page at most, whatever the client asks for.
 const PAGE: usize = 10_000;
@@ -26,7 +26,7 @@ struct Repositories<'a> {
     repositories: &'a [&'a str],
 }
 
-impl Call<'_> {
+impl RequestContext<'_> {
     fn page(&self) -> Result<usize, ApiError> {
         let Some(n) = self.query.get("n") else { return Ok(PAGE) };
         let digits = !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
@@ -38,7 +38,7 @@ impl Call<'_> {
         Ok(n.parse().unwrap_or(PAGE).min(PAGE))
     }
 
-    fn listed(&self, path: &str, body: Vec<u8>, page: usize, next: Option<&str>) -> Answer {
+    fn listed(&self, path: &str, body: Vec<u8>, page: usize, next: Option<&str>) -> ApiResult {
         let mut response = json(StatusCode::OK, body);
         if let Some(last) = next {
             let link = format!("<{path}?n={page}&last={}>; rel=\"next\"", encode(last));
@@ -48,7 +48,7 @@ impl Call<'_> {
         Ok(response)
     }
 
-    pub(super) fn tags(&self, name: &Name) -> Answer {
+    pub(super) fn tags(&self, name: &Name) -> ApiResult {
         self.check(name, Action::Read)?;
         let page = self.page()?;
         let repository = self.repository(name)?;
@@ -66,14 +66,14 @@ impl Call<'_> {
         self.listed(&format!("/v2/{name}/tags/list"), body, page, next)
     }
 
-    pub(super) async fn catalog(&self) -> Answer {
+    pub(super) async fn catalog(&self) -> ApiResult {
         self.hub.gate.check_catalog(&self.caller, &self.origin)?;
         let page = self.page()?;
         let last = self.query.get("last").unwrap_or_default().to_string();
         let _turn = self.long_list().await?;
         let (hub, caller) = (self.hub.clone(), self.caller.clone());
         let made = blocking(move || {
-            let listed = |repository: &Repository| {
+            let listed = |repository: &StoredRepository| {
                 !repository.state().manifests.is_empty() && hub.gate.may_list(&caller, repository.name.as_str())
             };
             // One more than the page, to know whether another follows.

@@ -5,12 +5,12 @@ use hyper::header::{self, HeaderName};
 use hyper::{Method, StatusCode};
 use qyvol_types::{Algorithm, Digest, Hasher};
 
-use super::body::{Body, Inflow};
-use super::{Answer, CONTENT_DIGEST, Call, blocking, parse_digest, parse_target, respond};
+use super::body::{Body, IncomingBody};
+use super::{ApiResult, CONTENT_DIGEST, RequestContext, blocking, parse_digest, parse_reference, respond};
 use crate::access::Action;
 use crate::error::{ApiError, Code};
 use crate::manifest::Manifest;
-use crate::names::{Name, Target, is_tag};
+use crate::names::{ManifestRef, Name, is_tag};
 use crate::storage::{Entry, PutError};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -24,16 +24,16 @@ fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     hasher.finish()
 }
 
-impl Call<'_> {
-    pub(super) async fn manifest(&self, name: &Name, target: &str) -> Answer {
+impl RequestContext<'_> {
+    pub(super) async fn manifest(&self, name: &Name, target: &str) -> ApiResult {
         self.check(name, Action::Read)?;
-        let target = parse_target(target, Code::ManifestUnknown)?;
+        let target = parse_reference(target, Code::ManifestUnknown)?;
         let repository = self.repository(name)?;
         let found = {
             let state = repository.state();
             let digest = match &target {
-                Target::Tag(tag) => state.tags.get(tag).copied(),
-                Target::Digest(digest) => Some(*digest),
+                ManifestRef::Tag(tag) => state.tags.get(tag).copied(),
+                ManifestRef::Digest(digest) => Some(*digest),
             };
             digest.and_then(|digest| {
                 let entry = state.manifests.get(&digest)?;
@@ -45,7 +45,7 @@ impl Call<'_> {
         let body = if self.method == Method::HEAD {
             Bytes::new()
         } else {
-            self.exchange.hold(usize::try_from(size).unwrap_or(usize::MAX))?;
+            self.exchange.reserve(usize::try_from(size).unwrap_or(usize::MAX))?;
             let store = self.hub.store.clone();
             match store.manifest_in_memory(&digest) {
                 Some(bytes) => bytes,
@@ -68,15 +68,15 @@ impl Call<'_> {
         respond(StatusCode::OK, &headers, Body::full(body))
     }
 
-    pub(super) async fn put_manifest(&self, name: &Name, target: &str, inflow: &mut Inflow) -> Answer {
+    pub(super) async fn put_manifest(&self, name: &Name, target: &str, inflow: &mut IncomingBody) -> ApiResult {
         self.check(name, Action::Write)?;
-        let target = parse_target(target, Code::TagInvalid)?;
+        let target = parse_reference(target, Code::TagInvalid)?;
         let (mut tags, stated) = match &target {
-            Target::Tag(tag) => {
+            ManifestRef::Tag(tag) => {
                 let stated = self.query.get("digest").map(parse_digest).transpose()?;
                 (vec![tag.clone()], stated)
             }
-            Target::Digest(digest) => (Vec::new(), Some(*digest)),
+            ManifestRef::Digest(digest) => (Vec::new(), Some(*digest)),
         };
         for tag in self.query.all("tag") {
             if !is_tag(tag) {
@@ -127,19 +127,19 @@ impl Call<'_> {
         if let Some(subject) = &subject {
             headers.push((OCI_SUBJECT, subject));
         }
-        if matches!(target, Target::Digest(_)) {
+        if matches!(target, ManifestRef::Digest(_)) {
             headers.extend(tags.iter().map(|tag| (OCI_TAG, tag.as_str())));
         }
         respond(StatusCode::CREATED, &headers, Body::empty())
     }
 
-    pub(super) async fn delete_manifest(&self, name: &Name, target: &str) -> Answer {
+    pub(super) async fn delete_manifest(&self, name: &Name, target: &str) -> ApiResult {
         self.check(name, Action::Delete)?;
-        let target = parse_target(target, Code::ManifestUnknown)?;
+        let target = parse_reference(target, Code::ManifestUnknown)?;
         let repository = self.repository(name)?;
         let deleted = blocking(move || match &target {
-            Target::Tag(tag) => repository.untag(tag),
-            Target::Digest(digest) => repository.delete_manifest(digest),
+            ManifestRef::Tag(tag) => repository.untag(tag),
+            ManifestRef::Digest(digest) => repository.delete_manifest(digest),
         });
         match deleted.await?? {
             true => respond(StatusCode::ACCEPTED, &[], Body::empty()),

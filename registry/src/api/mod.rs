@@ -24,49 +24,49 @@ use qyvol_types::Digest;
 
 pub(crate) use self::body::Body;
 
-use self::body::Inflow;
-use crate::access::{Action, Caller, Gate};
+use self::body::IncomingBody;
+use crate::access::{Action, Authorizer, Caller};
 use crate::connections::{Connections, Exchange, SMALL_BLOCK};
 use crate::error::{ApiError, Code};
-use crate::fair::Fair;
-use crate::front::{Front, Origin};
+use crate::fair_queue::FairQueue;
+use crate::front::{Forwarding, Origin};
 use crate::log::{Event, Level, LogSink, RequestEvent};
 use crate::metrics::Metrics;
-use crate::names::{Name, Target};
+use crate::names::{ManifestRef, Name};
 use crate::peer::Peer;
 use crate::query::Query;
-use crate::shares::Shares;
-use crate::storage::{Repository, Store};
+use crate::quotas::Quotas;
+use crate::storage::{Store, StoredRepository};
 use crate::{Clock, Limits};
 
 /// Read and dropped of a body that was refused, so that its sender sees why.
 const DRAIN: u64 = 8 << 20;
 
 /// Bytes of memory that a download has at least.
-pub(crate) const LEAST_DOWNLOAD: usize = body::BLOCKS * SMALL_BLOCK;
+pub(crate) const MIN_DOWNLOAD: usize = body::BLOCKS * SMALL_BLOCK;
 /// An answer's bytes in memory that are not counted.
 const SMALL: usize = 16 << 10;
 
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Authorizer,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) log: LogSink,
     pub(crate) clock: Clock,
-    pub(crate) front: Front,
+    pub(crate) front: Forwarding,
     pub(crate) connections: Arc<Connections>,
     /// Open uploads, by who started them.
-    pub(crate) uploads: Arc<Shares>,
+    pub(crate) uploads: Arc<Quotas>,
     /// For lists that take long to make.
-    pub(crate) lists: Arc<Fair>,
+    pub(crate) lists: Arc<FairQueue>,
 }
 
-pub(crate) type Answer = Result<Response<Body>, ApiError>;
+pub(crate) type ApiResult = Result<Response<Body>, ApiError>;
 
 /// One request, its body apart.
-pub(crate) struct Call<'a> {
+pub(crate) struct RequestContext<'a> {
     hub: &'a Arc<Shared>,
     method: Method,
     headers: HeaderMap,
@@ -78,7 +78,7 @@ pub(crate) struct Call<'a> {
 }
 
 enum Route<'a> {
-    Front,
+    Root,
     Health,
     Metrics,
     Token,
@@ -96,7 +96,7 @@ enum Route<'a> {
 /// but the repository's name is not one.
 fn route(path: &str) -> Result<Option<Route<'_>>, ApiError> {
     let rest = match path {
-        "/" => return Ok(Some(Route::Front)),
+        "/" => return Ok(Some(Route::Root)),
         "/healthz" => return Ok(Some(Route::Health)),
         "/metrics" => return Ok(Some(Route::Metrics)),
         "/token" => return Ok(Some(Route::Token)),
@@ -148,7 +148,7 @@ fn route(path: &str) -> Result<Option<Route<'_>>, ApiError> {
 impl Route<'_> {
     fn label(&self) -> &'static str {
         match self {
-            Route::Front => "front",
+            Route::Root => "front",
             Route::Health => "health",
             Route::Metrics => "metrics",
             Route::Token => "token",
@@ -186,7 +186,7 @@ pub(crate) async fn serve(
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_string();
-    let mut inflow = Inflow::new(body, hub.limits.idle, exchange.clone());
+    let mut inflow = IncomingBody::new(body, hub.limits.idle, exchange.clone());
     let origin = hub.front.origin(remote.ip(), secure, &parts);
     let client = hub.front.client(remote.ip(), &parts.headers);
     if hub.front.unknown_proxy(remote.ip(), &parts.headers) {
@@ -200,7 +200,7 @@ pub(crate) async fn serve(
             request: None,
         });
     }
-    let mut call = Call {
+    let mut call = RequestContext {
         hub: &hub,
         method: parts.method,
         headers: parts.headers,
@@ -215,7 +215,7 @@ pub(crate) async fn serve(
     // Lists and manifests; what is small is not worth counting.
     let answer = answer.and_then(|response| match response.body().in_memory() {
         ..=SMALL => Ok(response),
-        large => call.exchange.hold(large).map(|()| response),
+        large => call.exchange.reserve(large).map(|()| response),
     });
     let mut cause = None;
     let mut response = match answer {
@@ -281,14 +281,14 @@ fn strip(response: &mut Response<Body>) {
     *response.body_mut() = Body::empty();
 }
 
-impl Call<'_> {
+impl RequestContext<'_> {
     async fn answer(
         &mut self,
         path: &str,
         query: Option<&str>,
-        inflow: &mut Inflow,
+        inflow: &mut IncomingBody,
         label: &mut &'static str,
-    ) -> Answer {
+    ) -> ApiResult {
         let route = route(path)?
             .ok_or_else(|| ApiError::new(Code::Unsupported, "no such endpoint").status(StatusCode::NOT_FOUND))?;
         *label = route.label();
@@ -301,7 +301,7 @@ impl Call<'_> {
         let method = self.method.clone();
         let read = method == Method::GET || method == Method::HEAD;
         match route {
-            Route::Front if read => Ok(text(
+            Route::Root if read => Ok(text(
                 StatusCode::OK,
                 concat!("QyvolHub ", env!("CARGO_PKG_VERSION"), "\n"),
             )),
@@ -346,7 +346,7 @@ impl Call<'_> {
         self.hub.gate.check(&self.caller, name.as_str(), action, &self.origin)
     }
 
-    fn repository(&self, name: &Name) -> Result<Arc<Repository>, ApiError> {
+    fn repository(&self, name: &Name) -> Result<Arc<StoredRepository>, ApiError> {
         self.hub
             .store
             .repository(name)
@@ -357,7 +357,7 @@ impl Call<'_> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    fn token(&self) -> Answer {
+    fn token(&self) -> ApiResult {
         match self.hub.gate.token(&self.caller, &self.query)? {
             Some(token) => {
                 let lifetime = crate::access::TOKEN_LIFETIME.as_secs();
@@ -390,15 +390,15 @@ fn parse_digest(text: &str) -> Result<Digest, ApiError> {
 
 /// A tag or a digest, and `no_tag` for a word that can't be a tag: to push to it
 /// is a mistake, but to ask for it is to ask for what is not there.
-fn parse_target(text: &str, no_tag: Code) -> Result<Target, ApiError> {
+fn parse_reference(text: &str, no_tag: Code) -> Result<ManifestRef, ApiError> {
     let decoded = text.replace("%3A", ":").replace("%3a", ":");
-    Target::parse(&decoded).ok_or_else(|| match decoded.contains(':') {
+    ManifestRef::parse(&decoded).ok_or_else(|| match decoded.contains(':') {
         true => ApiError::new(Code::DigestInvalid, "not a digest"),
         false => ApiError::new(no_tag, "not a tag"),
     })
 }
 
-fn respond(status: StatusCode, headers: &[(HeaderName, &str)], body: Body) -> Answer {
+fn respond(status: StatusCode, headers: &[(HeaderName, &str)], body: Body) -> ApiResult {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     for (name, value) in headers {

@@ -13,19 +13,19 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use qyvol_types::Digest;
 use serde::Serialize;
 
-use super::{Answer, Call, blocking, parse_digest, with_type};
+use super::{ApiResult, RequestContext, blocking, parse_digest, with_type};
 use crate::access::Action;
 use crate::error::ApiError;
 use crate::manifest::{self, OCI_INDEX};
 use crate::names::Name;
 use crate::query::encode;
-use crate::storage::{Entry, Repository, State, Store};
+use crate::storage::{Entry, State, Store, StoredRepository};
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 /// A page is closed once it has this many bytes.
 const PAGE: usize = 1 << 20;
 /// Entries looked at under one lock.
-const AT_ONCE: usize = 256;
+const BATCH_SIZE: usize = 256;
 
 #[derive(Serialize)]
 struct Index {
@@ -49,7 +49,7 @@ struct Referrer {
 }
 
 /// What a client asked for.
-struct Asked {
+struct ReferrersQuery {
     subject: Digest,
     artifact_type: Option<String>,
     /// The last of the page before.
@@ -59,10 +59,12 @@ struct Asked {
 /// The next few referrers after `last` that are asked for, and the last one
 /// looked at. Few, so that neither memory nor the time that the state is locked
 /// depends on how many there are.
-fn some(state: &State, asked: &Asked, last: Option<Digest>) -> (Vec<(Digest, Entry)>, Option<Digest>) {
+fn some(state: &State, asked: &ReferrersQuery, last: Option<Digest>) -> (Vec<(Digest, Entry)>, Option<Digest>) {
     let after = last.map_or(Bound::Unbounded, Bound::Excluded);
     let all = state.referrers.get(&asked.subject).into_iter();
-    let looked_at = all.flat_map(|set| set.range((after, Bound::Unbounded))).take(AT_ONCE);
+    let looked_at = all
+        .flat_map(|set| set.range((after, Bound::Unbounded)))
+        .take(BATCH_SIZE);
     let mut last = None;
     let found = looked_at
         .inspect(|digest| last = Some(**digest))
@@ -76,7 +78,11 @@ fn some(state: &State, asked: &Asked, last: Option<Digest>) -> (Vec<(Digest, Ent
 }
 
 /// One page, and after which digest the next one starts.
-fn page(store: &Store, repository: &Repository, asked: &Asked) -> std::io::Result<(Vec<Referrer>, Option<Digest>)> {
+fn page(
+    store: &Store,
+    repository: &StoredRepository,
+    asked: &ReferrersQuery,
+) -> std::io::Result<(Vec<Referrer>, Option<Digest>)> {
     let mut out: Vec<Referrer> = Vec::new();
     let mut weight = 0;
     let mut after = asked.last;
@@ -108,10 +114,10 @@ fn page(store: &Store, repository: &Repository, asked: &Asked) -> std::io::Resul
     }
 }
 
-impl Call<'_> {
-    pub(super) async fn referrers(&self, name: &Name, digest: &str) -> Answer {
+impl RequestContext<'_> {
+    pub(super) async fn referrers(&self, name: &Name, digest: &str) -> ApiResult {
         self.check(name, Action::Read)?;
-        let asked = Asked {
+        let asked = ReferrersQuery {
             subject: parse_digest(digest)?,
             artifact_type: self
                 .query
@@ -128,7 +134,7 @@ impl Call<'_> {
         });
         // A short list waits for no long one.
         let _turn = match many {
-            ..=AT_ONCE => None,
+            ..=BATCH_SIZE => None,
             _ => Some(self.long_list().await?),
         };
         let store = self.hub.store.clone();

@@ -15,13 +15,13 @@ use hyper::header::{self, HeaderName};
 use qyvol_types::{Algorithm, Digest};
 use tokio::sync::OwnedMutexGuard;
 
-use super::body::{Body, Inflow};
-use super::{Answer, CONTENT_DIGEST, Call, blocking, parse_digest, respond};
+use super::body::{Body, IncomingBody};
+use super::{ApiResult, CONTENT_DIGEST, RequestContext, blocking, parse_digest, respond};
 use crate::access::Action;
 use crate::error::{ApiError, Code};
 use crate::names::Name;
-use crate::shares::Owner;
-use crate::storage::{Source, Upload};
+use crate::quotas::Owner;
+use crate::storage::{BlobSource, Upload};
 
 /// A body stated to be no longer than this never becomes an upload's file.
 const IN_MEMORY: u64 = 512 << 10;
@@ -33,7 +33,7 @@ const TURN: Duration = Duration::from_secs(10);
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-type Turn = Arc<OwnedMutexGuard<()>>;
+type UploadGuard = Arc<OwnedMutexGuard<()>>;
 
 /// `<start>-<end>`, both inclusive, with or without a unit before it.
 fn content_range(text: &str) -> Option<(u64, u64)> {
@@ -61,7 +61,7 @@ fn range(upload: &Upload) -> String {
     format!("0-{}", upload.offset().saturating_sub(1))
 }
 
-fn progress(status: StatusCode, name: &Name, upload: &Upload) -> Answer {
+fn progress(status: StatusCode, name: &Name, upload: &Upload) -> ApiResult {
     respond(
         status,
         &[
@@ -73,7 +73,7 @@ fn progress(status: StatusCode, name: &Name, upload: &Upload) -> Answer {
     )
 }
 
-fn created(name: &Name, digest: &Digest) -> Answer {
+fn created(name: &Name, digest: &Digest) -> ApiResult {
     let digest = digest.to_string();
     respond(
         StatusCode::CREATED,
@@ -93,8 +93,8 @@ fn unknown() -> ApiError {
     ApiError::new(Code::BlobUploadUnknown, "no such upload in this repository")
 }
 
-impl Call<'_> {
-    pub(super) async fn start_upload(&self, name: &Name, inflow: &mut Inflow) -> Answer {
+impl RequestContext<'_> {
+    pub(super) async fn start_upload(&self, name: &Name, inflow: &mut IncomingBody) -> ApiResult {
         let mount = self.query.get("mount").and_then(|digest| parse_digest(digest).ok());
         let from = mount.and_then(|_| self.query.get("from"));
         let source = from.and_then(Name::parse);
@@ -169,15 +169,15 @@ impl Call<'_> {
     }
 
     /// A whole blob in one body.
-    async fn monolithic(&self, name: &Name, digest: Digest, inflow: &mut Inflow) -> Result<(), ApiError> {
+    async fn monolithic(&self, name: &Name, digest: Digest, inflow: &mut IncomingBody) -> Result<(), ApiError> {
         if inflow.stated().is_some_and(|stated| stated <= IN_MEMORY) {
             let bytes = inflow.collect(IN_MEMORY).await?;
             return self.store_bytes(name, digest, bytes).await;
         }
         let upload = self.open_upload(name, digest.algorithm())?;
-        let turn = self.turn(&upload).await?;
-        match self.receive(&upload, &turn, inflow, None).await {
-            Ok(()) => self.close(name, &upload, &turn, digest).await,
+        let lock_upload = self.lock_upload(&upload).await?;
+        match self.receive(&upload, &lock_upload, inflow, None).await {
+            Ok(()) => self.close(name, &upload, &lock_upload, digest).await,
             Err(error) => {
                 // Its location was never returned.
                 self.discard(&upload).await?;
@@ -193,7 +193,7 @@ impl Call<'_> {
             if !digest.matches(&bytes) {
                 return Err(wrong_digest(&digest));
             }
-            Ok(store.put_blob(&name, &digest, &Source::Bytes(&bytes))?)
+            Ok(store.put_blob(&name, &digest, &BlobSource::Bytes(&bytes))?)
         })
         .await?
     }
@@ -204,7 +204,7 @@ impl Call<'_> {
     }
 
     /// Locks an upload for writing to it or ending it.
-    async fn turn(&self, upload: &Arc<Upload>) -> Result<Turn, ApiError> {
+    async fn lock_upload(&self, upload: &Arc<Upload>) -> Result<UploadGuard, ApiError> {
         match tokio::time::timeout(TURN, upload.busy.clone().lock_owned()).await {
             // Whoever had it before may have ended it.
             Ok(_) if upload.is_closed() => Err(unknown()),
@@ -221,16 +221,16 @@ impl Call<'_> {
         Ok(blocking(move || store.uploads.discard(&upload)).await??)
     }
 
-    pub(super) fn upload_status(&self, name: &Name, id: &str) -> Answer {
+    pub(super) fn upload_status(&self, name: &Name, id: &str) -> ApiResult {
         self.check(name, Action::Write)?;
         let upload = self.find(name, id)?;
         progress(StatusCode::NO_CONTENT, name, &upload)
     }
 
-    pub(super) async fn cancel_upload(&self, name: &Name, id: &str) -> Answer {
+    pub(super) async fn cancel_upload(&self, name: &Name, id: &str) -> ApiResult {
         self.check(name, Action::Write)?;
         let upload = self.find(name, id)?;
-        let _turn = self.turn(&upload).await?;
+        let _turn = self.lock_upload(&upload).await?;
         match self.discard(&upload).await? {
             true => respond(StatusCode::NO_CONTENT, &[], Body::empty()),
             false => Err(unknown()),
@@ -239,7 +239,7 @@ impl Call<'_> {
 
     /// How many bytes a chunk may bring, from its headers; refuses one that
     /// does not follow what is there.
-    fn chunk(&self, name: &Name, upload: &Upload, inflow: &Inflow) -> Result<Option<u64>, ApiError> {
+    fn chunk(&self, name: &Name, upload: &Upload, inflow: &IncomingBody) -> Result<Option<u64>, ApiError> {
         let Some(value) = self.headers.get(header::CONTENT_RANGE) else {
             return Ok(None);
         };
@@ -265,16 +265,16 @@ impl Call<'_> {
         Ok(Some(length))
     }
 
-    pub(super) async fn upload_chunk(&self, name: &Name, id: &str, inflow: &mut Inflow) -> Answer {
+    pub(super) async fn upload_chunk(&self, name: &Name, id: &str, inflow: &mut IncomingBody) -> ApiResult {
         self.check(name, Action::Write)?;
         let upload = self.find(name, id)?;
-        let turn = self.turn(&upload).await?;
+        let lock_upload = self.lock_upload(&upload).await?;
         let length = self.chunk(name, &upload, inflow)?;
-        self.receive(&upload, &turn, inflow, length).await?;
+        self.receive(&upload, &lock_upload, inflow, length).await?;
         progress(StatusCode::ACCEPTED, name, &upload)
     }
 
-    pub(super) async fn finish_upload(&self, name: &Name, id: &str, inflow: &mut Inflow) -> Answer {
+    pub(super) async fn finish_upload(&self, name: &Name, id: &str, inflow: &mut IncomingBody) -> ApiResult {
         self.check(name, Action::Write)?;
         let upload = self.find(name, id)?;
         let digest = self
@@ -282,7 +282,7 @@ impl Call<'_> {
             .get("digest")
             .ok_or_else(|| ApiError::new(Code::DigestInvalid, "the parameter `digest` is missing"))?;
         let digest = parse_digest(digest)?;
-        let turn = self.turn(&upload).await?;
+        let lock_upload = self.lock_upload(&upload).await?;
         let length = self.chunk(name, &upload, inflow)?;
         if upload.offset() == 0 && inflow.stated().is_some_and(|stated| stated <= IN_MEMORY) {
             let bytes = inflow.collect(IN_MEMORY).await?;
@@ -291,15 +291,26 @@ impl Call<'_> {
             stored?;
             return created(name, &digest);
         }
-        self.receive(&upload, &turn, inflow, length).await?;
-        self.close(name, &upload, &turn, digest).await?;
+        self.receive(&upload, &lock_upload, inflow, length).await?;
+        self.close(name, &upload, &lock_upload, digest).await?;
         created(name, &digest)
     }
 
-    async fn close(&self, name: &Name, upload: &Arc<Upload>, turn: &Turn, digest: Digest) -> Result<(), ApiError> {
-        let (store, name, upload, turn) = (self.hub.store.clone(), name.clone(), upload.clone(), turn.clone());
+    async fn close(
+        &self,
+        name: &Name,
+        upload: &Arc<Upload>,
+        lock_upload: &UploadGuard,
+        digest: Digest,
+    ) -> Result<(), ApiError> {
+        let (store, name, upload, lock_upload) = (
+            self.hub.store.clone(),
+            name.clone(),
+            upload.clone(),
+            lock_upload.clone(),
+        );
         let finished = blocking(move || {
-            let _turn = turn;
+            let _turn = lock_upload;
             store.finish_upload(&name, &upload, &digest)
         });
         match finished.await?? {
@@ -313,8 +324,8 @@ impl Call<'_> {
     async fn receive(
         &self,
         upload: &Arc<Upload>,
-        turn: &Turn,
-        inflow: &mut Inflow,
+        lock_upload: &UploadGuard,
+        inflow: &mut IncomingBody,
         length: Option<u64>,
     ) -> Result<(), ApiError> {
         let limit = self.hub.limits.blob_bytes;
@@ -358,13 +369,13 @@ impl Call<'_> {
                 if let Some(writing) = writing.take() {
                     writing.await.map_err(ApiError::internal)??;
                 }
-                let (store, upload, turn) = (self.hub.store.clone(), upload.clone(), turn.clone());
+                let (store, upload, lock_upload) = (self.hub.store.clone(), upload.clone(), lock_upload.clone());
                 let parts = std::mem::take(&mut batch);
                 held = 0;
                 writing = Some(tokio::task::spawn_blocking(move || {
                     // Held by the write too: if this request is dropped, the
                     // next one waits for what it has started.
-                    let _turn = turn;
+                    let _turn = lock_upload;
                     store.uploads.append(&upload, &parts)
                 }));
             }

@@ -13,22 +13,22 @@ use qyvol_types::Digest;
 
 use super::disk;
 use super::state::{Entry, Record};
-use super::{Known, Repository, SMALL, Store, Upload};
+use super::{CachedBlob, SMALL, Store, StoredRepository, Upload};
 use crate::names::Name;
 
 /// Where the bytes of a blob are.
-pub(crate) enum Source<'a> {
+pub(crate) enum BlobSource<'a> {
     /// In memory, and of the digest stated.
     Bytes(&'a [u8]),
     /// A file of this size, of the digest stated, and durable.
     File(&'a Path, u64),
 }
 
-impl Source<'_> {
+impl BlobSource<'_> {
     fn size(&self) -> u64 {
         match self {
-            Source::Bytes(bytes) => bytes.len() as u64,
-            Source::File(_, size) => *size,
+            BlobSource::Bytes(bytes) => bytes.len() as u64,
+            BlobSource::File(_, size) => *size,
         }
     }
 
@@ -37,8 +37,8 @@ impl Source<'_> {
     pub(super) fn is_in(&self, path: &Path) -> io::Result<bool> {
         let same_size = disk::stat(path)?.is_some_and(|metadata| metadata.len() == self.size());
         match self {
-            Source::Bytes(bytes) => Ok(same_size && fs::read(path)? == *bytes),
-            Source::File(..) => Ok(same_size),
+            BlobSource::Bytes(bytes) => Ok(same_size && fs::read(path)? == *bytes),
+            BlobSource::File(..) => Ok(same_size),
         }
     }
 }
@@ -75,7 +75,7 @@ impl From<io::Error> for PutError {
 
 /// The result of deleting a blob.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Deleted {
+pub(crate) enum DeleteOutcome {
     Done,
     /// The repository has no such blob.
     Missing,
@@ -87,20 +87,20 @@ pub(crate) enum Deleted {
 
 impl Store {
     /// The size of a blob, whose time this renews.
-    pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<u64>> {
+    pub(crate) fn blob(&self, repository: &StoredRepository, digest: &Digest) -> io::Result<Option<u64>> {
         if let Some(known) = self.fresh(repository, digest) {
             return Ok(Some(known.size));
         }
-        let _shared = self.sweep.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.gc_lock.read().unwrap_or_else(PoisonError::into_inner);
         self.blob_shared(repository, digest)
     }
 
     /// The cached size; none means to check the disk.
-    pub(crate) fn blob_in_memory(&self, repository: &Repository, digest: &Digest) -> Option<u64> {
+    pub(crate) fn blob_in_memory(&self, repository: &StoredRepository, digest: &Digest) -> Option<u64> {
         self.fresh(repository, digest).map(|known| known.size)
     }
 
-    fn fresh(&self, repository: &Repository, digest: &Digest) -> Option<Known> {
+    fn fresh(&self, repository: &StoredRepository, digest: &Digest) -> Option<CachedBlob> {
         let known = self.known.get(&(repository.id, *digest))?;
         self.is_fresh(known.touched).then_some(known)
     }
@@ -109,8 +109,8 @@ impl Store {
         self.now().duration_since(touched).unwrap_or_default() < self.grace / 4
     }
 
-    /// The caller holds `sweep`.
-    fn blob_shared(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<u64>> {
+    /// The caller holds `gc_lock`.
+    fn blob_shared(&self, repository: &StoredRepository, digest: &Digest) -> io::Result<Option<u64>> {
         if let Some(known) = self.fresh(repository, digest) {
             return Ok(Some(known.size));
         }
@@ -137,19 +137,19 @@ impl Store {
         Ok(now)
     }
 
-    fn know(&self, repository: &Repository, digest: &Digest, size: u64, touched: SystemTime, synced: bool) {
-        let known = Known { size, touched, synced };
+    fn know(&self, repository: &StoredRepository, digest: &Digest, size: u64, touched: SystemTime, synced: bool) {
+        let known = CachedBlob { size, touched, synced };
         self.known.insert((repository.id, *digest), known, 1);
     }
 
     /// A blob's content, if memory has it.
-    pub(crate) fn content_in_memory(&self, repository: &Repository, digest: &Digest) -> Option<Bytes> {
+    pub(crate) fn content_in_memory(&self, repository: &StoredRepository, digest: &Digest) -> Option<Bytes> {
         self.fresh(repository, digest)?;
         self.content.get(digest)
     }
 
     /// A blob's content.
-    pub(crate) fn content(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<Content>> {
+    pub(crate) fn content(&self, repository: &StoredRepository, digest: &Digest) -> io::Result<Option<Content>> {
         let Some(size) = self.blob(repository, digest)? else {
             return Ok(None);
         };
@@ -164,7 +164,7 @@ impl Store {
     }
 
     /// A manifest's bytes, whole: they are bounded.
-    pub(crate) fn manifest_bytes(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<Bytes>> {
+    pub(crate) fn manifest_bytes(&self, repository: &StoredRepository, digest: &Digest) -> io::Result<Option<Bytes>> {
         if let Some(bytes) = self.content.get(digest) {
             return Ok(Some(bytes));
         }
@@ -191,13 +191,18 @@ impl Store {
     }
 
     /// Stores a blob in a repository: durable when this returns.
-    pub(crate) fn put_blob(&self, name: &Name, digest: &Digest, source: &Source<'_>) -> io::Result<()> {
+    pub(crate) fn put_blob(&self, name: &Name, digest: &Digest, source: &BlobSource<'_>) -> io::Result<()> {
         let repository = self.repository_or_new(name)?;
-        let _shared = self.sweep.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.gc_lock.read().unwrap_or_else(PoisonError::into_inner);
         self.put_blob_shared(&repository, digest, source)
     }
 
-    fn put_blob_shared(&self, repository: &Repository, digest: &Digest, source: &Source<'_>) -> io::Result<()> {
+    fn put_blob_shared(
+        &self,
+        repository: &StoredRepository,
+        digest: &Digest,
+        source: &BlobSource<'_>,
+    ) -> io::Result<()> {
         let to = repository.blob_path(digest);
         if !source.is_in(&to)? {
             // What memory holds may be of the file that was damaged.
@@ -217,11 +222,11 @@ impl Store {
     }
 
     /// Takes content into the pool.
-    fn take_in(&self, digest: &Digest, source: &Source<'_>) -> io::Result<()> {
+    fn take_in(&self, digest: &Digest, source: &BlobSource<'_>) -> io::Result<()> {
         let scratch = self.uploads.scratch();
         match source {
-            Source::File(from, _) => self.pool.link_in(digest, source, from, &scratch),
-            Source::Bytes(bytes) => {
+            BlobSource::File(from, _) => self.pool.link_in(digest, source, from, &scratch),
+            BlobSource::Bytes(bytes) => {
                 let from = self.uploads.scratch();
                 let made = self.disk.create(&from, bytes).and_then(|()| {
                     // The clock is the caller's, not the file system's.
@@ -250,12 +255,12 @@ impl Store {
             return Ok(false);
         }
         match upload.offset() {
-            0 => self.put_blob(name, digest, &Source::Bytes(b""))?,
+            0 => self.put_blob(name, digest, &BlobSource::Bytes(b""))?,
             size => {
                 // Before the lock is taken: this may be gigabytes.
                 self.disk.touch(&upload.path, self.now())?;
                 self.disk.sync(&upload.path)?;
-                self.put_blob(name, digest, &Source::File(&upload.path, size))?;
+                self.put_blob(name, digest, &BlobSource::File(&upload.path, size))?;
             }
         }
         Ok(true)
@@ -263,51 +268,51 @@ impl Store {
 
     /// Makes a blob of one repository one of another too. False if the source
     /// has none.
-    pub(crate) fn mount(&self, to: &Name, from: &Repository, digest: &Digest) -> io::Result<bool> {
+    pub(crate) fn mount(&self, to: &Name, from: &StoredRepository, digest: &Digest) -> io::Result<bool> {
         if self.blob(from, digest)?.is_none() {
             return Ok(false);
         }
         let repository = self.repository_or_new(to)?;
-        let _shared = self.sweep.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.gc_lock.read().unwrap_or_else(PoisonError::into_inner);
         // Again, under the lock: it may have been deleted meanwhile.
         let Some(size) = self.blob_shared(from, digest)? else {
             return Ok(false);
         };
         let source = from.blob_path(digest);
-        self.put_blob_shared(&repository, digest, &Source::File(&source, size))?;
+        self.put_blob_shared(&repository, digest, &BlobSource::File(&source, size))?;
         Ok(true)
     }
 
     /// Removes a repository's link to a blob that no manifest of it needs.
-    pub(crate) fn delete_blob(&self, repository: &Repository, digest: &Digest) -> io::Result<Deleted> {
+    pub(crate) fn delete_blob(&self, repository: &StoredRepository, digest: &Digest) -> io::Result<DeleteOutcome> {
         if disk::stat(&repository.blob_path(digest))?.is_none() {
-            return Ok(Deleted::Missing);
+            return Ok(DeleteOutcome::Missing);
         }
         if repository.state().manifests.contains_key(digest) {
-            return Ok(Deleted::Manifest);
+            return Ok(DeleteOutcome::Manifest);
         }
         // Most manifests are read before anybody has to wait for it.
         let mut read = HashSet::new();
         if let Some(needing) = self.find_needing(repository, digest, &mut read) {
-            return Ok(Deleted::Needed(needing));
+            return Ok(DeleteOutcome::Needed(needing));
         }
-        let _alone = self.sweep.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.gc_lock.write().unwrap_or_else(PoisonError::into_inner);
         if repository.state().manifests.contains_key(digest) {
-            return Ok(Deleted::Manifest);
+            return Ok(DeleteOutcome::Manifest);
         }
         if let Some(needing) = self.find_needing(repository, digest, &mut read) {
-            return Ok(Deleted::Needed(needing));
+            return Ok(DeleteOutcome::Needed(needing));
         }
         self.known.remove(&(repository.id, *digest));
         if !self.disk.remove(&repository.blob_path(digest))? {
-            return Ok(Deleted::Missing);
+            return Ok(DeleteOutcome::Missing);
         }
         self.disk.sync(&repository.blobs(digest.algorithm()))?;
-        Ok(Deleted::Done)
+        Ok(DeleteOutcome::Done)
     }
 
     /// A manifest, of those not in `read`, that needs a blob or may need it.
-    fn find_needing(&self, repository: &Repository, blob: &Digest, read: &mut HashSet<Digest>) -> Option<Digest> {
+    fn find_needing(&self, repository: &StoredRepository, blob: &Digest, read: &mut HashSet<Digest>) -> Option<Digest> {
         let unread: Vec<_> = {
             let state = repository.state();
             state
@@ -318,7 +323,7 @@ impl Store {
                 .collect()
         };
         unread.into_iter().find(|one| {
-            let needs = match repository.needs_of(one) {
+            let needs = match repository.references_of(one) {
                 Ok(Some(needs)) => needs.contains(blob),
                 // Deleted since: if it comes back, it is read then.
                 Ok(None) => return false,
@@ -346,13 +351,13 @@ impl Store {
                 None => self.repository_or_new(name)?,
             },
         };
-        let _shared = self.sweep.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.gc_lock.read().unwrap_or_else(PoisonError::into_inner);
         for blob in needed {
             if self.blob_shared(&repository, blob)?.is_none() {
                 return Err(PutError::Missing(*blob));
             }
         }
-        self.put_blob_shared(&repository, &digest, &Source::Bytes(bytes))?;
+        self.put_blob_shared(&repository, &digest, &BlobSource::Bytes(bytes))?;
         // A copy: what was received may be a part of a much larger buffer.
         self.remember(&digest, &Bytes::copy_from_slice(bytes));
         repository.commit(Record::Put { digest, entry, tags })?;
@@ -360,7 +365,7 @@ impl Store {
     }
 }
 
-impl Repository {
+impl StoredRepository {
     /// Removes a tag. False if there is none.
     pub(crate) fn untag(&self, tag: &str) -> io::Result<bool> {
         if !self.state().tags.contains_key(tag) {

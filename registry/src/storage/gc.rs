@@ -15,7 +15,7 @@ use std::sync::PoisonError;
 
 use qyvol_types::{Algorithm, Digest};
 
-use super::{Repository, Store, disk};
+use super::{Store, StoredRepository, disk};
 use crate::cache::lock;
 use crate::manifest;
 
@@ -61,7 +61,7 @@ impl Store {
         }
         self.pool.walk(|path| {
             if self.is_old(&path)?.is_some_and(|(links, _)| links == 1) {
-                let _alone = self.sweep.write().unwrap_or_else(PoisonError::into_inner);
+                let _alone = self.gc_lock.write().unwrap_or_else(PoisonError::into_inner);
                 if let Some((1, size)) = self.is_old(&path)? {
                     self.disk.remove(&path)?;
                     report.blobs += 1;
@@ -73,7 +73,7 @@ impl Store {
         Ok(report)
     }
 
-    fn collect_links(&self, repository: &Repository, report: &mut GcReport) -> io::Result<()> {
+    fn collect_links(&self, repository: &StoredRepository, report: &mut GcReport) -> io::Result<()> {
         // Candidates before marks: what is linked after this is not looked at.
         let mut candidates = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
@@ -96,7 +96,7 @@ impl Store {
         let marked = self.mark(repository, report)?;
         for digest in candidates.iter().filter(|digest| !marked.contains(digest)) {
             let path = repository.blob_path(digest);
-            let _alone = self.sweep.write().unwrap_or_else(PoisonError::into_inner);
+            let _alone = self.gc_lock.write().unwrap_or_else(PoisonError::into_inner);
             // A manifest pushed since the marks has renewed what it needs; one
             // pushed under this very digest is listed.
             if repository.state().manifests.contains_key(digest) || self.is_old(&path)?.is_none() {
@@ -111,13 +111,13 @@ impl Store {
         Ok(())
     }
 
-    fn mark(&self, repository: &Repository, report: &mut GcReport) -> io::Result<HashSet<Digest>> {
+    fn mark(&self, repository: &StoredRepository, report: &mut GcReport) -> io::Result<HashSet<Digest>> {
         let manifests: Vec<_> = repository.state().manifests.keys().copied().collect();
         let mut marked = HashSet::new();
         for digest in manifests {
             marked.insert(digest);
             report.manifests += 1;
-            match repository.needs_of(&digest) {
+            match repository.references_of(&digest) {
                 Ok(Some(needs)) => marked.extend(needs),
                 // Deleted since.
                 Ok(None) => {}
@@ -138,10 +138,10 @@ impl Store {
     }
 }
 
-impl Repository {
+impl StoredRepository {
     /// All that a manifest refers to; none if it is not listed any more. The
     /// file is hashed: one that is not what was pushed says nothing.
-    pub(super) fn needs_of(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, String> {
+    pub(super) fn references_of(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, String> {
         let needs = match fs::read(self.blob_path(digest)) {
             Ok(bytes) if !digest.matches(&bytes) => Err("is not what its digest says".to_string()),
             Ok(bytes) => manifest::references(&bytes).map_err(|error| format!("can't be parsed: {error}")),

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::checked_line;
 use super::disk::Disk;
-use super::sealed;
 use super::state::{Record, State};
 
 #[derive(Serialize, Deserialize)]
@@ -53,7 +53,7 @@ impl Journal {
     /// knows what the file holds, so the next change must empty it first.
     pub(super) fn append(&mut self, disk: &dyn Disk, changes: Vec<&Record>) -> io::Result<()> {
         let sequence = self.sequence + 1;
-        let line = Bytes::from(sealed::seal(&Line { sequence, changes })?);
+        let line = Bytes::from(checked_line::encode_line(&Line { sequence, changes })?);
         self.sequence = sequence;
         self.broken = true;
         disk.write(&self.path, self.length, std::slice::from_ref(&line))?;
@@ -81,8 +81,8 @@ impl Journal {
 pub(super) fn replay(bytes: &[u8], mut sequence: u64, state: &mut State) -> Result<u64, String> {
     let mut lines = (1_u64..).zip(bytes.split_inclusive(|b| *b == b'\n'));
     for (number, line) in lines.by_ref() {
-        let Some(line) = sealed::unseal::<Line<Record>>(line) else {
-            return match lines.find(|(_, line)| sealed::unseal::<Line<Record>>(line).is_some()) {
+        let Some(line) = checked_line::decode_line::<Line<Record>>(line) else {
+            return match lines.find(|(_, line)| checked_line::decode_line::<Line<Record>>(line).is_some()) {
                 Some((valid, _)) => Err(format!(
                     "line {number} is not what was written, and line {valid} after it is: changes are lost"
                 )),
@@ -114,7 +114,7 @@ mod tests {
             let changes = vec![Record::Untag {
                 tag: format!("t{sequence}"),
             }];
-            sealed::seal(&Line {
+            checked_line::encode_line(&Line {
                 sequence: *sequence,
                 changes,
             })

@@ -15,7 +15,7 @@
 //! - what was acknowledged is durable: content, then its link in the
 //!   repository's directory, then the journal, each synced;
 //! - whoever answers that a blob is there, or lets a manifest refer to it,
-//!   renews its time under the lock [`Store::sweep`] (shared), and collection
+//!   renews its time under the lock [`Store::gc_lock`] (shared), and collection
 //!   looks at the time again under the same lock (exclusive) before it removes
 //!   a link. A blob that a client was told about stays for three quarters of
 //!   the grace time at least (times are renewed once they are a quarter old).
@@ -23,12 +23,12 @@
 //! Everything here is synchronous; callers move it off the event loop.
 
 mod blobs;
+mod checked_line;
 mod disk;
 mod gc;
 mod journal;
 mod pool;
 mod repository;
-mod sealed;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -47,9 +47,9 @@ use bytes::Bytes;
 use qyvol_types::Digest;
 use rustix::fs::FlockOperation;
 
-pub(crate) use self::blobs::{Content, Deleted, PutError, Source};
+pub(crate) use self::blobs::{BlobSource, Content, DeleteOutcome, PutError};
 pub use self::gc::{GcKept, GcReport};
-pub(crate) use self::repository::Repository;
+pub(crate) use self::repository::StoredRepository;
 pub(crate) use self::state::{Entry, State};
 pub(crate) use self::upload::{Upload, Uploads};
 
@@ -70,7 +70,7 @@ const VERSION: &str = "2";
 
 /// A blob seen in a repository.
 #[derive(Clone, Copy)]
-struct Known {
+struct CachedBlob {
     size: u64,
     touched: SystemTime,
     /// Whether the link itself is known to be on disk.
@@ -79,15 +79,15 @@ struct Known {
 
 pub(crate) struct Store {
     disk: Arc<dyn Disk>,
-    repositories: RwLock<BTreeMap<Name, Arc<Repository>>>,
+    repositories: RwLock<BTreeMap<Name, Arc<StoredRepository>>>,
     repositories_root: PathBuf,
     creating: Mutex<()>,
     next_id: AtomicU64,
     pool: Pool,
     pub(crate) uploads: Uploads,
-    sweep: RwLock<()>,
+    gc_lock: RwLock<()>,
     collecting: Mutex<()>,
-    known: Cache<(u64, Digest), Known>,
+    known: Cache<(u64, Digest), CachedBlob>,
     content: Cache<Digest, Bytes>,
     clock: Clock,
     grace: Duration,
@@ -133,7 +133,7 @@ impl Store {
         let next_id = AtomicU64::new(0);
         for name in names {
             let id = next_id.fetch_add(1, Ordering::Relaxed);
-            let repository = Repository::open(disk.clone(), &root, name.clone(), id)?;
+            let repository = StoredRepository::open(disk.clone(), &root, name.clone(), id)?;
             repositories.insert(name, Arc::new(repository));
         }
         Ok(Store {
@@ -144,7 +144,7 @@ impl Store {
             next_id,
             pool,
             uploads,
-            sweep: RwLock::new(()),
+            gc_lock: RwLock::new(()),
             collecting: Mutex::new(()),
             known: Cache::new(KNOWN),
             content: Cache::new(CONTENT_ROOM),
@@ -158,12 +158,12 @@ impl Store {
         (self.clock)()
     }
 
-    pub(crate) fn repository(&self, name: &Name) -> Option<Arc<Repository>> {
+    pub(crate) fn repository(&self, name: &Name) -> Option<Arc<StoredRepository>> {
         let all = self.repositories.read().unwrap_or_else(PoisonError::into_inner);
         all.get(name).cloned()
     }
 
-    pub(crate) fn repositories(&self) -> Vec<Arc<Repository>> {
+    pub(crate) fn repositories(&self) -> Vec<Arc<StoredRepository>> {
         let all = self.repositories.read().unwrap_or_else(PoisonError::into_inner);
         all.values().cloned().collect()
     }
@@ -174,7 +174,7 @@ impl Store {
         &self,
         last: &str,
         most: usize,
-        wanted: impl Fn(&Repository) -> bool,
+        wanted: impl Fn(&StoredRepository) -> bool,
     ) -> Vec<Name> {
         let all = self.repositories.read().unwrap_or_else(PoisonError::into_inner);
         let rest = all.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
@@ -184,7 +184,7 @@ impl Store {
             .collect()
     }
 
-    fn repository_or_new(&self, name: &Name) -> io::Result<Arc<Repository>> {
+    fn repository_or_new(&self, name: &Name) -> io::Result<Arc<StoredRepository>> {
         if let Some(repository) = self.repository(name) {
             return Ok(repository);
         }
@@ -193,8 +193,8 @@ impl Store {
             return Ok(repository);
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let made =
-            Repository::open(self.disk.clone(), &self.repositories_root, name.clone(), id).map_err(io::Error::other)?;
+        let made = StoredRepository::open(self.disk.clone(), &self.repositories_root, name.clone(), id)
+            .map_err(io::Error::other)?;
         let made = Arc::new(made);
         let mut all = self.repositories.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(name.clone(), made.clone());
@@ -203,7 +203,7 @@ impl Store {
 
     /// Every repository that may have a blob: none if the pool does not have
     /// it, which spares looking into each.
-    pub(crate) fn holders(&self, digest: &Digest) -> io::Result<Vec<Arc<Repository>>> {
+    pub(crate) fn holders(&self, digest: &Digest) -> io::Result<Vec<Arc<StoredRepository>>> {
         match disk::stat(&self.pool.path(digest))? {
             Some(_) => Ok(self.repositories()),
             None => Ok(Vec::new()),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use qyvol_types::{Algorithm, Digest};
 
-use super::blobs::Source;
+use super::blobs::BlobSource;
 use super::disk::Disk;
 
 /// `errno` for a file that has as many links as its file system allows.
@@ -43,7 +43,13 @@ impl Pool {
 
     /// Takes a complete, synced and verified file in, in the place of one that
     /// does not have its content.
-    pub(super) fn link_in(&self, digest: &Digest, source: &Source<'_>, from: &Path, scratch: &Path) -> io::Result<()> {
+    pub(super) fn link_in(
+        &self,
+        digest: &Digest,
+        source: &BlobSource<'_>,
+        from: &Path,
+        scratch: &Path,
+    ) -> io::Result<()> {
         let to = self.path(digest);
         if let Some(directory) = to.parent() {
             self.disk.make_directory(directory)?;

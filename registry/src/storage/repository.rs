@@ -5,7 +5,7 @@
 //! changes at once share a line and a sync: whoever comes while another
 //! request writes leaves its change for the next one that does. `index.json`
 //! is rewritten from memory a moment later and the journal emptied
-//! ([`Repository::compact`]).
+//! ([`StoredRepository::compact`]).
 //!
 //! No file is held open between operations, so the number of repositories is
 //! not bound by the number of file descriptors.
@@ -35,7 +35,7 @@ const COMPACTING: u32 = 20;
 /// The result of a change that another request writes.
 type Outcome = Arc<Mutex<Option<io::Result<()>>>>;
 
-pub(crate) struct Repository {
+pub(crate) struct StoredRepository {
     /// A short name for caches, unique in this process.
     pub(crate) id: u64,
     pub(crate) name: Name,
@@ -48,10 +48,10 @@ pub(crate) struct Repository {
     dirty: AtomicBool,
 }
 
-impl Repository {
+impl StoredRepository {
     /// Makes the repository's directories if they are missing, or reads what
     /// is there.
-    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, name: Name, id: u64) -> Result<Repository, HubError> {
+    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, name: Name, id: u64) -> Result<StoredRepository, HubError> {
         let directory = name.directory(root);
         let path = directory.join(LAYOUT).join("index.json");
         let failed = |what| HubError::storage(what, &directory);
@@ -77,7 +77,7 @@ impl Repository {
         };
         let mut state = state;
         let sequence = journal::replay(&lines, sequence, &mut state).map_err(damaged)?;
-        let repository = Repository {
+        let repository = StoredRepository {
             id,
             name,
             directory: directory.clone(),

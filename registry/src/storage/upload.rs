@@ -27,11 +27,11 @@ use bytes::Bytes;
 use qyvol_types::{Algorithm, Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
+use super::checked_line;
 use super::disk::Disk;
-use super::sealed;
 use crate::cache::lock;
 use crate::names::Name;
-use crate::shares::Share;
+use crate::quotas::QuotaGuard;
 
 /// Bytes after which the state of the hash is saved again.
 const STEP: u64 = 64 << 20;
@@ -68,7 +68,7 @@ pub(crate) struct Upload {
     closed: AtomicBool,
     progress: Mutex<Progress>,
     /// Held for whoever started it; a restart forgets who that was.
-    share: Option<Share>,
+    share: Option<QuotaGuard>,
     /// Seconds since 1970 of the last request.
     used: AtomicU64,
     /// Held by the request that writes or ends it, and by each write it has
@@ -132,12 +132,13 @@ impl Upload {
     fn save(&self, progress: &mut Progress) -> io::Result<()> {
         progress.saved = progress.hasher.length();
         let state = STANDARD.encode(progress.hasher.state());
-        self.disk.replace(&self.state_path(), &sealed::seal(&Saved { state })?)
+        self.disk
+            .replace(&self.state_path(), &checked_line::encode_line(&Saved { state })?)
     }
 
     /// The state that an earlier process has saved.
     fn saved(&self) -> Option<Hasher> {
-        let saved: Saved = sealed::unseal(&fs::read(self.state_path()).ok()?)?;
+        let saved: Saved = checked_line::decode_line(&fs::read(self.state_path()).ok()?)?;
         let hasher = Hasher::from_state(&STANDARD.decode(saved.state).ok()?)?;
         (hasher.length() <= self.offset()).then_some(hasher)
     }
@@ -254,7 +255,7 @@ impl Uploads {
         id: String,
         algorithm: Algorithm,
         now: SystemTime,
-        share: Option<Share>,
+        share: Option<QuotaGuard>,
     ) -> Option<Arc<Upload>> {
         let mut upload = self.upload(id.clone(), fingerprint(repository), algorithm, seconds(now));
         upload.share = share;

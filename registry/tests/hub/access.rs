@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use qyvol_hub::{Access, Hub};
+use qyvol_hub::{AccessControl, Hub};
 use qyvol_types::Digest;
 
-use crate::support::{Answer, IMAGE, Server};
+use crate::support::{IMAGE, Response, Server};
 
 // argon2id of the name of each user, with the least cost there is.
 pub fn hash(password: &str) -> String {
@@ -30,23 +30,23 @@ pub fn server(anonymous_read: bool, token: bool) -> Server {
         ),
         user("none", ""),
     );
-    Server::with(|config| config.access = Access::parse(file.as_bytes()).unwrap())
+    Server::with(|config| config.access = AccessControl::parse(file.as_bytes()).unwrap())
 }
 
 pub fn basic(name: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
 }
 
-pub fn send(server: &Server, auth: &str, method: &str, path: &str, body: &[u8]) -> Answer {
+pub fn send(server: &Server, auth: &str, method: &str, path: &str, body: &[u8]) -> Response {
     server.send(method, path, &[("Authorization", auth), ("Content-Type", IMAGE)], body)
 }
 
-pub fn push_blob(server: &Server, auth: &str, name: &str, bytes: &[u8]) -> Answer {
+pub fn push_blob(server: &Server, auth: &str, name: &str, bytes: &[u8]) -> Response {
     let path = format!("/v2/{name}/blobs/uploads/?digest={}", Digest::of(bytes));
     send(server, auth, "POST", &path, bytes)
 }
 
-pub fn token(server: &Server, auth: Option<&str>, scopes: &[&str]) -> Answer {
+pub fn token(server: &Server, auth: Option<&str>, scopes: &[&str]) -> Response {
     let mut path = "/token?service=x".to_string();
     for scope in scopes {
         path.push_str(&format!("&scope={scope}"));
@@ -57,7 +57,7 @@ pub fn token(server: &Server, auth: Option<&str>, scopes: &[&str]) -> Answer {
     }
 }
 
-pub fn bearer(answer: Answer) -> String {
+pub fn bearer(answer: Response) -> String {
     format!("Bearer {}", answer.expect(200).json()["token"].as_str().unwrap())
 }
 
@@ -167,7 +167,7 @@ fn token_too_narrow_for_a_mount_is_sent_back_for_a_wider_one() {
         let headers: Vec<_> = auth.map(|auth| ("Authorization", auth)).into_iter().collect();
         server.send("POST", &path, &headers, b"")
     };
-    let challenge = |answer: Answer| {
+    let challenge = |answer: Response| {
         let refused = answer.refused(401, "UNAUTHORIZED");
         refused.header("www-authenticate").unwrap().to_string()
     };
@@ -366,14 +366,14 @@ fn host_can_not_write_into_the_challenge() {
     stream
         .write_all(b"GET /v2/ HTTP/1.1\r\nHost: evil\",scope=\"x\r\nConnection: close\r\n\r\n")
         .unwrap();
-    let answer = Answer::read(&mut stream);
+    let answer = Response::read(&mut stream);
     assert!(!answer.header("www-authenticate").unwrap_or_default().contains("evil"));
 }
 
 #[test]
 fn access_that_makes_no_sense_does_not_open() {
-    let mut users = match Access::parse(br#"{"users":[]}"#).unwrap() {
-        Access::Users(users) => users,
+    let mut users = match AccessControl::parse(br#"{"users":[]}"#).unwrap() {
+        AccessControl::Users(users) => users,
         _ => unreachable!(),
     };
     users.users.push(std::sync::Arc::new(qyvol_hub::User {
@@ -387,6 +387,6 @@ fn access_that_makes_no_sense_does_not_open() {
         directory.path(),
         std::time::SystemTime::now,
     );
-    config.access = Access::Users(users);
+    config.access = AccessControl::Users(users);
     assert!(Hub::open(config).is_err());
 }

@@ -112,11 +112,11 @@ fn index_is_written_while_a_collection_runs_on() {
             }
         });
     });
-    let patience = Duration::from_secs(60);
-    starts.recv_timeout(patience).unwrap();
+    let timeout = Duration::from_secs(60);
+    starts.recv_timeout(timeout).unwrap();
     server.image("a", "pushed", b"layer");
     let index = server.data().join("repositories/a/_layout/index.json");
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     while !std::fs::read_to_string(&index).unwrap().contains("pushed") {
         assert!(Instant::now() < deadline, "the index waits for the collection");
     }

@@ -3,10 +3,10 @@
 use qyvol_types::Digest;
 use serde_json::json;
 
-use crate::support::{Answer, IMAGE, INDEX, Server, image, subject};
+use crate::support::{IMAGE, INDEX, Response, Server, image, subject};
 
 /// The path of the next page.
-fn next(answer: &Answer) -> Option<String> {
+fn next(answer: &Response) -> Option<String> {
     let link = answer.header("link")?;
     assert!(link.ends_with("; rel=\"next\""), "{link}");
     Some(link[1..link.find('>').unwrap()].to_string())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use qyvol_types::Digest;
 
-use crate::support::{Answer, IMAGE, Server, files, http2};
+use crate::support::{IMAGE, Response, Server, files, http2};
 
 #[test]
 fn names_and_digests_never_leave_their_directory() {
@@ -66,7 +66,7 @@ fn body_that_stops_coming_is_cut_off_and_the_upload_goes_on() {
     let head = format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
     slow.write_all(head.as_bytes()).unwrap();
     slow.write_all(&[3; 600_000]).unwrap();
-    let answer = Answer::read(&mut slow);
+    let answer = Response::read(&mut slow);
     assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
     // What came is kept.
     assert_eq!(server.get(&at).expect(204).header("range"), Some("0-599999"));
@@ -305,7 +305,7 @@ fn transfers_that_nobody_reads_give_way_to_one_that_is_read() {
 }
 
 #[test]
-fn nonsense_on_the_wire_harms_nobody() {
+fn malformed_requests_are_rejected() {
     let server = Server::new();
     for bytes in [
         &b"\0\0\0\0"[..],
@@ -318,7 +318,7 @@ fn nonsense_on_the_wire_harms_nobody() {
         let mut stream = server.connect();
         stream.write_all(bytes).unwrap();
         let _ = stream.shutdown(std::net::Shutdown::Write);
-        let answer = Answer::read(&mut stream);
+        let answer = Response::read(&mut stream);
         assert!(
             answer.status == 0 || answer.status >= 400,
             "{bytes:?} {}",
@@ -341,7 +341,7 @@ fn client_that_asks_before_it_sends_is_refused_at_once() {
     let mut stream = server.connect();
     let head = "PUT /v2/A/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
-    Answer::read(&mut stream).refused(400, "NAME_INVALID");
+    Response::read(&mut stream).refused(400, "NAME_INVALID");
 }
 
 #[test]

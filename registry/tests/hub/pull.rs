@@ -75,7 +75,7 @@ fn what_is_not_there_is_404_with_the_code_of_its_kind() {
 }
 
 #[test]
-fn word_that_can_not_be_a_tag_is_one_that_no_manifest_has() {
+fn invalid_tag_is_not_found() {
     let server = Server::new();
     let text = server.image("a", "v1", b"layer");
     let long = "x".repeat(129);

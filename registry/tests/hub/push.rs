@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use qyvol_types::Digest;
 
-use crate::support::{Answer, IMAGE, INDEX, Server, files, image, sha512, subject};
+use crate::support::{IMAGE, INDEX, Response, Server, files, image, sha512, subject};
 
-fn finish(server: &Server, location: &str, digest: &Digest, body: &[u8]) -> crate::support::Answer {
+fn finish(server: &Server, location: &str, digest: &Digest, body: &[u8]) -> crate::support::Response {
     server.send("PUT", &format!("{location}?digest={digest}"), &[], body)
 }
 
@@ -423,15 +423,15 @@ fn chunk_behind_the_request_that_ends_the_upload_is_refused() {
         if cancelled {
             // A body that breaks off gives the turn to the next request.
             drop(ending);
-            Answer::read(&mut queued);
+            Response::read(&mut queued);
             server.delete(&at).expect(204);
             server
                 .send("PATCH", &at, &[], b"late")
                 .refused(404, "BLOB_UPLOAD_UNKNOWN");
         } else {
             ending.write_all(&content[600_000..]).unwrap();
-            Answer::read(&mut ending).expect(201);
-            Answer::read(&mut queued).refused(404, "BLOB_UPLOAD_UNKNOWN");
+            Response::read(&mut ending).expect(201);
+            Response::read(&mut queued).refused(404, "BLOB_UPLOAD_UNKNOWN");
         }
         assert_eq!(files(&server.data().join("uploads")), Vec::<String>::new());
         assert!(server.get("/metrics").text().contains("qyvol_hub_open_uploads 0"));

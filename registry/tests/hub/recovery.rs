@@ -8,7 +8,7 @@ use qyvol_hub::{Config, Hub, HubError};
 use qyvol_types::Digest;
 use serde_json::json;
 
-use crate::support::{Answer, IMAGE, Server, files, image, subject};
+use crate::support::{IMAGE, Response, Server, files, image, subject};
 
 #[test]
 fn everything_acknowledged_is_there_after_a_kill() {
@@ -145,7 +145,7 @@ fn stop_lets_a_running_push_finish_and_writes_the_index() {
         assert!(Instant::now() < deadline);
     }
     running.write_all(&[3; 400_000]).unwrap();
-    let answer = Answer::read(&mut running).expect(202);
+    let answer = Response::read(&mut running).expect(202);
     assert_eq!(answer.header("range"), Some("0-999999"));
     let index = server.data().join("repositories/a/_layout/index.json");
     while !std::fs::read_to_string(&index).unwrap().contains("pushed") {

@@ -98,7 +98,7 @@ impl Server {
         stream
     }
 
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let mut stream = self.connect();
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
@@ -117,22 +117,22 @@ impl Server {
         stream.write_all(head.as_bytes()).unwrap();
         // A server that has refused may have closed: its answer still counts.
         let _ = stream.write_all(body);
-        Answer::read(&mut stream)
+        Response::read(&mut stream)
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Response {
         self.send("GET", path, &[], b"")
     }
 
-    pub fn head(&self, path: &str) -> Answer {
+    pub fn head(&self, path: &str) -> Response {
         self.send("HEAD", path, &[], b"")
     }
 
-    pub fn delete(&self, path: &str) -> Answer {
+    pub fn delete(&self, path: &str) -> Response {
         self.send("DELETE", path, &[], b"")
     }
 
-    pub fn put_manifest(&self, name: &str, target: &str, media_type: &str, body: &str) -> Answer {
+    pub fn put_manifest(&self, name: &str, target: &str, media_type: &str, body: &str) -> Response {
         let path = format!("/v2/{name}/manifests/{target}");
         self.send("PUT", &path, &[("Content-Type", media_type)], body.as_bytes())
     }
@@ -213,24 +213,24 @@ pub fn files(directory: &Path) -> Vec<String> {
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    pub fn read(stream: &mut TcpStream) -> Answer {
+impl Response {
+    pub fn read(stream: &mut TcpStream) -> Response {
         let mut bytes = Vec::new();
         // A reset after the answer is still an answer.
         let _ = stream.read_to_end(&mut bytes);
-        Answer::parse(&bytes)
+        Response::parse(&bytes)
     }
 
-    pub fn parse(bytes: &[u8]) -> Answer {
+    pub fn parse(bytes: &[u8]) -> Response {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
         let Some(end) = end else {
-            return Answer {
+            return Response {
                 status: 0,
                 headers: Vec::new(),
                 body: bytes.to_vec(),
@@ -243,7 +243,7 @@ impl Answer {
             .filter_map(|l| l.split_once(": "))
             .map(|(n, v)| (n.to_ascii_lowercase(), v.to_string()))
             .collect();
-        Answer {
+        Response {
             status,
             headers,
             body: bytes[end + 4..].to_vec(),
@@ -251,14 +251,14 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn expect(self, status: u16) -> Answer {
+    pub fn expect(self, status: u16) -> Response {
         assert_eq!(self.status, status, "{}", self.text());
         self
     }
 
     /// Checks the status and the code in the error document.
     #[track_caller]
-    pub fn refused(self, status: u16, code: &str) -> Answer {
+    pub fn refused(self, status: u16, code: &str) -> Response {
         let answer = self.expect(status);
         assert_eq!(answer.json()["errors"][0]["code"], code, "{}", answer.text());
         answer

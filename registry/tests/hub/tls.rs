@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::support::{Answer, Server};
+use crate::support::{Response, Server};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/tls").join(name)
@@ -57,7 +57,7 @@ fn speaks_both_versions_of_http_over_tls() {
     let request = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     for protocols in [&[][..], &[&b"http/1.1"[..]]] {
         let (bytes, _) = converse(&server, protocols, request);
-        Answer::parse(&bytes).expect(200);
+        Response::parse(&bytes).expect(200);
     }
     let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let (bytes, chosen) = converse(&server, &[b"h2"], hello);
@@ -65,7 +65,7 @@ fn speaks_both_versions_of_http_over_tls() {
     assert_eq!((bytes[3], chosen), (4, Some(b"h2".to_vec())));
     // Who speaks no TLS gets nowhere and harms nobody.
     assert_eq!(server.get("/v2/").status, 0);
-    Answer::parse(&converse(&server, &[], request).0).expect(200);
+    Response::parse(&converse(&server, &[], request).0).expect(200);
 }
 
 // [HUB-033]

@@ -1,6 +1,6 @@
 //! Users: their number, their changes, and what one may take from the others.
 
-use qyvol_hub::Access;
+use qyvol_hub::AccessControl;
 
 use crate::access::{basic, bearer, hash, push_blob, send, server, token};
 use crate::support::Server;
@@ -16,7 +16,7 @@ fn valid_user_gets_in_while_many_send_wrong_passwords() {
     let hash = argon.hash_password_with_salt(b"right", b"0123456789abcdef").unwrap();
     let file = format!(r#"{{"users":[{{"name":"ana","password":"{hash}","scopes":[]}}]}}"#);
     let server = Server::with(|config| {
-        config.access = Access::parse(file.as_bytes()).unwrap();
+        config.access = AccessControl::parse(file.as_bytes()).unwrap();
         config.proxies = vec!["127.0.0.0/8".parse().unwrap()];
     });
     let done = AtomicBool::new(false);
@@ -54,14 +54,14 @@ fn challenge_names_the_scheme_that_clients_use_or_none() {
     assert_eq!(challenge(&plain, &https), "Basic realm=\"qyvol-hub\"");
     let text = r#"{"token":true,"users":[]}"#;
     let proxied = Server::with(|config| {
-        config.access = Access::parse(text.as_bytes()).unwrap();
+        config.access = AccessControl::parse(text.as_bytes()).unwrap();
         config.proxies = vec!["127.0.0.1".parse().unwrap()];
     });
     let expected = "Bearer realm=\"https://hub.example/token\",service=\"hub.example\"";
     assert_eq!(challenge(&proxied, &https), expected);
     assert!(challenge(&proxied, &[]).starts_with("Basic "));
     let public = Server::with(|config| {
-        config.access = Access::parse(text.as_bytes()).unwrap();
+        config.access = AccessControl::parse(text.as_bytes()).unwrap();
         config.public_url = Some("https://hub.example".to_string());
     });
     assert_eq!(challenge(&public, &[]), expected);
@@ -80,7 +80,7 @@ fn users_change_without_a_restart() {
         std::fs::write(&path, text).unwrap();
     };
     write("ana", "one", r#""read","write""#);
-    let server = Server::with(|config| config.access = Access::load(&path).unwrap());
+    let server = Server::with(|config| config.access = AccessControl::load(&path).unwrap());
     let until = |auth: &str, method: &str, path: &str, status: u16| {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while send(&server, auth, method, path, b"").status != status {
@@ -122,7 +122,7 @@ fn user_with_many_uploads_leaves_room_for_others() {
             .join(",")
     );
     let server = Server::with(|config| {
-        config.access = Access::parse(file.as_bytes()).unwrap();
+        config.access = AccessControl::parse(file.as_bytes()).unwrap();
         config.limits.uploads = 10;
         config.limits.uploads_each = 3;
     });

@@ -132,7 +132,10 @@ fn image(view: &Inspection) -> String {
         line("memory", size(memory));
     }
     if let Some(timeout) = app.resources.timeout {
-        line("timeout", crate::ui::took(std::time::Duration::from_millis(timeout)));
+        line(
+            "timeout",
+            crate::ui::format_duration(std::time::Duration::from_millis(timeout)),
+        );
     }
     for (index, (name, value)) in app.env.iter().enumerate() {
         let label = if index == 0 { "env" } else { "" };

@@ -2,10 +2,10 @@
 
 use std::io::{IsTerminal, Read, Write, stderr, stdin};
 
-use qyvol::remote_store::{Credential, Fixed, Secret, erase_credentials, store_credentials};
+use qyvol::remote_store::{Credential, Secret, StaticCredential, erase_credentials, store_credentials};
 use qyvol::trust::{Identity, required_identity};
 use qyvol::types::{Reference, RepositoryName};
-use qyvol::{Context, Destination, Moved, PullRequest, Target};
+use qyvol::{Context, Destination, PullRequest, Target, TransferReport};
 use serde_json::{Value, json};
 
 use super::reference;
@@ -22,7 +22,7 @@ fn references(names: &[String]) -> Result<Vec<Reference>, Failure> {
 }
 
 /// Digest on stdout; what became of it on stderr.
-fn show(ui: &Ui, moved: &Moved, verb: &str) -> Result<(), Failure> {
+fn show(ui: &Ui, moved: &TransferReport, verb: &str) -> Result<(), Failure> {
     let mut value = serde_json::to_value(moved).map_err(|e| Failure::new(e.to_string()))?;
     value["schema"] = 1.into();
     ui.show(&value, || {
@@ -219,7 +219,7 @@ pub fn login(ctx: &Context<'_>, ui: &Ui, args: LoginArgs) -> Result<u8, Failure>
         user: user.clone(),
         password: password.clone(),
     };
-    let fixed = Fixed {
+    let fixed = StaticCredential {
         registry: host.clone(),
         credential,
     };

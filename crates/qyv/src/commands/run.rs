@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use qyvol::image::HeadImage;
+use qyvol::image::SignedImage;
 use qyvol::remote_store::Client;
 use qyvol::types::{AppManifest, ImageConfig};
 use qyvol::{Context, DirGrant, Outcome, Pull, RunEvents, RunRequest, Target};
@@ -15,7 +15,7 @@ use crate::cli::{PullWhen, RunArgs};
 use crate::failure::Failure;
 use crate::guest_env;
 use crate::run_report::{Ending, Report};
-use crate::ui::{Ui, took};
+use crate::ui::{Ui, format_duration};
 
 /// The guest ran for longer than its limit.
 const TIMED_OUT: u8 = 124;
@@ -62,7 +62,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
             });
             ui.error(&Failure::new(format!(
                 "{target} timed out: it ran for longer than {} (resources.timeout)",
-                took(limit)
+                format_duration(limit)
             )));
             std::process::exit(i32::from(code));
         }
@@ -145,11 +145,11 @@ struct Events<'a> {
 impl RunEvents for Events<'_> {
     fn step(&self, what: &str, time: Duration) {
         if self.ui.verbose {
-            self.ui.detail(&format!("{what:>9}  {}", took(time)));
+            self.ui.detail(&format!("{what:>9}  {}", format_duration(time)));
         }
     }
 
-    fn loaded(&self, image: &HeadImage, app: &AppManifest, path: &str) {
+    fn loaded(&self, image: &SignedImage, app: &AppManifest, path: &str) {
         let _ = self.digest.set(image.manifest.digest().to_string());
         if !self.ui.verbose {
             return;

@@ -134,8 +134,8 @@ pub fn check(ctx: &Context<'_>, ui: &Ui, args: CheckArgs) -> Result<u8, Failure>
             .iter()
             .map(|d| {
                 let path = d.path.to_string_lossy();
-                let done = if d.mended { "repaired; " } else { "" };
-                format!("{}: {}\n   = {done}{}\n", qyvol::types::escape(&path), d.what, d.mend)
+                let done = if d.repaired { "repaired; " } else { "" };
+                format!("{}: {}\n   = {done}{}\n", qyvol::types::escape(&path), d.what, d.repair)
             })
             .collect()
     })?;

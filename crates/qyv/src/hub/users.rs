@@ -14,25 +14,25 @@ use crate::secrets;
 use crate::ui::Ui;
 
 /// Of a change: the file's own faults, and what was asked of it.
-enum Refused {
+enum UserEditError {
     File(HubError),
     There,
     Absent,
 }
 
-impl From<HubError> for Refused {
-    fn from(error: HubError) -> Refused {
-        Refused::File(error)
+impl From<HubError> for UserEditError {
+    fn from(error: HubError) -> UserEditError {
+        UserEditError::File(error)
     }
 }
 
-fn refused(name: &str, path: &Path) -> impl FnOnce(Refused) -> Failure {
+fn refused(name: &str, path: &Path) -> impl FnOnce(UserEditError) -> Failure {
     let (name, path) = (escape(name).to_string(), escape(&path.to_string_lossy()).to_string());
     move |reason| match reason {
-        Refused::File(error) => failed(error),
-        Refused::There => Failure::new(format!("{path}: user {name} already exists"))
+        UserEditError::File(error) => failed(error),
+        UserEditError::There => Failure::new(format!("{path}: user {name} already exists"))
             .hint("--replace changes the password, and with --allow the rights"),
-        Refused::Absent => Failure::new(format!("{path}: there is no user {name}")),
+        UserEditError::Absent => Failure::new(format!("{path}: there is no user {name}")),
     }
 }
 
@@ -47,8 +47,8 @@ pub fn add(ui: &Ui, args: HubUserAddArgs) -> Result<u8, Failure> {
             .iter()
             .any(|u| u.name == user.name);
         match (there, replace) {
-            (true, false) => return Err(refused(&user.name, path)(Refused::There)),
-            (false, true) => return Err(refused(&user.name, path)(Refused::Absent)),
+            (true, false) => return Err(refused(&user.name, path)(UserEditError::There)),
+            (false, true) => return Err(refused(&user.name, path)(UserEditError::Absent)),
             _ => {}
         }
     }
@@ -63,8 +63,8 @@ pub fn add(ui: &Ui, args: HubUserAddArgs) -> Result<u8, Failure> {
                     known.scopes = allow;
                 }
             }
-            Some(_) => return Err(Refused::There),
-            None if replace => return Err(Refused::Absent),
+            Some(_) => return Err(UserEditError::There),
+            None if replace => return Err(UserEditError::Absent),
             None => users.users.push(Arc::new(User {
                 name: user.name.clone(),
                 password: hash,
@@ -89,7 +89,7 @@ pub fn rm(ui: &Ui, args: &HubUserArgs) -> Result<u8, Failure> {
         users.users.retain(|user| user.name != args.name);
         match users.users.len() < before {
             true => Ok(()),
-            false => Err(Refused::Absent),
+            false => Err(UserEditError::Absent),
         }
     })
     .map_err(refused(&args.name, &args.file.users))?;

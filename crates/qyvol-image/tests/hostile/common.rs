@@ -146,7 +146,7 @@ pub fn header(path: &[u8], size: u64, kind: u8) -> Vec<u8> {
     h
 }
 
-/// Changes bytes of a header and mends its checksum.
+/// Changes bytes of a header and corrects its checksum.
 pub fn patch(mut header: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     header[at..at + bytes.len()].copy_from_slice(bytes);
     sum(&mut header[..512]);

@@ -13,7 +13,7 @@ use crate::RemoteError;
 use crate::credentials::Credential;
 use crate::endpoint::Endpoint;
 use crate::error::Operation;
-use crate::request::{Answer, Payload, Redirects, Request, retry_after};
+use crate::request::{BufferedResponse, Redirects, Request, RequestBody, retry_after};
 use crate::retry::AttemptError;
 use crate::transport::Transport;
 use crate::url::Url;
@@ -48,7 +48,7 @@ pub(super) fn fetch(
         repository: String::new(),
         scope: String::new(),
         is_mirror: false,
-        is_asked_once: false,
+        is_single_attempt: false,
     };
     let mut request = Request::new(Method::GET, url, &server, Operation::FetchToken);
     request.redirects = Redirects::Never;
@@ -74,11 +74,11 @@ pub(super) fn fetch(
     }
     let payload = form
         .as_deref()
-        .map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
+        .map_or(RequestBody::None, |form| RequestBody::Bytes(form.as_bytes()));
     let response = transport.send(&request, authorization.as_deref(), payload)?;
     let retry_after = retry_after(response.headers());
     let timeout = transport.timeout(server.host());
-    let answer = Answer::read(&request, response, TOKEN_BYTES, timeout)?;
+    let answer = BufferedResponse::read(&request, response, TOKEN_BYTES, timeout)?;
     match answer.status {
         200 => Ok(parse(&answer.bytes)?),
         400 | 401 | 403 => Err(AttemptError::from(RemoteError::Denied {
@@ -178,7 +178,7 @@ mod tests {
                 repository: "x".to_string(),
                 scope: "repository:x:pull".to_string(),
                 is_mirror: false,
-                is_asked_once: false,
+                is_single_attempt: false,
             };
             let operation = Operation::ListTags("x".to_string());
             let realm = "http://127.0.0.1:1/token";

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::helper::{Helper, Lookup, password_of};
-use super::{Credential, HELPER_DEADLINE, Secret};
+use super::{Credential, HELPER_TIMEOUT, Secret};
 use crate::RemoteError;
 use crate::endpoint::credentials_key;
 
@@ -41,7 +41,7 @@ struct Auth {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Known {
+struct RawConfigFile {
     auths: BTreeMap<String, Auth>,
     creds_store: Option<String>,
     cred_helpers: BTreeMap<String, String>,
@@ -82,7 +82,7 @@ impl ConfigFile {
             return Ok(None);
         };
         // The parser's message could quote a secret: only the position is told.
-        let known: Known = serde_json::from_slice(&bytes).map_err(|e| {
+        let known: RawConfigFile = serde_json::from_slice(&bytes).map_err(|e| {
             let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
             failed(
                 "read",
@@ -176,7 +176,7 @@ impl Auth {
 pub fn store_credentials(path: &Path, registry: &str, user: &str, password: &Secret) -> Result<String, RemoteError> {
     let file = ConfigFile::read(path, registry)?.unwrap_or_default();
     let key = credentials_key(registry);
-    if let Some(helper) = file.helper(registry, HELPER_DEADLINE)? {
+    if let Some(helper) = file.helper(registry, HELPER_TIMEOUT)? {
         helper.store(key, user, password.expose())?;
         return Ok(helper.program);
     }
@@ -195,7 +195,7 @@ pub fn erase_credentials(path: &Path, registry: &str) -> Result<bool, RemoteErro
     };
     let key = credentials_key(registry);
     let mut is_erased = false;
-    if let Some(helper) = file.helper(registry, HELPER_DEADLINE)? {
+    if let Some(helper) = file.helper(registry, HELPER_TIMEOUT)? {
         match helper.get(key)? {
             Lookup::Found(_) => {
                 helper.erase(key)?;
@@ -258,10 +258,10 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::{CredentialFiles, Credentials, Fixed};
+    use crate::{CredentialFiles, Credentials, StaticCredential};
 
     fn find(config: &ConfigFile, registry: &str, repository: &str) -> Result<Option<Credential>, RemoteError> {
-        config.find(registry, repository, HELPER_DEADLINE, &|program| {
+        config.find(registry, repository, HELPER_TIMEOUT, &|program| {
             panic!("{program} is missing")
         })
     }
@@ -364,7 +364,7 @@ mod tests {
 
     // [REG-024]
     #[test]
-    fn helper_that_is_not_installed_is_told_once_and_read_past() {
+    fn missing_helper_is_warned_about_once_and_skipped() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config.json");
         fs::write(&path, r#"{"credsStore":"qyvol-test-absent"}"#).unwrap();
@@ -400,7 +400,7 @@ mod tests {
             let error = files.find("r", "x").unwrap_err();
             assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
         }
-        let fixed = Fixed {
+        let fixed = StaticCredential {
             registry: "r".to_string(),
             credential: password_of("ana", "s3cret"),
         };

@@ -208,7 +208,7 @@ mod tests {
 
     // [REG-024]
     #[test]
-    fn helper_that_does_not_answer_is_ended_at_its_deadline() {
+    fn unresponsive_helper_is_killed_at_its_timeout() {
         for script in ["exec sleep 600", "exec >&-; exec sleep 600"] {
             let (helper, _directory) = helper(script, Duration::from_millis(50));
             let begin = Instant::now();

@@ -20,7 +20,7 @@ use crate::retry::Notify;
 
 /// How long a credential helper may take: long enough for a person who is
 /// asked to unlock a keyring.
-pub(crate) const HELPER_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A text that must not be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -78,14 +78,14 @@ impl Credentials for Anonymous {
 
 /// One credential for one registry, whoever else is asked for.
 #[derive(Clone, Debug)]
-pub struct Fixed {
+pub struct StaticCredential {
     /// The registry it is for.
     pub registry: String,
     /// The credential.
     pub credential: Credential,
 }
 
-impl Credentials for Fixed {
+impl Credentials for StaticCredential {
     fn find(&self, registry: &str, _: &str) -> Result<Option<Credential>, RemoteError> {
         Ok((registry == self.registry).then(|| self.credential.clone()))
     }
@@ -94,7 +94,7 @@ impl Credentials for Fixed {
 /// Credentials from files, after those that the environment gives.
 pub struct CredentialFiles {
     /// From the environment, for one registry.
-    pub given: Option<Fixed>,
+    pub given: Option<StaticCredential>,
     /// The files; the first one that knows the registry counts, and those that
     /// don't exist are skipped.
     pub files: Vec<PathBuf>,
@@ -116,11 +116,11 @@ impl fmt::Debug for CredentialFiles {
 
 impl CredentialFiles {
     /// The files are read when credentials are first looked for.
-    pub fn new(given: Option<Fixed>, files: Vec<PathBuf>, notify: Notify) -> CredentialFiles {
+    pub fn new(given: Option<StaticCredential>, files: Vec<PathBuf>, notify: Notify) -> CredentialFiles {
         CredentialFiles {
             given,
             files,
-            helper_deadline: HELPER_DEADLINE,
+            helper_deadline: HELPER_TIMEOUT,
             notify,
             missing: Mutex::default(),
         }

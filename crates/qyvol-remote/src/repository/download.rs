@@ -21,8 +21,8 @@ use super::transfer::{Attempt, TransferError, content};
 use crate::RemoteError;
 use crate::endpoint::Endpoint;
 use crate::error::Operation;
-use crate::request::{Payload, Request, header};
-use crate::retry::{Failed, Retry};
+use crate::request::{Request, RequestBody, header};
+use crate::retry::{AttemptFailure, Retry};
 use crate::transport::connection_error;
 
 /// Bytes of progress after which all retries are available again.
@@ -39,7 +39,7 @@ pub(super) type Bytes = Box<dyn Read + Send>;
 
 /// Whose client reads the blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum BlobClient {
     /// Ours.
     Us,
     /// `oci-distribution`.
@@ -57,7 +57,7 @@ pub(super) struct Download {
 /// The blob's bytes from the current connection.
 struct Stream {
     inner: Arc<Inner>,
-    by: By,
+    by: BlobClient,
     digest: Digest,
     size: u64,
     /// The next byte.
@@ -79,11 +79,11 @@ struct Stream {
 impl Download {
     /// Of a blob from byte `at` on.
     pub(super) fn new(inner: &Arc<Inner>, d: &Descriptor, at: u64) -> Download {
-        Download::by(By::Us, inner, d, at)
+        Download::by(BlobClient::Us, inner, d, at)
     }
 
     /// The same by one of the clients.
-    pub(super) fn by(by: By, inner: &Arc<Inner>, d: &Descriptor, at: u64) -> Download {
+    pub(super) fn by(by: BlobClient, inner: &Arc<Inner>, d: &Descriptor, at: u64) -> Download {
         Download {
             retry: inner.client.retry(&inner.endpoint),
             has_failed: false,
@@ -135,7 +135,11 @@ impl Stream {
             };
             self.body = None;
             let inner = self.inner.clone();
-            if let Some(mirror) = inner.sources().nth(self.source).filter(|source| source.is_mirror) {
+            if let Some(mirror) = inner
+                .read_endpoints()
+                .nth(self.source)
+                .filter(|source| source.is_mirror)
+            {
                 self.source += 1;
                 inner.pass_over(mirror, &failed);
                 continue;
@@ -145,7 +149,7 @@ impl Stream {
             }
             self.failed_at = self.at;
             return Err(match failed {
-                Failed::Remote(failed) if self.opens >= MAX_OPENS => Failed::Final(failed.error.into()),
+                AttemptFailure::Remote(failed) if self.opens >= MAX_OPENS => AttemptFailure::Final(failed.error.into()),
                 failed => failed,
             });
         }
@@ -192,14 +196,17 @@ impl Stream {
     }
 
     fn endpoint(&self) -> &Endpoint {
-        self.inner.sources().nth(self.source).unwrap_or(&self.inner.endpoint)
+        self.inner
+            .read_endpoints()
+            .nth(self.source)
+            .unwrap_or(&self.inner.endpoint)
     }
 
     fn open(&mut self) -> Attempt<Bytes> {
         match self.by {
-            By::Us => self.open_ours(),
+            BlobClient::Us => self.open_ours(),
             #[cfg(feature = "import")]
-            By::OciDistribution => {
+            BlobClient::OciDistribution => {
                 let opened = super::foreign::open(&self.inner, self.endpoint(), &self.digest, self.size, self.at)?;
                 self.discard = opened.1;
                 Ok(opened.0)
@@ -209,13 +216,13 @@ impl Stream {
 
     fn open_ours(&mut self) -> Attempt<Bytes> {
         let inner = self.inner.clone();
-        let endpoint = inner.sources().nth(self.source).unwrap_or(&inner.endpoint);
+        let endpoint = inner.read_endpoints().nth(self.source).unwrap_or(&inner.endpoint);
         let url = endpoint.url(&format!("blobs/{}", self.digest));
         let mut request = Request::new(Method::GET, url, endpoint, Operation::ReadBlob(self.digest));
         if self.at > 0 {
             request = request.with_header("range", format!("bytes={}-", self.at));
         }
-        let response = inner.client.attempt(&request, Payload::None)?;
+        let response = inner.client.attempt(&request, RequestBody::None)?;
         let protocol = |what: String| RemoteError::Protocol { what };
         let headers = response.headers();
         if let Some(coding) = header(headers, header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
@@ -256,7 +263,7 @@ impl Stream {
 
     /// The error for a body that ends before the blob: a broken connection,
     /// unless it ends at the same offset twice.
-    fn cut_short(&mut self) -> Failed<TransferError> {
+    fn cut_short(&mut self) -> AttemptFailure<TransferError> {
         let at = self.at - self.discard;
         if self.ended_at == Some(at) {
             return wrong_size(&self.digest, self.size, at);
@@ -267,7 +274,7 @@ impl Stream {
             self.size,
             self.digest.short()
         );
-        Failed::from(RemoteError::Unreachable {
+        AttemptFailure::from(RemoteError::Unreachable {
             host: self.endpoint().host().to_string(),
             why,
             temporary: true,
@@ -279,7 +286,7 @@ impl Stream {
         self.window.1 += n;
         if self.window.0.elapsed() > self.inner.client.timeout(self.endpoint()) {
             if self.window.1 < MIN_BYTES_PER_TIMEOUT && !is_last {
-                return Err(Failed::from(RemoteError::TimedOut {
+                return Err(AttemptFailure::from(RemoteError::TimedOut {
                     host: self.endpoint().host().to_string(),
                     why: format!("blob {} arrives too slowly", self.digest.short()),
                 }));
@@ -291,7 +298,7 @@ impl Stream {
 }
 
 /// The registry has another number of bytes for the blob.
-pub(super) fn wrong_size(digest: &Digest, expected: u64, got: u64) -> Failed<TransferError> {
+pub(super) fn wrong_size(digest: &Digest, expected: u64, got: u64) -> AttemptFailure<TransferError> {
     content(StoreError::WrongSize {
         digest: *digest,
         expected,

@@ -69,7 +69,7 @@ impl Inner {
     #[cfg(feature = "import")]
     pub(super) fn once(&self) -> Inner {
         let once = |endpoint: &Endpoint| Endpoint {
-            is_asked_once: true,
+            is_single_attempt: true,
             ..endpoint.clone()
         };
         Inner {
@@ -85,7 +85,7 @@ impl Inner {
     }
 
     /// The endpoints to read from, in this order. The last one is the registry.
-    pub(super) fn sources(&self) -> impl Iterator<Item = &Endpoint> {
+    pub(super) fn read_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.mirrors.iter().chain([&self.endpoint])
     }
 

@@ -17,13 +17,13 @@ use qyvol_types::{DEFAULT_TAG, Descriptor, Digest, ImageManifest, Reference, lim
 use ureq::http::Method;
 
 #[cfg(feature = "import")]
-pub use self::foreign::ForeignFound;
+pub use self::foreign::FetchedManifest;
 use self::inner::Inner;
 use crate::RemoteError;
 use crate::client::Client;
 use crate::endpoint::{Access, Endpoint};
 use crate::error::Operation;
-use crate::request::{Answer, Request};
+use crate::request::{BufferedResponse, Request};
 
 /// Largest answer to a written manifest, in bytes.
 const WRITTEN_BYTES: u64 = 64 << 10;
@@ -123,7 +123,7 @@ impl Repository {
         endpoint: &Endpoint,
         reference: &str,
         types: &[&str],
-    ) -> Result<Option<Answer>, RemoteError> {
+    ) -> Result<Option<BufferedResponse>, RemoteError> {
         let url = endpoint.url(&format!("manifests/{reference}"));
         let operation = Operation::ReadManifest(reference.to_string());
         let request = Request::new(Method::GET, url, endpoint, operation).accepting(types);
@@ -179,7 +179,7 @@ impl Repository {
 
 /// Checks a manifest against the digest that the registry states and the one
 /// requested.
-fn check_digest(answer: &Answer, asked: Option<&Digest>) -> Result<(), RemoteError> {
+fn check_digest(answer: &BufferedResponse, asked: Option<&Digest>) -> Result<(), RemoteError> {
     answer.check_stated_digest(&answer.bytes)?;
     match asked {
         Some(digest) if !digest.matches(&answer.bytes) => Err(RemoteError::Protocol {

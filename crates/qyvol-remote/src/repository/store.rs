@@ -80,7 +80,7 @@ impl Exists for Repository {
         // Without the referrers API the list of referrers is the client's to
         // keep.
         if let Some(subject) = manifest.subject()
-            && !self.lists_referrers(&subject.digest)?
+            && !self.supports_referrers_api(&subject.digest)?
         {
             return Ok(false);
         }
@@ -135,7 +135,7 @@ impl Repository {
             .map_err(|e| e.into_store(format!("write manifest {}", d.digest)))?;
         if let Some(subject) = manifest.subject() {
             if listed {
-                self.inner.client.set_has_referrers(self.registry(), true);
+                self.inner.client.set_supports_referrers(self.registry(), true);
             } else {
                 let mut unlisted = self.inner.unlisted();
                 unlisted.entry(subject.digest).or_default().push(manifest.descriptor());

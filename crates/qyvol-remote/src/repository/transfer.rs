@@ -3,7 +3,7 @@
 use qyvol_store::StoreError;
 
 use crate::RemoteError;
-use crate::retry::Failed;
+use crate::retry::AttemptFailure;
 
 pub(super) enum TransferError {
     /// The registry failed.
@@ -13,11 +13,11 @@ pub(super) enum TransferError {
 }
 
 /// The outcome of one attempt.
-pub(super) type Attempt<T> = Result<T, Failed<TransferError>>;
+pub(super) type Attempt<T> = Result<T, AttemptFailure<TransferError>>;
 
 /// A failure that another attempt would not change.
-pub(super) fn content(error: StoreError) -> Failed<TransferError> {
-    Failed::Final(TransferError::Content(error))
+pub(super) fn content(error: StoreError) -> AttemptFailure<TransferError> {
+    AttemptFailure::Final(TransferError::Content(error))
 }
 
 impl From<RemoteError> for TransferError {

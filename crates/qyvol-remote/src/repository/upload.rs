@@ -15,8 +15,8 @@ use super::inner::Inner;
 use super::transfer::{Attempt, content};
 use crate::RemoteError;
 use crate::error::Operation;
-use crate::request::{Payload, Request, header};
-use crate::retry::{AttemptError, Failed};
+use crate::request::{Request, RequestBody, header};
+use crate::retry::{AttemptError, AttemptFailure};
 use crate::url::Url;
 
 /// Bytes of a chunk at first: what GitHub's registry takes at most in one
@@ -104,8 +104,8 @@ impl<'a> Upload<'a> {
         let mut retry = self.inner.client.retry(&self.inner.endpoint);
         let sent = retry.run(|_| self.begin()).and_then(|()| match self.session() {
             Some(session) => match self.send(session, body) {
-                Err(Failed::Remote(failed)) => Err(failed.error.into()),
-                Err(Failed::Final(error)) => Err(error),
+                Err(AttemptFailure::Remote(failed)) => Err(failed.error.into()),
+                Err(AttemptFailure::Final(error)) => Err(error),
                 Ok(()) => Ok(()),
             },
             None => Ok(()),
@@ -120,7 +120,7 @@ impl<'a> Upload<'a> {
             loop {
                 match self.step(open) {
                     Ok(()) => {}
-                    Err(Failed::Remote(failed)) => self.recover(failed)?,
+                    Err(AttemptFailure::Remote(failed)) => self.recover(failed)?,
                     Err(failed) => return Err(failed),
                 }
                 match &self.state {
@@ -242,7 +242,7 @@ impl<'a> Upload<'a> {
             url = url.with_query([("digest-algorithm", digest.algorithm().name())]);
         }
         let request = self.request(Method::POST, url);
-        let response = match client.attempt(&request, Payload::Bytes(&[])) {
+        let response = match client.attempt(&request, RequestBody::Bytes(&[])) {
             // The other repository may not be readable: then the blob is sent.
             Ok(response) if mount.is_some() && matches!(response.status().as_u16(), 401 | 403) => {
                 return self.begin();
@@ -276,7 +276,7 @@ impl<'a> Upload<'a> {
 
     /// Sends what the registry does not have yet.
     fn send(&mut self, session: Session, body: &mut dyn Read) -> Attempt<()> {
-        let mut source = Source {
+        let mut source = SourceReader {
             inner: VerifyReader::new(body, self.descriptor),
             error: None,
         };
@@ -293,7 +293,7 @@ impl<'a> Upload<'a> {
     }
 
     /// The same; how reading failed is in `source`.
-    fn send_from(&mut self, mut session: Session, source: &mut Source<'_>) -> Attempt<()> {
+    fn send_from(&mut self, mut session: Session, source: &mut SourceReader<'_>) -> Attempt<()> {
         let client = &self.inner.client;
         let size = self.descriptor.size;
         self.state = State::Interrupted(session.clone());
@@ -309,7 +309,7 @@ impl<'a> Upload<'a> {
                     .request(Method::PATCH, session.location.clone())
                     .with_header(OCTETS.0, OCTETS.1)
                     .with_header("content-range", range);
-                let response = client.attempt(&request, Payload::Stream(n, &mut source.take(n)))?;
+                let response = client.attempt(&request, RequestBody::Stream(n, &mut source.take(n)))?;
                 if response.status() != 202 {
                     return Err(client.error_of(&request, response).into());
                 }
@@ -326,14 +326,14 @@ impl<'a> Upload<'a> {
         let digest = self.descriptor.digest.to_string();
         let url = session.location.clone().with_query([("digest", digest.as_str())]);
         let mut request = self.request(Method::PUT, url).with_header(OCTETS.0, OCTETS.1);
-        request.answer_timeout = Some(self.answer_timeout());
+        request.response_timeout = Some(self.response_timeout());
         let rest = size - session.offset;
         if rest > 0 && session.offset > 0 {
             request = request.with_header("content-range", format!("{}-{}", session.offset, size - 1));
         }
         let payload = match rest {
-            0 => Payload::Bytes(&[]),
-            rest => Payload::Stream(rest, source),
+            0 => RequestBody::Bytes(&[]),
+            rest => RequestBody::Stream(rest, source),
         };
         let response = client.attempt(&request, payload)?;
         if !matches!(response.status().as_u16(), 201 | 204) {
@@ -346,7 +346,7 @@ impl<'a> Upload<'a> {
 
     /// How long the registry may take to store the blob: it may copy all of it
     /// before it answers.
-    fn answer_timeout(&self) -> Duration {
+    fn response_timeout(&self) -> Duration {
         let usual = self.inner.client.timeout(&self.inner.endpoint) * 4;
         usual + Duration::from_secs(self.descriptor.size / BYTES_PER_ANSWER_SECOND)
     }
@@ -365,7 +365,7 @@ impl<'a> Upload<'a> {
     fn position(&self, session: &Session) -> Option<Session> {
         let client = &self.inner.client;
         let request = self.request(Method::GET, session.location.clone());
-        let response = client.attempt(&request, Payload::None).ok()?;
+        let response = client.attempt(&request, RequestBody::None).ok()?;
         if !matches!(response.status().as_u16(), 200 | 204) {
             return None;
         }
@@ -394,7 +394,7 @@ impl<'a> Upload<'a> {
     fn is_there(&self) -> bool {
         let url = self.inner.endpoint.url(&format!("blobs/{}", self.descriptor.digest));
         let request = self.request(Method::HEAD, url);
-        let response = self.inner.client.attempt(&request, Payload::None);
+        let response = self.inner.client.attempt(&request, RequestBody::None);
         response.is_ok_and(|response: Response<Body>| {
             let length = header(response.headers(), header::CONTENT_LENGTH);
             response.status() == 200 && length.is_some_and(|v| v.parse() == Ok(self.descriptor.size))
@@ -413,18 +413,18 @@ fn next_location(request: &Request<'_>, headers: &HeaderMap) -> Result<Url, Remo
 
 /// The content, keeping the error of a failed read: to HTTP it would be a
 /// broken connection.
-struct Source<'a> {
+struct SourceReader<'a> {
     inner: VerifyReader<&'a mut dyn Read>,
     error: Option<io::Error>,
 }
 
-impl Source<'_> {
+impl SourceReader<'_> {
     fn take(&mut self, limit: u64) -> io::Take<&mut Self> {
         Read::take(self, limit)
     }
 }
 
-impl Read for Source<'_> {
+impl Read for SourceReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(buf) {
             Ok(n) => Ok(n),

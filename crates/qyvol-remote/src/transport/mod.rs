@@ -1,7 +1,7 @@
 //! HTTP by ureq: connections, proxies, certificates, time limits, and what a
 //! failure below HTTP means.
 
-mod early_answer;
+mod early_response;
 mod resolver;
 
 use std::collections::HashMap;
@@ -14,10 +14,10 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
-use self::early_answer::EarlyAnswerConnector;
+use self::early_response::EarlyResponseConnector;
 use self::resolver::{ResolveError, Resolver};
 use crate::error::TlsFailure;
-use crate::request::{Payload, Request};
+use crate::request::{Request, RequestBody};
 use crate::url::{Url, is_loopback};
 use crate::{Options, RemoteError};
 
@@ -26,7 +26,7 @@ const IDLE_CONNECTIONS: usize = 8;
 /// Bytes that are read or written at once.
 const BUFFER: usize = 256 << 10;
 /// An answer may take this many times as long as a host may be silent.
-pub(crate) const ANSWER_FACTOR: u32 = 4;
+pub(crate) const RESPONSE_TIMEOUT_FACTOR: u32 = 4;
 
 /// Hosts share an agent, and its connections, where the same options hold.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -61,7 +61,7 @@ impl Transport {
         &self,
         request: &Request<'_>,
         authorization: Option<&str>,
-        payload: Payload<'_>,
+        payload: RequestBody<'_>,
     ) -> Result<Response<Body>, RemoteError> {
         let mut builder = http::Request::builder()
             .method(request.method.clone())
@@ -74,9 +74,9 @@ impl Transport {
         }
         let agent = self.agent(&request.url)?;
         let sent = match payload {
-            Payload::None => self.run(&agent, request, builder.body(())),
-            Payload::Bytes(bytes) => self.run(&agent, request, builder.body(bytes)),
-            Payload::Stream(length, body) => {
+            RequestBody::None => self.run(&agent, request, builder.body(())),
+            RequestBody::Bytes(bytes) => self.run(&agent, request, builder.body(bytes)),
+            RequestBody::Stream(length, body) => {
                 let builder = builder.header(header::CONTENT_LENGTH, length);
                 self.run(&agent, request, builder.body(SendBody::from_reader(body)))
             }
@@ -91,8 +91,8 @@ impl Transport {
         built: Result<http::Request<B>, http::Error>,
     ) -> Result<Response<Body>, ureq::Error> {
         let built = built?;
-        let usual = self.timeout(request.url.authority()) * ANSWER_FACTOR;
-        match request.answer_timeout.filter(|longer| *longer > usual) {
+        let usual = self.timeout(request.url.authority()) * RESPONSE_TIMEOUT_FACTOR;
+        match request.response_timeout.filter(|longer| *longer > usual) {
             Some(longer) => agent.run(
                 agent
                     .configure_request(built)
@@ -140,14 +140,14 @@ fn agent(options: &Options, url: &Url) -> Result<Agent, String> {
         .output_buffer_size(BUFFER)
         .timeout_resolve(Some(timeout))
         .timeout_connect(Some(timeout))
-        .timeout_recv_response(Some(timeout * ANSWER_FACTOR))
+        .timeout_recv_response(Some(timeout * RESPONSE_TIMEOUT_FACTOR))
         .timeout_per_read(Some(timeout))
         .timeout_per_write(Some(timeout));
     if url.is_secure() {
         let roots = roots(options.certificates(authority))?;
         config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
     }
-    let connector = DefaultConnector::default().chain(EarlyAnswerConnector);
+    let connector = DefaultConnector::default().chain(EarlyResponseConnector);
     Ok(Agent::with_parts(config.build(), connector, Resolver))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use qyvol_remote::{Access, Anonymous, Client, Options, RemoteError, Repository, TlsFailure};
 use qyvol_store::{Exists, MemoryStore};
 
-use crate::server::{Act, Answer, Framing, Head, Server};
+use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -14,7 +14,7 @@ const ATTEMPTS: usize = 1 + RETRIES as usize;
 
 /// What resolving `app:1` ends in where each answer is this, and how often it
 /// was asked for.
-fn resolve(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (Result<bool, RemoteError>, usize) {
+fn resolve(act: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> (Result<bool, RemoteError>, usize) {
     let image = Image::new(1000);
     let server = Server::faulty(image.registry(), act);
     let repository = repository(&client(), &server);
@@ -27,8 +27,8 @@ fn resolve(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (Result<bool, 
 fn request_is_retried_after_a_temporary_status() {
     for status in [408, 429, 500, 502, 503, 504] {
         let (found, asked) = resolve(move |head| match head.nth {
-            1 => Act::Answer(Answer::new(status)),
-            _ => Act::Serve,
+            1 => Reaction::Response(Response::new(status)),
+            _ => Reaction::Serve,
         });
         assert!(found.unwrap(), "{status}");
         assert_eq!(asked, 2);
@@ -37,7 +37,7 @@ fn request_is_retried_after_a_temporary_status() {
 
 #[test]
 fn retries_end_with_the_policy() {
-    let (found, asked) = resolve(|_| Act::Answer(Answer::new(503).body("<html>sorry</html>")));
+    let (found, asked) = resolve(|_| Reaction::Response(Response::new(503).body("<html>sorry</html>")));
     let error = found.unwrap_err();
     assert!(matches!(error, RemoteError::Status { status: 503, .. }), "{error:?}");
     assert!(error.is_temporary());
@@ -47,10 +47,10 @@ fn retries_end_with_the_policy() {
 #[test]
 fn retries_of_a_blob_do_not_multiply() {
     let image = Image::new(1000);
-    for act in [|| Act::Answer(Answer::new(503)), || Act::Close] {
+    for act in [|| Reaction::Response(Response::new(503)), || Reaction::Close] {
         let server = Server::faulty(image.registry(), move |head| match head.is("GET", "/blobs/") {
             true => act(),
-            false => Act::Serve,
+            false => Reaction::Serve,
         });
         let error = within(LIMIT, || {
             read_layer(&repository(&client(), &server), &image).unwrap_err()
@@ -63,7 +63,7 @@ fn retries_of_a_blob_do_not_multiply() {
 #[test]
 fn permanent_status_is_not_retried() {
     for status in [400, 405, 409, 418, 501, 505] {
-        let (found, asked) = resolve(move |_| Act::Answer(Answer::new(status)));
+        let (found, asked) = resolve(move |_| Reaction::Response(Response::new(status)));
         let error = found.unwrap_err();
         assert!(matches!(error, RemoteError::Status { .. }), "{error:?}");
         assert!(!error.is_temporary(), "{status}");
@@ -75,8 +75,8 @@ fn permanent_status_is_not_retried() {
 fn retry_after_is_honoured() {
     let begin = std::time::Instant::now();
     let (found, asked) = resolve(|head| match head.nth {
-        1 => Act::Answer(Answer::new(429).with("retry-after", "1")),
-        _ => Act::Serve,
+        1 => Reaction::Response(Response::new(429).with("retry-after", "1")),
+        _ => Reaction::Serve,
     });
     assert!(found.unwrap());
     assert_eq!(asked, 2);
@@ -87,8 +87,8 @@ fn retry_after_is_honoured() {
 fn retry_after_that_is_no_number_of_seconds_is_ignored() {
     for value in ["Fri, 31 Dec 2199 23:59:59 GMT", "soon", "-1", "1.5", ""] {
         let (found, asked) = resolve(move |head| match head.nth {
-            1 => Act::Answer(Answer::new(429).with("retry-after", value)),
-            _ => Act::Serve,
+            1 => Reaction::Response(Response::new(429).with("retry-after", value)),
+            _ => Reaction::Serve,
         });
         assert!(found.unwrap(), "{value}");
         assert_eq!(asked, 2);
@@ -98,7 +98,7 @@ fn retry_after_that_is_no_number_of_seconds_is_ignored() {
 #[test]
 fn retry_after_beyond_the_limit_ends_the_operation() {
     for value in ["3600", "18446744073709551615", "99999999999999999999999999"] {
-        let (found, asked) = resolve(move |_| Act::Answer(Answer::new(429).with("retry-after", value)));
+        let (found, asked) = resolve(move |_| Reaction::Response(Response::new(429).with("retry-after", value)));
         let error = found.unwrap_err();
         assert!(matches!(error, RemoteError::Busy { .. }), "{value} {error:?}");
         assert!(error.is_temporary());
@@ -108,7 +108,7 @@ fn retry_after_beyond_the_limit_ends_the_operation() {
 
 #[test]
 fn silent_server_is_given_up() {
-    let (found, asked) = resolve(|_| Act::Silent);
+    let (found, asked) = resolve(|_| Reaction::Silent);
     let error = found.unwrap_err();
     assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
     assert!(error.is_temporary());
@@ -118,12 +118,12 @@ fn silent_server_is_given_up() {
 #[test]
 fn request_is_retried_on_a_closed_connection() {
     let (found, asked) = resolve(|head| match head.nth {
-        1 => Act::Close,
-        _ => Act::Serve,
+        1 => Reaction::Close,
+        _ => Reaction::Serve,
     });
     assert!(found.unwrap());
     assert_eq!(asked, 2);
-    let (found, asked) = resolve(|_| Act::Close);
+    let (found, asked) = resolve(|_| Reaction::Close);
     let error = found.unwrap_err();
     assert!(
         matches!(error, RemoteError::Unreachable { temporary: true, .. }),
@@ -137,8 +137,8 @@ fn idle_connection_that_was_closed_is_replaced() {
     let image = Image::new(1000);
     let server = Server::faulty(image.registry(), |head| match head.nth {
         // Says that it stays open, and does not.
-        1 => Act::edit(|answer| answer.framed(Framing::Cut(usize::MAX))),
-        _ => Act::Serve,
+        1 => Reaction::edit(|answer| answer.framed(Framing::Cut(usize::MAX))),
+        _ => Reaction::Serve,
     });
     let repository = repository(&client(), &server);
     for _ in 0..5 {
@@ -156,7 +156,7 @@ fn answer_that_is_not_http_is_not_retried() {
         b"\0\0\0\0\r\n\r\n",
         b"HTTP/1.1 banana\r\n\r\n",
     ] {
-        let (found, asked) = resolve(move |_| Act::Raw(raw.to_vec()));
+        let (found, asked) = resolve(move |_| Reaction::Raw(raw.to_vec()));
         let error = found.unwrap_err();
         assert!(matches!(error, RemoteError::NotHttp { .. }), "{error:?}");
         assert!(!error.is_temporary());
@@ -171,7 +171,7 @@ fn head_of_an_answer_is_bounded() {
         for i in 0..100_000 {
             raw.extend_from_slice(format!("x-{i}: {i}\r\n").as_bytes());
         }
-        Act::Raw(raw)
+        Reaction::Raw(raw)
     });
     let error = found.unwrap_err();
     assert!(!error.is_temporary(), "{error:?}");
@@ -180,14 +180,15 @@ fn head_of_an_answer_is_bounded() {
 
 #[test]
 fn body_of_an_error_is_bounded_in_size_and_time() {
-    let (found, asked) = resolve(|_| Act::Answer(Answer::new(400).body([b'x'; 4096]).framed(Framing::Endless)));
+    let (found, asked) =
+        resolve(|_| Reaction::Response(Response::new(400).body([b'x'; 4096]).framed(Framing::Endless)));
     assert!(
         matches!(found, Err(RemoteError::Status { status: 400, .. })),
         "{found:?}"
     );
     assert_eq!(asked, 1);
     let drip = Framing::Drip(Duration::from_millis(20));
-    let (found, asked) = resolve(move |_| Act::Answer(Answer::new(400).body([b'x'; 4096]).framed(drip)));
+    let (found, asked) = resolve(move |_| Reaction::Response(Response::new(400).body([b'x'; 4096]).framed(drip)));
     assert!(
         matches!(found, Err(RemoteError::Status { status: 400, .. })),
         "{found:?}"
@@ -198,7 +199,7 @@ fn body_of_an_error_is_bounded_in_size_and_time() {
 #[test]
 fn messages_of_a_registry_are_escaped() {
     let body = "{\"errors\":[{\"code\":\"X\\u001b[2J\",\"message\":\"a\\r\\nb\\u202e\"}]}";
-    let (found, _) = resolve(move |_| Act::Answer(Answer::new(400).body(body)));
+    let (found, _) = resolve(move |_| Reaction::Response(Response::new(400).body(body)));
     let text = found.unwrap_err().to_string();
     assert!(!text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");
 }

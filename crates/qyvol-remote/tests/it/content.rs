@@ -6,7 +6,7 @@ use qyvol_remote::RemoteError;
 use qyvol_store::{CopyError, Fetch, MemoryStore, NoopReporter, StoreError, copy};
 
 use crate::registry::Registry;
-use crate::server::{Act, Answer, Framing, Head, Server};
+use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -29,16 +29,16 @@ fn image_goes_to_a_registry_and_back() {
 /// disk; returns the error and how often the layer was asked for.
 fn spoilt(
     image: &Image,
-    spoil: impl Fn(&Head, Answer) -> Answer + Copy + Send + Sync + 'static,
+    spoil: impl Fn(&Head, Response) -> Response + Copy + Send + Sync + 'static,
 ) -> (StoreError, usize) {
     let digest = image.layer().digest.to_string();
     let part = digest.clone();
     let server = Server::faulty(image.registry(), move |head| {
         if !head.is("GET", &part) {
-            return Act::Serve;
+            return Reaction::Serve;
         }
         let head = head.clone();
-        Act::edit(move |answer| spoil(&head, answer))
+        Reaction::edit(move |answer| spoil(&head, answer))
     });
     let target = Empty::new();
     let repository = repository(&client(), &server);
@@ -133,8 +133,8 @@ fn shorter_chunked_blob_is_refused_after_one_more_request() {
         registry.blobs.get_mut(&key).unwrap().truncate(40_000);
         let part = digest.clone();
         let server = Server::faulty(registry, move |head| match head.is("GET", &part) {
-            true => Act::edit(|answer| answer.framed(Framing::Chunked)),
-            false => Act::Serve,
+            true => Reaction::edit(|answer| answer.framed(Framing::Chunked)),
+            false => Reaction::Serve,
         });
         let error = read_layer(&repository(&client(), &server), &image).unwrap_err();
         assert!(matches!(error, StoreError::WrongSize { got: 40_000, .. }), "{error:?}");
@@ -148,8 +148,8 @@ fn cut(image: &Image, after: usize, ranges: bool) -> Server {
     let mut registry = image.registry();
     registry.ranges = ranges;
     Server::faulty(registry, move |head| match head.is("GET", &part) && head.nth == 1 {
-        true => Act::edit(move |answer| answer.framed(Framing::Cut(after))),
-        false => Act::Serve,
+        true => Reaction::edit(move |answer| answer.framed(Framing::Cut(after))),
+        false => Reaction::Serve,
     })
 }
 
@@ -194,9 +194,9 @@ fn another_range_than_the_one_asked_for_is_refused() {
     let image = Image::new(400_000);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match (head.is("GET", &part), head.nth) {
-        (true, 1) => Act::edit(|answer| answer.framed(Framing::Cut(200_000))),
-        (true, _) => Act::edit(|answer| answer.with("content-range", "bytes 0-399999/400000")),
-        _ => Act::Serve,
+        (true, 1) => Reaction::edit(|answer| answer.framed(Framing::Cut(200_000))),
+        (true, _) => Reaction::edit(|answer| answer.with("content-range", "bytes 0-399999/400000")),
+        _ => Reaction::Serve,
     });
     let store = MemoryStore::new();
     let failure = pull(&server, &store).unwrap_err();
@@ -216,8 +216,8 @@ fn download_that_always_breaks_off_is_given_up() {
         let mut registry = image.registry();
         registry.ranges = ranges;
         let server = Server::faulty(registry, move |head| match head.is("GET", &part) {
-            true => Act::edit(|answer| answer.framed(Framing::Cut(1000))),
-            false => Act::Serve,
+            true => Reaction::edit(|answer| answer.framed(Framing::Cut(1000))),
+            false => Reaction::Serve,
         });
         let error = within(LIMIT, || {
             read_layer(&repository(&client(), &server), &image).unwrap_err()
@@ -239,22 +239,22 @@ fn complete_blob_counts_without_the_end_of_its_chunks() {
             let mut raw = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4e20\r\n".to_vec();
             raw.extend_from_slice(&layer);
             raw.extend_from_slice(b"\r\n");
-            Act::Raw(raw)
+            Reaction::Raw(raw)
         }
-        false => Act::Serve,
+        false => Reaction::Serve,
     });
     let bytes = read_layer(&repository(&client(), &server), &image).unwrap();
     assert!(bytes == image.layer);
 }
 
 #[test]
-fn dripping_blob_is_given_up() {
+fn slow_blob_times_out() {
     let image = Image::new(400_000);
     let digest = image.layer().digest.to_string();
     let part = digest.clone();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
-        true => Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20)))),
-        false => Act::Serve,
+        true => Reaction::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20)))),
+        false => Reaction::Serve,
     });
     let error = within(LIMIT, || {
         read_layer(&repository(&client(), &server), &image).unwrap_err()
@@ -272,9 +272,9 @@ fn dripping_bytes_that_are_discarded_are_given_up() {
     let mut registry = image.registry();
     registry.ranges = false;
     let server = Server::faulty(registry, move |head| match (head.is("GET", &part), head.nth) {
-        (true, 1) => Act::edit(|answer| answer.framed(Framing::Cut(300_000))),
-        (true, _) => Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20)))),
-        _ => Act::Serve,
+        (true, 1) => Reaction::edit(|answer| answer.framed(Framing::Cut(300_000))),
+        (true, _) => Reaction::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20)))),
+        _ => Reaction::Serve,
     });
     let error = within(LIMIT, || {
         read_layer(&repository(&client(), &server), &image).unwrap_err()
@@ -288,13 +288,13 @@ fn dripping_head_is_given_up() {
     let image = Image::new(1000);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
-        true => Act::edit(|answer| {
+        true => Reaction::edit(|answer| {
             let long = "x".repeat(4000);
             answer
                 .with("x-long", long)
                 .framed(Framing::DripHead(Duration::from_millis(20)))
         }),
-        false => Act::Serve,
+        false => Reaction::Serve,
     });
     let error = within(Duration::from_secs(4), || {
         read_layer(&repository(&client(), &server), &image).unwrap_err()
@@ -310,8 +310,8 @@ fn silence_in_the_middle_of_a_blob_is_a_time_out() {
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
         // One byte, and the next one never.
-        true => Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_secs(1)))),
-        false => Act::Serve,
+        true => Reaction::edit(|answer| answer.framed(Framing::Drip(Duration::from_secs(1)))),
+        false => Reaction::Serve,
     });
     let error = within(LIMIT, || {
         read_layer(&repository(&client(), &server), &image).unwrap_err()

@@ -14,7 +14,7 @@ use qyvol_types::{Digest, media_type};
 
 use crate::network::certificate;
 use crate::registry::{Auth, Registry};
-use crate::server::{Act, Answer, Framing, Head, Server};
+use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::*;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(4);
@@ -43,21 +43,21 @@ pub(crate) fn failing(read: Result<Vec<u8>, StoreError>) -> StoreError {
 }
 
 /// A registry that does this with each `GET` of the layer.
-fn spoilt(image: &Image, spoil: impl Fn(&Head, Answer) -> Answer + Copy + Send + Sync + 'static) -> Server {
+fn spoilt(image: &Image, spoil: impl Fn(&Head, Response) -> Response + Copy + Send + Sync + 'static) -> Server {
     let part = image.layer().digest.to_string();
     Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
         true => {
             let head = head.clone();
-            Act::edit(move |answer| spoil(&head, answer))
+            Reaction::edit(move |answer| spoil(&head, answer))
         }
-        false => Act::Serve,
+        false => Reaction::Serve,
     })
 }
 
 /// What reading such a layer fails with, and how often it was asked for.
 pub(crate) fn fault(
     image: &Image,
-    spoil: impl Fn(&Head, Answer) -> Answer + Copy + Send + Sync + 'static,
+    spoil: impl Fn(&Head, Response) -> Response + Copy + Send + Sync + 'static,
 ) -> (StoreError, usize) {
     let server = spoilt(image, spoil);
     let error = within(LIMIT, || failing(read(&client(), &server, image)));
@@ -118,7 +118,7 @@ fn spoilt_layer_is_refused_on_the_foreign_path() {
     // Complete in itself, and too short: nothing is behind it.
     let (error, asked) = fault(&image, |head, mut answer| {
         if head.header("range").is_some() {
-            return Answer::new(416);
+            return Response::new(416);
         }
         answer.body.truncate(40_000);
         answer.framed(Framing::Chunked)
@@ -132,9 +132,9 @@ fn spoilt_layer_is_refused_on_the_foreign_path() {
         let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
             true => {
                 let stated = stated.clone();
-                Act::edit(move |answer| answer.with("docker-content-digest", stated))
+                Reaction::edit(move |answer| answer.with("docker-content-digest", stated))
             }
-            false => Act::Serve,
+            false => Reaction::Serve,
         });
         match read(&client(), &server, &image) {
             Ok(bytes) => assert!(bytes == image.layer),
@@ -152,8 +152,8 @@ fn download_through_the_other_client_resumes_where_it_broke_off() {
         let mut registry = image.registry();
         registry.ranges = ranges;
         let server = Server::faulty(registry, move |head| match head.is("GET", &part) && head.nth == 1 {
-            true => Act::edit(|answer| answer.framed(Framing::Cut(250_000))),
-            false => Act::Serve,
+            true => Reaction::edit(|answer| answer.framed(Framing::Cut(250_000))),
+            false => Reaction::Serve,
         });
         assert!(read(&client(), &server, &image).unwrap() == image.layer, "{ranges}");
         let seen = server.seen();
@@ -181,7 +181,7 @@ fn another_range_than_the_one_asked_for_fails_the_digest() {
 
 // [REG-028]
 #[test]
-fn silence_and_dripping_are_borne_for_a_bounded_time_on_the_foreign_path() {
+fn foreign_blob_times_out_on_silent_and_slow_servers() {
     let image = Image::new(400_000);
     let (error, asked) = fault(&image, |_, answer| {
         answer.framed(Framing::Drip(Duration::from_millis(20)))
@@ -190,8 +190,8 @@ fn silence_and_dripping_are_borne_for_a_bounded_time_on_the_foreign_path() {
     assert_eq!(asked, ATTEMPTS);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
-        true => Act::Silent,
-        false => Act::Serve,
+        true => Reaction::Silent,
+        false => Reaction::Serve,
     });
     let error = within(LIMIT, || failing(read(&client(), &server, &image)));
     assert!(matches!(of(&error), RemoteError::TimedOut { .. }), "{error:?}");
@@ -203,7 +203,7 @@ fn body_of_an_error_is_bounded_on_the_foreign_path() {
     for status in [500, 404, 400] {
         let image = Image::new(1000);
         let (error, asked) = fault(&image, move |_, _| {
-            Answer::new(status).body(vec![b'x'; 1 << 20]).framed(Framing::Endless)
+            Response::new(status).body(vec![b'x'; 1 << 20]).framed(Framing::Endless)
         });
         let error = of(&error);
         assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
@@ -216,16 +216,16 @@ fn body_of_an_error_is_bounded_on_the_foreign_path() {
 #[test]
 fn failure_of_the_registry_is_told_as_on_our_own_path() {
     let image = Image::new(1000);
-    let (error, asked) = fault(&image, |_, _| Answer::new(503));
+    let (error, asked) = fault(&image, |_, _| Response::new(503));
     assert!(
         matches!(of(&error), RemoteError::Status { status: 503, .. }),
         "{error:?}"
     );
     assert_eq!(asked, ATTEMPTS);
-    let (error, asked) = fault(&image, |_, _| Answer::new(404));
+    let (error, asked) = fault(&image, |_, _| Response::new(404));
     assert!(matches!(error, StoreError::NotFound { .. }), "{error:?}");
     assert_eq!(asked, 1);
-    let (error, asked) = fault(&image, |_, _| Answer::new(403));
+    let (error, asked) = fault(&image, |_, _| Response::new(403));
     assert!(matches!(of(&error), RemoteError::Denied { .. }), "{error:?}");
     assert_eq!(asked, 1);
     let (error, asked) = fault(&image, |_, answer| answer.framed(Framing::Lost));
@@ -245,7 +245,7 @@ fn failure_of_the_registry_is_told_as_on_our_own_path() {
 
 // [REG-028]
 #[test]
-fn other_client_is_given_what_ours_obtained_and_asks_for_nothing() {
+fn foreign_client_reuses_the_native_authorization() {
     for auth in [Auth::Basic(BASIC.to_string()), Auth::Bearer(BASIC.to_string())] {
         let image = Image::new(1000);
         let mut registry = image.registry();
@@ -282,8 +282,10 @@ fn credentials_are_not_sent_to_the_place_that_a_foreign_layer_is_redirected_to()
             registry.auth = auth;
             let server = Server::faulty(registry, move |head| {
                 match head.is("GET", "/blobs/") && head.header("authorization").is_some() {
-                    true => Act::Answer(Answer::new(status).with("location", format!("http://{host}{}", head.target))),
-                    false => Act::Serve,
+                    true => Reaction::Response(
+                        Response::new(status).with("location", format!("http://{host}{}", head.target)),
+                    ),
+                    false => Reaction::Serve,
                 }
             });
             assert!(read(&client_as(ana(&server)), &server, &image).unwrap() == image.layer);
@@ -302,7 +304,9 @@ fn credentials_are_not_sent_to_the_place_that_a_foreign_layer_is_redirected_to()
 #[test]
 fn redirects_without_end_are_refused_on_the_foreign_path() {
     let image = Image::new(10);
-    let (error, asked) = fault(&image, |head, _| Answer::new(307).with("location", head.target.clone()));
+    let (error, asked) = fault(&image, |head, _| {
+        Response::new(307).with("location", head.target.clone())
+    });
     assert!(matches!(of(&error), RemoteError::Protocol { .. }), "{error:?}");
     assert!(asked <= 12, "{asked}");
 }
@@ -343,9 +347,9 @@ fn proxy_and_the_api_of_docker_hub_are_used_on_the_foreign_path() {
         registry.put_blob("library/app", &image.layer);
         let proxy = Server::faulty(registry, move |head| match head.method.as_str() {
             // The connection is from here on the registry's.
-            "CONNECT" => Act::Tunnel,
-            "GET" if head.target.starts_with(place) => Act::Answer(Answer::new(200).body(layer.clone())),
-            _ => Act::Serve,
+            "CONNECT" => Reaction::Tunnel,
+            "GET" if head.target.starts_with(place) => Reaction::Response(Response::new(200).body(layer.clone())),
+            _ => Reaction::Serve,
         });
         let options = Options {
             plain_http: vec!["registry.invalid".to_string(), "docker.io".to_string()],
@@ -365,23 +369,23 @@ fn proxy_and_the_api_of_docker_hub_are_used_on_the_foreign_path() {
 #[test]
 fn foreign_manifest_is_bounded_and_read_as_what_it_came_as() {
     let image = Image::new(10);
-    let manifest = |kind: &'static str, act: fn(Answer) -> Answer| {
+    let manifest = |kind: &'static str, act: fn(Response) -> Response| {
         let server = Server::faulty(image.registry(), move |head| match head.is("GET", "/manifests/") {
-            true => Act::edit(move |answer| act(answer.with("content-type", kind))),
-            false => Act::Serve,
+            true => Reaction::edit(move |answer| act(answer.with("content-type", kind))),
+            false => Reaction::Serve,
         });
         let name = name(&server, "app:1");
         let repository = repository(&client(), &server);
         within(LIMIT, || repository.resolve_foreign(&name))
     };
-    let same = |answer: Answer| answer;
+    let same = |answer: Response| answer;
     assert!(manifest(media_type::IMAGE_MANIFEST, same).unwrap().is_some());
     for kind in [media_type::IMAGE_INDEX, "application/json", "text/html"] {
         let error = manifest(kind, same).unwrap_err();
         assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
     }
     for act in [
-        (|answer| answer.framed(Framing::Endless)) as fn(Answer) -> Answer,
+        (|answer| answer.framed(Framing::Endless)) as fn(Response) -> Response,
         |answer| answer.with("docker-content-digest", Digest::of(b"x").to_string()),
         |answer| answer.body("{}"),
     ] {

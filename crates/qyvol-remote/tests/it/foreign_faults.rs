@@ -7,15 +7,15 @@ use std::time::Duration;
 use qyvol_remote::{Access, Client, RemoteError, Repository};
 
 use crate::foreign::{ATTEMPTS, LIMIT, failing, fault, read};
-use crate::server::{Act, Answer, Framing, Server};
+use crate::server::{Framing, Reaction, Response, Server};
 use crate::support::*;
 
 // [REG-028]
 #[test]
-fn error_in_many_pieces_may_pass_and_is_tried_again() {
+fn fragmented_error_response_is_retried() {
     let image = Image::new(1000);
     let (error, asked) = fault(&image, |_, _| {
-        Answer::new(503)
+        Response::new(503)
             .body(vec![b'x'; 300])
             .framed(Framing::Drip(Duration::from_millis(1)))
     });
@@ -25,14 +25,14 @@ fn error_in_many_pieces_may_pass_and_is_tried_again() {
 
 // [REG-028]
 #[test]
-fn registry_is_not_blamed_alone_where_it_redirects_to_nobody() {
+fn connection_error_after_a_redirect_mentions_the_redirect() {
     // Nobody listens there any more.
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let image = Image::new(1000);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
-        true => Act::Answer(Answer::new(307).with("location", format!("http://{gone}/x?secret"))),
-        false => Act::Serve,
+        true => Reaction::Response(Response::new(307).with("location", format!("http://{gone}/x?secret"))),
+        false => Reaction::Serve,
     });
     let error = within(LIMIT, || failing(read(&client(), &server, &image)));
     assert!(
@@ -49,8 +49,8 @@ fn signatures_of_a_source_are_asked_for_once() {
     let image = Image::new(10);
     let server = Server::faulty(image.registry(), |head| {
         match head.is("GET", ".sig") || head.is("GET", "/referrers/") {
-            true => Act::Answer(Answer::new(503).with("retry-after", "60")),
-            false => Act::Serve,
+            true => Reaction::Response(Response::new(503).with("retry-after", "60")),
+            false => Reaction::Serve,
         }
     });
     let told = Arc::new(Mutex::new(Vec::new()));

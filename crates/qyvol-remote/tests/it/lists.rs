@@ -10,12 +10,12 @@ use qyvol_types::{Descriptor, Digest, ImageManifest, media_type};
 use serde_json::{Value, json};
 
 use crate::registry::{Registry, list};
-use crate::server::{Act, Answer, Framing, Head, Server};
+use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::{tags as support_tags, *};
 
 const LIMIT: Duration = Duration::from_secs(3);
 
-fn tags(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (Result<Vec<String>, RemoteError>, usize) {
+fn tags(act: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> (Result<Vec<String>, RemoteError>, usize) {
     let mut registry = Registry::default();
     for tag in ["1", "2", "3"] {
         registry.put_manifest("app", tag, media_type::IMAGE_MANIFEST, tag.as_bytes());
@@ -28,7 +28,7 @@ fn tags(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (Result<Vec<Strin
 
 #[test]
 fn all_pages_of_tags_are_read() {
-    let (found, asked) = tags(|_| Act::Serve);
+    let (found, asked) = tags(|_| Reaction::Serve);
     assert_eq!(found.unwrap(), ["1", "2", "3"]);
     assert_eq!(asked, 2);
 }
@@ -38,7 +38,7 @@ fn endless_pages_of_tags_are_given_up() {
     let (found, asked) = tags(|head| {
         let next = format!("</v2/app/tags/list?last={}>; rel=\"next\"", head.nth);
         let body = json!({"tags": [format!("t{}", head.nth)]});
-        Act::Answer(Answer::new(200).with("link", next).body(body.to_string()))
+        Reaction::Response(Response::new(200).with("link", next).body(body.to_string()))
     });
     let error = found.unwrap_err();
     assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
@@ -46,7 +46,7 @@ fn endless_pages_of_tags_are_given_up() {
     // Empty pages are no progress at all.
     let (found, asked) = tags(|_| {
         let next = "</v2/app/tags/list?last=x>; rel=\"next\"";
-        Act::Answer(Answer::new(200).with("link", next).body("{\"tags\":null}"))
+        Reaction::Response(Response::new(200).with("link", next).body("{\"tags\":null}"))
     });
     assert!(!found.unwrap_err().is_temporary());
     assert_eq!(asked, 1);
@@ -59,7 +59,7 @@ fn next_page_on_another_host_is_refused() {
         let link = format!("<{place}>; rel=\"next\"");
         let (found, asked) = tags(move |_| {
             let link = link.clone();
-            Act::edit(move |answer| answer.with("link", link))
+            Reaction::edit(move |answer| answer.with("link", link))
         });
         let error = found.unwrap_err();
         assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
@@ -70,7 +70,8 @@ fn next_page_on_another_host_is_refused() {
 #[test]
 fn invalid_tag_is_refused_and_escaped() {
     for bad in ["", "../x", "a b", "a\u{1b}[2J", "\u{e9}", "-x"] {
-        let (found, _) = tags(move |_| Act::Answer(Answer::new(200).body(json!({"tags": ["1", bad]}).to_string())));
+        let (found, _) =
+            tags(move |_| Reaction::Response(Response::new(200).body(json!({"tags": ["1", bad]}).to_string())));
         let error = found.unwrap_err();
         assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
         assert!(!error.to_string().contains('\u{1b}'));
@@ -80,12 +81,12 @@ fn invalid_tag_is_refused_and_escaped() {
 #[test]
 fn answer_that_is_no_list_of_tags_is_refused() {
     for body in ["", "<html>", "[]7", "{\"tags\":7}", "{\"tags\":[7]}"] {
-        let (found, asked) = tags(move |_| Act::Answer(Answer::new(200).body(body)));
+        let (found, asked) = tags(move |_| Reaction::Response(Response::new(200).body(body)));
         let error = found.unwrap_err();
         assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
         assert_eq!(asked, 1);
     }
-    let (found, asked) = tags(|_| Act::Answer(Answer::new(200).body([b' '; 65536]).framed(Framing::Endless)));
+    let (found, asked) = tags(|_| Reaction::Response(Response::new(200).body([b' '; 65536]).framed(Framing::Endless)));
     assert!(!found.unwrap_err().is_temporary());
     assert_eq!(asked, 1);
 }
@@ -93,12 +94,12 @@ fn answer_that_is_no_list_of_tags_is_refused() {
 #[test]
 fn repositories_of_a_registry_are_visited_page_by_page() {
     let server = Server::faulty(Registry::default(), |head| match head.target.as_str() {
-        "/v2/_catalog?n=1000" => Act::Answer(
-            Answer::new(200)
+        "/v2/_catalog?n=1000" => Reaction::Response(
+            Response::new(200)
                 .with("link", "</v2/_catalog?n=1000&last=b>; rel=\"next\"")
                 .body(r#"{"repositories":["a","b"]}"#),
         ),
-        _ => Act::Answer(Answer::new(200).body(r#"{"repositories":["c/d"]}"#)),
+        _ => Reaction::Response(Response::new(200).body(r#"{"repositories":["c/d"]}"#)),
     });
     let mut found = Vec::new();
     client()
@@ -115,8 +116,8 @@ fn long_list_of_tags_is_visited_to_its_end() {
     let server = Server::faulty(Registry::default(), |head| {
         let page = head.nth;
         let tags: Vec<String> = (0..1000).map(|i| format!("t{page}-{i}")).collect();
-        let answer = Answer::new(200).body(json!({"tags": tags}).to_string());
-        Act::Answer(match page < PAGES {
+        let answer = Response::new(200).body(json!({"tags": tags}).to_string());
+        Reaction::Response(match page < PAGES {
             true => answer.with("link", format!("</v2/app/tags/list?page={page}>; rel=\"next\"")),
             false => answer,
         })
@@ -167,8 +168,8 @@ impl Signed {
     fn pulled(self, entries: Vec<Value>) -> (Vec<Digest>, Vec<String>) {
         let part = format!("/referrers/{}", self.image.manifest.digest());
         let server = Server::faulty(self.registry, move |head| match head.is("GET", &part) {
-            true => Act::Answer(list(&entries)),
-            false => Act::Serve,
+            true => Reaction::Response(list(&entries)),
+            false => Reaction::Serve,
         });
         let store = MemoryStore::new();
         let from = repository(&client(), &server);
@@ -191,7 +192,7 @@ fn signature_is_copied_with_its_image() {
 }
 
 #[test]
-fn false_referrer_is_left_out_and_told() {
+fn invalid_referrer_is_skipped_with_a_warning() {
     let mut signed = Signed::new();
     let due = signed.signature.digest();
     let other = Image::new(2000);
@@ -267,9 +268,9 @@ fn endless_pages_of_referrers_are_bounded() {
         match head.is("GET", "/referrers/") {
             true => {
                 let next = format!("<{}?p={}>; rel=\"next\"", head.path(), head.nth);
-                Act::Answer(list(&[&entry]).with("link", next))
+                Reaction::Response(list(&[&entry]).with("link", next))
             }
-            false => Act::Serve,
+            false => Reaction::Serve,
         }
     });
     let subject = signed.image.manifest.digest();
@@ -296,7 +297,7 @@ fn all_pages_of_referrers_are_read_from_the_registry_alone() {
     let link = format!("<http://{}/x>; rel=\"next\"", other.host());
     let server = Server::faulty(signed.registry, move |_| {
         let link = link.clone();
-        Act::edit(move |answer| answer.with("link", link))
+        Reaction::edit(move |answer| answer.with("link", link))
     });
     let error = repository(&client(), &server).referrers(&subject).unwrap_err();
     assert!(matches!(of(&error), RemoteError::Protocol { .. }), "{error:?}");
@@ -308,12 +309,12 @@ fn index_that_is_no_list_of_referrers_is_refused() {
     for body in ["", "<html>", "7", "{\"manifests\":7}"] {
         let signed = Signed::new();
         let server = Server::faulty(signed.registry, move |head| match head.is("GET", "/referrers/") {
-            true => Act::Answer(
-                Answer::new(200)
+            true => Reaction::Response(
+                Response::new(200)
                     .with("content-type", media_type::IMAGE_INDEX)
                     .body(body),
             ),
-            false => Act::Serve,
+            false => Reaction::Serve,
         });
         let subject = signed.image.manifest.digest();
         let error = repository(&client(), &server).referrers(&subject).unwrap_err();
@@ -389,8 +390,8 @@ fn superseded_lists_are_deleted_where_the_registry_allows_it() {
     let image = Image::new(1000);
     for allows in [true, false] {
         let server = Server::faulty(without_api(&image), move |head| match head.method.as_str() {
-            "DELETE" if !allows => Act::Answer(Answer::new(405)),
-            _ => Act::Serve,
+            "DELETE" if !allows => Reaction::Response(Response::new(405)),
+            _ => Reaction::Serve,
         });
         for text in ["one", "two", "three"] {
             sign(&server, &image, text).0.publish_referrers().unwrap();
@@ -410,14 +411,14 @@ fn superseded_lists_are_deleted_where_the_registry_allows_it() {
 }
 
 #[test]
-fn listing_that_failed_is_done_by_the_next_call() {
+fn failed_publish_is_completed_by_the_next_call() {
     let image = Image::new(1000);
     let tag = fallback(&image.manifest.digest());
     let part = tag.clone();
     let server = Server::faulty(without_api(&image), move |head| {
         match head.is("PUT", &part) && head.nth <= 1 + RETRIES as usize {
-            true => Act::Answer(Answer::new(503)),
-            false => Act::Serve,
+            true => Reaction::Response(Response::new(503)),
+            false => Reaction::Serve,
         }
     });
     let (to, digest) = sign(&server, &image, "one");
@@ -489,7 +490,7 @@ fn concurrent_signers_on_a_slow_network_keep_each_others_entries() {
         if head.is("PUT", &tag) && head.nth % 2 == 0 {
             thread::sleep(Duration::from_millis(120));
         }
-        Act::Serve
+        Reaction::Serve
     });
     sign_at_once(&server, &image);
 }

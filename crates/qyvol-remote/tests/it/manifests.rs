@@ -6,15 +6,15 @@ use qyvol_remote::RemoteError;
 use qyvol_store::{CopyError, Fetch, MemoryStore, StoreError};
 use qyvol_types::{Digest, Reference, media_type};
 
-use crate::server::{Act, Answer, Framing, Head, Server};
+use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
 
-fn spoilt(image: &Image, act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (RemoteError, usize) {
+fn spoilt(image: &Image, act: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> (RemoteError, usize) {
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", "/manifests/") {
         true => act(head),
-        false => Act::Serve,
+        false => Reaction::Serve,
     });
     let store = MemoryStore::new();
     let failure = within(LIMIT, || pull(&server, &store).unwrap_err());
@@ -35,7 +35,7 @@ fn manifest_of_another_type_is_refused() {
         "application/vnd.docker.distribution.manifest.v2+json",
     ] {
         let (error, asked) = spoilt(&Image::new(10), move |_| {
-            Act::edit(move |answer| answer.with("content-type", kind))
+            Reaction::edit(move |answer| answer.with("content-type", kind))
         });
         assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
         assert!(!error.is_temporary());
@@ -47,14 +47,14 @@ fn manifest_of_another_type_is_refused() {
 fn case_and_parameters_of_the_media_type_do_not_matter() {
     let image = Image::new(10);
     let server = Server::faulty(image.registry(), |head| match head.is("GET", "/manifests/") {
-        true => Act::edit(|answer| {
+        true => Reaction::edit(|answer| {
             let kind = format!(
                 "{} ; charset=utf-8",
                 media_type::IMAGE_MANIFEST.replace("image", "Image")
             );
             answer.with("content-type", kind)
         }),
-        false => Act::Serve,
+        false => Reaction::Serve,
     });
     let store = MemoryStore::new();
     pull(&server, &store).unwrap();
@@ -63,7 +63,9 @@ fn case_and_parameters_of_the_media_type_do_not_matter() {
 
 #[test]
 fn endless_manifest_is_refused() {
-    let (error, asked) = spoilt(&Image::new(10), |_| Act::edit(|answer| answer.framed(Framing::Endless)));
+    let (error, asked) = spoilt(&Image::new(10), |_| {
+        Reaction::edit(|answer| answer.framed(Framing::Endless))
+    });
     assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
     assert!(!error.is_temporary());
     assert_eq!(asked, 1);
@@ -72,7 +74,7 @@ fn endless_manifest_is_refused() {
 #[test]
 fn dripping_manifest_is_given_up() {
     let (error, asked) = spoilt(&Image::new(10), |_| {
-        Act::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20))))
+        Reaction::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20))))
     });
     assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
     assert!(error.is_temporary());
@@ -84,8 +86,8 @@ fn manifest_that_broke_off_is_read_again() {
     let image = Image::new(10);
     let server = Server::faulty(image.registry(), |head| {
         match head.is("GET", "/manifests/") && head.nth == 1 {
-            true => Act::edit(|answer| answer.framed(Framing::Cut(50))),
-            false => Act::Serve,
+            true => Reaction::edit(|answer| answer.framed(Framing::Cut(50))),
+            false => Reaction::Serve,
         }
     });
     let store = MemoryStore::new();
@@ -96,7 +98,7 @@ fn manifest_that_broke_off_is_read_again() {
 #[test]
 fn false_stated_digest_is_refused() {
     let (error, asked) = spoilt(&Image::new(10), |_| {
-        Act::edit(|answer| answer.with("docker-content-digest", Digest::of(b"other").to_string()))
+        Reaction::edit(|answer| answer.with("docker-content-digest", Digest::of(b"other").to_string()))
     });
     assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
     assert!(!error.is_temporary());
@@ -129,12 +131,12 @@ fn tag_is_resolved_once() {
         match head.is("GET", "/manifests/1") && head.nth % 2 == 0 {
             true => {
                 let other = other.clone();
-                Act::edit(move |answer| {
+                Reaction::edit(move |answer| {
                     let digest = Digest::of(&other).to_string();
                     answer.with("docker-content-digest", digest).body(other)
                 })
             }
-            false => Act::Serve,
+            false => Reaction::Serve,
         }
     });
     for image in [&one, &two] {
@@ -154,7 +156,7 @@ fn another_manifest_than_the_digest_asked_for_is_refused() {
     let key = ("app".to_string(), one.manifest.digest().to_string());
     registry.manifests.get_mut(&key).unwrap().1 = two.manifest.raw().to_vec();
     let server = Server::faulty(registry, |_| {
-        Act::edit(|mut answer| {
+        Reaction::edit(|mut answer| {
             answer.headers.retain(|(name, _)| name != "docker-content-digest");
             answer
         })
@@ -181,8 +183,8 @@ fn missing_tag_is_none() {
 fn false_stated_digest_of_a_pushed_manifest_is_refused() {
     let image = Image::new(1000);
     let server = Server::faulty(Default::default(), |head| match head.is("PUT", "/manifests/") {
-        true => Act::Answer(Answer::new(201).with("docker-content-digest", Digest::of(b"x").to_string())),
-        false => Act::Serve,
+        true => Reaction::Response(Response::new(201).with("docker-content-digest", Digest::of(b"x").to_string())),
+        false => Reaction::Serve,
     });
     let failure = push(&client(), &server, &image).unwrap_err();
     assert!(matches!(failure.remote(), RemoteError::Protocol { .. }), "{failure:?}");

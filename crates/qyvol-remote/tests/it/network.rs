@@ -7,7 +7,7 @@ use std::time::Duration;
 use qyvol_remote::{Access, Anonymous, Client, Options, RemoteError, Repository};
 use qyvol_types::Reference;
 
-use crate::server::{Act, Answer, Server};
+use crate::server::{Reaction, Response, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -31,8 +31,8 @@ fn proxy_is_used() {
     let image = Image::new(1000);
     let proxy = Server::faulty(image.registry(), |head| match head.method.as_str() {
         // The connection is from here on the registry's.
-        "CONNECT" => Act::Tunnel,
-        _ => Act::Serve,
+        "CONNECT" => Reaction::Tunnel,
+        _ => Reaction::Serve,
     });
     let client = proxied(&format!("http://{}", proxy.host()), &[]);
     let name: Reference = "registry.invalid/app:1".parse().unwrap();
@@ -80,7 +80,7 @@ fn loopback_is_reached_without_the_proxy() {
 
 #[test]
 fn proxy_that_refuses_ends_the_operation() {
-    let proxy = Server::faulty(Default::default(), |_| Act::Answer(Answer::new(407)));
+    let proxy = Server::faulty(Default::default(), |_| Reaction::Response(Response::new(407)));
     let client = proxied(&format!("http://ana:{PASSWORD}@{}", proxy.host()), &[]);
     let error = within(LIMIT, || client.ping("registry.invalid").unwrap_err());
     assert!(!error.is_temporary(), "{error:?}");
@@ -177,7 +177,7 @@ impl Drop for Secure {
 }
 
 #[test]
-fn certificate_is_trusted_where_the_operator_says_so_alone() {
+fn custom_ca_is_trusted_only_when_configured() {
     let server = Secure::new();
     let secure = |ca: Option<Vec<u8>>| {
         with(|options| {

@@ -9,7 +9,7 @@ use qyvol_types::{Digest, Reference, media_type};
 use serde_json::{Value, json};
 
 use crate::registry::{Auth, Registry};
-use crate::server::{Act, Answer, Head, Server};
+use crate::server::{Head, Reaction, Response, Server};
 use crate::support::*;
 
 /// A signed image on its way to a registry.
@@ -67,8 +67,8 @@ fn docker_hub_is_asked_at_its_api_under_the_name_that_users_write() {
     registry.put_manifest("library/app", "1", media_type::IMAGE_MANIFEST, image.manifest.raw());
     // Stands in for Docker Hub as the proxy to it.
     let server = Server::faulty(registry, |head| match head.method.as_str() {
-        "CONNECT" => Act::Tunnel,
-        _ => Act::Serve,
+        "CONNECT" => Reaction::Tunnel,
+        _ => Reaction::Serve,
     });
     let options = Options {
         plain_http: vec!["docker.io".to_string()],
@@ -96,16 +96,16 @@ fn docker_hub_is_asked_at_its_api_under_the_name_that_users_write() {
 
 /// GitHub's registry: no `PATCH` of more than 4 MiB, refused with 416
 /// (rust-oci-client #35, ocx-sh/ocx #237).
-fn ghcr(fault: impl Fn(&Head) -> Option<Act> + Send + Sync + 'static) -> Server {
+fn ghcr(fault: impl Fn(&Head) -> Option<Reaction> + Send + Sync + 'static) -> Server {
     Server::faulty(without_api(), move |head| {
         let length = head.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
         match fault(head) {
             Some(act) => act,
-            None if head.method == "PATCH" && length > 4 << 20 => Act::Answer(
-                Answer::new(416)
+            None if head.method == "PATCH" && length > 4 << 20 => Reaction::Response(
+                Response::new(416)
                     .body(r#"{"errors":[{"code":"REQUESTED_RANGE_NOT_SATISFIABLE","message":"too large: 4.00MiB"}]}"#),
             ),
-            None => Act::Serve,
+            None => Reaction::Serve,
         }
     })
 }
@@ -118,7 +118,7 @@ fn upload_to_ghcr_resumes_in_chunks_that_it_takes() {
     let server = ghcr(move |head| {
         let is_large = head.header("content-length").is_some_and(|v| v.len() > 6);
         let is_first = head.method == "PUT" && is_large && broken.fetch_add(1, Ordering::SeqCst) == 0;
-        is_first.then_some(Act::Break(1000))
+        is_first.then_some(Reaction::Break(1000))
     });
     push(&client(), &server, &image).unwrap();
     let patches: Vec<usize> = bodies(&server, "PATCH");
@@ -137,9 +137,9 @@ fn chunks_are_halved_where_a_registry_takes_less_than_ghcr() {
         let server = Server::faulty(without_api(), move |head| {
             let length = head.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
             match head.target.contains("/uploads/") && length > 1 << 20 {
-                true if head.method == "PUT" => Act::Answer(Answer::new(413)),
-                true => Act::Answer(Answer::new(status)),
-                false => Act::Serve,
+                true if head.method == "PUT" => Reaction::Response(Response::new(413)),
+                true => Reaction::Response(Response::new(status)),
+                false => Reaction::Serve,
             }
         });
         push(&client(), &server, &image).unwrap();
@@ -156,9 +156,9 @@ fn blob_is_sent_whole_again_where_chunks_of_no_size_are_taken() {
     let server = Server::faulty(without_api(), move |head| {
         let is_large = head.header("content-length").is_some_and(|v| v.len() > 6);
         match head.method.as_str() {
-            "PATCH" => Act::Answer(Answer::new(413)),
-            "PUT" if is_large && broken.fetch_add(1, Ordering::SeqCst) == 0 => Act::Break(1000),
-            _ => Act::Serve,
+            "PATCH" => Reaction::Response(Response::new(413)),
+            "PUT" if is_large && broken.fetch_add(1, Ordering::SeqCst) == 0 => Reaction::Break(1000),
+            _ => Reaction::Serve,
         }
     });
     push(&client(), &server, &image).unwrap();
@@ -184,22 +184,22 @@ fn is_stored(server: &Server, image: &Image) -> bool {
 #[test]
 fn redirect_or_page_in_place_of_the_referrers_api_means_that_there_is_none() {
     let image = Image::new(1000);
-    let page = Server::faulty(Registry::default(), |_| Act::Answer(Answer::new(429)));
+    let page = Server::faulty(Registry::default(), |_| Reaction::Response(Response::new(429)));
     let elsewhere = format!("http://{}/-/v2/packages", page.host());
-    let acts: [Box<dyn Fn() -> Answer + Send + Sync>; 4] = [
-        Box::new(move || Answer::new(303).with("location", elsewhere.clone())),
-        Box::new(|| Answer::new(303)),
+    let acts: [Box<dyn Fn() -> Response + Send + Sync>; 4] = [
+        Box::new(move || Response::new(303).with("location", elsewhere.clone())),
+        Box::new(|| Response::new(303)),
         Box::new(|| {
-            Answer::new(200)
+            Response::new(200)
                 .with("content-type", "text/html; charset=utf-8")
                 .body("<html></html>")
         }),
-        Box::new(|| Answer::new(404)),
+        Box::new(|| Response::new(404)),
     ];
     for act in acts {
         let server = Server::faulty(without_api(), move |head| match head.is("GET", "/referrers/") {
-            true => Act::Answer(act()),
-            false => Act::Serve,
+            true => Reaction::Response(act()),
+            false => Reaction::Serve,
         });
         let signature = push_signed(&server, &image).unwrap();
         assert!(is_pulled_signed(&server, &image, &signature));
@@ -227,13 +227,13 @@ fn signed_push_to_gitlab_succeeds_every_time() {
                 }
                 let is_subject = pushed.load(Ordering::SeqCst) > 0 && written.load(Ordering::SeqCst) == 0;
                 if head.method == "GET" && is_list && is_subject {
-                    return Act::Answer(
-                        Answer::new(200)
+                    return Reaction::Response(
+                        Response::new(200)
                             .with("content-type", media_type::IMAGE_MANIFEST)
                             .body(subject.raw().to_vec()),
                     );
                 }
-                Act::Serve
+                Reaction::Serve
             }
         });
         let signature = push_signed(&server, &image).unwrap();
@@ -252,11 +252,11 @@ fn stale_range_of_ecr_in_the_answer_to_a_chunk_is_ignored() {
         ..without_api()
     };
     let server = Server::faulty(registry, |head| match head.method.as_str() {
-        "PATCH" => Act::edit(|answer| match answer.status {
+        "PATCH" => Reaction::edit(|answer| match answer.status {
             202 => answer.with("range", "0-4194303"),
             _ => answer,
         }),
-        _ => Act::Serve,
+        _ => Reaction::Serve,
     });
     let client = client_as(ana(&server));
     push(&client, &server, &image).unwrap();
@@ -272,8 +272,8 @@ fn stale_range_of_ecr_in_the_answer_to_a_chunk_is_ignored() {
 fn refused_delete_of_a_tag_is_named_as_one() {
     let image = Image::new(1000);
     let server = Server::faulty(image.registry(), |head| match head.method.as_str() {
-        "DELETE" => Act::Answer(Answer::new(405).body(r#"{"errors":[{"code":"UNSUPPORTED"}]}"#)),
-        _ => Act::Serve,
+        "DELETE" => Reaction::Response(Response::new(405).body(r#"{"errors":[{"code":"UNSUPPORTED"}]}"#)),
+        _ => Reaction::Serve,
     });
     let name = name(&server, "app:1");
     let repository = Repository::new(&client(), &name, Access::Delete).unwrap();
@@ -293,14 +293,14 @@ fn refresh_token_of_acr_is_exchanged_for_an_access_token() {
     let mut registry = image.registry();
     registry.auth = Auth::Bearer(String::new());
     let server = Server::faulty(registry, |head| match head.path() {
-        "/token" if head.method != "POST" => Act::Answer(Answer::new(400)),
-        "/token" => Act::edit(|answer| {
+        "/token" if head.method != "POST" => Reaction::Response(Response::new(400)),
+        "/token" => Reaction::edit(|answer| {
             let token: Value = serde_json::from_slice(&answer.body).unwrap();
-            Answer::new(200).body(json!({"access_token": token["token"]}).to_string())
+            Response::new(200).body(json!({"access_token": token["token"]}).to_string())
         }),
-        _ => Act::Serve,
+        _ => Reaction::Serve,
     });
-    let identity = qyvol_remote::Fixed {
+    let identity = qyvol_remote::StaticCredential {
         registry: server.host(),
         credential: Credential::Identity(Secret::new("refresh")),
     };
@@ -328,15 +328,15 @@ fn relative_location_of_artifactory_is_followed_without_an_accept_field() {
     let image = Image::new(50_000);
     let server = Server::faulty(Registry::default(), |head| {
         if head.target.contains("/uploads/") && head.header("accept").is_some() {
-            return Act::Answer(Answer::new(406));
+            return Reaction::Response(Response::new(406));
         }
         match head.method.as_str() {
-            "POST" => Act::edit(|answer| {
+            "POST" => Reaction::edit(|answer| {
                 let location = answer.headers.iter().find(|(name, _)| name == "location");
                 let id = location.unwrap().1.rsplit('/').next().unwrap().to_string();
                 answer.with("location", format!("{id}?state=a%2Bb"))
             }),
-            _ => Act::Serve,
+            _ => Reaction::Serve,
         }
     });
     push(&client(), &server, &image).unwrap();
@@ -353,13 +353,13 @@ fn upload_to_quay_resumes_where_its_range_of_bytes_says() {
     let server = Server::faulty(Registry::default(), move |head| {
         let is_large = head.header("content-length").is_some_and(|v| v.len() > 6);
         match head.method.as_str() {
-            "PUT" if is_large && broken.fetch_add(1, Ordering::SeqCst) == 0 => Act::Break(2_000_000),
-            "GET" if head.target.contains("/uploads/") => Act::edit(|answer| {
+            "PUT" if is_large && broken.fetch_add(1, Ordering::SeqCst) == 0 => Reaction::Break(2_000_000),
+            "GET" if head.target.contains("/uploads/") => Reaction::edit(|answer| {
                 let range = answer.headers.iter().find(|(name, _)| name == "range");
                 let range = format!("bytes={}", range.unwrap().1);
                 answer.with("range", range)
             }),
-            _ => Act::Serve,
+            _ => Reaction::Serve,
         }
     });
     push(&client(), &server, &image).unwrap();

@@ -6,7 +6,7 @@ use qyvol_remote::RemoteError;
 use qyvol_store::{Exists, MemoryStore};
 
 use crate::registry::{Auth, Registry};
-use crate::server::{Act, Answer, Server};
+use crate::server::{Reaction, Response, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -24,8 +24,8 @@ fn elsewhere(image: &Image, status: u16, places: &'static [&'static str]) -> (Se
         let known = head.header("authorization").is_some();
         let reads = |place: &&str| head.is("GET", place) || head.is("HEAD", place);
         match known && places.iter().any(reads) {
-            true => Act::Answer(Answer::new(status).with("location", format!("http://{host}{}", head.target))),
-            false => Act::Serve,
+            true => Reaction::Response(Response::new(status).with("location", format!("http://{host}{}", head.target))),
+            false => Reaction::Serve,
         }
     });
     (server, cdn)
@@ -76,8 +76,8 @@ fn redirect_host_that_asks_for_credentials_gets_none() {
 fn redirects_are_bounded() {
     let image = Image::new(1000);
     let server = Server::faulty(image.registry(), |head| match head.target.contains("/blobs/") {
-        true => Act::Answer(Answer::new(307).with("location", head.target.clone())),
-        false => Act::Serve,
+        true => Reaction::Response(Response::new(307).with("location", head.target.clone())),
+        false => Reaction::Serve,
     });
     let repository = repository(&client(), &server);
     let error = within(LIMIT, || read_layer(&repository, &image).unwrap_err());
@@ -101,9 +101,9 @@ fn redirect_that_leads_nowhere_is_not_retried() {
         let image = Image::new(1000);
         let server = Server::faulty(image.registry(), move |head| {
             match (head.is("GET", "/blobs/"), location) {
-                (true, Some(location)) => Act::Answer(Answer::new(307).with("location", location)),
-                (true, None) => Act::Answer(Answer::new(307)),
-                _ => Act::Serve,
+                (true, Some(location)) => Reaction::Response(Response::new(307).with("location", location)),
+                (true, None) => Reaction::Response(Response::new(307)),
+                _ => Reaction::Serve,
             }
         });
         let error = read_layer(&repository(&client(), &server), &image).unwrap_err();
@@ -120,13 +120,13 @@ fn redirect_that_leads_nowhere_is_not_retried() {
 fn redirected_download_resumes_by_way_of_the_registry() {
     let image = Image::new(400_000);
     let cdn = Server::faulty(image.registry(), |head| match head.nth {
-        1 => Act::edit(|answer| answer.framed(crate::server::Framing::Cut(300_000))),
-        _ => Act::Serve,
+        1 => Reaction::edit(|answer| answer.framed(crate::server::Framing::Cut(300_000))),
+        _ => Reaction::Serve,
     });
     let host = cdn.host();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", "/blobs/") {
-        true => Act::Answer(Answer::new(307).with("location", format!("http://{host}{}", head.target))),
-        false => Act::Serve,
+        true => Reaction::Response(Response::new(307).with("location", format!("http://{host}{}", head.target))),
+        false => Reaction::Serve,
     });
     assert!(read_layer(&repository(&client(), &server), &image).unwrap() == image.layer);
     // The address may be one that is good once: the registry is asked again.
@@ -145,8 +145,8 @@ fn credentials_are_not_sent_to_an_upload_location_elsewhere() {
     };
     let server = Server::faulty(registry, move |head| {
         match head.is("POST", "/uploads/") && head.header("authorization").is_some() {
-            true => Act::Answer(Answer::new(202).with("location", format!("http://{host}/put/here?x=1"))),
-            false => Act::Serve,
+            true => Reaction::Response(Response::new(202).with("location", format!("http://{host}/put/here?x=1"))),
+            false => Reaction::Serve,
         }
     });
     let failure = push(&client_as(ana(&server)), &server, &image).unwrap_err();

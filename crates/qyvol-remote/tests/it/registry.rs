@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use qyvol_types::{Digest, media_type};
 use serde_json::{Value, json};
 
-use crate::server::{Answer, Head};
+use crate::server::{Head, Response};
 
 /// What a client must show.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,9 +66,9 @@ pub(crate) fn part(registry: &mut Registry, head: &Head, body: &[u8]) {
     }
 }
 
-fn error(status: u16, code: &str) -> Answer {
+fn error(status: u16, code: &str) -> Response {
     let body = json!({"errors": [{"code": code, "message": "no"}]});
-    Answer::new(status).body(body.to_string())
+    Response::new(status).body(body.to_string())
 }
 
 fn query(head: &Head, name: &str) -> Option<String> {
@@ -95,7 +95,7 @@ impl Registry {
         self.manifests.get(&(repository.to_string(), reference.to_string()))
     }
 
-    pub(crate) fn answer(&mut self, head: &Head, body: &[u8]) -> Answer {
+    pub(crate) fn answer(&mut self, head: &Head, body: &[u8]) -> Response {
         if head.path() == "/token" {
             return self.token(head);
         }
@@ -103,7 +103,7 @@ impl Registry {
             return refusal;
         }
         if head.path() == "/v2/" {
-            return Answer::new(200).body("{}");
+            return Response::new(200).body("{}");
         }
         let path = head.path().strip_prefix("/v2/").unwrap_or_default().to_string();
         for (part, kind) in [
@@ -126,7 +126,7 @@ impl Registry {
         error(404, "UNSUPPORTED")
     }
 
-    fn token(&mut self, head: &Head) -> Answer {
+    fn token(&mut self, head: &Head) -> Response {
         let Auth::Bearer(due) = &self.auth else {
             return error(404, "UNSUPPORTED");
         };
@@ -135,10 +135,10 @@ impl Registry {
             return error(401, "UNAUTHORIZED");
         }
         self.tokens += 1;
-        Answer::new(200).body(json!({"token": format!("token-{}", self.tokens)}).to_string())
+        Response::new(200).body(json!({"token": format!("token-{}", self.tokens)}).to_string())
     }
 
-    fn refuse(&self, head: &Head) -> Option<Answer> {
+    fn refuse(&self, head: &Head) -> Option<Response> {
         let given = head.header("authorization").unwrap_or_default();
         let challenge = match &self.auth {
             Auth::Open => return None,
@@ -150,11 +150,11 @@ impl Registry {
         Some(error(401, "UNAUTHORIZED").with("www-authenticate", challenge))
     }
 
-    fn blob(&mut self, head: &Head, repository: &str, digest: &str) -> Answer {
+    fn blob(&mut self, head: &Head, repository: &str, digest: &str) -> Response {
         let Some(bytes) = self.blobs.get(&(repository.to_string(), digest.to_string())) else {
             return error(404, "BLOB_UNKNOWN");
         };
-        let answer = Answer::new(200).with("docker-content-digest", digest);
+        let answer = Response::new(200).with("docker-content-digest", digest);
         let from = head
             .header("range")
             .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
@@ -162,13 +162,13 @@ impl Registry {
             Some(from) if self.ranges && from >= bytes.len() => error(416, "RANGE"),
             Some(from) if self.ranges => {
                 let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
-                Answer::new(206).with("content-range", range).body(&bytes[from..])
+                Response::new(206).with("content-range", range).body(&bytes[from..])
             }
             _ => answer.body(bytes.clone()),
         }
     }
 
-    fn upload(&mut self, head: &Head, repository: &str, id: &str, body: &[u8]) -> Answer {
+    fn upload(&mut self, head: &Head, repository: &str, id: &str, body: &[u8]) -> Response {
         if body.len() > self.largest {
             return error(413, "SIZE_INVALID");
         }
@@ -178,11 +178,11 @@ impl Registry {
                 && let Some(bytes) = self.blobs.get(&(from, digest.clone())).cloned()
             {
                 self.put_blob(repository, &bytes);
-                return Answer::new(201).with("location", format!("/v2/{repository}/blobs/{digest}"));
+                return Response::new(201).with("location", format!("/v2/{repository}/blobs/{digest}"));
             }
             let id = format!("u{}", self.uploads.len());
             self.uploads.insert(id.clone(), Vec::new());
-            return Answer::new(202).with("location", place(&id)).with("range", "0-0");
+            return Response::new(202).with("location", place(&id)).with("range", "0-0");
         }
         let Some(upload) = self.uploads.get_mut(id) else {
             return error(404, "BLOB_UPLOAD_UNKNOWN");
@@ -196,8 +196,8 @@ impl Registry {
         upload.extend_from_slice(body);
         let range = format!("0-{}", upload.len().saturating_sub(1));
         match head.method.as_str() {
-            "PATCH" => Answer::new(202).with("location", place(id)).with("range", range),
-            "GET" => Answer::new(204).with("location", place(id)).with("range", range),
+            "PATCH" => Response::new(202).with("location", place(id)).with("range", range),
+            "GET" => Response::new(204).with("location", place(id)).with("range", range),
             "PUT" => {
                 let bytes = upload.clone();
                 let digest = Digest::of(&bytes).to_string();
@@ -206,19 +206,19 @@ impl Registry {
                 }
                 self.uploads.insert(id.to_string(), Vec::new());
                 self.put_blob(repository, &bytes);
-                Answer::new(201).with("location", format!("/v2/{repository}/blobs/{digest}"))
+                Response::new(201).with("location", format!("/v2/{repository}/blobs/{digest}"))
             }
             _ => error(405, "UNSUPPORTED"),
         }
     }
 
-    fn manifests(&mut self, head: &Head, repository: &str, reference: &str, body: &[u8]) -> Answer {
+    fn manifests(&mut self, head: &Head, repository: &str, reference: &str, body: &[u8]) -> Response {
         let key = (repository.to_string(), reference.to_string());
         match head.method.as_str() {
             "PUT" => {
                 let kind = head.header("content-type").unwrap_or_default().to_string();
                 self.put_manifest(repository, reference, &kind, body);
-                let answer = Answer::new(201).with("docker-content-digest", Digest::of(body).to_string());
+                let answer = Response::new(201).with("docker-content-digest", Digest::of(body).to_string());
                 let value: Value = serde_json::from_slice(body).unwrap_or_default();
                 match value["subject"]["digest"].as_str() {
                     Some(subject) if self.referrers => answer.with("oci-subject", subject),
@@ -226,11 +226,11 @@ impl Registry {
                 }
             }
             "DELETE" => match self.manifests.remove(&key) {
-                Some(_) => Answer::new(202),
+                Some(_) => Response::new(202),
                 None => error(404, "MANIFEST_UNKNOWN"),
             },
             _ => match self.manifests.get(&key) {
-                Some((kind, bytes)) => Answer::new(200)
+                Some((kind, bytes)) => Response::new(200)
                     .with("content-type", kind)
                     .with("docker-content-digest", Digest::of(bytes).to_string())
                     .body(bytes.clone()),
@@ -239,7 +239,7 @@ impl Registry {
         }
     }
 
-    fn tags(&mut self, head: &Head, repository: &str) -> Answer {
+    fn tags(&mut self, head: &Head, repository: &str) -> Response {
         let last = query(head, "last").unwrap_or_default();
         let tags: Vec<&String> = self
             .manifests
@@ -248,7 +248,7 @@ impl Registry {
             .map(|(_, name)| name)
             .collect();
         let page: Vec<&&String> = tags.iter().take(self.page).collect();
-        let answer = Answer::new(200).body(json!({"name": repository, "tags": page}).to_string());
+        let answer = Response::new(200).body(json!({"name": repository, "tags": page}).to_string());
         match page.last() {
             Some(last) if tags.len() > self.page => {
                 let link = format!("</v2/{repository}/tags/list?last={last}>; rel=\"next\"");
@@ -258,7 +258,7 @@ impl Registry {
         }
     }
 
-    fn referrers(&mut self, head: &Head, repository: &str, subject: &str) -> Answer {
+    fn referrers(&mut self, head: &Head, repository: &str, subject: &str) -> Response {
         if !self.referrers {
             return error(404, "UNSUPPORTED");
         }
@@ -289,9 +289,9 @@ impl Registry {
 }
 
 /// A list of referrers.
-pub(crate) fn list(manifests: &[impl serde::Serialize]) -> Answer {
+pub(crate) fn list(manifests: &[impl serde::Serialize]) -> Response {
     let body = json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": manifests});
-    Answer::new(200)
+    Response::new(200)
         .with("content-type", media_type::IMAGE_INDEX)
         .body(body.to_string())
 }

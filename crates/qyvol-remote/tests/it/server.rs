@@ -72,16 +72,16 @@ pub(crate) enum Framing {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) framing: Framing,
 }
 
-impl Answer {
-    pub(crate) fn new(status: u16) -> Answer {
-        Answer {
+impl Response {
+    pub(crate) fn new(status: u16) -> Response {
+        Response {
             status,
             headers: Vec::new(),
             body: Vec::new(),
@@ -89,38 +89,38 @@ impl Answer {
         }
     }
 
-    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Answer {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Response {
         self.headers.retain(|(have, _)| !have.eq_ignore_ascii_case(name));
         self.headers.push((name.to_string(), value.into()));
         self
     }
 
-    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Answer {
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Response {
         self.body = body.into();
         self
     }
 
-    pub(crate) fn framed(mut self, framing: Framing) -> Answer {
+    pub(crate) fn framed(mut self, framing: Framing) -> Response {
         self.framing = framing;
         self
     }
 }
 
 /// What becomes of a request.
-pub(crate) enum Act {
+pub(crate) enum Reaction {
     /// The registry answers.
     Serve,
     /// This is the answer.
-    Answer(Answer),
+    Response(Response),
     /// The registry answers, and this is done to the answer.
-    Edit(Box<dyn FnOnce(Answer) -> Answer>),
+    Edit(Box<dyn FnOnce(Response) -> Response>),
     /// So much of the body is read and given to the registry, then the
     /// connection ends.
     Break(usize),
     /// The connection ends without an answer.
     Close,
     /// This is the answer, and the body stays unread: the connection is reset.
-    Reject(Answer),
+    Reject(Response),
     /// Nothing more is ever said.
     Silent,
     /// Nothing of the body is read for so long.
@@ -131,13 +131,13 @@ pub(crate) enum Act {
     Raw(Vec<u8>),
 }
 
-impl Act {
-    pub(crate) fn edit(change: impl FnOnce(Answer) -> Answer + 'static) -> Act {
-        Act::Edit(Box::new(change))
+impl Reaction {
+    pub(crate) fn edit(change: impl FnOnce(Response) -> Response + 'static) -> Reaction {
+        Reaction::Edit(Box::new(change))
     }
 }
 
-type Fault = dyn Fn(&Head) -> Act + Send + Sync;
+type Fault = dyn Fn(&Head) -> Reaction + Send + Sync;
 
 /// A server with its registry.
 pub(crate) struct Server {
@@ -156,10 +156,10 @@ struct Shared {
 impl Server {
     /// A registry without faults.
     pub(crate) fn new(registry: Registry) -> Server {
-        Server::faulty(registry, |_| Act::Serve)
+        Server::faulty(registry, |_| Reaction::Serve)
     }
 
-    pub(crate) fn faulty(registry: Registry, fault: impl Fn(&Head) -> Act + Send + Sync + 'static) -> Server {
+    pub(crate) fn faulty(registry: Registry, fault: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -219,7 +219,7 @@ impl Drop for Server {
 
 impl Shared {
     /// The registry's answer; none to a body that broke off.
-    fn answer(&self, head: &Head, body: &[u8], length: u64) -> Option<Answer> {
+    fn answer(&self, head: &Head, body: &[u8], length: u64) -> Option<Response> {
         let mut registry = self.registry.lock().unwrap();
         if (body.len() as u64) < length {
             registry::part(&mut registry, head, body);
@@ -261,46 +261,46 @@ impl Shared {
                 Some(body.clone())
             };
             match (self.fault)(&head) {
-                Act::Serve => {
+                Reaction::Serve => {
                     let body = take(&mut reader, length)?;
                     let answer = self.answer(&head, &body, length)?;
                     send(&mut out, &head, &answer)?;
                 }
-                Act::Reject(answer) => {
+                Reaction::Reject(answer) => {
                     // Only the start of the body is taken.
                     take(&mut reader, length.min(1 << 16))?;
                     send(&mut out, &head, &answer)?;
                     return None;
                 }
-                Act::Edit(change) => {
+                Reaction::Edit(change) => {
                     let body = take(&mut reader, length)?;
                     let answer = self.answer(&head, &body, length)?;
                     send(&mut out, &head, &change(answer))?;
                 }
-                Act::Answer(answer) => {
+                Reaction::Response(answer) => {
                     take(&mut reader, length)?;
                     send(&mut out, &head, &answer)?;
                 }
-                Act::Break(n) => {
+                Reaction::Break(n) => {
                     let body = take(&mut reader, n as u64)?;
                     registry::part(&mut self.registry.lock().unwrap(), &head, &body);
                     return out.shutdown(Shutdown::Both).ok();
                 }
-                Act::Close => {
+                Reaction::Close => {
                     take(&mut reader, length)?;
                     return out.shutdown(Shutdown::Both).ok();
                 }
-                Act::Silent => {
+                Reaction::Silent => {
                     // Until the other side has had enough.
                     let mut rest = Vec::new();
                     return reader.read_to_end(&mut rest).ok().map(|_| ());
                 }
-                Act::Deaf(wait) => {
+                Reaction::Deaf(wait) => {
                     thread::sleep(wait);
                     return None;
                 }
-                Act::Tunnel => out.write_all(b"HTTP/1.1 200 X\r\n\r\n").ok()?,
-                Act::Raw(bytes) => {
+                Reaction::Tunnel => out.write_all(b"HTTP/1.1 200 X\r\n\r\n").ok()?,
+                Reaction::Raw(bytes) => {
                     take(&mut reader, length)?;
                     out.write_all(&bytes).ok()?;
                     return out.shutdown(Shutdown::Both).ok();
@@ -334,7 +334,7 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Head> {
 }
 
 /// Sends an answer; none when the connection is not to be used any more.
-fn send(out: &mut TcpStream, asked: &Head, answer: &Answer) -> Option<()> {
+fn send(out: &mut TcpStream, asked: &Head, answer: &Response) -> Option<()> {
     if answer.framing == Framing::Lost {
         out.shutdown(Shutdown::Both).ok()?;
         return None;

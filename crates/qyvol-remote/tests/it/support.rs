@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qyvol_remote::{
-    Access, Anonymous, Client, Credential, Credentials, Fixed, Options, RemoteError, Repository, RetryPolicy, Secret,
+    Access, Anonymous, Client, Credential, Credentials, Options, RemoteError, Repository, RetryPolicy, Secret,
+    StaticCredential,
 };
 use qyvol_store::{CopyError, Exists, Fetch, LocalStore, MemoryStore, NoopReporter, Push, copy};
 use qyvol_types::{Descriptor, ImageManifest, Reference, media_type};
@@ -42,8 +43,8 @@ pub(crate) fn client_as(credentials: impl Credentials + 'static) -> Arc<Client> 
 }
 
 /// The credentials of `ana` for a server.
-pub(crate) fn ana(server: &Server) -> Fixed {
-    Fixed {
+pub(crate) fn ana(server: &Server) -> StaticCredential {
+    StaticCredential {
         registry: server.host(),
         credential: Credential::Password {
             user: "ana".to_string(),

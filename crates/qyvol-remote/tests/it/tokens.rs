@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use qyvol_remote::{Client, Credential, Fixed, RemoteError, Secret};
+use qyvol_remote::{Client, Credential, RemoteError, Secret, StaticCredential};
 use qyvol_store::MemoryStore;
 
 use crate::registry::{Auth, Registry};
-use crate::server::{Act, Answer, Framing, Head, Server};
+use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -35,11 +35,11 @@ fn keeps_quiet(error: &RemoteError) {
 }
 
 /// What a pull ends in where the token server does this.
-fn token_server(act: impl Fn(&Head) -> Act + Send + Sync + 'static) -> (RemoteError, Server) {
+fn token_server(act: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> (RemoteError, Server) {
     let image = Image::new(10);
     let server = Server::faulty(guarded(&image, bearer()), move |head| match head.path() {
         "/token" => act(head),
-        _ => Act::Serve,
+        _ => Reaction::Serve,
     });
     let store = MemoryStore::new();
     let failure = within(LIMIT, || {
@@ -93,11 +93,11 @@ fn token_is_fetched_once_for_many_threads() {
 }
 
 #[test]
-fn waits_of_threads_for_a_silent_token_server_do_not_add_up() {
+fn concurrent_waits_for_a_token_do_not_accumulate() {
     let image = Image::new(1000);
     let server = Server::faulty(guarded(&image, bearer()), |head| match head.path() {
-        "/token" => Act::Silent,
-        _ => Act::Serve,
+        "/token" => Reaction::Silent,
+        _ => Reaction::Serve,
     });
     let repository = repository(&client_as(ana(&server)), &server);
     within(Duration::from_secs(5), || {
@@ -130,8 +130,8 @@ fn anonymous_token_is_fetched_for_public_content() {
 fn refused_token_is_fetched_once() {
     let image = Image::new(10);
     let server = Server::faulty(guarded(&image, bearer()), |head| match head.path() {
-        "/token" => Act::Answer(Answer::new(200).body(r#"{"token":"never-good"}"#)),
-        _ => Act::Serve,
+        "/token" => Reaction::Response(Response::new(200).body(r#"{"token":"never-good"}"#)),
+        _ => Reaction::Serve,
     });
     let client = client_as(ana(&server));
     let failure = within(LIMIT, || pull_with(&client, &server, &MemoryStore::new()).unwrap_err());
@@ -223,9 +223,9 @@ fn token_that_expires_during_a_push_is_replaced() {
         match head.is("PUT", "/uploads/") && once.swap(false, Ordering::SeqCst) {
             true => {
                 let realm = format!("Bearer realm=\"http://{}/token\"", head.header("host").unwrap());
-                Act::Answer(Answer::new(401).with("www-authenticate", realm))
+                Reaction::Response(Response::new(401).with("www-authenticate", realm))
             }
-            false => Act::Serve,
+            false => Reaction::Serve,
         }
     });
     push(&client_as(ana(&server)), &server, &image).unwrap();
@@ -238,7 +238,7 @@ fn token_that_expires_during_a_push_is_replaced() {
 fn identity_token_is_exchanged_in_the_body_of_a_request() {
     let image = Image::new(1000);
     let server = Server::new(guarded(&image, bearer()));
-    let identity = Fixed {
+    let identity = StaticCredential {
         registry: server.host(),
         credential: Credential::Identity(Secret::new("idt&=secret")),
     };
@@ -259,12 +259,13 @@ fn identity_token_is_exchanged_in_the_body_of_a_request() {
 
 #[test]
 fn answer_of_a_token_server_is_bounded_in_size_and_time() {
-    let (error, server) = token_server(|_| Act::Answer(Answer::new(200).body([b' '; 4096]).framed(Framing::Endless)));
+    let (error, server) =
+        token_server(|_| Reaction::Response(Response::new(200).body([b' '; 4096]).framed(Framing::Endless)));
     assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
     assert!(!error.is_temporary());
     assert_eq!(server.count("GET", "/token"), 1);
     let drip = Framing::Drip(Duration::from_millis(20));
-    let (error, server) = token_server(move |_| Act::Answer(Answer::new(200).body([b' '; 4096]).framed(drip)));
+    let (error, server) = token_server(move |_| Reaction::Response(Response::new(200).body([b' '; 4096]).framed(drip)));
     assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
     assert_eq!(server.count("GET", "/token"), ATTEMPTS);
 }
@@ -272,7 +273,7 @@ fn answer_of_a_token_server_is_bounded_in_size_and_time() {
 #[test]
 fn unusable_token_is_refused() {
     for body in ["", "{}", "<html>", r#"{"token":"a\r\nx: y"}"#, r#"{"token":["a"]}"#] {
-        let (error, server) = token_server(move |_| Act::Answer(Answer::new(200).body(body)));
+        let (error, server) = token_server(move |_| Reaction::Response(Response::new(200).body(body)));
         assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
         assert!(!error.is_temporary());
         assert_eq!(server.count("GET", "/token"), 1);
@@ -281,12 +282,12 @@ fn unusable_token_is_refused() {
 
 #[test]
 fn retries_of_a_token_do_not_multiply() {
-    for act in [|| Act::Answer(Answer::new(503)), || Act::Close] {
+    for act in [|| Reaction::Response(Response::new(503)), || Reaction::Close] {
         let (error, server) = token_server(move |_| act());
         assert!(error.is_temporary(), "{error:?}");
         assert_eq!(server.count("GET", "/token"), ATTEMPTS);
     }
-    let (error, server) = token_server(|_| Act::Answer(Answer::new(429).with("retry-after", "3600")));
+    let (error, server) = token_server(|_| Reaction::Response(Response::new(429).with("retry-after", "3600")));
     assert!(matches!(error, RemoteError::Busy { seconds: 3600, .. }), "{error:?}");
     assert_eq!(server.count("GET", "/token"), 1);
 }
@@ -295,7 +296,7 @@ fn retries_of_a_token_do_not_multiply() {
 fn redirect_of_a_token_server_is_not_followed() {
     let other = Server::new(Registry::default());
     let place = format!("http://{}/token", other.host());
-    let (error, server) = token_server(move |_| Act::Answer(Answer::new(307).with("location", place.clone())));
+    let (error, server) = token_server(move |_| Reaction::Response(Response::new(307).with("location", place.clone())));
     assert!(!error.is_temporary(), "{error:?}");
     assert_eq!((server.count("GET", "/token"), other.seen().len()), (1, 0));
 }
@@ -305,8 +306,8 @@ fn credentials_are_in_no_message() {
     let told = Arc::new(Mutex::new(String::new()));
     let image = Image::new(10);
     let server = Server::faulty(guarded(&image, bearer()), |head| match head.nth {
-        1 => Act::Serve,
-        _ => Act::Answer(Answer::new(503)),
+        1 => Reaction::Serve,
+        _ => Reaction::Response(Response::new(503)),
     });
     let to = told.clone();
     let client = Client::new(

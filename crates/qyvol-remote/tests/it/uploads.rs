@@ -9,7 +9,7 @@ use qyvol_remote::{Access, RemoteError, Repository};
 use qyvol_store::{MemoryStore, NoopReporter, copy};
 
 use crate::registry::Registry;
-use crate::server::{Act, Answer, Framing, Head, Seen, Server};
+use crate::server::{Framing, Head, Reaction, Response, Seen, Server};
 use crate::support::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -29,13 +29,13 @@ fn of_method(server: &Server, method: &str, part: &str) -> Vec<Seen> {
 }
 
 /// A registry that does something with each request that has much in it.
-fn with_large(registry: Registry, act: impl Fn(&Head, usize) -> Act + Send + Sync + 'static) -> Server {
+fn with_large(registry: Registry, act: impl Fn(&Head, usize) -> Reaction + Send + Sync + 'static) -> Server {
     let count = AtomicUsize::new(0);
     Server::faulty(registry, move |head| {
         let length = head.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
         match head.target.contains("/uploads/") && length > 1000 {
             true => act(head, count.fetch_add(1, Ordering::SeqCst) + 1),
-            false => Act::Serve,
+            false => Reaction::Serve,
         }
     })
 }
@@ -74,8 +74,8 @@ fn blob_is_sent_in_chunks_where_one_piece_is_too_large() {
 fn upload_resumes_where_it_broke_off() {
     let image = Image::new(3_000_000);
     let server = with_large(Registry::default(), |_, nth| match nth {
-        1 => Act::Break(2_000_000),
-        _ => Act::Serve,
+        1 => Reaction::Break(2_000_000),
+        _ => Reaction::Serve,
     });
     push(&client(), &server, &image).unwrap();
     assert!(whole(&server, &image));
@@ -88,8 +88,8 @@ fn upload_resumes_where_it_broke_off() {
 fn blob_whose_last_answer_was_lost_is_found() {
     let image = Image::new(300_000);
     let server = with_large(Registry::default(), |_, nth| match nth {
-        1 => Act::edit(|answer| answer.framed(Framing::Lost)),
-        _ => Act::Serve,
+        1 => Reaction::edit(|answer| answer.framed(Framing::Lost)),
+        _ => Reaction::Serve,
     });
     // As registries do that forget an upload when it is done.
     let forgetful = Server::faulty(Registry::default(), {
@@ -98,10 +98,10 @@ fn blob_whose_last_answer_was_lost_is_found() {
             let large = head.header("content-length").is_some_and(|v| v.len() > 4);
             match head.method.as_str() {
                 "PUT" if large && broken.fetch_add(1, Ordering::SeqCst) == 0 => {
-                    Act::edit(|answer| answer.framed(Framing::Lost))
+                    Reaction::edit(|answer| answer.framed(Framing::Lost))
                 }
-                "GET" if head.target.contains("/uploads/") => Act::Answer(Answer::new(404)),
-                _ => Act::Serve,
+                "GET" if head.target.contains("/uploads/") => Reaction::Response(Response::new(404)),
+                _ => Reaction::Serve,
             }
         }
     });
@@ -122,8 +122,8 @@ fn upload_resumes_after_the_answer_to_a_chunk_was_lost() {
     };
     // All of the chunk came, and the answer did not.
     let server = with_large(registry, |head, nth| match head.method == "PATCH" && nth == 2 {
-        true => Act::Break(4 << 20),
-        false => Act::Serve,
+        true => Reaction::Break(4 << 20),
+        false => Reaction::Serve,
     });
     push(&client(), &server, &image).unwrap();
     assert!(whole(&server, &image));
@@ -147,11 +147,11 @@ fn unusable_upload_position_begins_anew() {
         let server = Server::faulty(Registry::default(), move |head| {
             let large = head.header("content-length").is_some_and(|v| v.len() > 3);
             if head.is("PUT", "/uploads/") && large && count.fetch_add(1, Ordering::SeqCst) == 0 {
-                return Act::Break(100_000);
+                return Reaction::Break(100_000);
             }
             match head.is("GET", "/uploads/") {
-                true => Act::edit(move |answer| answer.with("range", range)),
-                false => Act::Serve,
+                true => Reaction::edit(move |answer| answer.with("range", range)),
+                false => Reaction::Serve,
             }
         });
         push(&client(), &server, &image).unwrap();
@@ -166,11 +166,11 @@ fn false_upload_position_begins_anew() {
     let server = Server::faulty(Registry::default(), move |head| {
         let large = head.header("content-length").is_some_and(|v| v.len() > 3);
         if head.is("PUT", "/uploads/") && large && count.fetch_add(1, Ordering::SeqCst) == 0 {
-            return Act::Break(100_000);
+            return Reaction::Break(100_000);
         }
         match head.is("GET", "/uploads/") {
-            true => Act::edit(|answer| answer.with("range", "0-199999")),
-            false => Act::Serve,
+            true => Reaction::edit(|answer| answer.with("range", "0-199999")),
+            false => Reaction::Serve,
         }
     });
     within(LIMIT, || push(&client(), &server, &image).unwrap());
@@ -181,32 +181,32 @@ fn false_upload_position_begins_anew() {
 fn forgotten_upload_session_is_replaced_once() {
     let image = Image::new(300_000);
     let server = with_large(Registry::default(), |_, nth| match nth {
-        1 => Act::Answer(Answer::new(404)),
-        _ => Act::Serve,
+        1 => Reaction::Response(Response::new(404)),
+        _ => Reaction::Serve,
     });
     push(&client(), &server, &image).unwrap();
     assert!(whole(&server, &image));
     // Not for ever, though.
-    let server = with_large(Registry::default(), |_, _| Act::Answer(Answer::new(404)));
+    let server = with_large(Registry::default(), |_, _| Reaction::Response(Response::new(404)));
     let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
     assert!(!failure.remote().is_temporary(), "{failure:?}");
     assert!(server.registry(|registry| registry.manifests.is_empty()));
 }
 
 #[test]
-fn registry_that_forgets_each_time_is_given_up() {
+fn upload_gives_up_when_sessions_keep_expiring() {
     let image = Image::new(3_000_000);
     let asked = AtomicUsize::new(0);
     let server = Server::faulty(Registry::default(), move |head| {
         let large = head.header("content-length").is_some_and(|v| v.len() > 3);
         match (head.method.as_str(), large) {
-            ("PUT" | "PATCH", true) if head.target.contains("/uploads/") => Act::Answer(Answer::new(500)),
+            ("PUT" | "PATCH", true) if head.target.contains("/uploads/") => Reaction::Response(Response::new(500)),
             // Some bytes are there, then none, then some.
             ("GET", _) if head.target.contains("/uploads/") => match asked.fetch_add(1, Ordering::SeqCst) % 2 {
-                0 => Act::edit(|answer| answer.with("range", "0-1999")),
-                _ => Act::Answer(Answer::new(404)),
+                0 => Reaction::edit(|answer| answer.with("range", "0-1999")),
+                _ => Reaction::Response(Response::new(404)),
             },
-            _ => Act::Serve,
+            _ => Reaction::Serve,
         }
     });
     let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
@@ -220,8 +220,8 @@ fn retries_of_an_upload_do_not_multiply() {
     let image = Image::new(1000);
     for method in ["POST", "PUT"] {
         let server = Server::faulty(Registry::default(), move |head| match head.is(method, "/uploads/") {
-            true => Act::Answer(Answer::new(503)),
-            false => Act::Serve,
+            true => Reaction::Response(Response::new(503)),
+            false => Reaction::Serve,
         });
         let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
         assert!(failure.remote().is_temporary(), "{failure:?}");
@@ -235,15 +235,15 @@ fn retries_of_an_upload_do_not_multiply() {
 fn retry_after_is_honoured_during_an_upload() {
     let image = Image::new(50_000);
     let server = with_large(Registry::default(), |_, nth| match nth {
-        1 => Act::Answer(Answer::new(429).with("retry-after", "1")),
-        _ => Act::Serve,
+        1 => Reaction::Response(Response::new(429).with("retry-after", "1")),
+        _ => Reaction::Serve,
     });
     let begin = Instant::now();
     push(&client(), &server, &image).unwrap();
     assert!(begin.elapsed() >= Duration::from_secs(1));
     assert!(whole(&server, &image));
     let server = with_large(Registry::default(), |_, _| {
-        Act::Answer(Answer::new(429).with("retry-after", "3600"))
+        Reaction::Response(Response::new(429).with("retry-after", "3600"))
     });
     let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
     assert!(
@@ -262,7 +262,7 @@ fn retry_after_is_honoured_during_an_upload() {
 #[test]
 fn silent_registry_is_given_up() {
     let image = Image::new(50_000);
-    let server = with_large(Registry::default(), |_, _| Act::Silent);
+    let server = with_large(Registry::default(), |_, _| Reaction::Silent);
     let failure = within(Duration::from_secs(4), || push(&client(), &server, &image).unwrap_err());
     assert!(failure.remote().is_temporary(), "{failure:?}");
     assert!(server.registry(|registry| registry.manifests.is_empty()));
@@ -271,7 +271,7 @@ fn silent_registry_is_given_up() {
 #[test]
 fn registry_that_reads_nothing_is_given_up() {
     let image = Image::new(LARGE);
-    let server = with_large(Registry::default(), |_, _| Act::Deaf(Duration::from_secs(2)));
+    let server = with_large(Registry::default(), |_, _| Reaction::Deaf(Duration::from_secs(2)));
     let failure = within(Duration::from_secs(4), || push(&client(), &server, &image).unwrap_err());
     assert!(matches!(failure.remote(), RemoteError::TimedOut { .. }), "{failure:?}");
     assert!(failure.remote().is_temporary());
@@ -286,9 +286,9 @@ fn stated_minimum_of_chunks_is_honoured() {
         let large = head.header("content-length").is_some_and(|v| v.len() > 4);
         let least = least.clone();
         match head.method.as_str() {
-            "POST" => Act::edit(move |answer| answer.with("oci-chunk-min-length", least)),
-            "PUT" if large && broken.fetch_add(1, Ordering::SeqCst) == 0 => Act::Break(1000),
-            _ => Act::Serve,
+            "POST" => Reaction::edit(move |answer| answer.with("oci-chunk-min-length", least)),
+            "PUT" if large && broken.fetch_add(1, Ordering::SeqCst) == 0 => Reaction::Break(1000),
+            _ => Reaction::Serve,
         }
     });
     push(&client(), &server, &image).unwrap();
@@ -300,8 +300,8 @@ fn stated_minimum_of_chunks_is_honoured() {
 fn upload_without_a_location_is_refused() {
     let image = Image::new(50_000);
     let server = Server::faulty(Registry::default(), |head| match head.is("POST", "/uploads/") {
-        true => Act::Answer(Answer::new(202)),
-        false => Act::Serve,
+        true => Reaction::Response(Response::new(202)),
+        false => Reaction::Serve,
     });
     let failure = push(&client(), &server, &image).unwrap_err();
     assert!(matches!(failure.remote(), RemoteError::Protocol { .. }), "{failure:?}");
@@ -356,10 +356,10 @@ fn blob_is_sent_where_a_mount_is_refused() {
         let server = Server::faulty(Registry::default(), move |head| match head.is("POST", "mount=") {
             true if status == 401 => {
                 let challenge = "Basic realm=\"r\"";
-                Act::Answer(Answer::new(401).with("www-authenticate", challenge))
+                Reaction::Response(Response::new(401).with("www-authenticate", challenge))
             }
-            true => Act::Answer(Answer::new(status)),
-            false => Act::Serve,
+            true => Reaction::Response(Response::new(status)),
+            false => Reaction::Serve,
         });
         let from = HashMap::from([(image.layer().digest, "lib".to_string())]);
         let client = client_as(ana(&server));
@@ -404,7 +404,7 @@ fn answer_that_comes_before_the_end_of_the_body_is_reported() {
     // More than the buffers of a connection hold.
     let image = Image::new(LARGE);
     let server = with_large(Registry::default(), |_, _| {
-        Act::Reject(Answer::new(507).body(r#"{"errors":[{"code":"UNKNOWN","message":"no space left"}]}"#))
+        Reaction::Reject(Response::new(507).body(r#"{"errors":[{"code":"UNKNOWN","message":"no space left"}]}"#))
     });
     let failure = push(&client(), &server, &image).unwrap_err();
     match failure.remote() {

@@ -27,9 +27,9 @@ pub struct Damage {
     /// What is wrong; safe to show.
     pub what: String,
     /// What to do about it; safe to show.
-    pub mend: String,
+    pub repair: String,
     /// Whether that was done now, in part or whole.
-    pub mended: bool,
+    pub repaired: bool,
 }
 
 /// What puts a damaged entry out of the way.
@@ -38,10 +38,10 @@ const RELOAD_HINT: &str = "load, pull or build the image again";
 const RERUN_HINT: &str = "run the image: it is made again";
 
 impl LocalStore {
-    /// Looks at everything. With `mend`, what is damaged is moved to
+    /// Looks at everything. With `repair`, what is damaged is moved to
     /// quarantine, so that the next load or pull brings it back, and loose
     /// modes are tightened. Prune waits meanwhile, where this process can lock.
-    pub fn check(&self, report: &dyn Reporter, mend: bool) -> Result<Vec<Damage>, StoreError> {
+    pub fn check(&self, report: &dyn Reporter, repair: bool) -> Result<Vec<Damage>, StoreError> {
         let _gc = match sys::stat(self.layout().v1()) {
             Ok(Some(_)) => self.lock_gc(sys::Lock::Shared).ok(),
             _ => return Ok(Vec::new()),
@@ -49,7 +49,7 @@ impl LocalStore {
         let mut check = Check {
             store: self,
             report,
-            mend,
+            repair,
             found: Vec::new(),
         };
         check.directories()?;
@@ -68,24 +68,24 @@ impl LocalStore {
 struct Check<'a> {
     store: &'a LocalStore,
     report: &'a dyn Reporter,
-    mend: bool,
+    repair: bool,
     found: Vec<Damage>,
 }
 
 impl Check<'_> {
-    fn add(&mut self, path: &Path, what: String, mend: &str, mended: bool) {
+    fn add(&mut self, path: &Path, what: String, repair: &str, repaired: bool) {
         self.found.push(Damage {
             path: path.to_path_buf(),
             what,
-            mend: mend.to_string(),
-            mended,
+            repair: repair.to_string(),
+            repaired,
         });
     }
 
-    /// Notes damage whose mending is to move it out of the way.
-    fn record_damage(&mut self, path: &Path, what: String, mend: &str) {
-        let mended = self.mend && self.store.layout().quarantine(path).unwrap_or(false);
-        self.add(path, what, &advice(mend, mended), mended);
+    /// Notes damage whose repair is to move it out of the way.
+    fn record_damage(&mut self, path: &Path, what: String, repair: &str) {
+        let repaired = self.repair && self.store.layout().quarantine(path).unwrap_or(false);
+        self.add(path, what, &advice(repair, repaired), repaired);
     }
 
     fn directories(&mut self) -> Result<(), StoreError> {
@@ -117,8 +117,8 @@ impl Check<'_> {
                 self.loose(&path, &meta);
             } else if meta.uid() != sys::user() && meta.uid() != 0 {
                 let what = format!("it belongs to user {}", meta.uid());
-                let mend = format!("run `chown -R {} {}`", sys::user(), show(&path));
-                self.add(&path, what, &mend, false);
+                let repair = format!("run `chown -R {} {}`", sys::user(), show(&path));
+                self.add(&path, what, &repair, false);
             }
         }
         Ok(())
@@ -128,12 +128,12 @@ impl Check<'_> {
     fn loose(&mut self, path: &Path, meta: &fs::Metadata) {
         let what = format!("others can write to it (mode {:04o})", meta.mode() & 0o7777);
         let tight = fs::Permissions::from_mode(meta.mode() & 0o7755);
-        let mended = self.mend && fs::set_permissions(path, tight).is_ok();
-        let mend = match mended {
+        let repaired = self.repair && fs::set_permissions(path, tight).is_ok();
+        let repair = match repaired {
             true => "nothing else to do".to_string(),
             false => format!("{REPAIR_HINT}, or `chmod go-w {}`", show(path)),
         };
-        self.add(path, what, &mend, mended);
+        self.add(path, what, &repair, repaired);
     }
 
     fn key(&mut self) {
@@ -206,8 +206,8 @@ impl Check<'_> {
                     let path = self.store.layout().reference(&entry.name.to_string());
                     let name = escape(&entry.name.to_string()).to_string();
                     if let Some(what) = self.missing_content(&entry.descriptor)? {
-                        let mend = format!("load, pull or build {name} again, or run `qyv rm {name}`");
-                        self.add(&path, format!("{name}: {what}"), &mend, false);
+                        let repair = format!("load, pull or build {name} again, or run `qyv rm {name}`");
+                        self.add(&path, format!("{name}: {what}"), &repair, false);
                     }
                 }
                 Err(StoreError::Damaged { path, what }) => {
@@ -292,15 +292,15 @@ impl Check<'_> {
         for id in digests(&directory, ".index")? {
             if let Some(what) = self.store.check_tree(&id)? {
                 let path = self.store.layout().tree(&id);
-                if self.mend {
+                if self.repair {
                     self.store.quarantine_tree(&id, &what);
                 }
-                let mended = self.mend && !path.exists();
+                let repaired = self.repair && !path.exists();
                 self.add(
                     &path,
                     format!("unpacked tree: {what}"),
-                    &advice(RERUN_HINT, mended),
-                    mended,
+                    &advice(RERUN_HINT, repaired),
+                    repaired,
                 );
             }
         }

@@ -63,7 +63,7 @@ impl LocalStore {
         let Some(key) = self.record_key()? else {
             return Ok(None);
         };
-        match look(&key, &place) {
+        match probe(&key, &place) {
             Probe::Absent => return Ok(None),
             Probe::Good(file) => return Ok(Some(file)),
             Probe::Relocated(..) | Probe::Bad(_) => {}
@@ -73,7 +73,7 @@ impl LocalStore {
         // does; neither can be had on a store that this process can't write.
         let staging = Staging::new(self).ok();
         let lock = staging.as_ref().and_then(|_| self.lock_install().ok());
-        match look(&key, &place) {
+        match probe(&key, &place) {
             Probe::Absent => Ok(None),
             Probe::Good(file) => Ok(Some(file)),
             Probe::Relocated(file, sha256) => {
@@ -109,7 +109,7 @@ impl LocalStore {
         drop(file);
         let sha256 = Digest::of(code);
         let _lock = self.lock_install()?;
-        match look(&key, &place) {
+        match probe(&key, &place) {
             Probe::Good(file) => return Ok(file),
             Probe::Relocated(file, sha256) => {
                 put_record(&staging, &key, &place, &file, &sha256)?;
@@ -158,7 +158,7 @@ impl LocalStore {
         let failed = |error| StoreError::io("read", &place.code, error);
         let looked = {
             let _lock = self.lock_install();
-            look(&key, &place)
+            probe(&key, &place)
         };
         match looked {
             Probe::Bad(why) => Ok(Some(why)),
@@ -265,7 +265,7 @@ fn put_record(
     sys::sync_dir(&place.directory)
 }
 
-fn look(key: &RecordKey, place: &CodePaths<'_>) -> Probe {
+fn probe(key: &RecordKey, place: &CodePaths<'_>) -> Probe {
     // The record first: one that is there has its code beside it.
     let record = match read_small(&place.record, CODE_RECORD as u64) {
         Ok(Some(record)) => record,

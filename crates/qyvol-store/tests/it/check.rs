@@ -45,7 +45,7 @@ fn every_kind_of_damage_is_found_and_repaired() {
     ];
     expected.sort();
     assert_eq!(found, expected, "{damage:#?}");
-    assert!(damage.iter().all(|d| !d.mended && !d.mend.is_empty()));
+    assert!(damage.iter().all(|d| !d.repaired && !d.repair.is_empty()));
 
     chmod(&home.v1().join("state/key"), 0o600);
     let damage = home.other().check(&NoopReporter, false).unwrap();
@@ -55,12 +55,12 @@ fn every_kind_of_damage_is_found_and_repaired() {
 
     let store = home.other();
     for damage in store.check(&NoopReporter, true).unwrap() {
-        assert!(damage.mended || damage.what.contains("missing"), "{damage:?}");
+        assert!(damage.repaired || damage.what.contains("missing"), "{damage:?}");
     }
     assert!(!store.exists(&image.layer).unwrap());
     let left = store.check(&NoopReporter, false).unwrap();
     assert_eq!(left.len(), 1, "the name that lacks a blob: {left:?}");
-    assert!(left[0].mend.contains("a:1"));
+    assert!(left[0].repair.contains("a:1"));
 
     // What mend says: load again.
     let mut ingest = store.begin().unwrap();

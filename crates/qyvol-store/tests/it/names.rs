@@ -77,7 +77,7 @@ fn one_damaged_name_does_not_hide_the_others() {
         assert!(home.store.prune_plan().is_err(), "what it reached can't be known");
     }
     let damage = home.store.check(&qyvol_store::NoopReporter, true).unwrap();
-    assert!(damage[0].mended);
+    assert!(damage[0].repaired);
     assert_eq!(home.store.check(&qyvol_store::NoopReporter, false).unwrap(), []);
 }
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use qyvol_image::ImageError;
-use qyvol_remote::{Access, Client, ForeignFound, Repository};
+use qyvol_remote::{Access, Client, FetchedManifest, Repository};
 use qyvol_store::{Fetch, StoreError, VerifyReader};
 use qyvol_types::foreign::{ForeignImage, ForeignManifest, IndexEntry, LayerKind};
 use qyvol_types::{Descriptor, Digest, Reference, escape, json, limits, media_type};
@@ -14,9 +14,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::container::Container;
-use super::{Found, ImportRequest, Origin, shown as show};
-use crate::install::Counted;
-use crate::remote::{blame, not_there};
+use super::{ImportRequest, ImportedComponent, Origin, shown as show};
+use crate::install::ProgressReader;
+use crate::remote::{attribute_to_registry, not_there};
 use crate::{Context, Error, ImageName, Target};
 
 /// Bytes reserved at once for content whose size only the descriptor states.
@@ -32,12 +32,12 @@ pub(super) struct Artifact {
     digest: Digest,
     signatures: Vec<(&'static str, usize)>,
     version: Option<String>,
-    payload: Payload,
+    payload: ComponentLocation,
     left_out: Vec<String>,
 }
 
 /// Where the component is.
-enum Payload {
+enum ComponentLocation {
     /// It is a layer.
     Layer(Descriptor),
     /// It is a file of a container image.
@@ -46,7 +46,7 @@ enum Payload {
 
 /// What shows that a config is one of ours.
 #[derive(Deserialize)]
-struct Ours {
+struct QyvMarker {
     qyv: Option<IgnoredAny>,
 }
 
@@ -89,7 +89,7 @@ impl Artifact {
             .ok_or_else(|| not_there(&repository, name))?;
         let mut signed = vec![named.digest];
         let mut others = Vec::new();
-        let ForeignFound { digest, manifest, .. } = match &named.manifest {
+        let FetchedManifest { digest, manifest, .. } = match &named.manifest {
             ForeignManifest::Image(_) => named,
             ForeignManifest::Index(entries) => {
                 let (entry, left_out) = platform(label, entries)?;
@@ -122,16 +122,16 @@ impl Artifact {
     }
 
     /// Fetches the component.
-    pub(super) fn fetch(mut self, ctx: &Context<'_>) -> Result<Found, Error> {
+    pub(super) fn fetch(mut self, ctx: &Context<'_>) -> Result<ImportedComponent, Error> {
         let (component, layer) = match &self.payload {
-            Payload::Layer(layer) => (fetch(ctx, &self.label, &self.repository, layer)?, layer.digest),
-            Payload::File(container) => {
+            ComponentLocation::Layer(layer) => (fetch(ctx, &self.label, &self.repository, layer)?, layer.digest),
+            ComponentLocation::File(container) => {
                 let taken = container.fetch(ctx, &self.label, &self.repository)?;
                 self.left_out.extend(taken.left_out);
                 (taken.component, taken.layer)
             }
         };
-        Ok(Found {
+        Ok(ImportedComponent {
             component,
             origin: Some(Origin {
                 name: self.name,
@@ -165,9 +165,9 @@ fn own_name(name: &Reference, digests: &[Digest]) -> Reference {
 }
 
 /// The manifest of an index entry, checked against its descriptor.
-fn of_index(label: &str, repository: &Repository, named: &Descriptor) -> Result<ForeignFound, Error> {
+fn of_index(label: &str, repository: &Repository, named: &Descriptor) -> Result<FetchedManifest, Error> {
     let found = repository.foreign_manifest(&named.digest)?;
-    let found = found.ok_or_else(|| blame(missing(named).into(), repository))?;
+    let found = found.ok_or_else(|| attribute_to_registry(missing(named).into(), repository))?;
     if found.size == named.size && found.media_type == named.media_type {
         return Ok(found);
     }
@@ -238,7 +238,7 @@ fn choose(
     name: &Reference,
     image: &ForeignImage,
     asked: Option<&str>,
-) -> Result<(Payload, Vec<String>), Error> {
+) -> Result<(ComponentLocation, Vec<String>), Error> {
     let read = |d: &Descriptor| {
         if d.size > limits::CONFIG_BYTES {
             return Err(Error::image(label)(ImageError::Limit {
@@ -248,10 +248,10 @@ fn choose(
             }));
         }
         let bytes = repository.fetch_bytes(d, limits::CONFIG_BYTES);
-        bytes.map_err(|error| blame(error.into(), repository))
+        bytes.map_err(|error| attribute_to_registry(error.into(), repository))
     };
     if image.config.media_type == media_type::WASM_CONFIG
-        && matches!(json::decode(&read(&image.config)?), Ok(Ours { qyv: Some(_) }))
+        && matches!(json::decode(&read(&image.config)?), Ok(QyvMarker { qyv: Some(_) }))
     {
         return Err(Error::AlreadyImage { name: name.clone() });
     }
@@ -317,7 +317,7 @@ fn choose(
                 .any(|layer| matches!(layer.foreign_kind(), LayerKind::Files(_))) =>
         {
             let (container, left_out) = Container::new(label, &read(&image.config)?, layers)?;
-            return Ok((Payload::File(container), left_out));
+            return Ok((ComponentLocation::File(container), left_out));
         }
         // Its first bytes say what it is.
         ([], [only]) => only,
@@ -332,14 +332,14 @@ fn choose(
         }));
     }
     let others = image.layers.iter().filter(|other| other.digest != layer.digest);
-    Ok((Payload::Layer(layer.clone()), others.map(shown).collect()))
+    Ok((ComponentLocation::Layer(layer.clone()), others.map(shown).collect()))
 }
 
 /// Fetches a layer that is a component, against its descriptor.
 fn fetch(ctx: &Context<'_>, label: &str, repository: &Repository, layer: &Descriptor) -> Result<Vec<u8>, Error> {
     ctx.report.started("fetching", Some(layer.size));
     let mut body = repository.foreign_blob(layer);
-    let mut body = VerifyReader::new(Counted { body: &mut body, ctx }, layer);
+    let mut body = VerifyReader::new(ProgressReader { body: &mut body, ctx }, layer);
     let mut bytes = Vec::with_capacity(usize::try_from(layer.size.min(RESERVE)).unwrap_or(0));
     body.read_to_end(&mut bytes)
         .map_err(|error| broken(label, repository, ImageError::Read(error)))?;
@@ -356,5 +356,5 @@ pub(super) fn broken(label: &str, repository: &Repository, error: ImageError) ->
         },
         error => error,
     };
-    blame(Error::image(label)(error), repository)
+    attribute_to_registry(Error::image(label)(error), repository)
 }

@@ -16,8 +16,8 @@ use qyvol_types::{Descriptor, Digest, json, limits};
 use serde::Deserialize;
 
 use super::artifact::broken;
-use super::{PARTS, shown};
-use crate::install::Counted;
+use super::{MAX_LISTED, shown};
+use crate::install::ProgressReader;
 use crate::{Context, Error};
 
 /// A container image with a component somewhere in its files.
@@ -36,7 +36,7 @@ const MAPS: [&str; 3] = ["Labels", "Volumes", "ExposedPorts"];
 const WORDS: usize = 20;
 
 /// The extracted component.
-pub(super) struct Taken {
+pub(super) struct ExtractedComponent {
     pub(super) component: Vec<u8>,
     pub(super) layer: Digest,
     pub(super) left_out: Vec<String>,
@@ -131,14 +131,19 @@ impl Container {
     }
 
     /// Fetches layers until the component is found.
-    pub(super) fn fetch(&self, ctx: &Context<'_>, label: &str, repository: &Repository) -> Result<Taken, Error> {
+    pub(super) fn fetch(
+        &self,
+        ctx: &Context<'_>,
+        label: &str,
+        repository: &Repository,
+    ) -> Result<ExtractedComponent, Error> {
         let read = |layer: usize, wanted: &Wanted<'_>, names: usize| {
             let Some((layer, compression)) = self.layers.get(layer) else {
                 return Ok(FoundFiles::default());
             };
             ctx.report.started("fetching", Some(layer.size));
             let mut body = repository.foreign_blob(layer);
-            let body = VerifyReader::new(Counted { body: &mut body, ctx }, layer);
+            let body = VerifyReader::new(ProgressReader { body: &mut body, ctx }, layer);
             let found =
                 find_wasm(body, *compression, wanted, names).map_err(|error| broken(label, repository, error))?;
             ctx.report.finished();
@@ -157,8 +162,8 @@ impl Container {
         label: &str,
         path: &str,
         read: impl Fn(usize, &Wanted<'_>, usize) -> Result<FoundFiles, Error>,
-    ) -> Result<Taken, Error> {
-        let mut others = Others::default();
+    ) -> Result<ExtractedComponent, Error> {
+        let mut others = OmittedFiles::default();
         for (index, (layer, _)) in self.layers.iter().enumerate() {
             let found = read(index, &Wanted::Path(path), others.room())?;
             others.add(&found);
@@ -170,7 +175,7 @@ impl Container {
                         .iter()
                         .map(|(layer, _)| format!("the files of layer {}", layer.digest)),
                 );
-                return Ok(Taken {
+                return Ok(ExtractedComponent {
                     component,
                     layer: layer.digest,
                     left_out,
@@ -190,12 +195,12 @@ impl Container {
         &self,
         label: &str,
         read: impl Fn(usize, &Wanted<'_>, usize) -> Result<FoundFiles, Error>,
-    ) -> Result<Taken, Error> {
-        let mut others = Others::default();
+    ) -> Result<ExtractedComponent, Error> {
+        let mut others = OmittedFiles::default();
         let mut paths: Vec<String> = Vec::new();
         let mut last = None;
         for (index, (layer, _)) in self.layers.iter().enumerate().rev() {
-            let mut found = read(index, &Wanted::Any(&paths), PARTS)?;
+            let mut found = read(index, &Wanted::Any(&paths), MAX_LISTED)?;
             found.others.truncate(others.room());
             others.add(&found);
             if let Some(path) = found.removed {
@@ -203,7 +208,7 @@ impl Container {
             }
             let Some((path, component)) = found.wasm else { continue };
             for path in std::iter::once(path).chain(found.more) {
-                if !paths.contains(&path) && paths.len() <= PARTS {
+                if !paths.contains(&path) && paths.len() <= MAX_LISTED {
                     paths.push(path);
                 }
             }
@@ -211,7 +216,7 @@ impl Container {
             last = Some((component, layer.digest)).filter(|_| paths.len() == 1);
         }
         match (last, paths.is_empty()) {
-            (Some((component, layer)), _) => Ok(Taken {
+            (Some((component, layer)), _) => Ok(ExtractedComponent {
                 component,
                 layer,
                 left_out: others.told(),
@@ -220,7 +225,7 @@ impl Container {
             (None, false) => Err(Error::Layers {
                 target: label.to_string(),
                 why: "it has several .wasm files, and no entrypoint that names one".to_string(),
-                layers: paths.iter().take(PARTS).map(|path| shown(path)).collect(),
+                layers: paths.iter().take(MAX_LISTED).map(|path| shown(path)).collect(),
                 are_files: true,
             }),
         }
@@ -229,15 +234,15 @@ impl Container {
 
 /// Files that are left out.
 #[derive(Default)]
-struct Others {
+struct OmittedFiles {
     names: Vec<String>,
     count: usize,
 }
 
-impl Others {
+impl OmittedFiles {
     /// How many more names are kept.
     fn room(&self) -> usize {
-        PARTS.saturating_sub(self.names.len())
+        MAX_LISTED.saturating_sub(self.names.len())
     }
 
     fn add(&mut self, found: &FoundFiles) {

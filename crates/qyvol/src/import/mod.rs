@@ -24,17 +24,17 @@ use qyvol_sandbox::parse_app_manifest;
 use qyvol_types::{AppManifest, DEFAULT_TAG, Digest, Reference, Timestamp, escape};
 
 use self::artifact::Artifact;
-use crate::build::Work;
+use crate::build::PendingBuild;
 use crate::inspect::read_wasm;
 use crate::keys::Passphrase;
-use crate::output::Place;
+use crate::output::OutputPath;
 use crate::sign::Claims;
 use crate::signer::SignerChoice;
 use crate::validate::{Validated, prepare_component};
 use crate::{BuildReport, Context, Destination, Error, ImageName, Target};
 
 /// Parts of the source that are told by name.
-const PARTS: usize = 100;
+const MAX_LISTED: usize = 100;
 /// Characters of a text of the source that are shown.
 const SHOWN: usize = 200;
 
@@ -94,7 +94,7 @@ pub struct ImportReport {
 }
 
 /// A component on its way into an image.
-struct Found {
+struct ImportedComponent {
     component: Vec<u8>,
     origin: Option<Origin>,
     left_out: Vec<String>,
@@ -127,7 +127,7 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         force: request.force,
         inputs: request.inputs,
     };
-    let mut place = Place::new(ctx, &to)?;
+    let mut place = OutputPath::new(ctx, &to)?;
     // Who published the source has chosen its name, and must not choose what it
     // takes the place of.
     let is_derived = request.name.is_none() && manifest.is_none() && !request.replace;
@@ -177,7 +177,7 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
     for (path, id) in application.builder.inputs() {
         place.inputs().add_real(id, path);
     }
-    let work = Work {
+    let work = PendingBuild {
         label: &label,
         output: &output,
         tags: &request.tags,
@@ -187,8 +187,8 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         keeps_names: is_derived,
     };
     let mut left_out = found.left_out;
-    let more = left_out.len().saturating_sub(PARTS);
-    left_out.truncate(PARTS);
+    let more = left_out.len().saturating_sub(MAX_LISTED);
+    left_out.truncate(MAX_LISTED);
     left_out.extend((more > 0).then(|| format!("{more} more parts")));
     Ok(ImportReport {
         build: work.write(ctx, &application, place)?,
@@ -205,10 +205,10 @@ fn shown(text: &str) -> String {
     format!("{}{more}", escape(&cut))
 }
 
-fn of_file(place: &mut Place, path: &Path) -> Result<Found, Error> {
+fn of_file(place: &mut OutputPath, path: &Path) -> Result<ImportedComponent, Error> {
     let component = read_wasm(path)?;
     place.inputs().add_path(path);
-    Ok(Found {
+    Ok(ImportedComponent {
         component,
         origin: None,
         left_out: Vec::new(),

@@ -95,7 +95,7 @@ impl Launch {
         if let (Err(RuntimeError::Sealed { path, why }), Some(assets)) = (&exit, self.assets) {
             // The next run unpacks it again.
             self.store.quarantine_tree(&assets, &format!("{path}: {why}"));
-            ctx.tell_notices(&self.store);
+            ctx.report_notices(&self.store);
         }
         match exit.map_err(Error::runtime(&self.label))? {
             Exit::Code(code) => Ok(Outcome::Code(code)),

@@ -1,30 +1,30 @@
 //! `run`: four values, each made from the one before.
 //!
-//! [`Resolved`](judge::Resolved): the image behind the target, its small blobs
-//! read. [`Judged`](judge::Judged): trust has accepted it, down to its config,
+//! [`Resolved`](resolve::Resolved): the image behind the target, its small blobs
+//! read. [`VerifiedTarget`](resolve::Judged): trust has accepted it, down to its config,
 //! and its run lock is held. [`Prepared`](prepare::Prepared): its blobs, assets
 //! and compiled code are on this host. [`Launch`](launch::Launch): the program
 //! with all that it is given.
 
-mod judge;
 mod launch;
 mod prepare;
 mod request;
+mod resolve;
 
 pub use request::{DirGrant, Outcome, Pull, RunEvents, RunRequest};
 
-use judge::Judged;
 use launch::Launch;
 use prepare::Prepared;
-use request::Clock;
+use request::StepTimer;
+use resolve::VerifiedTarget;
 
 use crate::{Context, Error};
 
 /// Does all that a run of the target does before the guest starts, so that the
 /// next one starts at once.
 pub fn compile(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<(), Error> {
-    let mut clock = Clock::start(request.events);
-    let judged = Judged::new(ctx, request)?;
+    let mut clock = StepTimer::start(request.events);
+    let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
     Prepared::new(ctx, judged, &mut clock)?;
     Ok(())
@@ -32,8 +32,8 @@ pub fn compile(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<(), Error>
 
 /// Runs a target to its end.
 pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error> {
-    let mut clock = Clock::start(request.events);
-    let judged = Judged::new(ctx, request)?;
+    let mut clock = StepTimer::start(request.events);
+    let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
     let prepared = Prepared::new(ctx, judged, &mut clock)?;
     let launch = Launch::new(ctx, prepared, request)?;

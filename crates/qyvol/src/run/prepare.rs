@@ -9,14 +9,14 @@ use qyvol_store::{Fetch, Tree};
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor, Os, limits};
 
-use super::judge::Judged;
-use super::request::Clock;
+use super::request::StepTimer;
+use super::resolve::VerifiedTarget;
 use crate::install::{Install, stage_images};
-use crate::{Context, Error, Source};
+use crate::{Context, Error, ImageSource};
 
 /// An image that is ready to start.
 pub(super) struct Prepared {
-    pub(super) judged: Judged,
+    pub(super) judged: VerifiedTarget,
     pub(super) program: Program,
     pub(super) assets: Option<Tree>,
 }
@@ -28,7 +28,7 @@ struct Layers {
 }
 
 impl Layers {
-    fn of(judged: &Judged) -> Result<Layers, Error> {
+    fn of(judged: &VerifiedTarget) -> Result<Layers, Error> {
         let mut layers = judged.manifest().layers().into_iter();
         match layers.next() {
             Some(component) => Ok(Layers {
@@ -47,7 +47,11 @@ impl Layers {
 
 impl Prepared {
     /// Looks up what is on this host already and makes the rest.
-    pub(super) fn new(ctx: &Context<'_>, mut judged: Judged, clock: &mut Clock<'_>) -> Result<Prepared, Error> {
+    pub(super) fn new(
+        ctx: &Context<'_>,
+        mut judged: VerifiedTarget,
+        clock: &mut StepTimer<'_>,
+    ) -> Result<Prepared, Error> {
         let label = judged.label();
         let engine = Engine::new().map_err(Error::runtime(&label))?;
         let layers = Layers::of(&judged)?;
@@ -56,7 +60,7 @@ impl Prepared {
             Some(layer) => judged.store.tree(&layer.digest)?,
             None => None,
         };
-        ctx.tell_notices(&judged.store);
+        ctx.report_notices(&judged.store);
         clock.step("look up");
         let unpack = layers.assets.as_ref().filter(|_| assets.is_none());
         if code.is_none() || unpack.is_some() {
@@ -92,7 +96,7 @@ impl Prepared {
 /// source, each against the digests that were judged.
 fn install_and_compile(
     ctx: &Context<'_>,
-    judged: &Judged,
+    judged: &VerifiedTarget,
     layers: &Layers,
     engine: &Engine,
     needs_code: bool,
@@ -103,8 +107,8 @@ fn install_and_compile(
             return Ok(None);
         }
         let wasm = match &judged.source {
-            Source::Archive { archive } => archive.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
-            Source::Stored { store, .. } => store.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
+            ImageSource::Archive { archive } => archive.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
+            ImageSource::Stored { store, .. } => store.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
         };
         let compiled = match ctx.compiler {
             Some(compiler) => compiler.compile(engine, &wasm),
@@ -113,11 +117,11 @@ fn install_and_compile(
         Ok(Some(compiled.map_err(Error::runtime(&label))?))
     };
     let compiled = match &judged.source {
-        Source::Stored { .. } => {
+        ImageSource::Stored { .. } => {
             ctx.report.started("compiling", None);
             compile()?
         }
-        Source::Archive { archive } => {
+        ImageSource::Archive { archive } => {
             let image = judged.image()?;
             ctx.report.started("installing", Some(layers.size()));
             let (installed, compiled) = thread::scope(|scope| {
@@ -145,7 +149,12 @@ fn install_and_compile(
 }
 
 /// Keeps compiled code for the next run, where the store can be written.
-fn keep_code(judged: &Judged, engine: &Engine, component: &Descriptor, compiled: &[u8]) -> Result<CompiledCode, Error> {
+fn keep_code(
+    judged: &VerifiedTarget,
+    engine: &Engine,
+    component: &Descriptor,
+    compiled: &[u8],
+) -> Result<CompiledCode, Error> {
     match judged.store.put_code(engine.id(), &component.digest, compiled) {
         Ok(code) => Ok(code),
         Err(error) if error.is_unwritable() => Ok(CompiledCode::of(component.digest, in_memory(compiled)?)),
@@ -154,7 +163,7 @@ fn keep_code(judged: &Judged, engine: &Engine, component: &Descriptor, compiled:
 }
 
 /// Unpacks the assets of an image whose blobs are in the store.
-fn unpack_assets(ctx: &Context<'_>, judged: &Judged, layer: &Descriptor) -> Result<Tree, Error> {
+fn unpack_assets(ctx: &Context<'_>, judged: &VerifiedTarget, layer: &Descriptor) -> Result<Tree, Error> {
     let label = judged.label();
     let assets = judged.trusted.config.qyv.assets.as_ref();
     let assets = assets.ok_or_else(|| Error::malformed(&label)("its config describes no assets"))?;

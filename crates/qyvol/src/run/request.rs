@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use qyvol_image::HeadImage;
+use qyvol_image::SignedImage;
 use qyvol_remote::Client;
 use qyvol_types::AppManifest;
 
@@ -61,7 +61,7 @@ pub trait RunEvents {
         let _ = (what, took);
     }
     /// The guest is about to start.
-    fn loaded(&self, image: &HeadImage, app: &AppManifest, path: &str) {
+    fn loaded(&self, image: &SignedImage, app: &AppManifest, path: &str) {
         let _ = (image, app, path);
     }
     /// An unsigned manifest under development is run.
@@ -86,14 +86,14 @@ pub enum Outcome {
 }
 
 /// Tells the time between steps.
-pub(super) struct Clock<'a> {
+pub(super) struct StepTimer<'a> {
     events: &'a dyn RunEvents,
     last: Instant,
 }
 
-impl<'a> Clock<'a> {
-    pub(super) fn start(events: &'a dyn RunEvents) -> Clock<'a> {
-        Clock {
+impl<'a> StepTimer<'a> {
+    pub(super) fn start(events: &'a dyn RunEvents) -> StepTimer<'a> {
+        StepTimer {
             events,
             last: Instant::now(),
         }

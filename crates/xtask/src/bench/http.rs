@@ -74,7 +74,7 @@ pub(super) fn request(method: &str, host: &str, path: &str, fields: &str) -> Str
 }
 
 /// The answer to a request, but for the bytes of its body.
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) bytes: u64,
     /// Where an upload goes on, as a path.
@@ -97,7 +97,7 @@ impl Connection {
     }
 
     /// Sends a request of `request()` with a body that is `piece`, `times` over.
-    pub(super) fn ask(&mut self, request: &str, piece: &[u8], times: u64) -> Result<Answer, String> {
+    pub(super) fn ask(&mut self, request: &str, piece: &[u8], times: u64) -> Result<Response, String> {
         let failed = |e: io::Error| format!("{}: {e}", request.lines().next().unwrap_or_default());
         let length = piece.len() as u64 * times;
         let head = match request.starts_with("GET ") {
@@ -118,7 +118,7 @@ impl Connection {
         self.answer().map_err(failed)
     }
 
-    fn answer(&mut self) -> io::Result<Answer> {
+    fn answer(&mut self) -> io::Result<Response> {
         let head = Head::read(&mut self.0)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let bytes = head.body().map_err(io::Error::other)?;
         let read = io::copy(&mut (&mut self.0).take(bytes), &mut io::sink())?;
@@ -128,7 +128,7 @@ impl Connection {
         let location = head.field("location").unwrap_or_default();
         // Absolute from some registries: the host is known.
         let path = location.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
-        Ok(Answer {
+        Ok(Response {
             status: head.word(1).parse().unwrap_or(0),
             bytes,
             location: path.map_or(location.to_string(), |(_, path)| format!("/{path}")),

@@ -8,7 +8,7 @@ use qyvol_types::{Algorithm, Hasher};
 
 use super::assets::{Random, noise};
 use super::http::{Connection, request};
-use super::load::{Done, Image, Work, percentile, run, with_digest};
+use super::load::{Image, LoadResult, Work, percentile, run, with_digest};
 use super::measure::Run;
 use super::rows::{at_most, reached, utf8};
 use super::servers::{Kind, Server};
@@ -79,9 +79,9 @@ fn mixed<'a>(stock: &'a [Image], pulls: usize, fresh: &'a [Image]) -> Vec<Work<'
     work
 }
 
-fn compared(what: &str, rounds: Vec<[Done; 2]>) -> Row {
+fn compared(what: &str, rounds: Vec<[LoadResult; 2]>) -> Row {
     const LIMIT: f64 = 1.5;
-    let rate = |done: &Done| done.requests as f64 / done.took.as_secs_f64();
+    let rate = |done: &LoadResult| done.requests as f64 / done.took.as_secs_f64();
     let mut ratios: Vec<f64> = rounds.iter().map(|[ours, peer]| rate(ours) / rate(peer)).collect();
     ratios.sort_by(f64::total_cmp);
     let ratio = ratios.get(ratios.len() / 2).copied().unwrap_or(0.0);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use qyvol_types::Digest;
 
 use super::assets::{Random, noise};
-use super::http::{Answer, Connection, request};
+use super::http::{Connection, Response, request};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONTENT: &str = "application/octet-stream";
@@ -70,7 +70,7 @@ pub(super) enum Work<'a> {
 }
 
 /// What a load came to.
-pub(super) struct Done {
+pub(super) struct LoadResult {
     pub(super) requests: usize,
     pub(super) took: Duration,
     /// Of each request, in order of size.
@@ -79,7 +79,7 @@ pub(super) struct Done {
 
 /// Does the work in its order until the time is up, with so many clients, each
 /// taking the next when it is done with one.
-pub(super) fn run(address: &str, work: &[Work<'_>], clients: usize, time: Duration) -> Result<Done, String> {
+pub(super) fn run(address: &str, work: &[Work<'_>], clients: usize, time: Duration) -> Result<LoadResult, String> {
     let connections: Result<Vec<Connection>, String> = (0..clients).map(|_| Connection::open(address)).collect();
     let next = AtomicUsize::new(0);
     let start = Instant::now();
@@ -111,7 +111,7 @@ pub(super) fn run(address: &str, work: &[Work<'_>], clients: usize, time: Durati
     let took = start.elapsed();
     let mut latencies = latencies?.concat();
     latencies.sort_unstable();
-    Ok(Done {
+    Ok(LoadResult {
         requests: latencies.len(),
         took,
         latencies,
@@ -138,7 +138,7 @@ impl Client<'_> {
         }
     }
 
-    fn ask(&mut self, method: &str, path: &str, media_type: &str, body: &[u8], good: u16) -> Result<Answer, String> {
+    fn ask(&mut self, method: &str, path: &str, media_type: &str, body: &[u8], good: u16) -> Result<Response, String> {
         let field = match method {
             "GET" => format!("Accept: {media_type}\r\n"),
             _ => format!("Content-Type: {media_type}\r\n"),

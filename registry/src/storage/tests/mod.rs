@@ -16,7 +16,7 @@ use bytes::Bytes;
 use qyvol_types::{Algorithm, Digest};
 
 use super::disk::Disk;
-use super::{Deleted, Entry, PutError, Repository, Source, Store, disk};
+use super::{BlobSource, DeleteOutcome, Entry, PutError, Store, StoredRepository, disk};
 use crate::Config;
 use crate::manifest::Manifest;
 use crate::names::Name;
@@ -25,20 +25,20 @@ const DAY: u64 = 24 * 3600;
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A store over a directory, with a clock that a test moves.
-struct Subject {
+struct TestStore {
     store: Store,
     ahead: Arc<AtomicU64>,
 }
 
-impl Subject {
-    fn open(data: &Path, disk: Arc<dyn Disk>, ahead: u64) -> Subject {
+impl TestStore {
+    fn open(data: &Path, disk: Arc<dyn Disk>, ahead: u64) -> TestStore {
         let ahead = Arc::new(AtomicU64::new(ahead));
         let clock = ahead.clone();
         let config = Config::new("127.0.0.1:0".parse().unwrap(), data, move || {
             SystemTime::now() + Duration::from_secs(clock.load(Ordering::Relaxed))
         });
         let store = Store::open_on(&config, disk).unwrap();
-        Subject { store, ahead }
+        TestStore { store, ahead }
     }
 
     fn advance(&self) {
@@ -47,7 +47,7 @@ impl Subject {
 
     fn blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
-        let source = Source::Bytes(bytes);
+        let source = BlobSource::Bytes(bytes);
         self.store.put_blob(&name(repository), &digest, &source).unwrap();
         digest
     }
@@ -90,11 +90,11 @@ impl Subject {
         self.put(repository, text, tags).ok().unwrap()
     }
 
-    fn repository(&self, repository: &str) -> Arc<Repository> {
+    fn repository(&self, repository: &str) -> Arc<StoredRepository> {
         self.store.repository(&name(repository)).unwrap()
     }
 
-    fn delete_blob(&self, repository: &str, digest: &Digest) -> Deleted {
+    fn delete_blob(&self, repository: &str, digest: &Digest) -> DeleteOutcome {
         self.store.delete_blob(&self.repository(repository), digest).unwrap()
     }
 
@@ -109,7 +109,7 @@ impl Subject {
         for repository in self.store.repositories() {
             let listed: Vec<_> = repository.state().manifests.keys().copied().collect();
             for digest in listed {
-                let needs = repository.needs_of(&digest).unwrap().unwrap();
+                let needs = repository.references_of(&digest).unwrap().unwrap();
                 for blob in needs {
                     let bytes = std::fs::read(repository.blob_path(&blob));
                     let bytes = bytes.unwrap_or_else(|e| panic!("{} lost {blob}: {e}", repository.name));
@@ -137,7 +137,7 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn has(repository: &Repository, digest: &Digest) -> bool {
+fn has(repository: &StoredRepository, digest: &Digest) -> bool {
     disk::stat(&repository.blob_path(digest)).unwrap().is_some()
 }
 

@@ -11,9 +11,9 @@ use qyvol_types::{Algorithm, Digest};
 use tempfile::TempDir;
 
 use super::recorder::{Change, Model, Recorder, Survives};
-use super::{Subject, has, image, name};
+use super::{TestStore, has, image, name};
 use crate::cache::lock;
-use crate::storage::Deleted;
+use crate::storage::DeleteOutcome;
 
 /// What clients were told.
 #[derive(Clone, Default)]
@@ -25,13 +25,13 @@ struct Told {
 
 /// Does one thing after another, and says after each what a client then knows.
 struct Client<'a> {
-    subject: &'a Subject,
+    subject: &'a TestStore,
     disk: &'a Recorder,
     told: Vec<Told>,
 }
 
 impl Client<'_> {
-    fn step(&mut self, act: impl FnOnce(&Subject, &mut Told)) {
+    fn step(&mut self, act: impl FnOnce(&TestStore, &mut Told)) {
         let mut told = self.told.last().cloned().unwrap_or_default();
         act(self.subject, &mut told);
         // A blob that is no business of clients any more is in neither set.
@@ -40,7 +40,7 @@ impl Client<'_> {
         self.told.push(told);
     }
 
-    fn stored(&mut self, repository: &'static str, store: impl FnOnce(&Subject) -> Digest) -> Digest {
+    fn stored(&mut self, repository: &'static str, store: impl FnOnce(&TestStore) -> Digest) -> Digest {
         let mut stored = None;
         self.step(|subject, told| {
             let digest = store(subject);
@@ -53,13 +53,13 @@ impl Client<'_> {
 
     fn delete(&mut self, repository: &'static str, digest: &Digest) {
         self.step(|subject, told| {
-            assert_eq!(subject.delete_blob(repository, digest), Deleted::Done);
+            assert_eq!(subject.delete_blob(repository, digest), DeleteOutcome::Done);
             told.blobs.remove(&(repository, *digest));
             told.deleted.insert((repository, *digest));
         });
     }
 
-    fn changed(&mut self, act: impl FnOnce(&Subject)) {
+    fn changed(&mut self, act: impl FnOnce(&TestStore)) {
         self.step(|subject, _| act(subject));
     }
 
@@ -121,15 +121,15 @@ fn work(client: &mut Client<'_>) {
 }
 
 /// Starts again with what a loss of power left.
-fn start_again(model: &Model, survives: Survives, ahead: u64) -> (TempDir, Subject) {
+fn start_again(model: &Model, survives: Survives, ahead: u64) -> (TempDir, TestStore) {
     let root = TempDir::new().unwrap();
     model.lose_power(survives, root.path());
-    let subject = Subject::open(root.path(), Arc::new(Recorder::silent(root.path())), ahead);
+    let subject = TestStore::open(root.path(), Arc::new(Recorder::silent(root.path())), ahead);
     (root, subject)
 }
 
 /// What is there is what was told before the step that was cut off, or after.
-fn assert_told(subject: &Subject, before: &Told, after: &Told) {
+fn assert_told(subject: &TestStore, before: &Told, after: &Told) {
     let names = subject.names();
     assert!(
         names == before.names || names == after.names,
@@ -148,7 +148,7 @@ fn assert_told(subject: &Subject, before: &Told, after: &Told) {
 }
 
 /// The store goes on: it collects, takes a push and starts once more.
-fn assert_usable(root: &Path, subject: Subject) {
+fn assert_usable(root: &Path, subject: TestStore) {
     subject.advance();
     subject.store.collect().unwrap();
     subject.assert_whole();
@@ -157,7 +157,7 @@ fn assert_usable(root: &Path, subject: Subject) {
     let later = subject.push("a", &image(&config, &layer, 9), &["later"]);
     let ahead = subject.ahead.load(Ordering::Relaxed);
     drop(subject);
-    let subject = Subject::open(root, Arc::new(Recorder::silent(root)), ahead);
+    let subject = TestStore::open(root, Arc::new(Recorder::silent(root)), ahead);
     assert_eq!(subject.names().get("a:later"), Some(&later));
     subject.assert_whole();
 }
@@ -167,7 +167,7 @@ fn assert_usable(root: &Path, subject: Subject) {
 fn power_lost_at_any_step_undoes_nothing_acknowledged() {
     let root = TempDir::new().unwrap();
     let disk = Arc::new(Recorder::new(root.path()));
-    let subject = Subject::open(root.path(), disk.clone(), 0);
+    let subject = TestStore::open(root.path(), disk.clone(), 0);
     let mut client = Client {
         subject: &subject,
         disk: &disk,
@@ -213,7 +213,7 @@ fn power_lost_among_many_pushes_undoes_nothing_acknowledged() {
     const PUSHES: u64 = 30;
     let root = TempDir::new().unwrap();
     let disk = Arc::new(Recorder::new(root.path()));
-    let subject = Subject::open(root.path(), disk.clone(), 0);
+    let subject = TestStore::open(root.path(), disk.clone(), 0);
     let config = subject.blob("a", b"{}");
     let layer = subject.blob("a", b"layer");
     let text = |writer: usize, number: u64| image(&config, &layer, writer as u64 * 1000 + number);
@@ -278,7 +278,7 @@ fn power_lost_among_many_pushes_undoes_nothing_acknowledged() {
 fn hash_of_an_upload_is_of_what_a_loss_of_power_left() {
     let root = TempDir::new().unwrap();
     let disk = Arc::new(Recorder::new(root.path()));
-    let mut subject = Subject::open(root.path(), disk.clone(), 0);
+    let mut subject = TestStore::open(root.path(), disk.clone(), 0);
     subject.store.uploads.step = 1000;
     let id = "0".repeat(32);
     let uploads = &subject.store.uploads;

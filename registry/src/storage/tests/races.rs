@@ -7,7 +7,7 @@ use qyvol_types::Digest;
 use tempfile::TempDir;
 
 use super::recorder::Recorder;
-use super::{Deleted, PutError, Subject, has, image};
+use super::{DeleteOutcome, PutError, TestStore, has, image};
 
 /// Races in one round: every one of a manifest of its own.
 const RACES: u64 = 50;
@@ -21,7 +21,7 @@ fn layer(round: u64, race: u64) -> Vec<u8> {
 #[test]
 fn no_acknowledged_manifest_loses_a_blob_to_a_race() {
     let root = TempDir::new().unwrap();
-    let subject = Subject::open(root.path(), Arc::new(Recorder::silent(root.path())), 0);
+    let subject = TestStore::open(root.path(), Arc::new(Recorder::silent(root.path())), 0);
     let config = subject.blob("x", b"{}");
     subject.blob("y", b"{}");
     let (mut put, mut mounted, mut deleted, mut needed, mut collected) = (0, 0, 0, 0, 0);
@@ -75,9 +75,9 @@ fn no_acknowledged_manifest_loses_a_blob_to_a_race() {
                 for (race, (_, layer)) in layers.iter().enumerate() {
                     for blob in [&digest(race), layer] {
                         match subject.delete_blob("x", blob) {
-                            Deleted::Done => gone += 1,
-                            Deleted::Missing => {}
-                            Deleted::Manifest | Deleted::Needed(_) => refused += 1,
+                            DeleteOutcome::Done => gone += 1,
+                            DeleteOutcome::Missing => {}
+                            DeleteOutcome::Manifest | DeleteOutcome::Needed(_) => refused += 1,
                         }
                     }
                 }

@@ -21,7 +21,7 @@ use qyvol_types::foreign::{ForeignManifest, MANIFEST_TYPES};
 use qyvol_types::{DEFAULT_TAG, Descriptor, Digest, Reference};
 
 pub(super) use self::stream::open;
-use super::download::{By, Download};
+use super::download::{BlobClient, Download};
 use super::{Repository, check_digest};
 use crate::RemoteError;
 
@@ -36,7 +36,7 @@ const COSIGN_LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
 /// A manifest of another tool's, as a registry has it.
 #[derive(Clone, Debug)]
-pub struct ForeignFound {
+pub struct FetchedManifest {
     /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
@@ -50,7 +50,7 @@ pub struct ForeignFound {
 impl Repository {
     /// Resolves a name to its manifest, whichever tool made it; none if there
     /// is none.
-    pub fn resolve_foreign(&self, name: &Reference) -> Result<Option<ForeignFound>, RemoteError> {
+    pub fn resolve_foreign(&self, name: &Reference) -> Result<Option<FetchedManifest>, RemoteError> {
         let reference = match name.digest() {
             Some(digest) => digest.to_string(),
             None => name.tag().unwrap_or(DEFAULT_TAG).to_string(),
@@ -59,11 +59,11 @@ impl Repository {
     }
 
     /// The manifest of this digest.
-    pub fn foreign_manifest(&self, digest: &Digest) -> Result<Option<ForeignFound>, RemoteError> {
+    pub fn foreign_manifest(&self, digest: &Digest) -> Result<Option<FetchedManifest>, RemoteError> {
         self.foreign(&digest.to_string(), Some(digest))
     }
 
-    fn foreign(&self, reference: &str, digest: Option<&Digest>) -> Result<Option<ForeignFound>, RemoteError> {
+    fn foreign(&self, reference: &str, digest: Option<&Digest>) -> Result<Option<FetchedManifest>, RemoteError> {
         self.inner.read(|endpoint| {
             let Some(answer) = self.ask_manifest(endpoint, reference, &MANIFEST_TYPES)? else {
                 return Ok(None);
@@ -79,7 +79,7 @@ impl Repository {
                 what: format!("a manifest for {reference} that can't be used: {why}"),
             })?;
             let digest = digest.copied().unwrap_or_else(|| Digest::of(&answer.bytes));
-            Ok(Some(ForeignFound {
+            Ok(Some(FetchedManifest {
                 digest,
                 size: answer.bytes.len() as u64,
                 media_type: kind,
@@ -91,7 +91,7 @@ impl Repository {
     /// A layer, through `oci-distribution`. Only its length is checked: whoever
     /// reads it hashes it.
     pub fn foreign_blob(&self, d: &Descriptor) -> Body {
-        Box::new(Download::by(By::OciDistribution, &self.inner, d, 0))
+        Box::new(Download::by(BlobClient::OciDistribution, &self.inner, d, 0))
     }
 
     /// Counts what claims to be a signature of this manifest, by kind. Requests

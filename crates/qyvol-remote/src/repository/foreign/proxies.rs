@@ -13,7 +13,7 @@ use crate::transport::no_proxy_patterns;
 use crate::url::is_loopback;
 
 /// A proxy URL at which nothing can listen.
-const NOWHERE: &str = "http://127.0.0.1:0";
+const DEAD_PROXY: &str = "http://127.0.0.1:0";
 /// Hosts that are never reached through a proxy.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
@@ -41,9 +41,9 @@ pub(super) fn proxies(options: &Options, endpoint: &Endpoint) -> (Option<String>
                 Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
                 None => exempt == "*" || exempt.eq_ignore_ascii_case(&host),
             });
-            (https.filter(|_| !is_exempt), Some(NOWHERE.to_string()), None)
+            (https.filter(|_| !is_exempt), Some(DEAD_PROXY.to_string()), None)
         }
-        (false, None, None) => (Some(NOWHERE.to_string()), None, Some("*".to_string())),
+        (false, None, None) => (Some(DEAD_PROXY.to_string()), None, Some("*".to_string())),
         (false, https, http) => (https, http, without()),
     }
 }
@@ -64,7 +64,7 @@ mod tests {
 
     // [REG-028]
     #[test]
-    fn proxies_are_those_of_the_operator_and_never_the_environments() {
+    fn proxies_come_from_the_options_never_the_environment() {
         let mut options = Options {
             plain_http: vec!["plain.example".to_string()],
             tls: vec!["localhost".to_string()],
@@ -78,8 +78,8 @@ mod tests {
             [https, http, without].map(Option::unwrap_or_default)
         };
         // Nothing is said: HTTPS goes nowhere else, HTTP goes directly.
-        assert_eq!(of(&options, "r.example"), ["", NOWHERE, ""]);
-        assert_eq!(of(&options, "plain.example"), [NOWHERE, "", "*"]);
+        assert_eq!(of(&options, "r.example"), ["", DEAD_PROXY, ""]);
+        assert_eq!(of(&options, "plain.example"), [DEAD_PROXY, "", "*"]);
         options.https_proxy = Some("http://s.example".to_string());
         options.http_proxy = Some("http://p.example".to_string());
         options.no_proxy = ["a.example:80", "*.b.example", "10.0.0.0/8", "[::2]"]
@@ -88,7 +88,7 @@ mod tests {
         let without = format!("a.example,.a.example,.b.example,::2,{LOOPBACK}");
         // What is exempt from a proxy is not let through to HTTP.
         for registry in ["r.example", "xa.example", "b.example"] {
-            assert_eq!(of(&options, registry), ["http://s.example", NOWHERE, ""]);
+            assert_eq!(of(&options, registry), ["http://s.example", DEAD_PROXY, ""]);
         }
         for registry in [
             "a.example",
@@ -98,14 +98,14 @@ mod tests {
             "[::2]:443",
             "[::2]",
         ] {
-            assert_eq!(of(&options, registry), ["", NOWHERE, ""], "{registry}");
+            assert_eq!(of(&options, registry), ["", DEAD_PROXY, ""], "{registry}");
         }
         assert_eq!(
             of(&options, "plain.example"),
             ["http://s.example", "http://p.example", &without]
         );
         // Loopback has none, whatever is said.
-        assert_eq!(of(&options, "127.0.0.1:5000"), [NOWHERE, "", "*"]);
-        assert_eq!(of(&options, "localhost:5000"), ["", NOWHERE, ""]);
+        assert_eq!(of(&options, "127.0.0.1:5000"), [DEAD_PROXY, "", "*"]);
+        assert_eq!(of(&options, "localhost:5000"), ["", DEAD_PROXY, ""]);
     }
 }

@@ -51,17 +51,19 @@ use crate::error::Operation;
 use crate::repository::download::{Bytes, wrong_size};
 use crate::repository::inner::Inner;
 use crate::repository::transfer::{Attempt, TransferError, content};
-use crate::request::{Payload, Redirects, Request, header};
-use crate::retry::Failed;
-use crate::transport::{ANSWER_FACTOR, connection_error, given_certificates, system_certificates, tls_failure};
+use crate::request::{Redirects, Request, RequestBody, header};
+use crate::retry::AttemptFailure;
+use crate::transport::{
+    RESPONSE_TIMEOUT_FACTOR, connection_error, given_certificates, system_certificates, tls_failure,
+};
 use crate::{Options, RemoteError};
 
 /// Polls allowed until the response arrives. Each reads from the connection at
 /// most once, so this bounds an error body, which the client reads whole; a
 /// response without one takes a dozen.
-const MAX_TURNS: u32 = 128;
-/// [`super::proxies::NOWHERE`] as it stands in an error.
-const NOWHERE_ADDRESS: &str = "127.0.0.1:0";
+const MAX_POLLS: u32 = 128;
+/// [`super::proxies::DEAD_PROXY`] as it stands in an error.
+const DEAD_PROXY_ADDRESS: &str = "127.0.0.1:0";
 /// Appended to connection errors: that client follows redirects without saying
 /// where they led.
 const OR_ELSEWHERE: &str = " (there, or where it redirects to)";
@@ -76,7 +78,7 @@ pub(in crate::repository) fn open(
     size: u64,
     at: u64,
 ) -> Attempt<(Bytes, u64)> {
-    let authorization = look(inner, endpoint, digest, size)?;
+    let authorization = probe_endpoint(inner, endpoint, digest, size)?;
     let options = inner.client.options();
     let timeout = inner.client.timeout(endpoint);
     let setup = |why: String| RemoteError::Setup(format!("can't stream from {}: {why}", endpoint.host()));
@@ -85,7 +87,7 @@ pub(in crate::repository) fn open(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client =
         Client::try_from(config(options, endpoint, timeout).map_err(setup)?).map_err(|error| setup(cause(&error)))?;
-    let runtime = Turns::new().map_err(|error| setup(error.to_string()))?;
+    let runtime = PolledRuntime::new().map_err(|error| setup(error.to_string()))?;
     let image = Reference::with_digest(
         endpoint.host().to_string(),
         endpoint.repository.clone(),
@@ -105,7 +107,7 @@ pub(in crate::repository) fn open(
                 _ => client.pull_blob_stream_partial(&image, blob.as_str(), at, None).await,
             }
         };
-        let answered = tokio::time::timeout(timeout * ANSWER_FACTOR, within_turns(request)).await;
+        let answered = tokio::time::timeout(timeout * RESPONSE_TIMEOUT_FACTOR, within_turns(request)).await;
         let answered = answered.map_err(|_| RemoteError::TimedOut {
             host: endpoint.host().to_string(),
             why: "the time limit is over (blob)".to_string(),
@@ -145,11 +147,11 @@ pub(in crate::repository) fn open(
 
 /// Sends a HEAD for the blob with our own client, which obtains the
 /// authorisation. A redirect counts as found.
-fn look(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64) -> Attempt<Option<String>> {
+fn probe_endpoint(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64) -> Attempt<Option<String>> {
     let url = endpoint.url(&format!("blobs/{digest}"));
     let mut request = Request::new(Method::HEAD, url, endpoint, Operation::ReadBlob(*digest));
     request.redirects = Redirects::Never;
-    let response = inner.client.attempt(&request, Payload::None)?;
+    let response = inner.client.attempt(&request, RequestBody::None)?;
     match response.status().as_u16() {
         200 => {
             let length = header(response.headers(), header::CONTENT_LENGTH).and_then(|v| v.parse::<u64>().ok());
@@ -236,7 +238,7 @@ async fn show(client: &Client, image: &Reference, authorization: &str) -> Result
 /// A future's output; none if it takes too many polls.
 async fn within_turns<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut left = MAX_TURNS;
+    let mut left = MAX_POLLS;
     poll_fn(|context| {
         left = match left.checked_sub(1) {
             Some(left) => left,
@@ -253,7 +255,7 @@ fn failed(
     (digest, size, at): (&Digest, u64, u64),
     authenticated: bool,
     error: OciDistributionError,
-) -> Failed<TransferError> {
+) -> AttemptFailure<TransferError> {
     let host = endpoint.host().to_string();
     let operation = Operation::ReadBlob(*digest);
     let denied = |why: String| RemoteError::Denied {
@@ -295,7 +297,7 @@ fn failed(
             }
         }
         OciDistributionError::RequestError(error) => {
-            if endpoint.origin.is_secure() && led_nowhere(&error) {
+            if endpoint.origin.is_secure() && hit_dead_proxy(&error) {
                 protocol("a redirect from HTTPS to HTTP".to_string())
             } else if error.is_redirect() {
                 protocol(format!("too many redirects when asked to {operation}"))
@@ -333,10 +335,10 @@ fn cause(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Whether the request went to the dead proxy.
-fn led_nowhere(error: &(dyn Error + 'static)) -> bool {
+fn hit_dead_proxy(error: &(dyn Error + 'static)) -> bool {
     let mut next = error.source();
     while let Some(error) = next {
-        if format!("{error:?}").contains(NOWHERE_ADDRESS) {
+        if format!("{error:?}").contains(DEAD_PROXY_ADDRESS) {
             return true;
         }
         next = error.source();
@@ -385,12 +387,12 @@ fn io_error(error: &(dyn Error + 'static)) -> io::Error {
 }
 
 /// A current-thread runtime, which makes progress only inside `block_on`.
-struct Turns(Option<Runtime>);
+struct PolledRuntime(Option<Runtime>);
 
-impl Turns {
-    fn new() -> io::Result<Turns> {
+impl PolledRuntime {
+    fn new() -> io::Result<PolledRuntime> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        Ok(Turns(Some(builder.enable_all().build()?)))
+        Ok(PolledRuntime(Some(builder.enable_all().build()?)))
     }
 
     fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
@@ -399,7 +401,7 @@ impl Turns {
     }
 }
 
-impl Drop for Turns {
+impl Drop for PolledRuntime {
     fn drop(&mut self) {
         // A lookup of a name that still goes on must not be waited for.
         if let Some(runtime) = self.0.take() {
@@ -413,7 +415,7 @@ struct Blob {
     stream: SizedStream,
     chunk: bytes::Bytes,
     timeout: Duration,
-    runtime: Turns,
+    runtime: PolledRuntime,
 }
 
 impl Read for Blob {

@@ -47,8 +47,8 @@ fn not_a_list() -> RemoteError {
 
 impl Repository {
     /// Whether the registry itself keeps the lists of referrers.
-    pub(super) fn lists_referrers(&self, subject: &Digest) -> Result<bool, StoreError> {
-        if let Some(known) = self.inner.client.has_referrers(&self.inner.endpoint.registry) {
+    pub(super) fn supports_referrers_api(&self, subject: &Digest) -> Result<bool, StoreError> {
+        if let Some(known) = self.inner.client.supports_referrers(&self.inner.endpoint.registry) {
             return Ok(known);
         }
         let found = self.ask_api(&self.inner.endpoint, subject);
@@ -74,7 +74,7 @@ impl Repository {
     }
 
     fn list_at(&self, endpoint: &Endpoint, subject: &Digest) -> Result<Vec<Descriptor>, RemoteError> {
-        if self.inner.client.has_referrers(&endpoint.registry) != Some(false)
+        if self.inner.client.supports_referrers(&endpoint.registry) != Some(false)
             && let Some(found) = self.ask_api(endpoint, subject)?
         {
             return Ok(found);
@@ -104,7 +104,7 @@ impl Repository {
             match answer.status {
                 200 if is_index => {}
                 200 | 300..=399 | 400 | 404 | 405 | 501 if page == 0 => {
-                    client.set_has_referrers(&endpoint.registry, false);
+                    client.set_supports_referrers(&endpoint.registry, false);
                     return Ok(None);
                 }
                 200 => return Err(not_a_list()),
@@ -112,7 +112,7 @@ impl Repository {
             }
             let next = next_page(&request, &answer.headers)?;
             let list: Page = serde_json::from_slice(&answer.bytes).map_err(|_| not_a_list())?;
-            client.set_has_referrers(&endpoint.registry, true);
+            client.set_supports_referrers(&endpoint.registry, true);
             let is_empty = list.manifests.is_empty();
             found.extend(manifests(list.manifests));
             room = room.saturating_sub(answer.bytes.len());

@@ -18,7 +18,7 @@ use crate::RemoteError;
 use crate::endpoint::Endpoint;
 use crate::error::Operation;
 use crate::repository::Repository;
-use crate::request::{Payload, Request};
+use crate::request::{Request, RequestBody};
 
 /// The field of an index that has its entries.
 const MANIFESTS: &str = "manifests";
@@ -195,7 +195,7 @@ impl Repository {
             let request = Request::new(Method::DELETE, url, &endpoint, Operation::DeleteManifest(*digest));
             // A list that stays costs space and nothing else; a registry that
             // refuses one refuses the others.
-            match client.attempt(&request, Payload::None) {
+            match client.attempt(&request, RequestBody::None) {
                 Ok(response) if matches!(response.status().as_u16(), 200 | 202 | 204 | 404) => {
                     client.drain(&request, response);
                 }

@@ -17,7 +17,7 @@ const OVERFLOW_USER: u32 = 65_534;
 
 /// Why a file is not read.
 #[derive(Debug)]
-pub(crate) enum Unguarded {
+pub(crate) enum SecureFileError {
     /// There is none.
     Absent,
     /// Others could have modified it, or it can't be opened.
@@ -25,7 +25,7 @@ pub(crate) enum Unguarded {
 }
 
 /// Opens a file that nobody but its owner and root can have written.
-pub(crate) fn open(path: &Path) -> Result<File, Unguarded> {
+pub(crate) fn open(path: &Path) -> Result<File, SecureFileError> {
     let real = guarded_path(path)?;
     // A FIFO in its place must not block the process.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -33,7 +33,7 @@ pub(crate) fn open(path: &Path) -> Result<File, Unguarded> {
     let file = File::from(file);
     let meta = file.metadata().map_err(refused)?;
     match loose_file(&real, &meta) {
-        Some(why) => Err(Unguarded::Refused(why)),
+        Some(why) => Err(SecureFileError::Refused(why)),
         None => Ok(file),
     }
 }
@@ -42,13 +42,13 @@ pub(crate) fn open(path: &Path) -> Result<File, Unguarded> {
 /// directories. A missing file is fine.
 pub(crate) fn check_directories(path: &Path) -> Result<(), String> {
     match guarded_path(path) {
-        Ok(_) | Err(Unguarded::Absent) => Ok(()),
-        Err(Unguarded::Refused(why)) => Err(why),
+        Ok(_) | Err(SecureFileError::Absent) => Ok(()),
+        Err(SecureFileError::Refused(why)) => Err(why),
     }
 }
 
 /// Where a path leads, if nobody else can change that.
-fn guarded_path(path: &Path) -> Result<PathBuf, Unguarded> {
+fn guarded_path(path: &Path) -> Result<PathBuf, SecureFileError> {
     let named = std::path::absolute(path).map_err(refused)?;
     let real = match fs::canonicalize(&named) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(absent(&named)),
@@ -58,8 +58,8 @@ fn guarded_path(path: &Path) -> Result<PathBuf, Unguarded> {
     for start in starts {
         for directory in start.ancestors().skip(1) {
             let meta = fs::metadata(directory).map_err(refused)?;
-            if let Some(why) = loose_directory(directory, &meta, start.parent() == Some(directory)) {
-                return Err(Unguarded::Refused(why));
+            if let Some(why) = insecure_directory(directory, &meta, start.parent() == Some(directory)) {
+                return Err(SecureFileError::Refused(why));
             }
         }
     }
@@ -67,23 +67,23 @@ fn guarded_path(path: &Path) -> Result<PathBuf, Unguarded> {
 }
 
 /// A missing file, unless someone else could have removed it.
-fn absent(named: &Path) -> Unguarded {
+fn absent(named: &Path) -> SecureFileError {
     if named.symlink_metadata().is_ok() {
-        return Unguarded::Refused("it is a link to a file that is not there".to_string());
+        return SecureFileError::Refused("it is a link to a file that is not there".to_string());
     }
     for directory in named.ancestors().skip(1) {
         let Ok(meta) = fs::metadata(directory) else { continue };
-        if let Some(why) = loose_directory(directory, &meta, named.parent() == Some(directory)) {
-            return Unguarded::Refused(format!("it is not there, and {why}"));
+        if let Some(why) = insecure_directory(directory, &meta, named.parent() == Some(directory)) {
+            return SecureFileError::Refused(format!("it is not there, and {why}"));
         }
     }
-    Unguarded::Absent
+    SecureFileError::Absent
 }
 
-fn refused(error: io::Error) -> Unguarded {
+fn refused(error: io::Error) -> SecureFileError {
     match error.kind() {
-        ErrorKind::NotFound => Unguarded::Absent,
-        _ => Unguarded::Refused(error.to_string()),
+        ErrorKind::NotFound => SecureFileError::Absent,
+        _ => SecureFileError::Refused(error.to_string()),
     }
 }
 
@@ -113,7 +113,7 @@ fn leaves_out_overflow(map: &str) -> bool {
 }
 
 /// Why a directory lets others exchange what is in it, if it does.
-fn loose_directory(path: &Path, meta: &Metadata, nearest: bool) -> Option<String> {
+fn insecure_directory(path: &Path, meta: &Metadata, nearest: bool) -> Option<String> {
     let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
     let owner = meta.uid();
     if owner != 0 && owner != user() && !(owner == OVERFLOW_USER && is_unmapped()) {
@@ -209,13 +209,16 @@ mod tests {
         let file = config.join("trust.yaml");
         mode(base.path(), 0o700);
         mode(&config, 0o700);
-        assert!(matches!(open(&file), Err(Unguarded::Absent)));
-        assert!(matches!(open(&config.join("none/trust.yaml")), Err(Unguarded::Absent)));
+        assert!(matches!(open(&file), Err(SecureFileError::Absent)));
+        assert!(matches!(
+            open(&config.join("none/trust.yaml")),
+            Err(SecureFileError::Absent)
+        ));
         mode(&config, 0o777);
-        assert!(matches!(open(&file), Err(Unguarded::Refused(_))));
+        assert!(matches!(open(&file), Err(SecureFileError::Refused(_))));
         mode(&config, 0o700);
         std::os::unix::fs::symlink("/nonexistent/trust.yaml", &file).unwrap();
-        assert!(matches!(open(&file), Err(Unguarded::Refused(_))));
+        assert!(matches!(open(&file), Err(SecureFileError::Refused(_))));
     }
 
     // [SIGN-021]
@@ -235,7 +238,7 @@ mod tests {
             let good = fs::metadata(path).unwrap().permissions();
             mode(path, bad);
             let why = match open(&file) {
-                Err(Unguarded::Refused(why)) => why,
+                Err(SecureFileError::Refused(why)) => why,
                 other => panic!("{path:?} {bad:o}: {other:?}"),
             };
             assert!(why.contains("chmod"), "{why}");
@@ -256,12 +259,12 @@ mod tests {
         fs::create_dir(&loose).unwrap();
         mode(&loose, 0o777);
         std::os::unix::fs::symlink(&file, loose.join("link")).unwrap();
-        assert!(matches!(open(&loose.join("link")), Err(Unguarded::Refused(_))));
-        assert!(matches!(open(&config.join("none")), Err(Unguarded::Absent)));
+        assert!(matches!(open(&loose.join("link")), Err(SecureFileError::Refused(_))));
+        assert!(matches!(open(&config.join("none")), Err(SecureFileError::Absent)));
     }
 
     #[test]
-    fn pipe_in_a_files_place_does_not_hold_the_process() {
+    fn opening_a_fifo_does_not_block() {
         let base = tempfile::tempdir().unwrap();
         let pipe = base.path().join("pipe");
         rustix::fs::mknodat(
@@ -272,6 +275,6 @@ mod tests {
             0,
         )
         .unwrap();
-        assert!(matches!(open(&pipe), Err(Unguarded::Refused(_))));
+        assert!(matches!(open(&pipe), Err(SecureFileError::Refused(_))));
     }
 }

@@ -18,25 +18,25 @@ const ANSWER_WAIT: Duration = Duration::from_millis(200);
 
 /// Wraps the connections of the connector before it.
 #[derive(Debug)]
-pub(super) struct EarlyAnswerConnector;
+pub(super) struct EarlyResponseConnector;
 
-impl<In: Transport> Connector<In> for EarlyAnswerConnector {
-    type Out = EarlyAnswerTransport<In>;
+impl<In: Transport> Connector<In> for EarlyResponseConnector {
+    type Out = EarlyResponseTransport<In>;
 
     fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Ok(chained.map(|inner| EarlyAnswerTransport { inner, is_cut: false }))
+        Ok(chained.map(|inner| EarlyResponseTransport { inner, is_cut: false }))
     }
 }
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct EarlyAnswerTransport<T> {
+pub(super) struct EarlyResponseTransport<T> {
     inner: T,
     /// The peer takes no more bytes, and has responded.
     is_cut: bool,
 }
 
-impl<T: Transport> Transport for EarlyAnswerTransport<T> {
+impl<T: Transport> Transport for EarlyResponseTransport<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.inner.buffers()
     }

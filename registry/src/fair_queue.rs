@@ -14,7 +14,7 @@ const WAITING: usize = 1024;
 const OF_A_PEER: usize = 256;
 
 /// Hands out a number of permits.
-pub(crate) struct Fair {
+pub(crate) struct FairQueue {
     queue: Mutex<Queue>,
 }
 
@@ -28,11 +28,11 @@ struct Queue {
 }
 
 /// The right to do one piece of work, given back by its drop.
-pub(crate) struct Permit(Option<Arc<Fair>>);
+pub(crate) struct Permit(Option<Arc<FairQueue>>);
 
-impl Fair {
-    pub(crate) fn new(permits: usize) -> Arc<Fair> {
-        Arc::new(Fair {
+impl FairQueue {
+    pub(crate) fn new(permits: usize) -> Arc<FairQueue> {
+        Arc::new(FairQueue {
             queue: Mutex::new(Queue {
                 free: permits,
                 waiting: HashMap::new(),
@@ -43,7 +43,7 @@ impl Fair {
     }
 
     /// Waits for this peer's turn. None if too many wait already.
-    pub(crate) async fn acquire(self: &Arc<Fair>, peer: Peer) -> Option<Permit> {
+    pub(crate) async fn acquire(self: &Arc<FairQueue>, peer: Peer) -> Option<Permit> {
         let waits = {
             let mut queue = lock(&self.queue);
             if queue.free > 0 {
@@ -55,7 +55,7 @@ impl Fair {
         waits.await.ok()
     }
 
-    fn release(self: Arc<Fair>) {
+    fn release(self: Arc<FairQueue>) {
         let mut queue = lock(&self.queue);
         while let Some(next) = queue.next() {
             match next.send(Permit(Some(self.clone()))) {
@@ -131,8 +131,8 @@ mod tests {
     }
 
     #[test]
-    fn peer_with_many_waiting_keeps_nobody_else_waiting() {
-        let fair = Fair::new(1);
+    fn queue_serves_peers_round_robin() {
+        let fair = FairQueue::new(1);
         let Poll::Ready(Some(permit)) = poll(pin!(fair.acquire(peer(1)))) else {
             panic!()
         };
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn full_queue_takes_a_peer_with_less_in() {
-        let fair = Fair::new(0);
+        let fair = FairQueue::new(0);
         let mut waiting: Vec<_> = (0..WAITING)
             .map(|n| Box::pin(fair.acquire(peer(u8::try_from(n % 4).unwrap()))))
             .collect();

@@ -14,41 +14,41 @@ pub(crate) enum Owner {
 }
 
 /// What each owner has taken.
-pub(crate) struct Shares {
+pub(crate) struct Quotas {
     each: usize,
     taken: Mutex<HashMap<Owner, usize>>,
 }
 
 /// One unit of an owner's quota, returned on drop.
-pub(crate) struct Share {
-    of: Arc<Shares>,
+pub(crate) struct QuotaGuard {
+    of: Arc<Quotas>,
     owner: Owner,
 }
 
-impl Shares {
-    pub(crate) fn new(each: usize) -> Arc<Shares> {
-        Arc::new(Shares {
+impl Quotas {
+    pub(crate) fn new(each: usize) -> Arc<Quotas> {
+        Arc::new(Quotas {
             each,
             taken: Mutex::default(),
         })
     }
 
     /// One more for this owner. None if it has as many as it may.
-    pub(crate) fn take(self: &Arc<Shares>, owner: Owner) -> Option<Share> {
+    pub(crate) fn take(self: &Arc<Quotas>, owner: Owner) -> Option<QuotaGuard> {
         let mut taken = lock(&self.taken);
         let count = taken.get(&owner).copied().unwrap_or_default();
         if count >= self.each {
             return None;
         }
         taken.insert(owner.clone(), count + 1);
-        Some(Share {
+        Some(QuotaGuard {
             of: self.clone(),
             owner,
         })
     }
 }
 
-impl Drop for Share {
+impl Drop for QuotaGuard {
     fn drop(&mut self) {
         let mut taken = lock(&self.of.taken);
         if let Some(count) = taken.get_mut(&self.owner) {

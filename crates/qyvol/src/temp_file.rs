@@ -3,7 +3,7 @@
 //! Where the file system can, such a file has no name at all (`O_TMPFILE`), and
 //! nothing is left of it however the process ends. Elsewhere, and for the
 //! moment in which a file replaces another, it has a name of its own, which
-//! [`Temporaries`] knows, so that a process that is ended by a signal can remove
+//! [`TempFiles`] knows, so that a process that is ended by a signal can remove
 //! it first. What a killed process leaves is removed by the next command that
 //! writes to that directory: each has a lock that its process holds.
 
@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 /// The named temporaries of this process. Clones are the same list.
 #[derive(Clone, Debug, Default)]
-pub struct Temporaries(Arc<Mutex<Vec<Named>>>);
+pub struct TempFiles(Arc<Mutex<Vec<Named>>>);
 
 #[derive(Clone, Debug)]
 struct Named {
@@ -32,25 +32,25 @@ struct Named {
     name: String,
 }
 
-/// While this lives, no temporary gets a name. See [`Temporaries::remove_all`].
+/// While this lives, no temporary gets a name. See [`TempFiles::remove_all`].
 #[must_use = "temporaries appear again once it is dropped"]
-pub struct NoneLeft<'a> {
+pub struct CleanupGuard<'a> {
     _list: MutexGuard<'a, Vec<Named>>,
 }
 
-impl Temporaries {
+impl TempFiles {
     fn list(&self) -> MutexGuard<'_, Vec<Named>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes those that have a name, before the process ends. A file that is
     /// just being put in its place is waited for.
-    pub fn remove_all(&self) -> NoneLeft<'_> {
+    pub fn remove_all(&self) -> CleanupGuard<'_> {
         let mut list = self.list();
         for named in list.drain(..) {
             named.remove();
         }
-        NoneLeft { _list: list }
+        CleanupGuard { _list: list }
     }
 }
 
@@ -62,35 +62,35 @@ impl Named {
 }
 
 /// A file that is being written. Dropped, it is gone.
-pub(crate) struct Temporary<'a> {
+pub(crate) struct TempFile<'a> {
     file: File,
     directory: Arc<OwnedFd>,
     /// Its name, where it has one.
     named: Option<Named>,
-    all: &'a Temporaries,
+    all: &'a TempFiles,
 }
 
-impl<'a> Temporary<'a> {
+impl<'a> TempFile<'a> {
     /// Starts a file in `directory`, on a file system of its own if need be.
     /// Removes what killed processes of this user have left there.
-    pub(crate) fn create(all: &'a Temporaries, directory: &Path, mode: u32) -> io::Result<Temporary<'a>> {
+    pub(crate) fn create(all: &'a TempFiles, directory: &Path, mode: u32) -> io::Result<TempFile<'a>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = Arc::new(openat(CWD, directory, flags, Mode::empty())?);
         sweep(&directory);
         let mode = Mode::from_raw_mode(mode);
         match unnamed(&directory, mode) {
-            Some(file) => Ok(Temporary {
+            Some(file) => Ok(TempFile {
                 file,
                 directory,
                 named: None,
                 all,
             }),
-            None => Temporary::named(all, directory, mode),
+            None => TempFile::named(all, directory, mode),
         }
     }
 
     /// A file that has a name from the start.
-    fn named(all: &'a Temporaries, directory: Arc<OwnedFd>, mode: Mode) -> io::Result<Temporary<'a>> {
+    fn named(all: &'a TempFiles, directory: Arc<OwnedFd>, mode: Mode) -> io::Result<TempFile<'a>> {
         loop {
             let name = fresh_name();
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -108,7 +108,7 @@ impl<'a> Temporary<'a> {
             let named = Named { directory, name };
             list.push(named.clone());
             drop(list);
-            return Ok(Temporary {
+            return Ok(TempFile {
                 file,
                 directory: named.directory.clone(),
                 named: Some(named),
@@ -186,7 +186,7 @@ impl<'a> Temporary<'a> {
     }
 }
 
-impl Drop for Temporary<'_> {
+impl Drop for TempFile<'_> {
     fn drop(&mut self) {
         if let Some(named) = self.named.take() {
             let mut list = self.all.list();

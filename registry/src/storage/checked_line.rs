@@ -17,7 +17,7 @@ fn checksum(json: &[u8]) -> String {
 }
 
 /// The line of a value.
-pub(super) fn seal<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+pub(super) fn encode_line<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
     let json = serde_json::to_vec(value)?;
     let mut line = checksum(&json).into_bytes();
     line.push(b' ');
@@ -27,7 +27,7 @@ pub(super) fn seal<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
 }
 
 /// The value of a line, or none if it is not one that was sealed.
-pub(super) fn unseal<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+pub(super) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     let line = line.strip_suffix(b"\n")?;
     let (stated, rest) = line.split_at_checked(DIGITS)?;
     let json = rest.strip_prefix(b" ")?;
@@ -43,13 +43,13 @@ mod tests {
 
     #[test]
     fn line_that_changed_anywhere_is_none() {
-        let line = seal(&vec!["a", "b"]).unwrap();
-        assert_eq!(unseal::<Vec<String>>(&line).unwrap(), ["a", "b"]);
+        let line = encode_line(&vec!["a", "b"]).unwrap();
+        assert_eq!(decode_line::<Vec<String>>(&line).unwrap(), ["a", "b"]);
         for at in 0..line.len() {
             let mut changed = line.clone();
             changed[at] ^= 4;
-            assert!(unseal::<Vec<String>>(&changed).is_none(), "{at}");
-            assert!(unseal::<Vec<String>>(&line[..at]).is_none(), "{at}");
+            assert!(decode_line::<Vec<String>>(&changed).is_none(), "{at}");
+            assert!(decode_line::<Vec<String>>(&line[..at]).is_none(), "{at}");
         }
     }
 }

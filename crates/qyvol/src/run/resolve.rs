@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use qyvol_image::{BuildOptions, HeadImage, ImageBuilder};
+use qyvol_image::{BuildOptions, ImageBuilder, SignedImage};
 use qyvol_remote::Client;
 use qyvol_sandbox::Capabilities;
 use qyvol_store::{LocalStore, RunLock};
@@ -14,20 +14,21 @@ use super::{Pull, RunRequest};
 use crate::data::DEVELOPMENT;
 use crate::image_source::read_image;
 use crate::supported::check_supported;
-use crate::verify::{TrustedImage, bind, judge};
+use crate::verify::{TrustedImage, bind, verify_source};
 use crate::{
-    Context, DataName, Error, ImageName, PullRequest, Source, Target, load_policy, policy_or_key, policy_path, validate,
+    Context, DataName, Error, ImageName, ImageSource, PullRequest, Target, load_policy, policy_or_key, policy_path,
+    validate,
 };
 
 /// The image behind a target, not judged.
 pub(super) struct Resolved {
-    source: Source,
+    source: ImageSource,
 }
 
 /// An image that trust has accepted. The store keeps what it needs until this
 /// is dropped.
-pub(super) struct Judged {
-    pub(super) source: Source,
+pub(super) struct VerifiedTarget {
+    pub(super) source: ImageSource,
     pub(super) trusted: TrustedImage,
     /// What its manifest asks for.
     pub(super) capabilities: Capabilities,
@@ -50,7 +51,7 @@ impl Resolved {
         };
         let Some(name) = name else {
             return Ok(Resolved {
-                source: Source::open(ctx, target)?,
+                source: ImageSource::open(ctx, target)?,
             });
         };
         let fetch = |client: &dyn Fn() -> Result<Arc<Client>, Error>| {
@@ -65,28 +66,28 @@ impl Resolved {
         let source = match pull {
             Pull::Always(client) => {
                 fetch(client)?;
-                Source::open(ctx, target)?
+                ImageSource::open(ctx, target)?
             }
-            Pull::Missing(client) => match Source::open(ctx, target) {
+            Pull::Missing(client) => match ImageSource::open(ctx, target) {
                 Err(Error::NoImage { .. }) => {
                     fetch(client)?;
-                    Source::open(ctx, target)?
+                    ImageSource::open(ctx, target)?
                 }
                 opened => opened?,
             },
-            Pull::Never => Source::open(ctx, target)?,
+            Pull::Never => ImageSource::open(ctx, target)?,
         };
         Ok(Resolved { source })
     }
 
-    fn judge(self, ctx: &Context<'_>, policy: &TrustPolicy) -> Result<Judged, Error> {
+    fn verify_source(self, ctx: &Context<'_>, policy: &TrustPolicy) -> Result<VerifiedTarget, Error> {
         let Resolved { source } = self;
-        let trusted = judge(ctx, policy, &source, source.single()?)?;
+        let trusted = verify_source(ctx, policy, &source, source.single()?)?;
         let capabilities = check_supported(&source.label(), &trusted.config.qyv.app)?;
         let store = ctx.store()?;
         // From here on no prune takes the image away.
         let lock = store.running(&trusted.manifest.digest())?;
-        Ok(Judged {
+        Ok(VerifiedTarget {
             source,
             trusted,
             capabilities,
@@ -96,9 +97,9 @@ impl Resolved {
     }
 }
 
-impl Judged {
+impl VerifiedTarget {
     /// Resolves and judges what is to run, and checks that this host can.
-    pub(super) fn new(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Judged, Error> {
+    pub(super) fn new(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<VerifiedTarget, Error> {
         match request.target {
             Target::Manifest(path) => develop(ctx, path, request),
             Target::Wasm(path) => Err(Error::Usage(format!(
@@ -107,7 +108,7 @@ impl Judged {
             ))),
             target => {
                 let policy = policy_or_key(ctx, request.key)?;
-                Resolved::new(ctx, target, &request.pull, &policy)?.judge(ctx, &policy)
+                Resolved::new(ctx, target, &request.pull, &policy)?.verify_source(ctx, &policy)
             }
         }
     }
@@ -118,7 +119,7 @@ impl Judged {
     }
 
     /// The image as it was read.
-    pub(super) fn image(&self) -> Result<&HeadImage, Error> {
+    pub(super) fn image(&self) -> Result<&SignedImage, Error> {
         self.source.single()
     }
 
@@ -130,7 +131,7 @@ impl Judged {
 
 /// Builds a manifest under development into the store, untagged, and trusts it
 /// because the user named the source itself.
-fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<Judged, Error> {
+fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<VerifiedTarget, Error> {
     let reason = "it is a manifest under development";
     if request.key.is_some() || ctx.policy.is_some() {
         return Err(Error::Usage(format!(
@@ -160,7 +161,7 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
     let store = ctx.store()?;
     let mut stage = store.begin()?;
     let built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;
-    crate::install::stage_small(&mut stage, &built.image)?;
+    crate::install::stage_metadata(&mut stage, &built.image)?;
     // No name leads to it: only the lock keeps a prune from taking it.
     let lock = store.running(&built.descriptor.digest)?;
     stage.commit()?;
@@ -181,12 +182,12 @@ fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<J
         seen: None,
     };
     let name = ImageName::Reference(built.name);
-    let source = Source::Stored {
+    let source = ImageSource::Stored {
         store: store.clone(),
         name,
         image: Box::new(image),
     };
-    Ok(Judged {
+    Ok(VerifiedTarget {
         source,
         trusted,
         capabilities,
