@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn memory_is_given_back_and_taken_from_those_that_keep_it_waiting() {
+    async fn memory_is_released_and_reclaimed_from_stalled_clients() {
         let all = Connections::new(10, 1000);
         let seats: Vec<_> = (0..3).map(|n| all.admit(peer(n)).unwrap()).collect();
         let exchange = |n: usize| seats[n].connection().exchange();
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connection_is_due_when_its_client_has_let_it_wait() {
+    async fn idle_deadline_follows_the_client() {
         let all = Connections::new(1, 1000);
         let idle = Duration::from_secs(30);
         let seat = all.admit(peer(1)).unwrap();

@@ -10,8 +10,8 @@ use crate::cache::lock;
 use crate::peer::Peer;
 
 /// How many wait at most: all together, and of one peer.
-const WAITING: usize = 1024;
-const OF_A_PEER: usize = 256;
+const MAX_WAITING: usize = 1024;
+const MAX_WAITING_PER_PEER: usize = 256;
 
 /// Hands out a number of permits.
 pub(crate) struct FairQueue {
@@ -71,10 +71,10 @@ impl FairQueue {
 impl Queue {
     fn wait(&mut self, peer: Peer) -> Option<oneshot::Receiver<Permit>> {
         let mine = self.waiting.get(&peer).map_or(0, VecDeque::len);
-        if mine >= OF_A_PEER {
+        if mine >= MAX_WAITING_PER_PEER {
             return None;
         }
-        if self.total >= WAITING {
+        if self.total >= MAX_WAITING {
             // The last of the peer that has most gives way to one that has less.
             let theirs = self.waiting.values_mut().max_by_key(|waiting| waiting.len())?;
             if theirs.len() <= mine + 1 {
@@ -164,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn full_queue_takes_a_peer_with_less_in() {
+    fn full_queue_displaces_the_busiest_peer() {
         let fair = FairQueue::new(0);
-        let mut waiting: Vec<_> = (0..WAITING)
+        let mut waiting: Vec<_> = (0..MAX_WAITING)
             .map(|n| Box::pin(fair.acquire(peer(u8::try_from(n % 4).unwrap()))))
             .collect();
         assert!(waiting.iter_mut().all(|one| poll(one.as_mut()).is_pending()));
@@ -179,6 +179,6 @@ mod tests {
             _ => None,
         });
         assert_eq!(refused.count(), 1);
-        assert_eq!(lock(&fair.queue).total, WAITING);
+        assert_eq!(lock(&fair.queue).total, MAX_WAITING);
     }
 }

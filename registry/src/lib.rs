@@ -56,7 +56,7 @@ pub use error::HubError;
 pub use front::Network;
 pub use log::{Event, Level, LogSink, RequestEvent};
 pub use serve::Bound;
-pub use storage::{GcKept, GcReport};
+pub use storage::{GcReport, GcSkipped};
 pub use tls::Tls;
 
 use access::Authorizer;

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn target_with_a_colon_is_a_digest_or_nothing() {
+    fn reference_with_a_colon_must_be_a_digest() {
         assert!(ManifestRef::parse("sha256:abc").is_none());
         assert_eq!(ManifestRef::parse("v1"), Some(ManifestRef::Tag("v1".to_string())));
         let digest = Digest::of(b"x");

@@ -3,7 +3,7 @@
 /// The parameters of a query, in order.
 pub(crate) struct Query(Vec<(String, String)>);
 
-const PARAMETERS: usize = 64;
+const MAX_PARAMETERS: usize = 64;
 
 fn decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
@@ -31,7 +31,7 @@ impl Query {
     pub(crate) fn parse(text: Option<&str>) -> Option<Query> {
         let mut pairs = Vec::new();
         for pair in text.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
-            if pairs.len() == PARAMETERS {
+            if pairs.len() == MAX_PARAMETERS {
                 return None;
             }
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

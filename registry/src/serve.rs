@@ -34,13 +34,13 @@ const RELOAD: Duration = Duration::from_secs(1);
 /// How often uploads are looked at.
 const EXPIRE: Duration = Duration::from_secs(60);
 /// After an error of `accept`, such as too many open files.
-const PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// Between two lines of the log about such errors.
-const COMPLAIN: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How long an idle connection has to close gracefully.
-const PARTING: Duration = Duration::from_secs(1);
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// How often a connection is looked at that waits for nothing.
-const GLANCE: Duration = Duration::from_secs(60);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A hub that has its address and is ready to serve.
 pub struct Bound {
@@ -92,13 +92,13 @@ impl Bound {
                 // That one client left before it was served.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    if complained.is_none_or(|when| when.elapsed() >= COMPLAIN) {
+                    if complained.is_none_or(|when| when.elapsed() >= LOG_INTERVAL) {
                         complained = Some(Instant::now());
                         note(&shared, Level::Error, format!("cannot accept a connection: {error}"));
                     }
                     // Too many open files, most likely: each of these has one.
                     shared.connections.evict_waiting();
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             };
@@ -224,14 +224,14 @@ impl ConnectionTask {
                 () = look.as_mut() => {
                     let now = tokio::time::Instant::now();
                     match connection.due(idle) {
-                        Some(due) if due + PARTING <= now => return,
+                        Some(due) if due + CLOSE_GRACE <= now => return,
                         Some(due) if due <= now => {
                             leaving = true;
                             conversation.as_mut().graceful_shutdown();
-                            look.as_mut().reset(due + PARTING);
+                            look.as_mut().reset(due + CLOSE_GRACE);
                         }
                         Some(due) => look.as_mut().reset(due),
-                        None => look.as_mut().reset(now + idle.min(GLANCE)),
+                        None => look.as_mut().reset(now + idle.min(RECHECK_INTERVAL)),
                     }
                 }
             }

@@ -88,7 +88,7 @@ impl Forger {
 
     /// Tries every verb on the file.
     #[track_caller]
-    fn judged(&self, image: SignedImage, verify: i32, run: i32) -> crate::support::CommandOutput {
+    fn assert_verdicts(&self, image: SignedImage, verify: i32, run: i32) -> crate::support::CommandOutput {
         let other = self.handed(image);
         let done = other.qyv(&["run", "forged.qyvbin", "--", "exit", "0"]).expect(run);
         if run != 0 {
@@ -131,7 +131,7 @@ fn altered_signature_is_told_from_a_missing_one() {
         *sig = format!("{first}{}", &text[1..]).into();
     });
     image.signatures = vec![f.wrap(&image, bundle)];
-    f.judged(image, 12, 126);
+    f.assert_verdicts(image, 12, 126);
 }
 
 #[test]
@@ -141,16 +141,16 @@ fn signature_of_another_image_does_not_vouch_for_this_one() {
     let theirs = f.image().signatures[0].bundle.clone();
     let mut image = other;
     image.signatures = vec![f.wrap(&image, theirs)];
-    let done = f.judged(image, 12, 126);
+    let done = f.assert_verdicts(image, 12, 126);
     assert!(done.err.contains("another image"), "{}", done.err);
 }
 
 #[test]
 fn statement_for_another_name_or_version_is_an_identity_mismatch() {
     let f = Forger::new();
-    f.judged(f.signed(f.image(), |_| ()), 0, 0);
-    f.judged(f.signed(f.image(), |s| s.name = "other".into()), 18, 126);
-    f.judged(f.signed(f.image(), |s| s.version = "1.0.1".into()), 18, 126);
+    f.assert_verdicts(f.signed(f.image(), |_| ()), 0, 0);
+    f.assert_verdicts(f.signed(f.image(), |s| s.name = "other".into()), 18, 126);
+    f.assert_verdicts(f.signed(f.image(), |s| s.version = "1.0.1".into()), 18, 126);
 }
 
 #[test]
@@ -158,12 +158,12 @@ fn one_good_signature_among_junk_is_found_and_the_junk_reported() {
     let f = Forger::new();
     let mut image = f.image();
     image.signatures.extend(junk(&f, &f.image(), 100));
-    let done = f.judged(image, 0, 0);
+    let done = f.assert_verdicts(image, 0, 0);
     assert_eq!(done.err.matches("signature: malformed").count(), 100, "{}", done.err);
     assert_eq!(done.err.matches("signature: good").count(), 1, "{}", done.err);
     let mut image = f.image();
     image.signatures = junk(&f, &f.image(), 65);
-    f.judged(image, 16, 126);
+    f.assert_verdicts(image, 16, 126);
 }
 
 /// Signatures that name the key and were not made by it.
@@ -290,28 +290,28 @@ fn one_signature_in_many_forms_does_not_crowd_out_another_keys() {
 fn config_that_disagrees_with_its_manifest_or_name_is_refused_though_signed() {
     let f = Forger::new();
     let sign = |image| f.signed(image, |_| ());
-    f.judged(sign(f.config(|_| ())), 0, 0);
-    f.judged(sign(f.config(|c| c.layer_digests.reverse())), 16, 126);
-    f.judged(sign(f.config(|c| c.layer_digests.truncate(1))), 16, 126);
-    f.judged(sign(f.config(|c| c.layer_digests[0] = Digest::of(b"x"))), 16, 126);
-    f.judged(sign(f.config(|c| c.qyv.assets = None)), 16, 126);
+    f.assert_verdicts(sign(f.config(|_| ())), 0, 0);
+    f.assert_verdicts(sign(f.config(|c| c.layer_digests.reverse())), 16, 126);
+    f.assert_verdicts(sign(f.config(|c| c.layer_digests.truncate(1))), 16, 126);
+    f.assert_verdicts(sign(f.config(|c| c.layer_digests[0] = Digest::of(b"x"))), 16, 126);
+    f.assert_verdicts(sign(f.config(|c| c.qyv.assets = None)), 16, 126);
     // The file calls itself app:1.0.0, its config app:2.0.0: a signature is held
     // against the config, and the file's name after that.
     let other = |version: &'static str| {
         let image = f.config(|c| c.qyv.app.version = "2.0.0".into());
         f.signed(image, move |s| s.version = version.into())
     };
-    f.judged(other("1.0.0"), 18, 126);
-    f.judged(other("2.0.0"), 16, 126);
+    f.assert_verdicts(other("1.0.0"), 18, 126);
+    f.assert_verdicts(other("2.0.0"), 16, 126);
     for text in ["", "{}", "null", r#"{"qyv":{},"qyv":{}}"#, "\u{feff}{}"] {
-        f.judged(sign(f.configured(text.into())), 16, 126);
+        f.assert_verdicts(sign(f.configured(text.into())), 16, 126);
     }
     // A component's config on a module, and the other way.
-    f.judged(sign(f.config(|c| c.os = qyvol::types::Os::Wasip2)), 16, 126);
+    f.assert_verdicts(sign(f.config(|c| c.os = qyvol::types::Os::Wasip2)), 16, 126);
     let text = String::from_utf8(f.image().config).unwrap();
     let unknown = text.replacen(r#""version":1,"app""#, r#""version":1,"limits":{},"app""#, 1);
     assert_ne!(unknown, text, "the unknown key is in");
-    f.judged(sign(f.configured(unknown.into())), 16, 126);
+    f.assert_verdicts(sign(f.configured(unknown.into())), 16, 126);
 }
 
 // [BIN-053]
@@ -340,7 +340,7 @@ fn assets_other_than_the_signed_promise_are_not_unpacked() {
 
 // [CMD-020]
 #[test]
-fn text_of_a_forged_config_can_not_paint_a_verdict() {
+fn forged_config_cannot_inject_output() {
     let forger = Forger::new();
     let config = String::from_utf8(forger.image().config).unwrap();
     let lie = r#""qyv":{"\u001b[2K\rx\nforged.qyvbin: accepted app:1.0.0":1,"#;
@@ -398,5 +398,5 @@ fn permission_of_a_newer_version_keeps_an_image_from_running_alone() {
         let written = serde_json::from_str("{\"clipboard\":false,\"net\":false,\"fs\":\"none\"}");
         config.qyv.app.permissions = written.unwrap();
     });
-    forger.judged(forger.signed(image, |_| {}), 0, 0);
+    forger.assert_verdicts(forger.signed(image, |_| {}), 0, 0);
 }

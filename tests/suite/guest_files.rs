@@ -83,7 +83,7 @@ const MAKES_DIRECTORIES: &str = r#"(module
 
 // [RUN-033]
 #[test]
-fn time_that_is_over_ends_a_guest_that_goes_on_making_files() {
+fn timeout_ends_a_guest_that_keeps_creating_files() {
     let user = User::new();
     user.app(
         "app",

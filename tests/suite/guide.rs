@@ -145,31 +145,31 @@ fn start_page_matches_the_command() {
 }
 
 #[test]
-fn ones_own_application_is_as_it_is_told() {
+fn application_page_matches_the_command() {
     run("application.md");
 }
 
 #[test]
-fn trust_is_as_it_is_told() {
+fn trust_page_matches_the_command() {
     run("trust.md");
 }
 
 #[test]
-fn pipeline_is_as_it_is_told() {
+fn pipeline_page_matches_the_command() {
     run("pipeline.md");
 }
 
 #[test]
-fn host_is_as_it_is_told() {
+fn host_page_matches_the_command() {
     run("host.md");
 }
 
 #[test]
-fn air_gap_is_as_it_is_told() {
+fn air_gap_page_matches_the_command() {
     run("air-gap.md");
 }
 
 #[test]
-fn hub_is_as_it_is_told() {
+fn hub_page_matches_the_command() {
     run("hub.md");
 }

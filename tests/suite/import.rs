@@ -6,7 +6,7 @@ use std::process::Command;
 use qyvol::types::Digest;
 use serde_json::{Value, json};
 
-use crate::publisher::{CONFIG, INDEX, MANIFEST, OLD_WASM, WASM, files, nothing, publisher};
+use crate::publisher::{CONFIG, INDEX, MANIFEST, OLD_WASM, WASM, assert_nothing_written, files, publisher};
 use crate::registry::Server;
 use crate::support::{PROBE, PROBE_MODULE, User};
 
@@ -129,7 +129,7 @@ fn container_image_is_taken_by_its_platform_and_entrypoint() {
         assert!(done.err.contains("linux/amd64"), "{}", done.err);
         let done = user.qyv(&["import", &server.name("shop:linux")]).expect(16);
         assert!(done.err.contains("container image for linux/amd64"), "{}", done.err);
-        nothing(&user, "shop.qyvbin");
+        assert_nothing_written(&user, "shop.qyvbin");
     }
 }
 
@@ -167,7 +167,7 @@ fn layers_of_dockers_form_are_searched_from_the_top() {
         let user = User::new();
         let done = user.qyv(&["import", &server.name("shop:2.0.0")]).expect(16);
         assert!(done.err.contains("`app.wasm` is removed or replaced"), "{}", done.err);
-        nothing(&user, "shop.qyvbin");
+        assert_nothing_written(&user, "shop.qyvbin");
     }
 }
 
@@ -195,7 +195,7 @@ fn several_components_are_listed_and_one_is_chosen() {
         assert!(done.err.contains(told), "{told}: {}", done.err);
     }
     user.qyv(&["import", &name, "--layer", "other"]).expect(2);
-    nothing(&user, "app.qyvbin");
+    assert_nothing_written(&user, "app.qyvbin");
     for layer in ["worker", &id(PROBE_MODULE)] {
         let done = user
             .qyv(&["import", &name, "--layer", layer, "--replace", "-v"])
@@ -226,7 +226,7 @@ fn version_is_said_by_the_user_the_tag_or_the_source() {
     ] {
         user.qyv(&["import", &latest, "--name", bad]).expect(2);
     }
-    nothing(&user, "hello.qyvbin");
+    assert_nothing_written(&user, "hello.qyvbin");
     user.qyv(&["import", &pinned, "--name", "acme/greet:3.1.4", "-t", "mine:1"])
         .expect(0);
     user.qyv(&["run", "acme/greet:3.1.4", "env"]).expect(0);
@@ -346,7 +346,7 @@ fn bare_file_becomes_an_image_without_a_connection() {
     let user = User::new();
     user.write("probe.wasm", PROBE_MODULE);
     user.qyv(&["import", "probe.wasm"]).expect(2);
-    nothing(&user, "probe.qyvbin");
+    assert_nothing_written(&user, "probe.qyvbin");
     let mut command = Command::new("unshare");
     command.args([
         "-rn",

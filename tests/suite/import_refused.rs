@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use qyvol::types::Digest;
 use serde_json::json;
 
-use crate::publisher::{CONFIG, MANIFEST, Publisher, WASM, nothing, publisher};
+use crate::publisher::{CONFIG, MANIFEST, Publisher, WASM, assert_nothing_written, publisher};
 use crate::registry::Server;
 use crate::support::{CommandOutput, PROBE, PROBE_MODULE, User};
 
@@ -56,7 +56,7 @@ fn source_that_is_no_program_or_not_there_changes_nothing() {
 
 // [REG-028]
 #[test]
-fn closed_registry_is_opened_by_the_users_credentials() {
+fn import_uses_the_users_credentials() {
     let user = User::new();
     // `ana` and `s3cret`.
     let htpasswd = user.write(
@@ -73,7 +73,7 @@ fn closed_registry_is_opened_by_the_users_credentials() {
     let name = server.name("hello:1.0.0");
     let done = user.qyv(&["import", &name]).expect(69);
     assert!(done.err.contains("qyv login"), "{}", done.err);
-    nothing(&user, "hello.qyvbin");
+    assert_nothing_written(&user, "hello.qyvbin");
     let mut command = user.command();
     command
         .env("QYVOL_REGISTRY", &server.address)
@@ -150,7 +150,7 @@ fn layer_that_does_not_come_right_ends_as_a_pull_does() {
         let done = user.qyv(&["import", &name, "--retries", "0"]).expect(code);
         assert!(done.err.contains(told), "{told}: {}", done.err);
         if code != 0 {
-            nothing(&user, "hello.qyvbin");
+            assert_nothing_written(&user, "hello.qyvbin");
         }
     }
 }
@@ -169,5 +169,5 @@ fn host_without_certificates_is_told_what_the_other_client_lacks() {
         .env("SSL_CERT_DIR", user.path("none"));
     let done = CommandOutput::from(&command.args(["import", &name]).output().unwrap()).expect(2);
     assert!(done.err.contains("no CA certificates"), "{}", done.err);
-    nothing(&user, "hello.qyvbin");
+    assert_nothing_written(&user, "hello.qyvbin");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use qyvol::types::Digest;
 use serde_json::{Value, json};
 
-use crate::publisher::{CONFIG, INDEX, MANIFEST, OLD_WASM, Publisher, WASM, files, nothing, publisher};
+use crate::publisher::{CONFIG, INDEX, MANIFEST, OLD_WASM, Publisher, WASM, assert_nothing_written, files, publisher};
 use crate::registry::Server;
 use crate::support::{CommandOutput, PROBE, PROBE_MODULE, User};
 
@@ -28,7 +28,7 @@ fn container(other: &Publisher<'_>, name: &str, entrypoint: &[&str], layers: &[(
 
 // [REG-030]
 #[test]
-fn digest_that_is_asked_for_is_no_title() {
+fn layer_digest_never_matches_a_title() {
     let server = Server::hub(&[]);
     let other = publisher(&server);
     let user = User::new();
@@ -41,7 +41,7 @@ fn digest_that_is_asked_for_is_no_title() {
     other.artifact("app:2.0.0", (CONFIG, b"{}"), &layers[..1]);
     user.qyv(&["import", &server.name("app:2.0.0"), "--layer", &id(PROBE)])
         .expect(2);
-    nothing(&user, "app.qyvbin");
+    assert_nothing_written(&user, "app.qyvbin");
     let name = server.name("app:1.0.0");
     let done = user
         .qyv(&["import", &name, "--layer", &id(PROBE), "--format", "json"])
@@ -116,7 +116,7 @@ fn file_that_a_higher_layer_hides_is_not_taken() {
     let unread = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
     let done = import("/srv/app.wasm", unread, b"x").expect(16);
     assert!(done.err.contains(unread), "{}", done.err);
-    nothing(&user, "shop.qyvbin");
+    assert_nothing_written(&user, "shop.qyvbin");
     import("/srv/app.wasm", TAR, &upper("b", "readme")).expect(0);
 }
 
@@ -150,7 +150,7 @@ fn container_without_an_entrypoint_has_one_component_or_none() {
         // What can't be done is not advised.
         assert!(!done.err.contains("--layer"), "{n}: {}", done.err);
         if code != 0 {
-            nothing(&user, "shop.qyvbin");
+            assert_nothing_written(&user, "shop.qyvbin");
         }
     }
 }
@@ -189,7 +189,7 @@ fn index_with_two_images_for_a_platform_is_not_decided_for_the_user() {
         "{}",
         done.err
     );
-    nothing(&user, "app.qyvbin");
+    assert_nothing_written(&user, "app.qyvbin");
     // What is left out is told.
     index("app:2.0.0", &[a, a, c]);
     let done = user.qyv(&["import", &server.name("app:2.0.0"), "-v"]).expect(0);
@@ -339,7 +339,7 @@ fn what_is_said_of_an_import_that_fails_is_true() {
     let spin = ("application/vnd.fermyon.spin.application.v1+config", spin.as_bytes());
     other.artifact("large:1.0.0", spin, &[(WASM, "", PROBE)]);
     user.qyv(&["import", &server.name("large:1.0.0")]).expect(17);
-    nothing(&user, "hello.qyvbin");
+    assert_nothing_written(&user, "hello.qyvbin");
     // A name of digits is one in the manifest that is printed too.
     let done = user
         .qyv(&["import", &server.name("hello"), "--name", "123:1.0.0"])

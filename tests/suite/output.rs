@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::registry::Server;
-use crate::support::{CommandOutput, Prng, User, as_root};
+use crate::support::{CommandOutput, Prng, User, root_available};
 
 const TEMPORARY: &str = ".qyv-0123456789abcdef.tmp";
 
@@ -29,7 +29,7 @@ fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 // [CMD-010]
 #[test]
 fn output_does_not_follow_another_users_link_where_all_can_write() {
-    if !as_root() {
+    if !root_available() {
         return;
     }
     let user = User::new();
@@ -270,7 +270,7 @@ fn interrupted_at_any_moment_the_directory_holds_the_old_or_the_whole_result() {
 // [CMD-012]
 #[test]
 fn interrupted_where_files_need_a_name_nothing_is_left_either() {
-    if !as_root() {
+    if !root_available() {
         return;
     }
     let user = User::new();

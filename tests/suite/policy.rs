@@ -400,7 +400,7 @@ fn signatures_of_strangers_block_no_image() {
 
 // [SIGN-034]
 #[test]
-fn changes_of_the_policy_at_once_are_all_kept() {
+fn concurrent_policy_changes_are_all_kept() {
     let acme = publisher("app", "");
     let serial = |user: &User| user.qyv(&["trust", "show", "--format", "json"]).expect(0).json()["serial"].as_u64();
     let before = serial(&acme).unwrap();

@@ -123,7 +123,7 @@ pub fn files(user: &User, directory: &str, files: &[(&str, &[u8])], gzip: bool) 
 
 /// Asserts that neither a file nor anything in the store was written.
 #[track_caller]
-pub fn nothing(user: &User, file: &str) {
+pub fn assert_nothing_written(user: &User, file: &str) {
     assert!(!user.path(file).exists());
     assert!(user.stored().is_empty(), "{:?}", user.stored());
 }

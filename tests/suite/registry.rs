@@ -241,7 +241,7 @@ fn verdict_on_a_name_is_the_same_before_and_after_a_pull() {
 }
 
 #[test]
-fn signers_at_once_do_not_lose_one_another() {
+fn concurrent_signers_keep_each_others_signatures() {
     for server in Server::both() {
         let user = User::new();
         let file = user.built("app", "");

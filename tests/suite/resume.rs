@@ -16,17 +16,17 @@ const SIZE: usize = 32 << 20;
 
 /// A proxy between host and registry that passes a limited number of bytes to
 /// the host.
-struct Between {
+struct ThrottlingProxy {
     address: String,
     left: Arc<AtomicU64>,
     passed: Arc<AtomicU64>,
 }
 
-impl Between {
+impl ThrottlingProxy {
     /// With `stalls`, a connection that has no bytes left stays open, silent.
-    fn new(server: &Server, stalls: bool) -> Between {
+    fn new(server: &Server, stalls: bool) -> ThrottlingProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let between = Between {
+        let between = ThrottlingProxy {
             address: listener.local_addr().unwrap().to_string(),
             left: Arc::default(),
             passed: Arc::default(),
@@ -81,7 +81,7 @@ fn interrupted_or_killed_pull_resumes() {
     for server in Server::both() {
         user.qyv(&["push", &file, &server.name("app:1")]).expect(0);
         for killed in [false, true] {
-            let between = Between::new(&server, killed);
+            let between = ThrottlingProxy::new(&server, killed);
             let name = format!("{}/app:1", between.address);
             let host = User::new();
             between.left.store(SIZE as u64 * 9 / 10, SeqCst);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Prng, User, as_root, third_party};
+use crate::support::{Prng, User, root_available, third_party};
 
 const NAME: &str = "r.example/acme/app:1.0.0";
 
@@ -139,7 +139,7 @@ fn qyv_digest(bytes: &[u8]) -> String {
 
 // [BIN-032] [BIN-034]
 #[test]
-fn damaged_file_is_not_loaded_because_the_store_has_its_content() {
+fn damaged_file_is_refused_even_if_the_store_has_its_content() {
     let author = author();
     let good = fs::read(author.path("app.qyvbin")).unwrap();
     author.qyv(&["load", "app.qyvbin"]).expect(0);
@@ -155,7 +155,7 @@ fn damaged_file_is_not_loaded_because_the_store_has_its_content() {
 // [BIN-036]
 #[test]
 fn load_refuses_what_the_disk_has_no_room_for_before_it_writes() {
-    if !as_root() {
+    if !root_available() {
         return;
     }
     let user = User::new();

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{CommandOutput, Prng, User, as_root, third_party};
+use crate::support::{CommandOutput, Prng, User, root_available, third_party};
 
 /// Lets everybody into the user's directory, as `/tmp` would.
-pub fn give_away(user: &User) {
+pub fn chown_to_nobody(user: &User) {
     let status = Command::new("chown")
         .args(["-R", "65534:65534"])
         .arg(user.path(""))
@@ -184,12 +184,12 @@ fn processes_that_run_load_and_prune_at_once_do_not_disturb_each_other() {
 
 #[test]
 fn store_of_another_user_and_loose_directories_are_refused() {
-    if !as_root() {
+    if !root_available() {
         return;
     }
     let user = User::new();
     let app = user.built("app", "");
-    give_away(&user);
+    chown_to_nobody(&user);
     let done = user.qyv(&["run", &app]);
     assert!([125, 126].contains(&done.code), "{done:?}");
     assert!(done.err.contains("belongs to"), "{}", done.err);
@@ -206,7 +206,7 @@ fn store_of_another_user_and_loose_directories_are_refused() {
 
 #[test]
 fn read_only_store_still_runs_what_it_has() {
-    if !as_root() {
+    if !root_available() {
         return;
     }
     let user = User::new();
@@ -237,7 +237,7 @@ fn read_only_store_still_runs_what_it_has() {
 
 #[test]
 fn full_disk_is_reported_and_leaves_the_store_intact() {
-    if !as_root() {
+    if !root_available() {
         return;
     }
     let user = User::new();
@@ -269,11 +269,11 @@ fn full_disk_is_reported_and_leaves_the_store_intact() {
 #[test]
 fn user_without_a_home_is_told_what_to_set() {
     let user = User::new();
-    if as_root() {
+    if root_available() {
         // The test binary's own directory may be closed to that user.
         let binary = user.path("qyv");
         fs::copy(env!("CARGO_BIN_EXE_qyv"), &binary).unwrap();
-        give_away(&user);
+        chown_to_nobody(&user);
         let mut command = Command::new("setpriv");
         // No such user: nothing but the environment could name a home.
         command

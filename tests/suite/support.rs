@@ -170,7 +170,7 @@ pub fn third_party(package: &str, command: &mut Command) -> CommandOutput {
 /// leave these tests out has to be asked for: a suite that quietly proves less
 /// is worse than one that fails.
 #[track_caller]
-pub fn as_root() -> bool {
+pub fn root_available() -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }

@@ -22,7 +22,7 @@ use crate::paths;
 /// The variable that names the shell in a call for candidates.
 const VARIABLE: &str = "QYVOL_COMPLETE";
 /// Names that are offered at most.
-const MOST: usize = 10_000;
+const MAX_CANDIDATES: usize = 10_000;
 
 const SHELLS: Shells<'static> = Shells(&[
     &Words,
@@ -260,7 +260,7 @@ fn named(current: &OsStr, list: impl FnOnce(&Context<'_>) -> Option<Vec<String>>
     let names = list(&ctx).unwrap_or_default().into_iter();
     names
         .filter(|name| name.starts_with(current) && escape(name).to_string() == *name)
-        .take(MOST)
+        .take(MAX_CANDIDATES)
         .map(CompletionCandidate::new)
         .collect()
 }

@@ -174,15 +174,15 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 /// A hub that runs beside other work of this process, on a port of its own.
-pub struct Embedded {
+pub struct EmbeddedHub {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Embedded {
+impl EmbeddedHub {
     /// Starts one over a directory.
-    pub fn start(data: &std::path::Path) -> Result<Embedded, Failure> {
+    pub fn start(data: &std::path::Path) -> Result<EmbeddedHub, Failure> {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let hub = Hub::open(Config::new(loopback, data, SystemTime::now)).map_err(failed)?;
         let runtime = runtime()?;
@@ -196,7 +196,7 @@ impl Embedded {
             // It ends with the work that it was started for.
             let _ = runtime.block_on(bound.serve(shutdown));
         });
-        Ok(Embedded {
+        Ok(EmbeddedHub {
             address,
             stop: Some(stop),
             thread: Some(thread),
@@ -209,7 +209,7 @@ impl Embedded {
     }
 }
 
-impl Drop for Embedded {
+impl Drop for EmbeddedHub {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());

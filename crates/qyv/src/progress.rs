@@ -14,9 +14,9 @@ use qyvol::store::Reporter;
 use crate::ui::{Ui, format_duration, size};
 
 /// Bytes of a part that is worth a line of its own.
-const WORTH_A_LINE: u64 = 1 << 20;
+const MIN_BAR_BYTES: u64 = 1 << 20;
 /// Time between two plain lines, and before the first.
-const BETWEEN_LINES: Duration = Duration::from_secs(5);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows how long work goes.
 pub struct Progress {
@@ -62,7 +62,7 @@ impl Lines {
 
     /// The line that is due.
     fn due(&mut self, now: Instant) -> Option<String> {
-        if now.saturating_duration_since(self.last) < BETWEEN_LINES {
+        if now.saturating_duration_since(self.last) < LINE_INTERVAL {
             return None;
         }
         self.last = now;
@@ -183,7 +183,7 @@ impl Reporter for Progress {
     }
 
     fn part_started(&self, part: &str, bytes: u64) {
-        if bytes < WORTH_A_LINE {
+        if bytes < MIN_BAR_BYTES {
             return;
         }
         if let Shown::Bars(bars) = &mut *self.shown() {

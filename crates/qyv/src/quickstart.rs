@@ -161,7 +161,7 @@ fn deliver(
     use qyvol::remote_store::{Anonymous, Client, Options};
     use qyvol::{Keyring, PullRequest};
 
-    let hub = crate::hub::Embedded::start(&directory.join("hub"))?;
+    let hub = crate::hub::EmbeddedHub::start(&directory.join("hub"))?;
     steps.done("hub", &format!("a local registry on http://{}", hub.address()));
 
     let client = Client::new(Options::default(), Box::new(Anonymous), Box::new(|_| {}));

@@ -162,8 +162,8 @@ fn normalised_manifest_reads_back_to_itself_and_takes_no_unknown_key() {
             let altered = app.replacen("\"name\"", extra, 1);
             json::decode::<AppManifest>(altered.as_bytes()).expect_err(&altered);
         }
-        let altered = app.replacen("\"net\"", "\"udp\":true,\"net\"", 1);
-        json::decode::<AppManifest>(altered.as_bytes()).expect_err(&altered);
+        let newer = app.replacen("\"permissions\":{", "\"permissions\":{\"a\":true,", 1);
+        json::decode::<AppManifest>(newer.replace(",}", "}").as_bytes()).expect(&newer);
     }
 }
 

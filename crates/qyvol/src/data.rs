@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_owners_and_applications_share_a_directory() {
+    fn data_directory_is_unique_per_owner_and_application() {
         let long = "a/".repeat(120) + "a";
         let hashed = format!("sha256-{}", Digest::of(long.as_bytes()).hex());
         let texts = [

@@ -10,7 +10,7 @@ use crate::{Context, Error, signatures};
 
 /// How an archive's images are installed.
 #[derive(Default)]
-pub(crate) struct Install {
+pub(crate) struct InstallOptions {
     /// Names, each with its image.
     pub(crate) names: Vec<(Reference, Descriptor)>,
     /// Whether a name that stands for another image is moved.
@@ -30,7 +30,7 @@ pub(crate) fn stage_images(
     from: &impl Fetch,
     label: &str,
     images: &[&SignedImage],
-    how: &Install,
+    how: &InstallOptions,
 ) -> Result<Ingest, Error> {
     store.check_free_space(images.iter().flat_map(|image| image.manifest.layers()))?;
     let mut stage = store.begin()?;

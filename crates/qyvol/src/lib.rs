@@ -61,12 +61,10 @@ pub use inspect::{Inspection, SignatureView, SourceView, WasmView, assets, inspe
 pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
 pub use output::Destination;
 pub use policy::{
-    PolicyChange, admits, change_policy, key_id, key_name, key_to_trust, load_policy, policy_or_key, policy_path,
-    public_key, revocation,
+    PolicyChange, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy, policy_or_key,
+    policy_path, public_key, revocation,
 };
-pub use remote::{
-    PullRequest, TransferReport, TransferredBlob, copy_image, inspect_remote, pull, push, remove_remote, tags,
-};
+pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
 pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use sign::{Claims, SignReport, SignRequest, sign};

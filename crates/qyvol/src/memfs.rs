@@ -20,9 +20,9 @@ use crate::shared_memory::SharedMemory;
 pub(crate) const DEFAULT_BYTES: u64 = 512 << 20;
 /// Bytes for each file that there may be: a file takes about a kilobyte of the
 /// kernel's memory beside its content.
-const BYTES_A_FILE: u64 = 8 << 10;
+const BYTES_PER_FILE: u64 = 8 << 10;
 /// Fewest files that there may be, however small it is.
-const FEWEST_FILES: u64 = 1024;
+const MIN_FILES: u64 = 1024;
 
 /// A file system in memory. Dropped, it is gone.
 pub(crate) struct MemFs(Kind);
@@ -38,13 +38,13 @@ impl MemFs {
     pub(crate) fn create(shared: Option<&Path>, bytes: u64) -> Result<MemFs, Error> {
         let limits = TmpfsLimits {
             bytes,
-            files: (bytes / BYTES_A_FILE).max(FEWEST_FILES),
+            files: (bytes / BYTES_PER_FILE).max(MIN_FILES),
         };
         let error = match Tmpfs::new(limits) {
             Ok(tmpfs) => return Ok(MemFs(Kind::Private(tmpfs))),
             Err(error) => error,
         };
-        match shared.filter(|_| is_barred(&error)) {
+        match shared.filter(|_| is_unavailable(&error)) {
             Some(shared) => SharedMemory::create(shared)
                 .map(|directory| MemFs(Kind::Shared(directory)))
                 .map_err(Error::file("make a file system in memory in", shared)),
@@ -90,7 +90,7 @@ impl MemFs {
 /// Whether the host gives no process like this one a file system of its own:
 /// a kernel without the calls, a container or policy without user namespaces,
 /// or none left of those that a user may have (user_namespaces(7)).
-fn is_barred(error: &io::Error) -> bool {
+fn is_unavailable(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS | Errno::NOSPC | Errno::USERS | Errno::INVAL | Errno::NODEV)

@@ -341,7 +341,7 @@ impl<'a> Output<'a> {
                     "a pipe or device has taken its place meanwhile",
                 )));
             }
-            ExistingOutput::Nothing => temporary.put_new(&self.place.name).map_err(failed())?,
+            ExistingOutput::Nothing => temporary.persist_noclobber(&self.place.name).map_err(failed())?,
             ExistingOutput::File(_) if matches!(self.place.replaces, OverwritePolicy::Only(_)) => {
                 temporary.file().sync_all().map_err(failed())?;
                 temporary.replace(&self.place.name).map_err(failed())?;
@@ -393,7 +393,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Erro
         let mut temporary = TempFile::create(&all, directory, mode)?;
         temporary.file().write_all(bytes)?;
         temporary.file().sync_all()?;
-        temporary.put_new(path.file_name().unwrap_or(OsStr::new("")))
+        temporary.persist_noclobber(path.file_name().unwrap_or(OsStr::new("")))
     };
     write().map_err(Error::file("write", path))?;
     sync_directory(directory)

@@ -193,7 +193,7 @@ pub fn key_name(text: &str) -> String {
 }
 
 /// What a scope admits, in words, for whoever has just added it.
-pub fn admits(policy: &TrustPolicy, scope: &Scope) -> Vec<String> {
+pub fn describe_scope(policy: &TrustPolicy, scope: &Scope) -> Vec<String> {
     use qyvol_trust::{Identity, Names};
     let Some(rule) = policy.rules().iter().find(|rule| rule.scope == *scope) else {
         return Vec::new();

@@ -9,7 +9,7 @@ use qyvol_trust::{TrustPolicy, Verified};
 use qyvol_types::{Descriptor, Digest, Reference, escape};
 
 use crate::image_source::own_name;
-use crate::install::{Install, stage_images};
+use crate::install::{InstallOptions, stage_images};
 use crate::output::{Output, OutputPath};
 use crate::verify::{RequestedAs, TrustedImage, bind, check_local_names, verify_image};
 use crate::{Context, Destination, Error, ImageName, ImageSource, load_policy};
@@ -110,7 +110,7 @@ fn load_from(
     for image in head.images() {
         let accepted = match &policy {
             Some(policy) => accepted_names(ctx, policy, &label, image, &mut trusted)?,
-            None => vec![unjudged_name(&label, image)?],
+            None => vec![unverified_name(&label, image)?],
         };
         for name in accepted {
             if let Some(other) = names.insert(name.clone(), image.descriptor())
@@ -123,7 +123,7 @@ fn load_from(
         }
     }
     // A damaged file is refused whatever the store has already.
-    let how = Install {
+    let how = InstallOptions {
         names: names.into_iter().collect(),
         replace: request.replace,
         read_all: true,
@@ -136,7 +136,7 @@ fn load_from(
     let stage = stage_images(ctx, &store, from, &label, &images, &how)?;
     check_end().map_err(Error::image(&label))?;
     stage.check()?;
-    check_one_each(&label, &trusted)?;
+    check_single_release(&label, &trusted)?;
     for image in &mut trusted {
         image.remember(&store, &label)?;
     }
@@ -147,7 +147,7 @@ fn load_from(
 
 /// Refuses two images of one name whose rule denies rollback: each would be a
 /// rollback of the other. Asked before either is remembered.
-fn check_one_each(label: &str, trusted: &[TrustedImage]) -> Result<(), Error> {
+fn check_single_release(label: &str, trusted: &[TrustedImage]) -> Result<(), Error> {
     let mut newest: BTreeMap<&str, Digest> = BTreeMap::new();
     for image in trusted {
         let (Some(name), digest) = (&image.remembered_as, image.digest) else {
@@ -190,7 +190,7 @@ fn accepted_names(
 
 /// The name of an image that is not judged: its own, by which every run judges
 /// it by the rules for files.
-fn unjudged_name(label: &str, image: &SignedImage) -> Result<Reference, Error> {
+fn unverified_name(label: &str, image: &SignedImage) -> Result<Reference, Error> {
     let reason = "loading only stores an image; running it verifies it";
     let unjudged = Verified::dangerously_trust(image.descriptor(), reason);
     let (_, config) = bind(label, unjudged, image)?;

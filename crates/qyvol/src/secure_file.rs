@@ -32,7 +32,7 @@ pub(crate) fn open(path: &Path) -> Result<File, SecureFileError> {
     let file = rustix::fs::open(&real, flags, Mode::empty()).map_err(|e| refused(e.into()))?;
     let file = File::from(file);
     let meta = file.metadata().map_err(refused)?;
-    match loose_file(&real, &meta) {
+    match insecure_file(&real, &meta) {
         Some(why) => Err(SecureFileError::Refused(why)),
         None => Ok(file),
     }
@@ -139,7 +139,7 @@ fn insecure_directory(path: &Path, meta: &Metadata, nearest: bool) -> Option<Str
 }
 
 /// Why a file may have been written by others, if it may.
-fn loose_file(path: &Path, meta: &Metadata) -> Option<String> {
+fn insecure_file(path: &Path, meta: &Metadata) -> Option<String> {
     let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
     if meta.is_dir() {
         return Some("it is a directory".to_string());

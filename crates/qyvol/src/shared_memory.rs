@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn many_that_start_at_once_all_get_one() {
+    fn concurrent_processes_each_get_a_directory() {
         let memory = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for _ in 0..16 {

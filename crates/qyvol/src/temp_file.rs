@@ -123,7 +123,7 @@ impl<'a> TempFile<'a> {
     }
 
     /// Gives the file a name that nothing has yet.
-    pub(crate) fn put_new(mut self, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn persist_noclobber(mut self, name: &OsStr) -> io::Result<()> {
         let all = self.all;
         let mut list = all.list();
         match &self.named {

@@ -250,7 +250,7 @@ fn every_example_manifest_is_valid() {
 }
 
 #[test]
-fn config_with_a_key_too_many_is_not_valid() {
+fn config_with_an_unknown_key_is_invalid() {
     let config = schema("config.schema.json");
     let app = json!({
         "name": "a", "version": "1", "entrypoint": "a.wasm", "runtime": "wasi", "type": "cli",

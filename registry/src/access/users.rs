@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_reaches_no_further_than_it_says() {
+    fn scope_matches_only_its_pattern() {
         let scope = |pattern: &str| Scope {
             repository: pattern.to_string(),
             actions: vec![Action::Read],

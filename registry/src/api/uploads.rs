@@ -24,12 +24,12 @@ use crate::quotas::Owner;
 use crate::storage::{BlobSource, Upload};
 
 /// A body stated to be no longer than this never becomes an upload's file.
-const IN_MEMORY: u64 = 512 << 10;
+const MAX_IN_MEMORY: u64 = 512 << 10;
 /// Bytes written at once, unless memory is short; one batch is received while
 /// one is written.
 const BATCH: usize = 512 << 10;
 /// How long a request waits for another that writes to the same upload.
-const TURN: Duration = Duration::from_secs(10);
+const UPLOAD_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -170,8 +170,8 @@ impl RequestContext<'_> {
 
     /// A whole blob in one body.
     async fn monolithic(&self, name: &Name, digest: Digest, inflow: &mut IncomingBody) -> Result<(), ApiError> {
-        if inflow.stated().is_some_and(|stated| stated <= IN_MEMORY) {
-            let bytes = inflow.collect(IN_MEMORY).await?;
+        if inflow.stated().is_some_and(|stated| stated <= MAX_IN_MEMORY) {
+            let bytes = inflow.collect(MAX_IN_MEMORY).await?;
             return self.store_bytes(name, digest, bytes).await;
         }
         let upload = self.open_upload(name, digest.algorithm())?;
@@ -205,7 +205,7 @@ impl RequestContext<'_> {
 
     /// Locks an upload for writing to it or ending it.
     async fn lock_upload(&self, upload: &Arc<Upload>) -> Result<UploadGuard, ApiError> {
-        match tokio::time::timeout(TURN, upload.busy.clone().lock_owned()).await {
+        match tokio::time::timeout(UPLOAD_LOCK_TIMEOUT, upload.busy.clone().lock_owned()).await {
             // Whoever had it before may have ended it.
             Ok(_) if upload.is_closed() => Err(unknown()),
             Ok(guard) => Ok(Arc::new(guard)),
@@ -284,8 +284,8 @@ impl RequestContext<'_> {
         let digest = parse_digest(digest)?;
         let lock_upload = self.lock_upload(&upload).await?;
         let length = self.chunk(name, &upload, inflow)?;
-        if upload.offset() == 0 && inflow.stated().is_some_and(|stated| stated <= IN_MEMORY) {
-            let bytes = inflow.collect(IN_MEMORY).await?;
+        if upload.offset() == 0 && inflow.stated().is_some_and(|stated| stated <= MAX_IN_MEMORY) {
+            let bytes = inflow.collect(MAX_IN_MEMORY).await?;
             let stored = self.store_bytes(name, digest, bytes).await;
             self.hub.store.uploads.forget(&upload);
             stored?;

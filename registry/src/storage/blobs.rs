@@ -120,7 +120,7 @@ impl Store {
         };
         let touched = self.renew(&path, &metadata)?;
         // The link may be of a push that has not synced it yet.
-        self.know(repository, digest, metadata.len(), touched, false);
+        self.cache_blob(repository, digest, metadata.len(), touched, false);
         Ok(Some(metadata.len()))
     }
 
@@ -137,7 +137,7 @@ impl Store {
         Ok(now)
     }
 
-    fn know(&self, repository: &StoredRepository, digest: &Digest, size: u64, touched: SystemTime, synced: bool) {
+    fn cache_blob(&self, repository: &StoredRepository, digest: &Digest, size: u64, touched: SystemTime, synced: bool) {
         let known = CachedBlob { size, touched, synced };
         self.known.insert((repository.id, *digest), known, 1);
     }
@@ -208,7 +208,7 @@ impl Store {
             // What memory holds may be of the file that was damaged.
             self.content.remove(digest);
             if !source.is_in(&self.pool.path(digest))? {
-                self.take_in(digest, source)?;
+                self.add_to_pool(digest, source)?;
             }
             self.pool.link_out(digest, &to, &self.uploads.scratch())?;
         } else if self.fresh(repository, digest).is_some_and(|known| known.synced) {
@@ -217,12 +217,12 @@ impl Store {
         let metadata = disk::stat(&to)?.ok_or_else(|| io::Error::other("a blob went while it was stored"))?;
         let touched = self.renew(&to, &metadata)?;
         self.disk.sync(&repository.blobs(digest.algorithm()))?;
-        self.know(repository, digest, source.size(), touched, true);
+        self.cache_blob(repository, digest, source.size(), touched, true);
         Ok(())
     }
 
     /// Takes content into the pool.
-    fn take_in(&self, digest: &Digest, source: &BlobSource<'_>) -> io::Result<()> {
+    fn add_to_pool(&self, digest: &Digest, source: &BlobSource<'_>) -> io::Result<()> {
         let scratch = self.uploads.scratch();
         match source {
             BlobSource::File(from, _) => self.pool.link_in(digest, source, from, &scratch),
@@ -293,14 +293,14 @@ impl Store {
         }
         // Most manifests are read before anybody has to wait for it.
         let mut read = HashSet::new();
-        if let Some(needing) = self.find_needing(repository, digest, &mut read) {
+        if let Some(needing) = self.find_referencing(repository, digest, &mut read) {
             return Ok(DeleteOutcome::Needed(needing));
         }
         let _alone = self.gc_lock.write().unwrap_or_else(PoisonError::into_inner);
         if repository.state().manifests.contains_key(digest) {
             return Ok(DeleteOutcome::Manifest);
         }
-        if let Some(needing) = self.find_needing(repository, digest, &mut read) {
+        if let Some(needing) = self.find_referencing(repository, digest, &mut read) {
             return Ok(DeleteOutcome::Needed(needing));
         }
         self.known.remove(&(repository.id, *digest));
@@ -312,7 +312,12 @@ impl Store {
     }
 
     /// A manifest, of those not in `read`, that needs a blob or may need it.
-    fn find_needing(&self, repository: &StoredRepository, blob: &Digest, read: &mut HashSet<Digest>) -> Option<Digest> {
+    fn find_referencing(
+        &self,
+        repository: &StoredRepository,
+        blob: &Digest,
+        read: &mut HashSet<Digest>,
+    ) -> Option<Digest> {
         let unread: Vec<_> = {
             let state = repository.state();
             state

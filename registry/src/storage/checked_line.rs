@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_that_changed_anywhere_is_none() {
+    fn altered_line_fails_its_checksum() {
         let line = encode_line(&vec!["a", "b"]).unwrap();
         assert_eq!(decode_line::<Vec<String>>(&line).unwrap(), ["a", "b"]);
         for at in 0..line.len() {

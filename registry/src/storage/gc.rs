@@ -34,12 +34,12 @@ pub struct GcReport {
     pub uploads: u64,
     /// Repositories that nothing was removed from, since what their manifests
     /// need is not known.
-    pub kept: Vec<GcKept>,
+    pub kept: Vec<GcSkipped>,
 }
 
 /// A repository that could not be collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GcKept {
+pub struct GcSkipped {
     /// Its name.
     pub repository: String,
     /// What is wrong with it.
@@ -49,11 +49,11 @@ pub struct GcKept {
 impl Store {
     /// Removes what nothing refers to and nobody used within the grace time.
     pub(crate) fn collect(&self) -> io::Result<GcReport> {
-        let _one_at_a_time = lock(&self.collecting);
+        let _one_at_a_time = lock(&self.gc_mutex);
         let mut report = GcReport::default();
         for repository in self.repositories() {
             if let Err(error) = self.collect_links(&repository, &mut report) {
-                report.kept.push(GcKept {
+                report.kept.push(GcSkipped {
                     repository: repository.name.to_string(),
                     reason: error.to_string(),
                 });

@@ -48,7 +48,7 @@ use qyvol_types::Digest;
 use rustix::fs::FlockOperation;
 
 pub(crate) use self::blobs::{BlobSource, Content, DeleteOutcome, PutError};
-pub use self::gc::{GcKept, GcReport};
+pub use self::gc::{GcReport, GcSkipped};
 pub(crate) use self::repository::StoredRepository;
 pub(crate) use self::state::{Entry, State};
 pub(crate) use self::upload::{Upload, Uploads};
@@ -86,7 +86,7 @@ pub(crate) struct Store {
     pool: Pool,
     pub(crate) uploads: Uploads,
     gc_lock: RwLock<()>,
-    collecting: Mutex<()>,
+    gc_mutex: Mutex<()>,
     known: Cache<(u64, Digest), CachedBlob>,
     content: Cache<Digest, Bytes>,
     clock: Clock,
@@ -145,7 +145,7 @@ impl Store {
             pool,
             uploads,
             gc_lock: RwLock::new(()),
-            collecting: Mutex::new(()),
+            gc_mutex: Mutex::new(()),
             known: Cache::new(KNOWN),
             content: Cache::new(CONTENT_ROOM),
             clock: config.clock.clone(),

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn index_holds_all_of_a_state() {
+    fn index_round_trips_the_state() {
         let a = Digest::of(b"a");
         let records = [
             put(b"a", None, &["t", "u"]),

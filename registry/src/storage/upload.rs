@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn state_that_is_not_of_the_upload_is_not_believed() {
+    fn mismatched_hash_state_is_ignored() {
         let root = TempDir::new().unwrap();
         let first = uploads(&root, 1000);
         let upload = start(&first);

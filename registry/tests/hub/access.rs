@@ -282,7 +282,7 @@ fn catalog_holds_what_the_caller_may_read() {
 }
 
 #[test]
-fn challenge_leads_to_a_token_that_leads_in() {
+fn challenge_leads_to_a_valid_token() {
     let server = server(false, true);
     let refused = server.get("/v2/team/a/manifests/v1").refused(401, "UNAUTHORIZED");
     let expected = format!(
@@ -359,7 +359,7 @@ fn anonymous_reading_is_reading_alone() {
 }
 
 #[test]
-fn host_can_not_write_into_the_challenge() {
+fn host_header_cannot_inject_into_the_challenge() {
     let server = server(false, true);
     use std::io::Write as _;
     let mut stream = server.connect();
@@ -371,7 +371,7 @@ fn host_can_not_write_into_the_challenge() {
 }
 
 #[test]
-fn access_that_makes_no_sense_does_not_open() {
+fn invalid_access_configuration_is_refused() {
     let mut users = match AccessControl::parse(br#"{"users":[]}"#).unwrap() {
         AccessControl::Users(users) => users,
         _ => unreachable!(),

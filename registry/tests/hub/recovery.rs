@@ -253,7 +253,7 @@ fn journal_that_lost_a_change_is_refused() {
 
 // [HUB-016]
 #[test]
-fn data_of_another_form_is_refused() {
+fn data_of_another_format_is_refused() {
     let server = Server::new();
     server.image("a", "v1", b"layer");
     let directory = server.kill();

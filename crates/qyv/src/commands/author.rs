@@ -101,13 +101,13 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
         componentize: args.componentize,
     };
     let report = qyvol::build(ctx, &request)?;
-    tell_build(ui, &report);
+    report_build(ui, &report);
     show_build(ui, &report, None)
 }
 
 /// What an author should know before the result of a build.
-pub fn tell_build(ui: &Ui, report: &BuildReport) {
-    announce_key(ui, report.first_key.as_ref());
+pub fn report_build(ui: &Ui, report: &BuildReport) {
+    report_first_key(ui, report.first_key.as_ref());
     for file in &report.assets.files {
         ui.detail(&format!("packed {} ({})", escape(file.path.as_str()), size(file.size)));
     }
@@ -172,7 +172,7 @@ pub fn show_build(ui: &Ui, report: &BuildReport, source: Option<serde_json::Valu
 }
 
 /// Names that a note shows; `-v` shows all.
-const SHOWN: usize = 3;
+const MAX_SHOWN: usize = 3;
 
 /// What an author should know of a build that is no fault.
 fn notes(ui: &Ui, assets: &AssetPlan, denied: &[Denied]) {
@@ -202,7 +202,7 @@ fn notes(ui: &Ui, assets: &AssetPlan, denied: &[Denied]) {
 
 /// The first of some names, or with `-v` all.
 pub fn some(ui: &Ui, names: &[String]) -> String {
-    let shown = if ui.verbose { names.len() } else { SHOWN };
+    let shown = if ui.verbose { names.len() } else { MAX_SHOWN };
     let mut text = names
         .iter()
         .take(shown)
@@ -216,7 +216,7 @@ pub fn some(ui: &Ui, names: &[String]) -> String {
 }
 
 /// Tells of a key that was made.
-pub fn announce_key(ui: &Ui, key: Option<&FirstKey>) {
+pub fn report_first_key(ui: &Ui, key: Option<&FirstKey>) {
     if let Some(key) = key {
         ui.note(&format!("made this machine's first key: {}", key.fingerprint));
         if key.trusted {
@@ -237,7 +237,7 @@ pub fn sign(ctx: &Context<'_>, ui: &Ui, args: SignArgs) -> Result<u8, Failure> {
         passphrase: &secrets::passphrase,
     };
     let report = qyvol::sign(ctx, &request)?;
-    announce_key(ui, report.first_key.as_ref());
+    report_first_key(ui, report.first_key.as_ref());
     let view = json!({
         "schema": 1, "digest": report.digest, "name": report.image,
         "signedBy": report.fingerprint, "signatures": report.signatures,

@@ -7,7 +7,7 @@ use qyvol::types::{AppManifest, Reference, escape};
 use qyvol::{Context, Error, ImportReport, ImportRequest, Target};
 use serde_json::json;
 
-use super::author::{claims, more_names, show_build, some, tell_build};
+use super::author::{claims, more_names, report_build, show_build, some};
 use crate::cli::{Format, ImportArgs};
 use crate::failure::Failure;
 use crate::registry::{client, inputs};
@@ -35,7 +35,7 @@ pub fn import(ctx: &Context<'_>, ui: &Ui, args: ImportArgs) -> Result<u8, Failur
     };
     let report = qyvol::import(ctx, &client(&ctx.home, ui, &args.registry)?, &request);
     let report = report.map_err(|error| failure(error, &source))?;
-    tell_build(ui, &report.build);
+    report_build(ui, &report.build);
     tell(ui, &report);
     show_build(ui, &report.build, Some(source_view(&report)))
 }

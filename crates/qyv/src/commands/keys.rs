@@ -51,7 +51,7 @@ pub fn keys(ctx: &Context<'_>, ui: &Ui, command: KeysCommand) -> Result<u8, Fail
         KeysCommand::Rm { name, yes } => {
             let row = keyring.remove(&name, yes)?;
             show(ui, &row, None)?;
-            told_of_policy(ctx, ui, &row);
+            note_policy_reference(ctx, ui, &row);
         }
         KeysCommand::Import { name, file, encrypt } => {
             let secret = if encrypt {
@@ -72,7 +72,7 @@ pub fn keys(ctx: &Context<'_>, ui: &Ui, command: KeysCommand) -> Result<u8, Fail
 }
 
 /// Says where the policy still trusts a key that was removed.
-fn told_of_policy(ctx: &Context<'_>, ui: &Ui, row: &KeyRow) {
+fn note_policy_reference(ctx: &Context<'_>, ui: &Ui, row: &KeyRow) {
     let Ok(policy) = qyvol::load_policy(ctx) else { return };
     let summary = serde_json::to_value(policy.summary()).unwrap_or_default();
     let keys = summary["keys"].as_array().cloned().unwrap_or_default();

@@ -114,7 +114,7 @@ pub fn pull(ctx: &Context<'_>, ui: &Ui, args: PullArgs) -> Result<u8, Failure> {
 pub fn copy(ctx: &Context<'_>, ui: &Ui, args: CopyArgs) -> Result<u8, Failure> {
     let client = client(&ctx.home, ui, &args.registry)?;
     let (from, to) = (reference(&args.from)?, references(&args.to)?);
-    let moved = qyvol::copy_image(ctx, &client, &from, &to, args.dry_run)?;
+    let moved = qyvol::copy(ctx, &client, &from, &to, args.dry_run)?;
     show(ui, &moved, "copied")?;
     Ok(0)
 }

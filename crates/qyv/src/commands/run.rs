@@ -20,7 +20,7 @@ use crate::ui::{Ui, format_duration};
 /// The guest ran for longer than its limit.
 const TIMED_OUT: u8 = 124;
 /// How long the end of a guest that ran out of time waits for it to be told.
-const TELL: Duration = Duration::from_secs(1);
+const EXIT_GRACE: Duration = Duration::from_secs(1);
 /// The guest trapped: 128 and SIGABRT, as a shell says.
 const TRAPPED: u8 = 134;
 
@@ -57,7 +57,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
             // The guest's thread still runs. Telling may wait for a reader of
             // stderr; the end does not wait for that.
             thread::spawn(|| {
-                thread::sleep(TELL);
+                thread::sleep(EXIT_GRACE);
                 std::process::exit(i32::from(TIMED_OUT));
             });
             ui.error(&Failure::new(format!(

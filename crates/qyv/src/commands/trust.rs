@@ -139,14 +139,14 @@ fn scope_of(text: &str) -> Result<Scope, Failure> {
 
 /// Prints what has changed, and what a new scope admits.
 fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), Failure> {
-    let admits = scope.map_or_else(Vec::new, |scope| qyvol::admits(&change.policy, scope));
+    let describe_scope = scope.map_or_else(Vec::new, |scope| qyvol::describe_scope(&change.policy, scope));
     let document = json!({
         "schema": 1,
         "path": change.path,
         "created": change.created,
         "serial": change.policy.serial(),
         "changes": change.notes,
-        "admits": admits,
+        "admits": describe_scope,
     });
     ui.show(&document, || {
         let made = if change.created { " (new)" } else { "" };
@@ -157,7 +157,7 @@ fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), 
         for line in &change.notes {
             text.push_str(&format!("  {line}\n"));
         }
-        for line in &admits {
+        for line in &describe_scope {
             text.push_str(&format!("{line}\n"));
         }
         text

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn challenge_is_read_whatever_its_order_case_and_company() {
+    fn challenge_is_parsed_regardless_of_order_case_and_other_schemes() {
         let bearer = |realm: &str, service: Option<&str>| {
             Some(Challenge::Bearer {
                 realm: realm.to_string(),

@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn secret_is_in_no_message() {
+    fn errors_never_contain_the_secret() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config.json");
         for text in [

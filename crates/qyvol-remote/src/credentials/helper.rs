@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn helper_without_credentials_and_one_that_is_missing_are_told_apart() {
+    fn helper_lookup_distinguishes_not_found_from_not_installed() {
         let (mut helper, _directory) = helper(
             "echo 'credentials not found in native keychain'; exit 1",
             Duration::from_secs(60),

@@ -99,7 +99,7 @@ pub struct CredentialFiles {
     /// don't exist are skipped.
     pub files: Vec<PathBuf>,
     /// How long a credential helper may take.
-    pub helper_deadline: Duration,
+    pub helper_timeout: Duration,
     notify: Notify,
     /// Helpers that are not installed, each told of once.
     missing: Mutex<BTreeSet<String>>,
@@ -120,7 +120,7 @@ impl CredentialFiles {
         CredentialFiles {
             given,
             files,
-            helper_deadline: HELPER_TIMEOUT,
+            helper_timeout: HELPER_TIMEOUT,
             notify,
             missing: Mutex::default(),
         }
@@ -128,7 +128,7 @@ impl CredentialFiles {
 
     /// Warns of a helper that a file names and that is not installed. Whoever
     /// reads anonymously needs none, so this is no error.
-    fn warn_of_missing(&self, program: &str) {
+    fn warn_missing_helper(&self, program: &str) {
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         if missing.insert(program.to_string()) {
             (self.notify)(&format!(
@@ -149,8 +149,8 @@ impl Credentials for CredentialFiles {
             let Some(file) = ConfigFile::read(path, registry)? else {
                 continue;
             };
-            let missing = |program: &str| self.warn_of_missing(program);
-            let found = file.find(registry, repository, self.helper_deadline, &missing)?;
+            let missing = |program: &str| self.warn_missing_helper(program);
+            let found = file.find(registry, repository, self.helper_timeout, &missing)?;
             if found.is_some() {
                 return Ok(found);
             }

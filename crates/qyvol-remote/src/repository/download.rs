@@ -141,7 +141,7 @@ impl Stream {
                 .filter(|source| source.is_mirror)
             {
                 self.source += 1;
-                inner.pass_over(mirror, &failed);
+                inner.skip_mirror(mirror, &failed);
                 continue;
             }
             if self.at >= self.failed_at + PROGRESS_BYTES {
@@ -204,7 +204,7 @@ impl Stream {
 
     fn open(&mut self) -> Attempt<Bytes> {
         match self.by {
-            BlobClient::Us => self.open_ours(),
+            BlobClient::Us => self.open_native(),
             #[cfg(feature = "import")]
             BlobClient::OciDistribution => {
                 let opened = super::foreign::open(&self.inner, self.endpoint(), &self.digest, self.size, self.at)?;
@@ -214,7 +214,7 @@ impl Stream {
         }
     }
 
-    fn open_ours(&mut self) -> Attempt<Bytes> {
+    fn open_native(&mut self) -> Attempt<Bytes> {
         let inner = self.inner.clone();
         let endpoint = inner.read_endpoints().nth(self.source).unwrap_or(&inner.endpoint);
         let url = endpoint.url(&format!("blobs/{}", self.digest));

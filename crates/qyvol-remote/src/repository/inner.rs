@@ -99,13 +99,13 @@ impl Inner {
             match read(mirror) {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) => {}
-                Err(error) => self.pass_over(mirror, &error),
+                Err(error) => self.skip_mirror(mirror, &error),
             }
         }
         read(&self.endpoint)
     }
 
-    pub(super) fn pass_over(&self, mirror: &Endpoint, error: &dyn std::fmt::Display) {
+    pub(super) fn skip_mirror(&self, mirror: &Endpoint, error: &dyn std::fmt::Display) {
         let (host, registry) = (mirror.host(), &self.registry);
         self.client
             .notify(&format!("skipping mirror {host} of {registry}: {error}"));

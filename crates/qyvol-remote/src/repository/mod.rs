@@ -26,7 +26,7 @@ use crate::error::Operation;
 use crate::request::{BufferedResponse, Request};
 
 /// Largest answer to a written manifest, in bytes.
-const WRITTEN_BYTES: u64 = 64 << 10;
+const WRITE_RESPONSE_BYTES: u64 = 64 << 10;
 
 /// A repository.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl Repository {
         digest: Option<&Digest>,
     ) -> Result<Option<Vec<u8>>, RemoteError> {
         let types = [media_type::IMAGE_MANIFEST, media_type::IMAGE_INDEX];
-        let Some(answer) = self.ask_manifest(endpoint, reference, &types)? else {
+        let Some(answer) = self.get_manifest(endpoint, reference, &types)? else {
             return Ok(None);
         };
         let what = match answer.media_type().as_str() {
@@ -118,7 +118,7 @@ impl Repository {
 
     /// Asks for a manifest of one of these types, within the bound; none where
     /// there is none.
-    fn ask_manifest(
+    fn get_manifest(
         &self,
         endpoint: &Endpoint,
         reference: &str,
@@ -150,7 +150,7 @@ impl Repository {
             .inner
             .request(Method::PUT, &path, operation)
             .with_header("content-type", media_type);
-        let answer = self.inner.client.call(&request, Some(bytes), WRITTEN_BYTES)?;
+        let answer = self.inner.client.call(&request, Some(bytes), WRITE_RESPONSE_BYTES)?;
         if !matches!(answer.status, 200 | 201) {
             return Err(self.inner.client.unexpected(&request, answer));
         }
@@ -168,7 +168,7 @@ impl Repository {
         };
         let path = format!("manifests/{reference}");
         let request = self.inner.request(Method::DELETE, &path, operation);
-        let answer = self.inner.client.call(&request, None, WRITTEN_BYTES)?;
+        let answer = self.inner.client.call(&request, None, WRITE_RESPONSE_BYTES)?;
         match answer.status {
             200 | 202 | 204 => Ok(true),
             404 => Ok(false),

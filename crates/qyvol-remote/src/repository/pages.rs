@@ -21,7 +21,7 @@ const PAGE_NAMES: &str = "n=1000";
 const MAX_PAGES: usize = 100_000;
 /// Pages that may be nearly empty; beyond them, a list without end is told from
 /// a long one by how few names a page has.
-const FREE_PAGES: usize = 1000;
+const GRACE_PAGES: usize = 1000;
 const MIN_NAMES_PER_PAGE: usize = 50;
 
 impl Repository {
@@ -63,7 +63,7 @@ fn visit_names(
     let protocol = |what: String| Err(RemoteError::Protocol { what });
     let mut seen = 0;
     for page in 0..MAX_PAGES {
-        if page > FREE_PAGES + seen / MIN_NAMES_PER_PAGE {
+        if page > GRACE_PAGES + seen / MIN_NAMES_PER_PAGE {
             break;
         }
         let answer = client.call(&request, None, PAGE_BYTES)?;

@@ -32,8 +32,8 @@ const MAX_REPOSITIONS: u32 = 3;
 /// Bytes of progress after which all retries are available again.
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// Bytes of a blob for which a registry gets another second to store it.
-const BYTES_PER_ANSWER_SECOND: u64 = 16 << 20;
-const OCTETS: (&str, &str) = ("content-type", "application/octet-stream");
+const BYTES_PER_STORE_SECOND: u64 = 16 << 20;
+const OCTET_STREAM: (&str, &str) = ("content-type", "application/octet-stream");
 
 /// The upload session that a registry has opened.
 #[derive(Clone, Debug)]
@@ -159,7 +159,7 @@ impl<'a> Upload<'a> {
             }
             State::Interrupted(session) => {
                 let session = session.clone();
-                self.find_position(session);
+                self.query_offset(session);
                 Ok(())
             }
             State::Done => Ok(()),
@@ -307,7 +307,7 @@ impl<'a> Upload<'a> {
                 let range = format!("{}-{}", session.offset, session.offset + n - 1);
                 let request = self
                     .request(Method::PATCH, session.location.clone())
-                    .with_header(OCTETS.0, OCTETS.1)
+                    .with_header(OCTET_STREAM.0, OCTET_STREAM.1)
                     .with_header("content-range", range);
                 let response = client.attempt(&request, RequestBody::Stream(n, &mut source.take(n)))?;
                 if response.status() != 202 {
@@ -325,7 +325,9 @@ impl<'a> Upload<'a> {
         }
         let digest = self.descriptor.digest.to_string();
         let url = session.location.clone().with_query([("digest", digest.as_str())]);
-        let mut request = self.request(Method::PUT, url).with_header(OCTETS.0, OCTETS.1);
+        let mut request = self
+            .request(Method::PUT, url)
+            .with_header(OCTET_STREAM.0, OCTET_STREAM.1);
         request.response_timeout = Some(self.response_timeout());
         let rest = size - session.offset;
         if rest > 0 && session.offset > 0 {
@@ -348,16 +350,16 @@ impl<'a> Upload<'a> {
     /// before it answers.
     fn response_timeout(&self) -> Duration {
         let usual = self.inner.client.timeout(&self.inner.endpoint) * 4;
-        usual + Duration::from_secs(self.descriptor.size / BYTES_PER_ANSWER_SECOND)
+        usual + Duration::from_secs(self.descriptor.size / BYTES_PER_STORE_SECOND)
     }
 
     /// Queries the offset of an interrupted upload; restarts it if the registry
     /// can't tell, unless the blob exists by now.
-    fn find_position(&mut self, session: Session) {
+    fn query_offset(&mut self, session: Session) {
         self.state = match self.position(&session) {
             Some(session) => State::Open(session),
             // The last answer may be all that was lost.
-            None if self.is_there() => State::Done,
+            None if self.blob_exists() => State::Done,
             None => State::New,
         };
     }
@@ -391,7 +393,7 @@ impl<'a> Upload<'a> {
 
     /// Whether the registry has the blob by now. One that can't tell is sent
     /// the blob again.
-    fn is_there(&self) -> bool {
+    fn blob_exists(&self) -> bool {
         let url = self.inner.endpoint.url(&format!("blobs/{}", self.descriptor.digest));
         let request = self.request(Method::HEAD, url);
         let response = self.inner.client.attempt(&request, RequestBody::None);

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 
 /// How long to wait for an answer after a write failed. It was sent before the
 /// connection was closed, so it is here or next to it.
-const ANSWER_WAIT: Duration = Duration::from_millis(200);
+const RESPONSE_WAIT: Duration = Duration::from_millis(200);
 
 /// Wraps the connections of the connector before it.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl<T: Transport> Transport for EarlyResponseTransport<T> {
         match self.inner.transmit_output(amount, timeout) {
             Err(Error::Io(error)) => {
                 let mut wait = timeout;
-                wait.after = ANSWER_WAIT.into();
+                wait.after = RESPONSE_WAIT.into();
                 match self.inner.maybe_await_input(wait) {
                     Ok(true) => {
                         self.is_cut = true;

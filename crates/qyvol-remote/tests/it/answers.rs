@@ -107,7 +107,7 @@ fn retry_after_beyond_the_limit_ends_the_operation() {
 }
 
 #[test]
-fn silent_server_is_given_up() {
+fn silent_server_times_out() {
     let (found, asked) = resolve(|_| Reaction::Silent);
     let error = found.unwrap_err();
     assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");

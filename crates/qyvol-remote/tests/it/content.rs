@@ -265,7 +265,7 @@ fn slow_blob_times_out() {
 }
 
 #[test]
-fn dripping_bytes_that_are_discarded_are_given_up() {
+fn slow_discarded_bytes_time_out() {
     let image = Image::new(400_000);
     let digest = image.layer().digest.to_string();
     let part = digest.clone();
@@ -284,7 +284,7 @@ fn dripping_bytes_that_are_discarded_are_given_up() {
 }
 
 #[test]
-fn dripping_head_is_given_up() {
+fn slow_response_head_times_out() {
     let image = Image::new(1000);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
@@ -305,7 +305,7 @@ fn dripping_head_is_given_up() {
 }
 
 #[test]
-fn silence_in_the_middle_of_a_blob_is_a_time_out() {
+fn stalled_blob_times_out() {
     let image = Image::new(400_000);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {

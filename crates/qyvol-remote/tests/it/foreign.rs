@@ -66,7 +66,7 @@ pub(crate) fn fault(
 
 // [REG-028]
 #[test]
-fn layer_comes_through_the_other_client_and_nothing_else_does() {
+fn only_layers_are_fetched_through_the_foreign_client() {
     for length in [0, 1, 300_000] {
         let image = Image::new(length);
         let server = Server::new(image.registry());
@@ -92,7 +92,7 @@ fn layer_comes_through_the_other_client_and_nothing_else_does() {
 
 // [REG-028]
 #[test]
-fn spoilt_layer_is_refused_on_the_foreign_path() {
+fn corrupt_foreign_layer_is_refused() {
     let image = Image::new(50_000);
     let (error, asked) = fault(&image, |_, mut answer| {
         answer.body[40_000] ^= 1;
@@ -214,7 +214,7 @@ fn body_of_an_error_is_bounded_on_the_foreign_path() {
 
 // [REG-028]
 #[test]
-fn failure_of_the_registry_is_told_as_on_our_own_path() {
+fn foreign_blob_errors_match_native_errors() {
     let image = Image::new(1000);
     let (error, asked) = fault(&image, |_, _| Response::new(503));
     assert!(

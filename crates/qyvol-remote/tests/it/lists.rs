@@ -226,7 +226,7 @@ fn invalid_referrer_is_skipped_with_a_warning() {
 }
 
 #[test]
-fn unreadable_entries_hide_no_readable_one() {
+fn unreadable_entries_are_skipped() {
     let signed = Signed::new();
     let due = signed.signature.digest();
     let mut bare = signed.entry();
@@ -363,7 +363,7 @@ fn signature_is_listed_under_the_tag_where_there_is_no_api() {
 }
 
 #[test]
-fn image_under_the_referrers_tag_stays_and_is_no_list() {
+fn image_under_the_referrers_tag_is_not_overwritten() {
     let image = Image::new(1000);
     let tag = fallback(&image.manifest.digest());
     let squatter = Image::new(2000);

@@ -72,7 +72,7 @@ fn endless_manifest_is_refused() {
 }
 
 #[test]
-fn dripping_manifest_is_given_up() {
+fn slow_manifest_times_out() {
     let (error, asked) = spoilt(&Image::new(10), |_| {
         Reaction::edit(|answer| answer.framed(Framing::Drip(Duration::from_millis(20))))
     });
@@ -172,7 +172,7 @@ fn another_manifest_than_the_digest_asked_for_is_refused() {
 }
 
 #[test]
-fn missing_tag_is_none() {
+fn missing_tag_resolves_to_none() {
     let server = Server::new(Image::new(10).registry());
     let repository = repository(&client(), &server);
     assert!(repository.resolve(&name(&server, "app:2")).unwrap().is_none());

@@ -193,7 +193,7 @@ fn custom_ca_is_trusted_only_when_configured() {
 }
 
 #[test]
-fn silence_in_place_of_tls_is_a_time_out() {
+fn stalled_tls_handshake_times_out() {
     // Connections are taken by the system, and nobody ever speaks.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();

@@ -302,7 +302,7 @@ fn redirect_of_a_token_server_is_not_followed() {
 }
 
 #[test]
-fn credentials_are_in_no_message() {
+fn messages_never_contain_credentials() {
     let told = Arc::new(Mutex::new(String::new()));
     let image = Image::new(10);
     let server = Server::faulty(guarded(&image, bearer()), |head| match head.nth {

@@ -132,7 +132,7 @@ fn upload_resumes_after_the_answer_to_a_chunk_was_lost() {
 }
 
 #[test]
-fn unusable_upload_position_begins_anew() {
+fn invalid_upload_offset_restarts_the_upload() {
     for range in [
         "",
         "0-",
@@ -160,7 +160,7 @@ fn unusable_upload_position_begins_anew() {
 }
 
 #[test]
-fn false_upload_position_begins_anew() {
+fn wrong_upload_offset_restarts_the_upload() {
     let image = Image::new(300_000);
     let count = AtomicUsize::new(0);
     let server = Server::faulty(Registry::default(), move |head| {
@@ -309,7 +309,7 @@ fn upload_without_a_location_is_refused() {
 }
 
 #[test]
-fn content_that_can_not_be_read_is_blamed_on_the_source() {
+fn unreadable_content_is_a_source_error() {
     let image = Image::new(50_000);
     let store = image.store();
     let mut wrong = image.layer().clone();
@@ -350,7 +350,7 @@ fn blob_of_another_repository_is_mounted() {
 }
 
 #[test]
-fn blob_is_sent_where_a_mount_is_refused() {
+fn blob_is_uploaded_when_the_mount_is_refused() {
     for status in [401, 403] {
         let image = Image::new(50_000);
         let server = Server::faulty(Registry::default(), move |head| match head.is("POST", "mount=") {
@@ -379,7 +379,7 @@ fn location_given_instead_of_a_mount_is_used() {
 }
 
 #[test]
-fn blob_that_is_there_is_not_sent() {
+fn existing_blob_is_not_uploaded() {
     let image = Image::new(50_000);
     let mut registry = Registry::default();
     registry.put_blob("app", &image.layer);
@@ -390,7 +390,7 @@ fn blob_that_is_there_is_not_sent() {
 }
 
 #[test]
-fn image_that_is_there_costs_few_requests() {
+fn pushing_an_existing_image_takes_few_requests() {
     let image = Image::new(50_000);
     let server = Server::new(image.registry());
     push(&client(), &server, &image).unwrap();

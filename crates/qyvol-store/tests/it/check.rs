@@ -62,7 +62,7 @@ fn every_kind_of_damage_is_found_and_repaired() {
     assert_eq!(left.len(), 1, "the name that lacks a blob: {left:?}");
     assert!(left[0].repair.contains("a:1"));
 
-    // What mend says: load again.
+    // What repair says: load again.
     let mut ingest = store.begin().unwrap();
     let image = crate::support::image(&ingest, "a");
     sign(&ingest, &image.manifest, "ana");

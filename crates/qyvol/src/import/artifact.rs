@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use super::container::Container;
 use super::{ImportRequest, ImportedComponent, Origin, shown as show};
 use crate::install::ProgressReader;
-use crate::remote::{attribute_to_registry, not_there};
+use crate::remote::{attribute_to_registry, manifest_not_found};
 use crate::{Context, Error, ImageName, Target};
 
 /// Bytes reserved at once for content whose size only the descriptor states.
@@ -86,7 +86,7 @@ impl Artifact {
         let repository = Repository::new(client, name, Access::Pull)?;
         let named = repository
             .resolve_foreign(name)?
-            .ok_or_else(|| not_there(&repository, name))?;
+            .ok_or_else(|| manifest_not_found(&repository, name))?;
         let mut signed = vec![named.digest];
         let mut others = Vec::new();
         let FetchedManifest { digest, manifest, .. } = match &named.manifest {
@@ -94,7 +94,7 @@ impl Artifact {
             ForeignManifest::Index(entries) => {
                 let (entry, left_out) = platform(label, entries)?;
                 others = left_out;
-                of_index(label, &repository, &entry.descriptor)?
+                manifest_from_index(label, &repository, &entry.descriptor)?
             }
         };
         let ForeignManifest::Image(image) = manifest else {
@@ -165,7 +165,7 @@ fn own_name(name: &Reference, digests: &[Digest]) -> Reference {
 }
 
 /// The manifest of an index entry, checked against its descriptor.
-fn of_index(label: &str, repository: &Repository, named: &Descriptor) -> Result<FetchedManifest, Error> {
+fn manifest_from_index(label: &str, repository: &Repository, named: &Descriptor) -> Result<FetchedManifest, Error> {
     let found = repository.foreign_manifest(&named.digest)?;
     let found = found.ok_or_else(|| attribute_to_registry(missing(named).into(), repository))?;
     if found.size == named.size && found.media_type == named.media_type {

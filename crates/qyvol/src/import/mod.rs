@@ -36,7 +36,7 @@ use crate::{BuildReport, Context, Destination, Error, ImageName, Target};
 /// Parts of the source that are told by name.
 const MAX_LISTED: usize = 100;
 /// Characters of a text of the source that are shown.
-const SHOWN: usize = 200;
+const MAX_SHOWN: usize = 200;
 
 /// What to import.
 pub struct ImportRequest<'a> {
@@ -147,13 +147,13 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         }
         (None, Target::Wasm(path)) => {
             let name = request.name.ok_or_else(|| no_version(&label, request, None))?;
-            let app = denying(name)?;
+            let app = deny_all_manifest(name)?;
             (app, PathBuf::from("."), true, of_file(&mut place, path)?)
         }
         (None, _) => {
             let artifact = Artifact::find(ctx, client, &label, request)?;
             let name = own_name(&label, request, artifact.version())?;
-            let app = denying(&name)?;
+            let app = deny_all_manifest(&name)?;
             (app, PathBuf::from("."), true, artifact.fetch(ctx)?)
         }
     };
@@ -200,7 +200,7 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
 
 /// A text of the source's as it is shown: cut, and escaped.
 fn shown(text: &str) -> String {
-    let cut: String = text.chars().take(SHOWN).collect();
+    let cut: String = text.chars().take(MAX_SHOWN).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("{}{more}", escape(&cut))
 }
@@ -262,7 +262,7 @@ fn own_name(label: &str, request: &ImportRequest<'_>, stated: Option<&str>) -> R
 }
 
 /// A manifest that grants nothing.
-fn denying(name: &Reference) -> Result<AppManifest, Error> {
+fn deny_all_manifest(name: &Reference) -> Result<AppManifest, Error> {
     let version = name.tag().unwrap_or(DEFAULT_TAG);
     let text = format!(
         "name: \"{}\"\nversion: \"{version}\"\nentrypoint: \"{}.wasm\"\n",

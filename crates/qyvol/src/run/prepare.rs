@@ -11,7 +11,7 @@ use qyvol_types::{CompiledCode, Descriptor, Os, limits};
 
 use super::request::StepTimer;
 use super::resolve::VerifiedTarget;
-use crate::install::{Install, stage_images};
+use crate::install::{InstallOptions, stage_images};
 use crate::{Context, Error, ImageSource};
 
 /// An image that is ready to start.
@@ -126,7 +126,14 @@ fn install_and_compile(
             ctx.report.started("installing", Some(layers.size()));
             let (installed, compiled) = thread::scope(|scope| {
                 let installing = scope.spawn(|| {
-                    let stage = stage_images(ctx, &judged.store, archive, &label, &[image], &Install::default())?;
+                    let stage = stage_images(
+                        ctx,
+                        &judged.store,
+                        archive,
+                        &label,
+                        &[image],
+                        &InstallOptions::default(),
+                    )?;
                     archive.check_end().map_err(Error::image(&label))?;
                     stage.commit().map_err(Error::Store)
                 });

@@ -101,7 +101,7 @@ impl VerifiedTarget {
     /// Resolves and judges what is to run, and checks that this host can.
     pub(super) fn new(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<VerifiedTarget, Error> {
         match request.target {
-            Target::Manifest(path) => develop(ctx, path, request),
+            Target::Manifest(path) => build_unsigned(ctx, path, request),
             Target::Wasm(path) => Err(Error::Usage(format!(
                 "{} has no manifest: write a .qyv beside it and run that",
                 escape(&path.to_string_lossy())
@@ -131,7 +131,7 @@ impl VerifiedTarget {
 
 /// Builds a manifest under development into the store, untagged, and trusts it
 /// because the user named the source itself.
-fn develop(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<VerifiedTarget, Error> {
+fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> Result<VerifiedTarget, Error> {
     let reason = "it is a manifest under development";
     if request.key.is_some() || ctx.policy.is_some() {
         return Err(Error::Usage(format!(

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// How long an answer may take: a registry syncs a whole blob before it.
-const PATIENCE: Duration = Duration::from_secs(300);
+const IO_TIMEOUT: Duration = Duration::from_secs(300);
 const HEAD_BYTES: u64 = 64 << 10;
 
 /// The head of a request or an answer, as it came.
@@ -88,8 +88,8 @@ impl Connection {
     pub(super) fn open(address: &str) -> Result<Connection, String> {
         let stream = TcpStream::connect(address).and_then(|stream| {
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(IO_TIMEOUT))?;
+            stream.set_write_timeout(Some(IO_TIMEOUT))?;
             Ok(stream)
         });
         let stream = stream.map_err(|e| format!("connecting to {address}: {e}"))?;

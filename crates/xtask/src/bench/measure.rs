@@ -130,7 +130,7 @@ pub(super) struct Side<'a> {
 }
 
 /// Each side once untimed, then `count` times by turns.
-pub(super) fn by_turns<const N: usize>(count: usize, sides: [Side<'_>; N]) -> Result<[Times; N], String> {
+pub(super) fn interleaved<const N: usize>(count: usize, sides: [Side<'_>; N]) -> Result<[Times; N], String> {
     let mut times = std::array::from_fn(|_| Times(Vec::new()));
     for side in &sides {
         (side.before)()?;

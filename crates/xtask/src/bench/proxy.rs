@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn body_without_a_length_is_no_silent_zero() {
+    fn body_without_a_length_is_an_error() {
         let proxy = Proxy::start(&registry()).unwrap();
         let mut stream = TcpStream::connect(&proxy.address).unwrap();
         stream
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_comes_once_at_the_very_byte() {
+    fn connection_is_cut_once_at_the_exact_byte() {
         let proxy = Proxy::start(&registry()).unwrap();
         proxy.cut_after(500, After::TheRegistry);
         let mut stream = TcpStream::connect(&proxy.address).unwrap();

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use super::measure::{Run, Side, by_turns};
+use super::measure::{Run, Side, interleaved};
 use super::proxy::{After, Counts, Proxy};
 use super::rows::{Example, at_most, mib, mixed, ratio, reached, utf8};
 use super::servers::{BOTH, Kind, Server};
@@ -81,7 +81,7 @@ fn pushes(bench: &Bench, server: &RefCell<Server>, what: &str) -> Result<Vec<Row
         sync()
     };
     let sides = runs.each_ref().map(|runs| Side { before: &before, runs });
-    let [ours, archive, unpacked] = by_turns(bench.long_runs(), sides)?;
+    let [ours, archive, unpacked] = interleaved(bench.long_runs(), sides)?;
     let what = format!("push, {what}");
     Ok(vec![
         ratio(&what, [&ours, &archive], "skopeo copy from oci-archive", LIMIT),
@@ -123,7 +123,7 @@ fn pulls(bench: &Bench, server: &RefCell<Server>, what: &str) -> Result<Vec<Row>
             runs: &to_archive,
         },
     ];
-    let [stored, laid_out, written, archived] = by_turns(bench.long_runs(), sides)?;
+    let [stored, laid_out, written, archived] = interleaved(bench.long_runs(), sides)?;
     Run::new("cmp", &[utf8(&file)?, utf8(&out)?]).check()?;
     for left in [&layout, &out, &archive] {
         remove(left)?;
@@ -290,7 +290,7 @@ pub(super) fn component(bench: &Bench) -> Result<Vec<Row>, String> {
             sync()
         };
         let sides = [&push, &push_unsigned, &bare_push].map(|runs| Side { before: &renew, runs });
-        let [pushed, pushed_unsigned, peer_pushed] = by_turns(bench.runs, sides)?;
+        let [pushed, pushed_unsigned, peer_pushed] = interleaved(bench.runs, sides)?;
 
         server.borrow_mut().renew()?;
         for push in push.iter().chain(&bare_push) {
@@ -306,7 +306,7 @@ pub(super) fn component(bench: &Bench) -> Result<Vec<Row>, String> {
             sync()
         };
         let sides = [&to_store, &to_file, &bare_pull].map(|runs| Side { before: &empty, runs });
-        let [stored, written, peer] = by_turns(bench.runs, sides)?;
+        let [stored, written, peer] = interleaved(bench.runs, sides)?;
         Run::new("cmp", &[utf8(&component)?, utf8(&bare_out)?]).check()?;
         for left in [&out, &bare_out] {
             remove(left)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qyvol_sandbox::parse_app_manifest;
 
-use super::measure::{Run, Side, Times, by_turns};
+use super::measure::{Run, Side, Times, interleaved};
 use super::{Bench, Row, Verdict, assets, fresh, hub, registry, remove};
 use crate::tree::root;
 
@@ -156,7 +156,7 @@ fn warm(bench: &Bench, what: &str, example: &Example, archive: &str, limit: f64)
     }
     let sides = [[ours], [peer]];
     let sides = sides.each_ref().map(|runs| Side { before: &nothing, runs });
-    let times = by_turns(bench.runs, sides)?;
+    let times = interleaved(bench.runs, sides)?;
     Ok(vec![ratio(what, times.each_ref(), "wasmtime run, its cache on", limit)])
 }
 
@@ -194,7 +194,7 @@ fn first(bench: &Bench, what: &str, example: &Example, archive: &str, runs: usiz
             runs: &peer,
         },
     ];
-    let times = by_turns(runs, sides)?;
+    let times = interleaved(runs, sides)?;
     Ok(vec![ratio(what, times.each_ref(), "wasmtime compile, then run", 1.1)])
 }
 
@@ -249,14 +249,14 @@ fn build_and_verify(bench: &Bench) -> Result<Vec<Row>, String> {
             runs: &peer,
         },
     ];
-    let built = by_turns(bench.long_runs(), sides)?;
+    let built = interleaved(bench.long_runs(), sides)?;
 
     let sides = [
         [bench.qyv(&["verify", file])],
         [Run::pipeline(&format!("zstd -q -d -c '{file}' | sha256sum"))],
     ];
     let sides = sides.each_ref().map(|runs| Side { before: &nothing, runs });
-    let verified = by_turns(bench.long_runs(), sides)?;
+    let verified = interleaved(bench.long_runs(), sides)?;
     let size = |path: &str| fs::metadata(path).map_or(0, |m| m.len()) / (1 << 20);
     let built_what = format!(
         "build, 256 MiB of mixed assets ({} MiB; peer {} MiB)",
@@ -278,7 +278,7 @@ fn inspect(bench: &Bench) -> Result<Vec<Row>, String> {
     for (name, file) in [("hello", small), ("256 MiB of assets", large)] {
         let sides = [[bench.qyv(&["inspect", utf8(&file)?])], [bench.qyv(&["--version"])]];
         let sides = sides.each_ref().map(|runs| Side { before: &nothing, runs });
-        let times = by_turns(bench.runs, sides)?;
+        let times = interleaved(bench.runs, sides)?;
         let [ours, peer] = times.each_ref().map(|times| times.median().as_secs_f64() * 1e3);
         let more = ours - peer;
         rows.push(Row {

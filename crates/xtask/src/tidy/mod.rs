@@ -8,6 +8,7 @@ mod documents;
 mod musts;
 mod sources;
 mod texts;
+mod words;
 
 use std::fmt;
 
@@ -47,7 +48,13 @@ impl fmt::Display for Finding {
     }
 }
 
-const RULES: &[fn(&Tree) -> Vec<Finding>] = &[sources::check, texts::check, musts::check, documents::check];
+const RULES: &[fn(&Tree) -> Vec<Finding>] = &[
+    sources::check,
+    texts::check,
+    words::check,
+    musts::check,
+    documents::check,
+];
 
 /// Runs every rule.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {

@@ -159,7 +159,7 @@ mod tests {
     const SPEC: &str = "# Signing\n\n- [ZED-001] A reader MUST refuse it.\n- **[ZED-002]** A writer MUST.\n  This holds (by construction).\n\nSee [ZED-001].\n";
 
     #[test]
-    fn must_that_nothing_tries_is_found() {
+    fn untested_must_is_reported() {
         let found = messages(&check(&Tree::from([("spec/signing.md", SPEC)])));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("[ZED-001] is tried by nothing"), "{found:?}");

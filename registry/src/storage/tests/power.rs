@@ -275,7 +275,7 @@ fn power_lost_among_many_pushes_undoes_nothing_acknowledged() {
 
 // [HUB-014]
 #[test]
-fn hash_of_an_upload_is_of_what_a_loss_of_power_left() {
+fn upload_hash_matches_its_file_after_power_loss() {
     let root = TempDir::new().unwrap();
     let disk = Arc::new(Recorder::new(root.path()));
     let mut subject = TestStore::open(root.path(), disk.clone(), 0);

@@ -65,7 +65,7 @@ impl Repository {
 
     fn foreign(&self, reference: &str, digest: Option<&Digest>) -> Result<Option<FetchedManifest>, RemoteError> {
         self.inner.read(|endpoint| {
-            let Some(answer) = self.ask_manifest(endpoint, reference, &MANIFEST_TYPES)? else {
+            let Some(answer) = self.get_manifest(endpoint, reference, &MANIFEST_TYPES)? else {
                 return Ok(None);
             };
             let kind = answer.media_type();

@@ -66,7 +66,7 @@ const MAX_POLLS: u32 = 128;
 const DEAD_PROXY_ADDRESS: &str = "127.0.0.1:0";
 /// Appended to connection errors: that client follows redirects without saying
 /// where they led.
-const OR_ELSEWHERE: &str = " (there, or where it redirects to)";
+const OR_REDIRECT_TARGET: &str = " (there, or where it redirects to)";
 /// Bytes of a message of the other side that are shown.
 const MESSAGE: usize = 200;
 
@@ -96,7 +96,7 @@ pub(in crate::repository) fn open(
     let blob = digest.to_string();
     let pulled = runtime.block_on(async {
         if let Some(authorization) = &authorization {
-            show(&client, &image, authorization).await.map_err(setup)?;
+            preload_auth(&client, &image, authorization).await.map_err(setup)?;
         }
         let request = async {
             match at {
@@ -107,7 +107,7 @@ pub(in crate::repository) fn open(
                 _ => client.pull_blob_stream_partial(&image, blob.as_str(), at, None).await,
             }
         };
-        let answered = tokio::time::timeout(timeout * RESPONSE_TIMEOUT_FACTOR, within_turns(request)).await;
+        let answered = tokio::time::timeout(timeout * RESPONSE_TIMEOUT_FACTOR, within_poll_limit(request)).await;
         let answered = answered.map_err(|_| RemoteError::TimedOut {
             host: endpoint.host().to_string(),
             why: "the time limit is over (blob)".to_string(),
@@ -205,7 +205,7 @@ fn config(options: &Options, endpoint: &Endpoint, timeout: Duration) -> Result<C
 }
 
 /// Preloads an `Authorization` header into the client's token cache.
-async fn show(client: &Client, image: &Reference, authorization: &str) -> Result<(), String> {
+async fn preload_auth(client: &Client, image: &Reference, authorization: &str) -> Result<(), String> {
     let bad = || "the credentials do not fit a header field".to_string();
     let (scheme, value) = authorization.split_once(' ').ok_or_else(bad)?;
     if !value.bytes().all(|b| b.is_ascii_graphic()) {
@@ -236,7 +236,7 @@ async fn show(client: &Client, image: &Reference, authorization: &str) -> Result
 }
 
 /// A future's output; none if it takes too many polls.
-async fn within_turns<F: Future>(future: F) -> Option<F::Output> {
+async fn within_poll_limit<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = MAX_POLLS;
     poll_fn(|context| {
@@ -304,7 +304,7 @@ fn failed(
             } else if error.is_timeout() {
                 RemoteError::TimedOut {
                     host,
-                    why: format!("the time limit is over (connect){OR_ELSEWHERE}"),
+                    why: format!("the time limit is over (connect){OR_REDIRECT_TARGET}"),
                 }
             } else {
                 connection(endpoint, &error)
@@ -358,7 +358,7 @@ fn connection(endpoint: &Endpoint, error: &(dyn Error + 'static)) -> RemoteError
             return RemoteError::Tls {
                 host: endpoint.host().to_string(),
                 failure: tls_failure(rustls),
-                why: format!("{rustls}{OR_ELSEWHERE}"),
+                why: format!("{rustls}{OR_REDIRECT_TARGET}"),
             };
         }
         next = error.source();
@@ -366,7 +366,7 @@ fn connection(endpoint: &Endpoint, error: &(dyn Error + 'static)) -> RemoteError
     match connection_error(&endpoint.url(""), io_error(error)) {
         RemoteError::Unreachable { host, why, temporary } => RemoteError::Unreachable {
             host,
-            why: why + OR_ELSEWHERE,
+            why: why + OR_REDIRECT_TARGET,
             temporary,
         },
         error => error,

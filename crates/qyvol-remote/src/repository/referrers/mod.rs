@@ -51,7 +51,7 @@ impl Repository {
         if let Some(known) = self.inner.client.supports_referrers(&self.inner.endpoint.registry) {
             return Ok(known);
         }
-        let found = self.ask_api(&self.inner.endpoint, subject);
+        let found = self.list_from_api(&self.inner.endpoint, subject);
         Ok(found
             .map_err(|e| e.into_store(format!("list the referrers of {subject}")))?
             .is_some())
@@ -75,17 +75,17 @@ impl Repository {
 
     fn list_at(&self, endpoint: &Endpoint, subject: &Digest) -> Result<Vec<Descriptor>, RemoteError> {
         if self.inner.client.supports_referrers(&endpoint.registry) != Some(false)
-            && let Some(found) = self.ask_api(endpoint, subject)?
+            && let Some(found) = self.list_from_api(endpoint, subject)?
         {
             return Ok(found);
         }
-        self.ask_tag(endpoint, subject)
+        self.list_from_tag(endpoint, subject)
     }
 
     /// The API's list; none where the registry doesn't have the API: where it
     /// says so, leads to another host (as GitHub's registry does, to a page
     /// for people), or sends something else than an index.
-    fn ask_api(&self, endpoint: &Endpoint, subject: &Digest) -> Result<Option<Vec<Descriptor>>, RemoteError> {
+    fn list_from_api(&self, endpoint: &Endpoint, subject: &Digest) -> Result<Option<Vec<Descriptor>>, RemoteError> {
         #[derive(Deserialize)]
         struct Page {
             #[serde(default)]

@@ -63,7 +63,7 @@ fn empty_list() -> Map<String, Value> {
 
 impl Repository {
     /// The entries of the list under the tag.
-    pub(super) fn ask_tag(&self, endpoint: &Endpoint, subject: &Digest) -> Result<Vec<Descriptor>, RemoteError> {
+    pub(super) fn list_from_tag(&self, endpoint: &Endpoint, subject: &Digest) -> Result<Vec<Descriptor>, RemoteError> {
         let Tagged::List(mut list, _) = self.tagged(endpoint, subject)? else {
             return Ok(Vec::new());
         };

@@ -227,7 +227,7 @@ pub fn rows() -> Vec<Row> {
             registry("r.example/acme/**", "identity: any", "r.example/acme-evil/app:1.0.0"),
         ),
         row(
-            "scope-folder-itself",
+            "scope-directory-itself",
             "`**` that would stand for nothing",
             "SIGN-022",
             11,

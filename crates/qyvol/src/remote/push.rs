@@ -1,0 +1,89 @@
+//! `push`: from a file or the store to a registry.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use qyvol_image::ImageError;
+use qyvol_remote::{Access, Client, Repository};
+use qyvol_store::{CopyError, Fetch, LocalStore};
+use qyvol_types::{Digest, ImageManifest, Reference, limits};
+
+use super::{TransferReport, by_repository, copy_and_tag, layers_size, mark_present};
+use crate::{Context, Error, ImageSource, Target};
+
+/// Sends an image, from a file or the store, to every one of the names.
+pub fn push(
+    ctx: &Context<'_>,
+    client: &Arc<Client>,
+    target: &Target,
+    names: &[Reference],
+    dry_run: bool,
+) -> Result<TransferReport, Error> {
+    let source = ImageSource::open(ctx, target)?;
+    let label = source.label();
+    let image = source.single()?;
+    let mut moved = TransferReport::new(&label, image, dry_run)?;
+    let implied = match target {
+        Target::Image(name) => name.in_registry(),
+        _ => None,
+    };
+    let names = match (names, implied) {
+        ([], Some(name)) => vec![name.clone()],
+        ([], None) => {
+            return Err(Error::Usage(format!(
+                "{label} names no registry: say where it is to go, as HOST/{}",
+                moved.image
+            )));
+        }
+        (names, _) => names.to_vec(),
+    };
+    for group in by_repository(&names)? {
+        let Some(first) = group.first() else { continue };
+        let mounts = match &source {
+            ImageSource::Stored { store, .. } => mounts(store, first, &image.manifest)?,
+            ImageSource::Archive { .. } => HashMap::new(),
+        };
+        let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
+        if dry_run {
+            mark_present(&repository, &mut moved.parts)?;
+        } else {
+            ctx.report.started("pushing", Some(layers_size(&image.manifest)));
+            let sent = match &source {
+                ImageSource::Archive { archive } => copy_and_tag(ctx, archive, image, &repository, &group),
+                ImageSource::Stored { store, .. } => copy_and_tag(ctx, store, image, &repository, &group),
+            };
+            // What can't be read is wrong here, and not with the registry.
+            let copied = sent.map_err(|error| match (error, &source) {
+                (Error::Copy(CopyError::Source { source, .. }), ImageSource::Archive { .. }) => {
+                    Error::image(&label)(ImageError::Store(*source))
+                }
+                (Error::Copy(CopyError::Source { source, .. }), ImageSource::Stored { .. }) => Error::Store(*source),
+                (error, _) => error,
+            })?;
+            *moved.copied.get_or_insert(0) += copied;
+            ctx.report.finished();
+        }
+        moved.names.extend(group);
+    }
+    Ok(moved)
+}
+
+/// Other repositories of the same registry that, by the store's names, have
+/// some of the image's layers: to mount them instead of sending them.
+fn mounts(store: &LocalStore, to: &Reference, image: &ImageManifest) -> Result<HashMap<Digest, String>, Error> {
+    let mut found = HashMap::new();
+    for (name, descriptor) in store.references()? {
+        if name.registry() != to.registry() || name.repository() == to.repository() {
+            continue;
+        }
+        // What can't be read here is just not mounted.
+        let Ok(raw) = store.fetch_bytes(&descriptor, limits::MANIFEST_BYTES) else {
+            continue;
+        };
+        if let Ok(manifest) = ImageManifest::parse(raw) {
+            let shared = manifest.layers().iter().filter(|layer| image.layers().contains(layer));
+            found.extend(shared.map(|layer| (layer.digest, name.repository().to_string())));
+        }
+    }
+    Ok(found)
+}
