@@ -3,11 +3,15 @@
 use std::fs;
 use std::process::Command;
 
+use crate::needs::lacks;
 use crate::support::{Prng, User, third_party};
 
 // [BIN-001] [BIN-002]
 #[test]
 fn tar_lists_it_and_skopeo_keeps_its_digest() {
+    if lacks(&["skopeo", "zstd"]) {
+        return;
+    }
     let user = User::new();
     user.write("app/a.txt", "asset");
     let app = user.built("app", "assets: [a.txt]\n");

@@ -6,6 +6,7 @@ use std::process::Command;
 use qyvol::types::Digest;
 use serde_json::{Value, json};
 
+use crate::needs::lacks;
 use crate::publisher::{CONFIG, INDEX, MANIFEST, OLD_WASM, WASM, assert_nothing_written, files, publisher};
 use crate::registry::Server;
 use crate::support::{PROBE, PROBE_MODULE, User};
@@ -343,6 +344,9 @@ fn signatures_of_the_source_are_told_and_count_for_nothing() {
 // [REG-031]
 #[test]
 fn bare_file_becomes_an_image_without_a_connection() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
     let user = User::new();
     user.write("probe.wasm", PROBE_MODULE);
     user.qyv(&["import", "probe.wasm"]).expect(2);

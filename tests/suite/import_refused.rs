@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use qyvol::types::Digest;
 use serde_json::json;
 
+use crate::needs::lacks;
 use crate::publisher::{CONFIG, MANIFEST, Publisher, WASM, assert_nothing_written, publisher};
 use crate::registry::Server;
 use crate::support::{CommandOutput, PROBE, PROBE_MODULE, User};
@@ -57,6 +58,9 @@ fn source_that_is_no_program_or_not_there_changes_nothing() {
 // [REG-028]
 #[test]
 fn import_uses_the_users_credentials() {
+    if lacks(&["docker-registry"]) {
+        return;
+    }
     let user = User::new();
     // `ana` and `s3cret`.
     let htpasswd = user.write(

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use crate::needs::lacks;
 use crate::support::{CommandOutput, User, third_party};
 
 fn openssl(user: &User, args: &[&str]) -> i32 {
@@ -13,6 +14,9 @@ fn openssl(user: &User, args: &[&str]) -> i32 {
 // [SIGN-002]
 #[test]
 fn openssl_reads_our_keys_plain_and_encrypted() {
+    if lacks(&["openssl"]) {
+        return;
+    }
     let user = User::new();
     for kind in ["ed25519", "ecdsa-p256"] {
         user.qyv(&["keys", "generate", kind, "--type", kind]).expect(0);
@@ -55,6 +59,9 @@ fn openssl_reads_our_keys_plain_and_encrypted() {
 // [SIGN-002]
 #[test]
 fn keys_that_openssl_wrote_sign_here() {
+    if lacks(&["openssl"]) {
+        return;
+    }
     let user = User::new();
     user.app("app", "");
     openssl(&user, &["genpkey", "-algorithm", "ed25519", "-out", "ed.pem"]);

@@ -6,6 +6,9 @@
 // Clippy knows tests by their attribute alone, not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../needs.rs"]
+mod needs;
+
 mod archive;
 mod build;
 mod cli;

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::needs::lacks;
 use crate::registry::Server;
-use crate::support::{CommandOutput, Prng, User, root_available};
+use crate::support::{CommandOutput, Prng, User};
 
 const TEMPORARY: &str = ".qyv-0123456789abcdef.tmp";
 
@@ -29,7 +30,7 @@ fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 // [CMD-010]
 #[test]
 fn output_does_not_follow_another_users_link_where_all_can_write() {
-    if !root_available() {
+    if lacks(&["root"]) {
         return;
     }
     let user = User::new();
@@ -270,7 +271,7 @@ fn interrupted_at_any_moment_the_directory_holds_the_old_or_the_whole_result() {
 // [CMD-012]
 #[test]
 fn interrupted_where_files_need_a_name_nothing_is_left_either() {
-    if !root_available() {
+    if lacks(&["root"]) {
         return;
     }
     let user = User::new();

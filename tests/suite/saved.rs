@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Prng, User, root_available, third_party};
+use crate::needs::lacks;
+use crate::support::{Prng, User, third_party};
 
 const NAME: &str = "r.example/acme/app:1.0.0";
 
@@ -106,6 +107,9 @@ fn load_moves_no_name_to_another_image_unless_it_is_told_to() {
 // [BIN-003] [BIN-004]
 #[test]
 fn two_repositories_of_one_own_name_are_saved_together_and_skopeo_takes_each() {
+    if lacks(&["skopeo"]) {
+        return;
+    }
     let author = author();
     author.built("app", "env: { A: b }\n");
     let (other, moving) = ("r.example/other/app:1.0.0", "r.example/other/app:latest");
@@ -155,7 +159,7 @@ fn damaged_file_is_refused_even_if_the_store_has_its_content() {
 // [BIN-036]
 #[test]
 fn load_refuses_what_the_disk_has_no_room_for_before_it_writes() {
-    if !root_available() {
+    if lacks(&["root"]) {
         return;
     }
     let user = User::new();
@@ -229,6 +233,9 @@ fn trusting(user: &User) -> User {
 // [BIN-060]
 #[test]
 fn layout_of_another_program_is_loaded_as_an_archive_is() {
+    if lacks(&["skopeo", "zstd"]) {
+        return;
+    }
     let user = User::new();
     user.write("app/a.txt", "asset");
     let file = user.path(&user.built("app", "assets: [a.txt]\n"));

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{CommandOutput, Prng, User, root_available, third_party};
+use crate::needs::lacks;
+use crate::support::{CommandOutput, Prng, User, third_party};
 
 /// Lets everybody into the user's directory, as `/tmp` would.
 pub fn chown_to_nobody(user: &User) {
@@ -184,7 +185,7 @@ fn processes_that_run_load_and_prune_at_once_do_not_disturb_each_other() {
 
 #[test]
 fn store_of_another_user_and_loose_directories_are_refused() {
-    if !root_available() {
+    if lacks(&["root"]) {
         return;
     }
     let user = User::new();
@@ -206,7 +207,7 @@ fn store_of_another_user_and_loose_directories_are_refused() {
 
 #[test]
 fn read_only_store_still_runs_what_it_has() {
-    if !root_available() {
+    if lacks(&["root"]) {
         return;
     }
     let user = User::new();
@@ -237,7 +238,7 @@ fn read_only_store_still_runs_what_it_has() {
 
 #[test]
 fn full_disk_is_reported_and_leaves_the_store_intact() {
-    if !root_available() {
+    if lacks(&["root"]) {
         return;
     }
     let user = User::new();
@@ -269,7 +270,7 @@ fn full_disk_is_reported_and_leaves_the_store_intact() {
 #[test]
 fn user_without_a_home_is_told_what_to_set() {
     let user = User::new();
-    if root_available() {
+    if !lacks(&["root"]) {
         // The test binary's own directory may be closed to that user.
         let binary = user.path("qyv");
         fs::copy(env!("CARGO_BIN_EXE_qyv"), &binary).unwrap();

@@ -166,21 +166,6 @@ pub fn third_party(package: &str, command: &mut Command) -> CommandOutput {
     }
 }
 
-/// Whether what only root can arrange (another user, a full disk) can be. To
-/// leave these tests out has to be asked for: a suite that quietly proves less
-/// is worse than one that fails.
-#[track_caller]
-pub fn root_available() -> bool {
-    if rustix::process::geteuid().is_root() {
-        return true;
-    }
-    assert!(
-        std::env::var_os("QYVOL_WITHOUT_ROOT").is_some(),
-        "this test arranges other users and mounts: run the suite as root, or set QYVOL_WITHOUT_ROOT=1 to leave such tests out"
-    );
-    false
-}
-
 /// A generator of numbers that is the same in every run.
 pub struct Prng(pub u64);
 

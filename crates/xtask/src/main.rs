@@ -6,10 +6,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod dist;
 mod docs;
 mod guests;
 mod order;
+mod process;
 mod rust_source;
+mod test;
 mod tidy;
 mod tree;
 
@@ -18,8 +21,11 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
+  test [ARGS]      install what the tests need, and run all of them
   tidy             check the rules of the house: imports, documents, sources
-  docs [--check]   write the generated documents, or fail where they differ
+  docs [--check]   write the generated documents and the book, or fail where a
+                   document differs
+  dist [OPTIONS]   build what is released; `cargo xtask dist --help`
   guests [OPTIONS] build the examples' guests
   order            list the functions of a warm run for the linker
   bench [OPTIONS]  measure against peers; `cargo xtask bench --help`";
@@ -36,6 +42,8 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "guests" => guests::run(rest),
         "order" => order::order(),
+        "test" => test::test(rest),
+        "dist" => dist::dist(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

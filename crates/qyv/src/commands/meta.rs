@@ -49,20 +49,35 @@ fn section(out: &mut String, command: &mut clap::Command, level: usize) {
     }
 }
 
+/// The commit that this was built of, where the build was told.
+const COMMIT: Option<&str> = option_env!("QYVOL_COMMIT");
+
+/// Optional parts of the command that are in this build.
+const FEATURES: &[(&str, bool)] = &[("hub", cfg!(feature = "hub")), ("import", cfg!(feature = "import"))];
+
 pub fn version(ui: &Ui) -> Result<u8, Failure> {
+    let commit = COMMIT.filter(|commit| !commit.is_empty());
+    let features: Vec<&str> = FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    let environment = match cfg!(target_env = "musl") {
+        true => "musl",
+        false => "gnu",
+    };
+    let target = format!("{}-{}-{environment}", std::env::consts::ARCH, std::env::consts::OS);
     let value = json!({
         "schema": 1,
         "version": env!("CARGO_PKG_VERSION"),
+        "commit": commit,
+        "features": features,
         "wasmtime": qyvol::runtime::WASMTIME_VERSION,
-        "target": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        "target": target,
     });
     ui.show(&value, || {
         format!(
-            "qyv {} (wasmtime {}, {}-{})\n",
+            "qyv {} (wasmtime {}, {target})\ncommit: {}\nfeatures: {}\n",
             env!("CARGO_PKG_VERSION"),
             qyvol::runtime::WASMTIME_VERSION,
-            std::env::consts::ARCH,
-            std::env::consts::OS
+            commit.unwrap_or("not recorded"),
+            features.join(", "),
         )
     })?;
     Ok(0)

@@ -12,6 +12,7 @@ use qyvol_store::{StoreError, VerifyReader};
 use qyvol_types::foreign::ForeignManifest;
 use qyvol_types::{Digest, media_type};
 
+use crate::needs::lacks;
 use crate::network::certificate;
 use crate::registry::{Auth, Registry};
 use crate::server::{Framing, Head, Reaction, Response, Server};
@@ -450,6 +451,9 @@ fn secure(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Vec<u8>
 // [REG-028]
 #[test]
 fn foreign_path_trusts_what_the_operator_says_and_never_leaves_https_for_http() {
+    if lacks(&["openssl"]) {
+        return;
+    }
     let image = Image::new(10);
     let plain = Server::new(image.registry());
     let (length, target) = (

@@ -19,6 +19,10 @@ mod lists;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+#[path = "../../../../tests/needs.rs"]
+#[allow(dead_code, reason = "another suite uses the rest")]
+mod needs;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod quirks;

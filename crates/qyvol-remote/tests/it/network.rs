@@ -7,6 +7,7 @@ use std::time::Duration;
 use qyvol_remote::{Access, Anonymous, Client, Options, RemoteError, Repository};
 use qyvol_types::Reference;
 
+use crate::needs::lacks;
 use crate::server::{Reaction, Response, Server};
 use crate::support::*;
 
@@ -178,6 +179,9 @@ impl Drop for Secure {
 
 #[test]
 fn custom_ca_is_trusted_only_when_configured() {
+    if lacks(&["openssl"]) {
+        return;
+    }
     let server = Secure::new();
     let secure = |ca: Option<Vec<u8>>| {
         with(|options| {

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::process::run;
 use crate::tree::root;
 
 /// Applications whose warm runs count, the plainest first.
@@ -67,7 +68,7 @@ pub(crate) fn order() -> Result<(), String> {
 }
 
 /// The functions of a program, by their addresses.
-fn symbols(program: &Path) -> Result<Vec<(u64, String)>, String> {
+pub(crate) fn symbols(program: &Path) -> Result<Vec<(u64, String)>, String> {
     let listed = Command::new("nm")
         .args(["--defined-only", "--numeric-sort"])
         .arg(program)
@@ -80,14 +81,6 @@ fn symbols(program: &Path) -> Result<Vec<(u64, String)>, String> {
         matches!(kind, "t" | "T" | "w" | "W").then(|| words.next().map(|name| (address, name.to_string())))?
     };
     Ok(listed.lines().filter_map(symbol).collect())
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{command:?}: {status}")),
-        Err(error) => Err(format!("{command:?}: {error}")),
-    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

@@ -1,5 +1,5 @@
-//! Rules of the documents for people: a translated README shows the same code
-//! as its original, what a document points to is there, and the change log has
+//! Rules of the documents for people: a translated README or page of the guide
+//! shows the same code as its original, what a document points to is there, and the change log has
 //! a place for this version.
 
 use super::Finding;
@@ -7,6 +7,8 @@ use crate::tree::Tree;
 
 const CHANGELOG: &str = "CHANGELOG.md";
 const TRANSLATED: &str = "README.es.md";
+const GUIDE: &str = "spec/guide/";
+const TRANSLATED_GUIDE: &str = "spec/guide/es/";
 const OUR_DIRECTORIES: &[&str] = &["crates/", "examples/", "formats/", "registry/", "spec/", "tests/"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -23,9 +25,8 @@ fn readmes(tree: &Tree, findings: &mut Vec<Finding>) {
             findings.push(Finding::new(path, 0, "is missing"));
         }
     }
-    for (path, translated) in tree.with_ending(TRANSLATED) {
-        let directory = path.strip_suffix(TRANSLATED).unwrap_or_default();
-        let original_path = format!("{directory}README.md");
+    for (path, translated) in tree.with_ending(".md") {
+        let Some(original_path) = original(path) else { continue };
         let Some(original) = tree.get(&original_path) else {
             findings.push(Finding::new(
                 path,
@@ -45,6 +46,14 @@ fn readmes(tree: &Tree, findings: &mut Vec<Finding>) {
                 findings.push(Finding::new(path, *line, message));
             }
         }
+    }
+}
+
+/// The document that `path` is a translation of, if it is one.
+fn original(path: &str) -> Option<String> {
+    match path.strip_suffix(TRANSLATED) {
+        Some(directory) => Some(format!("{directory}README.md")),
+        None => Some(format!("{GUIDE}{}", path.strip_prefix(TRANSLATED_GUIDE)?)),
     }
 }
 

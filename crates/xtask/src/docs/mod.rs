@@ -1,29 +1,39 @@
 //! `cargo xtask docs`: documents that are written from the code, so that they
-//! can't say something else.
+//! can't say something else, and the book that they are in.
+
+mod book;
+mod schemas;
 
 use std::path::Path;
+use std::process::Command;
 
+use crate::process::output;
 use crate::tree::{Tree, root};
 
 /// A generated file and what it must hold.
 type Document = (&'static str, String);
 
-fn documents() -> Vec<Document> {
-    vec![("formats/media-types.json", media_types())]
+fn documents(tree: &Tree) -> Result<Vec<Document>, String> {
+    Ok(vec![
+        ("formats/media-types.json", media_types()),
+        ("spec/schemas.md", schemas::page(tree)?),
+    ])
 }
 
-/// Writes the documents; with `--check`, only says which would change.
+/// Writes the documents and the book; with `--check`, only says which documents
+/// would change.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
     match args {
         [] => {
-            for (path, text) in documents() {
+            for (path, text) in documents(&Tree::load()?)? {
                 let file = root().join(path);
                 let written = std::fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))
                     .and_then(|()| std::fs::write(&file, text));
                 written.map_err(|e| format!("writing {path}: {e}"))?;
                 println!("wrote {path}");
             }
-            command_reference()
+            command_reference()?;
+            book::build()
         }
         [arg] if arg == "--check" => match stale(&Tree::load()?)?.as_slice() {
             [] => Ok(()),
@@ -37,19 +47,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
 /// the black-box suite holds the two together.
 fn command_reference() -> Result<(), String> {
     let path = "spec/cli.md";
-    let mut cargo = std::process::Command::new("cargo");
-    let output = cargo
-        .args(["run", "--quiet", "-p", "qyv", "--", "reference"])
-        .current_dir(root())
-        .output();
-    let output = output.map_err(|e| format!("can't run cargo: {e}"))?;
-    if !output.status.success() {
-        return Err(format!(
-            "`qyv reference` failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        ));
-    }
-    std::fs::write(root().join(path), output.stdout).map_err(|e| format!("writing {path}: {e}"))?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["run", "--quiet", "-p", "qyv", "--", "reference"]);
+    let text = output(cargo.current_dir(root()))?;
+    std::fs::write(root().join(path), text).map_err(|e| format!("writing {path}: {e}"))?;
     println!("wrote {path}");
     Ok(())
 }
@@ -57,7 +58,11 @@ fn command_reference() -> Result<(), String> {
 /// The documents that differ from what the code says.
 pub(crate) fn stale(tree: &Tree) -> Result<Vec<&'static str>, String> {
     let differs = |(path, text): &Document| tree.get(path) != Some(text.as_str());
-    Ok(documents().into_iter().filter(differs).map(|(path, _)| path).collect())
+    Ok(documents(tree)?
+        .into_iter()
+        .filter(differs)
+        .map(|(path, _)| path)
+        .collect())
 }
 
 /// The media types as `{ "mediaTypes": [ { "mediaType", "use" } ] }`.

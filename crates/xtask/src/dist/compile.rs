@@ -1,0 +1,204 @@
+//! The static binary.
+//!
+//! rustup's toolchain has a standard library for musl; where that can't be had,
+//! Debian's compiler builds one from its sources. It is linked twice: the names of
+//! functions have hashes of the toolchain in them, so the list of those of a warm
+//! run (`crates/qyv/order.txt`) is translated by the symbols of the first link.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Release;
+use crate::order::symbols;
+use crate::process::{found, output, run};
+
+/// Debian's compiler and its sources (`rustc-web`, `rust-web-src`).
+const DEBIANS_RUSTC: &str = "/usr/bin/rustc";
+const DEBIANS_SOURCES: &str = "/usr/lib/rustlib/src/rust/library";
+
+/// Functions of one name, instances of one generic, that are still put into the
+/// list: more of them are hardly all of the warm run.
+const MAX_INSTANCES: usize = 4;
+
+/// Builds `qyv` for the release's target.
+pub(super) fn binary(release: &Release) -> Result<PathBuf, String> {
+    let target = release.root.join("target/dist/build");
+    let binary = target.join(&release.target).join("release/qyv");
+    let flags = Flags::new(release, &target)?;
+    build(release, &target, &flags, &[("QYVOL_KEEP_SYMBOLS", "1".as_ref())])?;
+    let order = target.join("order.txt");
+    let list = release.root.join("crates/qyv/order.txt");
+    let list = fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
+    fs::write(&order, translate(&list, &symbols(&binary)?)).map_err(|e| format!("{}: {e}", order.display()))?;
+    build(release, &target, &flags, &[("QYVOL_ORDER", order.as_os_str())])?;
+    Ok(binary)
+}
+
+/// How the compiler is called.
+struct Flags {
+    rust: Vec<String>,
+    c: String,
+    /// The standard library has to be built too.
+    from_source: bool,
+}
+
+impl Flags {
+    fn new(release: &Release, target: &Path) -> Result<Flags, String> {
+        let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
+        let sysroot = PathBuf::from(sysroot.trim());
+        let host = output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+        let lld = sysroot.join("lib/rustlib").join(host.trim()).join("bin/gcc-ld");
+        let libraries = sysroot.join("lib/rustlib").join(&release.target).join("lib");
+        let from_source = !libraries.is_dir();
+        // No path of this machine gets into the binary.
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+        let mut from = vec![(release.root.clone(), "/qyvol"), (sysroot, "/rust")];
+        from.extend(home.map(|home| (home, "/cargo")));
+        let mut rust: Vec<String> = from
+            .iter()
+            .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+            .collect();
+        let c: Vec<String> = from
+            .iter()
+            .map(|(from, to)| format!("-ffile-prefix-map={}={to}", from.display()))
+            .collect();
+        let link = [
+            "-Ctarget-feature=+crt-static".to_string(),
+            "-Crelocation-model=static".to_string(),
+            // The only linker that takes a list of functions.
+            format!("-Clink-arg=-B{}", lld.display()),
+            "-Clink-arg=-fuse-ld=lld".to_string(),
+        ];
+        rust.extend(link);
+        if from_source {
+            for needed in [DEBIANS_RUSTC, DEBIANS_SOURCES] {
+                if !Path::new(needed).exists() {
+                    return Err(format!(
+                        "there is no standard library for {0}: run `rustup target add {0}`, or install Debian's rustc-web and rust-web-src",
+                        release.target
+                    ));
+                }
+            }
+            rust.push(format!("-Lnative={}", unwinder(target)?.display()));
+            rust.push("-Clink-self-contained=no".to_string());
+            rust.push("-Clink-arg=-Wl,--no-dynamic-linker".to_string());
+        }
+        if !found("musl-gcc") {
+            return Err("musl-gcc is missing: install the Debian package musl-tools".to_string());
+        }
+        Ok(Flags {
+            rust,
+            c: c.join(" "),
+            from_source,
+        })
+    }
+}
+
+/// `libunwind.a`, of what gcc has, for a standard library that is built here.
+fn unwinder(target: &Path) -> Result<PathBuf, String> {
+    let directory = target.join("unwinder");
+    let failed = |e: std::io::Error| format!("{}: {e}", directory.display());
+    fs::create_dir_all(&directory).map_err(failed)?;
+    let found = output(Command::new("gcc").arg("-print-file-name=libgcc_eh.a"))?;
+    let library = directory.join("libunwind.a");
+    fs::copy(found.trim(), &library).map_err(failed)?;
+    // glibc's loader has this; without it frames are found by their tables.
+    let stub = directory.join("stub.c");
+    let text = "int _dl_find_object(void *a, void *b) { (void)a; (void)b; return -1; }\n";
+    fs::write(&stub, text).map_err(failed)?;
+    let object = directory.join("stub.o");
+    run(Command::new("musl-gcc")
+        .args(["-O2", "-c", "-o"])
+        .arg(&object)
+        .arg(&stub))?;
+    run(Command::new("ar").arg("rD").arg(&library).arg(&object))?;
+    Ok(directory)
+}
+
+fn build(release: &Release, target: &Path, flags: &Flags, more: &[(&str, &std::ffi::OsStr)]) -> Result<(), String> {
+    let triple = release.target.replace('-', "_");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            "qyv",
+            "--target",
+            &release.target,
+        ])
+        .current_dir(&release.root)
+        .env("CARGO_TARGET_DIR", target)
+        .env(format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase()), "musl-gcc")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.rust.join("\u{1f}"))
+        .env(format!("CC_{triple}"), "musl-gcc")
+        .env(format!("CFLAGS_{triple}"), &flags.c)
+        .env("QYVOL_COMMIT", &release.commit)
+        .env("SOURCE_DATE_EPOCH", release.time.to_string());
+    for name in ["QYVOL_KEEP_SYMBOLS", "QYVOL_ORDER", "RUSTFLAGS"] {
+        cargo.env_remove(name);
+    }
+    if flags.from_source {
+        cargo
+            .arg("-Zbuild-std=std,panic_abort")
+            .env("RUSTC", DEBIANS_RUSTC)
+            .env("RUSTC_BOOTSTRAP", "1");
+    }
+    for (name, value) in more {
+        cargo.env(name, value);
+    }
+    run(&mut cargo)
+}
+
+/// A list of functions by the names that they have in another build: the same but
+/// for the hash at the end.
+fn translate(list: &str, symbols: &[(u64, String)]) -> String {
+    let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (_, symbol) in symbols {
+        by_name.entry(without_hash(symbol)).or_default().push(symbol);
+    }
+    let mut translated = String::new();
+    for name in list.lines() {
+        let instances = by_name.remove(without_hash(name)).unwrap_or_default();
+        if instances.len() <= MAX_INSTANCES {
+            for symbol in instances {
+                translated.push_str(symbol);
+                translated.push('\n');
+            }
+        }
+    }
+    translated
+}
+
+/// A symbol without the `17h` and 16 digits that Rust puts at its end.
+fn without_hash(symbol: &str) -> &str {
+    let hash = symbol.len().checked_sub("17h0123456789abcdefE".len());
+    match hash.and_then(|at| symbol.split_at_checked(at)) {
+        Some((name, hash)) if symbol.starts_with("_ZN") && hash.starts_with("17h") => name,
+        _ => symbol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_is_translated_to_the_names_of_another_build() {
+        let symbols = [
+            (1, "_ZN1a1b17h0000000000000000E".to_string()),
+            (2, "_ZN1a1b17h1111111111111111E".to_string()),
+            (3, "memcpy".to_string()),
+        ];
+        let list = "memcpy\n_ZN1a1b17h9999999999999999E\n_ZN1a1c17h9999999999999999E\n_ZN1a1b17h8888888888888888E\n";
+        assert_eq!(
+            translate(list, &symbols),
+            "memcpy\n_ZN1a1b17h0000000000000000E\n_ZN1a1b17h1111111111111111E\n"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! `cargo xtask test`: every test, with what they need installed.
+//!
+//! Programs come from the distribution: as root on Debian or Ubuntu they are
+//! installed, elsewhere the one command that does it is printed. PyPI's `oras` and
+//! npm's `@sigstore/verify` go below `target/`. Nothing else of the machine is
+//! changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::{found, output, run};
+use crate::tree::root;
+
+const HELP: &str = "\
+usage: cargo xtask test [ARGUMENTS OF cargo test]
+
+Installs what the tests need beside Rust and runs all of them. `cargo test
+--workspace` runs those that need nothing else.";
+
+/// A program that a test needs, and Debian's package of it.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("docker-registry", "docker-registry"),
+    ("git", "git"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("openssl", "openssl"),
+    ("setpriv", "util-linux"),
+    ("skopeo", "skopeo"),
+    ("unshare", "util-linux"),
+    ("zstd", "zstd"),
+];
+
+const ORAS: &str = "oras==0.2.43";
+
+/// Sets up what is missing, then runs `cargo test --workspace ARGS`.
+pub(crate) fn test(args: &[String]) -> Result<(), String> {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        println!("{HELP}");
+        return Ok(());
+    }
+    install()?;
+    oras()?;
+    sigstore()?;
+    let root_user = output(Command::new("id").arg("-u"))?.trim() == "0";
+    let required = if root_user {
+        "programs root namespaces"
+    } else {
+        "programs"
+    };
+    run(Command::new("cargo")
+        .args(["test", "--workspace"])
+        .args(args)
+        .env("QYVOL_TEST_ALL", required)
+        .current_dir(root()))
+}
+
+/// Installs the missing programs, or says how.
+fn install() -> Result<(), String> {
+    let lacking = PROGRAMS.iter().filter(|(program, _)| !found(program));
+    let mut packages: Vec<&str> = lacking.map(|(_, package)| *package).collect();
+    let mut python = Command::new("python3");
+    if output(python.args(["-c", "import venv, ensurepip"])).is_err() {
+        packages.push("python3-venv");
+    }
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let is_root = output(Command::new("id").arg("-u"))?.trim() == "0";
+    if !found("apt-get") || !is_root {
+        return Err(format!(
+            "the tests need programs that are missing; on Debian or Ubuntu this installs them:\n\
+             sudo apt-get install --no-install-recommends {}",
+            packages.join(" ")
+        ));
+    }
+    let apt = |args: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        run(apt.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-qq"])?;
+    apt(&[
+        &["install", "-y", "-qq", "--no-install-recommends"],
+        packages.as_slice(),
+    ]
+    .concat())
+}
+
+/// The directory of an oracle, if it is still to be made.
+fn unmade(name: &str) -> Result<Option<PathBuf>, String> {
+    let directory = root().join("target/oracles").join(name);
+    if directory.join("ready").exists() {
+        return Ok(None);
+    }
+    fs::create_dir_all(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    Ok(Some(directory))
+}
+
+fn ready(directory: &Path) -> Result<(), String> {
+    fs::write(directory.join("ready"), "").map_err(|e| format!("{}: {e}", directory.display()))
+}
+
+/// PyPI's `oras`, in an environment of its own.
+fn oras() -> Result<(), String> {
+    let Some(directory) = unmade("oras")? else {
+        return Ok(());
+    };
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
+    let mut pip = Command::new(directory.join("bin/pip"));
+    run(pip.args(["install", "--quiet", "--disable-pip-version-check", ORAS]))?;
+    ready(&directory)
+}
+
+/// sigstore's own verifier, by its lock file.
+fn sigstore() -> Result<(), String> {
+    let Some(directory) = unmade("sigstore-verify")? else {
+        return Ok(());
+    };
+    for file in ["package.json", "package-lock.json", "verify.mjs"] {
+        let from = root().join("tests/oracles/sigstore-verify").join(file);
+        fs::copy(&from, directory.join(file)).map_err(|e| format!("{}: {e}", from.display()))?;
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--no-fund", "--no-audit", "--loglevel=error"]);
+    run(npm.current_dir(&directory))?;
+    ready(&directory)
+}
