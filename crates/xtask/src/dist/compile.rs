@@ -85,6 +85,9 @@ impl Flags {
             }
             rust.push(format!("-Lnative={}", unwinder(target)?.display()));
             rust.push("-Clink-self-contained=no".to_string());
+            // As the toolchain that wrote the list names them.
+            rust.push("-Zunstable-options".to_string());
+            rust.push("-Csymbol-mangling-version=legacy".to_string());
             rust.push("-Clink-arg=-Wl,--no-dynamic-linker".to_string());
         }
         if !found("musl-gcc") {
