@@ -10,6 +10,7 @@ mod dist;
 mod docs;
 mod guests;
 mod order;
+mod portable;
 mod process;
 mod rust_source;
 mod test;
@@ -26,6 +27,7 @@ usage: cargo xtask COMMAND
   docs [--check]   write the generated documents and the book, or fail where a
                    document differs
   dist [OPTIONS]   build what is released; `cargo xtask dist --help`
+  portable QYV     try a static binary in empty roots, and with every kind of name
   guests [OPTIONS] build the examples' guests
   order            list the functions of a warm run for the linker
   bench [OPTIONS]  measure against peers; `cargo xtask bench --help`";
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         "order" => order::order(),
         "test" => test::test(rest),
         "dist" => dist::dist(rest),
+        "portable" => portable::portable(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())
