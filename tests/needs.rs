@@ -44,7 +44,12 @@ fn is_met(need: &str) -> bool {
             unshare.args(["-rn", "true"]).stderr(Stdio::null());
             unshare.status().is_ok_and(|status| status.success())
         }
-        "oras" | "sigstore-verify" => installed(need).join("ready").exists(),
+        "oras" => {
+            let mut python = Command::new(installed(need).join("bin/python"));
+            python.arg("--version").stdout(Stdio::null());
+            installed(need).join("ready").exists() && python.status().is_ok_and(|status| status.success())
+        }
+        "sigstore-verify" => installed(need).join("ready").exists(),
         program => {
             let path = env::var_os("PATH").unwrap_or_default();
             env::split_paths(&path).any(|directory| directory.join(program).is_file())

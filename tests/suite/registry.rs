@@ -124,7 +124,11 @@ fn host(user: &User, server: &Server) -> User {
     host
 }
 
+/// In a network namespace without even a loopback, where those can be made.
 fn offline(user: &User, args: &[&str]) -> CommandOutput {
+    if lacks(&["namespaces"]) {
+        return user.qyv(args);
+    }
     let mut command = Command::new("unshare");
     command.args(["-rn", env!("CARGO_BIN_EXE_qyv")]).args(args);
     user.inside("util-linux", &mut command)
@@ -133,9 +137,6 @@ fn offline(user: &User, args: &[&str]) -> CommandOutput {
 // [REG-001] [REG-002] [REG-003]
 #[test]
 fn image_arrives_with_its_digest_its_signatures_and_its_very_bytes() {
-    if lacks(&["namespaces"]) {
-        return;
-    }
     for server in Server::both() {
         let user = User::new();
         user.write("app/a.txt", "asset");

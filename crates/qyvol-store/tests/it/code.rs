@@ -85,7 +85,10 @@ fn code_and_record_of_another_component_or_engine_are_refused() {
         format!("other-engine/{}", component().hex()),
     ] {
         let from = home.v1().join("code").join(from);
-        fs::copy(&from, home.dir.path().join("copy")).unwrap();
+        let copy = home.dir.path().join("copy");
+        // Read-only, as the code is: only root could write over it.
+        let _ = fs::remove_file(&copy);
+        fs::copy(&from, copy).unwrap();
         fs::rename(&from, path(&home)).unwrap();
         fs::rename(from.with_extension("record"), path(&home).with_extension("record")).unwrap();
         refused(&home);
