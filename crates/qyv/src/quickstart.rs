@@ -40,10 +40,8 @@ impl Steps<'_> {
 /// A host of its own in a directory.
 fn home_in(directory: &Path, ctx: &Context<'_>) -> Home {
     Home {
-        config: directory.to_path_buf(),
-        store: directory.to_path_buf(),
-        data: directory.join("data"),
         memory: ctx.home.memory.clone(),
+        ..Home::in_directory(directory)
     }
 }
 
@@ -82,14 +80,9 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     let built = qyvol::build(
         &ctx,
         &BuildRequest {
-            path: &manifest,
             output: Some(&archive),
-            force: false,
-            tags: Vec::new(),
-            signer: SignerChoice::Default,
-            claims: Claims::default(),
             passphrase: &secrets::passphrase,
-            componentize: false,
+            ..BuildRequest::new(&manifest)
         },
     )?;
     let digest = built.built.descriptor.digest;

@@ -8,7 +8,7 @@ use qyvol_store::Ingest;
 use qyvol_types::{Reference, Timestamp};
 
 use crate::install::stage_metadata;
-use crate::keys::Passphrase;
+use crate::keys::{Passphrase, no_passphrase};
 use crate::output::{Output, OutputPath};
 use crate::sign::{Claims, sign_image};
 use crate::signer::{FirstKey, SignerChoice, signer};
@@ -33,6 +33,23 @@ pub struct BuildRequest<'a> {
     pub passphrase: Passphrase<'a>,
     /// Whether a core module is made a component.
     pub componentize: bool,
+}
+
+impl<'a> BuildRequest<'a> {
+    /// What `qyv build PATH` builds: signed by the default key, which has no
+    /// passphrase.
+    pub fn new(path: &'a Path) -> BuildRequest<'a> {
+        BuildRequest {
+            path,
+            output: None,
+            force: false,
+            tags: Vec::new(),
+            signer: SignerChoice::Default,
+            claims: Claims::default(),
+            passphrase: &no_passphrase,
+            componentize: false,
+        }
+    }
 }
 
 /// What was built.

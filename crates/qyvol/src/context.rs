@@ -1,9 +1,9 @@
 //! What a verb is told of the host: its directories and the time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qyvol_runtime::Compiler;
-use qyvol_store::{LocalStore, Reporter};
+use qyvol_store::{LocalStore, NoopReporter, Reporter};
 use qyvol_types::Timestamp;
 
 use crate::{Error, TempFiles};
@@ -19,6 +19,18 @@ pub struct Home {
     pub data: PathBuf,
     /// A directory in memory for `memfs`, where the host has one.
     pub memory: Option<PathBuf>,
+}
+
+impl Home {
+    /// All of it in one directory.
+    pub fn in_directory(directory: &Path) -> Home {
+        Home {
+            config: directory.to_path_buf(),
+            store: directory.to_path_buf(),
+            data: directory.join("data"),
+            memory: None,
+        }
+    }
 }
 
 /// What every verb is given.
@@ -37,6 +49,21 @@ pub struct Context<'a> {
     pub compiler: Option<&'a Compiler>,
     /// Another policy than the home's.
     pub policy: Option<PathBuf>,
+}
+
+impl<'a> Context<'a> {
+    /// A context without progress, in which the same process compiles.
+    pub fn new(home: Home, now: Timestamp, temporaries: &'a TempFiles) -> Context<'a> {
+        Context {
+            home,
+            now,
+            source_date: None,
+            report: &NoopReporter,
+            temporaries,
+            compiler: None,
+            policy: None,
+        }
+    }
 }
 
 impl Context<'_> {

@@ -23,6 +23,11 @@ pub const SECRET_KEY_TEXT: &str = "-----BEGIN PRIVATE KEY-----";
 /// Asks for the passphrase of the key at a path.
 pub type Passphrase<'a> = &'a dyn Fn(&Path) -> Result<Zeroizing<String>, String>;
 
+/// Where nobody can be asked.
+pub(crate) fn no_passphrase(_: &Path) -> Result<Zeroizing<String>, String> {
+    Err("it is encrypted, and nobody can be asked for its passphrase".to_string())
+}
+
 /// The directory of keys.
 #[derive(Clone, Debug)]
 pub struct Keyring {

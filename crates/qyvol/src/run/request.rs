@@ -42,6 +42,27 @@ pub struct RunRequest<'a> {
     pub events: &'a dyn RunEvents,
 }
 
+impl<'a> RunRequest<'a> {
+    /// A run of what is on this host, without arguments and grants.
+    pub fn new(target: &'a Target) -> RunRequest<'a> {
+        RunRequest {
+            target,
+            args: Vec::new(),
+            env: Vec::new(),
+            dirs: Vec::new(),
+            key: None,
+            pull: Pull::Never,
+            last: false,
+            events: &NoEvents,
+        }
+    }
+}
+
+/// Hears nothing.
+struct NoEvents;
+
+impl RunEvents for NoEvents {}
+
 /// When a registry is asked for an image. The client is made only then: a run
 /// of what is there opens no connection.
 #[derive(Clone, Copy)]
