@@ -53,7 +53,11 @@ fn readmes(tree: &Tree, findings: &mut Vec<Finding>) {
 fn original(path: &str) -> Option<String> {
     match path.strip_suffix(TRANSLATED) {
         Some(directory) => Some(format!("{directory}README.md")),
-        None => Some(format!("{GUIDE}{}", path.strip_prefix(TRANSLATED_GUIDE)?)),
+        None => Some(match path.strip_prefix(TRANSLATED_GUIDE)? {
+            // The front page of the book.
+            "README.md" => "spec/README.md".to_string(),
+            page => format!("{GUIDE}{page}"),
+        }),
     }
 }
 
