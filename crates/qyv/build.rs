@@ -1,6 +1,10 @@
 //! Links the command so that it starts fast: at a fixed address, and with the
 //! functions of a warm run side by side. What that saves and what it gives up is
 //! in `spec/decisions/`.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "Cargo speaks to a build script by its environment"
+)]
 
 use std::env;
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 //! Hermetic: every test has a home, an environment and a directory of its own.
 //! Third parties (openssl, skopeo, zstd, node) are started where a claim is
 //! about them; one that is missing fails the test and names the package.
+#![allow(clippy::disallowed_methods, reason = "a test")]
 // Clippy knows tests by their attribute alone, not their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

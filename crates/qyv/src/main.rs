@@ -2,6 +2,7 @@
 //!
 //! The only crate that reads the environment, the clock and the user's
 //! directories, that prints, and that exits.
+#![allow(clippy::disallowed_methods, reason = "the command is where these belong")]
 
 mod cli;
 mod cli_keys;

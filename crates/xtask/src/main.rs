@@ -3,6 +3,7 @@
 //!
 //! Nothing here is shipped. It needs `git` for the list of files, and what a
 //! command's own documentation names.
+#![allow(clippy::disallowed_methods, reason = "a command")]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;

@@ -102,55 +102,6 @@ fn is_ident(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The code with every `#[cfg(test)]` module and item blanked; `code` has been
-/// through [`code`].
-pub(crate) fn without_tests(code: &str) -> String {
-    let mut out = code.to_string();
-    while let Some(start) = out.find("#[cfg(test)]") {
-        let end = item_end(&out, start);
-        let blank: String = out
-            .get(start..end)
-            .unwrap_or_default()
-            .chars()
-            .map(|c| if c == '\n' { '\n' } else { ' ' })
-            .collect();
-        out.replace_range(start..end, &blank);
-    }
-    out
-}
-
-/// The end of the item at `start`: its `;`, or the brace that closes it.
-fn item_end(code: &str, start: usize) -> usize {
-    let mut depth = 0usize;
-    for (offset, c) in code.get(start..).unwrap_or_default().char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return start + offset + 1;
-                }
-            }
-            ';' if depth == 0 => return start + offset + 1,
-            _ => {}
-        }
-    }
-    code.len()
-}
-
-/// Names of the modules of `code` that stand in their own file and are only
-/// compiled for tests.
-pub(crate) fn test_modules(code: &str) -> Vec<&str> {
-    code.split("#[cfg(test)]")
-        .skip(1)
-        .filter_map(|rest| {
-            let (item, _) = rest.split_once(';')?;
-            let name = item.trim().trim_start_matches("pub(crate) ").strip_prefix("mod ")?;
-            name.chars().all(is_ident).then_some(name)
-        })
-        .collect()
-}
-
 /// The lines, from 1, on which `needle` stands as a whole word.
 pub(crate) fn lines_with(text: &str, needle: &str) -> Vec<usize> {
     text.lines()
@@ -189,15 +140,6 @@ mod tests {
         for text in ["r#type", "bar", "for x in b", "'a: loop {}", "&'static str"] {
             assert_eq!(code(text), text);
         }
-    }
-
-    #[test]
-    fn test_module_is_blanked_to_its_closing_brace() {
-        let text = "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() { {} }\n}\nfn c() {}\n#[cfg(test)]\nmod d;\n";
-        let kept = without_tests(text);
-        assert!(kept.contains("fn a") && kept.contains("fn c"));
-        assert!(!kept.contains("fn b") && !kept.contains("mod d"));
-        assert_eq!(test_modules(text), ["d"]);
     }
 
     #[test]

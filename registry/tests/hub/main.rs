@@ -1,5 +1,5 @@
 //! The registry over its real socket, as a client sees it.
-
+#![allow(clippy::disallowed_methods, reason = "a test")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod access;

@@ -1,5 +1,6 @@
 //! A server on a free port in a directory of its own, and a client of a few lines
 //! that hides nothing of the protocol.
+#![allow(clippy::disallowed_methods, reason = "a test")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -4,6 +4,7 @@
 //! `archive_vectors_hold` reads the files back.
 //!
 //! What makes the archives shares no line with the crate's own writer.
+#![allow(clippy::disallowed_methods, reason = "a test")]
 // Clippy knows tests by their attribute alone, not their helpers.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

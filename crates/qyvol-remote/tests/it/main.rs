@@ -3,6 +3,7 @@
 //!
 //! The registry is a correct one in memory (`registry`), behind a server that
 //! puts faults onto its answers (`server`).
+#![allow(clippy::disallowed_methods, reason = "a test")]
 
 #[cfg(test)]
 mod answers;

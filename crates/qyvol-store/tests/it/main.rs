@@ -1,5 +1,6 @@
 //! The stores through their public interface. Each test is named after the
 //! behaviour that holds.
+#![allow(clippy::disallowed_methods, reason = "a test")]
 
 #[cfg(test)]
 mod blobs;

@@ -1,5 +1,5 @@
 //! The storage below its clients: power lost at any step, and requests raced.
-
+#![allow(clippy::disallowed_methods, reason = "a test")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod power;
