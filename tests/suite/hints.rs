@@ -429,3 +429,32 @@ fn wasm_file_in_the_place_of_a_manifest_is_told_what_it_lacks() {
         assert!(done.err.contains("write a .qyv whose entrypoint it is"), "{}", done.err);
     }
 }
+
+#[test]
+fn hint_after_a_revocation_names_no_revoked_key_and_works() {
+    let user = User::new();
+    let file = user.built("app", "");
+    for key in ["approver", "next"] {
+        user.qyv(&["keys", "generate", key]).expect(0);
+    }
+    for (key, name) in [
+        ("default", "old.pub"),
+        ("approver", "approver.pub"),
+        ("next", "NEW.pub"),
+    ] {
+        user.write(name, user.qyv(&["keys", "export", key]).expect(0).out);
+    }
+    user.qyv(&["trust", "add", "file:app", "--key", "old.pub"]).expect(0);
+    user.qyv(&["trust", "add", "file:app", "--key", "approver.pub", "--role", "approve"])
+        .expect(0);
+    user.qyv(&["sign", &file, "--key", "approver", "--role", "approve"])
+        .expect(0);
+    user.qyv(&["trust", "revoke", "old.pub"]).expect(0);
+    let refused = user.qyv(&["verify", &file]);
+    assert!(!refused.err.contains("qyv sign"), "{}", refused.err);
+    let hint = refused.err.split('`').find(|part| part.starts_with("qyv trust add "));
+    let words: Vec<&str> = hint.expect(&refused.err).split(' ').skip(1).collect();
+    user.qyv(&words).expect(0);
+    user.qyv(&["sign", &file, "--key", "next"]).expect(0);
+    user.qyv(&["verify", &file]).expect(0);
+}

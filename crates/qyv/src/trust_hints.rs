@@ -87,6 +87,15 @@ fn short(target: &str, report: &Report) -> Vec<String> {
     let lacking = report.requirements.iter().filter(|r| r.have < r.threshold);
     let line = |r: &qyvol::trust::RequirementReport| {
         let keys: Vec<String> = r.keys.iter().map(|k| escape(k).to_string()).collect();
+        if keys.len() < r.threshold {
+            let scope = report.rule.as_ref().map_or(&report.scope, |rule| &rule.scope);
+            return format!(
+                "the keys that the rule still trusts can't sign it as {}: add the publisher's new key, \
+                 `qyv trust add {} --key NEW.pub`",
+                r.role,
+                word(scope)
+            );
+        }
         format!(
             "{} more of the keys {} must sign it as {}: `qyv sign {target} --role {} --key KEY`",
             r.threshold - r.have,

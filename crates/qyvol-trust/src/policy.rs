@@ -273,6 +273,14 @@ impl TrustPolicy {
         keys.map(|key| key.name.as_str()).collect()
     }
 
+    /// The names of the keys whose signatures can meet a requirement: those that are
+    /// not revoked.
+    pub(crate) fn counting_key_names(&self, requirement: &Requirement) -> Vec<&str> {
+        let keys = requirement.keys.iter().filter_map(|index| self.keys.get(*index));
+        let counting = keys.filter(|key| !self.is_revoked(&key.key));
+        counting.map(|key| key.name.as_str()).collect()
+    }
+
     /// The keys that a rule names, each once.
     pub(crate) fn keys_of<'p>(&'p self, rule: Option<&Rule>) -> Vec<&'p PolicyKey> {
         let mut indices: Vec<usize> = rule

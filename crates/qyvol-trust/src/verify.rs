@@ -119,7 +119,11 @@ pub fn verify(
         sequence = sequence.min(enough.copied().unwrap_or(0));
         report.requirements.push(RequirementReport {
             role: requirement.role.clone(),
-            keys: policy.key_names(requirement).into_iter().map(str::to_string).collect(),
+            keys: policy
+                .counting_key_names(requirement)
+                .into_iter()
+                .map(str::to_string)
+                .collect(),
             have: sequences.len(),
             threshold: requirement.threshold,
         });

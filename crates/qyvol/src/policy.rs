@@ -208,8 +208,8 @@ pub fn describe_scope(policy: &TrustPolicy, scope: &Scope) -> Vec<String> {
         (Identity::Any, _) => format!("{scope} admits any signed name under any repository and tag that it covers"),
         (_, Names::Full) => format!("{scope} admits an image under the repository that it is signed for, and no other"),
         (_, Names::Trailing) => format!(
-            "{scope} admits a signed name under every repository that ends in it: an image signed as `app` is \
-             accepted as staging/app and as prod/app"
+            "{scope} admits an image in each of its repositories whose path ends in the signed name: one signed as \
+             `app` is accepted as app, as team/app and as staging/app, where the scope covers them"
         ),
     });
     match rule.identity {

@@ -1,12 +1,11 @@
 //! The project's own tasks, `cargo xtask COMMAND`: checks of the house rules,
-//! benchmarks against peers, the guests of the examples, generated documents.
+//! the guests of the examples, generated documents.
 //!
 //! Nothing here is shipped. It needs `git` for the list of files, and what a
 //! command's own documentation names.
 #![allow(clippy::disallowed_methods, reason = "a command")]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-mod bench;
 mod dist;
 mod docs;
 mod guests;
@@ -17,8 +16,9 @@ mod rust_source;
 mod test;
 mod tidy;
 mod tree;
+mod vectors;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -29,9 +29,17 @@ usage: cargo xtask COMMAND
                    document differs
   dist [OPTIONS]   build what is released; `cargo xtask dist --help`
   portable QYV     try a static binary in empty roots, and with every kind of name
+  vectors          write the test vectors that are made of tables
   guests [OPTIONS] build the examples' guests
   order            list the functions of a warm run for the linker
   bench [OPTIONS]  measure against peers; `cargo xtask bench --help`";
+
+/// Runs `tests/bench`, a package of its own.
+fn bench(args: &[String]) -> Result<(), String> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["run", "--quiet", "-p", "qyvol-bench", "--"]).args(args);
+    process::run(cargo.current_dir(tree::root()))
+}
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -42,10 +50,11 @@ fn main() -> ExitCode {
     let result = match command {
         "tidy" => tidy::run(rest),
         "docs" => docs::run(rest),
-        "bench" => bench::run(rest),
+        "bench" => bench(rest),
         "guests" => guests::run(rest),
         "order" => order::order(),
         "test" => test::test(rest),
+        "vectors" => vectors::write(),
         "dist" => dist::dist(rest),
         "portable" => portable::portable(rest),
         "help" | "--help" | "-h" => {

@@ -8,7 +8,7 @@ use qyvol_image::Archive;
 
 use crate::common::{Case, frame, tar};
 use crate::judge::judge_file;
-use crate::outcome;
+use crate::judge::outcome;
 use crate::vector::Vector;
 
 /// Most memory that judging any archive here may take, the test's own

@@ -70,3 +70,18 @@ fn list(directory: &Path, prefix: &str, holds: &mut Vec<String>) {
         }
     }
 }
+
+/// Judges an archive in a directory of its own; nothing beside that may change.
+pub fn outcome(bytes: &[u8]) -> Result<Vec<String>, (&'static str, String)> {
+    let directory = tempfile::tempdir().unwrap();
+    let inner = directory.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    let got = judge(bytes, &inner);
+    let beside = fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(beside, 1, "wrote outside its directory");
+    if let Err((_, why)) = &got {
+        let shown = why.chars().all(|c| !c.is_control() && c != '\u{202e}');
+        assert!(shown, "message not escaped: {why:?}");
+    }
+    got
+}

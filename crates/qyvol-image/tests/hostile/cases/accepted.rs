@@ -4,7 +4,7 @@
 use super::{ACCEPT, Row, files, frames, good, large, named, row, signed};
 use crate::common::{Case, decoded, raw_frame};
 
-/// Made by `write_signing_vectors` of the crate `qyvol-trust`.
+/// From `good-archive.txt` of the signing vectors.
 const RELEASE: &str = r#"{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"publicKey":{"hint":"/RENMB0vB33hQUuPmfRBsUA/qyB7IFL70sBl5O6OfcI="}},"dsseEnvelope":{"payload":"eyJfdHlwZSI6Imh0dHBzOi8vaW4tdG90by5pby9TdGF0ZW1lbnQvdjEiLCJzdWJqZWN0IjpbeyJuYW1lIjoiYSIsImRpZ2VzdCI6eyJzaGEyNTYiOiJmZjI4NDhkZjBjMWZiNzM0OTYyNWRiODE3MTdhNzM0ZDk0MmRkNWM4YzM2ZjdkMmRhNWJmODA1OTgyYWI5NTRiIn19XSwicHJlZGljYXRlVHlwZSI6Imh0dHBzOi8vcXl2b2wuZGV2L3JlbGVhc2UvdjEiLCJwcmVkaWNhdGUiOnsibmFtZSI6ImEiLCJ2ZXJzaW9uIjoiMS4wLjAiLCJyb2xlIjoicmVsZWFzZSIsInNlcXVlbmNlIjoxMDAwMDAwMDAwMDAwLCJjcmVhdGVkIjoiMTk3MC0wMS0wMVQwMDowMDowMFoiLCJjcml0aWNhbCI6W119fQ==","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"YEHfzgmOSUMIG5AUwnStft+RXHiFFBZwWs6GDnvE05PBVjJSWUjQ8lPuB/kO7rKyscEaKRwFSjgw3nUv41Y4DA=="}]}}"#;
 
 pub fn rows() -> Vec<Row> {

@@ -1,9 +1,15 @@
-//! `cargo xtask bench`: the command against the tools that do its jobs today,
+//! `cargo xtask bench`: the command `qyv` against the tools that do its jobs today,
 //! side by side in one run, on this machine. Only ratios mean anything
 //! elsewhere, and they are what must hold.
 //!
 //! A peer or an input that isn't there is named in the table; nothing is left
 //! out in silence. It stays out of CI: a shared machine measures its neighbours.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command"
+)]
 
 mod assets;
 mod http;
@@ -16,9 +22,7 @@ mod rows;
 mod servers;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use crate::tree::root;
+use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
 usage: cargo xtask bench [--only TEXT] [--runs N] [--big] [--keep]
@@ -72,7 +76,24 @@ enum Verdict {
     NotMeasured(String),
 }
 
-pub(crate) fn run(args: &[String]) -> Result<(), String> {
+/// The project's directory.
+fn root() -> PathBuf {
+    let bench = Path::new(env!("CARGO_MANIFEST_DIR"));
+    bench.ancestors().nth(2).unwrap_or(bench).to_path_buf()
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<(), String> {
     let mut bench = Bench {
         qyv: PathBuf::new(),
         wasmtime: std::env::var_os("WASMTIME").map(PathBuf::from),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use qyvol_sandbox::parse_app_manifest;
 
 use super::measure::{Run, Side, Times, interleaved};
+use super::root;
 use super::{Bench, Row, Verdict, assets, fresh, hub, registry, remove};
-use crate::tree::root;
 
 type Measure = fn(&Bench) -> Result<Vec<Row>, String>;
 
