@@ -12,20 +12,12 @@ use std::path::{Path, PathBuf};
 use qyvol_types::{CompiledCode, Digest};
 
 use super::layout::file_name;
+use super::probe::Probe;
 use super::staging::Staging;
 use super::writer::hash_file;
 use super::{LocalStore, read_small, read_with_meta};
 use crate::record::{CODE_RECORD, RecordKey, Stamp};
 use crate::{StoreError, sys};
-
-/// What a look at a file of compiled code said.
-enum Probe {
-    Absent,
-    Good(File),
-    /// The content is right; the record describes another inode.
-    Relocated(File, [u8; 32]),
-    Bad(String),
-}
 
 /// The paths of the code that an engine compiled from a component.
 struct CodePaths<'a> {
@@ -63,29 +55,19 @@ impl LocalStore {
         let Some(key) = self.record_key()? else {
             return Ok(None);
         };
-        match probe(&key, &place) {
-            Probe::Absent => return Ok(None),
-            Probe::Good(file) => return Ok(Some(file)),
-            Probe::Relocated(..) | Probe::Bad(_) => {}
-        }
-        // Another process may be between the two renames of an installation:
-        // look again when it is done. Staging comes first because its lock
-        // does; neither can be had on a store that this process can't write.
-        let staging = Staging::new(self).ok();
-        let lock = staging.as_ref().and_then(|_| self.lock_install().ok());
-        match probe(&key, &place) {
-            Probe::Absent => Ok(None),
-            Probe::Good(file) => Ok(Some(file)),
-            Probe::Relocated(file, sha256) => {
-                if let (Some(staging), Some(_)) = (&staging, &lock) {
-                    // A store that was moved: the next look is quick again.
-                    let _ = put_record(staging, &key, &place, &file, &sha256);
+        match self.probe_settled(|| Ok(probe(&key, &place)))? {
+            (Probe::Absent, _) => Ok(None),
+            (Probe::Good(file), _) => Ok(Some(file)),
+            (Probe::Relocated(file, sha256), installing) => {
+                if let Some(installing) = installing {
+                    // A store that was moved: the next probe is quick again.
+                    let _ = put_record(&installing.staging, &key, &place, &file, &sha256);
                 }
                 Ok(Some(file))
             }
-            Probe::Bad(why) => {
+            (Probe::Bad(why), installing) => {
                 self.quarantine(&place.code, &why);
-                if lock.is_some() {
+                if installing.is_some() {
                     let _ = sys::remove(&place.record);
                 }
                 Ok(None)
@@ -265,7 +247,7 @@ fn put_record(
     sys::sync_dir(&place.directory)
 }
 
-fn probe(key: &RecordKey, place: &CodePaths<'_>) -> Probe {
+fn probe(key: &RecordKey, place: &CodePaths<'_>) -> Probe<File> {
     // The record first: one that is there has its code beside it.
     let record = match read_small(&place.record, CODE_RECORD as u64) {
         Ok(Some(record)) => record,

@@ -18,6 +18,7 @@ mod code;
 mod ingest;
 mod layout;
 mod partial;
+mod probe;
 mod prune;
 mod refs;
 mod seen;

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use qyvol_types::Digest;
 
 use super::LocalStore;
+use super::probe::Probe;
 use super::staging::Staging;
 use super::tree_index::{self, Entry, EntryKind, TreeIndex};
 use crate::record::{RecordKey, Stamp};
@@ -70,12 +71,6 @@ impl Tree {
     }
 }
 
-enum Probe {
-    Absent,
-    Good(Tree),
-    Bad(String),
-}
-
 impl LocalStore {
     /// The unpacked tree of this id, which is the digest of the layer that it
     /// was unpacked from. Some only if the index is this store's and the tree's
@@ -87,23 +82,15 @@ impl LocalStore {
             return Ok(None);
         };
         let tree = self.layout().tree(id);
-        match self.look_at_tree(&key, id, &tree)? {
-            Probe::Absent => return Ok(None),
-            Probe::Good(tree) => return Ok(Some(tree)),
-            Probe::Bad(_) => {}
-        }
-        // Another process may be putting it in place: look again when it is
-        // done, where this process can lock at all.
-        let lock = self.lock_install();
-        match self.look_at_tree(&key, id, &tree)? {
-            Probe::Absent => Ok(None),
-            Probe::Good(tree) => Ok(Some(tree)),
-            Probe::Bad(why) => {
-                if lock.is_ok() {
-                    self.discard_tree(id, &why);
-                } else {
-                    self.notice(&tree, format!("unpacked tree: {why}: not used"));
-                }
+        match self.probe_settled(|| self.probe_tree(&key, id, &tree))? {
+            (Probe::Absent, _) => Ok(None),
+            (Probe::Good(tree) | Probe::Relocated(tree, _), _) => Ok(Some(tree)),
+            (Probe::Bad(why), Some(_)) => {
+                self.discard_tree(id, &why);
+                Ok(None)
+            }
+            (Probe::Bad(why), None) => {
+                self.notice(&tree, format!("unpacked tree: {why}: not used"));
                 Ok(None)
             }
         }
@@ -122,8 +109,8 @@ impl LocalStore {
         let tree = self.layout().tree(id);
         let failed = |error| StoreError::io("create", &tree, error);
         let _lock = self.lock_install()?;
-        match self.look_at_tree(&key, id, &tree)? {
-            Probe::Good(tree) => return Ok(tree),
+        match self.probe_tree(&key, id, &tree)? {
+            Probe::Good(tree) | Probe::Relocated(tree, _) => return Ok(tree),
             Probe::Absent => self.discard_tree(id, "left over from an installation that was interrupted"),
             Probe::Bad(why) => self.discard_tree(id, &why),
         }
@@ -141,8 +128,8 @@ impl LocalStore {
         let target = self.layout().tree_index(id);
         fs::rename(&path, &target).map_err(|e| StoreError::io("create", &target, e))?;
         sys::sync_dir(&directory)?;
-        match self.look_at_tree(&key, id, &tree)? {
-            Probe::Good(tree) => Ok(tree),
+        match self.probe_tree(&key, id, &tree)? {
+            Probe::Good(tree) | Probe::Relocated(tree, _) => Ok(tree),
             Probe::Absent => Err(StoreError::Damaged {
                 path: target,
                 what: "it is gone again".to_string(),
@@ -174,14 +161,14 @@ impl LocalStore {
             return Ok(None);
         };
         let _lock = self.lock_install();
-        match self.look_at_tree(&key, id, &self.layout().tree(id))? {
+        match self.probe_tree(&key, id, &self.layout().tree(id))? {
             Probe::Bad(why) => Ok(Some(why)),
-            Probe::Good(tree) => Ok(tree.check_all().err()),
+            Probe::Good(tree) | Probe::Relocated(tree, _) => Ok(tree.check_all().err()),
             Probe::Absent => Ok(None),
         }
     }
 
-    fn look_at_tree(&self, key: &RecordKey, id: &Digest, tree: &Path) -> Result<Probe, StoreError> {
+    fn probe_tree(&self, key: &RecordKey, id: &Digest, tree: &Path) -> Result<Probe<Tree>, StoreError> {
         let path = self.layout().tree_index(id);
         let file = match sys::open_read(&path) {
             Ok(file) => file,
