@@ -11,8 +11,6 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::api::Body;
-
 /// Why the hub could not open, bind or serve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -219,7 +217,7 @@ impl ApiError {
         self
     }
 
-    pub(crate) fn response(&self) -> Response<Body> {
+    pub(crate) fn response(&self) -> Response<Vec<u8>> {
         let document = Document {
             errors: [Entry {
                 code: self.code.name(),
@@ -228,7 +226,7 @@ impl ApiError {
             }],
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = Response::new(Body::full(body));
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

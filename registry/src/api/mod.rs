@@ -227,7 +227,7 @@ pub(crate) async fn serve(
                 error.close = true;
             }
             cause = error.cause.take();
-            error.response()
+            error.response().map(Body::full)
         }
     };
     if call.method == Method::HEAD {
