@@ -158,16 +158,17 @@ fn build(release: &Release, target: &Path, flags: &Flags, more: &[(&str, &std::f
     run(&mut cargo)
 }
 
-/// A list of functions by the names that they have in another build: the same but
-/// for the hash at the end.
+/// A list of functions by the names that they have in another build. Symbols have
+/// hashes of the toolchain, the target and the features, and may be mangled in
+/// another way: what they stand for is compared.
 fn translate(list: &str, symbols: &[(u64, String)]) -> String {
-    let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut by_name: HashMap<String, Vec<&str>> = HashMap::new();
     for (_, symbol) in symbols {
-        by_name.entry(without_hash(symbol)).or_default().push(symbol);
+        by_name.entry(name_of(symbol)).or_default().push(symbol);
     }
     let mut translated = String::new();
-    for name in list.lines() {
-        let instances = by_name.remove(without_hash(name)).unwrap_or_default();
+    for symbol in list.lines() {
+        let instances = by_name.remove(&name_of(symbol)).unwrap_or_default();
         if instances.len() <= MAX_INSTANCES {
             for symbol in instances {
                 translated.push_str(symbol);
@@ -178,12 +179,13 @@ fn translate(list: &str, symbols: &[(u64, String)]) -> String {
     translated
 }
 
-/// A symbol without the `17h` and 16 digits that Rust puts at its end.
-fn without_hash(symbol: &str) -> &str {
-    let hash = symbol.len().checked_sub("17h0123456789abcdefE".len());
-    match hash.and_then(|at| symbol.split_at_checked(at)) {
-        Some((name, hash)) if symbol.starts_with("_ZN") && hash.starts_with("17h") => name,
-        _ => symbol,
+/// What a symbol stands for: its path, without hashes and without the arguments of
+/// generics at its end, which only one of the two manglings has.
+fn name_of(symbol: &str) -> String {
+    let name = format!("{:#}", rustc_demangle::demangle(symbol));
+    match name.strip_suffix('>').and_then(|_| name.rfind("::<")) {
+        Some(at) => name.get(..at).unwrap_or_default().to_string(),
+        None => name,
     }
 }
 
@@ -203,5 +205,13 @@ mod tests {
             translate(list, &symbols),
             "memcpy\n_ZN1a1b17h0000000000000000E\n_ZN1a1b17h1111111111111111E\n"
         );
+        // The standard library is mangled in the newer way.
+        let newer = [(1, "_RNvNtCs0000000000_3std2io4copy".to_string())];
+        for old in [
+            "_RNvNtCs1111111111_3std2io4copy\n",
+            "_ZN3std2io4copy17h9999999999999999E\n",
+        ] {
+            assert_eq!(translate(old, &newer), "_RNvNtCs0000000000_3std2io4copy\n");
+        }
     }
 }

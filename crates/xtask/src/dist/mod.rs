@@ -126,6 +126,7 @@ fn make(release: &Release, directory: &Path) -> Result<Vec<PathBuf>, String> {
     };
     let read = |path: &Path| fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
     write("qyv", &read(&binary)?)?;
+    run(Command::new("chmod").arg("0755").arg(tree.join("qyv")))?;
     for name in ["README.md", "README.es.md", "LICENSE", "CHANGELOG.md"] {
         write(name, &read(&release.root.join(name))?)?;
     }
