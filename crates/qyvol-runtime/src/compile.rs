@@ -49,8 +49,8 @@ impl CompileLimits {
 /// How the child is started.
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    /// Finds this program.
-    pub program: fn() -> PathBuf,
+    /// Finds this program; none where that can't be told for certain.
+    pub program: fn() -> Option<PathBuf>,
     /// The arguments that start [`compile_worker`]; the limits follow: seconds,
     /// then bytes.
     pub entry: Vec<OsString>,
@@ -72,6 +72,9 @@ impl Compiler {
             seconds: self.seconds.unwrap_or(limits.seconds),
             memory: self.memory.unwrap_or(limits.memory),
         };
+        let Some(program) = (self.program)() else {
+            return compile_here(engine, wasm, limits);
+        };
         let failed = |what: &str| {
             let what = what.to_string();
             move |error: io::Error| RuntimeError::Compile(format!("{what}: {error}"))
@@ -84,7 +87,7 @@ impl Compiler {
         let mut output = anonymous().map_err(failed("no memory for the code"))?;
         let mut message = anonymous().map_err(failed("no memory for messages"))?;
         let share = |file: &File| file.try_clone().map_err(failed("can't share a file"));
-        let status = Command::new((self.program)())
+        let status = Command::new(&program)
             .args(&self.entry)
             .arg(limits.seconds.to_string())
             .arg(limits.memory.to_string())
@@ -109,6 +112,36 @@ impl Compiler {
             .map_err(failed("can't read the code"))?;
         Ok(code)
     }
+}
+
+/// Compiles in this process, where no other can be started. The same limits hold;
+/// what breaks them ends the whole process.
+fn compile_here(engine: &Engine, wasm: &[u8], limits: CompileLimits) -> Result<Vec<u8>, RuntimeError> {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).tv_sec;
+    let used = u64::try_from(used).unwrap_or(0);
+    let bounds = [
+        (Resource::Cpu, used.saturating_add(limits.seconds)),
+        (Resource::Data, limits.memory),
+    ];
+    let before = bounds.map(|(resource, _)| (resource, rustix::process::getrlimit(resource)));
+    let set = |resource: Resource, limit: Rlimit| {
+        let done = rustix::process::setrlimit(resource, limit);
+        done.map_err(|error| RuntimeError::Compile(format!("can't limit the compiler: {error}")))
+    };
+    for ((resource, bound), (_, before)) in bounds.into_iter().zip(&before) {
+        let current = [before.current, before.maximum]
+            .into_iter()
+            .flatten()
+            .fold(bound, u64::min);
+        let maximum = before.maximum;
+        let current = Some(current);
+        set(resource, Rlimit { current, maximum })?;
+    }
+    let code = engine.compile_checked(wasm);
+    for (resource, before) in before {
+        set(resource, before)?;
+    }
+    code
 }
 
 fn anonymous() -> io::Result<File> {

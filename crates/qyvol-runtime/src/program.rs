@@ -1,9 +1,10 @@
 //! A loaded program and its run.
 
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qyvol_trust::Verified;
@@ -123,8 +124,8 @@ impl Program {
         let path = PathBuf::from(format!("/proc/self/fd/{}", code.file().as_raw_fd()));
         let failed = |e: wasmtime::Error| RuntimeError::Load(chain(&e));
         let loaded = match kind {
-            WasmKind::Component if !path.exists() => {
-                // Where /proc isn't mounted the code is read instead of mapped.
+            WasmKind::Component if !leads_to(&path, code.file()) => {
+                // Where procfs isn't mounted the code is read instead of mapped.
                 let bytes = read(code).map_err(|e| RuntimeError::Load(e.to_string()))?;
                 // SAFETY: as below.
                 #[allow(unsafe_code)]
@@ -186,6 +187,13 @@ impl Program {
         runtime.shutdown_background();
         exit
     }
+}
+
+/// Whether a path leads to an open file.
+fn leads_to(path: &Path, file: &File) -> bool {
+    let identity = |meta: Metadata| (meta.dev(), meta.ino());
+    let there = fs::metadata(path).map(identity);
+    there.is_ok_and(|there| file.metadata().map(identity).is_ok_and(|own| own == there))
 }
 
 /// All of the compiled code.

@@ -1,10 +1,8 @@
 //! `compile`, and the process that compiles.
 
 use std::env;
-use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use qyvol::runtime::{CompileLimits, Compiler, compile_worker};
@@ -20,15 +18,12 @@ use crate::ui::Ui;
 const WORKER: &str = "compile-worker";
 
 /// This program. The link leads to the file that this process runs, even after an
-/// upgrade has put another in its place. Where /proc isn't mounted, it is the path
-/// that the kernel was told to execute (getauxval(3), `AT_EXECFN`).
-fn program() -> PathBuf {
-    let link = Path::new("/proc/self/exe");
-    let executed = || std::path::absolute(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
-    match link.exists() {
-        true => link.to_path_buf(),
-        false => executed().unwrap_or_else(|_| link.to_path_buf()),
-    }
+/// upgrade has put another in its place. Where procfs isn't mounted nothing says
+/// for certain which file that is: of a script with `#!`, the kernel names the
+/// script (getauxval(3), `AT_EXECFN`).
+fn program() -> Option<PathBuf> {
+    let is_procfs = rustix::fs::statfs("/proc").is_ok_and(|system| system.f_type == rustix::fs::PROC_SUPER_MAGIC);
+    is_procfs.then(|| PathBuf::from("/proc/self/exe"))
 }
 
 /// How this program starts itself as a compiler.
