@@ -105,3 +105,40 @@ fn compiler_has_its_limits_and_none_of_its_callers_files() {
     assert_eq!(files, 3);
     assert_eq!(found, ["7", "1000000000", "1000000000", "0"]);
 }
+
+/// A manifest that starts itself by `#!`, run where the kernel can't tell which file
+/// this program is.
+#[test]
+fn guest_is_never_taken_for_the_compiler_where_procfs_is_missing() {
+    use std::os::unix::fs::PermissionsExt;
+    if crate::needs::lacks(&["namespaces"]) {
+        return;
+    }
+    let user = User::new();
+    user.write("app.wasm", crate::support::PROBE);
+    let manifest = format!(
+        "#!{} run\nname: app\nversion: 1.0.0\nentrypoint: app.wasm\nargs: [args, GUEST]\n",
+        env!("CARGO_BIN_EXE_qyv")
+    );
+    let script = user.write("app.qyv", manifest);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["-rm", "sh", "-c", "mount -t tmpfs none /proc && exec \"$1\"", "sh"])
+        .arg(&script);
+    let done = user.inside("util-linux", &mut command).expect(0);
+    assert!(done.out.contains("GUEST"), "{done:?}");
+    let code = user.home().join("store/v1/code");
+    for file in walk(&code) {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(5).any(|window| window == b"GUEST"), "{}", file.display());
+    }
+}
+
+fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] })
+        .collect()
+}
