@@ -393,6 +393,16 @@ fn permission_of_a_newer_version_keeps_an_image_from_running_alone() {
             );
         }
     }
+    // What could paint a terminal is escaped in every form.
+    let image = forger.config(|config| {
+        let name = "paint\u{202e}\u{1b}[31m";
+        config.qyv.app.permissions.request(name, true.into());
+    });
+    let host = forger.handed(forger.signed(image, |_| {}));
+    for format in ["text", "json", "yaml"] {
+        let shown = host.qyv(&["inspect", "forged.qyvbin", "--format", format]).expect(0);
+        assert!(!shown.out.contains(['\u{202e}', '\u{1b}']), "{format}: {:?}", shown.out);
+    }
     // What it says that it does not ask for changes nothing.
     let image = forger.config(|config| {
         let written = serde_json::from_str("{\"clipboard\":false,\"net\":false,\"fs\":\"none\"}");

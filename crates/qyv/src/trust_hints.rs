@@ -88,10 +88,14 @@ fn short(target: &str, report: &Report) -> Vec<String> {
     let line = |r: &qyvol::trust::RequirementReport| {
         let keys: Vec<String> = r.keys.iter().map(|k| escape(k).to_string()).collect();
         if keys.len() < r.threshold {
+            let role = match r.role.as_str() {
+                "release" => String::new(),
+                role => format!(" --role {role}"),
+            };
             let scope = report.rule.as_ref().map_or(&report.scope, |rule| &rule.scope);
             return format!(
                 "the keys that the rule still trusts can't sign it as {}: add the publisher's new key, \
-                 `qyv trust add {} --key NEW.pub`",
+                 `qyv trust add {} --key NEW.pub{role}`",
                 r.role,
                 word(scope)
             );

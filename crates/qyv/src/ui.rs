@@ -90,7 +90,18 @@ impl Ui {
                 let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(e.to_string()))?;
                 self.write(&safe_json(&text));
             }
-            Format::Yaml => self.write(&serde_yaml::to_string(value).map_err(|e| Failure::new(e.to_string()))?),
+            Format::Yaml => {
+                let text = serde_yaml::to_string(value).map_err(|e| Failure::new(e.to_string()))?;
+                let shown = text.lines().all(|line| qyvol::types::escape(line).to_string() == line);
+                if shown {
+                    self.write(&text);
+                } else {
+                    // What could move a cursor or reorder a line has an escape in JSON,
+                    // which is YAML too.
+                    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::new(e.to_string()))?;
+                    self.write(&safe_json(&text));
+                }
+            }
         }
         Ok(())
     }

@@ -225,6 +225,9 @@ mod tests {
         if let Ok(root) = mount(&options) {
             made.push(Tmpfs { root });
         }
+        #[allow(clippy::disallowed_methods, reason = "a test")]
+        let required = std::env::var("QYVOL_TEST_ALL").is_ok_and(|all| all.contains("root"));
+        assert!(!required || !made.is_empty());
         made
     }
 

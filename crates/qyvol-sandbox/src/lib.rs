@@ -30,6 +30,9 @@ pub use crate::fs::FsAccess;
 pub use crate::gfx::Gfx;
 pub use crate::net::Net;
 
+/// Characters of an unknown permission that are shown.
+const MAX_SHOWN: usize = 60;
+
 /// What a manifest asks for, understood.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -69,7 +72,7 @@ impl Capabilities {
     pub fn read(asked: &Permissions) -> Result<Capabilities, UnknownPermission> {
         let known = [FsAccess::NAME, Net::NAME, Exec::NAME, Gfx::NAME];
         if let Some((name, _)) = asked.iter().find(|(name, _)| !known.contains(name)) {
-            let permission = name.to_string();
+            let permission = cut(name);
             return Err(UnknownPermission { permission });
         }
         Ok(Capabilities {
@@ -107,10 +110,25 @@ pub fn describe(asked: &Permissions) -> String {
     match Capabilities::read(asked) {
         Ok(capabilities) => capabilities.to_string(),
         Err(unknown) => {
-            let all: Vec<String> = asked.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+            let all: Vec<String> = asked
+                .iter()
+                .map(|(name, value)| format!("{}:{}", cut(name), short(value)))
+                .collect();
             let unknown = escape(&unknown.permission).to_string();
             format!("{} (`{unknown}` is not known to this version)", escape(&all.join(", ")))
         }
+    }
+}
+
+/// A value of a newer version, as much of it as fits a line.
+fn short(value: &serde_json::Value) -> String {
+    cut(&value.to_string())
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_string(),
     }
 }
 
@@ -119,7 +137,7 @@ fn understand<C: Capability>(asked: &Permissions) -> Result<C, UnknownPermission
         return Ok(C::default());
     };
     C::from_json(value).ok_or_else(|| UnknownPermission {
-        permission: format!("{}: {value}", C::NAME),
+        permission: format!("{}: {}", C::NAME, short(value)),
     })
 }
 

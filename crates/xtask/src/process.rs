@@ -3,8 +3,18 @@
 use std::env;
 use std::process::Command;
 
+/// What signs a release: no compiler, build script or other program gets it.
+const SECRETS: [&str; 2] = ["QYVOL_KEY", "QYVOL_KEY_PASSPHRASE"];
+
+fn without_secrets(command: &mut Command) {
+    for name in SECRETS {
+        command.env_remove(name);
+    }
+}
+
 /// Runs a command to its end; an error if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    without_secrets(command);
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{}: {status}", line(command))),
@@ -14,6 +24,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 
 /// What a command prints on its standard output; an error if it fails.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
+    without_secrets(command);
     let output = command.output().map_err(|e| format!("{}: {e}", line(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -95,6 +95,21 @@ pub(super) fn debian(release: &Release, tree: &Path, directory: &Path) -> Result
     Ok(file)
 }
 
+/// The files of an earlier build.
+pub(super) fn made(release: &Release, directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let architecture = release.debian_architecture()?;
+    let names = [
+        format!("{}.tar.gz", release.name()),
+        format!("qyv_{}_{architecture}.deb", release.version),
+        format!("{}.sha256", release.name()),
+    ];
+    let files: Vec<PathBuf> = names.iter().map(|name| directory.join(name)).collect();
+    match files.iter().find(|file| !file.is_file()) {
+        Some(missing) => Err(format!("{} is not there: build it with --no-sign", missing.display())),
+        None => Ok(files),
+    }
+}
+
 /// `NAME.sha256` of the files, as sha256sum(1) checks it.
 pub(super) fn checksums(release: &Release, files: &[PathBuf], directory: &Path) -> Result<PathBuf, String> {
     let names = files.iter().filter_map(|file| file.file_name());

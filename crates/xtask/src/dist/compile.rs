@@ -19,6 +19,21 @@ use crate::process::{found, output, run};
 const DEBIANS_RUSTC: &str = "/usr/bin/rustc";
 const DEBIANS_SOURCES: &str = "/usr/lib/rustlib/src/rust/library";
 
+/// What a build takes from the environment: where its tools are, and how they get at
+/// the registry.
+const INHERITED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "TMPDIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+];
+
 /// Functions of one name, instances of one generic, that are still put into the
 /// list: more of them are hardly all of the warm run.
 const MAX_INSTANCES: usize = 4;
@@ -34,6 +49,7 @@ pub(super) fn binary(release: &Release) -> Result<PathBuf, String> {
     let list = fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
     fs::write(&order, translate(&list, &symbols(&binary)?)).map_err(|e| format!("{}: {e}", order.display()))?;
     build(release, &target, &flags, &[("QYVOL_ORDER", order.as_os_str())])?;
+    check_paths(&binary, &[&release.root, &cargo_home()])?;
     Ok(binary)
 }
 
@@ -52,12 +68,11 @@ impl Flags {
         let host = output(Command::new("rustc").args(["--print", "host-tuple"]))?;
         let lld = sysroot.join("lib/rustlib").join(host.trim()).join("bin/gcc-ld");
         let libraries = sysroot.join("lib/rustlib").join(&release.target).join("lib");
-        let from_source = !libraries.is_dir();
+        let from_source = release.from_source;
         // No path of this machine gets into the binary.
-        let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
-        let mut from = vec![(release.root.clone(), "/qyvol"), (sysroot, "/rust")];
-        from.extend(home.map(|home| (home, "/cargo")));
+        let debian = PathBuf::from("/usr/lib/rustlib");
+        let mut from = vec![(release.root.clone(), "/qyvol"), (sysroot, "/rust"), (debian, "/rust")];
+        from.push((cargo_home(), "/cargo"));
         let mut rust: Vec<String> = from
             .iter()
             .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
@@ -74,12 +89,17 @@ impl Flags {
             "-Clink-arg=-fuse-ld=lld".to_string(),
         ];
         rust.extend(link);
+        if !from_source && !libraries.is_dir() {
+            return Err(format!(
+                "there is no standard library for {0}: run `rustup target add {0}`, or add --std-from-source",
+                release.target
+            ));
+        }
         if from_source {
             for needed in [DEBIANS_RUSTC, DEBIANS_SOURCES] {
                 if !Path::new(needed).exists() {
                     return Err(format!(
-                        "there is no standard library for {0}: run `rustup target add {0}`, or install Debian's rustc-web and rust-web-src",
-                        release.target
+                        "{needed} is missing: install Debian's rustc-web and rust-web-src"
                     ));
                 }
             }
@@ -99,6 +119,24 @@ impl Flags {
             from_source,
         })
     }
+}
+
+/// Where Cargo keeps the sources of dependencies.
+fn cargo_home() -> PathBuf {
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo");
+    env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
+}
+
+/// Fails where the binary has a path of this machine in it.
+fn check_paths(binary: &Path, paths: &[&Path]) -> Result<(), String> {
+    let bytes = fs::read(binary).map_err(|e| format!("{}: {e}", binary.display()))?;
+    for path in paths {
+        let needle = path.as_os_str().as_encoded_bytes();
+        if bytes.windows(needle.len()).any(|window| window == needle) {
+            return Err(format!("{} has the path {} in it", binary.display(), path.display()));
+        }
+    }
+    Ok(())
 }
 
 /// `libunwind.a`, of what gcc has, for a standard library that is built here.
@@ -125,6 +163,10 @@ fn unwinder(target: &Path) -> Result<PathBuf, String> {
 fn build(release: &Release, target: &Path, flags: &Flags, more: &[(&str, &std::ffi::OsStr)]) -> Result<(), String> {
     let triple = release.target.replace('-', "_");
     let mut cargo = Command::new("cargo");
+    // Nothing else of the environment decides what is built.
+    cargo.env_clear();
+    cargo.envs(INHERITED.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+    cargo.envs([("LC_ALL", "C"), ("TZ", "UTC")]);
     cargo
         .args([
             "build",
@@ -143,9 +185,6 @@ fn build(release: &Release, target: &Path, flags: &Flags, more: &[(&str, &std::f
         .env(format!("CFLAGS_{triple}"), &flags.c)
         .env("QYVOL_COMMIT", &release.commit)
         .env("SOURCE_DATE_EPOCH", release.time.to_string());
-    for name in ["QYVOL_KEEP_SYMBOLS", "QYVOL_ORDER", "RUSTFLAGS"] {
-        cargo.env_remove(name);
-    }
     if flags.from_source {
         cargo
             .arg("-Zbuild-std=std,panic_abort")

@@ -19,14 +19,21 @@ use crate::process::{output, run};
 use crate::tree::root;
 
 const HELP: &str = "\
-usage: cargo xtask dist [--target TRIPLE] [--key FILE | --no-sign] [--twice] [--allow-dirty]
+usage: cargo xtask dist [--target TRIPLE] [--key FILE | --no-sign | --sign-only] [OPTIONS]
 
   --target TRIPLE  what to build for; this machine's architecture with musl by default
   --key FILE       the private key that signs, PEM; QYVOL_KEY has its text instead,
                    QYVOL_KEY_PASSPHRASE its passphrase
   --no-sign        leave out the signatures
   --twice          build again in another directory and compare the bytes
-  --allow-dirty    build though there are changes that are not committed";
+  --tag TAG        fail unless this is the tag of the version: v and the version
+  --allow-dirty    build though there are changes that are not committed; with
+                   --no-sign alone
+  --std-from-source
+                   where rustup has no standard library for the target, build one
+                   with Debian's compiler (rustc-web, rust-web-src)
+  --sign-only      sign what an earlier --no-sign has built, so that no compiler
+                   runs where the key is";
 
 /// What is built, and from what.
 pub(crate) struct Release {
@@ -37,6 +44,8 @@ pub(crate) struct Release {
     pub(crate) commit: String,
     /// The commit's time, seconds since 1970: that of every file.
     pub(crate) time: u64,
+    /// Whether the standard library is built too.
+    pub(crate) from_source: bool,
 }
 
 impl Release {
@@ -45,12 +54,17 @@ impl Release {
         let version = env!("CARGO_PKG_VERSION").to_string();
         let time = git(&["log", "-1", "--format=%ct"])?;
         let default = || format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+        let is_triple = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        if target.is_some_and(|target| !is_triple(target) || !target.ends_with("-linux-musl")) {
+            return Err("--target must be a triple that ends in -linux-musl: releases are static".to_string());
+        }
         Ok(Release {
             target: target.map_or_else(default, str::to_string),
             version,
             commit: git(&["rev-parse", "HEAD"])?.trim().to_string(),
             time: time.trim().parse().map_err(|e| format!("the commit's time: {e}"))?,
             root,
+            from_source: false,
         })
     }
 
@@ -74,7 +88,8 @@ impl Release {
 
 /// Builds a release.
 pub(crate) fn dist(args: &[String]) -> Result<(), String> {
-    let (mut target, mut key, mut signed, mut twice, mut dirty) = (None, None, true, false, false);
+    let (mut target, mut key, mut tag, mut signed, mut sign_only) = (None, None, None, true, false);
+    let (mut twice, mut dirty, mut from_source) = (false, false, false);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{HELP}"));
@@ -82,6 +97,9 @@ pub(crate) fn dist(args: &[String]) -> Result<(), String> {
             "--target" => target = Some(value()?.clone()),
             "--key" => key = Some(PathBuf::from(value()?)),
             "--no-sign" => signed = false,
+            "--tag" => tag = Some(value()?.clone()),
+            "--sign-only" => sign_only = true,
+            "--std-from-source" => from_source = true,
             "--twice" => twice = true,
             "--allow-dirty" => dirty = true,
             "--help" | "-h" => {
@@ -91,25 +109,54 @@ pub(crate) fn dist(args: &[String]) -> Result<(), String> {
             _ => return Err(format!("unknown argument `{arg}`\n{HELP}")),
         }
     }
+    if !signed && (key.is_some() || sign_only) {
+        return Err("--no-sign goes with neither --key nor --sign-only".to_string());
+    }
+    if dirty && signed {
+        return Err("--allow-dirty goes with --no-sign alone: a signature is for a commit".to_string());
+    }
     // Before the long work.
     let signer = signed.then(|| sign::Signer::open(key.as_deref())).transpose()?;
-    let changed = output(Command::new("git").args(["status", "--porcelain"]).current_dir(root()))?;
-    if !changed.is_empty() && !dirty {
-        return Err("there are changes that are not committed: commit them, or add --allow-dirty".to_string());
+    let mut release = Release::new(root(), target.as_deref())?;
+    release.from_source = from_source;
+    let is_dirty = !is_clean(&release)?;
+    if is_dirty && !dirty {
+        return Err(
+            "there are changes that are not committed: commit them, or add --allow-dirty --no-sign".to_string(),
+        );
     }
-    let release = Release::new(root(), target.as_deref())?;
+    if is_dirty {
+        release.commit.push_str("-dirty");
+    }
+    if tag.as_ref().is_some_and(|tag| *tag != format!("v{}", release.version)) {
+        return Err(format!("the tag of version {0} is v{0}", release.version));
+    }
     let directory = root().join("target/dist").join(&release.version);
-    let files = make(&release, &directory)?;
-    if twice {
+    let files = match sign_only {
+        true => archive::made(&release, &directory)?,
+        false => make(&release, &directory)?,
+    };
+    if twice && !sign_only {
         compare(&release, &files)?;
     }
     if let Some(signer) = signer {
+        let now = Release::new(root(), target.as_deref())?;
+        if now.commit != release.commit || !is_clean(&release)? {
+            return Err("the sources have changed since the build began: nothing was signed".to_string());
+        }
         signer.sign(&release, &directory, &files)?;
     }
     for entry in listed(&directory)? {
         println!("{}", entry.display());
     }
     Ok(())
+}
+
+/// Whether the project's directory is as it was committed.
+fn is_clean(release: &Release) -> Result<bool, String> {
+    let mut git = Command::new("git");
+    git.args(["status", "--porcelain"]).current_dir(&release.root);
+    Ok(output(&mut git)?.is_empty())
 }
 
 /// Compiles and packs; returns the files that were made.
@@ -153,11 +200,12 @@ fn make(release: &Release, directory: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// Builds the same commit in another directory, and finds what differs.
 fn compare(release: &Release, files: &[PathBuf]) -> Result<(), String> {
-    let other = release.root.join("target/dist/another-directory");
-    let _ = fs::remove_dir_all(&other);
+    // Beside no configuration of Cargo that the first build had.
+    let other = PathBuf::from(output(Command::new("mktemp").args(["-d", "-t", "qyv-dist.XXXXXX"]))?.trim());
     let mut clone = Command::new("git");
     run(clone.args(["clone", "--quiet"]).arg(&release.root).arg(&other))?;
-    let again = Release::new(other.clone(), Some(&release.target))?;
+    let mut again = Release::new(other.clone(), Some(&release.target))?;
+    again.from_source = release.from_source;
     for (ours, theirs) in files.iter().zip(make(&again, &other.join("out"))?) {
         let read = |path: &Path| fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
         if read(ours)? != read(&theirs)? {

@@ -50,7 +50,9 @@ pub(crate) fn portable(args: &[String]) -> Result<(), String> {
 }
 
 fn check(binary: &Path) -> Result<(), String> {
-    let scratch = env::temp_dir().join(format!("qyv-portable-{}", std::process::id()));
+    // A name that nobody could have taken before.
+    let scratch = output(Command::new("mktemp").args(["-d", "-t", "qyv-portable.XXXXXX"]))?;
+    let scratch = PathBuf::from(scratch.trim());
     let checked = in_empty_root(binary, &scratch.join("empty")).and_then(|()| by_name(binary, &scratch));
     let _ = fs::remove_dir_all(&scratch);
     checked
