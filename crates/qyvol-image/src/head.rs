@@ -144,8 +144,7 @@ impl SignedImage {
     }
 }
 
-/// Checks that all images agree on each layer, and that no layer is a blob of
-/// the head.
+/// Checks that images agree on each layer, and that no layer is a blob of the head.
 fn check_layers(images: &[SignedImage]) -> Result<(), ImageError> {
     let mut seen: HashMap<Digest, &Descriptor> = HashMap::new();
     for layer in images.iter().flat_map(|i| i.manifest.layers()) {
@@ -176,8 +175,7 @@ fn check_layers(images: &[SignedImage]) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Checks that a manifest is an image's: the config, a component, and at most
-/// one layer of assets.
+/// Checks a manifest of an image: a config, a component, at most one assets layer.
 pub(crate) fn check_shape(manifest: &ImageManifest) -> Result<(), ImageError> {
     let bad = |why: String| Err(ImageError::format(format!("its image {why}")));
     if manifest.artifact_type().is_some() || manifest.subject().is_some() {

@@ -266,7 +266,6 @@ fn config_with_an_unknown_key_is_invalid() {
         ("", "assets", json!({ "diffID": "sha256:0", "files": 1, "bytes": 1 })),
         ("/app", "assets", json!([])),
         ("/app", "entrypoint", json!("bin/a.wasm")),
-        ("/app/permissions", "net", json!("yes")),
         ("/app/env", "A=B", json!("x")),
     ] {
         let mut bad = good.clone();
@@ -275,7 +274,7 @@ fn config_with_an_unknown_key_is_invalid() {
     }
     // MAN-044
     let mut newer = good;
-    newer["app"]["permissions"]["clipboard"] = json!(["read"]);
+    newer["app"]["permissions"] = json!({ "clipboard": ["read"], "net": { "connect": [] }, "fs": "all" });
     assert!(valid(&config, &config, &newer), "{newer}");
 }
 

@@ -78,25 +78,53 @@ pub(super) fn all(release: &Release) -> Result<Vec<Dependency>, String> {
     }
 }
 
+/// What is linked in besides crates: name, licence, whose it is.
+const OTHERS: &[(&str, &str, &str)] = &[
+    ("musl", "MIT", "Copyright © 2005-2020 Rich Felker, et al."),
+    (
+        "rust-std",
+        "MIT OR Apache-2.0",
+        "Copyright © The Rust Project contributors",
+    ),
+    (
+        "libgcc_eh",
+        "GPL-3.0-or-later WITH GCC-exception-3.1",
+        "Copyright © Free Software Foundation, Inc.",
+    ),
+];
+
+/// How deep in a crate a licence of something that it brings along may be.
+const MAX_DEPTH: usize = 5;
+
 /// The texts of all licences, each once, with the crates that they are of.
-pub(super) fn licences(dependencies: &[Dependency]) -> Result<String, String> {
+pub(super) fn licences(release: &Release, dependencies: &[Dependency]) -> Result<String, String> {
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut page = String::from("qyv is made of these crates, besides its own:\n\n");
+    let mut page = String::from("qyv is made of these, besides its own crates:\n\n");
+    for (name, licence, copyright) in OTHERS {
+        page.push_str(&format!("{name}: {licence}, {copyright}\n"));
+    }
     for dependency in dependencies.iter().filter(|dependency| !dependency.is_ours) {
         let title = format!("{} {}", dependency.name, dependency.version);
-        page.push_str(&format!("{title}: {}\n", dependency.licence));
-        let entries = fs::read_dir(&dependency.directory);
-        let entries = entries.map_err(|e| format!("{}: {e}", dependency.directory.display()))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().to_uppercase();
-            let is_licence = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"]
-                .iter()
-                .any(|start| name.starts_with(start));
-            if let Some(text) = is_licence.then(|| fs::read_to_string(entry.path()).ok()).flatten() {
-                texts.entry(text).or_default().push(title.clone());
-            }
+        let mut files = Vec::new();
+        licence_files(&dependency.directory, MAX_DEPTH, &mut files)?;
+        let note = match files.is_empty() {
+            true => " (the crate has no text of it)",
+            false => "",
+        };
+        page.push_str(&format!("{title}: {}{note}\n", dependency.licence));
+        for file in files {
+            let bytes = fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            texts.entry(text).or_default().push(title.clone());
         }
     }
+    // That of musl, and of most others, word for word.
+    let mit = release.root.join("LICENSE");
+    let mit = fs::read_to_string(&mit).map_err(|e| format!("{}: {e}", mit.display()))?;
+    texts
+        .entry(mit)
+        .or_default()
+        .push("musl, and what is MIT above".to_string());
     let rule = "-".repeat(80);
     for (text, mut titles) in texts {
         titles.dedup();
@@ -109,9 +137,51 @@ pub(super) fn licences(dependencies: &[Dependency]) -> Result<String, String> {
     Ok(page)
 }
 
+/// The files of licences in a directory and below.
+fn licence_files(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("{}: {e}", directory.display());
+    let Some(depth) = depth.checked_sub(1) else {
+        return Ok(());
+    };
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
+        let starts = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
+        if path.is_dir() {
+            licence_files(&path, depth, found)?;
+        } else if starts.iter().any(|start| name.starts_with(start)) && !name.ends_with(".RS") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(())
+}
+
 /// The bill of materials.
 pub(super) fn sbom(release: &Release, dependencies: &[Dependency]) -> Result<String, String> {
     let purl = |d: &Dependency| format!("pkg:cargo/{}@{}", d.name, d.version);
+    let others = OTHERS.iter().map(|(name, licence, _)| {
+        json!({
+            "type": "library",
+            "bom-ref": name,
+            "name": name,
+            "licenses": [{ "expression": licence }],
+        })
+    });
+    // The version of the C library that a crate brings along: `2.0.16+zstd.1.5.7`.
+    let bundled = dependencies.iter().filter_map(|dependency| {
+        let (name, version) = dependency.version.split_once('+')?.1.split_once('.')?;
+        let purl = format!("pkg:generic/{name}@{version}");
+        (dependency.name.ends_with("-sys")).then(|| {
+            json!({
+                "type": "library",
+                "bom-ref": purl,
+                "name": name,
+                "version": version,
+                "purl": purl,
+            })
+        })
+    });
     let components: Vec<Value> = dependencies
         .iter()
         .filter(|dependency| dependency.name != "qyv")
@@ -126,6 +196,8 @@ pub(super) fn sbom(release: &Release, dependencies: &[Dependency]) -> Result<Str
                 "licenses": [{ "expression": dependency.licence.replace('/', " OR ") }],
             })
         })
+        .chain(others)
+        .chain(bundled)
         .collect();
     let component = json!({
         "type": "application",

@@ -185,7 +185,7 @@ fn make(release: &Release, directory: &Path) -> Result<Vec<PathBuf>, String> {
     let dependencies = dependencies::all(release)?;
     write(
         "THIRD-PARTY-LICENSES.txt",
-        dependencies::licences(&dependencies)?.as_bytes(),
+        dependencies::licences(release, &dependencies)?.as_bytes(),
     )?;
     write("sbom.cdx.json", dependencies::sbom(release, &dependencies)?.as_bytes())?;
     let _ = fs::remove_dir_all(directory);
