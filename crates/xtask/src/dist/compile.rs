@@ -87,6 +87,8 @@ impl Flags {
             // The only linker that takes a list of functions.
             format!("-Clink-arg=-B{}", lld.display()),
             "-Clink-arg=-fuse-ld=lld".to_string(),
+            // musl-gcc names one, and lld would ask for it at each start.
+            "-Clink-arg=-Wl,--no-dynamic-linker".to_string(),
         ];
         rust.extend(link);
         if !from_source && !libraries.is_dir() {
@@ -108,7 +110,6 @@ impl Flags {
             // As the toolchain that wrote the list names them.
             rust.push("-Zunstable-options".to_string());
             rust.push("-Csymbol-mangling-version=legacy".to_string());
-            rust.push("-Clink-arg=-Wl,--no-dynamic-linker".to_string());
         }
         if !found("musl-gcc") {
             return Err("musl-gcc is missing: install the Debian package musl-tools".to_string());
