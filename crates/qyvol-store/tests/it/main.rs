@@ -13,6 +13,10 @@ mod directories;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+#[path = "../../../../tests/needs.rs"]
+#[allow(dead_code, reason = "another suite uses the rest")]
+mod needs;
+#[cfg(test)]
 mod partial;
 #[cfg(test)]
 mod processes;
