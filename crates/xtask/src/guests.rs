@@ -14,6 +14,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 
 use crate::process;
+use crate::tree::root;
 
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
@@ -50,14 +51,12 @@ pub fn run(args: &[String]) -> Result<(), String> {
     if let Some(unknown) = names.iter().find(|n| !known.contains(n)) {
         return Err(format!("there is no guest `{unknown}`\n{HELP}"));
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .ok_or("the project's directory has no parent")?;
+    let root = root();
     for name in known {
         let big = matches!(name, "hello-go" | "hello-js" | "hello-python");
         if names.contains(&name) || (names.is_empty() && (!big || large)) {
             println!("building {name}");
-            build(root, name).map_err(|why| format!("{name}: {why}\n{HELP}"))?;
+            build(&root, name).map_err(|why| format!("{name}: {why}\n{HELP}"))?;
         }
     }
     Ok(())
