@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use qyvol::{
-    BuildRequest, Claims, Context, Error, Home, Outcome, RunEvents, RunRequest, SignRequest, SignerChoice, Target,
-};
+use qyvol::{BuildRequest, Claims, Context, Error, Home, Outcome, RunRequest, SignRequest, SignerChoice, Target};
 
 use crate::cli::QuickstartArgs;
 use crate::failure::Failure;
@@ -16,10 +14,6 @@ use crate::ui::{Ui, format_duration, size};
 
 const COMPONENT: &[u8] = include_bytes!("../../../examples/hello/hello.component.wasm");
 const MANIFEST: &str = include_str!("../../../examples/hello/hello.qyv");
-
-struct Silent;
-
-impl RunEvents for Silent {}
 
 struct Steps<'a> {
     ui: &'a Ui,
@@ -205,17 +199,7 @@ fn deliver(
 }
 
 fn run(ctx: &Context<'_>, target: &Target) -> Result<i32, Failure> {
-    let request = RunRequest {
-        target,
-        args: Vec::new(),
-        env: Vec::new(),
-        dirs: Vec::new(),
-        key: None,
-        pull: qyvol::Pull::Never,
-        last: false,
-        events: &Silent,
-    };
-    match qyvol::run(ctx, &request)? {
+    match qyvol::run(ctx, &RunRequest::new(target))? {
         Outcome::Code(code) => Ok(code),
         other => Err(Failure::new(format!("the example ended with {other:?}"))),
     }

@@ -1,4 +1,4 @@
-//! `permissions.exec`: Starting programs of the host. No host grants it yet.
+//! `permissions.exec`: starting programs of the host. No host grants it yet.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! `permissions.gfx`: Graphics. No host grants it yet.
+//! `permissions.gfx`: graphics. No host grants it yet.
 
 use std::fmt;
 

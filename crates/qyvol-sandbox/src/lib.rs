@@ -2,8 +2,8 @@
 //!
 //! A permission's file holds all of it: the name under `permissions`, how its
 //! value is read in a `.qyv` and in an image, which imports are useless without
-//! it, and how it is shown. A new permission is a new file here and a field of
-//! [`Capabilities`].
+//! it, and how it is shown. A new permission is a new file here, a row of `KNOWN` and
+//! a field of [`Capabilities`].
 //!
 //! Invariants: [`Capabilities`] is read once from a manifest and passed down
 //! from there. A permission, or a form of one, that this version does not know
@@ -24,7 +24,7 @@ use qyvol_types::yaml::{Node, Problems, Reader};
 use qyvol_types::{AppManifest, Permissions, escape};
 use thiserror::Error;
 
-use crate::capability::{Capability, Program};
+use crate::capability::{Capability, FromYaml, Program};
 pub use crate::exec::Exec;
 pub use crate::fs::FsAccess;
 pub use crate::gfx::Gfx;
@@ -32,6 +32,14 @@ pub use crate::net::Net;
 
 /// Characters of an unknown permission that are shown.
 const MAX_SHOWN: usize = 60;
+
+/// Every permission, and how it is read in a `.qyv`.
+const KNOWN: [(&str, FromYaml); 4] = [
+    (FsAccess::NAME, FsAccess::from_yaml),
+    (Net::NAME, Net::from_yaml),
+    (Exec::NAME, Exec::from_yaml),
+    (Gfx::NAME, Gfx::from_yaml),
+];
 
 /// What a manifest asks for, understood.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +78,7 @@ pub struct Denied {
 impl Capabilities {
     /// Understands what a manifest asks for.
     pub fn read(asked: &Permissions) -> Result<Capabilities, UnknownPermission> {
-        let known = [FsAccess::NAME, Net::NAME, Exec::NAME, Gfx::NAME];
+        let known = KNOWN.map(|(name, _)| name);
         if let Some((name, _)) = asked.iter().find(|(name, _)| !known.contains(name)) {
             let permission = cut(name);
             return Err(UnknownPermission { permission });
@@ -148,22 +156,17 @@ pub fn parse_app_manifest(text: &str) -> Result<AppManifest, Problems> {
 
 /// Reads what stands under `permissions` in a `.qyv`.
 fn read_permissions(r: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
-    let known = [FsAccess::NAME, Net::NAME, Exec::NAME, Gfx::NAME];
-    let fields = r.fields(node, "permissions", &known)?;
+    let fields = r.fields(node, "permissions", &KNOWN.map(|(name, _)| name))?;
     let mut permissions = Permissions::default();
     let mut complete = true;
-    let mut read = |name: &str, from_yaml: capability::FromYaml| {
+    for (name, from_yaml) in KNOWN {
         if let Some(node) = fields.get(name) {
             match from_yaml(r, node) {
                 Some(value) => permissions.request(name, value),
                 None => complete = false,
             }
         }
-    };
-    read(FsAccess::NAME, FsAccess::from_yaml);
-    read(Net::NAME, Net::from_yaml);
-    read(Exec::NAME, Exec::from_yaml);
-    read(Gfx::NAME, Gfx::from_yaml);
+    }
     complete.then_some(permissions)
 }
 

@@ -1,6 +1,6 @@
 //! What a manifest asks for, what is left out of it, what is not known.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use serde_json::json;
 

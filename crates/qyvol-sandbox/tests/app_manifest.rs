@@ -1,6 +1,6 @@
 //! What a `.qyv` may say, and what is said of one that may not.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use qyvol_sandbox::{Capabilities, FsAccess, parse_app_manifest};
 use qyvol_types::*;

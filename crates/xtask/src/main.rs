@@ -8,6 +8,7 @@
 
 mod dist;
 mod docs;
+mod files;
 mod guests;
 mod order;
 mod portable;

@@ -42,8 +42,7 @@ pub(crate) fn test(args: &[String]) -> Result<(), String> {
     install()?;
     oras()?;
     sigstore()?;
-    let root_user = output(Command::new("id").arg("-u"))?.trim() == "0";
-    let required = if root_user {
+    let required = if is_root()? {
         "programs root namespaces"
     } else {
         "programs"
@@ -55,6 +54,10 @@ pub(crate) fn test(args: &[String]) -> Result<(), String> {
         .current_dir(root()))
 }
 
+fn is_root() -> Result<bool, String> {
+    Ok(output(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
 /// Installs the missing programs, or says how.
 fn install() -> Result<(), String> {
     let lacking = PROGRAMS.iter().filter(|(program, _)| !found(program));
@@ -63,12 +66,12 @@ fn install() -> Result<(), String> {
     if output(python.args(["-c", "import venv, ensurepip"])).is_err() {
         packages.push("python3-venv");
     }
+    packages.sort_unstable();
     packages.dedup();
     if packages.is_empty() {
         return Ok(());
     }
-    let is_root = output(Command::new("id").arg("-u"))?.trim() == "0";
-    if !found("apt-get") || !is_root {
+    if !found("apt-get") || !is_root()? {
         return Err(format!(
             "the tests need programs that are missing; on Debian or Ubuntu this installs them:\n\
              sudo apt-get install --no-install-recommends {}",

@@ -3,7 +3,7 @@
 //! Cargo runs the test targets in the order of their packages' names, and this
 //! package's is the last. Tests leave their records in `target/tmp/left-out`
 //! (`tests/needs.rs`); this prints them and removes them.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "what it is for")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

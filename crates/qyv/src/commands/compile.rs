@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use qyvol::runtime::{CompileLimits, Compiler, compile_worker};
 use qyvol::types::{escape, parse_size};
-use qyvol::{Context, RunEvents, RunRequest, Target};
+use qyvol::{Context, RunRequest, Target};
 
 use crate::cli::CompileArgs;
 use crate::commands::run::pull;
@@ -57,10 +57,6 @@ pub fn worker() -> Option<ExitCode> {
     })
 }
 
-struct Silent;
-
-impl RunEvents for Silent {}
-
 pub fn compile(ctx: &Context<'_>, ui: &Ui, args: CompileArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.target)?;
     if matches!(target, Target::Manifest(_)) {
@@ -86,14 +82,9 @@ pub fn compile(ctx: &Context<'_>, ui: &Ui, args: CompileArgs) -> Result<u8, Fail
     };
     let client = || crate::registry::client(&ctx.home, ui, &args.registry).map_err(|f| qyvol::Error::Usage(f.message));
     let request = RunRequest {
-        target: &target,
         pull: pull(args.pull, &client),
-        args: Vec::new(),
-        env: Vec::new(),
-        dirs: Vec::new(),
         key: args.key.as_deref(),
-        last: false,
-        events: &Silent,
+        ..RunRequest::new(&target)
     };
     qyvol::compile(&ctx, &request)?;
     ui.note(&format!("{} is compiled", escape(&args.target)));

@@ -247,7 +247,7 @@ fn put_record(
     sys::sync_dir(&place.directory)
 }
 
-fn probe(key: &RecordKey, place: &CodePaths<'_>) -> Probe<File> {
+fn probe(key: &RecordKey, place: &CodePaths<'_>) -> Probe<File, [u8; 32]> {
     // The record first: one that is there has its code beside it.
     let record = match read_small(&place.record, CODE_RECORD as u64) {
         Ok(Some(record)) => record,

@@ -84,7 +84,7 @@ impl LocalStore {
         let tree = self.layout().tree(id);
         match self.probe_settled(|| self.probe_tree(&key, id, &tree))? {
             (Probe::Absent, _) => Ok(None),
-            (Probe::Good(tree) | Probe::Relocated(tree, _), _) => Ok(Some(tree)),
+            (Probe::Good(tree), _) => Ok(Some(tree)),
             (Probe::Bad(why), Some(_)) => {
                 self.discard_tree(id, &why);
                 Ok(None)
@@ -110,7 +110,7 @@ impl LocalStore {
         let failed = |error| StoreError::io("create", &tree, error);
         let _lock = self.lock_install()?;
         match self.probe_tree(&key, id, &tree)? {
-            Probe::Good(tree) | Probe::Relocated(tree, _) => return Ok(tree),
+            Probe::Good(tree) => return Ok(tree),
             Probe::Absent => self.discard_tree(id, "left over from an installation that was interrupted"),
             Probe::Bad(why) => self.discard_tree(id, &why),
         }
@@ -129,7 +129,7 @@ impl LocalStore {
         fs::rename(&path, &target).map_err(|e| StoreError::io("create", &target, e))?;
         sys::sync_dir(&directory)?;
         match self.probe_tree(&key, id, &tree)? {
-            Probe::Good(tree) | Probe::Relocated(tree, _) => Ok(tree),
+            Probe::Good(tree) => Ok(tree),
             Probe::Absent => Err(StoreError::Damaged {
                 path: target,
                 what: "it is gone again".to_string(),
@@ -163,7 +163,7 @@ impl LocalStore {
         let _lock = self.lock_install();
         match self.probe_tree(&key, id, &self.layout().tree(id))? {
             Probe::Bad(why) => Ok(Some(why)),
-            Probe::Good(tree) | Probe::Relocated(tree, _) => Ok(tree.check_all().err()),
+            Probe::Good(tree) => Ok(tree.check_all().err()),
             Probe::Absent => Ok(None),
         }
     }

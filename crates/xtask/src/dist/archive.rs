@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Release, listed};
+use crate::files::write;
 use crate::process::{output, run};
 
 const DESCRIPTION: &str = "pack, sign, move, verify and run WebAssembly applications
@@ -77,13 +78,7 @@ pub(super) fn debian(release: &Release, tree: &Path, directory: &Path) -> Result
          Section: utils\nPriority: optional\nHomepage: https://github.com/qyvol/qyvol\nDescription: {DESCRIPTION}\n",
         release.version
     );
-    let write = |path: PathBuf, text: &str| {
-        path.parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(&path, text))
-            .map_err(|e| format!("{}: {e}", path.display()))
-    };
-    write(package.join("DEBIAN/control"), &control)?;
+    write(&package.join("DEBIAN/control"), &control)?;
     run(Command::new("chmod").arg("-R").arg("u=rwX,go=rX").arg(&package))?;
     let file = directory.join(format!("qyv_{}_{architecture}.deb", release.version));
     run(Command::new("dpkg-deb")
@@ -115,6 +110,6 @@ pub(super) fn checksums(release: &Release, files: &[PathBuf], directory: &Path) 
     let names = files.iter().filter_map(|file| file.file_name());
     let sums = output(Command::new("sha256sum").args(names).current_dir(directory))?;
     let path = directory.join(format!("{}.sha256", release.name()));
-    fs::write(&path, sums).map_err(|e| format!("{}: {e}", path.display()))?;
+    write(&path, sums)?;
     Ok(path)
 }

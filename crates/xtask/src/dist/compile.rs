@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Release;
+use crate::files::{read, write};
 use crate::order::symbols;
 use crate::process::{found, output, run};
 
@@ -47,7 +48,7 @@ pub(super) fn binary(release: &Release) -> Result<PathBuf, String> {
     let order = target.join("order.txt");
     let list = release.root.join("crates/qyv/order.txt");
     let list = fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
-    fs::write(&order, translate(&list, &symbols(&binary)?)).map_err(|e| format!("{}: {e}", order.display()))?;
+    write(&order, translate(&list, &symbols(&binary)?))?;
     build(release, &target, &flags, &[("QYVOL_ORDER", order.as_os_str())])?;
     check_paths(&binary, &[&release.root, &cargo_home()])?;
     Ok(binary)
@@ -130,7 +131,7 @@ fn cargo_home() -> PathBuf {
 
 /// Fails where the binary has a path of this machine in it.
 fn check_paths(binary: &Path, paths: &[&Path]) -> Result<(), String> {
-    let bytes = fs::read(binary).map_err(|e| format!("{}: {e}", binary.display()))?;
+    let bytes = read(binary)?;
     for path in paths {
         let needle = path.as_os_str().as_encoded_bytes();
         if bytes.windows(needle.len()).any(|window| window == needle) {

@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::Release;
+use crate::files::read;
 use crate::process::output;
 
 /// A crate that is part of the binary.
@@ -113,8 +114,7 @@ pub(super) fn licences(release: &Release, dependencies: &[Dependency]) -> Result
         };
         page.push_str(&format!("{title}: {}{note}\n", dependency.licence));
         for file in files {
-            let bytes = fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let text = String::from_utf8_lossy(&read(&file)?).into_owned();
             texts.entry(text).or_default().push(title.clone());
         }
     }

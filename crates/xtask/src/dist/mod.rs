@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::files::{self, read};
 use crate::process::{output, run};
 use crate::tree::root;
 
@@ -49,7 +50,7 @@ pub(crate) struct Release {
 }
 
 impl Release {
-    fn new(root: PathBuf, target: Option<&str>) -> Result<Release, String> {
+    fn new(root: PathBuf, target: Option<&str>, from_source: bool) -> Result<Release, String> {
         let git = |args: &[&str]| output(Command::new("git").args(args).current_dir(&root));
         let version = env!("CARGO_PKG_VERSION").to_string();
         let time = git(&["log", "-1", "--format=%ct"])?;
@@ -61,10 +62,10 @@ impl Release {
         Ok(Release {
             target: target.map_or_else(default, str::to_string),
             version,
-            commit: git(&["rev-parse", "HEAD"])?.trim().to_string(),
+            commit: head(&root)?,
             time: time.trim().parse().map_err(|e| format!("the commit's time: {e}"))?,
             root,
-            from_source: false,
+            from_source,
         })
     }
 
@@ -117,8 +118,7 @@ pub(crate) fn dist(args: &[String]) -> Result<(), String> {
     }
     // Before the long work.
     let signer = signed.then(|| sign::Signer::open(key.as_deref())).transpose()?;
-    let mut release = Release::new(root(), target.as_deref())?;
-    release.from_source = from_source;
+    let mut release = Release::new(root(), target.as_deref(), from_source)?;
     let is_dirty = !is_clean(&release)?;
     if is_dirty && !dirty {
         return Err(
@@ -140,8 +140,7 @@ pub(crate) fn dist(args: &[String]) -> Result<(), String> {
         compare(&release, &files)?;
     }
     if let Some(signer) = signer {
-        let now = Release::new(root(), target.as_deref())?;
-        if now.commit != release.commit || !is_clean(&release)? {
+        if head(&release.root)? != release.commit || !is_clean(&release)? {
             return Err("the sources have changed since the build began: nothing was signed".to_string());
         }
         signer.sign(&release, &directory, &files)?;
@@ -150,6 +149,12 @@ pub(crate) fn dist(args: &[String]) -> Result<(), String> {
         println!("{}", entry.display());
     }
     Ok(())
+}
+
+/// The commit that is checked out.
+fn head(root: &Path) -> Result<String, String> {
+    let commit = output(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root))?;
+    Ok(commit.trim().to_string())
 }
 
 /// Whether the project's directory is as it was committed.
@@ -164,14 +169,7 @@ fn make(release: &Release, directory: &Path) -> Result<Vec<PathBuf>, String> {
     let binary = compile::binary(release)?;
     let tree = release.root.join("target/dist/tree").join(release.name());
     let _ = fs::remove_dir_all(&tree);
-    let write = |name: &str, bytes: &[u8]| {
-        let path = tree.join(name);
-        path.parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(&path, bytes))
-            .map_err(|e| format!("{}: {e}", path.display()))
-    };
-    let read = |path: &Path| fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
+    let write = |name: &str, bytes: &[u8]| files::write(&tree.join(name), bytes);
     write("qyv", &read(&binary)?)?;
     run(Command::new("chmod").arg("0755").arg(tree.join("qyv")))?;
     for name in ["README.md", "README.es.md", "LICENSE", "CHANGELOG.md"] {
@@ -201,14 +199,13 @@ fn make(release: &Release, directory: &Path) -> Result<Vec<PathBuf>, String> {
 /// Builds the same commit in another directory, and finds what differs.
 fn compare(release: &Release, files: &[PathBuf]) -> Result<(), String> {
     // Beside no configuration of Cargo that the first build had.
-    let other = PathBuf::from(output(Command::new("mktemp").args(["-d", "-t", "qyv-dist.XXXXXX"]))?.trim());
+    let other = tempfile::tempdir().map_err(|e| format!("a temporary directory: {e}"))?;
     let mut clone = Command::new("git");
-    run(clone.args(["clone", "--quiet"]).arg(&release.root).arg(&other))?;
-    let mut again = Release::new(other.clone(), Some(&release.target))?;
-    again.from_source = release.from_source;
-    for (ours, theirs) in files.iter().zip(make(&again, &other.join("out"))?) {
-        let read = |path: &Path| fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
+    run(clone.args(["clone", "--quiet"]).arg(&release.root).arg(other.path()))?;
+    let again = Release::new(other.path().to_path_buf(), Some(&release.target), release.from_source)?;
+    for (ours, theirs) in files.iter().zip(make(&again, &other.path().join("out"))?) {
         if read(ours)? != read(&theirs)? {
+            let _ = other.keep();
             return Err(format!(
                 "{} differs from {}: the build is not reproducible",
                 ours.display(),
@@ -217,7 +214,7 @@ fn compare(release: &Release, files: &[PathBuf]) -> Result<(), String> {
         }
     }
     println!("built twice: the same bytes");
-    fs::remove_dir_all(&other).map_err(|e| format!("{}: {e}", other.display()))
+    Ok(())
 }
 
 /// The entries of a directory, sorted.

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use qyvol_trust::{Envelope, PrivateKey, Statement};
-use qyvol_types::{Algorithm, Hasher, Timestamp};
+use qyvol_types::{Digest, Timestamp};
 
 use super::Release;
+use crate::files::{read, write};
 use crate::process::output;
 
 const PUBLIC_KEY: &str = "qyv-release.pub";
@@ -43,15 +44,11 @@ impl Signer {
 
     /// Signs each of the files, and checks the signatures by openssl.
     pub(super) fn sign(&self, release: &Release, directory: &Path, files: &[PathBuf]) -> Result<(), String> {
-        let write = |path: &Path, bytes: &[u8]| fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()));
         let public = directory.join(PUBLIC_KEY);
-        write(&public, self.key.public().to_pem().as_bytes())?;
+        write(&public, self.key.public().to_pem())?;
         for file in files {
-            let bytes = fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
-            let mut hasher = Hasher::new(Algorithm::Sha256);
-            hasher.update(&bytes);
             let statement = Statement {
-                subject: hasher.finish(),
+                subject: Digest::of(&read(file)?),
                 name: "qyvol/qyv".to_string(),
                 version: release.version.clone(),
                 role: "release".to_string(),
@@ -63,7 +60,7 @@ impl Signer {
             let envelope = Envelope::sign(&self.key, &statement).map_err(|e| format!("{}: {e}", file.display()))?;
             let beside = |ending: &str| PathBuf::from(format!("{}.{ending}", file.display()));
             write(&beside("sigstore.json"), envelope.bytes())?;
-            write(&beside("signed"), &envelope.pae().map_err(|e| e.to_string())?)?;
+            write(&beside("signed"), envelope.pae().map_err(|e| e.to_string())?)?;
             write(&beside("sig"), envelope.signature())?;
             let mut openssl = Command::new("openssl");
             openssl.args(["pkeyutl", "-verify", "-pubin", "-rawin", "-inkey"]);

@@ -4,9 +4,9 @@
 mod book;
 mod schemas;
 
-use std::path::Path;
 use std::process::Command;
 
+use crate::files::write;
 use crate::process::output;
 use crate::tree::{Tree, root};
 
@@ -26,10 +26,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     match args {
         [] => {
             for (path, text) in documents(&Tree::load()?)? {
-                let file = root().join(path);
-                let written = std::fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))
-                    .and_then(|()| std::fs::write(&file, text));
-                written.map_err(|e| format!("writing {path}: {e}"))?;
+                write(&root().join(path), text)?;
                 println!("wrote {path}");
             }
             command_reference()?;
@@ -50,7 +47,7 @@ fn command_reference() -> Result<(), String> {
     let mut cargo = Command::new("cargo");
     cargo.args(["run", "--quiet", "-p", "qyv", "--", "reference"]);
     let text = output(cargo.current_dir(root()))?;
-    std::fs::write(root().join(path), text).map_err(|e| format!("writing {path}: {e}"))?;
+    write(&root().join(path), text)?;
     println!("wrote {path}");
     Ok(())
 }

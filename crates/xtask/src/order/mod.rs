@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::files::write;
 use crate::process::run;
 use crate::tree::root;
 
@@ -81,8 +82,4 @@ pub(crate) fn symbols(program: &Path) -> Result<Vec<(u64, String)>, String> {
         matches!(kind, "t" | "T" | "w" | "W").then(|| words.next().map(|name| (address, name.to_string())))?
     };
     Ok(listed.lines().filter_map(symbol).collect())
-}
-
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
 }

@@ -51,11 +51,9 @@ pub(crate) fn portable(args: &[String]) -> Result<(), String> {
 
 fn check(binary: &Path) -> Result<(), String> {
     // A name that nobody could have taken before.
-    let scratch = output(Command::new("mktemp").args(["-d", "-t", "qyv-portable.XXXXXX"]))?;
-    let scratch = PathBuf::from(scratch.trim());
-    let checked = in_empty_root(binary, &scratch.join("empty")).and_then(|()| by_name(binary, &scratch));
-    let _ = fs::remove_dir_all(&scratch);
-    checked
+    let scratch = tempfile::tempdir().map_err(|e| format!("a temporary directory: {e}"))?;
+    in_empty_root(binary, &scratch.path().join("empty"))?;
+    by_name(binary, scratch.path())
 }
 
 /// A root that holds the binary and the given files.
