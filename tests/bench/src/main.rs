@@ -12,6 +12,8 @@
 )]
 
 mod assets;
+#[cfg(target_arch = "x86_64")]
+mod count;
 mod http;
 mod hub;
 mod load;

@@ -45,6 +45,15 @@ impl Run {
         command
     }
 
+    /// A shell that becomes the command once it has read a line.
+    pub(super) fn held(&self) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read -r line && exec \"$@\"", "sh", &self.program]);
+        command.args(&self.args);
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
     fn failed(&self, why: impl std::fmt::Display) -> String {
         format!("running {} {}: {why}", self.program, self.args.join(" "))
     }

@@ -15,6 +15,7 @@ type Measure = fn(&Bench) -> Result<Vec<Row>, String>;
 /// Every row with its name.
 pub(super) const ALL: &[(&str, Measure)] = &[
     ("warm run, hello", warm_hello),
+    ("what a warm run of hello costs", costs_hello),
     ("warm run, JavaScript component", warm_javascript),
     ("first run, hello", first_hello),
     ("first run, JavaScript component", first_javascript),
@@ -162,6 +163,35 @@ fn warm(bench: &Bench, what: &str, example: &Example, archive: &str, limit: f64)
 
 fn warm_hello(bench: &Bench) -> Result<Vec<Row>, String> {
     warm(bench, "warm run, hello", &Example::hello()?, "hello.qyvbin", 0.4)
+}
+
+/// Counts that may not creep back. The bounds are a twentieth over what a run of the
+/// default build was measured at.
+#[cfg(target_arch = "x86_64")]
+fn costs_hello(bench: &Bench) -> Result<Vec<Row>, String> {
+    let file = bench.pack(&Example::hello()?.directory, "hello.qyvbin")?;
+    let run = bench.qyv(&["run", utf8(&file)?]);
+    run.check()?;
+    let counts = super::count::count(&run)?;
+    let row = |what: &str, count: u64, limit: u64| Row {
+        what: format!("{what} of a warm run, hello"),
+        ours: count.to_string(),
+        peer: "-".to_string(),
+        ratio: "-".to_string(),
+        to_reach: limit.to_string(),
+        verdict: reached(count <= limit),
+    };
+    Ok(vec![
+        row("instructions", counts.instructions, 3_100_000),
+        row("CPUIDs", counts.cpuids, 91),
+        row("system calls", counts.system_calls, 155),
+        row("page faults", counts.page_faults, 236),
+    ])
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn costs_hello(_bench: &Bench) -> Result<Vec<Row>, String> {
+    Err("instructions are told apart on x86-64 alone".to_string())
 }
 
 fn warm_javascript(bench: &Bench) -> Result<Vec<Row>, String> {
