@@ -63,11 +63,23 @@ fn is_met(need: &str) -> bool {
 
 /// Where `cargo xtask test` installs what no distribution has.
 pub fn installed(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("../oracles").join(name)
+    scratch().join("../oracles").join(name)
+}
+
+/// Cargo's scratch directory of tests. Unit tests are not told it, and run from
+/// `target/<profile>/deps` beside it.
+fn scratch() -> PathBuf {
+    match option_env!("CARGO_TARGET_TMPDIR") {
+        Some(directory) => PathBuf::from(directory),
+        None => {
+            let program = env::current_exe().unwrap_or_default();
+            program.ancestors().nth(3).unwrap_or(Path::new(".")).join("tmp")
+        }
+    }
 }
 
 fn record(test: &str, need: &str) {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("left-out");
+    let directory = scratch().join("left-out");
     let file = directory.join(std::process::id().to_string());
     let _ = fs::create_dir_all(&directory);
     if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(file) {

@@ -131,6 +131,15 @@ pub use temp_file::{CleanupGuard, TempFiles};
 pub use validate::{Application, Validated, check_application, validate};
 pub use verify::{Explanation, VerifyReport, explain, verify};
 
+#[cfg(test)]
+#[path = "../../../tests/needs.rs"]
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "of the suites, which are no library"
+)]
+mod needs;
+
 pub use qyvol_image as image;
 pub use qyvol_remote as remote_store;
 pub use qyvol_runtime as runtime;
