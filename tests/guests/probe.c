@@ -64,6 +64,20 @@ int main(int argc, char **argv) {
         puts("sleeping");
         fflush(stdout);
         for (;;) sleep(1000);
+    } else if (!strcmp(what, "flood")) {
+        for (long i = atol(a); i > 0; i--) if (putchar(i % 64 ? '.' : '\n') == EOF) return fail();
+        return fflush(stdout) ? fail() : 0;
+    } else if (!strcmp(what, "open-many")) {
+        int opened = 0;
+        for (int i = atoi(b); i > 0 && fopen(a, "r"); i--) opened++;
+        printf("%d %s\n", opened, errno ? strerror(errno) : "");
+    } else if (!strcmp(what, "open-and-close")) {
+        for (int i = atoi(b); i > 0; i--) {
+            FILE *file = fopen(a, "r");
+            if (!file) return fail();
+            fclose(file);
+        }
+        puts("ok");
     } else if (!strcmp(what, "trap")) {
         __builtin_trap();
     } else if (!strcmp(what, "alloc")) {

@@ -281,9 +281,9 @@ fn failed_write_to_stdout_is_an_error() {
 fn topics_are_in_the_binary_and_help_is_of_every_command() {
     let user = User::new();
     for (topic, text) in [
-        ("manifest", "permissions.fs is what the guest may do"),
+        ("manifest", "Only name and entrypoint are required"),
+        ("permissions", "A call that is denied returns an error"),
         ("trust", "The most specific rule decides"),
-        ("directories", "Without QYVOL_HOME"),
         ("directories", "Without QYVOL_HOME"),
         ("pipelines", "QYVOL_KEY_FILE"),
     ] {

@@ -372,7 +372,7 @@ fn permission_of_a_newer_version_keeps_an_image_from_running_alone() {
     let forger = Forger::new();
     for (name, value) in [
         ("clipboard", "true"),
-        ("net", "{\"connect\":[\"a.example:443\"]}"),
+        ("net", "{\"relay\":[\"a.example:443\"]}"),
         ("fs", "\"all\""),
     ] {
         let image = forger.config(|config| {

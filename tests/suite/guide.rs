@@ -2,7 +2,7 @@
 //!
 //! A block ```` ```console ```` is a session: each line behind `$ ` is given to
 //! one shell, in a directory with the files of the blocks ```` ```yaml file=… ````
-//! and with `hello.wasm`. What it prints, on both streams, must be what follows,
+//! and with `hello.wasm` and `fetch.wasm`. What it prints, on both streams, must be what follows,
 //! where `…` stands for anything in a line, or alone for any lines. A code other
 //! than 0 is told by `(exit code N)`.
 
@@ -13,8 +13,8 @@ use std::process::Command;
 use crate::registry::Server;
 use crate::support::User;
 
-/// The registry that the guide speaks of.
-const REGISTRY: &str = "localhost:5000";
+/// The port of the registry that the guide speaks of.
+const PORT: &str = ":5000";
 
 struct Step {
     line: usize,
@@ -86,8 +86,9 @@ fn all_fit(expected: &[String], lines: &[String]) -> bool {
 fn run(name: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = fs::read_to_string(root.join("spec/guide").join(name)).unwrap();
-    let server = page.contains(REGISTRY).then(|| Server::hub(&[]));
-    let address = server.as_ref().map_or(REGISTRY, |server| &server.address);
+    let server = page.contains(PORT).then(|| Server::hub(&[]));
+    let address = server.as_ref().map_or(PORT, |server| &server.address);
+    let port = &address[address.rfind(':').unwrap()..];
     let (files, steps) = read(&page);
     assert!(!steps.is_empty());
     let user = User::new();
@@ -96,14 +97,19 @@ fn run(name: &str) {
         user.path("hello.wasm"),
     )
     .unwrap();
+    fs::copy(
+        root.join("examples/fetch/fetch.component.wasm"),
+        user.path("fetch.wasm"),
+    )
+    .unwrap();
     user.write("hello.qyv", "name: hello\nversion: 1.0.0\nentrypoint: hello.wasm\n");
     for (name, text) in files {
-        user.write(&name, text);
+        user.write(&name, text.replace(PORT, port));
     }
     // One shell for the whole page; a line of its own tells where a command ends.
     let mut script = String::new();
     for step in &steps {
-        let command = step.command.replace(REGISTRY, address);
+        let command = step.command.replace(PORT, port);
         script.push_str(&format!("{{ {command}\n}} 2>&1\nprintf '\\n\\036%s\\n' \"$?\"\n"));
     }
     let bin = Path::new(env!("CARGO_BIN_EXE_qyv")).parent().unwrap();
@@ -115,7 +121,7 @@ fn run(name: &str) {
         .env("LC_ALL", "C.UTF-8")
         .current_dir(user.path("."));
     let output = shell.output().unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap().replace(address, REGISTRY);
+    let printed = String::from_utf8(output.stdout).unwrap().replace(port, PORT);
     let mut parts = printed.split('\u{1e}');
     let mut text = parts.next().unwrap().to_string();
     for step in &steps {
@@ -152,6 +158,11 @@ fn application_page_matches_the_command() {
 #[test]
 fn trust_page_matches_the_command() {
     run("trust.md");
+}
+
+#[test]
+fn permissions_page_matches_the_command() {
+    run("permissions.md");
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod import_strict;
 mod keys;
 mod kill;
 mod output;
+mod permissions;
 mod pipelines;
 mod policy;
 #[cfg(feature = "import")]

@@ -210,23 +210,22 @@ fn memfs_is_writable_and_gone_diskfs_stays_and_read_is_read() {
     assert!(left.count() < 64);
 }
 
+// [RUN-051]
 #[test]
-fn host_directory_needs_the_manifest_and_the_operator() {
+fn host_directory_is_granted_by_the_operator_and_told() {
     let user = User::new();
     user.write("host/file", "granted");
-    let none = user.built("none", "");
-    let full = user.built("full", "permissions: { fs: full }\n");
     let grant = format!("{}::/host:ro", user.path("host").display());
-    user.qyv(&["run", "--dir", &grant, &none, "cat", "/host/file"])
-        .expect(125);
-    let done = user
-        .qyv(&["run", "--dir", &grant, &full, "cat", "/host/file"])
-        .expect(0);
-    assert_eq!(done.out, "granted");
-    assert!(done.err.contains("granted:"), "{}", done.err);
-    user.qyv(&["run", "--dir", &grant, &full, "write", "/host/file", "x"])
-        .expect(1);
-    user.qyv(&["run", &full, "cat", "/host/file"]).expect(1);
+    for (name, more, beyond) in [("none", "", true), ("full", "permissions: { fs: full }\n", false)] {
+        let app = user.built(name, more);
+        let done = user.qyv(&["run", "--dir", &grant, &app, "cat", "/host/file"]).expect(0);
+        assert_eq!(done.out, "granted");
+        assert!(done.err.contains("granted:"), "{}", done.err);
+        assert_eq!(done.err.contains("beyond its manifest"), beyond, "{}", done.err);
+        user.qyv(&["run", "--dir", &grant, &app, "write", "/host/file", "x"])
+            .expect(1);
+        user.qyv(&["run", &app, "cat", "/host/file"]).expect(1);
+    }
 }
 
 // [MAN-050]

@@ -13,8 +13,9 @@ pub use crate::cli_registry::{
 };
 #[cfg(feature = "hub")]
 pub use crate::cli_registry::{HubCommand, HubUserAddArgs, HubUserArgs, HubUserCommand, ServeArgs};
+pub use crate::cli_run::{CompileArgs, RunArgs};
 pub use crate::cli_trust::{DataCommand, IdentityArg, TrustCommand};
-use crate::complete::{images, keys, run_targets, targets};
+use crate::complete::{images, keys, targets};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -195,7 +196,7 @@ pub enum Command {
     Reference,
     /// Print the version and what it was built with
     Version,
-    /// Show the help of a command, or of a topic: manifest, trust, directories, pipelines
+    /// Show the help of a command, or of a topic: manifest, permissions, trust, directories, pipelines
     Help(HelpArgs),
 }
 
@@ -289,62 +290,6 @@ pub struct VerifyArgs {
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
     #[arg(long, add = keys(), value_name = "FILE|NAME")]
     pub key: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    override_usage = "qyv run [OPTIONS] <TARGET> [ARGS]...",
-    after_help = "Options of qyv come before TARGET; everything after it is the guest's, and a first `--` is dropped.\nThe guest's exit code is passed through. 124: it timed out; 125: qyv itself failed;\n126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. A variable that is set twice has its last value: the\nmanifest's, then --env-file, --env, --secret."
-)]
-pub struct RunArgs {
-    /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development; then the guest's arguments
-    // One list, because clap reads its own options between two positional arguments.
-    #[arg(required = true, num_args = 1.., trailing_var_arg = true, add = run_targets(), value_names = ["TARGET", "ARGS"])]
-    pub target_and_args: Vec<String>,
-    /// Set an environment variable for the guest; NAME alone takes its value from qyv's environment (repeatable)
-    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Set the variables in this file: NAME=VALUE or NAME on each line; a line that starts with # is a comment (repeatable)
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
-    /// Set a variable to the content of a file, without the newline at its end (repeatable)
-    #[arg(long = "secret", value_name = "NAME=FILE")]
-    pub secrets: Vec<String>,
-    /// Grant a directory of this host, if the manifest has `fs: full` (repeatable)
-    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
-    pub dirs: Vec<String>,
-    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
-    #[arg(long, add = keys(), value_name = "FILE|NAME")]
-    pub key: Option<String>,
-    /// Write a new JSON file that says who ended the run: the guest, a limit, trust, or qyv
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// When to contact the registry in the target's name [default: missing]
-    #[arg(long, value_enum, value_name = "WHEN")]
-    pub pull: Option<PullWhen>,
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct CompileArgs {
-    /// A .qyvbin, or the name or digest of an image
-    #[arg(add = targets())]
-    pub target: String,
-    /// CPU time limit of the compiler, in seconds [default: 60 plus 30 per MiB of the component]
-    #[arg(long, value_name = "N")]
-    pub max_seconds: Option<u64>,
-    /// Memory limit of the compiler [default: 1GiB plus 32 times the size of the component]
-    #[arg(long, value_name = "SIZE")]
-    pub max_memory: Option<String>,
-    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
-    #[arg(long, add = keys(), value_name = "FILE|NAME")]
-    pub key: Option<String>,
-    /// When to contact the registry in the target's name [default: missing]
-    #[arg(long, value_enum, value_name = "WHEN")]
-    pub pull: Option<PullWhen>,
-    #[command(flatten)]
-    pub registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]

@@ -4,9 +4,11 @@
 //! directories, that prints, and that exits.
 #![allow(clippy::disallowed_methods, reason = "the command is where these belong")]
 
+mod audit;
 mod cli;
 mod cli_keys;
 mod cli_registry;
+mod cli_run;
 mod cli_trust;
 mod commands;
 mod complete;

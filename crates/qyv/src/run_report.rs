@@ -20,6 +20,8 @@ pub enum Ending<'a> {
     Trap { reason: &'a str },
     /// The guest ran for longer than `resources.timeout`.
     Timeout { limit_milliseconds: u64 },
+    /// Another limit ended it.
+    Limit { limit: &'static str, reason: String },
     /// Trust refused: no guest was started.
     Trust { verdict: u8, reason: &'a str },
     /// qyv failed.
@@ -31,6 +33,10 @@ impl Ending<'_> {
         Ending::Timeout {
             limit_milliseconds: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
         }
+    }
+
+    pub fn limit(limit: &'static str, reason: String) -> Ending<'static> {
+        Ending::Limit { limit, reason }
     }
 
     /// `verdict` is the code that `verify` would exit with.

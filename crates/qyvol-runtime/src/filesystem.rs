@@ -10,12 +10,14 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types::Filesize};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
+use crate::limits::Count;
 use crate::sealed::Sealed;
 
 /// A guest's file system.
 pub(crate) struct FsView<'a> {
     pub(crate) inner: WasiFilesystemCtxView<'a>,
     pub(crate) sealed: &'a mut Sealed,
+    pub(crate) files: &'a mut Count,
 }
 
 /// Says to the linker that the interface is implemented by [`FsView`].
@@ -29,6 +31,7 @@ impl preopens::Host for FsView<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let directories = preopens::Host::get_directories(&mut self.inner)?;
         for (mount, (descriptor, _)) in directories.iter().enumerate() {
+            self.files.opened();
             self.sealed.opened_mount(mount, descriptor.rep());
         }
         Ok(directories)
@@ -55,10 +58,14 @@ impl HostDescriptor for FsView<'_> {
         flags: types::DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
         let place = self.sealed.check(directory.rep(), &path).map_err(FsError::trap)?;
+        if !self.files.is_free() {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
         let opened = self
             .inner
             .open_at(directory, path_flags, path, open_flags, flags)
             .await?;
+        self.files.opened();
         if let Some(place) = place {
             self.sealed.opened(place, opened.rep());
         }
@@ -77,6 +84,7 @@ impl HostDescriptor for FsView<'_> {
 
     fn drop(&mut self, descriptor: Resource<Descriptor>) -> wasmtime::Result<()> {
         self.sealed.closed(descriptor.rep());
+        self.files.closed();
         HostDescriptor::drop(&mut self.inner, descriptor)
     }
 

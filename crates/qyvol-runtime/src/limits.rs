@@ -1,9 +1,79 @@
 //! Bounds on what a guest takes of the host's memory.
 
+use std::fmt;
+
+use thiserror::Error;
 use wasmtime::ResourceLimiter;
 
 /// Most elements in all tables together.
 const TABLE_ELEMENTS: usize = 10_000_000;
+
+/// Most resources of the host's interfaces that a guest holds at once: streams,
+/// pollables, descriptors, sockets.
+pub(crate) const HANDLES: usize = 65_536;
+
+/// Limits on what a guest takes. What is absent has no limit of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunLimits {
+    /// Bytes of linear memory, all memories together.
+    pub memory: Option<u64>,
+    /// Bytes written to stdout and stderr.
+    pub output: Option<u64>,
+    /// Files and directories open at once. A call past it fails.
+    pub files: Option<u64>,
+    /// Sockets open at once. A call past it fails.
+    pub sockets: Option<u64>,
+}
+
+/// A limit that ended a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// It was refused memory past so many bytes, and failed for want of it.
+    Memory(u64),
+    /// It wrote more than so many bytes to stdout and stderr.
+    Output(u64),
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::Memory(bytes) => write!(f, "it needs more memory than its limit of {bytes} bytes"),
+            Limit::Output(bytes) => write!(f, "it wrote more output than its limit of {bytes} bytes"),
+        }
+    }
+}
+
+/// Ends a guest for the sake of a limit.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct LimitReached(pub(crate) Limit);
+
+/// So many things of one kind may be open at once.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    limit: Option<u64>,
+    open: u64,
+}
+
+impl Count {
+    pub(crate) fn new(limit: Option<u64>) -> Count {
+        Count { limit, open: 0 }
+    }
+
+    /// Whether one more may be opened.
+    pub(crate) fn is_free(&self) -> bool {
+        self.limit.is_none_or(|limit| self.open < limit)
+    }
+
+    pub(crate) fn opened(&mut self) {
+        self.open = self.open.saturating_add(1);
+    }
+
+    pub(crate) fn closed(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+}
 
 /// Counts all linear memories and tables of a store together. A growth past
 /// the bound fails as it does in a guest whose own maximum is reached:
@@ -30,9 +100,9 @@ impl Limits {
         }
     }
 
-    /// The bound, if memory has been refused for its sake.
-    pub(crate) fn reached(&self) -> Option<u64> {
-        self.memory.filter(|_| self.refused)
+    /// The limit, if memory has been refused for its sake.
+    pub(crate) fn reached(&self) -> Option<Limit> {
+        self.memory.filter(|_| self.refused).map(Limit::Memory)
     }
 }
 
@@ -72,7 +142,7 @@ mod tests {
         let mut limits = Limits::new(Some(100));
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.memory_growing(0, 60, None).unwrap());
-        assert_eq!(limits.reached(), Some(100));
+        assert_eq!(limits.reached(), Some(Limit::Memory(100)));
         assert!(limits.memory_growing(60, 100, None).unwrap());
         assert!(!limits.memory_growing(100, 101, None).unwrap());
     }

@@ -6,14 +6,16 @@
 
 use std::collections::BTreeSet;
 
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, Linker, Resource, ResourceType};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::p2::bindings::sockets::{tcp::TcpSocket, udp::UdpSocket};
 use wasmtime_wasi::p2::bindings::{cli, filesystem, random, sockets};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 
 use crate::filesystem::Filesystem;
+use crate::net::NetInterfaces;
 use crate::program::ComponentState;
 
 type T = ComponentState;
@@ -79,13 +81,19 @@ fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bool> {
         "wasi:random/insecure-seed" => {
             random::insecure_seed::add_to_linker::<T, WasiRandom>(l, |t| t.ctx().ctx.random())?;
         }
-        "wasi:sockets/tcp" => sockets::tcp::add_to_linker::<T, WasiSockets>(l, T::sockets)?,
-        "wasi:sockets/tcp-create-socket" => {
-            sockets::tcp_create_socket::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
+        "wasi:sockets/tcp" => {
+            sockets::tcp::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
+            count_closed::<TcpSocket>(l, interface, "tcp-socket")?;
         }
-        "wasi:sockets/udp" => sockets::udp::add_to_linker::<T, WasiSockets>(l, T::sockets)?,
+        "wasi:sockets/tcp-create-socket" => {
+            sockets::tcp_create_socket::add_to_linker::<T, NetInterfaces>(l, T::network)?;
+        }
+        "wasi:sockets/udp" => {
+            sockets::udp::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
+            count_closed::<UdpSocket>(l, interface, "udp-socket")?;
+        }
         "wasi:sockets/udp-create-socket" => {
-            sockets::udp_create_socket::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
+            sockets::udp_create_socket::add_to_linker::<T, NetInterfaces>(l, T::network)?;
         }
         "wasi:sockets/instance-network" => {
             sockets::instance_network::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
@@ -95,9 +103,28 @@ fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bool> {
             sockets::network::add_to_linker::<T, WasiSockets>(l, &options, T::sockets)?;
         }
         "wasi:sockets/ip-name-lookup" => {
-            sockets::ip_name_lookup::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
+            sockets::ip_name_lookup::add_to_linker::<T, NetInterfaces>(l, T::network)?;
         }
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// The version of WASI 0.2 that wasmtime-wasi describes to the linker.
+const WASI_0_2: &str = "0.2.12";
+
+/// Counts a socket as closed when the guest drops it, in place of the destructor
+/// that is linked.
+fn count_closed<R: Send + 'static>(l: &mut Linker<T>, interface: &str, resource: &str) -> wasmtime::Result<()> {
+    l.allow_shadowing(true);
+    let mut instance = l.instance(&format!("{interface}@{WASI_0_2}"))?;
+    instance.resource(resource, ResourceType::host::<R>(), |mut store, handle| {
+        let state: &mut T = store.data_mut();
+        let network = state.network();
+        network.inner.table.delete(Resource::<R>::new_own(handle))?;
+        network.sockets.closed();
+        Ok(())
+    })?;
+    l.allow_shadowing(false);
+    Ok(())
 }

@@ -15,8 +15,11 @@ use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_async};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wiggle::{GuestMemory, GuestPtr};
 
-use crate::limits::Limits;
+use crate::limits::{Count, Limits};
 use crate::sealed::{Sealed, SealedPath};
+
+/// Too many files are open.
+const MFILE: i32 = 33;
 
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 /// The descriptor of the first mount: after stdin, stdout and stderr.
@@ -26,6 +29,7 @@ pub(crate) const FIRST_MOUNT: u32 = 3;
 pub(crate) struct ModuleState {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) sealed: Sealed,
+    pub(crate) files: Count,
     pub(crate) limits: Limits,
 }
 
@@ -47,15 +51,16 @@ impl ModuleState {
     }
 }
 
-/// Describes preview 1 to the linker; `sealed` says whether a mount is.
-pub(crate) fn link(linker: &mut Linker<ModuleState>, sealed: bool) -> wasmtime::Result<()> {
+/// Describes preview 1 to the linker; `tracked` says whether it matters which files
+/// are open.
+pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime::Result<()> {
     add_to_linker_async(linker, |state: &mut ModuleState| &mut state.wasi)?;
     linker.allow_shadowing(true);
     // wasmtime-wasi makes a trap of 126 and more.
     linker.func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> {
         Err(I32Exit(code).into())
     })?;
-    if !sealed {
+    if !tracked {
         return Ok(());
     }
     linker.func_wrap_async(
@@ -67,6 +72,9 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, sealed: bool) -> wasmtime::
                 let (mut memory, state) = guest(&mut caller, export.as_ref())?;
                 let (directory, lookup, at, length, open, rights, inherited, flags, result) = args;
                 let place = state.check(&memory, directory, (at, length))?;
+                if !state.files.is_free() {
+                    return Ok(MFILE);
+                }
                 let errno = api::path_open(
                     &mut state.wasi,
                     &mut memory,
@@ -81,6 +89,9 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, sealed: bool) -> wasmtime::
                     result,
                 )
                 .await?;
+                if errno == 0 {
+                    state.files.opened();
+                }
                 if let (0, Some(place)) = (errno, place) {
                     let descriptor = memory.read(GuestPtr::<u32>::new(result.cast_unsigned()))?;
                     state.sealed.opened(place, descriptor);
@@ -110,6 +121,7 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, sealed: bool) -> wasmtime::
                 let (mut memory, state) = guest(&mut caller, export.as_ref())?;
                 let errno = api::fd_close(&mut state.wasi, &mut memory, descriptor).await?;
                 if errno == 0 {
+                    state.files.closed();
                     state.sealed.closed(descriptor.cast_unsigned());
                 }
                 Ok(errno)
@@ -125,6 +137,9 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, sealed: bool) -> wasmtime::
                 let (mut memory, state) = guest(&mut caller, export.as_ref())?;
                 let errno = api::fd_renumber(&mut state.wasi, &mut memory, from, to).await?;
                 if errno == 0 {
+                    if from != to {
+                        state.files.closed();
+                    }
                     state.sealed.renumbered(from.cast_unsigned(), to.cast_unsigned());
                 }
                 Ok(errno)
@@ -141,6 +156,7 @@ pub(crate) fn names(engine: &wasmtime::Engine) -> wasmtime::Result<BTreeSet<(Str
     let state = ModuleState {
         wasi: WasiCtxBuilder::new().build_p1(),
         sealed: Sealed::default(),
+        files: Count::default(),
         limits: Limits::new(None),
     };
     let mut store = Store::new(engine, state);

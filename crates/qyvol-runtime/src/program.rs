@@ -7,17 +7,21 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use qyvol_sandbox::{Net, Observer, Stdio};
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Module, Store};
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::error::chain;
 use crate::filesystem::FsView;
-use crate::limits::Limits;
+use crate::limits::{Count, HANDLES, Limit, Limits, RunLimits};
+use crate::net::{Lookups, NetView, Network};
+use crate::output::{Bounded, OutputBudget};
 use crate::preview1::{self, ModuleState};
 use crate::sealed::{Seal, Sealed};
 use crate::{Engine, RuntimeError, trap};
@@ -40,10 +44,14 @@ pub struct RunSpec {
     pub env: Vec<(String, String)>,
     /// Directories.
     pub mounts: Vec<Mount>,
-    /// Whether sockets and name lookup are there.
-    pub net: bool,
-    /// Bytes of linear memory, all memories together.
-    pub memory_limit: Option<u64>,
+    /// What of the network is there: what each of these allows.
+    pub net: Vec<Net>,
+    /// Which of this process's streams it has.
+    pub stdio: Stdio,
+    /// Is told what the guest uses and what it is denied.
+    pub observer: Option<Arc<dyn Observer>>,
+    /// Limits.
+    pub limits: RunLimits,
     /// Whether the process exits after this run. Its memory is then left to the
     /// system, which frees it at once, instead of being freed piece by piece.
     pub last: bool,
@@ -70,6 +78,8 @@ pub enum Exit {
     Code(i32),
     /// It trapped: why, and where in the guest.
     Trap(String),
+    /// A limit ended it; how it trapped then, if it did.
+    Limit(Limit, String),
 }
 
 /// A part of a run, told when it is done.
@@ -169,14 +179,15 @@ impl Program {
     pub fn run_with_phases(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Exit, RuntimeError> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time();
-        if spec.net {
+        let network = Network::new(&spec.net, spec.observer.clone());
+        if !network.is_off() {
             // Sockets alone need the poller and its descriptors.
             runtime.enable_io();
         }
         let runtime = runtime.build().map_err(|e| RuntimeError::Host(e.to_string()))?;
         let exit = runtime.block_on(async {
             match &self.code {
-                Code::Component(component) => run_component(&self.engine, component, &spec, told).await,
+                Code::Component(component) => run_component(&self.engine, component, &spec, network, told).await,
                 Code::Module(module) => run_module(&self.engine, module, &spec, told).await,
             }
         });
@@ -205,8 +216,27 @@ fn read(code: &CompiledCode) -> io::Result<Vec<u8>> {
 
 fn context(spec: &RunSpec) -> Result<WasiCtxBuilder, RuntimeError> {
     let mut builder = WasiCtxBuilder::new();
+    if spec.stdio.stdin {
+        builder.inherit_stdin();
+    }
+    let budget = spec.limits.output.map(OutputBudget::new);
+    match budget.clone() {
+        _ if !spec.stdio.stdout => &mut builder,
+        None => builder.inherit_stdout(),
+        Some(budget) => builder.stdout(Bounded {
+            stream: wasmtime_wasi::cli::stdout(),
+            budget,
+        }),
+    };
+    match budget {
+        _ if !spec.stdio.stderr => &mut builder,
+        None => builder.inherit_stderr(),
+        Some(budget) => builder.stderr(Bounded {
+            stream: wasmtime_wasi::cli::stderr(),
+            budget,
+        }),
+    };
     builder
-        .inherit_stdio()
         .args(&spec.args)
         .envs(&spec.env)
         .allow_blocking_current_thread(true);
@@ -224,13 +254,6 @@ fn context(spec: &RunSpec) -> Result<WasiCtxBuilder, RuntimeError> {
                 why: chain(&e),
             })?;
     }
-    if spec.net {
-        builder
-            .inherit_network()
-            .allow_tcp(true)
-            .allow_udp(true)
-            .allow_ip_name_lookup(true);
-    }
     Ok(builder)
 }
 
@@ -239,10 +262,26 @@ pub(crate) struct ComponentState {
     wasi: WasiCtx,
     table: ResourceTable,
     sealed: Sealed,
+    files: Count,
+    network: Network,
+    lookups: Lookups,
+    sockets: Count,
     limits: Limits,
 }
 
 impl ComponentState {
+    pub(crate) fn network(&mut self) -> NetView<'_> {
+        NetView {
+            inner: WasiSocketsCtxView {
+                ctx: self.wasi.sockets(),
+                table: &mut self.table,
+            },
+            network: &self.network,
+            lookups: &mut self.lookups,
+            sockets: &mut self.sockets,
+        }
+    }
+
     pub(crate) fn files(&mut self) -> FsView<'_> {
         FsView {
             inner: WasiFilesystemCtxView {
@@ -250,6 +289,7 @@ impl ComponentState {
                 table: &mut self.table,
             },
             sealed: &mut self.sealed,
+            files: &mut self.files,
         }
     }
 }
@@ -267,6 +307,7 @@ async fn run_component(
     engine: &wasmtime::Engine,
     component: &Component,
     spec: &RunSpec,
+    network: Network,
     told: &mut dyn FnMut(Phase),
 ) -> Result<Exit, RuntimeError> {
     let mut linker = Linker::new(engine);
@@ -278,13 +319,20 @@ async fn run_component(
         .and_then(CommandPre::new)
         .map_err(unfit)?;
     told(Phase::Link);
+    let mut wasi = context(spec)?;
+    network.grant(&mut wasi);
     let state = ComponentState {
-        wasi: context(spec)?.build(),
+        wasi: wasi.build(),
         table: ResourceTable::new(),
         sealed: Sealed::new(&spec.mounts),
-        limits: Limits::new(spec.memory_limit),
+        files: Count::new(spec.limits.files),
+        network,
+        lookups: Lookups::default(),
+        sockets: Count::new(spec.limits.sockets),
+        limits: Limits::new(spec.limits.memory),
     };
     let mut store = Store::new(engine, state);
+    store.data_mut().table.set_max_capacity(HANDLES);
     store.limiter(|state| &mut state.limits);
     let instance = command.instantiate_async(&mut store).await;
     told(Phase::Instantiate);
@@ -314,7 +362,8 @@ async fn run_module(
     const ENTRY: &str = "_start";
     let mut sealed = Sealed::new(&spec.mounts);
     let mut linker = wasmtime::Linker::new(engine);
-    preview1::link(&mut linker, sealed.any()).map_err(|e| RuntimeError::Host(chain(&e)))?;
+    preview1::link(&mut linker, sealed.any() || spec.limits.files.is_some())
+        .map_err(|e| RuntimeError::Host(chain(&e)))?;
     let unfit = |error| RuntimeError::Instantiate(chain(&error));
     let linked = linker.instantiate_pre(module).map_err(unfit)?;
     // Looked for before any code of it runs.
@@ -328,7 +377,8 @@ async fn run_module(
     let state = ModuleState {
         wasi: context(spec)?.build_p1(),
         sealed,
-        limits: Limits::new(spec.memory_limit),
+        files: Count::new(spec.limits.files),
+        limits: Limits::new(spec.limits.memory),
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limits);
@@ -356,7 +406,7 @@ fn instantiation_failure(error: &wasmtime::Error, limits: &Limits) -> Result<Exi
         return end;
     }
     Err(match limits.reached() {
-        Some(limit) => RuntimeError::MemoryLimit { limit },
-        None => RuntimeError::Instantiate(chain(error)),
+        Some(Limit::Memory(limit)) => RuntimeError::MemoryLimit { limit },
+        _ => RuntimeError::Instantiate(chain(error)),
     })
 }

@@ -5,7 +5,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::error::chain;
-use crate::limits::Limits;
+use crate::limits::{LimitReached, Limits};
 use crate::sealed::IntegrityError;
 use crate::{Exit, RuntimeError};
 
@@ -26,25 +26,27 @@ pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Result<E
     if let Some(broken) = error.downcast_ref::<IntegrityError>() {
         return Some(Err(broken.into()));
     }
+    if let Some(LimitReached(limit)) = error.downcast_ref::<LimitReached>() {
+        return Some(Ok(Exit::Limit(*limit, String::new())));
+    }
     let mut text = error.downcast_ref::<Trap>()?.to_string();
-    push_limit(&mut text, limits);
     push_frames(&mut text, error);
-    Some(Ok(Exit::Trap(text)))
+    Some(Ok(trapped(text, limits)))
 }
 
 /// The trap of a guest that the host ended, for a call that can't be answered.
 fn failed(error: &wasmtime::Error, limits: &Limits) -> Exit {
     let mut text = chain(error);
-    push_limit(&mut text, limits);
     push_frames(&mut text, error);
-    Exit::Trap(text)
+    trapped(text, limits)
 }
 
-/// Adds the memory limit, if it was reached. Languages abort where no memory
+/// A trap, or the limit that most likely led to it: languages abort where no memory
 /// comes, and the trap alone hides why.
-fn push_limit(text: &mut String, limits: &Limits) {
-    if let Some(limit) = limits.reached() {
-        text.push_str(&format!("; its memory limit of {limit} bytes was reached"));
+fn trapped(why: String, limits: &Limits) -> Exit {
+    match limits.reached() {
+        Some(limit) => Exit::Limit(limit, why),
+        None => Exit::Trap(why),
     }
 }
 

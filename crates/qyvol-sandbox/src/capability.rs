@@ -5,16 +5,17 @@ use serde_json::Value;
 
 use crate::Denied;
 
-/// Reads a value of a `.qyv` into the form that an image has.
-pub(crate) type FromYaml = fn(&mut Reader<'_>, &Node) -> Option<Value>;
+/// Reads a value of a `.qyv` or a policy into the form that an image has.
+pub(crate) type FromYaml = fn(&mut Reader<'_>, &Node, &str) -> Option<Value>;
 
 /// A permission. Its default is what an application has that doesn't ask.
 pub(crate) trait Capability: Sized + Default {
     /// Its name under `permissions`.
     const NAME: &'static str;
 
-    /// Reads its value in a `.qyv`; what is wrong with it is told to the reader.
-    fn from_yaml(reader: &mut Reader<'_>, node: &Node) -> Option<Value>;
+    /// Reads its value in a `.qyv` or a policy; what is wrong with it is told to the
+    /// reader, who knows the value as `what`.
+    fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value>;
 
     /// Reads its value in an image; nothing if this version doesn't know it.
     fn from_json(value: &Value) -> Option<Self>;

@@ -20,8 +20,8 @@ impl fmt::Display for Exec {
 impl Capability for Exec {
     const NAME: &'static str = "exec";
 
-    fn from_yaml(reader: &mut Reader<'_>, node: &Node) -> Option<Value> {
-        Some(json!(reader.boolean(node, "permissions.exec")?))
+    fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
+        Some(json!(reader.boolean(node, what)?))
     }
 
     fn from_json(value: &Value) -> Option<Exec> {

@@ -2,24 +2,47 @@
 
 use std::fmt;
 
-use qyvol_types::yaml::{Node, Reader};
+use qyvol_types::AssetPath;
+use qyvol_types::yaml::{self, Node, Reader};
 use serde_json::{Value, json};
 
 use crate::Denied;
 use crate::capability::{Capability, Program};
 
+/// Most paths in both lists.
+const MAX_PATHS: usize = 64;
+/// The lists of the granular form.
+const READ: &str = "read";
+const WRITE: &str = "write";
+
 /// Access to the configured file system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum FsAccess {
     /// Nothing but the assets.
     #[default]
     None,
     /// The file system, read-only.
     Read,
+    /// Some of its directories, and no others.
+    Paths(FsPaths),
     /// The file system, read and write.
     Write,
     /// Also directories of the host that the operator grants.
     Full,
+}
+
+/// Directories of the guest's file system, by absolute paths; none of those to be
+/// read is inside one to be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FsPaths(Vec<FsPath>);
+
+/// A directory that a guest is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FsPath {
+    /// Absolute, and not `/`.
+    pub path: String,
+    /// Whether the guest may write there.
+    pub writable: bool,
 }
 
 /// Each access as an image has it.
@@ -30,15 +53,110 @@ const WORDS: [(&str, FsAccess); 4] = [
     ("full", FsAccess::Full),
 ];
 
+impl FsPaths {
+    /// The directories.
+    pub fn iter(&self) -> impl Iterator<Item = &FsPath> {
+        self.0.iter()
+    }
+
+    fn new(read: Vec<String>, write: Vec<String>) -> Result<FsPaths, String> {
+        if read.len() + write.len() > MAX_PATHS {
+            return Err(format!("it has more than {MAX_PATHS} paths"));
+        }
+        if let Some((inner, outer)) = inside(&read, &write) {
+            return Err(format!(
+                "{inner} can't be read-only: it is inside {outer}, which may be written"
+            ));
+        }
+        let paths = |list: Vec<String>, writable| list.into_iter().map(move |path| FsPath { path, writable });
+        Ok(FsPaths(paths(read, false).chain(paths(write, true)).collect()))
+    }
+
+    fn list(&self, writable: bool) -> Vec<&str> {
+        let of_list = self.0.iter().filter(|path| path.writable == writable);
+        of_list.map(|path| path.path.as_str()).collect()
+    }
+}
+
+/// The first of `inner` that is one of `outer` or inside it.
+fn inside<'a>(inner: &'a [String], outer: &'a [String]) -> Option<(&'a str, &'a str)> {
+    let pairs = inner
+        .iter()
+        .flat_map(|i| outer.iter().map(move |o| (i.as_str(), o.as_str())));
+    pairs.into_iter().find(|(inner, outer)| is_within(inner, outer))
+}
+
+/// Whether a path is another, or beneath it.
+fn is_within(inner: &str, outer: &str) -> bool {
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl FsAccess {
-    /// Whether the guest may change the file system.
-    pub fn is_writable(self) -> bool {
+    /// Whether the guest may change all of the file system.
+    pub fn is_writable(&self) -> bool {
         matches!(self, FsAccess::Write | FsAccess::Full)
+    }
+
+    /// What both allow.
+    pub fn within(&self, ceiling: &FsAccess) -> FsAccess {
+        match (self, ceiling) {
+            (FsAccess::None, _) | (_, FsAccess::None) => FsAccess::None,
+            (FsAccess::Full, other) | (other, FsAccess::Full) | (FsAccess::Write, other) | (other, FsAccess::Write) => {
+                other.clone()
+            }
+            (FsAccess::Read, FsAccess::Read) => FsAccess::Read,
+            (FsAccess::Read, FsAccess::Paths(paths)) | (FsAccess::Paths(paths), FsAccess::Read) => {
+                let read_only = |path: &FsPath| FsPath {
+                    path: path.path.clone(),
+                    writable: false,
+                };
+                FsAccess::Paths(FsPaths(paths.iter().map(read_only).collect()))
+            }
+            (FsAccess::Paths(own), FsAccess::Paths(other)) => {
+                let mut both: Vec<FsPath> = Vec::new();
+                for (a, b) in own.iter().flat_map(|a| other.iter().map(move |b| (a, b))) {
+                    let inner = match (is_within(&a.path, &b.path), is_within(&b.path, &a.path)) {
+                        (true, _) => a,
+                        (_, true) => b,
+                        _ => continue,
+                    };
+                    let path = FsPath {
+                        path: inner.path.clone(),
+                        writable: own.may_write(&inner.path) && other.may_write(&inner.path),
+                    };
+                    if !both.contains(&path) {
+                        both.push(path);
+                    }
+                }
+                match both.is_empty() {
+                    true => FsAccess::None,
+                    false => FsAccess::Paths(FsPaths(both)),
+                }
+            }
+        }
+    }
+}
+
+impl FsPaths {
+    /// Whether what is at a path may be written: the innermost directory decides.
+    fn may_write(&self, path: &str) -> bool {
+        let outer = self.0.iter().filter(|own| is_within(path, &own.path));
+        outer.max_by_key(|own| own.path.len()).is_some_and(|own| own.writable)
     }
 }
 
 impl fmt::Display for FsAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let FsAccess::Paths(paths) = self {
+            let lists = [(READ, paths.list(false)), (WRITE, paths.list(true))];
+            let lists = lists.into_iter().filter(|(_, paths)| !paths.is_empty());
+            let lists: Vec<String> = lists
+                .map(|(list, paths)| format!("{list} {}", paths.join(" ")))
+                .collect();
+            return f.write_str(&lists.join(", "));
+        }
         let word = WORDS.iter().find(|(_, access)| access == self);
         f.write_str(word.map_or("none", |(word, _)| word))
     }
@@ -47,7 +165,7 @@ impl fmt::Display for FsAccess {
 impl Capability for FsAccess {
     const NAME: &'static str = "fs";
 
-    fn from_yaml(reader: &mut Reader<'_>, node: &Node) -> Option<Value> {
+    fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
         let words = [
             ("none", "none"),
             ("read", "read"),
@@ -56,12 +174,48 @@ impl Capability for FsAccess {
             ("read-write", "write"),
             ("full", "full"),
         ];
-        Some(json!(reader.word(node, "permissions.fs", &words)?))
+        if !matches!(node.value, yaml::Value::Mapping(_)) {
+            return Some(json!(reader.word(node, what, &words)?));
+        }
+        let fields = reader.fields(node, what, &[READ, WRITE])?;
+        let mut list = |name: &str| {
+            let what = format!("{what}.{name}");
+            fields
+                .get(name)
+                .map_or(Some(Vec::new()), |node| paths(reader, node, &what))
+        };
+        let (read, write) = (list(READ), list(WRITE));
+        match FsPaths::new(read?, write?) {
+            Ok(paths) => Some(to_json(&paths)),
+            Err(why) => {
+                reader.problem(node.place, format!("{what}: {why}"));
+                None
+            }
+        }
     }
 
     fn from_json(value: &Value) -> Option<FsAccess> {
-        let text = value.as_str()?;
-        WORDS.iter().find(|(word, _)| *word == text).map(|(_, access)| *access)
+        if let Some(text) = value.as_str() {
+            return WORDS
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, access)| access.clone());
+        }
+        let (mut read, mut write) = (Vec::new(), Vec::new());
+        for (name, paths) in value.as_object()? {
+            let list = match name.as_str() {
+                READ => &mut read,
+                WRITE => &mut write,
+                _ => return None,
+            };
+            for path in paths.as_array()? {
+                list.push(path.as_str().filter(|path| check_path(path).is_ok())?.to_string());
+            }
+        }
+        match FsPaths::new(read, write).ok()? {
+            paths if paths.0.is_empty() => Some(FsAccess::None),
+            paths => Some(FsAccess::Paths(paths)),
+        }
     }
 
     /// Without a file system a program still reads its assets: only one that has
@@ -74,5 +228,116 @@ impl Capability for FsAccess {
             grant: "fs: read      # or write",
             imports: program.imports_of(&["wasi:filesystem/types", "wasi_snapshot_preview1::path_"]),
         })
+    }
+}
+
+fn to_json(paths: &FsPaths) -> Value {
+    let lists = [(READ, paths.list(false)), (WRITE, paths.list(true))];
+    let lists = lists.into_iter().filter(|(_, paths)| !paths.is_empty());
+    let lists: serde_json::Map<String, Value> = lists.map(|(list, paths)| (list.to_string(), json!(paths))).collect();
+    match lists.is_empty() {
+        true => json!("none"),
+        false => Value::Object(lists),
+    }
+}
+
+/// A list of directories of the guest.
+fn paths(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Vec<String>> {
+    let mut paths = Vec::new();
+    let mut complete = true;
+    for item in reader.items(node, what) {
+        let Some(text) = reader.text(item, what) else {
+            complete = false;
+            continue;
+        };
+        match check_path(text) {
+            Ok(()) => paths.push(text.to_string()),
+            Err(why) => {
+                reader.problem_with_help(
+                    item.place,
+                    format!("{what}: {why}"),
+                    "a directory of the guest, such as /data",
+                );
+                complete = false;
+            }
+        }
+    }
+    complete.then_some(paths)
+}
+
+fn check_path(path: &str) -> Result<(), String> {
+    let shown = qyvol_types::escape(path);
+    match path.strip_prefix('/').map(AssetPath::parse) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(_)) if path == "/" => Err("all of / is `fs: read` or `fs: write`".to_string()),
+        Some(Err(why)) => Err(format!("`{shown}` {why}")),
+        None => Err(format!("`{shown}` is not absolute")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn access(value: Value) -> FsAccess {
+        FsAccess::from_json(&value).unwrap()
+    }
+
+    #[test]
+    fn ceiling_leaves_what_both_allow() {
+        let words = ["none", "read", "write", "full"];
+        for (own, a) in words.iter().enumerate() {
+            for (ceiling, b) in words.iter().enumerate() {
+                let least = words[own.min(ceiling)];
+                assert_eq!(
+                    access(json!(a)).within(&access(json!(b))),
+                    access(json!(least)),
+                    "{a} within {b}"
+                );
+            }
+        }
+        let paths = access(json!({"read": ["/etc"], "write": ["/data"]}));
+        assert_eq!(paths.within(&access(json!("full"))), paths);
+        assert_eq!(access(json!("write")).within(&paths), paths);
+        assert_eq!(
+            paths.within(&access(json!("read"))),
+            access(json!({"read": ["/etc", "/data"]}))
+        );
+        for (ceiling, left) in [
+            (
+                json!({"write": ["/data/cache", "/other"]}),
+                json!({"write": ["/data/cache"]}),
+            ),
+            (json!({"read": ["/data"]}), json!({"read": ["/data"]})),
+            (json!({"write": ["/dat"]}), json!("none")),
+            (
+                json!({"read": ["/data"], "write": ["/data/a"]}),
+                json!({"read": ["/data"], "write": ["/data/a"]}),
+            ),
+        ] {
+            assert_eq!(paths.within(&access(ceiling)), access(left));
+        }
+    }
+
+    #[test]
+    fn path_that_is_no_directory_of_the_guest_is_not_understood() {
+        for value in [
+            json!({"read": ["data"]}),
+            json!({"read": ["/"]}),
+            json!({"read": ["/a/../b"]}),
+            json!({"read": ["/a/"]}),
+            json!({"read": "/a"}),
+            json!({"read": ["/a"], "write": ["/a"]}),
+            json!({"read": ["/a/b"], "write": ["/a"]}),
+            json!({"list": ["/a"]}),
+            json!({"write": vec!["/a"; MAX_PATHS + 1]}),
+        ] {
+            assert_eq!(FsAccess::from_json(&value), None, "{value}");
+        }
+        assert_eq!(
+            access(json!({"read": ["/ab"], "write": ["/a"]})).to_string(),
+            "read /ab, write /a"
+        );
     }
 }

@@ -20,8 +20,8 @@ impl fmt::Display for Gfx {
 impl Capability for Gfx {
     const NAME: &'static str = "gfx";
 
-    fn from_yaml(reader: &mut Reader<'_>, node: &Node) -> Option<Value> {
-        Some(json!(reader.boolean(node, "permissions.gfx")?))
+    fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
+        Some(json!(reader.boolean(node, what)?))
     }
 
     fn from_json(value: &Value) -> Option<Gfx> {

@@ -9,14 +9,18 @@
 //! from there. A permission, or a form of one, that this version does not know
 //! is an error for whoever wants to run the image, and for nobody else.
 //!
-//! Deliberately absent: granting. The runtime gives a guest what
-//! [`Capabilities`] say.
+//! Deliberately absent: enforcing. The runtime gives a guest what a [`Grant`]
+//! says, and asks a [`NetGuard`] about each use of the network.
 
+mod audit;
 mod capability;
 mod exec;
 mod fs;
 mod gfx;
+mod grant;
 mod net;
+mod operator;
+mod streams;
 
 use std::fmt;
 
@@ -24,30 +28,43 @@ use qyvol_types::yaml::{Node, Problems, Reader};
 use qyvol_types::{AppManifest, Permissions, escape};
 use thiserror::Error;
 
+pub use crate::audit::{Event, Observer};
 use crate::capability::{Capability, FromYaml, Program};
 pub use crate::exec::Exec;
-pub use crate::fs::FsAccess;
+pub use crate::fs::{FsAccess, FsPath, FsPaths};
 pub use crate::gfx::Gfx;
-pub use crate::net::Net;
+pub use crate::grant::Grant;
+pub use crate::net::{Endpoint, Net, NetGuard, NetRules, NetUse};
+pub use crate::operator::{Args, Env};
+pub use crate::streams::Stdio;
 
 /// Characters of an unknown permission that are shown.
 const MAX_SHOWN: usize = 60;
 
 /// Every permission, and how it is read in a `.qyv`.
-const KNOWN: [(&str, FromYaml); 4] = [
+const KNOWN: [(&str, FromYaml); 7] = [
     (FsAccess::NAME, FsAccess::from_yaml),
     (Net::NAME, Net::from_yaml),
+    (Env::NAME, Env::from_yaml),
+    (Args::NAME, Args::from_yaml),
+    (Stdio::NAME, Stdio::from_yaml),
     (Exec::NAME, Exec::from_yaml),
     (Gfx::NAME, Gfx::from_yaml),
 ];
 
 /// What a manifest asks for, understood.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Access to the file system.
     pub fs: FsAccess,
-    /// Sockets and name lookup.
+    /// Sockets, name lookup and requests over HTTP.
     pub net: Net,
+    /// Variables that the operator sets.
+    pub env: Env,
+    /// Arguments that the operator adds.
+    pub args: Args,
+    /// The process's streams.
+    pub stdio: Stdio,
     /// Programs of the host.
     pub exec: Exec,
     /// Graphics.
@@ -86,6 +103,9 @@ impl Capabilities {
         Ok(Capabilities {
             fs: understand(asked)?,
             net: understand(asked)?,
+            env: understand(asked)?,
+            args: understand(asked)?,
+            stdio: understand(asked)?,
             exec: understand(asked)?,
             gfx: understand(asked)?,
         })
@@ -108,8 +128,27 @@ impl Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Capabilities { fs, net, exec, gfx } = self;
-        write!(f, "fs:{fs}, net:{net}, exec:{exec}, gfx:{gfx}")
+        let Capabilities {
+            fs,
+            net,
+            env,
+            args,
+            stdio,
+            exec,
+            gfx,
+        } = self;
+        write!(f, "fs:{fs}, net:{net}, exec:{exec}, gfx:{gfx}")?;
+        // Said only where something is held back.
+        if *env != Env::default() {
+            write!(f, ", env:{env}")?;
+        }
+        if *args != Args::default() {
+            write!(f, ", args:{args}")?;
+        }
+        if *stdio != Stdio::default() {
+            write!(f, ", stdio:{stdio}")?;
+        }
+        Ok(())
     }
 }
 
@@ -156,12 +195,22 @@ pub fn parse_app_manifest(text: &str) -> Result<AppManifest, Problems> {
 
 /// Reads what stands under `permissions` in a `.qyv`.
 fn read_permissions(r: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
-    let fields = r.fields(node, "permissions", &KNOWN.map(|(name, _)| name))?;
+    read_all(r, node, "permissions")
+}
+
+/// Reads what a policy allows, in the form of a manifest's `permissions`; `what` is
+/// its key there.
+pub fn read_ceiling(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<Capabilities> {
+    Capabilities::read(&read_all(r, node, what)?).ok()
+}
+
+fn read_all(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<Permissions> {
+    let fields = r.fields(node, what, &KNOWN.map(|(name, _)| name))?;
     let mut permissions = Permissions::default();
     let mut complete = true;
     for (name, from_yaml) in KNOWN {
         if let Some(node) = fields.get(name) {
-            match from_yaml(r, node) {
+            match from_yaml(r, node, &format!("{what}.{name}")) {
                 Some(value) => permissions.request(name, value),
                 None => complete = false,
             }

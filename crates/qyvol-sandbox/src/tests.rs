@@ -32,8 +32,8 @@ fn permission_of_a_newer_version_can_be_shown_and_not_understood() {
     for (unknown, named) in [
         (json!({"fs": "read", "clipboard": true}), "clipboard"),
         (
-            json!({"fs": "read", "net": {"connect": ["a:1"]}}),
-            r#"net: {"connect":["a:1"]}"#,
+            json!({"fs": "read", "net": {"relay": ["a:1"]}}),
+            r#"net: {"relay":["a:1"]}"#,
         ),
         (json!({"fs": "all"}), r#"fs: "all""#),
         (json!({"exec": "yes"}), r#"exec: "yes""#),

@@ -95,7 +95,14 @@ fn entrypoint_or_asset_that_leaves_the_directory_is_refused() {
 
 #[test]
 fn unenforced_permission_is_refused_not_ignored() {
-    let problems =
-        parse_app_manifest("name: a\nentrypoint: a.wasm\npermissions: {net: {allow: [\"x:1\"]}}\n").unwrap_err();
-    assert!(problems.to_string().contains("not enforce"), "{problems}");
+    for permission in [
+        "net: {allow: [\"x:1\"]}",
+        "net: {connect: [x]}",
+        "fs: {read: [data]}",
+        "env: [a=b]",
+    ] {
+        let text = format!("name: a\nentrypoint: a.wasm\npermissions: {{ {permission} }}\n");
+        let problems = parse_app_manifest(&text).unwrap_err();
+        assert!(problems.to_string().starts_with("3:"), "{problems}");
+    }
 }

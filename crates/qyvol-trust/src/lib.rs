@@ -35,7 +35,9 @@ pub use change::{EditedPolicy, PolicyEdit, PolicyEditError, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;
 pub use key::{KeyId, KeyType, PrivateKey, PublicKey};
-pub use policy::{Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, required_identity};
+pub use policy::{
+    Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, required_identity,
+};
 pub use refusal::{Refusal, VerifyError};
 pub use report::{ExpiryCause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
 pub use rollback::RollbackState;

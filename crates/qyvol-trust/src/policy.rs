@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use qyvol_types::{Digest, Reference, Timestamp};
+use qyvol_sandbox::Capabilities;
+use qyvol_types::{Digest, Reference, Resources, Timestamp};
 use serde::Serialize;
 
 use crate::{KeyError, KeyId, PublicKey, Scope, Subject};
@@ -57,6 +58,17 @@ pub struct Rule {
     pub max_age: Option<Duration>,
     /// Whether an older image than one accepted before is refused.
     pub deny_rollback: bool,
+    /// What a run of what it accepts may do.
+    pub ceiling: Ceiling,
+}
+
+/// What a host lets an application do, whatever its manifest asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Permissions; without it, all that the manifest asks for.
+    pub allow: Option<Capabilities>,
+    /// Limits: the least of these and the manifest's holds.
+    pub limits: Resources,
 }
 
 /// So many distinct keys in a role.
@@ -115,6 +127,7 @@ impl Rule {
             remap: None,
             max_age: None,
             deny_rollback: false,
+            ceiling: Ceiling::default(),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use qyvol_sandbox::read_ceiling;
 use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
-use qyvol_types::{Timestamp, escape};
+use qyvol_types::{Resources, Timestamp, escape};
 
-use crate::policy::{Identity, Names, PolicyKey, Remap, Requirement, Rule};
+use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Rule};
 use crate::statement::is_role;
 use crate::{KeyId, PublicKey, Scope, TrustPolicy};
 
@@ -170,7 +171,9 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
 }
 
 fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
-    let known = ["scope", "require", "identity", "names", "remap", "max_age", "rollback"];
+    let known = [
+        "scope", "require", "identity", "names", "remap", "max_age", "rollback", "allow", "limits",
+    ];
     let fields = r.fields(node, "a rule", &known)?;
     let scope_node = r.required(&fields, "scope", "a rule")?;
     let text = r.text(scope_node, "scope")?;
@@ -208,6 +211,13 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
     let remap = fields.get("remap").and_then(|node| remap(r, node));
     let max_age = fields.get("max_age").and_then(|n| age(r, n));
     let deny_rollback = denied(r, &fields, "rollback");
+    let ceiling = Ceiling {
+        allow: fields.get("allow").and_then(|node| read_ceiling(r, node, "allow")),
+        limits: fields
+            .get("limits")
+            .and_then(|node| Resources::from_yaml(r, node, "limits"))
+            .unwrap_or_default(),
+    };
     let scope = scope.ok()?;
     // A file's only name is its own: there is nothing to hold it against.
     for key in ["names", "remap"] {
@@ -226,6 +236,7 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
         remap,
         max_age,
         deny_rollback,
+        ceiling,
     })
 }
 

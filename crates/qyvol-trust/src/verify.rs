@@ -6,7 +6,7 @@ use std::time::Duration;
 use qyvol_types::{Descriptor, Digest, Timestamp, escape, json, limits};
 use serde::Deserialize;
 
-use crate::policy::{PolicyKey, Requirement, Rule};
+use crate::policy::{Ceiling, PolicyKey, Requirement, Rule};
 use crate::report::{ExpiryCause, RequirementReport, RuleReport, StatementReport};
 use crate::statement::pae_of;
 use crate::summary::age_text;
@@ -28,6 +28,8 @@ pub struct Accepted {
     /// Who owns what the image keeps on this host: the rule's scope, or the
     /// fingerprint of the key that was named in place of a policy.
     pub owner: String,
+    /// What the rule lets a run of it do.
+    pub ceiling: Ceiling,
     /// What is to be remembered, where the rule denies rollback.
     pub seen: Option<RollbackState>,
 }
@@ -150,6 +152,7 @@ pub fn verify(
         image: Verified::accepted(subject.descriptor.clone()),
         report,
         owner: policy.owner(rule),
+        ceiling: rule.ceiling.clone(),
         seen: state_name.map(|name| match seen {
             Some(seen) => newest(name).newer(seen),
             None => newest(name),

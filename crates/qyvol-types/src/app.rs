@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::AssetPath;
 use crate::permissions::Permissions;
 use crate::reference::{is_repository, is_tag};
+use crate::resources::Resources;
 
 /// The guest's root directory.
 const ROOT: &str = "/";
@@ -99,18 +100,6 @@ pub enum FsKind {
     Diskfs,
     /// Over the network.
     Netfs,
-}
-
-/// Limits on a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Resources {
-    /// Bytes of linear memory, all memories together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<u64>,
-    /// Milliseconds of wall clock.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<u64>,
 }
 
 /// One entry of `assets`.

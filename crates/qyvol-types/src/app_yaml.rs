@@ -88,7 +88,7 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
     let args = fields.get("args").map(|n| args(r, n)).unwrap_or_default();
     let resources = fields
         .get("resources")
-        .map_or(Some(Resources::default()), |n| resources(r, n));
+        .map_or(Some(Resources::default()), |n| Resources::from_yaml(r, n, "resources"));
     Some(AppManifest {
         name: name?,
         version: version?,
@@ -309,76 +309,4 @@ fn args(r: &mut Reader<'_>, node: &Node) -> Vec<String> {
         }
     }
     args
-}
-
-fn resources(r: &mut Reader<'_>, node: &Node) -> Option<Resources> {
-    let fields = r.fields(node, "resources", &["memory", "timeout"])?;
-    let memory = match fields.get("memory") {
-        Some(node) => {
-            let text = r.text_or_number(node, "resources.memory")?;
-            let bytes = parse_size(text);
-            if bytes.is_none() {
-                r.problem(
-                    node.place,
-                    "resources.memory must be a size, such as 256MB or 64MiB, or a number of bytes",
-                );
-            }
-            Some(bytes?)
-        }
-        None => None,
-    };
-    let timeout = match fields.get("timeout") {
-        Some(node) => {
-            let text = r.text_or_number(node, "resources.timeout")?;
-            let millis = parse_duration(text);
-            if millis.is_none() {
-                let message = "resources.timeout must be a whole number with a unit of ms, s, m or h, such as 30s";
-                // A bare number most likely means seconds.
-                match parse_duration(&format!("{text}s")) {
-                    Some(_) => r.problem_with_help(node.place, message, format!("write {}s", crate::escape(text))),
-                    None => r.problem(node.place, message),
-                }
-            }
-            Some(millis?)
-        }
-        None => None,
-    };
-    Some(Resources { memory, timeout })
-}
-
-/// Bytes of a size with a decimal (`MB`) or binary (`MiB`) unit.
-pub fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" => 1_000,
-        "m" | "mb" => 1_000_000,
-        "g" | "gb" => 1_000_000_000,
-        "ki" | "kib" => 1 << 10,
-        "mi" | "mib" => 1 << 20,
-        "gi" | "gib" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
-}
-
-/// Milliseconds of a duration such as `30s`: one whole number and one unit of
-/// `ms`, `s`, `m` or `h`, so that two readers
-/// can't disagree on it.
-pub fn parse_duration(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit: u64 = match unit.strip_prefix(' ').unwrap_or(unit) {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    number
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(unit)
-        .filter(|millis| *millis > 0)
 }

@@ -121,7 +121,7 @@ pub use policy::{
     policy_path, public_key, revocation,
 };
 pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
-pub use run::{DirGrant, Outcome, Pull, RunEvents, RunRequest, compile, run};
+pub use run::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use sign::{Claims, SignReport, SignRequest, sign};
 pub use signatures::{CleanRequest, RemovedSignature, clean};

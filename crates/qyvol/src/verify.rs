@@ -2,7 +2,7 @@
 
 use qyvol_image::SignedImage;
 use qyvol_store::{Fetch, LocalStore, StoreError};
-use qyvol_trust::{Report, RollbackState, Rule, Subject, TrustPolicy, Verified};
+use qyvol_trust::{Ceiling, Report, RollbackState, Rule, Subject, TrustPolicy, Verified};
 use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference};
 use serde::Serialize;
 
@@ -27,6 +27,8 @@ pub(crate) struct TrustedImage {
     pub(crate) manifest: Verified<ImageManifest>,
     pub(crate) config: Verified<ImageConfig>,
     pub(crate) report: Option<Report>,
+    /// What its rule lets a run of it do.
+    pub(crate) ceiling: Ceiling,
     /// The owner of its data on this host.
     pub(crate) data: DataName,
     /// Its manifest's digest.
@@ -155,6 +157,7 @@ pub(crate) fn verify_image(
         manifest,
         config,
         report: Some(accepted.report),
+        ceiling: accepted.ceiling,
         data,
         digest: descriptor.digest,
         remembered_as: accepted.seen.as_ref().map(|seen| seen.name.clone()),

@@ -6,12 +6,13 @@ use crate::failure::Failure;
 use crate::ui::Ui;
 
 /// The topics, with the other names that people look for.
-const TOPICS: [(&str, &[&str], &str); 4] = [
+const TOPICS: [(&str, &[&str], &str); 5] = [
     (
-        "manifest",
-        &["permissions", "fs"],
-        include_str!("../topics/manifest.txt"),
+        "permissions",
+        &["fs", "net", "limits", "resources"],
+        include_str!("../topics/permissions.txt"),
     ),
+    ("manifest", &[], include_str!("../topics/manifest.txt")),
     ("trust", &["policy"], include_str!("../topics/trust.txt")),
     (
         "directories",
@@ -35,8 +36,9 @@ pub fn help(ui: &Ui, words: &[String], mut root: Command) -> Result<u8, Failure>
     let mut command = &mut root;
     for word in words {
         command = command.find_subcommand_mut(word).ok_or_else(|| {
-            Failure::usage(format!("there is no command or topic `{}`", qyvol::types::escape(word)))
-                .hint("`qyv help` lists the commands; the topics are manifest, trust, directories and pipelines")
+            Failure::usage(format!("there is no command or topic `{}`", qyvol::types::escape(word))).hint(
+                "`qyv help` lists the commands; the topics are manifest, permissions, trust, directories and pipelines",
+            )
         })?;
     }
     ui.data(&command.render_long_help().to_string());

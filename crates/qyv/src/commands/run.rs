@@ -8,17 +8,20 @@ use std::time::Duration;
 
 use qyvol::image::SignedImage;
 use qyvol::remote_store::Client;
-use qyvol::types::{AppManifest, ImageConfig};
-use qyvol::{Context, DirGrant, Outcome, Pull, RunEvents, RunRequest, Target};
+use qyvol::runtime::Limit;
+use qyvol::sandbox::{Endpoint, FsAccess, Grant, Observer};
+use qyvol::types::{AppManifest, ImageConfig, Resources, escape};
+use qyvol::{Context, DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest, Target};
 
+use crate::audit::Audit;
 use crate::cli::{PullWhen, RunArgs};
 use crate::failure::Failure;
 use crate::guest_env;
 use crate::run_report::{Ending, Report};
 use crate::ui::{Ui, format_duration};
 
-/// The guest ran for longer than its limit.
-const TIMED_OUT: u8 = 124;
+/// A limit ended the guest.
+const LIMIT_REACHED: u8 = 124;
 /// How long the end of a guest that ran out of time waits for it to be told.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 /// The guest trapped: 128 and SIGABRT, as a shell says.
@@ -28,8 +31,10 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     // The report is opened first: a run that can't be reported is not started.
     let report = args.report.as_deref().map(Report::create).transpose();
     let report = report.map_err(Failure::before_guest)?;
+    let audit = Audit::new(args.audit.as_deref(), ui.verbose).map_err(Failure::before_guest)?;
     let digest = OnceCell::new();
-    let ended = start(ctx, ui, &args, &digest).map_err(|failure| (failure.code, failure.before_guest()));
+    let ended =
+        start(ctx, ui, &args, &digest, audit.as_ref()).map_err(|failure| (failure.code, failure.before_guest()));
     let target = args.target_and_args.first().map_or("", String::as_str);
     let (code, ending) = match &ended {
         Ok(Outcome::Code(code)) => {
@@ -37,9 +42,14 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
             (code, Ending::Guest { exit_code: code })
         }
         Ok(Outcome::Trap(why)) => (TRAPPED, Ending::Trap { reason: why }),
-        Ok(Outcome::TimedOut(limit)) => (TIMED_OUT, Ending::timeout(*limit)),
+        Ok(Outcome::TimedOut(limit)) => (LIMIT_REACHED, Ending::timeout(*limit)),
+        Ok(Outcome::OutOfCpuTime(limit)) => (LIMIT_REACHED, Ending::limit("cpu", out_of_cpu_time(*limit))),
+        Ok(Outcome::Limit(limit, why)) => (LIMIT_REACHED, Ending::limit(name(*limit), reached(*limit, why))),
         Err((verdict, failure)) => (failure.code, Ending::failure(*verdict, failure)),
     };
+    if let Some(audit) = &audit {
+        audit.finish(code);
+    }
     let written = match report {
         Some(report) => report.write(target, digest.get().map(String::as_str), code, &ending),
         None => Ok(()),
@@ -54,24 +64,83 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
             Ok(code)
         }
         Ok(Outcome::TimedOut(limit)) => {
-            // The guest's thread still runs. Telling may wait for a reader of
-            // stderr; the end does not wait for that.
-            thread::spawn(|| {
-                thread::sleep(EXIT_GRACE);
-                std::process::exit(i32::from(TIMED_OUT));
-            });
+            end_soon();
             ui.error(&Failure::new(format!(
                 "{target} timed out: it ran for longer than {} (resources.timeout)",
                 format_duration(limit)
             )));
             std::process::exit(i32::from(code));
         }
+        Ok(Outcome::OutOfCpuTime(limit)) => {
+            end_soon();
+            ui.error(&Failure::new(format!("{target} was ended: {}", out_of_cpu_time(limit))));
+            std::process::exit(i32::from(code));
+        }
+        Ok(Outcome::Limit(limit, why)) => {
+            ui.error(&Failure::new(format!("{target} was ended: {}", reached(limit, &why))));
+            Ok(code)
+        }
         Err((_, failure)) => Err(failure),
     }
 }
 
+/// Ends this process, whose guest's thread still runs. Telling why may wait for a
+/// reader of stderr; the end does not wait for that.
+fn end_soon() {
+    thread::spawn(|| {
+        thread::sleep(EXIT_GRACE);
+        std::process::exit(i32::from(LIMIT_REACHED));
+    });
+}
+
+fn out_of_cpu_time(limit: Duration) -> String {
+    let limit = format_duration(limit);
+    format!("it used more than {limit} of processor time (resources.cpu)")
+}
+
+/// Its name under `resources`.
+fn name(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Output(_) => "output",
+        _ => "memory",
+    }
+}
+
+fn reached(limit: Limit, why: &str) -> String {
+    let reached = format!("{limit} (resources.{})", name(limit));
+    match why {
+        "" => reached,
+        why => format!("{reached}; it trapped: {why}"),
+    }
+}
+
+/// What the operator grants or holds back.
+fn overrides(args: &RunArgs) -> Result<Overrides, Failure> {
+    let mut limits = Resources::default();
+    for limit in &args.limits {
+        let set = limits.set(limit);
+        set.map_err(|why| Failure::usage(format!("--limit {}: {why}", escape(limit))))?;
+    }
+    let endpoint = |text: &String| Endpoint::parse(text).map_err(|why| Failure::usage(format!("--allow-net: {why}")));
+    Ok(Overrides {
+        net: args.allow_net.iter().map(endpoint).collect::<Result<_, _>>()?,
+        no_net: args.no_net,
+        fs: args.fs.as_deref().map(|access| match access {
+            "read" => FsAccess::Read,
+            _ => FsAccess::None,
+        }),
+        limits,
+    })
+}
+
 /// Runs the guest to its end.
-fn start(ctx: &Context<'_>, ui: &Ui, args: &RunArgs, digest: &OnceCell<String>) -> Result<Outcome, Failure> {
+fn start(
+    ctx: &Context<'_>,
+    ui: &Ui,
+    args: &RunArgs,
+    digest: &OnceCell<String>,
+    audit: Option<&Audit>,
+) -> Result<Outcome, Failure> {
     let Some((target_text, guest_args)) = args.target_and_args.split_first() else {
         return Err(Failure::usage("a target is expected"));
     };
@@ -79,7 +148,7 @@ fn start(ctx: &Context<'_>, ui: &Ui, args: &RunArgs, digest: &OnceCell<String>) 
     if args.pull.is_some() && matches!(target, Target::Manifest(_)) {
         return Err(Failure::usage(format!(
             "{} is a manifest under development, which no registry has: --pull can't apply to it",
-            qyvol::types::escape(target_text)
+            escape(target_text)
         )));
     }
     let client = || Ok(crate::registry::client(&ctx.home, ui, &args.registry)?);
@@ -93,9 +162,11 @@ fn start(ctx: &Context<'_>, ui: &Ui, args: &RunArgs, digest: &OnceCell<String>) 
         args: guest_args.to_vec(),
         env: guest_env::read(args)?,
         dirs: args.dirs.iter().map(|d| grant(d)).collect::<Result<_, _>>()?,
+        overrides: overrides(args)?,
+        observer: audit.map(|audit| Arc::new(audit.clone()) as Arc<dyn Observer>),
         key: args.key.as_deref(),
         last: true,
-        events: &Events { ui, digest },
+        events: &Events { ui, digest, audit },
     };
     Ok(qyvol::run(ctx, &request)?)
 }
@@ -140,6 +211,7 @@ fn grant(text: &str) -> Result<DirGrant, Failure> {
 struct Events<'a> {
     ui: &'a Ui,
     digest: &'a OnceCell<String>,
+    audit: Option<&'a Audit>,
 }
 
 impl RunEvents for Events<'_> {
@@ -177,6 +249,15 @@ impl RunEvents for Events<'_> {
         ui.detail(&format!("permissions: {}", qyvol::sandbox::describe(&app.permissions)));
     }
 
+    fn started(&self, grant: &Grant) {
+        if self.ui.verbose {
+            self.ui.detail(&format!("granted: {grant}"));
+        }
+        if let Some(audit) = self.audit {
+            audit.granted(self.digest.get().cloned().unwrap_or_default(), grant.to_string());
+        }
+    }
+
     fn unsigned(&self, reason: &str) {
         self.ui.note(&format!("running unsigned: {reason}"));
     }
@@ -189,7 +270,7 @@ impl RunEvents for Events<'_> {
 fn list(ui: &Ui, what: &str, names: &[String]) {
     ui.detail(&format!("{what}:"));
     for name in names {
-        ui.detail(&format!("  - {}", qyvol::types::escape(name)));
+        ui.detail(&format!("  - {}", escape(name)));
     }
 }
 

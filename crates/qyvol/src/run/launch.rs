@@ -1,16 +1,16 @@
 //! The guest and all that it is given: arguments, environment, mounts, limits.
 
+use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use qyvol_runtime::{Exit, Program, RunSpec, RuntimeError};
-use qyvol_sandbox::FsAccess;
+use qyvol_runtime::{Exit, Program, RunLimits, RunSpec, RuntimeError};
 use qyvol_store::{LocalStore, RunLock};
 use qyvol_types::{AppManifest, Digest};
 
 use super::prepare::Prepared;
-use super::{Outcome, RunRequest};
+use super::{Outcome, RunRequest, grant};
 use crate::memfs::MemFs;
 use crate::mounts::Mounts;
 use crate::{Context, Error};
@@ -23,8 +23,10 @@ pub(super) struct Launch {
     label: String,
     program: Program,
     spec: RunSpec,
-    timeout: Option<Duration>,
+    time: TimeLimits,
     memory: Option<MemFs>,
+    /// What the mounts' paths lead to.
+    directories: Vec<OwnedFd>,
     store: LocalStore,
     assets: Option<Digest>,
     lock: RunLock,
@@ -40,32 +42,40 @@ impl Launch {
         } = prepared;
         let label = judged.label();
         let app = &judged.trusted.config.qyv.app;
-        check_grants(&label, judged.capabilities.fs, request)?;
-        for dir in &request.dirs {
-            let mode = if dir.writable { "read and write" } else { "read" };
-            request
-                .events
-                .granted(&format!("{} as {} ({mode})", dir.host.display(), dir.guest));
-        }
+        let ceiling = &judged.trusted.ceiling;
+        let grant = grant::decide(&label, &judged.capabilities, ceiling, request)?;
+        let limits = grant::limits(app, ceiling, request);
         let data = || crate::data::directory(ctx, &judged.trusted.data);
-        let mounts = Mounts::new(ctx, app, judged.capabilities.fs, data, assets, &request.dirs)?;
+        let mounts = Mounts::new(ctx, app, &grant.fs, &limits, data, assets, &request.dirs)?;
+        request.events.loaded(judged.image()?, app, &label);
+        request.events.started(&grant);
         let spec = RunSpec {
             args: arguments(app, &request.args),
             env: environment(app, &request.env),
             mounts: mounts.list,
-            net: judged.capabilities.net.0,
-            memory_limit: Some(app.resources.memory.unwrap_or(DEFAULT_MEMORY)),
+            net: grant.net,
+            stdio: grant.stdio,
+            observer: request.observer.clone(),
+            limits: RunLimits {
+                memory: Some(limits.memory.unwrap_or(DEFAULT_MEMORY)),
+                output: limits.output,
+                files: limits.files,
+                sockets: limits.sockets,
+            },
             last: request.last,
         };
-        request.events.loaded(judged.image()?, app, &label);
-        let timeout = app.resources.timeout.map(Duration::from_millis);
+        let time = TimeLimits {
+            wall: limits.timeout.map(Duration::from_millis),
+            cpu: limits.cpu.map(Duration::from_millis),
+        };
         judged.trusted.remember(&judged.store, &label)?;
         Ok(Launch {
-            timeout,
+            time,
             label,
             program,
             spec,
             memory: mounts.memory,
+            directories: mounts.directories,
             assets: judged.manifest().layers().get(1).map(|layer| layer.digest),
             store: judged.store,
             lock: judged.lock,
@@ -74,23 +84,21 @@ impl Launch {
 
     /// Runs the guest to its end.
     pub(super) fn run(self, ctx: &Context<'_>) -> Result<Outcome, Error> {
-        let exit = match self.timeout {
-            None => self.program.run(self.spec),
-            Some(limit) => match with_timeout(self.program, self.spec, limit) {
-                Some(exit) => exit,
-                None => {
-                    // The guest's thread still runs, until the process ends.
-                    if let Some(memory) = self.memory {
-                        memory.leave();
-                    }
-                    std::mem::forget(self.lock);
-                    return Ok(Outcome::TimedOut(limit));
+        let exit = match within(self.time, self.program, self.spec) {
+            Ok(exit) => exit,
+            Err(over) => {
+                // The guest's thread still runs, until the process ends.
+                if let Some(memory) = self.memory {
+                    memory.leave();
                 }
-            },
+                std::mem::forget((self.lock, self.directories));
+                return Ok(over);
+            }
         };
         if let Some(Err(error)) = self.memory.map(MemFs::close) {
             ctx.report.warned(&error.to_string());
         }
+        drop(self.directories);
         drop(self.lock);
         if let (Err(RuntimeError::Sealed { path, why }), Some(assets)) = (&exit, self.assets) {
             // The next run unpacks it again.
@@ -100,22 +108,12 @@ impl Launch {
         match exit.map_err(Error::runtime(&self.label))? {
             Exit::Code(code) => Ok(Outcome::Code(code)),
             Exit::Trap(why) => Ok(Outcome::Trap(why)),
+            Exit::Limit(limit, why) => Ok(Outcome::Limit(limit, why)),
             _ => Err(Error::malformed(&self.label)(
                 "it ended in a way this version does not know",
             )),
         }
     }
-}
-
-/// Refuses grants that the manifest does not allow.
-fn check_grants(label: &str, access: FsAccess, request: &RunRequest<'_>) -> Result<(), Error> {
-    if request.dirs.is_empty() || access == FsAccess::Full {
-        return Ok(());
-    }
-    Err(Error::NotPermitted {
-        target: label.to_string(),
-        why: "its manifest does not have `fs: full`, without which no directory of the host can be granted".to_string(),
-    })
 }
 
 /// The program's name, the manifest's arguments, the user's.
@@ -133,13 +131,55 @@ fn environment(app: &AppManifest, operator: &[(String, String)]) -> Vec<(String,
     env.into_iter().collect()
 }
 
-/// Runs the guest on a thread of its own for at most `limit`. The thread is
-/// left behind when time is over: the command exits.
-fn with_timeout(program: Program, spec: RunSpec, limit: Duration) -> Option<Result<Exit, RuntimeError>> {
+/// How long a guest may run.
+#[derive(Clone, Copy)]
+struct TimeLimits {
+    /// By the clock on the wall: waiting counts.
+    wall: Option<Duration>,
+    /// On a processor.
+    cpu: Option<Duration>,
+}
+
+/// Runs the guest on a thread of its own for as long as it may. The thread is left
+/// behind when time is over: the command exits.
+fn within(limits: TimeLimits, program: Program, spec: RunSpec) -> Result<Result<Exit, RuntimeError>, Outcome> {
+    if limits.wall.is_none() && limits.cpu.is_none() {
+        return Ok(program.run(spec));
+    }
     let (send, receive) = mpsc::sync_channel(1);
+    let (started, cpu_before) = (Instant::now(), cpu_time());
     thread::spawn(move || {
         // Nobody listens once time is over.
         let _ = send.send(program.run(spec));
     });
-    receive.recv_timeout(limit).ok()
+    loop {
+        let wall_left = limits.wall.map(|limit| limit.saturating_sub(started.elapsed()));
+        // A guest has one thread: its time can't be over before as much has gone by.
+        let cpu_left = limits
+            .cpu
+            .map(|limit| limit.saturating_sub(cpu_time().saturating_sub(cpu_before)));
+        match (limits.wall, limits.cpu) {
+            (Some(limit), _) if wall_left == Some(Duration::ZERO) => return Err(Outcome::TimedOut(limit)),
+            (_, Some(limit)) if cpu_left == Some(Duration::ZERO) => return Err(Outcome::OutOfCpuTime(limit)),
+            _ => {}
+        }
+        let left = wall_left.into_iter().chain(cpu_left).min().unwrap_or_default();
+        match receive.recv_timeout(left) {
+            Ok(exit) => return Ok(exit),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let why = "its thread ended without a result".to_string();
+                return Ok(Err(RuntimeError::Host(why)));
+            }
+        }
+    }
+}
+
+/// Processor time of this process.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
 }

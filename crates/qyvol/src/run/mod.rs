@@ -6,12 +6,13 @@
 //! and compiled code are on this host. [`Launch`](launch::Launch): the program
 //! with all that it is given.
 
+mod grant;
 mod launch;
 mod prepare;
 mod request;
 mod resolve;
 
-pub use request::{DirGrant, Outcome, Pull, RunEvents, RunRequest};
+pub use request::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest};
 
 use launch::Launch;
 use prepare::Prepared;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use qyvol_image::SignedImage;
 use qyvol_remote::Client;
-use qyvol_types::AppManifest;
+use qyvol_runtime::Limit;
+use qyvol_sandbox::{Endpoint, FsAccess, Grant, Observer};
+use qyvol_types::{AppManifest, Resources};
 
 use crate::{Error, Target};
 
@@ -21,6 +23,20 @@ pub struct DirGrant {
     pub writable: bool,
 }
 
+/// What the operator grants beyond the manifest, or holds back of it. The rule of
+/// the trust policy bounds it all.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Endpoints that the guest may connect to.
+    pub net: Vec<Endpoint>,
+    /// Whether it has no network at all.
+    pub no_net: bool,
+    /// The most that it may do with its file system.
+    pub fs: Option<FsAccess>,
+    /// Limits in place of the manifest's.
+    pub limits: Resources,
+}
+
 /// What to run.
 pub struct RunRequest<'a> {
     /// An archive, an image, or a manifest under development.
@@ -31,6 +47,10 @@ pub struct RunRequest<'a> {
     pub env: Vec<(String, String)>,
     /// Directories that the operator grants.
     pub dirs: Vec<DirGrant>,
+    /// What else the operator grants or holds back.
+    pub overrides: Overrides,
+    /// Is told what the guest uses and what it is denied.
+    pub observer: Option<Arc<dyn Observer>>,
     /// A public key to trust instead of the policy: its file, or its name in
     /// the keyring.
     pub key: Option<&'a str>,
@@ -50,6 +70,8 @@ impl<'a> RunRequest<'a> {
             args: Vec::new(),
             env: Vec::new(),
             dirs: Vec::new(),
+            overrides: Overrides::default(),
+            observer: None,
             key: None,
             pull: Pull::Never,
             last: false,
@@ -85,6 +107,10 @@ pub trait RunEvents {
     fn loaded(&self, image: &SignedImage, app: &AppManifest, path: &str) {
         let _ = (image, app, path);
     }
+    /// What the guest is given, after all is decided.
+    fn started(&self, grant: &Grant) {
+        let _ = grant;
+    }
     /// An unsigned manifest under development is run.
     fn unsigned(&self, reason: &str) {
         let _ = reason;
@@ -102,8 +128,13 @@ pub enum Outcome {
     Code(i32),
     /// The guest trapped.
     Trap(String),
-    /// It ran longer than its limit.
+    /// It ran longer than its limit, and still runs until the process ends.
     TimedOut(Duration),
+    /// It used more processor time than its limit, and still runs until the process
+    /// ends.
+    OutOfCpuTime(Duration),
+    /// Another limit ended it; how it trapped then, if it did.
+    Limit(Limit, String),
 }
 
 /// Tells the time between steps.

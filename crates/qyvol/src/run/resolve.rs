@@ -7,7 +7,7 @@ use qyvol_image::{BuildOptions, ImageBuilder, SignedImage};
 use qyvol_remote::Client;
 use qyvol_sandbox::Capabilities;
 use qyvol_store::{LocalStore, RunLock};
-use qyvol_trust::{TrustPolicy, Verified};
+use qyvol_trust::{Ceiling, TrustPolicy, Verified};
 use qyvol_types::{ImageManifest, Timestamp, escape};
 
 use super::{Pull, RunRequest};
@@ -176,6 +176,7 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
         manifest,
         config,
         report: None,
+        ceiling: Ceiling::default(),
         data,
         digest,
         remembered_as: None,

@@ -1,0 +1,79 @@
+//! The options of `run` and `compile`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::{PullWhen, RegistryArgs};
+use crate::complete::{keys, run_targets, targets};
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "qyv run [OPTIONS] <TARGET> [ARGS]...",
+    after_help = "Options of qyv come before TARGET; everything after it is the guest's, and a first `--` is dropped.\nThe guest's exit code is passed through. 124: a limit ended it; 125: qyv itself failed;\n126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. A variable that is set twice has its last value: the\nmanifest's, then --env-file, --env, --secret."
+)]
+pub struct RunArgs {
+    /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development; then the guest's arguments
+    // One list, because clap reads its own options between two positional arguments.
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, add = run_targets(), value_names = ["TARGET", "ARGS"])]
+    pub target_and_args: Vec<String>,
+    /// Set an environment variable for the guest; NAME alone takes its value from qyv's environment (repeatable)
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Set the variables in this file: NAME=VALUE or NAME on each line; a line that starts with # is a comment (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Set a variable to the content of a file, without the newline at its end (repeatable)
+    #[arg(long = "secret", value_name = "NAME=FILE")]
+    pub secrets: Vec<String>,
+    /// Grant a directory of this host (repeatable)
+    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
+    pub dirs: Vec<String>,
+    /// Allow connections to HOST:PORT beyond what the manifest asks for (repeatable)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow_net: Vec<String>,
+    /// Give the guest no network, whatever its manifest asks for
+    #[arg(long, conflicts_with = "allow_net")]
+    pub no_net: bool,
+    /// Let the guest do no more than this with its file system
+    #[arg(long, value_name = "ACCESS", value_parser = ["none", "read"])]
+    pub fs: Option<String>,
+    /// Set a limit in place of the manifest's: memory, timeout, cpu, storage, output, files or sockets (repeatable)
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    pub limits: Vec<String>,
+    /// Append to this file, as lines of JSON, what the guest is given, what it uses of the network, and what it is denied
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
+    #[arg(long, add = keys(), value_name = "FILE|NAME")]
+    pub key: Option<String>,
+    /// Write a new JSON file that says who ended the run: the guest, a limit, trust, or qyv
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// When to contact the registry in the target's name [default: missing]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub pull: Option<PullWhen>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// A .qyvbin, or the name or digest of an image
+    #[arg(add = targets())]
+    pub target: String,
+    /// CPU time limit of the compiler, in seconds [default: 60 plus 30 per MiB of the component]
+    #[arg(long, value_name = "N")]
+    pub max_seconds: Option<u64>,
+    /// Memory limit of the compiler [default: 1GiB plus 32 times the size of the component]
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<String>,
+    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
+    #[arg(long, add = keys(), value_name = "FILE|NAME")]
+    pub key: Option<String>,
+    /// When to contact the registry in the target's name [default: missing]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub pull: Option<PullWhen>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}

@@ -1,0 +1,223 @@
+//! The network of a guest: wasmtime-wasi's own sockets, behind a
+//! [`NetGuard`] that is asked about each address and each name.
+//!
+//! Preview 1 has no call that opens a socket: this is for components.
+
+use std::collections::HashMap;
+use std::future::ready;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use qyvol_sandbox::{Event, Net, NetGuard, NetUse, Observer};
+use wasmtime::component::{HasData, Resource};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{Host, HostResolveAddressStream, ResolveAddressStream};
+use wasmtime_wasi::p2::bindings::sockets::network::{
+    self, ErrorCode, IpAddress, IpAddressFamily, Network as NetworkHandle,
+};
+use wasmtime_wasi::p2::bindings::sockets::{tcp_create_socket, udp_create_socket};
+use wasmtime_wasi::p2::{DynPollable, SocketError, SocketResult, TcpSocket, UdpSocket};
+
+use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView};
+
+use crate::limits::Count;
+
+/// Most answers of one lookup that a guest is given.
+const MAX_ANSWERS: usize = 64;
+
+/// Decides and tells each use of the network.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    guard: Arc<Mutex<NetGuard>>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Network {
+    pub(crate) fn new(layers: &[Net], observer: Option<Arc<dyn Observer>>) -> Network {
+        Network {
+            guard: Arc::new(Mutex::new(NetGuard::new(layers.to_vec()))),
+            observer,
+        }
+    }
+
+    /// Whether there is nothing to be used.
+    pub(crate) fn is_off(&self) -> bool {
+        self.guard().denies_all()
+    }
+
+    /// Gives a guest its sockets.
+    pub(crate) fn grant(&self, builder: &mut WasiCtxBuilder) {
+        if self.is_off() {
+            return;
+        }
+        let network = self.clone();
+        builder
+            .allow_tcp(true)
+            .allow_udp(true)
+            .allow_ip_name_lookup(true)
+            .socket_addr_check(move |address, of| Box::pin(ready(network.allows(address, of))));
+    }
+
+    fn guard(&self) -> MutexGuard<'_, NetGuard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allows(&self, address: SocketAddr, of: SocketAddrUse) -> bool {
+        let (action, use_) = match of {
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => ("bind", NetUse::Bind),
+            SocketAddrUse::TcpListen => ("listen", NetUse::Listen),
+            SocketAddrUse::TcpAccept => ("accept", NetUse::Accept),
+            SocketAddrUse::UdpReceive => ("receive", NetUse::Accept),
+            SocketAddrUse::TcpConnect => ("connect", NetUse::Connect),
+            SocketAddrUse::UdpSend => ("send", NetUse::Connect),
+        };
+        let allowed = self.guard().allows(address, use_);
+        self.tell(action, &address, allowed);
+        allowed
+    }
+
+    fn allows_lookup(&self, name: &str) -> bool {
+        let allowed = self.guard().allows_lookup(name);
+        self.tell("look-up", &name, allowed);
+        allowed
+    }
+
+    fn accepts_answer(&self, name: &str, answer: IpAddr) -> bool {
+        let accepted = self.guard().accept_answer(name, answer);
+        if !accepted {
+            self.tell("answer", &format_args!("{name}: {answer}"), false);
+        }
+        accepted
+    }
+
+    fn tell(&self, action: &'static str, object: &dyn std::fmt::Display, allowed: bool) {
+        if let Some(observer) = &self.observer {
+            observer.observed(Event {
+                permission: "net",
+                action,
+                object: object.to_string(),
+                allowed,
+            });
+        }
+    }
+}
+
+/// The lookups that a guest has going on.
+#[derive(Debug, Default)]
+pub(crate) struct Lookups(HashMap<u32, Lookup>);
+
+#[derive(Debug)]
+struct Lookup {
+    name: String,
+    given: usize,
+}
+
+/// What a guest's calls work on.
+pub(crate) struct NetView<'a> {
+    pub(crate) inner: WasiSocketsCtxView<'a>,
+    pub(crate) network: &'a Network,
+    pub(crate) lookups: &'a mut Lookups,
+    pub(crate) sockets: &'a mut Count,
+}
+
+/// Says to the linker that interfaces are implemented by [`NetView`].
+pub(crate) struct NetInterfaces;
+
+impl HasData for NetInterfaces {
+    type Data<'a> = NetView<'a>;
+}
+
+/// What goes wrong is told as wasmtime-wasi tells it.
+impl network::Host for NetView<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        self.inner.convert_error_code(error)
+    }
+
+    fn network_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
+        self.inner.network_error_code(error)
+    }
+}
+
+impl network::HostNetwork for NetView<'_> {
+    fn drop(&mut self, network: Resource<NetworkHandle>) -> wasmtime::Result<()> {
+        network::HostNetwork::drop(&mut self.inner, network)
+    }
+}
+
+impl Host for NetView<'_> {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<NetworkHandle>,
+        name: String,
+    ) -> SocketResult<Resource<ResolveAddressStream>> {
+        if !self.network.allows_lookup(&name) {
+            return Err(ErrorCode::AccessDenied.into());
+        }
+        let stream = self.inner.resolve_addresses(network, name.clone())?;
+        self.lookups.0.insert(stream.rep(), Lookup { name, given: 0 });
+        Ok(stream)
+    }
+}
+
+impl NetView<'_> {
+    fn check_count(&self) -> Result<(), ErrorCode> {
+        match self.sockets.is_free() {
+            true => Ok(()),
+            false => Err(ErrorCode::NewSocketLimit),
+        }
+    }
+}
+
+impl tcp_create_socket::Host for NetView<'_> {
+    fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
+        self.check_count()?;
+        let socket = self.inner.create_tcp_socket(family)?;
+        self.sockets.opened();
+        Ok(socket)
+    }
+}
+
+impl udp_create_socket::Host for NetView<'_> {
+    async fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
+        self.check_count()?;
+        let socket = self.inner.create_udp_socket(family).await?;
+        self.sockets.opened();
+        Ok(socket)
+    }
+}
+
+impl HostResolveAddressStream for NetView<'_> {
+    fn resolve_next_address(&mut self, stream: Resource<ResolveAddressStream>) -> SocketResult<Option<IpAddress>> {
+        let handle = stream.rep();
+        let Some(lookup) = self.lookups.0.get_mut(&handle) else {
+            return Ok(None);
+        };
+        while lookup.given < MAX_ANSWERS {
+            let Some(answer) = self.inner.resolve_next_address(Resource::new_borrow(handle))? else {
+                break;
+            };
+            if self.network.accepts_answer(&lookup.name, address(answer)) {
+                lookup.given += 1;
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    fn subscribe(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        self.inner.subscribe(stream)
+    }
+
+    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
+        self.lookups.0.remove(&stream.rep());
+        HostResolveAddressStream::drop(&mut self.inner, stream)
+    }
+}
+
+/// An address of the interface's.
+fn address(address: IpAddress) -> IpAddr {
+    match address {
+        IpAddress::Ipv4((a, b, c, d)) => IpAddr::from([a, b, c, d]),
+        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from([a, b, c, d, e, f, g, h]),
+    }
+}

@@ -1,0 +1,127 @@
+//! Stdout and stderr with a bound on what is written to both together.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::limits::{Limit, LimitReached};
+
+/// Bytes that may still be written.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputBudget {
+    limit: u64,
+    left: Arc<AtomicU64>,
+}
+
+impl OutputBudget {
+    pub(crate) fn new(limit: u64) -> OutputBudget {
+        OutputBudget {
+            limit,
+            left: Arc::new(AtomicU64::new(limit)),
+        }
+    }
+
+    /// Takes as many of so many bytes as are left.
+    fn take(&self, bytes: usize) -> usize {
+        let after = |left: u64| Some(left.saturating_sub(bytes as u64));
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+        let left = left.unwrap_or_default();
+        usize::try_from(left).map_or(bytes, |left| left.min(bytes))
+    }
+
+    fn reached(&self) -> LimitReached {
+        LimitReached(Limit::Output(self.limit))
+    }
+}
+
+/// A stream that takes what it writes out of a budget.
+pub(crate) struct Bounded<S> {
+    pub(crate) stream: S,
+    pub(crate) budget: OutputBudget,
+}
+
+impl<S: IsTerminal> IsTerminal for Bounded<S> {
+    fn is_terminal(&self) -> bool {
+        self.stream.is_terminal()
+    }
+}
+
+impl<S: StdoutStream> StdoutStream for Bounded<S> {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(BoundedWrite {
+            stream: Pin::from(self.stream.async_stream()),
+            budget: self.budget.clone(),
+        })
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(BoundedStream {
+            stream: self.stream.p2_stream(),
+            budget: self.budget.clone(),
+        })
+    }
+}
+
+struct BoundedStream {
+    stream: Box<dyn OutputStream>,
+    budget: OutputBudget,
+}
+
+impl OutputStream for BoundedStream {
+    /// What fits is written; the rest ends the guest.
+    fn write(&mut self, mut bytes: bytes::Bytes) -> StreamResult<()> {
+        let wanted = bytes.len();
+        bytes.truncate(self.budget.take(wanted));
+        let fits = bytes.len() == wanted;
+        self.stream.write(bytes)?;
+        match fits {
+            true => Ok(()),
+            false => Err(StreamError::Trap(self.budget.reached().into())),
+        }
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.stream.flush()
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.stream.check_write()
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for BoundedStream {
+    async fn ready(&mut self) {
+        self.stream.ready().await;
+    }
+}
+
+struct BoundedWrite {
+    stream: Pin<Box<dyn AsyncWrite + Send + Sync>>,
+    budget: OutputBudget,
+}
+
+impl AsyncWrite for BoundedWrite {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let taken = self.budget.take(bytes.len());
+        let (fits, _) = bytes.split_at(taken);
+        if fits.is_empty() && !bytes.is_empty() {
+            return Poll::Ready(Err(io::Error::other(self.budget.reached())));
+        }
+        self.stream.as_mut().poll_write(cx, fits)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,111 @@
+//! What a run is given: what its manifest asks for and the operator adds, within
+//! what each ceiling allows.
+
+use std::fmt;
+
+use crate::{Args, Capabilities, Env, FsAccess, Net, Stdio};
+
+/// What a run may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The file system.
+    pub fs: FsAccess,
+    /// The network: what all of these allow.
+    pub net: Vec<Net>,
+    /// Variables of the operator: what all of these allow.
+    pub env: Vec<Env>,
+    /// Arguments of the operator.
+    pub args: Args,
+    /// Streams.
+    pub stdio: Stdio,
+}
+
+impl Grant {
+    /// What a manifest asks for.
+    pub fn new(asked: Capabilities) -> Grant {
+        let Capabilities {
+            fs,
+            net,
+            env,
+            args,
+            stdio,
+            exec: _,
+            gfx: _,
+        } = asked;
+        Grant {
+            fs,
+            net: vec![net],
+            env: vec![env],
+            args,
+            stdio,
+        }
+    }
+
+    /// Adds to the network what the operator allows beyond the manifest. Ceilings
+    /// are set after it.
+    pub fn add_net(&mut self, more: &Net) {
+        for net in &mut self.net {
+            *net = std::mem::take(net).or(more.clone());
+        }
+    }
+
+    /// Leaves of the file system what is also in `ceiling`.
+    pub fn limit_fs(&mut self, ceiling: &FsAccess) {
+        self.fs = self.fs.within(ceiling);
+    }
+
+    /// Leaves of the network what is also in `ceiling`.
+    pub fn limit_net(&mut self, ceiling: Net) {
+        self.net.push(ceiling);
+    }
+
+    /// Leaves what is also in `ceiling`.
+    pub fn limit(&mut self, ceiling: &Capabilities) {
+        self.limit_fs(&ceiling.fs);
+        self.limit_net(ceiling.net.clone());
+        self.env.push(ceiling.env.clone());
+        if ceiling.args == Args::Fixed {
+            self.args = Args::Fixed;
+        }
+        self.stdio = self.stdio.within(ceiling.stdio);
+    }
+
+    /// Whether the operator may set a variable.
+    pub fn allows_env(&self, name: &str) -> bool {
+        self.env.iter().all(|env| env.allows(name))
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A ceiling that allows all says nothing.
+        let net: Vec<String> = match self.net.iter().find(|net| **net == Net::None) {
+            Some(none) => vec![none.to_string()],
+            None => self
+                .net
+                .iter()
+                .filter(|net| **net != Net::All)
+                .map(Net::to_string)
+                .collect(),
+        };
+        let env: Vec<String> = self
+            .env
+            .iter()
+            .filter(|env| **env != Env::Any)
+            .map(Env::to_string)
+            .collect();
+        let joined = |all: Vec<String>, any: &str| match all.is_empty() {
+            true => any.to_string(),
+            false => all.join(" and "),
+        };
+        write!(
+            f,
+            "fs:{}, net:{}, env:{}, args:{}, stdio:{}",
+            self.fs,
+            joined(net, "true"),
+            joined(env, "any"),
+            self.args,
+            self.stdio
+        )
+    }
+}

@@ -1,0 +1,184 @@
+//! Decides each use of the network of one run.
+//!
+//! Several layers may bound it (the manifest, the host's policy): each must
+//! allow a use. What a rule has by name is only known by its addresses once the
+//! guest has looked it up: the answers that may be used are kept then, and a
+//! connection is held against them. What the name leads to later doesn't matter.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use super::endpoint::{LOCALHOST, Port, parse_name};
+use super::special::is_special;
+use super::{Endpoint, Net, NetRules};
+
+/// Most addresses that are known by name at once; the oldest are forgotten.
+const MAX_PINNED: usize = 1024;
+/// Most senders of datagrams that may be answered at once.
+const MAX_PEERS: usize = 1024;
+
+/// What a socket is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetUse {
+    /// Connecting to an address, or sending it a datagram.
+    Connect,
+    /// Binding a socket to an address; before it connects, to whatever is free.
+    Bind,
+    /// Listening at an address.
+    Listen,
+    /// Taking a connection, or a datagram, from an address.
+    Accept,
+}
+
+/// What one run may reach.
+#[derive(Debug)]
+pub struct NetGuard {
+    layers: Vec<Net>,
+    /// An address, the layer whose rule has it by name, and the rule's port.
+    pinned: VecDeque<(IpAddr, usize, Port)>,
+    /// Who sent a datagram to a socket that may listen.
+    peers: VecDeque<SocketAddr>,
+}
+
+impl NetGuard {
+    /// A guard that allows what all of `layers` allow.
+    pub fn new(layers: Vec<Net>) -> NetGuard {
+        NetGuard {
+            layers,
+            pinned: VecDeque::new(),
+            peers: VecDeque::new(),
+        }
+    }
+
+    /// Whether every use is denied.
+    pub fn denies_all(&self) -> bool {
+        self.layers.is_empty() || self.layers.contains(&Net::None)
+    }
+
+    /// Whether every use is allowed.
+    pub fn allows_all(&self) -> bool {
+        !self.layers.is_empty() && self.layers.iter().all(|layer| *layer == Net::All)
+    }
+
+    /// Whether a name may be looked up. Nothing is sent for an address.
+    pub fn allows_lookup(&self, name: &str) -> bool {
+        if name.parse::<IpAddr>().is_ok() {
+            return !self.denies_all();
+        }
+        let name = normal(name);
+        let is_listed = |rules: &NetRules| {
+            let includes = |endpoint: &Endpoint| name.as_ref().is_some_and(|name| endpoint.includes_name(name));
+            rules.connect().iter().any(includes)
+        };
+        !self.layers.is_empty()
+            && self.layers.iter().all(|layer| match layer {
+                Net::None => false,
+                Net::All => true,
+                Net::Only(rules) => is_listed(rules),
+            })
+    }
+
+    /// Whether an answer to the lookup of a name may be given to the guest. It can be
+    /// connected to from now on, at the ports of the name's rules.
+    pub fn accept_answer(&mut self, name: &str, answer: IpAddr) -> bool {
+        let is_address = name.parse::<IpAddr>().is_ok();
+        let address = answer.to_canonical();
+        let name = normal(name).unwrap_or_default();
+        let accepts = |layer: &Net| match layer {
+            Net::None => false,
+            Net::All => true,
+            Net::Only(_) if is_address => true,
+            Net::Only(rules) => {
+                let by_number = rules
+                    .connect()
+                    .iter()
+                    .any(|endpoint| endpoint.includes_address(address));
+                by_number || may_be_named(&name, address)
+            }
+        };
+        let accepted = self.layers.iter().all(accepts);
+        if accepted && !is_address {
+            self.pin(&name, address);
+        }
+        accepted
+    }
+
+    /// Whether an address may be used.
+    pub fn allows(&mut self, address: SocketAddr, of: NetUse) -> bool {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        if self.layers.is_empty() {
+            return false;
+        }
+        match of {
+            NetUse::Connect => self.may_connect(address) || self.peers.contains(&address),
+            // What is free is the wildcard address with no port.
+            NetUse::Bind if address.ip().is_unspecified() && address.port() == 0 => !self.denies_all(),
+            NetUse::Bind | NetUse::Listen => self.may_listen(address),
+            NetUse::Accept if self.may_connect(address) => true,
+            NetUse::Accept => {
+                let listens = |layer: &Net| match layer {
+                    Net::None => false,
+                    Net::All => true,
+                    Net::Only(rules) => !rules.listen().is_empty(),
+                };
+                let accepted = self.layers.iter().all(listens);
+                if accepted && !self.peers.contains(&address) {
+                    push_bounded(&mut self.peers, address, MAX_PEERS);
+                }
+                accepted
+            }
+        }
+    }
+
+    fn may_connect(&self, address: SocketAddr) -> bool {
+        self.layers.iter().enumerate().all(|(layer, net)| match net {
+            Net::None => false,
+            Net::All => true,
+            Net::Only(rules) => {
+                let is_pinned = |(ip, of, port): &(IpAddr, usize, Port)| {
+                    *of == layer && *ip == address.ip() && port.includes(address.port())
+                };
+                rules.connect().iter().any(|endpoint| endpoint.includes(address)) || self.pinned.iter().any(is_pinned)
+            }
+        })
+    }
+
+    fn may_listen(&self, address: SocketAddr) -> bool {
+        self.layers.iter().all(|layer| match layer {
+            Net::None => false,
+            Net::All => true,
+            Net::Only(rules) => rules.listen().iter().any(|endpoint| endpoint.includes(address)),
+        })
+    }
+
+    /// Remembers that a name led to an address.
+    fn pin(&mut self, name: &str, address: IpAddr) {
+        for (layer, net) in self.layers.iter().enumerate() {
+            let Net::Only(rules) = net else { continue };
+            for endpoint in rules.connect().iter().filter(|endpoint| endpoint.includes_name(name)) {
+                let pin = (address, layer, endpoint.port);
+                if may_be_named(name, address) && !self.pinned.contains(&pin) {
+                    push_bounded(&mut self.pinned, pin, MAX_PINNED);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a rule for a name is one for this address too.
+fn may_be_named(name: &str, address: IpAddr) -> bool {
+    !is_special(address) || (name == LOCALHOST && address.is_loopback())
+}
+
+/// A name as rules have it. What is no name there is in no rule, whatever a
+/// resolver makes of it.
+fn normal(name: &str) -> Option<String> {
+    parse_name(name.strip_suffix('.').unwrap_or(name)).ok()
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, limit: usize) {
+    if queue.len() >= limit {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}

@@ -1,0 +1,124 @@
+//! `permissions.env` and `permissions.args`: what a guest takes of whoever runs it,
+//! beside what its manifest has. Anything, unless it says otherwise.
+
+use std::fmt;
+
+use qyvol_types::yaml::{self, Node, Reader};
+use serde_json::{Value, json};
+
+use crate::capability::Capability;
+
+/// Most names in the list.
+const MAX_NAMES: usize = 256;
+/// The manifest's own, and nothing else.
+const FIXED: &str = "fixed";
+/// Whatever the operator gives.
+const ANY: &str = "any";
+
+/// Which variables the operator may set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Env {
+    /// Any.
+    #[default]
+    Any,
+    /// Those of these names; one that ends in `*` stands for all that start so.
+    Only(Vec<String>),
+}
+
+impl Env {
+    /// Whether the operator may set a variable.
+    pub fn allows(&self, name: &str) -> bool {
+        match self {
+            Env::Any => true,
+            Env::Only(names) => names.iter().any(|own| match own.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => own == name,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Env::Any => f.write_str(ANY),
+            Env::Only(names) if names.is_empty() => f.write_str(FIXED),
+            Env::Only(names) => f.write_str(&names.join(" ")),
+        }
+    }
+}
+
+impl Capability for Env {
+    const NAME: &'static str = "env";
+
+    fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
+        if let yaml::Value::Scalar { .. } = node.value {
+            // Nothing said is what asks for nothing.
+            let words = [(ANY, None), (FIXED, Some([""; 0]))];
+            return Some(
+                reader
+                    .word(node, what, &words)?
+                    .map_or(json!(false), |none| json!(none)),
+            );
+        }
+        let items = reader.items(node, what);
+        let mut names = Vec::new();
+        for item in items {
+            let text = reader.text(item, what)?;
+            if !is_name(text) || items.len() > MAX_NAMES {
+                reader.problem_with_help(
+                    item.place,
+                    format!(
+                        "{what} has `{}`, which is no name of a variable",
+                        qyvol_types::escape(text)
+                    ),
+                    format!("at most {MAX_NAMES} names such as LOG_LEVEL, or APP_* for all that start so"),
+                );
+                return None;
+            }
+            names.push(text);
+        }
+        Some(json!(names))
+    }
+
+    fn from_json(value: &Value) -> Option<Env> {
+        let names = value.as_array().filter(|names| names.len() <= MAX_NAMES)?;
+        let name = |name: &Value| name.as_str().filter(|name| is_name(name)).map(str::to_string);
+        Some(Env::Only(names.iter().map(name).collect::<Option<_>>()?))
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    !text.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && c != '=' && c != '*')
+}
+
+/// Whether the operator may add arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Args {
+    /// Any.
+    #[default]
+    Any,
+    /// The manifest's own alone.
+    Fixed,
+}
+
+impl fmt::Display for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Args::Any { ANY } else { FIXED })
+    }
+}
+
+impl Capability for Args {
+    const NAME: &'static str = "args";
+
+    fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
+        let words = [(ANY, Args::Any), (FIXED, Args::Fixed)];
+        let args = reader.word(node, what, &words)?;
+        Some(if args == Args::Any { json!(false) } else { json!(FIXED) })
+    }
+
+    fn from_json(value: &Value) -> Option<Args> {
+        (value.as_str() == Some(FIXED)).then_some(Args::Fixed)
+    }
+}

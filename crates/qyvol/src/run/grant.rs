@@ -1,0 +1,90 @@
+//! What a run may do: what its manifest asks for and the operator adds, within what
+//! the operator holds back and the rule of the trust policy allows.
+
+use qyvol_sandbox::{Args, Capabilities, FsAccess, Grant, Net};
+use qyvol_trust::Ceiling;
+use qyvol_types::{AppManifest, Resources, escape};
+
+use super::RunRequest;
+use crate::Error;
+
+/// Decides it; what the operator asks for and may not have is refused.
+pub(super) fn decide(
+    label: &str,
+    asked: &Capabilities,
+    ceiling: &Ceiling,
+    request: &RunRequest<'_>,
+) -> Result<Grant, Error> {
+    let refused = |why: String| Error::NotPermitted {
+        target: label.to_string(),
+        why,
+    };
+    let overrides = &request.overrides;
+    let mut grant = Grant::new(asked.clone());
+    grant.add_net(&Net::to(overrides.net.clone()));
+    if overrides.no_net {
+        grant.limit_net(Net::None);
+    }
+    if let Some(fs) = &overrides.fs {
+        grant.limit_fs(fs);
+    }
+    if let Some(allow) = &ceiling.allow {
+        grant.limit(allow);
+        if !request.dirs.is_empty() && allow.fs != FsAccess::Full {
+            return Err(refused(
+                "the rule of the trust policy that accepts it does not allow `fs: full`, without which no directory of the host can be granted".to_string(),
+            ));
+        }
+    }
+    if let Some((name, _)) = request.env.iter().find(|(name, _)| !grant.allows_env(name)) {
+        let whose = match asked.env.allows(name) {
+            true => "the rule of the trust policy that accepts it",
+            false => "its manifest (`permissions.env`)",
+        };
+        return Err(refused(format!(
+            "{whose} does not let its operator set {}",
+            escape(name)
+        )));
+    }
+    if grant.args == Args::Fixed && !request.args.is_empty() {
+        let whose = match asked.args {
+            Args::Any => "the rule of the trust policy that accepts it",
+            Args::Fixed => "its manifest (`permissions.args`)",
+        };
+        return Err(refused(format!("{whose} does not let its operator give it arguments")));
+    }
+    tell(asked, ceiling, request);
+    Ok(grant)
+}
+
+/// Says what the operator grants.
+fn tell(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
+    for dir in &request.dirs {
+        let mode = if dir.writable { "read and write" } else { "read" };
+        let beyond = if asked.fs == FsAccess::Full {
+            ""
+        } else {
+            ", beyond its manifest"
+        };
+        request
+            .events
+            .granted(&format!("{} as {} ({mode}{beyond})", dir.host.display(), dir.guest));
+    }
+    let bounded = ceiling.allow.as_ref().is_some_and(|allow| allow.net != Net::All);
+    let bounds = if bounded {
+        ", as far as the trust policy allows"
+    } else {
+        ""
+    };
+    for endpoint in &request.overrides.net {
+        request
+            .events
+            .granted(&format!("connections to {endpoint}, beyond its manifest{bounds}"));
+    }
+}
+
+/// The limits of a run.
+pub(super) fn limits(app: &AppManifest, ceiling: &Ceiling, request: &RunRequest<'_>) -> Resources {
+    let own = app.resources.overridden_by(request.overrides.limits);
+    own.least(ceiling.limits)
+}
