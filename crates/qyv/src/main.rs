@@ -40,6 +40,12 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::ui::Ui;
 
+/// musl's own gives each page back to the kernel and asks for it again: a third of the
+/// system calls of a warm run.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     if let Some(code) = commands::compile::worker() {
         return code;

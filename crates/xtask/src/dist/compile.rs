@@ -1,11 +1,11 @@
 //! The static binary.
 //!
 //! rustup's toolchain has a standard library for musl; where that can't be had,
-//! Debian's compiler builds one from its sources. It is linked twice: the names of
-//! functions have hashes of the toolchain in them, so the list of those of a warm
-//! run (`crates/qyv/order.txt`) is translated by the symbols of the first link.
+//! Debian's compiler builds one from its sources. For x86-64 it is linked twice: the
+//! functions of a warm run are put side by side, and which they are is seen by running
+//! the first link. `crates/qyv/order.txt` is of the default build: names of functions
+//! have hashes of the toolchain and the target in them.
 
-use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::process::Command;
 
 use super::Release;
 use crate::files::{read, write};
-use crate::order::symbols;
+use crate::order::record;
 use crate::process::{found, output, run};
 
 /// Debian's compiler and its sources (`rustc-web`, `rust-web-src`).
@@ -35,21 +35,19 @@ const INHERITED: &[&str] = &[
     "SSL_CERT_FILE",
 ];
 
-/// Functions of one name, instances of one generic, that are still put into the
-/// list: more of them are hardly all of the warm run.
-const MAX_INSTANCES: usize = 4;
-
 /// Builds `qyv` for the release's target.
 pub(super) fn binary(release: &Release) -> Result<PathBuf, String> {
     let target = release.root.join("target/dist/build");
     let binary = target.join(&release.target).join("release/qyv");
     let flags = Flags::new(release, &target)?;
-    build(release, &target, &flags, &[("QYVOL_KEEP_SYMBOLS", "1".as_ref())])?;
-    let order = target.join("order.txt");
-    let list = release.root.join("crates/qyv/order.txt");
-    let list = fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
-    write(&order, translate(&list, &symbols(&binary)?))?;
-    build(release, &target, &flags, &[("QYVOL_ORDER", order.as_os_str())])?;
+    if release.target.starts_with("x86_64") {
+        build(release, &target, &flags, &[("QYVOL_KEEP_SYMBOLS", "1".as_ref())])?;
+        let order = target.join("order.txt");
+        write(&order, record(&binary)?)?;
+        build(release, &target, &flags, &[("QYVOL_ORDER", order.as_os_str())])?;
+    } else {
+        build(release, &target, &flags, &[])?;
+    }
     check_paths(&binary, &[&release.root, &cargo_home()])?;
     Ok(binary)
 }
@@ -108,9 +106,6 @@ impl Flags {
             }
             rust.push(format!("-Lnative={}", unwinder(target)?.display()));
             rust.push("-Clink-self-contained=no".to_string());
-            // As the toolchain that wrote the list names them.
-            rust.push("-Zunstable-options".to_string());
-            rust.push("-Csymbol-mangling-version=legacy".to_string());
         }
         if !found("musl-gcc") {
             return Err("musl-gcc is missing: install the Debian package musl-tools".to_string());
@@ -197,62 +192,4 @@ fn build(release: &Release, target: &Path, flags: &Flags, more: &[(&str, &std::f
         cargo.env(name, value);
     }
     run(&mut cargo)
-}
-
-/// A list of functions by the names that they have in another build. Symbols have
-/// hashes of the toolchain, the target and the features, and may be mangled in
-/// another way: what they stand for is compared.
-fn translate(list: &str, symbols: &[(u64, String)]) -> String {
-    let mut by_name: HashMap<String, Vec<&str>> = HashMap::new();
-    for (_, symbol) in symbols {
-        by_name.entry(name_of(symbol)).or_default().push(symbol);
-    }
-    let mut translated = String::new();
-    for symbol in list.lines() {
-        let instances = by_name.remove(&name_of(symbol)).unwrap_or_default();
-        if instances.len() <= MAX_INSTANCES {
-            for symbol in instances {
-                translated.push_str(symbol);
-                translated.push('\n');
-            }
-        }
-    }
-    translated
-}
-
-/// What a symbol stands for: its path, without hashes and without the arguments of
-/// generics at its end, which only one of the two manglings has.
-fn name_of(symbol: &str) -> String {
-    let name = format!("{:#}", rustc_demangle::demangle(symbol));
-    match name.strip_suffix('>').and_then(|_| name.rfind("::<")) {
-        Some(at) => name.get(..at).unwrap_or_default().to_string(),
-        None => name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn list_is_translated_to_the_names_of_another_build() {
-        let symbols = [
-            (1, "_ZN1a1b17h0000000000000000E".to_string()),
-            (2, "_ZN1a1b17h1111111111111111E".to_string()),
-            (3, "memcpy".to_string()),
-        ];
-        let list = "memcpy\n_ZN1a1b17h9999999999999999E\n_ZN1a1c17h9999999999999999E\n_ZN1a1b17h8888888888888888E\n";
-        assert_eq!(
-            translate(list, &symbols),
-            "memcpy\n_ZN1a1b17h0000000000000000E\n_ZN1a1b17h1111111111111111E\n"
-        );
-        // The standard library is mangled in the newer way.
-        let newer = [(1, "_RNvNtCs0000000000_3std2io4copy".to_string())];
-        for old in [
-            "_RNvNtCs1111111111_3std2io4copy\n",
-            "_ZN3std2io4copy17h9999999999999999E\n",
-        ] {
-            assert_eq!(translate(old, &newer), "_RNvNtCs0000000000_3std2io4copy\n");
-        }
-    }
 }

@@ -24,6 +24,15 @@ pub(crate) fn order() -> Result<(), String> {
         .args(["build", "--release", "-p", "qyv"])
         .env("QYVOL_KEEP_SYMBOLS", "1")
         .current_dir(&root))?;
+    let list = record(&root.join("target/release/qyv"))?;
+    write(&root.join("crates/qyv/order.txt"), &list)?;
+    println!("{} functions", list.lines().count());
+    Ok(())
+}
+
+/// The functions of a warm run of a command that has its symbols.
+pub(crate) fn record(qyv: &Path) -> Result<String, String> {
+    let root = root();
     let scratch = root.join("target/order");
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(&scratch).map_err(|e| e.to_string())?;
@@ -32,8 +41,7 @@ pub(crate) fn order() -> Result<(), String> {
         .args(["-O2", "-o"])
         .arg(&step)
         .arg(root.join("crates/xtask/src/order/step.c")))?;
-    let qyv = root.join("target/release/qyv");
-    let symbols = symbols(&qyv)?;
+    let symbols = symbols(qyv)?;
     let mut seen = HashSet::new();
     let mut list = String::new();
     for example in EXAMPLES {
@@ -41,14 +49,14 @@ pub(crate) fn order() -> Result<(), String> {
         let addresses = scratch.join(example);
         let home = |command: &mut Command| command.env("QYVOL_HOME", scratch.join("home")).status();
         let ok = |status: std::io::Result<std::process::ExitStatus>| status.is_ok_and(|status| status.success());
-        let mut build = Command::new(&qyv);
+        let mut build = Command::new(qyv);
         build
             .args(["build", "--quiet", "-o"])
             .arg(&file)
             .arg(root.join("examples").join(example));
-        let mut first = Command::new(&qyv);
+        let mut first = Command::new(qyv);
         let mut warm = Command::new(&step);
-        warm.arg(&addresses).arg(&qyv);
+        warm.arg(&addresses).arg(qyv);
         if !ok(home(&mut build)) || !ok(home(first.arg("run").arg(&file))) || !ok(home(warm.arg("run").arg(&file))) {
             return Err(format!("{example} can't be built and run"));
         }
@@ -63,13 +71,11 @@ pub(crate) fn order() -> Result<(), String> {
             }
         }
     }
-    write(&root.join("crates/qyv/order.txt"), &list)?;
-    println!("{} functions", seen.len());
-    Ok(())
+    Ok(list)
 }
 
 /// The functions of a program, by their addresses.
-pub(crate) fn symbols(program: &Path) -> Result<Vec<(u64, String)>, String> {
+fn symbols(program: &Path) -> Result<Vec<(u64, String)>, String> {
     let listed = Command::new("nm")
         .args(["--defined-only", "--numeric-sort"])
         .arg(program)
