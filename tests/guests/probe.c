@@ -67,6 +67,11 @@ int main(int argc, char **argv) {
     } else if (!strcmp(what, "flood")) {
         for (long i = atol(a); i > 0; i--) if (putchar(i % 64 ? '.' : '\n') == EOF) return fail();
         return fflush(stdout) ? fail() : 0;
+    } else if (!strcmp(what, "fill")) {
+        FILE *file = fopen(a, "w");
+        if (!file) return fail();
+        for (long i = atol(b); i > 0; i--) if (putc('x', file) == EOF) return fail();
+        if (fclose(file)) return fail();
     } else if (!strcmp(what, "open-many")) {
         int opened = 0;
         for (int i = atoi(b); i > 0 && fopen(a, "r"); i--) opened++;

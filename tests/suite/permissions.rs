@@ -3,7 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
@@ -195,6 +196,16 @@ fn nothing_exceeds_what_the_rule_of_the_policy_allows() {
     let refused = user.qyv(&["run", "-e", "A=1", &all]).expect(125);
     assert!(refused.err.contains("the rule of the trust policy"), "{}", refused.err);
 
+    // What a rule bounds is shown, and a bound that was emptied is not one of none.
+    let shown = user.qyv(&["trust", "show"]).expect(0).out;
+    assert!(shown.contains("allow fs:none, net:connect 127.0.0.1:*"), "{shown}");
+    for empty in ["allow:", "limits:", "allow: { net: }", "limits: { memory: }"] {
+        fs::write(&policy, &before).unwrap();
+        with_ceiling(&user, empty);
+        let refused = user.qyv(&["run", &all]).expect(126).err;
+        assert!(refused.contains("has no value"), "{empty}: {refused}");
+    }
+
     fs::write(&policy, &before).unwrap();
     with_ceiling(&user, "allow: { net: { connect: [\"127.0.0.1\"] } }");
     user.qyv(&["run", &all]).expect(126);
@@ -308,7 +319,7 @@ fn each_limit_ends_the_guest_or_fails_its_call() {
             .expect(0)
             .out;
         let opened: u32 = opened.split(' ').next().unwrap().parse().unwrap();
-        assert!(opened < 6, "{kind}: {opened}");
+        assert!((1..6).contains(&opened), "{kind}: {opened}");
         run("files=5", &["open-and-close", "/assets/public/a.txt", "100"]).expect(0);
         run("nothing=5", &["args"]).expect(125);
         run("files=none", &["args"]).expect(125);
@@ -321,6 +332,24 @@ fn each_limit_ends_the_guest_or_fails_its_call() {
         .expect(1);
     assert!(done.out.ends_with("connecting: new-socket-limit\n"), "{}", done.out);
     assert_eq!(server.served.load(Ordering::SeqCst), 2);
+}
+
+// [RUN-030]
+#[test]
+fn files_in_memory_take_no_more_than_the_operator_lets_the_guest_have() {
+    let user = User::new();
+    let app = user.built(
+        "app",
+        "permissions: { fs: write }\nresources: { storage: 100GB, memory: 64MiB }\n",
+    );
+    let fills = |limits: &[&str]| {
+        let args = [&["run", "-q"], limits, &[app.as_str(), "fill", "/f", "2000000"]].concat();
+        user.qyv(&args).code
+    };
+    assert_eq!(fills(&[]), 0);
+    assert_eq!(fills(&["--limit", "memory=1MiB"]), 1);
+    assert_eq!(fills(&["--limit", "memory=1MiB", "--limit", "storage=4MiB"]), 0);
+    assert_eq!(fills(&["--limit", "storage=1MiB"]), 1);
 }
 
 // [RUN-056]
@@ -350,10 +379,12 @@ fn audit_has_a_line_for_all_that_is_given_used_and_denied() {
     let connects = |line: &&Value| line["event"] == "used" && line["action"] == "connect";
     assert_eq!(lines.iter().filter(connects).count(), 2);
     let denied: Vec<&Value> = lines.iter().filter(|line| line["event"] == "denied").collect();
-    assert_eq!((denied.len(), &denied[0]["object"]), (2, &Value::from("\u{1b}[2J")));
-    let unwritable = PathBuf::from("no-such-directory/audit");
-    user.qyv(&["run", "--audit", unwritable.to_str().unwrap(), &app])
-        .expect(125);
+    assert_eq!((denied.len(), &denied[0]["object"]), (2, &Value::from("\\u{1b}[2J")));
+    user.write("victim", "");
+    symlink("victim", user.path("link")).unwrap();
+    for wrong in ["no-such-directory/audit", "link", "."] {
+        user.qyv(&["run", "--audit", wrong, &app]).expect(125);
+    }
     let told = user.qyv(&["run", "-v", &app, "http://192.0.2.1/"]).expect(1).err;
     assert!(told.contains("denied: net connect 192.0.2.1:80"), "{told}");
 }

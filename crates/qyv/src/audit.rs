@@ -1,54 +1,66 @@
 //! What a run is given, uses and is denied: for `-v`, and as lines of JSON in the file
 //! of `run --audit`.
 //!
-//! A guest may cause events faster than a disk takes them: what does not fit the queue
-//! is dropped, and counted in the last line.
+//! A guest can't make the file grow as it likes, nor push a line out of it: of equal
+//! events the first is written and the others are counted, denials are written up to
+//! a number, and a use waits until there is room for its line.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use qyvol::sandbox::{Event, Observer};
-use qyvol::types::Timestamp;
+use qyvol::types::{Resources, Timestamp, escape};
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Events that wait to be written.
-const QUEUE: usize = 4096;
-/// How long the end of a run waits for its last events to be written.
-const GRACE: Duration = Duration::from_secs(2);
-/// Most denials that `-v` tells, each once.
+/// Lines that wait to be written.
+const QUEUE: usize = 1024;
+/// How long the end of a run waits for its last lines to be written.
+const GRACE: Duration = Duration::from_secs(1);
+/// Most denials that are written.
+const MAX_DENIALS: usize = 1024;
+/// Most uses that are compared with those before.
+const MAX_USES: usize = 4096;
+/// Most denials that `-v` tells.
 const MAX_TOLD: usize = 64;
 
 /// A line of the file.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Line {
+enum Line {
     /// The guest is about to start.
-    Granted {
-        time: Timestamp,
-        digest: String,
-        permissions: String,
-    },
+    Granted(Granted),
     /// It used a permission.
     Used(Use),
     /// It was denied something.
     Denied(Use),
-    /// It ended.
-    Ended { time: Timestamp, code: u8, dropped: u64 },
+    /// It ended; so many events were not written, for they were written before or there
+    /// were too many.
+    Ended { time: Timestamp, code: u8, unwritten: u64 },
+}
+
+/// What a guest is given.
+#[derive(Debug, Serialize)]
+pub struct Granted {
+    pub time: Timestamp,
+    pub digest: String,
+    pub permissions: String,
+    pub directories: Vec<String>,
+    pub limits: Resources,
 }
 
 /// One use of a permission.
 #[derive(Debug, Serialize)]
-pub struct Use {
+struct Use {
     time: Timestamp,
     permission: &'static str,
     action: &'static str,
@@ -63,11 +75,53 @@ pub struct Audit {
 
 #[derive(Debug)]
 struct Shared {
+    verbose: bool,
     queue: Mutex<Option<SyncSender<Line>>>,
     written: Mutex<Option<Receiver<()>>>,
-    dropped: AtomicU64,
-    /// The denials that were told, where they are.
-    told: Option<Mutex<HashSet<String>>>,
+    seen: Mutex<Seen>,
+}
+
+/// What was there before.
+#[derive(Debug, Default)]
+struct Seen {
+    uses: HashSet<String>,
+    denials: HashSet<String>,
+    unwritten: u64,
+}
+
+/// What becomes of an event.
+enum Fate {
+    Written { told: bool },
+    Counted,
+}
+
+impl Seen {
+    fn fate(&mut self, event: &Event) -> Fate {
+        let (all, most) = match event.allowed {
+            true => (&mut self.uses, MAX_USES),
+            false => (&mut self.denials, MAX_DENIALS),
+        };
+        let name = format!("{} {} {}", event.permission, event.action, event.object);
+        if all.contains(&name) {
+            self.unwritten += 1;
+            return Fate::Counted;
+        }
+        let number = all.len();
+        if number < most {
+            all.insert(name);
+        } else if !event.allowed || event.action == "receive" {
+            // Of these the guest, or whoever sends to it, can have any number.
+            self.unwritten += 1;
+            return Fate::Counted;
+        }
+        Fate::Written {
+            told: !event.allowed && number <= MAX_TOLD,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Audit {
@@ -79,13 +133,9 @@ impl Audit {
         }
         let (mut queue, mut written) = (None, None);
         if let Some(path) = file {
-            let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-            let opened = opened.map_err(|error| {
+            let opened = open(path).map_err(|why| {
                 let path = path.to_string_lossy();
-                Failure::new(format!(
-                    "can't open the audit file {}: {error}",
-                    qyvol::types::escape(&path)
-                ))
+                Failure::new(format!("can't open the audit file {}: {why}", escape(&path)))
             })?;
             let (send, receive) = sync_channel(QUEUE);
             let (done, is_done) = sync_channel(1);
@@ -97,74 +147,66 @@ impl Audit {
         }
         Ok(Some(Audit {
             shared: Arc::new(Shared {
+                verbose,
                 queue: Mutex::new(queue),
                 written: Mutex::new(written),
-                dropped: AtomicU64::new(0),
-                told: verbose.then(|| Mutex::new(HashSet::new())),
+                seen: Mutex::default(),
             }),
         }))
     }
 
     /// The guest is about to start.
-    pub fn granted(&self, digest: String, permissions: String) {
-        self.push(Line::Granted {
-            time: now(),
-            digest,
-            permissions,
-        });
+    pub fn granted(&self, granted: Granted) {
+        self.push(Line::Granted(granted));
     }
 
-    /// Writes what is left, with the run's exit code.
+    /// Writes what is left, with the run's exit code, for a second at most.
     pub fn finish(&self, code: u8) {
-        let dropped = self.shared.dropped.load(Ordering::Relaxed);
-        let queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(queue) = queue else { return };
+        let Some(queue) = lock(&self.shared.queue).take() else {
+            return;
+        };
+        let unwritten = lock(&self.shared.seen).unwritten;
         let time = now();
-        let _ = queue.send(Line::Ended { time, code, dropped });
+        let deadline = Instant::now() + GRACE;
+        let mut last = Some(Line::Ended { time, code, unwritten });
+        while let Some(line) = last.take()
+            && Instant::now() < deadline
+        {
+            if let Err(std::sync::mpsc::TrySendError::Full(line)) = queue.try_send(line) {
+                thread::sleep(Duration::from_millis(5));
+                last = Some(line);
+            }
+        }
         drop(queue);
-        let written = self
-            .shared
-            .written
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match written.map(|written| written.recv_timeout(GRACE)) {
-            None | Some(Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout)) => {}
+        if let Some(written) = lock(&self.shared.written).take() {
+            let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
     }
 
     fn push(&self, line: Line) {
-        let queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(queue) = queue.as_ref()
-            && queue.try_send(line).is_err()
-        {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Tells a denial on stderr, once.
-    fn tell(&self, event: &Event) {
-        let Some(told) = &self.shared.told else { return };
-        let text = format!("denied: {} {} {}", event.permission, event.action, event.object);
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < MAX_TOLD && told.insert(text.clone()) {
-            // Where nobody reads stderr the guest goes on all the same.
-            let _ = writeln!(io::stderr(), "{}", qyvol::types::escape(&text));
+        let queue = lock(&self.shared.queue).clone();
+        if let Some(queue) = queue {
+            // Where nothing can be written any more the run goes on.
+            let _ = queue.send(line);
         }
     }
 }
 
 impl Observer for Audit {
     fn observed(&self, event: Event) {
-        if !event.allowed {
-            self.tell(&event);
-        }
+        let fate = lock(&self.shared.seen).fate(&event);
+        let Fate::Written { told } = fate else { return };
         let Event {
             permission,
             action,
             object,
             allowed,
         } = event;
+        let object = escape(&object).to_string();
+        if told && self.shared.verbose {
+            // Where nobody reads stderr the guest goes on all the same.
+            let _ = writeln!(io::stderr(), "denied: {permission} {action} {object}");
+        }
         let use_ = Use {
             time: now(),
             permission,
@@ -175,7 +217,21 @@ impl Observer for Audit {
     }
 }
 
-fn now() -> Timestamp {
+/// Opens the file to append to. No link is followed to it, and nothing but a file is
+/// written: a guest may have left either where the operator keeps it.
+fn open(path: &Path) -> Result<File, String> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(flags);
+    let file = options.open(path).map_err(|error| error.to_string())?;
+    match file.metadata().map_err(|error| error.to_string())?.is_file() {
+        true => Ok(file),
+        false => Err("it is not a file".to_string()),
+    }
+}
+
+pub fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
 }
 
@@ -192,5 +248,30 @@ fn write_lines(file: File, lines: &Receiver<Line>) {
             next = lines.try_recv().ok();
         }
         let _ = file.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(object: usize, allowed: bool) -> Event {
+        Event {
+            permission: "net",
+            action: "connect",
+            object: object.to_string(),
+            allowed,
+        }
+    }
+
+    #[test]
+    fn flood_of_denials_is_counted_and_hides_no_use() {
+        let mut seen = Seen::default();
+        let written = |seen: &mut Seen, event: &Event| matches!(seen.fate(event), Fate::Written { .. });
+        let denials = (0..5000).filter(|n| written(&mut seen, &event(*n, false))).count();
+        assert_eq!(denials, MAX_DENIALS);
+        assert!((0..5000).all(|n| written(&mut seen, &event(n, true))));
+        assert!(!written(&mut seen, &event(0, true)), "it was written before");
+        assert_eq!(seen.unwritten, 5000 - MAX_DENIALS as u64 + 1);
     }
 }

@@ -12,12 +12,15 @@ use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, Types, TypesRef};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
-use crate::{Engine, link, preview1};
+use crate::{Engine, Generation, link, preview1};
 
 /// The features of WebAssembly that are compiled and run: what wasmtime has on
 /// by default, without the component model's asynchronous built-ins. Those make
 /// every component's calls concurrent, which costs each of them.
 pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::COMPONENT_MODEL);
+
+/// What components of WASI 0.3 need beside them.
+pub(crate) const ASYNC_FEATURES: WasmFeatures = WasmFeatures::CM_ASYNC;
 
 /// Why a component or module can't run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +54,7 @@ impl fmt::Display for Incompatibility {
 impl Engine {
     /// What keeps `wasm` from being run as a command. Nothing is compiled.
     pub fn check(&self, wasm: &[u8]) -> Vec<Incompatibility> {
-        let types = match Validator::new_with_features(FEATURES).validate_all(wasm) {
+        let types = match Validator::new_with_features(self.generation.features()).validate_all(wasm) {
             Ok(types) => types,
             Err(error) => {
                 return vec![Incompatibility::Invalid(format!(
@@ -119,20 +122,32 @@ impl Engine {
             let needed = types
                 .component_item_for_import(&name)
                 .is_none_or(|item| is_needed(&item.ty, types));
-            if needed && !link::provides(&self.inner, &name).map_err(|e| crate::error::chain(&e))? {
+            if needed && !link::provides(&self.inner, self.generation, &name).map_err(|e| crate::error::chain(&e))? {
                 missing.insert(name);
             }
         }
-        let exports_interface = |interface: &str| exports.iter().any(|name| link::interface(name) == Some(interface));
-        let entry = if exports_interface("wasi:cli/run") {
+        let exported = |generation, interface| {
+            exports
+                .iter()
+                .any(|name| link::interface(name) == Some((generation, interface)))
+        };
+        let entry = if exported(self.generation, "wasi:cli/run") {
             None
-        } else if exports_interface("wasi:http/incoming-handler") {
-            Some("it is an HTTP service (it exports wasi:http/incoming-handler), not a command: it exports no wasi:cli/run@0.2".to_string())
+        } else if exported(Generation::Blocking, "wasi:http/incoming-handler")
+            || exported(Generation::Concurrent, "wasi:http/handler")
+        {
+            Some(
+                "it is an HTTP service (it exports a handler of wasi:http), not a command: it exports no wasi:cli/run"
+                    .to_string(),
+            )
         } else {
             let run = exports.iter().find(|name| name.starts_with("wasi:cli/run@"));
             Some(match run {
-                Some(name) => format!("it exports {}: this version runs wasi:cli/run@0.2", escape(name)),
-                None => "it is a library, not a command: it exports no wasi:cli/run@0.2".to_string(),
+                Some(name) => format!(
+                    "it exports {}: this version runs those of WASI 0.2 and 0.3",
+                    escape(name)
+                ),
+                None => "it is a library, not a command: it exports no wasi:cli/run".to_string(),
             })
         };
         Ok((missing, entry))
@@ -181,7 +196,7 @@ fn is_resource(entity: &ComponentEntityType) -> bool {
 }
 
 /// The imports and exports of a component.
-fn names(wasm: &[u8]) -> Result<(Vec<String>, Vec<String>), wasmparser::BinaryReaderError> {
+pub(crate) fn names(wasm: &[u8]) -> Result<(Vec<String>, Vec<String>), wasmparser::BinaryReaderError> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0u32;
     for payload in Parser::new(0).parse_all(wasm) {

@@ -20,7 +20,7 @@ use qyvol_types::escape;
 use rustix::fs::MemfdFlags;
 use rustix::process::{Resource, Rlimit, Signal};
 
-use crate::{Engine, RuntimeError};
+use crate::{Engine, Generation, RuntimeError};
 
 const MIB: u64 = 1 << 20;
 /// Longest message that is taken from the child.
@@ -195,7 +195,7 @@ pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: i
     close_inherited_fds().map_err(failed)?;
     let mut wasm = Vec::new();
     input.read_to_end(&mut wasm).map_err(failed)?;
-    let code = Engine::new()?.compile_checked(&wasm)?;
+    let code = Engine::new(Generation::of(&wasm))?.compile_checked(&wasm)?;
     output.write_all(&code).map_err(failed)
 }
 

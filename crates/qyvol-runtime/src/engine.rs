@@ -3,14 +3,16 @@
 use std::hash::Hash;
 
 use qyvol_types::{Algorithm, Hasher};
+use wasmparser::WasmFeatures;
 
 use crate::RuntimeError;
-use crate::check::FEATURES;
+use crate::check::{ASYNC_FEATURES, FEATURES};
 use crate::error::chain;
 
 /// Compiles components and loads what it compiled.
 pub struct Engine {
     pub(crate) inner: wasmtime::Engine,
+    pub(crate) generation: Generation,
     id: String,
 }
 
@@ -20,12 +22,48 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// The one configuration. Whatever changes code changes [`Engine::id`] too:
-/// wasmtime's own compatibility hash sees to that.
-fn config() -> wasmtime::Config {
+/// How a component's calls are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Generation {
+    /// One after the other: core modules, and components of WASI 0.2.
+    Blocking,
+    /// Beside one another: components of WASI 0.3. Each call of such an engine costs
+    /// more, so the others have an engine without it.
+    Concurrent,
+}
+
+impl Generation {
+    /// What a component needs that exports these.
+    pub fn of_exports(exports: &[String]) -> Generation {
+        let runs = |name: &String| crate::link::interface(name) == Some((Generation::Concurrent, "wasi:cli/run"));
+        match exports.iter().any(runs) {
+            true => Generation::Concurrent,
+            false => Generation::Blocking,
+        }
+    }
+
+    /// What a component or module needs; of what is not valid it says nothing useful.
+    pub fn of(wasm: &[u8]) -> Generation {
+        crate::check::names(wasm).map_or(Generation::Blocking, |(_, exports)| Generation::of_exports(&exports))
+    }
+
+    /// The features of WebAssembly that are compiled and run.
+    pub(crate) fn features(self) -> WasmFeatures {
+        match self {
+            Generation::Blocking => FEATURES,
+            Generation::Concurrent => FEATURES.union(ASYNC_FEATURES),
+        }
+    }
+}
+
+/// The one configuration of a generation. Whatever changes code changes
+/// [`Engine::id`] too: wasmtime's own compatibility hash sees to that.
+fn config(generation: Generation) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
-    config.wasm_features(!FEATURES, false);
-    config.wasm_features(FEATURES, true);
+    let features = generation.features();
+    config.wasm_features(!features, false);
+    config.wasm_features(features, true);
+    config.concurrency_support(generation == Generation::Concurrent);
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
     // Native unwinders never walk guest frames here; leaving the tables out
     // makes code smaller and cheaper to map.
@@ -40,13 +78,13 @@ fn config() -> wasmtime::Config {
 
 impl Engine {
     /// An engine for this host.
-    pub fn new() -> Result<Engine, RuntimeError> {
-        let inner = wasmtime::Engine::new(&config()).map_err(|e| RuntimeError::Engine(chain(&e)))?;
+    pub fn new(generation: Generation) -> Result<Engine, RuntimeError> {
+        let inner = wasmtime::Engine::new(&config(generation)).map_err(|e| RuntimeError::Engine(chain(&e)))?;
         let mut hasher = Sha(Hasher::new(Algorithm::Sha256));
         inner.precompile_compatibility_hash().hash(&mut hasher);
         let digest = hasher.0.finish();
         let id = format!("wasmtime-{}-{}", crate::WASMTIME_VERSION, digest.short());
-        Ok(Engine { inner, id })
+        Ok(Engine { inner, generation, id })
     }
 
     /// Names the compiler, its version and settings and the host's CPU: code
@@ -96,6 +134,8 @@ mod tests {
 
     #[test]
     fn two_engines_of_one_configuration_share_their_code() {
-        assert_eq!(Engine::new().unwrap().id(), Engine::new().unwrap().id());
+        let id = |generation| Engine::new(generation).unwrap().id().to_string();
+        assert_eq!(id(Generation::Blocking), id(Generation::Blocking));
+        assert_ne!(id(Generation::Blocking), id(Generation::Concurrent));
     }
 }

@@ -9,6 +9,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types::Filesize};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
+use wasmtime_wasi::p3::bindings::filesystem::preopens as preopens3;
 
 use crate::limits::Count;
 use crate::sealed::Sealed;
@@ -18,6 +19,7 @@ pub(crate) struct FsView<'a> {
     pub(crate) inner: WasiFilesystemCtxView<'a>,
     pub(crate) sealed: &'a mut Sealed,
     pub(crate) files: &'a mut Count,
+    pub(crate) listings: &'a mut Count,
 }
 
 /// Says to the linker that the interface is implemented by [`FsView`].
@@ -31,10 +33,16 @@ impl preopens::Host for FsView<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let directories = preopens::Host::get_directories(&mut self.inner)?;
         for (mount, (descriptor, _)) in directories.iter().enumerate() {
-            self.files.opened();
+            self.files.opened(descriptor.rep());
             self.sealed.opened_mount(mount, descriptor.rep());
         }
         Ok(directories)
+    }
+}
+
+impl preopens3::Host for FsView<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        preopens::Host::get_directories(self)
     }
 }
 
@@ -45,6 +53,21 @@ impl types::Host for FsView<'_> {
 
     fn filesystem_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
         self.inner.filesystem_error_code(error)
+    }
+}
+
+impl<'a> FsView<'a> {
+    /// Makes a stream of a file, which holds the file open by itself.
+    fn stream<S: 'static>(
+        &mut self,
+        make: impl FnOnce(&mut WasiFilesystemCtxView<'a>) -> FsResult<Resource<S>>,
+    ) -> FsResult<Resource<S>> {
+        if !self.files.is_free() {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
+        let stream = make(&mut self.inner)?;
+        self.files.opened(stream.rep());
+        Ok(stream)
     }
 }
 
@@ -65,7 +88,7 @@ impl HostDescriptor for FsView<'_> {
             .inner
             .open_at(directory, path_flags, path, open_flags, flags)
             .await?;
-        self.files.opened();
+        self.files.opened(opened.rep());
         if let Some(place) = place {
             self.sealed.opened(place, opened.rep());
         }
@@ -84,7 +107,7 @@ impl HostDescriptor for FsView<'_> {
 
     fn drop(&mut self, descriptor: Resource<Descriptor>) -> wasmtime::Result<()> {
         self.sealed.closed(descriptor.rep());
-        self.files.closed();
+        self.files.closed(descriptor.rep());
         HostDescriptor::drop(&mut self.inner, descriptor)
     }
 
@@ -137,7 +160,13 @@ impl HostDescriptor for FsView<'_> {
     }
 
     async fn read_directory(&mut self, directory: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
-        self.inner.read_directory(directory).await
+        // All of its entries are held until it is dropped.
+        if !self.listings.is_free() {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
+        let listing = self.inner.read_directory(directory).await?;
+        self.listings.opened(listing.rep());
+        Ok(listing)
     }
 
     async fn sync(&mut self, descriptor: Resource<Descriptor>) -> FsResult<()> {
@@ -207,7 +236,7 @@ impl HostDescriptor for FsView<'_> {
     }
 
     fn read_via_stream(&mut self, file: Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
-        self.inner.read_via_stream(file, offset)
+        self.stream(|files| files.read_via_stream(file, offset))
     }
 
     fn write_via_stream(
@@ -215,11 +244,11 @@ impl HostDescriptor for FsView<'_> {
         file: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
-        self.inner.write_via_stream(file, offset)
+        self.stream(|files| files.write_via_stream(file, offset))
     }
 
     fn append_via_stream(&mut self, file: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
-        self.inner.append_via_stream(file)
+        self.stream(|files| files.append_via_stream(file))
     }
 
     async fn is_same_object(&mut self, a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool> {
@@ -249,6 +278,7 @@ impl HostDirectoryEntryStream for FsView<'_> {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.listings.closed(stream.rep());
         HostDirectoryEntryStream::drop(&mut self.inner, stream)
     }
 }

@@ -34,7 +34,7 @@ mod trap;
 
 pub use check::Incompatibility;
 pub use compile::{CompileLimits, Compiler, compile_worker};
-pub use engine::Engine;
+pub use engine::{Engine, Generation};
 pub use error::RuntimeError;
 pub use limits::{Limit, RunLimits};
 pub use program::{Exit, Mount, Phase, Program, RunSpec, WasmKind};

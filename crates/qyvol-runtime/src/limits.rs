@@ -1,5 +1,6 @@
 //! Bounds on what a guest takes of the host's memory.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use thiserror::Error;
@@ -11,6 +12,9 @@ const TABLE_ELEMENTS: usize = 10_000_000;
 /// Most resources of the host's interfaces that a guest holds at once: streams,
 /// pollables, descriptors, sockets.
 pub(crate) const HANDLES: usize = 65_536;
+
+/// Most listings of directories that a guest has open at once: each holds all names.
+pub(crate) const LISTINGS: u64 = 64;
 
 /// Limits on what a guest takes. What is absent has no limit of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,29 +53,35 @@ impl fmt::Display for Limit {
 #[error("{0}")]
 pub(crate) struct LimitReached(pub(crate) Limit);
 
-/// So many things of one kind may be open at once.
+/// Which things of one kind are open, of which there may be so many at once. Where
+/// there is no limit nothing is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
     limit: Option<u64>,
-    open: u64,
+    open: HashSet<u32>,
 }
 
 impl Count {
     pub(crate) fn new(limit: Option<u64>) -> Count {
-        Count { limit, open: 0 }
+        Count {
+            limit,
+            open: HashSet::new(),
+        }
     }
 
     /// Whether one more may be opened.
     pub(crate) fn is_free(&self) -> bool {
-        self.limit.is_none_or(|limit| self.open < limit)
+        self.limit.is_none_or(|limit| (self.open.len() as u64) < limit)
     }
 
-    pub(crate) fn opened(&mut self) {
-        self.open = self.open.saturating_add(1);
+    pub(crate) fn opened(&mut self, handle: u32) {
+        if self.limit.is_some() {
+            self.open.insert(handle);
+        }
     }
 
-    pub(crate) fn closed(&mut self) {
-        self.open = self.open.saturating_sub(1);
+    pub(crate) fn closed(&mut self, handle: u32) {
+        self.open.remove(&handle);
     }
 }
 

@@ -23,7 +23,14 @@ use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView};
 use crate::limits::Count;
 
 /// Most answers of one lookup that a guest is given.
-const MAX_ANSWERS: usize = 64;
+pub(crate) const MAX_ANSWERS: usize = 64;
+
+/// Longest name that is looked up (RFC 1035, 2.3.4, and a dot at its end).
+const MAX_NAME: usize = 254;
+/// Most characters of a name or address that are told.
+const MAX_TOLD: usize = 256;
+/// Most lookups that go on at once.
+const MAX_LOOKUPS: usize = 64;
 
 /// Decides and tells each use of the network.
 #[derive(Clone, Debug)]
@@ -45,6 +52,13 @@ impl Network {
         self.guard().denies_all()
     }
 
+    /// Tells that a socket was denied, where there is no network.
+    pub(crate) fn tell_socket(&self, kind: &'static str) {
+        if self.is_off() {
+            self.tell("socket", &kind, false);
+        }
+    }
+
     /// Gives a guest its sockets.
     pub(crate) fn grant(&self, builder: &mut WasiCtxBuilder) {
         if self.is_off() {
@@ -64,25 +78,29 @@ impl Network {
 
     fn allows(&self, address: SocketAddr, of: SocketAddrUse) -> bool {
         let (action, use_) = match of {
-            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => ("bind", NetUse::Bind),
-            SocketAddrUse::TcpListen => ("listen", NetUse::Listen),
-            SocketAddrUse::TcpAccept => ("accept", NetUse::Accept),
-            SocketAddrUse::UdpReceive => ("receive", NetUse::Accept),
-            SocketAddrUse::TcpConnect => ("connect", NetUse::Connect),
-            SocketAddrUse::UdpSend => ("send", NetUse::Connect),
+            SocketAddrUse::TcpBind => ("bind", NetUse::TcpBind),
+            SocketAddrUse::TcpListen => ("listen", NetUse::TcpListen),
+            SocketAddrUse::TcpAccept => ("accept", NetUse::TcpAccept),
+            SocketAddrUse::TcpConnect => ("connect", NetUse::TcpConnect),
+            SocketAddrUse::UdpBind => ("bind", NetUse::UdpBind),
+            SocketAddrUse::UdpSend => ("send", NetUse::UdpSend),
+            SocketAddrUse::UdpReceive => ("receive", NetUse::UdpReceive),
         };
         let allowed = self.guard().allows(address, use_);
         self.tell(action, &address, allowed);
         allowed
     }
 
-    fn allows_lookup(&self, name: &str) -> bool {
-        let allowed = self.guard().allows_lookup(name);
-        self.tell("look-up", &name, allowed);
+    pub(crate) fn allows_lookup(&self, name: &str) -> bool {
+        let allowed = name.len() <= MAX_NAME && self.guard().allows_lookup(name);
+        // Nothing is sent for an address.
+        if !allowed || name.parse::<IpAddr>().is_err() {
+            self.tell("look-up", &name, allowed);
+        }
         allowed
     }
 
-    fn accepts_answer(&self, name: &str, answer: IpAddr) -> bool {
+    pub(crate) fn accepts_answer(&self, name: &str, answer: IpAddr) -> bool {
         let accepted = self.guard().accept_answer(name, answer);
         if !accepted {
             self.tell("answer", &format_args!("{name}: {answer}"), false);
@@ -95,21 +113,34 @@ impl Network {
             observer.observed(Event {
                 permission: "net",
                 action,
-                object: object.to_string(),
+                object: object.to_string().chars().take(MAX_TOLD).collect(),
                 allowed,
             });
         }
     }
 }
 
-/// The lookups that a guest has going on.
+/// The lookups that a guest has going on. One that it gives up goes on until the
+/// system has answered, and counts until then.
 #[derive(Debug, Default)]
-pub(crate) struct Lookups(HashMap<u32, Lookup>);
+pub(crate) struct Lookups {
+    held: HashMap<u32, Lookup>,
+    given_up: Vec<u32>,
+    /// Those of WASI 0.3, which free their place themselves.
+    pub(crate) places: Arc<()>,
+}
 
 #[derive(Debug)]
 struct Lookup {
     name: String,
     given: usize,
+}
+
+impl Lookups {
+    /// A place for one more of WASI 0.3, until it is dropped.
+    pub(crate) fn place(&self) -> Option<Arc<()>> {
+        (Arc::strong_count(&self.places) <= MAX_LOOKUPS).then(|| Arc::clone(&self.places))
+    }
 }
 
 /// What a guest's calls work on.
@@ -153,14 +184,39 @@ impl Host for NetView<'_> {
         if !self.network.allows_lookup(&name) {
             return Err(ErrorCode::AccessDenied.into());
         }
+        self.forget_answered()?;
+        if self.lookups.held.len() + self.lookups.given_up.len() >= MAX_LOOKUPS {
+            return Err(ErrorCode::TemporaryResolverFailure.into());
+        }
         let stream = self.inner.resolve_addresses(network, name.clone())?;
-        self.lookups.0.insert(stream.rep(), Lookup { name, given: 0 });
+        self.lookups.held.insert(stream.rep(), Lookup { name, given: 0 });
         Ok(stream)
     }
 }
 
 impl NetView<'_> {
-    fn check_count(&self) -> Result<(), ErrorCode> {
+    /// Whether a lookup has not been answered yet.
+    fn is_pending(&mut self, handle: u32) -> wasmtime::Result<bool> {
+        match self.inner.resolve_next_address(Resource::new_borrow(handle)) {
+            Ok(_) => Ok(false),
+            Err(error) => Ok(matches!(error.downcast()?, ErrorCode::WouldBlock)),
+        }
+    }
+
+    /// Frees the places of lookups that were given up and have been answered since.
+    fn forget_answered(&mut self) -> SocketResult<()> {
+        for handle in std::mem::take(&mut self.lookups.given_up) {
+            if self.is_pending(handle).map_err(SocketError::trap)? {
+                self.lookups.given_up.push(handle);
+            } else {
+                let stream = Resource::new_own(handle);
+                HostResolveAddressStream::drop(&mut self.inner, stream).map_err(SocketError::trap)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_count(&self) -> Result<(), ErrorCode> {
         match self.sockets.is_free() {
             true => Ok(()),
             false => Err(ErrorCode::NewSocketLimit),
@@ -171,8 +227,9 @@ impl NetView<'_> {
 impl tcp_create_socket::Host for NetView<'_> {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
         self.check_count()?;
+        self.network.tell_socket("tcp");
         let socket = self.inner.create_tcp_socket(family)?;
-        self.sockets.opened();
+        self.sockets.opened(socket.rep());
         Ok(socket)
     }
 }
@@ -180,8 +237,9 @@ impl tcp_create_socket::Host for NetView<'_> {
 impl udp_create_socket::Host for NetView<'_> {
     async fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
         self.check_count()?;
+        self.network.tell_socket("udp");
         let socket = self.inner.create_udp_socket(family).await?;
-        self.sockets.opened();
+        self.sockets.opened(socket.rep());
         Ok(socket)
     }
 }
@@ -189,7 +247,7 @@ impl udp_create_socket::Host for NetView<'_> {
 impl HostResolveAddressStream for NetView<'_> {
     fn resolve_next_address(&mut self, stream: Resource<ResolveAddressStream>) -> SocketResult<Option<IpAddress>> {
         let handle = stream.rep();
-        let Some(lookup) = self.lookups.0.get_mut(&handle) else {
+        let Some(lookup) = self.lookups.held.get_mut(&handle) else {
             return Ok(None);
         };
         while lookup.given < MAX_ANSWERS {
@@ -209,7 +267,11 @@ impl HostResolveAddressStream for NetView<'_> {
     }
 
     fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.lookups.0.remove(&stream.rep());
+        self.lookups.held.remove(&stream.rep());
+        if self.is_pending(stream.rep())? {
+            self.lookups.given_up.push(stream.rep());
+            return Ok(());
+        }
         HostResolveAddressStream::drop(&mut self.inner, stream)
     }
 }

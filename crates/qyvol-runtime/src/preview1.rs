@@ -90,11 +90,11 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime:
                 )
                 .await?;
                 if errno == 0 {
-                    state.files.opened();
-                }
-                if let (0, Some(place)) = (errno, place) {
                     let descriptor = memory.read(GuestPtr::<u32>::new(result.cast_unsigned()))?;
-                    state.sealed.opened(place, descriptor);
+                    state.files.opened(descriptor);
+                    if let Some(place) = place {
+                        state.sealed.opened(place, descriptor);
+                    }
                 }
                 Ok(errno)
             })
@@ -121,7 +121,7 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime:
                 let (mut memory, state) = guest(&mut caller, export.as_ref())?;
                 let errno = api::fd_close(&mut state.wasi, &mut memory, descriptor).await?;
                 if errno == 0 {
-                    state.files.closed();
+                    state.files.closed(descriptor.cast_unsigned());
                     state.sealed.closed(descriptor.cast_unsigned());
                 }
                 Ok(errno)
@@ -138,7 +138,8 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime:
                 let errno = api::fd_renumber(&mut state.wasi, &mut memory, from, to).await?;
                 if errno == 0 {
                     if from != to {
-                        state.files.closed();
+                        state.files.closed(from.cast_unsigned());
+                        state.files.opened(to.cast_unsigned());
                     }
                     state.sealed.renumbered(from.cast_unsigned(), to.cast_unsigned());
                 }

@@ -13,18 +13,22 @@ use qyvol_types::{CompiledCode, Descriptor};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Module, Store};
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
-use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::p2::bindings as p2;
+use wasmtime_wasi::p3::bindings as p3;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::error::chain;
 use crate::filesystem::FsView;
-use crate::limits::{Count, HANDLES, Limit, Limits, RunLimits};
+use crate::limits::{Count, HANDLES, LISTINGS, Limit, Limits, RunLimits};
 use crate::net::{Lookups, NetView, Network};
 use crate::output::{Bounded, OutputBudget};
 use crate::preview1::{self, ModuleState};
 use crate::sealed::{Seal, Sealed};
-use crate::{Engine, RuntimeError, trap};
+use crate::{Engine, Generation, RuntimeError, trap};
+
+/// Threads for calls that block: lookups of names.
+const BLOCKING_THREADS: usize = 16;
 
 /// What a payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,7 @@ pub enum Phase {
 /// Compiled code in memory, ready to run once.
 pub struct Program {
     engine: wasmtime::Engine,
+    generation: Generation,
     code: Code,
 }
 
@@ -164,6 +169,7 @@ impl Program {
         };
         Ok(Program {
             engine: engine.inner.clone(),
+            generation: engine.generation,
             code: loaded,
         })
     }
@@ -178,7 +184,7 @@ impl Program {
     /// timing.
     pub fn run_with_phases(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Exit, RuntimeError> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_time();
+        runtime.enable_time().max_blocking_threads(BLOCKING_THREADS);
         let network = Network::new(&spec.net, spec.observer.clone());
         if !network.is_off() {
             // Sockets alone need the poller and its descriptors.
@@ -187,7 +193,7 @@ impl Program {
         let runtime = runtime.build().map_err(|e| RuntimeError::Host(e.to_string()))?;
         let exit = runtime.block_on(async {
             match &self.code {
-                Code::Component(component) => run_component(&self.engine, component, &spec, network, told).await,
+                Code::Component(component) => self.run_component(component, &spec, network, told).await,
                 Code::Module(module) => run_module(&self.engine, module, &spec, told).await,
             }
         });
@@ -263,6 +269,7 @@ pub(crate) struct ComponentState {
     table: ResourceTable,
     sealed: Sealed,
     files: Count,
+    listings: Count,
     network: Network,
     lookups: Lookups,
     sockets: Count,
@@ -290,6 +297,7 @@ impl ComponentState {
             },
             sealed: &mut self.sealed,
             files: &mut self.files,
+            listings: &mut self.listings,
         }
     }
 }
@@ -303,54 +311,79 @@ impl WasiView for ComponentState {
     }
 }
 
-async fn run_component(
-    engine: &wasmtime::Engine,
-    component: &Component,
-    spec: &RunSpec,
-    network: Network,
-    told: &mut dyn FnMut(Phase),
-) -> Result<Exit, RuntimeError> {
-    let mut linker = Linker::new(engine);
-    crate::link::link(&mut linker, component).map_err(|e| RuntimeError::Host(chain(&e)))?;
-    // What compiled it has checked imports and entry.
-    let unfit = |error| RuntimeError::Instantiate(chain(&error));
-    let command = linker
-        .instantiate_pre(component)
-        .and_then(CommandPre::new)
-        .map_err(unfit)?;
-    told(Phase::Link);
-    let mut wasi = context(spec)?;
-    network.grant(&mut wasi);
-    let state = ComponentState {
-        wasi: wasi.build(),
-        table: ResourceTable::new(),
-        sealed: Sealed::new(&spec.mounts),
-        files: Count::new(spec.limits.files),
-        network,
-        lookups: Lookups::default(),
-        sockets: Count::new(spec.limits.sockets),
-        limits: Limits::new(spec.limits.memory),
-    };
-    let mut store = Store::new(engine, state);
-    store.data_mut().table.set_max_capacity(HANDLES);
-    store.limiter(|state| &mut state.limits);
-    let instance = command.instantiate_async(&mut store).await;
-    told(Phase::Instantiate);
-    let command = match instance {
-        Ok(command) => command,
-        Err(error) => return instantiation_failure(&error, &store.data().limits),
-    };
-    let returned = command.wasi_cli_run().call_run(&mut store).await;
-    told(Phase::Call);
-    let exit = match returned {
-        Ok(Ok(())) => Exit::Code(0),
-        Ok(Err(())) => Exit::Code(1),
-        Err(error) => trap::end(&error, &store.data().limits)?,
-    };
-    if spec.last {
-        std::mem::forget((store, linker));
+impl Program {
+    async fn run_component(
+        &self,
+        component: &Component,
+        spec: &RunSpec,
+        network: Network,
+        told: &mut dyn FnMut(Phase),
+    ) -> Result<Exit, RuntimeError> {
+        let mut linker = Linker::new(&self.engine);
+        crate::link::link(&mut linker, component, spec.limits.files.is_some())
+            .map_err(|e| RuntimeError::Host(chain(&e)))?;
+        // What compiled it has checked imports and entry.
+        let unfit = |error| RuntimeError::Instantiate(chain(&error));
+        let linked = linker.instantiate_pre(component).map_err(unfit)?;
+        let command = match self.generation {
+            Generation::Blocking => Command::Blocking(p2::CommandPre::new(linked).map_err(unfit)?),
+            Generation::Concurrent => Command::Concurrent(p3::CommandPre::new(linked).map_err(unfit)?),
+        };
+        told(Phase::Link);
+        let mut wasi = context(spec)?;
+        network.grant(&mut wasi);
+        let state = ComponentState {
+            wasi: wasi.build(),
+            table: ResourceTable::new(),
+            sealed: Sealed::new(&spec.mounts),
+            files: Count::new(spec.limits.files),
+            listings: Count::new(Some(LISTINGS)),
+            network,
+            lookups: Lookups::default(),
+            sockets: Count::new(spec.limits.sockets),
+            limits: Limits::new(spec.limits.memory),
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.data_mut().table.set_max_capacity(HANDLES);
+        store.limiter(|state| &mut state.limits);
+        let returned = match command {
+            Command::Blocking(command) => {
+                let instance = command.instantiate_async(&mut store).await;
+                told(Phase::Instantiate);
+                match instance {
+                    Ok(command) => command.wasi_cli_run().call_run(&mut store).await,
+                    Err(error) => return instantiation_failure(&error, &store.data().limits),
+                }
+            }
+            Command::Concurrent(command) => {
+                let instance = command.instantiate_async(&mut store).await;
+                told(Phase::Instantiate);
+                match instance {
+                    Ok(command) => {
+                        let run = async |store: &_| command.wasi_cli_run().call_run(store).await;
+                        store.run_concurrent(run).await.and_then(|returned| returned)
+                    }
+                    Err(error) => return instantiation_failure(&error, &store.data().limits),
+                }
+            }
+        };
+        told(Phase::Call);
+        let exit = match returned {
+            Ok(Ok(())) => Exit::Code(0),
+            Ok(Err(())) => Exit::Code(1),
+            Err(error) => trap::end(&error, &store.data().limits)?,
+        };
+        if spec.last {
+            std::mem::forget((store, linker));
+        }
+        Ok(exit)
     }
-    Ok(exit)
+}
+
+/// What a component is started by.
+enum Command {
+    Blocking(p2::CommandPre<ComponentState>),
+    Concurrent(p3::CommandPre<ComponentState>),
 }
 
 async fn run_module(

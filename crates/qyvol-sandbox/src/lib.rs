@@ -100,6 +100,12 @@ impl Capabilities {
             let permission = cut(name);
             return Err(UnknownPermission { permission });
         }
+        // Of these the default is the widest, so what denies must not read as it.
+        let open = [Env::NAME, Args::NAME, Stdio::NAME];
+        if let Some(name) = open.into_iter().find(|name| asked.is_written_denial(name)) {
+            let permission = format!("{name}: a denial in a form of its own");
+            return Err(UnknownPermission { permission });
+        }
         Ok(Capabilities {
             fs: understand(asked)?,
             net: understand(asked)?,
@@ -201,7 +207,17 @@ fn read_permissions(r: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
 /// Reads what a policy allows, in the form of a manifest's `permissions`; `what` is
 /// its key there.
 pub fn read_ceiling(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<Capabilities> {
-    Capabilities::read(&read_all(r, node, what)?).ok()
+    let asked = read_all(r, node, what)?;
+    match Capabilities::read(&asked) {
+        Ok(ceiling) => Some(ceiling),
+        Err(unknown) => {
+            r.problem(
+                node.place,
+                format!("{what}: `{}` is not understood", escape(&unknown.permission)),
+            );
+            None
+        }
+    }
 }
 
 fn read_all(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<Permissions> {

@@ -90,7 +90,10 @@ impl Capability for Env {
 
 fn is_name(text: &str) -> bool {
     let name = text.strip_suffix('*').unwrap_or(text);
-    !text.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && c != '=' && c != '*')
+    !text.is_empty()
+        && text != ANY
+        && text != FIXED
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
 /// Whether the operator may add arguments.

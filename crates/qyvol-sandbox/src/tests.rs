@@ -28,6 +28,22 @@ fn denial_that_is_written_out_asks_for_nothing() {
 
 // MAN-044
 #[test]
+fn denial_of_what_is_given_by_default_is_not_taken_for_absence() {
+    for name in ["env", "args", "stdio"] {
+        for denial in [json!(false), json!("none")] {
+            Capabilities::read(&asked(json!({ name: denial }))).unwrap_err();
+        }
+    }
+    let app = parse_app_manifest("name: a\nentrypoint: a.wasm\npermissions: {stdio: none, env: fixed, args: fixed}\n");
+    let read = Capabilities::read(&app.unwrap().permissions).unwrap();
+    assert_eq!(
+        read.to_string(),
+        "fs:none, net:false, exec:false, gfx:false, env:fixed, args:fixed, stdio:none"
+    );
+}
+
+// MAN-044
+#[test]
 fn permission_of_a_newer_version_can_be_shown_and_not_understood() {
     for (unknown, named) in [
         (json!({"fs": "read", "clipboard": true}), "clipboard"),

@@ -211,13 +211,7 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
     let remap = fields.get("remap").and_then(|node| remap(r, node));
     let max_age = fields.get("max_age").and_then(|n| age(r, n));
     let deny_rollback = denied(r, &fields, "rollback");
-    let ceiling = Ceiling {
-        allow: fields.get("allow").and_then(|node| read_ceiling(r, node, "allow")),
-        limits: fields
-            .get("limits")
-            .and_then(|node| Resources::from_yaml(r, node, "limits"))
-            .unwrap_or_default(),
-    };
+    let ceiling = ceiling(r, &fields);
     let scope = scope.ok()?;
     // A file's only name is its own: there is nothing to hold it against.
     for key in ["names", "remap"] {
@@ -238,6 +232,32 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
         deny_rollback,
         ceiling,
     })
+}
+
+/// What a rule bounds. A bound that was emptied must not read as none.
+fn ceiling(r: &mut Reader<'_>, fields: &Fields<'_>) -> Ceiling {
+    for (key, instead) in [
+        ("allow", "write `allow: {}` to allow nothing, or remove the key"),
+        ("limits", "remove the key where there are no limits"),
+    ] {
+        if let Some(place) = fields.null(key) {
+            r.problem_with_help(place, format!("{key} has no value"), instead);
+        }
+        if let Some(node) = fields.get(key) {
+            for (name, value) in r.entries(node, key) {
+                if value.is_null() {
+                    r.problem(name.place, format!("{key}.{} has no value", escape(&name.text)));
+                }
+            }
+        }
+    }
+    let limits = fields.get("limits");
+    Ceiling {
+        allow: fields.get("allow").and_then(|node| read_ceiling(r, node, "allow")),
+        limits: limits
+            .and_then(|node| Resources::from_yaml(r, node, "limits"))
+            .unwrap_or_default(),
+    }
 }
 
 fn remap(r: &mut Reader<'_>, node: &Node) -> Option<Remap> {

@@ -1,6 +1,7 @@
 //! What a policy says, for `trust show`.
 
-use qyvol_types::{Timestamp, escape};
+use qyvol_sandbox::Capabilities;
+use qyvol_types::{Resources, Timestamp, escape};
 use serde::Serialize;
 
 use crate::policy::{Remap, Requirement, Rule};
@@ -45,6 +46,15 @@ struct RuleSummary {
     remap: Option<Remap>,
     max_age_seconds: Option<u64>,
     rollback: &'static str,
+    /// What a run may do at most, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<String>,
+    #[serde(skip_serializing_if = "is_unlimited")]
+    limits: Resources,
+}
+
+fn is_unlimited(limits: &Resources) -> bool {
+    *limits == Resources::default()
 }
 
 impl TrustPolicy {
@@ -66,6 +76,8 @@ impl TrustPolicy {
             remap: r.remap.clone(),
             max_age_seconds: r.max_age.map(|a| a.as_secs()),
             rollback: allowed(!r.deny_rollback),
+            allow: r.ceiling.allow.as_ref().map(Capabilities::to_string),
+            limits: r.ceiling.limits,
         });
         Summary {
             schema: 1,
@@ -135,6 +147,12 @@ impl TrustPolicy {
         }
         if rule.deny_rollback {
             parts.push("rollback deny".to_string());
+        }
+        if let Some(allow) = &rule.ceiling.allow {
+            parts.push(format!("allow {allow}"));
+        }
+        if !is_unlimited(&rule.ceiling.limits) {
+            parts.push(format!("limits {}", rule.ceiling.limits));
         }
         parts.join("; ")
     }

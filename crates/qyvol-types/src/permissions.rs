@@ -21,6 +21,11 @@ impl Permissions {
         self.0.get(name).filter(|value| !is_denial(value))
     }
 
+    /// Whether `name` stands there with `false` or `none`.
+    pub fn is_written_denial(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(is_denial)
+    }
+
     /// Asks for `value` under `name`; `false` and `none` ask for nothing.
     pub fn request(&mut self, name: &str, value: Value) {
         if is_denial(&value) {

@@ -1,5 +1,7 @@
 //! `resources`: limits on a run, in a manifest and in a rule of a trust policy.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::escape;
@@ -18,7 +20,7 @@ pub struct Resources {
     /// Milliseconds of processor time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u64>,
-    /// Bytes of all files in its file systems.
+    /// Bytes of all files in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<u64>,
     /// Bytes written to stdout and stderr.
@@ -30,6 +32,22 @@ pub struct Resources {
     /// Sockets open at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<u64>,
+}
+
+impl fmt::Display for Resources {
+    /// As `--limit` takes them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut limits = *self;
+        let mut separator = "";
+        for (name, unit, limit) in limits.each() {
+            if let Some(limit) = limit {
+                let unit = if matches!(unit, Unit::Time) { "ms" } else { "" };
+                write!(f, "{separator}{name}={limit}{unit}")?;
+                separator = " ";
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How a limit is written.

@@ -1,7 +1,7 @@
 //! Whether this version can run a component or module, asked before it is
 //! signed.
 
-use qyvol_runtime::{Engine, RuntimeError};
+use qyvol_runtime::{Engine, Generation, RuntimeError};
 
 use crate::Error;
 
@@ -9,7 +9,7 @@ use crate::Error;
 /// imports that no command is given, a missing entry. `label` is what the user
 /// named.
 pub(crate) fn check_runnable(label: &str, wasm: &[u8]) -> Result<(), Error> {
-    let engine = Engine::new().map_err(Error::runtime(label))?;
+    let engine = Engine::new(Generation::of(wasm)).map_err(Error::runtime(label))?;
     match engine.check(wasm) {
         problems if problems.is_empty() => Ok(()),
         problems => Err(Error::runtime(label)(RuntimeError::Incompatible(problems))),

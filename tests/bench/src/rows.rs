@@ -10,6 +10,10 @@ use super::measure::{Run, Side, Times, interleaved};
 use super::root;
 use super::{Bench, Row, Verdict, assets, fresh, hub, registry, remove};
 
+/// Most of the time that wasmtime takes for code that it is given compiled and does not
+/// verify.
+const PRECOMPILED: f64 = 0.5;
+
 type Measure = fn(&Bench) -> Result<Vec<Row>, String>;
 
 /// Every row with its name.
@@ -149,20 +153,32 @@ fn shown(times: &Times) -> String {
 }
 
 fn warm(bench: &Bench, what: &str, example: &Example, archive: &str, limit: f64) -> Result<Vec<Row>, String> {
-    let peer = bench.peer(&["run", "-C", "cache=y", utf8(&example.component)?])?;
+    let compiled = bench.scratch.join("peer.cwasm");
+    let compile = bench.peer(&["compile", utf8(&example.component)?, "-o", utf8(&compiled)?])?;
+    compile.check()?;
+    let cached = bench.peer(&["run", "-C", "cache=y", utf8(&example.component)?])?;
+    let precompiled = bench.peer(&["run", "--allow-precompiled", utf8(&compiled)?])?;
     let file = bench.pack(&example.directory, archive)?;
     let ours = bench.qyv(&["run", utf8(&file)?]);
-    if ours.check()? != peer.check()? {
+    if ours.check()? != cached.check()? {
         return Err("the two print different things".to_string());
     }
-    let sides = [[ours], [peer]];
+    let sides = [[ours], [cached], [precompiled]];
     let sides = sides.each_ref().map(|runs| Side { before: &nothing, runs });
-    let times = interleaved(bench.runs, sides)?;
-    Ok(vec![ratio(what, times.each_ref(), "wasmtime run, its cache on", limit)])
+    let [ours, cached, precompiled] = interleaved(bench.runs, sides)?;
+    Ok(vec![
+        ratio(what, [&ours, &cached], "wasmtime run, its cache on", limit),
+        ratio(
+            what,
+            [&ours, &precompiled],
+            "wasmtime run --allow-precompiled",
+            PRECOMPILED,
+        ),
+    ])
 }
 
 fn warm_hello(bench: &Bench) -> Result<Vec<Row>, String> {
-    warm(bench, "warm run, hello", &Example::hello()?, "hello.qyvbin", 0.4)
+    warm(bench, "warm run, hello", &Example::hello()?, "hello.qyvbin", 0.46)
 }
 
 /// Counts that may not creep back. The bounds are a twentieth over what a run of the

@@ -13,7 +13,7 @@ use qyvol::sandbox::{Endpoint, FsAccess, Grant, Observer};
 use qyvol::types::{AppManifest, ImageConfig, Resources, escape};
 use qyvol::{Context, DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest, Target};
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Granted, now};
 use crate::cli::{PullWhen, RunArgs};
 use crate::failure::Failure;
 use crate::guest_env;
@@ -35,6 +35,9 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     let digest = OnceCell::new();
     let ended =
         start(ctx, ui, &args, &digest, audit.as_ref()).map_err(|failure| (failure.code, failure.before_guest()));
+    if let Ok(Outcome::TimedOut(_) | Outcome::OutOfCpuTime(_)) = &ended {
+        end_soon();
+    }
     let target = args.target_and_args.first().map_or("", String::as_str);
     let (code, ending) = match &ended {
         Ok(Outcome::Code(code)) => {
@@ -64,7 +67,6 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
             Ok(code)
         }
         Ok(Outcome::TimedOut(limit)) => {
-            end_soon();
             ui.error(&Failure::new(format!(
                 "{target} timed out: it ran for longer than {} (resources.timeout)",
                 format_duration(limit)
@@ -72,7 +74,6 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
             std::process::exit(i32::from(code));
         }
         Ok(Outcome::OutOfCpuTime(limit)) => {
-            end_soon();
             ui.error(&Failure::new(format!("{target} was ended: {}", out_of_cpu_time(limit))));
             std::process::exit(i32::from(code));
         }
@@ -249,12 +250,22 @@ impl RunEvents for Events<'_> {
         ui.detail(&format!("permissions: {}", qyvol::sandbox::describe(&app.permissions)));
     }
 
-    fn started(&self, grant: &Grant) {
+    fn started(&self, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
         if self.ui.verbose {
             self.ui.detail(&format!("granted: {grant}"));
         }
         if let Some(audit) = self.audit {
-            audit.granted(self.digest.get().cloned().unwrap_or_default(), grant.to_string());
+            let directory = |dir: &DirGrant| {
+                let mode = if dir.writable { "" } else { ":ro" };
+                format!("{}::{}{mode}", dir.host.display(), dir.guest)
+            };
+            audit.granted(Granted {
+                time: now(),
+                digest: self.digest.get().cloned().unwrap_or_default(),
+                permissions: grant.to_string(),
+                directories: dirs.iter().map(directory).collect(),
+                limits: *limits,
+            });
         }
     }
 

@@ -1,12 +1,12 @@
 //! What is said of components and modules that can't run, before they are
 //! compiled.
 
-use qyvol_runtime::{Engine, Incompatibility};
+use qyvol_runtime::{Engine, Generation, Incompatibility};
 
 use crate::module;
 
 fn check(wasm: &[u8]) -> Vec<Incompatibility> {
-    Engine::new().unwrap().check(wasm)
+    Engine::new(Generation::Blocking).unwrap().check(wasm)
 }
 
 fn component(text: &str) -> Vec<u8> {
@@ -89,7 +89,7 @@ fn unsupported_feature_is_reported_by_check_and_compile() {
             matches!(problems.as_slice(), [Incompatibility::Invalid(_)]),
             "{problems:?}"
         );
-        Engine::new().unwrap().compile(&wasm).unwrap_err();
+        Engine::new(Generation::Blocking).unwrap().compile(&wasm).unwrap_err();
     }
     for bytes in [&b""[..], b"\0asm", b"#!/bin/sh", b"\0asm\x0d\0\x01\0\xff"] {
         assert!(

@@ -10,7 +10,9 @@ mod sealed;
 use std::fs::File;
 use std::io::Write;
 
-use qyvol_runtime::{Engine, Exit, Limit, Mount, Phase, Program, RunLimits, RunSpec, RuntimeError, WasmKind};
+use qyvol_runtime::{
+    Engine, Exit, Generation, Limit, Mount, Phase, Program, RunLimits, RunSpec, RuntimeError, WasmKind,
+};
 use qyvol_sandbox::Net;
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor, Digest};
@@ -18,7 +20,7 @@ use qyvol_types::{CompiledCode, Descriptor, Digest};
 const MIB: u64 = 1 << 20;
 
 fn load(kind: WasmKind, wasm: &[u8]) -> Result<Program, RuntimeError> {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(Generation::Blocking).unwrap();
     let code = engine.compile(wasm)?;
     load_code(&engine, kind, wasm, &code)
 }
@@ -35,7 +37,7 @@ fn load_code(engine: &Engine, kind: WasmKind, wasm: &[u8], code: &[u8]) -> Resul
 // [RUN-021]
 #[test]
 fn code_of_another_component_is_refused() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(Generation::Blocking).unwrap();
     let wasm = module("(func (export \"_start\"))");
     let code = engine.compile(&wasm).unwrap();
     let mut file: File = tempfile::tempfile().unwrap();
@@ -156,6 +158,34 @@ fn sockets_are_denied_as_errors_unless_granted() {
             assert_eq!(exit, Exit::Code(code), "net: {net:?}");
         }
     }
+}
+
+// [RUN-024]
+#[test]
+fn component_of_wasi_0_3_runs_in_an_engine_with_concurrent_calls() {
+    let component = |result: i32, version: &str| {
+        let text = format!(
+            r#"(component
+                (core module $m (func (export "run") (result i32) i32.const {result}))
+                (core instance $i (instantiate $m))
+                (func $run async (result (result)) (canon lift (core func $i "run")))
+                (instance $run (export "run" (func $run)))
+                (export "wasi:cli/run@{version}" (instance $run)))"#
+        );
+        wat::parse_str(text).unwrap()
+    };
+    for (result, code) in [(0, 0), (1, 1)] {
+        let wasm = component(result, "0.3.0");
+        assert_eq!(Generation::of(&wasm), Generation::Concurrent);
+        let engine = Engine::new(Generation::Concurrent).unwrap();
+        let compiled = engine.compile(&wasm).unwrap();
+        let program = load_code(&engine, WasmKind::Component, &wasm, &compiled).unwrap();
+        assert_eq!(program.run(RunSpec::default()).unwrap(), Exit::Code(code));
+    }
+    // The engine of the others doesn't even take it.
+    let wasm = component(0, "0.3.0");
+    Engine::new(Generation::Blocking).unwrap().compile(&wasm).unwrap_err();
+    assert_eq!(Generation::of(&component(0, "0.2.0")), Generation::Blocking);
 }
 
 // [RUN-034]
@@ -307,7 +337,7 @@ fn entry_of_a_wrong_type_is_an_error_and_no_panic() {
 
 #[test]
 fn invalid_compiled_code_is_refused() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(Generation::Blocking).unwrap();
     let wasm = module(r#"(func (export "_start"))"#);
     let code = engine.compile(&wasm).unwrap();
     for bytes in [&b""[..], b"not code", &wasm, &code[..code.len() / 2], &code[..64]] {
@@ -321,7 +351,7 @@ fn invalid_compiled_code_is_refused() {
 
 #[test]
 fn what_is_no_wasm_does_not_compile() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(Generation::Blocking).unwrap();
     for bytes in [
         &b""[..],
         b"\0asm",

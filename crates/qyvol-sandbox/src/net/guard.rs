@@ -20,14 +20,20 @@ const MAX_PEERS: usize = 1024;
 /// What a socket is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetUse {
-    /// Connecting to an address, or sending it a datagram.
-    Connect,
-    /// Binding a socket to an address; before it connects, to whatever is free.
-    Bind,
-    /// Listening at an address.
-    Listen,
-    /// Taking a connection, or a datagram, from an address.
-    Accept,
+    /// Binding a TCP socket to an address; before it connects, to whatever is free.
+    TcpBind,
+    /// Listening for connections at an address.
+    TcpListen,
+    /// Taking a connection from an address.
+    TcpAccept,
+    /// Connecting to an address.
+    TcpConnect,
+    /// Binding a UDP socket to an address; before it sends, to whatever is free.
+    UdpBind,
+    /// Sending a datagram to an address.
+    UdpSend,
+    /// Taking a datagram from an address.
+    UdpReceive,
 }
 
 /// What one run may reach.
@@ -109,25 +115,41 @@ impl NetGuard {
         if self.layers.is_empty() {
             return false;
         }
+        // What is free is the wildcard address with no port.
+        let is_free = address.ip().is_unspecified() && address.port() == 0;
         match of {
-            NetUse::Connect => self.may_connect(address) || self.peers.contains(&address),
-            // What is free is the wildcard address with no port.
-            NetUse::Bind if address.ip().is_unspecified() && address.port() == 0 => !self.denies_all(),
-            NetUse::Bind | NetUse::Listen => self.may_listen(address),
-            NetUse::Accept if self.may_connect(address) => true,
-            NetUse::Accept => {
-                let listens = |layer: &Net| match layer {
-                    Net::None => false,
-                    Net::All => true,
-                    Net::Only(rules) => !rules.listen().is_empty(),
-                };
-                let accepted = self.layers.iter().all(listens);
+            NetUse::TcpBind if is_free => !self.denies_all(),
+            // A datagram is taken by whatever socket it comes to. So where a guest may
+            // listen, each of its sockets is bound to where it may.
+            NetUse::UdpBind if is_free && !self.has_listen_list() => !self.denies_all(),
+            NetUse::TcpBind | NetUse::UdpBind | NetUse::TcpListen => self.may_listen(address),
+            NetUse::TcpAccept => self.listens(),
+            NetUse::TcpConnect => self.may_connect(address),
+            NetUse::UdpSend => self.may_connect(address) || self.peers.contains(&address),
+            NetUse::UdpReceive if self.may_connect(address) => true,
+            NetUse::UdpReceive => {
+                let accepted = self.listens();
                 if accepted && !self.peers.contains(&address) {
                     push_bounded(&mut self.peers, address, MAX_PEERS);
                 }
                 accepted
             }
         }
+    }
+
+    /// Whether a layer says where to listen.
+    fn has_listen_list(&self) -> bool {
+        let has_list = |layer: &Net| matches!(layer, Net::Only(rules) if !rules.listen().is_empty());
+        self.layers.iter().any(has_list)
+    }
+
+    /// Whether the guest may listen anywhere.
+    fn listens(&self) -> bool {
+        self.layers.iter().all(|layer| match layer {
+            Net::None => false,
+            Net::All => true,
+            Net::Only(rules) => !rules.listen().is_empty(),
+        })
     }
 
     fn may_connect(&self, address: SocketAddr) -> bool {

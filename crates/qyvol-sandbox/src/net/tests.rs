@@ -31,7 +31,7 @@ impl NetGuard {
     }
 
     fn connects(&mut self, address: &str) -> bool {
-        self.allows(at(address), NetUse::Connect)
+        self.allows(at(address), NetUse::TcpConnect)
     }
 }
 
@@ -42,8 +42,8 @@ fn nothing_is_allowed_where_nothing_is_asked_for() {
         assert!(guard.denies_all() && !guard.allows_all());
         assert!(!guard.allows_lookup("a.example") && !guard.allows_lookup("1.1.1.1"));
         assert!(!guard.connects("1.1.1.1:443"));
-        assert!(!guard.allows(at("0.0.0.0:0"), NetUse::Bind));
-        assert!(!guard.allows(at("1.1.1.1:443"), NetUse::Accept));
+        assert!(!guard.allows(at("0.0.0.0:0"), NetUse::TcpBind));
+        assert!(!guard.allows(at("1.1.1.1:443"), NetUse::TcpAccept));
     }
 }
 
@@ -115,19 +115,41 @@ fn every_layer_must_allow_a_use() {
 #[test]
 fn socket_is_bound_where_it_may_listen_or_to_nothing_in_particular() {
     let mut connects = guard(json!({"connect": ["1.1.1.1:53"]}));
-    assert!(connects.allows(at("0.0.0.0:0"), NetUse::Bind) && connects.allows(at("[::]:0"), NetUse::Bind));
-    assert!(!connects.allows(at("0.0.0.0:0"), NetUse::Listen));
-    assert!(!connects.allows(at("0.0.0.0:40000"), NetUse::Bind));
-    assert!(!connects.allows(at("9.9.9.9:1"), NetUse::Accept));
-    assert!(connects.allows(at("1.1.1.1:53"), NetUse::Accept), "its answer");
+    for bind in [NetUse::TcpBind, NetUse::UdpBind] {
+        assert!(connects.allows(at("0.0.0.0:0"), bind) && connects.allows(at("[::]:0"), bind));
+        assert!(!connects.allows(at("0.0.0.0:40000"), bind));
+    }
+    assert!(!connects.allows(at("0.0.0.0:0"), NetUse::TcpListen));
+    for take in [NetUse::TcpAccept, NetUse::UdpReceive] {
+        assert!(!connects.allows(at("9.9.9.9:1"), take));
+    }
+    assert!(connects.allows(at("1.1.1.1:53"), NetUse::UdpReceive), "its answer");
 
     let mut listens = guard(json!({"listen": ["127.0.0.1:8080"]}));
-    assert!(listens.allows(at("127.0.0.1:8080"), NetUse::Listen));
-    assert!(!listens.allows(at("0.0.0.0:8080"), NetUse::Listen));
-    assert!(!listens.allows(at("127.0.0.1:8081"), NetUse::Listen));
-    assert!(!listens.connects("9.9.9.9:1"));
-    assert!(listens.allows(at("9.9.9.9:1"), NetUse::Accept));
-    assert!(listens.connects("9.9.9.9:1"), "who sent a datagram can be answered");
+    for bind in [NetUse::TcpBind, NetUse::TcpListen, NetUse::UdpBind] {
+        assert!(listens.allows(at("127.0.0.1:8080"), bind));
+        assert!(!listens.allows(at("0.0.0.0:8080"), bind));
+        assert!(!listens.allows(at("127.0.0.1:8081"), bind));
+    }
+    assert!(listens.allows(at("9.9.9.9:1"), NetUse::TcpAccept));
+}
+
+#[test]
+fn datagram_is_taken_only_where_listening_is_allowed_and_answered_by_datagrams_alone() {
+    let mut listens = guard(json!({"listen": ["127.0.0.1:8080"]}));
+    assert!(
+        !listens.allows(at("0.0.0.0:0"), NetUse::UdpBind),
+        "anybody could send there"
+    );
+    assert!(!listens.allows(at("9.9.9.9:1"), NetUse::UdpSend));
+    assert!(listens.allows(at("9.9.9.9:1"), NetUse::UdpReceive));
+    assert!(listens.allows(at("9.9.9.9:1"), NetUse::UdpSend));
+    assert!(
+        !listens.connects("9.9.9.9:1"),
+        "whoever forges a sender would grant a connection"
+    );
+    assert!(listens.allows(at("8.8.8.8:1"), NetUse::TcpAccept));
+    assert!(!listens.allows(at("8.8.8.8:1"), NetUse::UdpSend));
 }
 
 #[test]

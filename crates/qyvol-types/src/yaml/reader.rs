@@ -25,6 +25,12 @@ impl<'n> Fields<'n> {
         (!node.is_null()).then_some(node)
     }
 
+    /// Where `key` stands with null for a value, if so.
+    pub fn null(&self, key: &str) -> Option<Span> {
+        let (name, node) = self.entries.iter().find(|(k, _)| k.text == key)?;
+        node.is_null().then_some(name.place)
+    }
+
     /// Where the mapping starts.
     pub fn place(&self) -> Span {
         self.place

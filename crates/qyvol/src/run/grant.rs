@@ -7,6 +7,7 @@ use qyvol_types::{AppManifest, Resources, escape};
 
 use super::RunRequest;
 use crate::Error;
+use crate::memfs::DEFAULT_BYTES;
 
 /// Decides it; what the operator asks for and may not have is refused.
 pub(super) fn decide(
@@ -83,8 +84,15 @@ fn tell(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
     }
 }
 
-/// The limits of a run.
+/// The limits of a run. Files in memory take the host's memory: a manifest's own
+/// `storage` is bounded by what the operator or the rule says of either.
 pub(super) fn limits(app: &AppManifest, ceiling: &Ceiling, request: &RunRequest<'_>) -> Resources {
-    let own = app.resources.overridden_by(request.overrides.limits);
-    own.least(ceiling.limits)
+    let given = request.overrides.limits;
+    let mut limits = app.resources.overridden_by(given).least(ceiling.limits);
+    let bound = given.least(ceiling.limits);
+    if bound.storage.is_none() {
+        let most = bound.memory.unwrap_or(DEFAULT_BYTES);
+        limits.storage = limits.storage.map(|storage| storage.min(most));
+    }
+    limits
 }

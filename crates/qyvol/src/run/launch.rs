@@ -48,7 +48,7 @@ impl Launch {
         let data = || crate::data::directory(ctx, &judged.trusted.data);
         let mounts = Mounts::new(ctx, app, &grant.fs, &limits, data, assets, &request.dirs)?;
         request.events.loaded(judged.image()?, app, &label);
-        request.events.started(&grant);
+        request.events.started(&grant, &limits, &request.dirs);
         let spec = RunSpec {
             args: arguments(app, &request.args),
             env: environment(app, &request.env),

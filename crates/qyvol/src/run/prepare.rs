@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::thread;
 
-use qyvol_runtime::{Engine, Program, WasmKind};
+use qyvol_runtime::{Engine, Generation, Program, WasmKind};
 use qyvol_store::{Fetch, Tree};
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor, Os, limits};
@@ -53,7 +53,9 @@ impl Prepared {
         clock: &mut StepTimer<'_>,
     ) -> Result<Prepared, Error> {
         let label = judged.label();
-        let engine = Engine::new().map_err(Error::runtime(&label))?;
+        let component = judged.trusted.config.component.as_ref();
+        let generation = component.map_or(Generation::Blocking, |c| Generation::of_exports(&c.exports));
+        let engine = Engine::new(generation).map_err(Error::runtime(&label))?;
         let layers = Layers::of(&judged)?;
         let mut code = judged.store.code(engine.id(), &layers.component.digest)?;
         let mut assets = match &layers.assets {

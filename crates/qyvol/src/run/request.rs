@@ -108,8 +108,8 @@ pub trait RunEvents {
         let _ = (image, app, path);
     }
     /// What the guest is given, after all is decided.
-    fn started(&self, grant: &Grant) {
-        let _ = grant;
+    fn started(&self, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
+        let _ = (grant, limits, dirs);
     }
     /// An unsigned manifest under development is run.
     fn unsigned(&self, reason: &str) {

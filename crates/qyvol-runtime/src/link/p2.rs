@@ -1,60 +1,64 @@
-//! Gives a component the host's interfaces that it imports, and only those:
-//! describing all of WASI to the linker takes longer than a small guest runs.
-//!
-//! An import that is none of these need not be a fault, for an interface of
-//! types alone has nothing to provide; [`crate::check`] tells them apart.
+//! WASI 0.2.
 
-use std::collections::BTreeSet;
-
-use wasmtime::component::{Component, Linker, Resource, ResourceType};
+use wasmtime::component::{Linker, Resource, ResourceType};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::p2::bindings::io::streams::{HostInputStream, HostOutputStream};
+use wasmtime_wasi::p2::bindings::sockets::network::Host as _;
+use wasmtime_wasi::p2::bindings::sockets::tcp::{HostTcpSocket as _, InputStream, OutputStream};
 use wasmtime_wasi::p2::bindings::sockets::{tcp::TcpSocket, udp::UdpSocket};
 use wasmtime_wasi::p2::bindings::{cli, filesystem, random, sockets};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, SocketResult};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 
+use super::count_closed;
 use crate::filesystem::Filesystem;
 use crate::net::NetInterfaces;
 use crate::program::ComponentState;
 
 type T = ComponentState;
 
-/// Links what `component` imports.
-pub(crate) fn link(linker: &mut Linker<T>, component: &Component) -> wasmtime::Result<()> {
-    let engine = linker.engine().clone();
-    let kind = component.component_type();
-    // Streams, polls, clocks, random and stdio: what every command has.
-    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
-    let mut linked = BTreeSet::new();
-    for (name, _) in kind.imports(&engine) {
-        // Of two versions of one interface the linker takes the compatible one
-        // by itself.
-        if let Some(interface) = interface(name)
-            && linked.insert(interface)
-        {
-            provide(linker, interface)?;
-        }
-    }
+/// Streams, polls, clocks, random and stdio: what every command has.
+pub(super) fn common(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)
+}
+
+/// Counts the file that a stream has held open as closed when the guest drops the
+/// stream, in place of the destructors that are linked.
+pub(super) fn track_streams(l: &mut Linker<T>) -> wasmtime::Result<()> {
+    l.allow_shadowing(true);
+    let mut instance = l.instance(&format!("wasi:io/streams@{WASI_0_2}"))?;
+    instance.resource_async(
+        "input-stream",
+        ResourceType::host::<DynInputStream>(),
+        |mut store, handle| {
+            Box::new(async move {
+                let state: &mut T = store.data_mut();
+                state.files().files.closed(handle);
+                let stream = Resource::<DynInputStream>::new_own(handle);
+                HostInputStream::drop(state.ctx().table, stream).await
+            })
+        },
+    )?;
+    instance.resource_async(
+        "output-stream",
+        ResourceType::host::<DynOutputStream>(),
+        |mut store, handle| {
+            Box::new(async move {
+                let state: &mut T = store.data_mut();
+                state.files().files.closed(handle);
+                let stream = Resource::<DynOutputStream>::new_own(handle);
+                HostOutputStream::drop(state.ctx().table, stream).await
+            })
+        },
+    )?;
+    l.allow_shadowing(false);
     Ok(())
 }
 
-/// Whether a component is given the interface that it imports by this name.
-pub(crate) fn provides(engine: &wasmtime::Engine, name: &str) -> wasmtime::Result<bool> {
-    match interface(name) {
-        Some(interface) => provide(&mut Linker::new(engine), interface),
-        None => Ok(false),
-    }
-}
-
-/// The interface of a name such as `wasi:cli/run@0.2.6`, if it is of WASI 0.2.
-pub(crate) fn interface(name: &str) -> Option<&str> {
-    let (interface, version) = name.split_once('@')?;
-    version.starts_with("0.2.").then_some(interface)
-}
-
 /// Links an interface; false if it is not known.
-fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bool> {
+pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bool> {
     match interface {
         // Linked for every command.
         "wasi:io/error"
@@ -83,14 +87,15 @@ fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bool> {
         }
         "wasi:sockets/tcp" => {
             sockets::tcp::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
-            count_closed::<TcpSocket>(l, interface, "tcp-socket")?;
+            count_accepted(l, interface)?;
+            count_closed::<TcpSocket>(l, &format!("{interface}@{WASI_0_2}"), "tcp-socket")?;
         }
         "wasi:sockets/tcp-create-socket" => {
             sockets::tcp_create_socket::add_to_linker::<T, NetInterfaces>(l, T::network)?;
         }
         "wasi:sockets/udp" => {
             sockets::udp::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
-            count_closed::<UdpSocket>(l, interface, "udp-socket")?;
+            count_closed::<UdpSocket>(l, &format!("{interface}@{WASI_0_2}"), "udp-socket")?;
         }
         "wasi:sockets/udp-create-socket" => {
             sockets::udp_create_socket::add_to_linker::<T, NetInterfaces>(l, T::network)?;
@@ -113,18 +118,30 @@ fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bool> {
 /// The version of WASI 0.2 that wasmtime-wasi describes to the linker.
 const WASI_0_2: &str = "0.2.12";
 
-/// Counts a socket as closed when the guest drops it, in place of the destructor
+/// Counts the sockets that a guest takes from a listening one, in place of the call
 /// that is linked.
-fn count_closed<R: Send + 'static>(l: &mut Linker<T>, interface: &str, resource: &str) -> wasmtime::Result<()> {
+fn count_accepted(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
+    type Accepted = (Resource<TcpSocket>, Resource<InputStream>, Resource<OutputStream>);
     l.allow_shadowing(true);
     let mut instance = l.instance(&format!("{interface}@{WASI_0_2}"))?;
-    instance.resource(resource, ResourceType::host::<R>(), |mut store, handle| {
-        let state: &mut T = store.data_mut();
-        let network = state.network();
-        network.inner.table.delete(Resource::<R>::new_own(handle))?;
-        network.sockets.closed();
-        Ok(())
-    })?;
+    instance.func_wrap(
+        "[method]tcp-socket.accept",
+        |mut store, (socket,): (Resource<TcpSocket>,)| {
+            let state: &mut T = store.data_mut();
+            let mut network = state.network();
+            let accepted: SocketResult<Accepted> = match network.check_count() {
+                Ok(()) => network.inner.accept(socket),
+                Err(code) => Err(code.into()),
+            };
+            match accepted {
+                Ok(accepted) => {
+                    network.sockets.opened(accepted.0.rep());
+                    Ok((Ok(accepted),))
+                }
+                Err(error) => Ok((Err(network.inner.convert_error_code(error)?),)),
+            }
+        },
+    )?;
     l.allow_shadowing(false);
     Ok(())
 }

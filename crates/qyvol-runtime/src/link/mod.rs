@@ -1,0 +1,84 @@
+//! Gives a component the host's interfaces that it imports, and only those:
+//! describing all of WASI to the linker takes longer than a small guest runs.
+//!
+//! An import that is none of these need not be a fault, for an interface of
+//! types alone has nothing to provide; [`crate::check`] tells them apart.
+
+mod p2;
+mod p3;
+
+use std::collections::BTreeSet;
+
+use wasmtime::component::{Component, Linker, Resource, ResourceType};
+
+use crate::Generation;
+use crate::program::ComponentState;
+
+type T = ComponentState;
+
+/// Links what `component` imports. `tracked` says whether it matters which files are
+/// open.
+pub(crate) fn link(linker: &mut Linker<T>, component: &Component, tracked: bool) -> wasmtime::Result<()> {
+    let engine = linker.engine().clone();
+    let kind = component.component_type();
+    p2::common(linker)?;
+    if tracked {
+        p2::track_streams(linker)?;
+    }
+    let mut linked = BTreeSet::new();
+    for (name, _) in kind.imports(&engine) {
+        // Of two versions of one interface the linker takes the compatible one
+        // by itself.
+        if let Some(interface) = interface(name)
+            && linked.insert(interface)
+        {
+            provide(linker, interface)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a component is given the interface that it imports by this name.
+pub(crate) fn provides(engine: &wasmtime::Engine, generation: Generation, name: &str) -> wasmtime::Result<bool> {
+    match interface(name) {
+        Some((Generation::Concurrent, _)) if generation == Generation::Blocking => Ok(false),
+        Some(interface) => provide(&mut Linker::new(engine), interface),
+        None => Ok(false),
+    }
+}
+
+/// The interface of a name such as `wasi:cli/run@0.2.6`, and the version of WASI that
+/// it is of.
+pub(crate) fn interface(name: &str) -> Option<(Generation, &str)> {
+    let (interface, version) = name.split_once('@')?;
+    if version.starts_with("0.2.") {
+        return Some((Generation::Blocking, interface));
+    }
+    version
+        .starts_with("0.3.")
+        .then_some((Generation::Concurrent, interface))
+}
+
+/// Links an interface; false if it is not known.
+fn provide(linker: &mut Linker<T>, (generation, interface): (Generation, &str)) -> wasmtime::Result<bool> {
+    match generation {
+        Generation::Blocking => p2::provide(linker, interface),
+        Generation::Concurrent => p3::provide(linker, interface),
+    }
+}
+
+/// Counts a socket as closed when the guest drops it, in place of the destructor
+/// that is linked.
+fn count_closed<R: Send + 'static>(l: &mut Linker<T>, interface: &str, resource: &str) -> wasmtime::Result<()> {
+    l.allow_shadowing(true);
+    let mut instance = l.instance(interface)?;
+    instance.resource(resource, ResourceType::host::<R>(), |mut store, handle| {
+        let state: &mut T = store.data_mut();
+        let network = state.network();
+        network.inner.table.delete(Resource::<R>::new_own(handle))?;
+        network.sockets.closed(handle);
+        Ok(())
+    })?;
+    l.allow_shadowing(false);
+    Ok(())
+}

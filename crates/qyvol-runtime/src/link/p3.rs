@@ -1,0 +1,257 @@
+//! WASI 0.3: wasmtime-wasi's own, with the same checks as for 0.2 in front of the few
+//! calls that need them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use wasmtime::component::{Accessor, Linker, Resource, ResourceType};
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::p3::bindings::filesystem::types::{
+    DescriptorFlags, DescriptorStat, ErrorCode, HostDescriptorWithStore as _, OpenFlags, PathFlags,
+};
+use wasmtime_wasi::p3::bindings::sockets::types::{HostTcpSocket, HostUdpSocket};
+use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup, types as socket_types};
+use wasmtime_wasi::p3::bindings::{cli, clocks, filesystem, random, sockets};
+use wasmtime_wasi::p3::filesystem::FilesystemError;
+use wasmtime_wasi::p3::sockets::SocketError;
+use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
+use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView};
+
+use super::count_closed;
+use crate::filesystem::Filesystem;
+use crate::limits::Count;
+use crate::net::MAX_ANSWERS;
+use crate::program::ComponentState;
+
+type T = ComponentState;
+
+/// Links an interface; false if it is not known.
+pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bool> {
+    match interface {
+        "wasi:cli/environment" => cli::environment::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:cli/exit" => cli::exit::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:cli/stdin" => cli::stdin::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:cli/stdout" => cli::stdout::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:cli/stderr" => cli::stderr::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:cli/terminal-input" => cli::terminal_input::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:cli/terminal-output" => cli::terminal_output::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:cli/terminal-stdin" => cli::terminal_stdin::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:cli/terminal-stdout" => cli::terminal_stdout::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:cli/terminal-stderr" => cli::terminal_stderr::add_to_linker::<T, WasiCli>(l, T::cli)?,
+        "wasi:clocks/monotonic-clock" => clocks::monotonic_clock::add_to_linker::<T, WasiClocks>(l, T::clocks)?,
+        "wasi:clocks/system-clock" => clocks::system_clock::add_to_linker::<T, WasiClocks>(l, T::clocks)?,
+        "wasi:filesystem/types" => {
+            filesystem::types::add_to_linker::<T, WasiFilesystem>(l, T::filesystem)?;
+            check_entries(l, interface)?;
+        }
+        "wasi:filesystem/preopens" => filesystem::preopens::add_to_linker::<T, Filesystem>(l, T::files)?,
+        "wasi:random/random" => random::random::add_to_linker::<T, WasiRandom>(l, T::random)?,
+        "wasi:random/insecure" => random::insecure::add_to_linker::<T, WasiRandom>(l, T::random)?,
+        "wasi:random/insecure-seed" => random::insecure_seed::add_to_linker::<T, WasiRandom>(l, T::random)?,
+        "wasi:sockets/types" => {
+            sockets::types::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
+            count_sockets(l, interface)?;
+        }
+        "wasi:sockets/ip-name-lookup" => {
+            ip_name_lookup::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
+            check_names(l, interface)?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The version of WASI 0.3 that wasmtime-wasi describes to the linker.
+const WASI_0_3: &str = "0.3.0";
+
+/// Checks the entries of sealed mounts before the guest sees them, and tracks what is
+/// open, in place of the calls that are linked.
+fn check_entries(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
+    l.allow_shadowing(true);
+    let mut instance = l.instance(&format!("{interface}@{WASI_0_3}"))?;
+    type Open = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+    instance.func_wrap_concurrent(
+        "[method]descriptor.open-at",
+        |accessor: &Accessor<T>, (directory, path_flags, path, open, flags): Open| {
+            Box::pin(async move {
+                let place = accessor.with(|mut store| {
+                    let files = store.get().files();
+                    let place = files.sealed.check(directory.rep(), &path)?;
+                    wasmtime::error::Ok(files.files.is_free().then_some(place))
+                })?;
+                let Some(place) = place else {
+                    return Ok((Err(ErrorCode::InsufficientMemory),));
+                };
+                let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
+                let opened = WasiFilesystem::open_at(&inner, directory, path_flags, path, open, flags).await;
+                let opened = untrapped(opened)?;
+                if let Ok(descriptor) = &opened {
+                    accessor.with(|mut store| {
+                        let files = store.get().files();
+                        files.files.opened(descriptor.rep());
+                        if let Some(place) = place {
+                            files.sealed.opened(place, descriptor.rep());
+                        }
+                    });
+                }
+                Ok((opened,))
+            })
+        },
+    )?;
+    type Stat = (Resource<Descriptor>, PathFlags, String);
+    instance.func_wrap_concurrent(
+        "[method]descriptor.stat-at",
+        |accessor: &Accessor<T>, (directory, path_flags, path): Stat| {
+            Box::pin(async move {
+                accessor.with(|mut store| store.get().files().sealed.check(directory.rep(), &path).map(drop))?;
+                let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
+                let stat: Result<DescriptorStat, ErrorCode> =
+                    untrapped(WasiFilesystem::stat_at(&inner, directory, path_flags, path).await)?;
+                Ok((stat,))
+            })
+        },
+    )?;
+    instance.resource("descriptor", ResourceType::host::<Descriptor>(), |mut store, handle| {
+        let state: &mut T = store.data_mut();
+        let files = state.files();
+        files.sealed.closed(handle);
+        files.files.closed(handle);
+        files.inner.table.delete(Resource::<Descriptor>::new_own(handle))?;
+        Ok(())
+    })?;
+    l.allow_shadowing(false);
+    Ok(())
+}
+
+/// The error of a call that goes to the guest, or the one that ends it.
+fn untrapped<R>(result: Result<R, FilesystemError>) -> wasmtime::Result<Result<R, ErrorCode>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => error.downcast().map(Err),
+    }
+}
+
+/// Holds names against the list before they are looked up, and answers before the
+/// guest is given them.
+fn check_names(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
+    l.allow_shadowing(true);
+    let mut instance = l.instance(&format!("{interface}@{WASI_0_3}"))?;
+    instance.func_wrap_concurrent("resolve-addresses", |accessor: &Accessor<T>, (name,): (String,)| {
+        Box::pin(async move {
+            if !accessor.with(|mut store| store.get().network().network.allows_lookup(&name)) {
+                return Ok((Err(ip_name_lookup::ErrorCode::AccessDenied),));
+            }
+            let Some(place) = accessor.with(|mut store| store.get().network().lookups.place()) else {
+                return Ok((Err(ip_name_lookup::ErrorCode::TemporaryResolverFailure),));
+            };
+            let answers = resolve(name.clone(), place).await;
+            let answers = answers.and_then(|answers| {
+                let accepted: Vec<_> = accessor.with(|mut store| {
+                    let network = store.get().network();
+                    let accepts = |answer: &IpAddr| network.network.accepts_answer(&name, *answer);
+                    answers
+                        .into_iter()
+                        .filter(accepts)
+                        .take(MAX_ANSWERS)
+                        .map(address)
+                        .collect()
+                });
+                // Success has at least one.
+                match accepted.is_empty() {
+                    true => Err(ip_name_lookup::ErrorCode::AccessDenied),
+                    false => Ok(accepted),
+                }
+            });
+            Ok((answers,))
+        })
+    })?;
+    l.allow_shadowing(false);
+    Ok(())
+}
+
+/// Asks the system for a name's addresses. A guest that gives up does not end that: the
+/// place is free when it is done.
+async fn resolve(name: String, place: Arc<()>) -> Result<Vec<IpAddr>, ip_name_lookup::ErrorCode> {
+    if let Ok(address) = name.parse() {
+        return Ok(vec![address]);
+    }
+    let lookup = tokio::spawn(async move {
+        let answers = tokio::net::lookup_host((name.as_str(), 0)).await;
+        drop(place);
+        answers.map(|answers| answers.map(|answer| answer.ip().to_canonical()).collect())
+    });
+    let answers: Result<std::io::Result<Vec<IpAddr>>, _> = lookup.await;
+    answers
+        .ok()
+        .and_then(Result::ok)
+        .ok_or(ip_name_lookup::ErrorCode::NameUnresolvable)
+}
+
+fn address(address: IpAddr) -> socket_types::IpAddress {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            socket_types::IpAddress::Ipv4((a, b, c, d))
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, d, e, f, g, h] = address.segments();
+            socket_types::IpAddress::Ipv6((a, b, c, d, e, f, g, h))
+        }
+    }
+}
+
+/// Counts the sockets that a guest makes. Those that come in by a listening socket are
+/// bounded by the number of handles alone.
+fn count_sockets(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
+    use socket_types::{ErrorCode, IpAddressFamily};
+    let full = || ErrorCode::Other(Some("too many sockets are open".to_string()));
+    l.allow_shadowing(true);
+    let mut instance = l.instance(&format!("{interface}@{WASI_0_3}"))?;
+    instance.func_wrap(
+        "[static]tcp-socket.create",
+        move |mut store, (family,): (IpAddressFamily,)| {
+            let state: &mut T = store.data_mut();
+            let mut network = state.network();
+            if !network.sockets.is_free() {
+                return Ok((Err(full()),));
+            }
+            network.network.tell_socket("tcp");
+            let created = HostTcpSocket::create(&mut network.inner, family);
+            counted(created, network.sockets).map(|created| (created,))
+        },
+    )?;
+    instance.func_wrap_async(
+        "[static]udp-socket.create",
+        move |mut store, (family,): (IpAddressFamily,)| {
+            Box::new(async move {
+                let state: &mut T = store.data_mut();
+                let mut network = state.network();
+                if !network.sockets.is_free() {
+                    return Ok((Err(full()),));
+                }
+                network.network.tell_socket("udp");
+                let created = HostUdpSocket::create(&mut network.inner, family).await;
+                counted(created, network.sockets).map(|created| (created,))
+            })
+        },
+    )?;
+    l.allow_shadowing(false);
+    count_closed::<TcpSocket>(l, &format!("{interface}@{WASI_0_3}"), "tcp-socket")?;
+    count_closed::<UdpSocket>(l, &format!("{interface}@{WASI_0_3}"), "udp-socket")
+}
+
+/// Counts a socket, if there is one.
+fn counted<S>(
+    created: Result<Resource<S>, SocketError>,
+    sockets: &mut Count,
+) -> wasmtime::Result<Result<Resource<S>, socket_types::ErrorCode>> {
+    match created {
+        Ok(socket) => {
+            sockets.opened(socket.rep());
+            Ok(Ok(socket))
+        }
+        Err(error) => error.downcast().map(Err),
+    }
+}
