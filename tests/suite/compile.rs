@@ -110,7 +110,6 @@ fn compiler_has_its_limits_and_none_of_its_callers_files() {
 /// this program is.
 #[test]
 fn guest_is_never_taken_for_the_compiler_where_procfs_is_missing() {
-    use std::os::unix::fs::PermissionsExt;
     if crate::needs::lacks(&["namespaces"]) {
         return;
     }
@@ -120,8 +119,7 @@ fn guest_is_never_taken_for_the_compiler_where_procfs_is_missing() {
         "#!{} run\nname: app\nversion: 1.0.0\nentrypoint: app.wasm\nargs: [args, GUEST]\n",
         env!("CARGO_BIN_EXE_qyv")
     );
-    let script = user.write("app.qyv", manifest);
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let script = user.script("app.qyv", &manifest);
     let mut command = Command::new("unshare");
     command
         .args(["-rm", "sh", "-c", "mount -t tmpfs none /proc && exec \"$1\"", "sh"])

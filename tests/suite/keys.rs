@@ -393,11 +393,10 @@ fn process_that_holds_a_private_key_dumps_no_core() {
 #[test]
 fn credential_helper_does_not_see_the_signing_key() {
     let user = User::new();
-    let helper = user.write(
+    user.script(
         "bin/docker-credential-spy",
         "#!/bin/sh\ncat >/dev/null\nenv > \"$SEEN\"\n",
     );
-    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
     user.write("home/registry.json", r#"{"credsStore": "spy"}"#);
     let mut command = user.command();
     command

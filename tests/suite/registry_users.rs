@@ -84,8 +84,7 @@ fn login_opens_what_is_closed_and_the_password_is_nowhere() {
         CommandOutput::from(&command.output().unwrap()).expect(0);
         // A helper that the file names is asked.
         let helper = "#!/bin/sh\nread host\nprintf '{\"ServerURL\":\"%s\",\"Username\":\"ana\",\"Secret\":\"s3cret\"}' \"$host\"\n";
-        let path = user.write("bin/docker-credential-test", helper);
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        user.script("bin/docker-credential-test", helper);
         user.write("docker/config.json", r#"{"credsStore":"test"}"#);
         let mut command = user.command();
         command

@@ -68,6 +68,18 @@ impl User {
     }
 
     /// `qyv` with this user's environment and nothing of the caller's.
+    /// Writes a script that can be executed. Another process writes it: where this one
+    /// had it open, a child that a test beside it starts would have it open too, and it
+    /// could not be executed.
+    #[track_caller]
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.write(name, "");
+        let mut writer = Command::new("sh");
+        writer.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]);
+        assert!(writer.arg(&path).arg(text).status().unwrap().success());
+        path
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qyv"));
         command

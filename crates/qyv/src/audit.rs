@@ -25,7 +25,7 @@ use crate::failure::Failure;
 /// Lines that wait to be written.
 const QUEUE: usize = 1024;
 /// How long the end of a run waits for its last lines to be written.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(500);
 /// Most denials that are written.
 const MAX_DENIALS: usize = 1024;
 /// Most uses that are compared with those before.
@@ -160,7 +160,7 @@ impl Audit {
         self.push(Line::Granted(granted));
     }
 
-    /// Writes what is left, with the run's exit code, for a second at most.
+    /// Writes what is left, with the run's exit code, for half a second at most.
     pub fn finish(&self, code: u8) {
         let Some(queue) = lock(&self.shared.queue).take() else {
             return;

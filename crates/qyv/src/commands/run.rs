@@ -50,15 +50,15 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
         Ok(Outcome::Limit(limit, why)) => (LIMIT_REACHED, Ending::limit(name(*limit), reached(*limit, why))),
         Err((verdict, failure)) => (failure.code, Ending::failure(*verdict, failure)),
     };
-    if let Some(audit) = &audit {
-        audit.finish(code);
-    }
     let written = match report {
         Some(report) => report.write(target, digest.get().map(String::as_str), code, &ending),
         None => Ok(()),
     };
     if let Err(failure) = &written {
         ui.error(failure);
+    }
+    if let Some(audit) = &audit {
+        audit.finish(code);
     }
     match ended {
         Ok(Outcome::Code(_)) => Ok(code),

@@ -177,16 +177,16 @@ fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitSta
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn helper(script: &str, deadline: Duration) -> (Helper, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("docker-credential-test");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        // Written by another process: where this one had it open, a child that a test
+        // beside it starts would have it open too, and it could not be executed.
+        let mut writer = Command::new("sh");
+        writer.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" >\"$0\" && chmod 700 \"$0\""]);
+        assert!(writer.arg(&path).arg(script).status().unwrap().success());
         let helper = Helper {
             program: path.to_string_lossy().into_owned(),
             host: "r.example".to_string(),
