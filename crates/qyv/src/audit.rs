@@ -7,13 +7,13 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use qyvol::sandbox::{Event, Observer};
 use qyvol::types::{Resources, Timestamp, escape};
@@ -77,6 +77,8 @@ pub struct Audit {
 struct Shared {
     verbose: bool,
     queue: Mutex<Option<SyncSender<Line>>>,
+    /// The line behind all of the queue's.
+    last: Arc<Mutex<Option<Line>>>,
     written: Mutex<Option<Receiver<()>>>,
     seen: Mutex<Seen>,
 }
@@ -132,6 +134,7 @@ impl Audit {
             return Ok(None);
         }
         let (mut queue, mut written) = (None, None);
+        let last = Arc::default();
         if let Some(path) = file {
             let opened = open(path).map_err(|why| {
                 let path = path.to_string_lossy();
@@ -139,8 +142,9 @@ impl Audit {
             })?;
             let (send, receive) = sync_channel(QUEUE);
             let (done, is_done) = sync_channel(1);
+            let ending = Arc::clone(&last);
             thread::spawn(move || {
-                write_lines(opened, &receive);
+                write_lines(opened, &receive, &ending);
                 let _ = done.send(());
             });
             (queue, written) = (Some(send), Some(is_done));
@@ -149,6 +153,7 @@ impl Audit {
             shared: Arc::new(Shared {
                 verbose,
                 queue: Mutex::new(queue),
+                last,
                 written: Mutex::new(written),
                 seen: Mutex::default(),
             }),
@@ -167,19 +172,10 @@ impl Audit {
         };
         let unwritten = lock(&self.shared.seen).unwritten;
         let time = now();
-        let deadline = Instant::now() + GRACE;
-        let mut last = Some(Line::Ended { time, code, unwritten });
-        while let Some(line) = last.take()
-            && Instant::now() < deadline
-        {
-            if let Err(std::sync::mpsc::TrySendError::Full(line)) = queue.try_send(line) {
-                thread::sleep(Duration::from_millis(5));
-                last = Some(line);
-            }
-        }
+        *lock(&self.shared.last) = Some(Line::Ended { time, code, unwritten });
         drop(queue);
         if let Some(written) = lock(&self.shared.written).take() {
-            let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let _ = written.recv_timeout(GRACE);
         }
     }
 
@@ -235,19 +231,18 @@ pub fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
 }
 
-/// Writes lines until there are no more; what can't be written is lost.
-fn write_lines(file: File, lines: &Receiver<Line>) {
-    let mut file = BufWriter::new(file);
-    while let Ok(line) = lines.recv() {
-        let mut next = Some(line);
-        while let Some(line) = next {
-            if let Ok(mut bytes) = serde_json::to_vec(&line) {
-                bytes.push(b'\n');
-                let _ = file.write_all(&bytes);
-            }
-            next = lines.try_recv().ok();
+/// Writes lines until there are no more, and the last one; what can't be written is
+/// lost.
+fn write_lines(mut file: File, lines: &Receiver<Line>, last: &Mutex<Option<Line>>) {
+    let mut write = |line: &Line| {
+        if let Ok(mut bytes) = serde_json::to_vec(line) {
+            bytes.push(b'\n');
+            let _ = file.write_all(&bytes);
         }
-        let _ = file.flush();
+    };
+    lines.iter().for_each(|line| write(&line));
+    if let Some(line) = lock(last).take() {
+        write(&line);
     }
 }
 

@@ -17,14 +17,12 @@ use wasmtime_wasi::p2::bindings::sockets::network::{
 };
 use wasmtime_wasi::p2::bindings::sockets::{tcp_create_socket, udp_create_socket};
 use wasmtime_wasi::p2::{DynPollable, SocketError, SocketResult, TcpSocket, UdpSocket};
-
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView};
 
 use crate::limits::Count;
 
 /// Most answers of one lookup that a guest is given.
 pub(crate) const MAX_ANSWERS: usize = 64;
-
 /// Longest name that is looked up (RFC 1035, 2.3.4, and a dot at its end).
 const MAX_NAME: usize = 254;
 /// Most characters of a name or address that are told.
@@ -127,7 +125,7 @@ pub(crate) struct Lookups {
     held: HashMap<u32, Lookup>,
     given_up: Vec<u32>,
     /// Those of WASI 0.3, which free their place themselves.
-    pub(crate) places: Arc<()>,
+    places: Arc<()>,
 }
 
 #[derive(Debug)]

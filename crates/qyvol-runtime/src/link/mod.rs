@@ -9,7 +9,7 @@ mod p3;
 
 use std::collections::BTreeSet;
 
-use wasmtime::component::{Component, Linker, Resource, ResourceType};
+use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
 use crate::Generation;
 use crate::program::ComponentState;
@@ -67,18 +67,26 @@ fn provide(linker: &mut Linker<T>, (generation, interface): (Generation, &str)) 
     }
 }
 
-/// Counts a socket as closed when the guest drops it, in place of the destructor
-/// that is linked.
-fn count_closed<R: Send + 'static>(l: &mut Linker<T>, interface: &str, resource: &str) -> wasmtime::Result<()> {
+/// Links parts of an interface again, in place of what is linked.
+fn shadow(
+    l: &mut Linker<T>,
+    interface: &str,
+    version: &str,
+    define: impl FnOnce(&mut LinkerInstance<'_, T>) -> wasmtime::Result<()>,
+) -> wasmtime::Result<()> {
     l.allow_shadowing(true);
-    let mut instance = l.instance(interface)?;
+    define(&mut l.instance(&format!("{interface}@{version}"))?)?;
+    l.allow_shadowing(false);
+    Ok(())
+}
+
+/// Counts a socket as closed when the guest drops it.
+fn count_closed<R: Send + 'static>(instance: &mut LinkerInstance<'_, T>, resource: &str) -> wasmtime::Result<()> {
     instance.resource(resource, ResourceType::host::<R>(), |mut store, handle| {
         let state: &mut T = store.data_mut();
         let network = state.network();
         network.inner.table.delete(Resource::<R>::new_own(handle))?;
         network.sockets.closed(handle);
         Ok(())
-    })?;
-    l.allow_shadowing(false);
-    Ok(())
+    })
 }

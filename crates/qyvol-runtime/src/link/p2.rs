@@ -1,6 +1,6 @@
 //! WASI 0.2.
 
-use wasmtime::component::{Linker, Resource, ResourceType};
+use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::p2::bindings::io::streams::{HostInputStream, HostOutputStream};
@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, SocketResult};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 
-use super::count_closed;
+use super::{count_closed, shadow};
 use crate::filesystem::Filesystem;
 use crate::net::NetInterfaces;
 use crate::program::ComponentState;
@@ -27,34 +27,33 @@ pub(super) fn common(linker: &mut Linker<T>) -> wasmtime::Result<()> {
 /// Counts the file that a stream has held open as closed when the guest drops the
 /// stream, in place of the destructors that are linked.
 pub(super) fn track_streams(l: &mut Linker<T>) -> wasmtime::Result<()> {
-    l.allow_shadowing(true);
-    let mut instance = l.instance(&format!("wasi:io/streams@{WASI_0_2}"))?;
-    instance.resource_async(
-        "input-stream",
-        ResourceType::host::<DynInputStream>(),
-        |mut store, handle| {
-            Box::new(async move {
-                let state: &mut T = store.data_mut();
-                state.files().files.closed(handle);
-                let stream = Resource::<DynInputStream>::new_own(handle);
-                HostInputStream::drop(state.ctx().table, stream).await
-            })
-        },
-    )?;
-    instance.resource_async(
-        "output-stream",
-        ResourceType::host::<DynOutputStream>(),
-        |mut store, handle| {
-            Box::new(async move {
-                let state: &mut T = store.data_mut();
-                state.files().files.closed(handle);
-                let stream = Resource::<DynOutputStream>::new_own(handle);
-                HostOutputStream::drop(state.ctx().table, stream).await
-            })
-        },
-    )?;
-    l.allow_shadowing(false);
-    Ok(())
+    shadow(l, "wasi:io/streams", WASI_0_2, |instance| {
+        instance.resource_async(
+            "input-stream",
+            ResourceType::host::<DynInputStream>(),
+            |mut store, handle| {
+                Box::new(async move {
+                    let state: &mut T = store.data_mut();
+                    state.files().files.closed(handle);
+                    let stream = Resource::<DynInputStream>::new_own(handle);
+                    HostInputStream::drop(state.ctx().table, stream).await
+                })
+            },
+        )?;
+        instance.resource_async(
+            "output-stream",
+            ResourceType::host::<DynOutputStream>(),
+            |mut store, handle| {
+                Box::new(async move {
+                    let state: &mut T = store.data_mut();
+                    state.files().files.closed(handle);
+                    let stream = Resource::<DynOutputStream>::new_own(handle);
+                    HostOutputStream::drop(state.ctx().table, stream).await
+                })
+            },
+        )?;
+        Ok(())
+    })
 }
 
 /// Links an interface; false if it is not known.
@@ -87,15 +86,19 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
         }
         "wasi:sockets/tcp" => {
             sockets::tcp::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
-            count_accepted(l, interface)?;
-            count_closed::<TcpSocket>(l, &format!("{interface}@{WASI_0_2}"), "tcp-socket")?;
+            shadow(l, interface, WASI_0_2, |instance| {
+                count_accepted(instance)?;
+                count_closed::<TcpSocket>(instance, "tcp-socket")
+            })?;
         }
         "wasi:sockets/tcp-create-socket" => {
             sockets::tcp_create_socket::add_to_linker::<T, NetInterfaces>(l, T::network)?;
         }
         "wasi:sockets/udp" => {
             sockets::udp::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
-            count_closed::<UdpSocket>(l, &format!("{interface}@{WASI_0_2}"), "udp-socket")?;
+            shadow(l, interface, WASI_0_2, |instance| {
+                count_closed::<UdpSocket>(instance, "udp-socket")
+            })?;
         }
         "wasi:sockets/udp-create-socket" => {
             sockets::udp_create_socket::add_to_linker::<T, NetInterfaces>(l, T::network)?;
@@ -118,12 +121,9 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
 /// The version of WASI 0.2 that wasmtime-wasi describes to the linker.
 const WASI_0_2: &str = "0.2.12";
 
-/// Counts the sockets that a guest takes from a listening one, in place of the call
-/// that is linked.
-fn count_accepted(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
+/// Counts the sockets that a guest takes from a listening one.
+fn count_accepted(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     type Accepted = (Resource<TcpSocket>, Resource<InputStream>, Resource<OutputStream>);
-    l.allow_shadowing(true);
-    let mut instance = l.instance(&format!("{interface}@{WASI_0_2}"))?;
     instance.func_wrap(
         "[method]tcp-socket.accept",
         |mut store, (socket,): (Resource<TcpSocket>,)| {
@@ -141,7 +141,5 @@ fn count_accepted(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
                 Err(error) => Ok((Err(network.inner.convert_error_code(error)?),)),
             }
         },
-    )?;
-    l.allow_shadowing(false);
-    Ok(())
+    )
 }

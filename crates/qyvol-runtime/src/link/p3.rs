@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use wasmtime::component::{Accessor, Linker, Resource, ResourceType};
+use wasmtime::component::{Accessor, Linker, LinkerInstance, Resource, ResourceType};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView};
@@ -19,7 +19,7 @@ use wasmtime_wasi::p3::sockets::SocketError;
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView};
 
-use super::count_closed;
+use super::{count_closed, shadow};
 use crate::filesystem::Filesystem;
 use crate::limits::Count;
 use crate::net::MAX_ANSWERS;
@@ -44,7 +44,7 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
         "wasi:clocks/system-clock" => clocks::system_clock::add_to_linker::<T, WasiClocks>(l, T::clocks)?,
         "wasi:filesystem/types" => {
             filesystem::types::add_to_linker::<T, WasiFilesystem>(l, T::filesystem)?;
-            check_entries(l, interface)?;
+            shadow(l, interface, WASI_0_3, check_entries)?;
         }
         "wasi:filesystem/preopens" => filesystem::preopens::add_to_linker::<T, Filesystem>(l, T::files)?,
         "wasi:random/random" => random::random::add_to_linker::<T, WasiRandom>(l, T::random)?,
@@ -52,11 +52,11 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
         "wasi:random/insecure-seed" => random::insecure_seed::add_to_linker::<T, WasiRandom>(l, T::random)?,
         "wasi:sockets/types" => {
             sockets::types::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
-            count_sockets(l, interface)?;
+            shadow(l, interface, WASI_0_3, count_sockets)?;
         }
         "wasi:sockets/ip-name-lookup" => {
             ip_name_lookup::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
-            check_names(l, interface)?;
+            shadow(l, interface, WASI_0_3, check_names)?;
         }
         _ => return Ok(false),
     }
@@ -67,10 +67,8 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
 const WASI_0_3: &str = "0.3.0";
 
 /// Checks the entries of sealed mounts before the guest sees them, and tracks what is
-/// open, in place of the calls that are linked.
-fn check_entries(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
-    l.allow_shadowing(true);
-    let mut instance = l.instance(&format!("{interface}@{WASI_0_3}"))?;
+/// open.
+fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     type Open = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
     instance.func_wrap_concurrent(
         "[method]descriptor.open-at",
@@ -121,7 +119,6 @@ fn check_entries(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
         files.inner.table.delete(Resource::<Descriptor>::new_own(handle))?;
         Ok(())
     })?;
-    l.allow_shadowing(false);
     Ok(())
 }
 
@@ -135,9 +132,7 @@ fn untrapped<R>(result: Result<R, FilesystemError>) -> wasmtime::Result<Result<R
 
 /// Holds names against the list before they are looked up, and answers before the
 /// guest is given them.
-fn check_names(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
-    l.allow_shadowing(true);
-    let mut instance = l.instance(&format!("{interface}@{WASI_0_3}"))?;
+fn check_names(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     instance.func_wrap_concurrent("resolve-addresses", |accessor: &Accessor<T>, (name,): (String,)| {
         Box::pin(async move {
             if !accessor.with(|mut store| store.get().network().network.allows_lookup(&name)) {
@@ -167,7 +162,6 @@ fn check_names(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
             Ok((answers,))
         })
     })?;
-    l.allow_shadowing(false);
     Ok(())
 }
 
@@ -204,11 +198,9 @@ fn address(address: IpAddr) -> socket_types::IpAddress {
 
 /// Counts the sockets that a guest makes. Those that come in by a listening socket are
 /// bounded by the number of handles alone.
-fn count_sockets(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
+fn count_sockets(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     use socket_types::{ErrorCode, IpAddressFamily};
     let full = || ErrorCode::Other(Some("too many sockets are open".to_string()));
-    l.allow_shadowing(true);
-    let mut instance = l.instance(&format!("{interface}@{WASI_0_3}"))?;
     instance.func_wrap(
         "[static]tcp-socket.create",
         move |mut store, (family,): (IpAddressFamily,)| {
@@ -237,9 +229,8 @@ fn count_sockets(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<()> {
             })
         },
     )?;
-    l.allow_shadowing(false);
-    count_closed::<TcpSocket>(l, &format!("{interface}@{WASI_0_3}"), "tcp-socket")?;
-    count_closed::<UdpSocket>(l, &format!("{interface}@{WASI_0_3}"), "udp-socket")
+    count_closed::<TcpSocket>(instance, "tcp-socket")?;
+    count_closed::<UdpSocket>(instance, "udp-socket")
 }
 
 /// Counts a socket, if there is one.
