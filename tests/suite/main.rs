@@ -19,6 +19,7 @@ mod forged;
 mod guest_files;
 mod guide;
 mod hints;
+mod http;
 #[cfg(feature = "import")]
 mod import;
 #[cfg(feature = "import")]

@@ -1,11 +1,10 @@
 //! Who may use a registry: credentials, certificates and a hub's users.
 
 use std::fs;
-use std::process::Command;
 
 use crate::needs::lacks;
 use crate::registry::Server;
-use crate::support::{CommandOutput, User, third_party};
+use crate::support::{CommandOutput, User, certificate};
 
 /// `htpasswd -nbB ana s3cret`, and the same for the hub.
 const BCRYPT: &str = "ana:$2a$05$JQrQrjK93Bi1qA3Z5bxkHu/MTatNDWvJ1LBIHPT/ujhz8wq7jEpVC\n";
@@ -104,28 +103,7 @@ fn hub_speaks_tls_and_a_certificate_of_ones_own_is_trusted_by_name_alone() {
     }
     let user = User::new();
     let file = user.built("app", "");
-    let config = "[req]\ndistinguished_name = dn\nx509_extensions = ext\n[dn]\n[ext]\nsubjectAltName = IP:127.0.0.1\nbasicConstraints = CA:FALSE\n";
-    let config = user.write("openssl.cnf", config);
-    let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "30",
-    ]);
-    openssl.args(["-subj", "/CN=hub", "-config"]).arg(config);
-    openssl
-        .arg("-keyout")
-        .arg(user.path("key.pem"))
-        .arg("-out")
-        .arg(user.path("cert.pem"));
-    third_party("openssl", &mut openssl).expect(0);
-    let (cert, key) = (user.path("cert.pem"), user.path("key.pem"));
+    let (cert, key) = certificate(&user);
     let server = Server::hub(&["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()]);
     let name = server.name("app:1");
     let tls = ["--tls", &server.address];

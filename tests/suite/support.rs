@@ -167,6 +167,32 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A certificate for 127.0.0.1 that signs itself, and its key.
+pub fn certificate(user: &User) -> (PathBuf, PathBuf) {
+    let config = "[req]\ndistinguished_name = dn\nx509_extensions = ext\n[dn]\n[ext]\nsubjectAltName = IP:127.0.0.1\nbasicConstraints = CA:FALSE\n";
+    let config = user.write("openssl.cnf", config);
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "30",
+    ]);
+    openssl.args(["-subj", "/CN=server", "-config"]).arg(config);
+    openssl
+        .arg("-keyout")
+        .arg(user.path("key.pem"))
+        .arg("-out")
+        .arg(user.path("cert.pem"));
+    third_party("openssl", &mut openssl).expect(0);
+    (user.path("cert.pem"), user.path("key.pem"))
+}
+
 /// Runs a third party's program; `package` is what to install where it is
 /// missing.
 #[track_caller]

@@ -22,6 +22,7 @@ mod compile;
 mod engine;
 mod error;
 mod filesystem;
+mod http;
 mod limits;
 mod link;
 mod net;

@@ -1,7 +1,9 @@
 //! Bounds on what a guest takes of the host's memory.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 use wasmtime::ResourceLimiter;
@@ -53,30 +55,74 @@ impl fmt::Display for Limit {
 #[error("{0}")]
 pub(crate) struct LimitReached(pub(crate) Limit);
 
-/// Which things of one kind are open, of which there may be so many at once. Where
-/// there is no limit nothing is counted.
+/// How many things of one kind may be open at once, whoever holds them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    limit: Option<u64>,
+    taken: Arc<AtomicU64>,
+}
+
+impl Places {
+    pub(crate) fn new(limit: Option<u64>) -> Places {
+        Places {
+            limit,
+            taken: Arc::default(),
+        }
+    }
+
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// A place for one more, until it is dropped.
+    pub(crate) fn take(&self) -> Option<Place> {
+        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(&self.taken));
+        self.limit.is_none_or(|limit| taken < limit).then_some(place)
+    }
+}
+
+/// A place that is taken.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<AtomicU64>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Which resources of one kind a guest has open. Where there is no limit nothing is
+/// counted.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
-    limit: Option<u64>,
-    open: HashSet<u32>,
+    places: Places,
+    open: HashMap<u32, Place>,
 }
 
 impl Count {
     pub(crate) fn new(limit: Option<u64>) -> Count {
         Count {
-            limit,
-            open: HashSet::new(),
+            places: Places::new(limit),
+            open: HashMap::new(),
         }
+    }
+
+    /// The places, for others that take some of them.
+    pub(crate) fn places(&self) -> Places {
+        self.places.clone()
     }
 
     /// Whether one more may be opened.
     pub(crate) fn is_free(&self) -> bool {
-        self.limit.is_none_or(|limit| (self.open.len() as u64) < limit)
+        !self.places.is_limited() || self.places.take().is_some()
     }
 
     pub(crate) fn opened(&mut self, handle: u32) {
-        if self.limit.is_some() {
-            self.open.insert(handle);
+        if self.places.is_limited()
+            && let Some(place) = self.places.take()
+        {
+            self.open.insert(handle, place);
         }
     }
 

@@ -98,6 +98,17 @@ impl Network {
         allowed
     }
 
+    /// Whether a request may go to a host; `what` tells it.
+    pub(crate) fn allows_request(&self, host: &str, what: &str) -> bool {
+        let allowed = host.len() <= MAX_NAME && self.guard().allows_lookup(host);
+        self.tell("request", &what, allowed);
+        allowed
+    }
+
+    pub(crate) fn allows_connection(&self, address: SocketAddr) -> bool {
+        self.allows(address, SocketAddrUse::TcpConnect)
+    }
+
     pub(crate) fn accepts_answer(&self, name: &str, answer: IpAddr) -> bool {
         let accepted = self.guard().accept_answer(name, answer);
         if !accepted {

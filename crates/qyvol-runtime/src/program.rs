@@ -17,9 +17,11 @@ use wasmtime_wasi::p2::bindings as p2;
 use wasmtime_wasi::p3::bindings as p3;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::error::chain;
 use crate::filesystem::FsView;
+use crate::http::Http;
 use crate::limits::{Count, HANDLES, LISTINGS, Limit, Limits, RunLimits};
 use crate::net::{Lookups, NetView, Network};
 use crate::output::{Bounded, OutputBudget};
@@ -273,6 +275,8 @@ pub(crate) struct ComponentState {
     network: Network,
     lookups: Lookups,
     sockets: Count,
+    /// Made for the first call that needs it.
+    http: Option<Http>,
     limits: Limits,
 }
 
@@ -311,6 +315,18 @@ impl WasiView for ComponentState {
     }
 }
 
+impl WasiHttpView for ComponentState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let make = || Http::new(self.network.clone(), self.sockets.places());
+        let http = self.http.get_or_insert_with(make);
+        WasiHttpCtxView {
+            hooks: &mut http.hooks,
+            table: &mut self.table,
+            ctx: &mut http.context,
+        }
+    }
+}
+
 impl Program {
     async fn run_component(
         &self,
@@ -341,6 +357,7 @@ impl Program {
             network,
             lookups: Lookups::default(),
             sockets: Count::new(spec.limits.sockets),
+            http: None,
             limits: Limits::new(spec.limits.memory),
         };
         let mut store = Store::new(&self.engine, state);

@@ -11,6 +11,8 @@ use wasmtime_wasi::p2::bindings::{cli, filesystem, random, sockets};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, SocketResult};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
+use wasmtime_wasi_http::p2::bindings::http::{self, outgoing_handler};
+use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::{count_closed, shadow};
 use crate::filesystem::Filesystem;
@@ -112,6 +114,11 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
         }
         "wasi:sockets/ip-name-lookup" => {
             sockets::ip_name_lookup::add_to_linker::<T, NetInterfaces>(l, T::network)?;
+        }
+        "wasi:http/outgoing-handler" => outgoing_handler::add_to_linker::<T, WasiHttp>(l, T::http)?,
+        "wasi:http/types" => {
+            let options = http::types::LinkOptions::default();
+            http::types::add_to_linker::<T, WasiHttp>(l, &options, T::http)?;
         }
         _ => return Ok(false),
     }

@@ -18,6 +18,8 @@ use wasmtime_wasi::p3::filesystem::FilesystemError;
 use wasmtime_wasi::p3::sockets::SocketError;
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView};
+use wasmtime_wasi_http::p3::bindings::http;
+use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::{count_closed, shadow};
 use crate::filesystem::Filesystem;
@@ -58,6 +60,8 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
             ip_name_lookup::add_to_linker::<T, WasiSockets>(l, T::sockets)?;
             shadow(l, interface, WASI_0_3, check_names)?;
         }
+        "wasi:http/client" => http::client::add_to_linker::<T, WasiHttp>(l, T::http)?,
+        "wasi:http/types" => http::types::add_to_linker::<T, WasiHttp>(l, T::http)?,
         _ => return Ok(false),
     }
     Ok(true)

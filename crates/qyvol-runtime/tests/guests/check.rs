@@ -47,11 +47,16 @@ fn all_missing_imports_are_named_at_once() {
     let wasm = component(
         r#"(import "acme:gpu/draw@1.0.0" (instance (export "draw" (func))))
         (import "wasi:cli/stdout@0.3.0" (instance (export "get-stdout" (func))))
-        (import "wasi:http/types@0.2.0" (instance (export "fields" (type (sub resource)))))
+        (import "wasi:keyvalue/store@0.2.0" (instance (export "bucket" (type (sub resource)))))
         (import "acme:gpu/types@1.0.0" (instance (type $t (record (field "x" u32))) (export "t" (type (eq $t)))))
         (import "wasi:cli/exit@0.2.6" (instance (export "exit" (func (param "status" (result))))))"#,
     );
-    let missing = ["acme:gpu/draw@1.0.0", "wasi:cli/stdout@0.3.0", "wasi:http/types@0.2.0"].map(str::to_string);
+    let missing = [
+        "acme:gpu/draw@1.0.0",
+        "wasi:cli/stdout@0.3.0",
+        "wasi:keyvalue/store@0.2.0",
+    ]
+    .map(str::to_string);
     let problems = check(&wasm);
     assert_eq!(problems[0], Incompatibility::MissingImports(missing.to_vec()));
     assert!(matches!(problems[1], Incompatibility::NotACommand(_)), "{problems:?}");

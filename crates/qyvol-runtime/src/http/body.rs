@@ -1,0 +1,55 @@
+//! The body of an answer, which may not stand still for too long.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+use wasmtime_wasi_http::Error;
+
+/// A body, and the time that it may take between two frames.
+pub(super) struct Paced {
+    body: Incoming,
+    between: Duration,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Paced {
+    pub(super) fn new(body: Incoming, between: Duration) -> Paced {
+        Paced {
+            body,
+            between,
+            deadline: Box::pin(sleep(between)),
+        }
+    }
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => match self.deadline.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Some(Err(Error::ConnectionReadTimeout))),
+                Poll::Pending => Poll::Pending,
+            },
+            Poll::Ready(frame) => {
+                let next = Instant::now() + self.between;
+                self.deadline.as_mut().reset(next);
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| super::failure(&error))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
