@@ -32,6 +32,7 @@ mod output;
 mod permissions;
 mod pipelines;
 mod policy;
+mod process;
 #[cfg(feature = "import")]
 mod publisher;
 mod registry;

@@ -433,10 +433,9 @@ fn directory_that_a_glob_matches_but_does_not_enter_is_told() {
 // [MAN-050]
 #[test]
 fn validate_finds_what_build_refuses_and_writes_nothing() {
-    let cases: [(&str, &str); 9] = [
+    let cases: [(&str, &str); 8] = [
         ("assets: [none]\n", "none"),
         ("assets: [\"*.none\"]\n", "no file matches it"),
-        ("permissions: { exec: true }\n", "asks for `exec`"),
         ("permissions: { gfx: true }\n", "graphical"),
         ("type: gui\n", "graphical"),
         ("type: function\n", "functions to call"),
@@ -451,8 +450,8 @@ fn validate_finds_what_build_refuses_and_writes_nothing() {
         let user = User::new();
         user.app("app", more);
         match index {
-            7 => fs::remove_file(user.path("app/probe.wasm")).unwrap(),
-            8 => drop(user.write("app/probe.wasm", "text")),
+            6 => fs::remove_file(user.path("app/probe.wasm")).unwrap(),
+            7 => drop(user.write("app/probe.wasm", "text")),
             _ => {}
         }
         for verb in [&["validate", "app"][..], &["build", "app", "-o", "x.qyvbin"]] {

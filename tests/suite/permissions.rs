@@ -150,7 +150,7 @@ fn operator_adds_to_the_network_and_takes_it_away() {
 }
 
 /// Allows what the rule for local files accepts no more than this.
-fn with_ceiling(user: &User, ceiling: &str) {
+pub fn with_ceiling(user: &User, ceiling: &str) {
     let path = user.home().join("trust.yaml");
     let text = fs::read_to_string(&path).unwrap();
     let rule = text.find("- scope: ").unwrap();

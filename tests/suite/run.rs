@@ -233,7 +233,6 @@ fn host_directory_is_granted_by_the_operator_and_told() {
 fn what_this_version_does_not_enforce_is_refused() {
     let user = User::new();
     for (name, more) in [
-        ("exec", "permissions: { exec: true }\n"),
         ("gfx", "permissions: { gfx: true }\n"),
         ("gui", "type: gui\n"),
         ("function", "type: function\n"),

@@ -35,6 +35,9 @@ pub struct RunArgs {
     /// Give the guest no network, whatever its manifest asks for
     #[arg(long, conflicts_with = "allow_net")]
     pub no_net: bool,
+    /// Let the guest start this program of the host, if its manifest asks for it: an absolute path (repeatable)
+    #[arg(long, value_name = "PROGRAM")]
+    pub allow_exec: Vec<String>,
     /// Let the guest do no more than this with its file system
     #[arg(long, value_name = "ACCESS", value_parser = ["none", "read"])]
     pub fs: Option<String>,

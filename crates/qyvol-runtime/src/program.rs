@@ -26,6 +26,7 @@ use crate::limits::{Count, HANDLES, LISTINGS, Limit, Limits, RunLimits};
 use crate::net::{Lookups, NetView, Network};
 use crate::output::{Bounded, OutputBudget};
 use crate::preview1::{self, ModuleState};
+use crate::process::Programs;
 use crate::sealed::{Seal, Sealed};
 use crate::{Engine, Generation, RuntimeError, trap};
 
@@ -54,6 +55,8 @@ pub struct RunSpec {
     pub net: Vec<Net>,
     /// Which of this process's streams it has.
     pub stdio: Stdio,
+    /// Programs of the host that it may start.
+    pub programs: Programs,
     /// Is told what the guest uses and what it is denied.
     pub observer: Option<Arc<dyn Observer>>,
     /// Limits.
@@ -188,8 +191,8 @@ impl Program {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time().max_blocking_threads(BLOCKING_THREADS);
         let network = Network::new(&spec.net, spec.observer.clone());
-        if !network.is_off() {
-            // Sockets alone need the poller and its descriptors.
+        if !network.is_off() || !spec.programs.is_empty() {
+            // Sockets and pipes alone need the poller and its descriptors.
             runtime.enable_io();
         }
         let runtime = runtime.build().map_err(|e| RuntimeError::Host(e.to_string()))?;
@@ -277,6 +280,8 @@ pub(crate) struct ComponentState {
     sockets: Count,
     /// Made for the first call that needs it.
     http: Option<Http>,
+    programs: Programs,
+    observer: Option<Arc<dyn Observer>>,
     limits: Limits,
 }
 
@@ -303,6 +308,12 @@ impl ComponentState {
             files: &mut self.files,
             listings: &mut self.listings,
         }
+    }
+}
+
+impl ComponentState {
+    pub(crate) fn programs(&mut self) -> (&Programs, Option<&dyn Observer>, &mut ResourceTable) {
+        (&self.programs, self.observer.as_deref(), &mut self.table)
     }
 }
 
@@ -358,6 +369,8 @@ impl Program {
             lookups: Lookups::default(),
             sockets: Count::new(spec.limits.sockets),
             http: None,
+            programs: spec.programs.clone(),
+            observer: spec.observer.clone(),
             limits: Limits::new(spec.limits.memory),
         };
         let mut store = Store::new(&self.engine, state);
@@ -385,6 +398,7 @@ impl Program {
             }
         };
         told(Phase::Call);
+        spec.programs.end();
         let exit = match returned {
             Ok(Ok(())) => Exit::Code(0),
             Ok(Err(())) => Exit::Code(1),

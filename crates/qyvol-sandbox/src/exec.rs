@@ -1,19 +1,48 @@
-//! `permissions.exec`: starting programs of the host. No host grants it yet.
+//! `permissions.exec`: starting programs of the host, by the import `qyvol:process`.
+//! The operator allows each of them by name; the manifest alone starts nothing.
 
 use std::fmt;
 
-use qyvol_types::yaml::{Node, Reader};
+use qyvol_types::yaml::{self, Node, Reader};
 use serde_json::{Value, json};
 
-use crate::capability::Capability;
+use crate::Denied;
+use crate::capability::{Capability, Program};
+use crate::fs::check_path;
 
-/// Starting programs of the host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exec(pub bool);
+/// Most programs in the list.
+const MAX_PROGRAMS: usize = 64;
+
+/// Which programs of the host a guest may start, of those that the operator allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Exec {
+    /// None.
+    #[default]
+    None,
+    /// Any.
+    Any,
+    /// Those at these absolute paths.
+    Only(Vec<String>),
+}
+
+impl Exec {
+    /// Whether a program may be started, by its absolute path.
+    pub fn allows(&self, program: &str) -> bool {
+        match self {
+            Exec::None => false,
+            Exec::Any => true,
+            Exec::Only(programs) => programs.iter().any(|own| own == program),
+        }
+    }
+}
 
 impl fmt::Display for Exec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self {
+            Exec::None => f.write_str("false"),
+            Exec::Any => f.write_str("true"),
+            Exec::Only(programs) => f.write_str(&programs.join(" ")),
+        }
     }
 }
 
@@ -21,15 +50,45 @@ impl Capability for Exec {
     const NAME: &'static str = "exec";
 
     fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
-        Some(json!(reader.boolean(node, what)?))
+        if let yaml::Value::Scalar { .. } = node.value {
+            return Some(json!(reader.boolean(node, what)?));
+        }
+        let items = reader.items(node, what);
+        if items.len() > MAX_PROGRAMS {
+            reader.problem(node.place, format!("{what} has more than {MAX_PROGRAMS} programs"));
+            return None;
+        }
+        let mut programs = Vec::new();
+        for item in items {
+            let text = reader.text(item, what)?;
+            if let Err(why) = check_path(text) {
+                let help = "the absolute path of a program, such as /usr/bin/git";
+                reader.problem_with_help(item.place, format!("{what}: {why}"), help);
+                return None;
+            }
+            programs.push(text);
+        }
+        Some(match programs.is_empty() {
+            true => json!(false),
+            false => json!(programs),
+        })
     }
 
     fn from_json(value: &Value) -> Option<Exec> {
-        value.as_bool().map(Exec)
+        if let Some(any) = value.as_bool() {
+            return Some(if any { Exec::Any } else { Exec::None });
+        }
+        let programs = value.as_array().filter(|programs| programs.len() <= MAX_PROGRAMS)?;
+        let path = |program: &Value| program.as_str().filter(|p| check_path(p).is_ok()).map(str::to_string);
+        Some(Exec::Only(programs.iter().map(path).collect::<Option<_>>()?))
     }
 
-    fn unsupported(&self) -> Option<&'static str> {
-        self.0
-            .then_some("its manifest asks for `exec`, which this version does not support")
+    fn denied(&self, program: &Program<'_>) -> Option<Denied> {
+        (*self == Exec::None).then(|| Denied {
+            permission: "exec: false",
+            effect: "lets it start no program of the host",
+            grant: "exec: true     # or the paths of programs",
+            imports: program.imports_of(&["qyvol:process/"]),
+        })
     }
 }

@@ -265,7 +265,8 @@ fn paths(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Vec<String>
     complete.then_some(paths)
 }
 
-fn check_path(path: &str) -> Result<(), String> {
+/// Whether a path is absolute and normal, and not `/`.
+pub(crate) fn check_path(path: &str) -> Result<(), String> {
     let shown = qyvol_types::escape(path);
     match path.strip_prefix('/').map(AssetPath::parse) {
         Some(Ok(_)) => Ok(()),

@@ -18,6 +18,8 @@ pub struct Grant {
     pub args: Args,
     /// Streams.
     pub stdio: Stdio,
+    /// Programs of the host, by absolute paths.
+    pub exec: Vec<String>,
 }
 
 impl Grant {
@@ -29,6 +31,7 @@ impl Grant {
             env,
             args,
             stdio,
+            // The operator names each program.
             exec: _,
             gfx: _,
         } = asked;
@@ -38,6 +41,7 @@ impl Grant {
             env: vec![env],
             args,
             stdio,
+            exec: Vec::new(),
         }
     }
 
@@ -106,6 +110,11 @@ impl fmt::Display for Grant {
             joined(env, "any"),
             self.args,
             self.stdio
-        )
+        )?;
+        // Said only where there is one.
+        match self.exec.is_empty() {
+            true => Ok(()),
+            false => write!(f, ", exec:{}", self.exec.join(" ")),
+        }
     }
 }

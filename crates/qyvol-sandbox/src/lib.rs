@@ -20,11 +20,12 @@ mod gfx;
 mod grant;
 mod net;
 mod operator;
+mod preset;
 mod streams;
 
 use std::fmt;
 
-use qyvol_types::yaml::{Node, Problems, Reader};
+use qyvol_types::yaml::{self, Node, Problems, Reader};
 use qyvol_types::{AppManifest, Permissions, escape};
 use thiserror::Error;
 
@@ -119,14 +120,18 @@ impl Capabilities {
 
     /// Why no host of this version can grant what is asked for, if so.
     pub fn unsupported(&self) -> Option<&'static str> {
-        self.exec.unsupported().or_else(|| self.gfx.unsupported())
+        self.gfx.unsupported()
     }
 
     /// The imports whose every use is denied. A program may import what it never
     /// calls: this is for its author to know, and no reason to refuse it.
     pub fn denied_imports(&self, imports: &[String], has_assets: bool) -> Vec<Denied> {
         let program = Program { imports, has_assets };
-        let all = [self.net.denied(&program), self.fs.denied(&program)];
+        let all = [
+            self.net.denied(&program),
+            self.fs.denied(&program),
+            self.exec.denied(&program),
+        ];
         let denied = all.into_iter().flatten();
         denied.filter(|denied| !denied.imports.is_empty()).collect()
     }
@@ -221,6 +226,9 @@ pub fn read_ceiling(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<Capab
 }
 
 fn read_all(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<Permissions> {
+    if let yaml::Value::Scalar { .. } = node.value {
+        return preset::read(r, node, what);
+    }
     let fields = r.fields(node, what, &KNOWN.map(|(name, _)| name))?;
     let mut permissions = Permissions::default();
     let mut complete = true;

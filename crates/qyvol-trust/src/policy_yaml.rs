@@ -243,7 +243,9 @@ fn ceiling(r: &mut Reader<'_>, fields: &Fields<'_>) -> Ceiling {
         if let Some(place) = fields.null(key) {
             r.problem_with_help(place, format!("{key} has no value"), instead);
         }
-        if let Some(node) = fields.get(key) {
+        // A word for permissions has no parts.
+        let node = fields.get(key);
+        if let Some(node) = node.filter(|node| !matches!(node.value, yaml::Value::Scalar { .. })) {
             for (name, value) in r.entries(node, key) {
                 if value.is_null() {
                     r.problem(name.place, format!("{key}.{} has no value", escape(&name.text)));

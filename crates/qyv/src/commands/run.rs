@@ -1,6 +1,8 @@
 //! `run`.
 
 use std::cell::OnceCell;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -126,12 +128,30 @@ fn overrides(args: &RunArgs) -> Result<Overrides, Failure> {
     Ok(Overrides {
         net: args.allow_net.iter().map(endpoint).collect::<Result<_, _>>()?,
         no_net: args.no_net,
+        exec: args
+            .allow_exec
+            .iter()
+            .map(|program| executable(program))
+            .collect::<Result<_, _>>()?,
         fs: args.fs.as_deref().map(|access| match access {
             "read" => FsAccess::Read,
             _ => FsAccess::None,
         }),
         limits,
     })
+}
+
+/// A program that the operator allows; one that can't be started is a slip.
+fn executable(program: &str) -> Result<String, Failure> {
+    let slip = |why: &str| Failure::usage(format!("--allow-exec {}: {why}", escape(program)));
+    if !program.starts_with('/') {
+        return Err(slip("the path of a program must be absolute"));
+    }
+    let meta = fs::metadata(program).map_err(|e| slip(&e.to_string()))?;
+    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+        return Err(slip("it is no program"));
+    }
+    Ok(program.to_string())
 }
 
 /// Runs the guest to its end.

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
 use crate::Generation;
+use crate::process;
 use crate::program::ComponentState;
 
 type T = ComponentState;
@@ -51,6 +52,9 @@ pub(crate) fn provides(engine: &wasmtime::Engine, generation: Generation, name: 
 /// it is of.
 pub(crate) fn interface(name: &str) -> Option<(Generation, &str)> {
     let (interface, version) = name.split_once('@')?;
+    if interface == process::INTERFACE && version.starts_with("0.1.") {
+        return Some((Generation::Blocking, interface));
+    }
     if version.starts_with("0.2.") {
         return Some((Generation::Blocking, interface));
     }

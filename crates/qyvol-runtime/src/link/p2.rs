@@ -17,6 +17,7 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 use super::{count_closed, shadow};
 use crate::filesystem::Filesystem;
 use crate::net::NetInterfaces;
+use crate::process;
 use crate::program::ComponentState;
 
 type T = ComponentState;
@@ -115,6 +116,7 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
         "wasi:sockets/ip-name-lookup" => {
             sockets::ip_name_lookup::add_to_linker::<T, NetInterfaces>(l, T::network)?;
         }
+        process::INTERFACE => process::add_to_linker(l)?,
         "wasi:http/outgoing-handler" => outgoing_handler::add_to_linker::<T, WasiHttp>(l, T::http)?,
         "wasi:http/types" => {
             let options = http::types::LinkOptions::default();

@@ -37,6 +37,21 @@ pub(super) fn decide(
             ));
         }
     }
+    if let Some(program) = overrides.exec.iter().find(|program| !asked.exec.allows(program)) {
+        return Err(refused(format!(
+            "its manifest does not ask to start {} (`permissions.exec`)",
+            escape(program)
+        )));
+    }
+    if let Some(allow) = &ceiling.allow
+        && let Some(program) = overrides.exec.iter().find(|program| !allow.exec.allows(program))
+    {
+        return Err(refused(format!(
+            "the rule of the trust policy that accepts it does not let it start {}",
+            escape(program)
+        )));
+    }
+    grant.exec.clone_from(&overrides.exec);
     if let Some((name, _)) = request.env.iter().find(|(name, _)| !grant.allows_env(name)) {
         let whose = match asked.env.allows(name) {
             true => "the rule of the trust policy that accepts it",
@@ -70,6 +85,12 @@ fn tell(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
         request
             .events
             .granted(&format!("{} as {} ({mode}{beyond})", dir.host.display(), dir.guest));
+    }
+    for program in &request.overrides.exec {
+        let program = escape(program);
+        request.events.granted(&format!(
+            "{program}, started as this user with whatever arguments it gives"
+        ));
     }
     let bounded = ceiling.allow.as_ref().is_some_and(|allow| allow.net != Net::All);
     let bounds = if bounded {

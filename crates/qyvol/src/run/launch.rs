@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qyvol_runtime::{Exit, Program, RunLimits, RunSpec, RuntimeError};
+use qyvol_runtime::{Exit, Program, Programs, RunLimits, RunSpec, RuntimeError};
 use qyvol_store::{LocalStore, RunLock};
 use qyvol_types::{AppManifest, Digest};
 
@@ -55,6 +55,7 @@ impl Launch {
             mounts: mounts.list,
             net: grant.net,
             stdio: grant.stdio,
+            programs: Programs::new(grant.exec),
             observer: request.observer.clone(),
             limits: RunLimits {
                 memory: Some(limits.memory.unwrap_or(DEFAULT_MEMORY)),
@@ -84,9 +85,11 @@ impl Launch {
 
     /// Runs the guest to its end.
     pub(super) fn run(self, ctx: &Context<'_>) -> Result<Outcome, Error> {
+        let programs = self.spec.programs.clone();
         let exit = match within(self.time, self.program, self.spec) {
             Ok(exit) => exit,
             Err(over) => {
+                programs.end();
                 // The guest's thread still runs, until the process ends.
                 if let Some(memory) = self.memory {
                     memory.leave();

@@ -31,6 +31,9 @@ pub struct Overrides {
     pub net: Vec<Endpoint>,
     /// Whether it has no network at all.
     pub no_net: bool,
+    /// Programs of the host that it may start, if its manifest asks for them: absolute
+    /// paths.
+    pub exec: Vec<String>,
     /// The most that it may do with its file system.
     pub fs: Option<FsAccess>,
     /// Limits in place of the manifest's.

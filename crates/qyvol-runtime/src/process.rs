@@ -1,0 +1,310 @@
+//! `qyvol:process`: programs of the host, those that a run's [`Programs`] have.
+//!
+//! A program is started by its absolute path, with an environment of two variables,
+//! in `/`, in a process group of its own, without a way to gain privileges. It is
+//! killed, with its group, when the guest drops it, and at the latest when the run
+//! ends; where qyv itself is killed, the kernel kills it, but not what it has started.
+//!
+//! Deliberately absent: a bound on what a program does. Whoever allows one trusts it
+//! with whatever arguments the guest gives.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use qyvol_sandbox::{Event, Observer};
+use rustix::process::{Pid, Signal};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceTable, ResourceType};
+use wasmtime_wasi::p2::pipe::{AsyncReadStream, AsyncWriteStream};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
+
+use crate::net::MAX_TOLD;
+use crate::program::ComponentState;
+
+/// The interface, without its version.
+pub(crate) const INTERFACE: &str = "qyvol:process/process";
+/// With it.
+const VERSIONED: &str = "qyvol:process/process@0.1.0";
+/// Most programs at once.
+const MAX_CHILDREN: usize = 16;
+/// Bytes that wait to be written to a program's standard input.
+const INPUT_BUFFER: usize = 64 << 10;
+/// All that a program has of an environment.
+const ENVIRONMENT: [(&str, &str); 2] = [
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("LANG", "C.UTF-8"),
+];
+
+type T = ComponentState;
+
+/// What a guest may start, and what it has started. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Programs {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    allowed: Vec<String>,
+    running: Mutex<Running>,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    /// Process groups, by the handles of their programs.
+    groups: HashMap<u32, Pid>,
+    /// Whether nothing is started any more.
+    over: bool,
+}
+
+impl Programs {
+    /// Those at these absolute paths, and no others.
+    pub fn new(allowed: Vec<String>) -> Programs {
+        Programs {
+            shared: Arc::new(Shared {
+                allowed,
+                running: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Kills what still runs, and lets nothing more be started: also while the guest
+    /// still runs.
+    pub fn end(&self) {
+        let mut running = self.running();
+        running.over = true;
+        for (_, group) in running.groups.drain() {
+            kill(group);
+        }
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.allowed.is_empty()
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.shared.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allows(&self, program: &str, observer: Option<&dyn Observer>) -> bool {
+        let allowed = self.shared.allowed.iter().any(|own| own == program);
+        if let Some(observer) = observer {
+            observer.observed(Event {
+                permission: "exec",
+                action: "start",
+                object: program.chars().take(MAX_TOLD).collect(),
+                allowed,
+            });
+        }
+        allowed
+    }
+}
+
+fn kill(group: Pid) {
+    // One that has ended is none to kill.
+    let _ = rustix::process::kill_process_group(group, Signal::KILL);
+}
+
+#[derive(Clone, Copy, Debug, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+enum ErrorCode {
+    #[component(name = "access")]
+    Access,
+    #[component(name = "not-found")]
+    NotFound,
+    #[component(name = "invalid-argument")]
+    InvalidArgument,
+    #[component(name = "too-many")]
+    TooMany,
+    #[component(name = "failed")]
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, ComponentType, Lift, Lower)]
+#[component(variant)]
+enum Ended {
+    #[component(name = "code")]
+    Code(u8),
+    #[component(name = "signal")]
+    Signal(u8),
+}
+
+/// A program that was started.
+struct Started {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    status: Option<ExitStatus>,
+}
+
+impl Started {
+    fn status(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+        }
+        self.status
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Started {
+    async fn ready(&mut self) {
+        if self.status.is_none() {
+            self.status = self.child.wait().await.ok();
+        }
+    }
+}
+
+fn start(program: &str, args: &[String]) -> io::Result<Started> {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env_clear()
+        .envs(ENVIRONMENT)
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let parent = rustix::process::getpid();
+    // SAFETY: between fork and exec only system calls are made, which allocate nothing
+    // and take no lock. Broken by whoever adds more to it than that.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            rustix::thread::set_no_new_privs(true)?;
+            // The parent may have ended before the signal was set.
+            match rustix::process::getppid() == Some(parent) {
+                true => Ok(()),
+                false => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        });
+    }
+    let mut child = command.spawn()?;
+    Ok(Started {
+        stdin: child.stdin.take(),
+        stdout: child.stdout.take(),
+        stderr: child.stderr.take(),
+        child,
+        status: None,
+    })
+}
+
+fn spawn(state: &mut T, program: &str, args: &[String]) -> wasmtime::Result<Result<Resource<Started>, ErrorCode>> {
+    let (programs, observer, table) = state.programs();
+    if !programs.allows(program, observer) {
+        return Ok(Err(ErrorCode::Access));
+    }
+    // Held until the group is known: what is started must be there to be ended.
+    let mut running = programs.running();
+    if running.over || running.groups.len() >= MAX_CHILDREN {
+        return Ok(Err(ErrorCode::TooMany));
+    }
+    let started = match start(program, args) {
+        Ok(started) => started,
+        Err(error) => {
+            return Ok(Err(match error.kind() {
+                io::ErrorKind::NotFound => ErrorCode::NotFound,
+                io::ErrorKind::InvalidInput | io::ErrorKind::ArgumentListTooLong => ErrorCode::InvalidArgument,
+                _ => ErrorCode::Failed,
+            }));
+        }
+    };
+    let group = started.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let resource = table.push(started)?;
+    if let Some(group) = group {
+        running.groups.insert(resource.rep(), group);
+    }
+    Ok(Ok(resource))
+}
+
+/// How a program ended, if it has.
+fn status(state: &mut T, handle: u32) -> wasmtime::Result<Option<ExitStatus>> {
+    let (programs, _, table) = state.programs();
+    // What was waited for may have left its number to another process.
+    let mut running = programs.running();
+    let status = table.get_mut(&Resource::<Started>::new_borrow(handle))?.status();
+    if status.is_some() {
+        running.groups.remove(&handle);
+    }
+    Ok(status)
+}
+
+/// Kills a program that has not ended, with its group.
+fn end(state: &mut T, handle: u32) -> wasmtime::Result<()> {
+    if status(state, handle)?.is_none()
+        && let Some(group) = state.programs().0.running().groups.get(&handle)
+    {
+        kill(*group);
+    }
+    Ok(())
+}
+
+fn input(
+    table: &mut ResourceTable,
+    stream: Option<AsyncReadStream>,
+) -> wasmtime::Result<Option<Resource<DynInputStream>>> {
+    let stream = stream.map(|stream| Box::new(stream) as DynInputStream);
+    Ok(stream.map(|stream| table.push(stream)).transpose()?)
+}
+
+/// Links the interface.
+pub(crate) fn add_to_linker(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(VERSIONED)?;
+    instance.resource("child", ResourceType::host::<Started>(), |mut store, handle| {
+        end(store.data_mut(), handle)?;
+        let (programs, _, table) = store.data_mut().programs();
+        programs.running().groups.remove(&handle);
+        table.delete(Resource::<Started>::new_own(handle))?;
+        Ok(())
+    })?;
+    instance.func_wrap("spawn", |mut store, (program, args): (String, Vec<String>)| {
+        spawn(store.data_mut(), &program, &args).map(|spawned| (spawned,))
+    })?;
+    instance.func_wrap("[method]child.stdin", |mut store, (child,): (Resource<Started>,)| {
+        let table = store.data_mut().programs().2;
+        let stream = table.get_mut(&child)?.stdin.take();
+        let stream = stream.map(|stdin| Box::new(AsyncWriteStream::new(INPUT_BUFFER, stdin)) as DynOutputStream);
+        Ok((stream.map(|stream| table.push(stream)).transpose()?,))
+    })?;
+    instance.func_wrap("[method]child.stdout", |mut store, (child,): (Resource<Started>,)| {
+        let table = store.data_mut().programs().2;
+        let stream = table.get_mut(&child)?.stdout.take().map(AsyncReadStream::new);
+        Ok((input(table, stream)?,))
+    })?;
+    instance.func_wrap("[method]child.stderr", |mut store, (child,): (Resource<Started>,)| {
+        let table = store.data_mut().programs().2;
+        let stream = table.get_mut(&child)?.stderr.take().map(AsyncReadStream::new);
+        Ok((input(table, stream)?,))
+    })?;
+    instance.func_wrap("[method]child.status", |mut store, (child,): (Resource<Started>,)| {
+        let ended = status(store.data_mut(), child.rep())?.map(|status| {
+            let number = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+            match status.code() {
+                Some(code) => Ended::Code(number(code)),
+                None => Ended::Signal(number(status.signal().unwrap_or_default())),
+            }
+        });
+        Ok((ended,))
+    })?;
+    instance.func_wrap(
+        "[method]child.subscribe",
+        |mut store, (child,): (Resource<Started>,)| {
+            let table = store.data_mut().programs().2;
+            let pollable: Resource<DynPollable> = subscribe(table, child)?;
+            Ok((pollable,))
+        },
+    )?;
+    instance.func_wrap("[method]child.kill", |mut store, (child,): (Resource<Started>,)| {
+        end(store.data_mut(), child.rep())
+    })?;
+    Ok(())
+}
