@@ -1,6 +1,6 @@
 //! `wasi:filesystem` of a component: wasmtime-wasi's own, with a look at every
-//! entry of a sealed mount before the guest is told of it. All else is passed
-//! on.
+//! entry of a sealed mount before the guest is told of it, and a word to the backing of
+//! a mount before and after it is used. All else is passed on.
 
 use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
@@ -11,13 +11,14 @@ use wasmtime_wasi::p2::bindings::filesystem::{preopens, types::Filesize};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use wasmtime_wasi::p3::bindings::filesystem::preopens as preopens3;
 
+use crate::backing::Intent;
 use crate::limits::Count;
-use crate::sealed::Sealed;
+use crate::watched::{Place, Watched};
 
 /// A guest's file system.
 pub(crate) struct FsView<'a> {
     pub(crate) inner: WasiFilesystemCtxView<'a>,
-    pub(crate) sealed: &'a mut Sealed,
+    pub(crate) watched: &'a mut Watched,
     pub(crate) files: &'a mut Count,
     pub(crate) listings: &'a mut Count,
 }
@@ -34,7 +35,7 @@ impl preopens::Host for FsView<'_> {
         let directories = preopens::Host::get_directories(&mut self.inner)?;
         for (mount, (descriptor, _)) in directories.iter().enumerate() {
             self.files.opened(descriptor.rep());
-            self.sealed.opened_mount(mount, descriptor.rep());
+            self.watched.opened_mount(mount, descriptor.rep());
         }
         Ok(directories)
     }
@@ -57,6 +58,17 @@ impl types::Host for FsView<'_> {
 }
 
 impl<'a> FsView<'a> {
+    /// As [`Watched::check`].
+    fn check(&self, directory: &Resource<Descriptor>, path: &str, intent: Intent) -> FsResult<Option<Place>> {
+        let checked = self.watched.check(directory.rep(), path, intent);
+        Ok(checked.map_err(FsError::trap)??)
+    }
+
+    /// As [`Watched::ensure`].
+    fn ensure(&self, directory: &Resource<Descriptor>, path: &str, intent: Intent) -> FsResult<Option<Place>> {
+        Ok(self.watched.ensure(directory.rep(), path, intent)?)
+    }
+
     /// Makes a stream of a file, which holds the file open by itself.
     fn stream<S: 'static>(
         &mut self,
@@ -71,6 +83,19 @@ impl<'a> FsView<'a> {
     }
 }
 
+/// What opening something with these flags is about.
+fn open_intent(open: types::OpenFlags, flags: types::DescriptorFlags) -> Intent {
+    if open.intersects(types::OpenFlags::TRUNCATE | types::OpenFlags::EXCLUSIVE) {
+        Intent::Create
+    } else if open.contains(types::OpenFlags::DIRECTORY) {
+        Intent::Directory
+    } else if open.contains(types::OpenFlags::CREATE) || flags.contains(types::DescriptorFlags::WRITE) {
+        Intent::Write
+    } else {
+        Intent::Read
+    }
+}
+
 impl HostDescriptor for FsView<'_> {
     async fn open_at(
         &mut self,
@@ -80,7 +105,7 @@ impl HostDescriptor for FsView<'_> {
         open_flags: types::OpenFlags,
         flags: types::DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let place = self.sealed.check(directory.rep(), &path).map_err(FsError::trap)?;
+        let place = self.check(&directory, &path, open_intent(open_flags, flags))?;
         if !self.files.is_free() {
             return Err(ErrorCode::InsufficientMemory.into());
         }
@@ -90,7 +115,7 @@ impl HostDescriptor for FsView<'_> {
             .await?;
         self.files.opened(opened.rep());
         if let Some(place) = place {
-            self.sealed.opened(place, opened.rep());
+            self.watched.opened(place, opened.rep());
         }
         Ok(opened)
     }
@@ -101,12 +126,12 @@ impl HostDescriptor for FsView<'_> {
         path_flags: types::PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
-        self.sealed.check(directory.rep(), &path).map_err(FsError::trap)?;
+        self.check(&directory, &path, Intent::Stat)?;
         self.inner.stat_at(directory, path_flags, path).await
     }
 
     fn drop(&mut self, descriptor: Resource<Descriptor>) -> wasmtime::Result<()> {
-        self.sealed.closed(descriptor.rep());
+        self.watched.closed(descriptor.rep());
         self.files.closed(descriptor.rep());
         HostDescriptor::drop(&mut self.inner, descriptor)
     }
@@ -122,6 +147,7 @@ impl HostDescriptor for FsView<'_> {
     }
 
     async fn sync_data(&mut self, file: Resource<Descriptor>) -> FsResult<()> {
+        self.watched.flush(file.rep())?;
         self.inner.sync_data(file).await
     }
 
@@ -164,17 +190,22 @@ impl HostDescriptor for FsView<'_> {
         if !self.listings.is_free() {
             return Err(ErrorCode::InsufficientMemory.into());
         }
+        self.ensure(&directory, "", Intent::List)?;
         let listing = self.inner.read_directory(directory).await?;
         self.listings.opened(listing.rep());
         Ok(listing)
     }
 
     async fn sync(&mut self, descriptor: Resource<Descriptor>) -> FsResult<()> {
+        self.watched.flush(descriptor.rep())?;
         self.inner.sync(descriptor).await
     }
 
     async fn create_directory_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
-        self.inner.create_directory_at(directory, path).await
+        let place = self.ensure(&directory, &path, Intent::Create)?;
+        self.inner.create_directory_at(directory, path).await?;
+        self.watched.made_directory(place);
+        Ok(())
     }
 
     async fn stat(&mut self, descriptor: Resource<Descriptor>) -> FsResult<types::DescriptorStat> {
@@ -189,6 +220,7 @@ impl HostDescriptor for FsView<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
+        self.ensure(&directory, &path, Intent::Write)?;
         self.inner
             .set_times_at(directory, path_flags, path, accessed, modified)
             .await
@@ -202,17 +234,23 @@ impl HostDescriptor for FsView<'_> {
         new_directory: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
+        self.ensure(&old_directory, &old_path, Intent::Read)?;
+        self.ensure(&new_directory, &new_path, Intent::Create)?;
         self.inner
             .link_at(old_directory, old_path_flags, old_path, new_directory, new_path)
             .await
     }
 
     async fn readlink_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<String> {
+        self.ensure(&directory, &path, Intent::Stat)?;
         self.inner.readlink_at(directory, path).await
     }
 
     async fn remove_directory_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
-        self.inner.remove_directory_at(directory, path).await
+        let place = self.ensure(&directory, &path, Intent::Remove)?;
+        self.inner.remove_directory_at(directory, path).await?;
+        self.watched.removed(place);
+        Ok(())
     }
 
     async fn rename_at(
@@ -222,17 +260,25 @@ impl HostDescriptor for FsView<'_> {
         new_directory: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
+        let from = self.ensure(&old_directory, &old_path, Intent::Rename)?;
+        let to = self.ensure(&new_directory, &new_path, Intent::Create)?;
         self.inner
             .rename_at(old_directory, old_path, new_directory, new_path)
-            .await
+            .await?;
+        self.watched.renamed(from, to);
+        Ok(())
     }
 
     async fn symlink_at(&mut self, directory: Resource<Descriptor>, target: String, path: String) -> FsResult<()> {
+        self.watched.refuse_link(directory.rep())?;
         self.inner.symlink_at(directory, target, path).await
     }
 
     async fn unlink_file_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
-        self.inner.unlink_file_at(directory, path).await
+        let place = self.ensure(&directory, &path, Intent::Remove)?;
+        self.inner.unlink_file_at(directory, path).await?;
+        self.watched.removed(place);
+        Ok(())
     }
 
     fn read_via_stream(&mut self, file: Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
@@ -265,6 +311,7 @@ impl HostDescriptor for FsView<'_> {
         path_flags: types::PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
+        self.ensure(&directory, &path, Intent::Stat)?;
         self.inner.metadata_hash_at(directory, path_flags, path).await
     }
 }

@@ -17,6 +17,7 @@
 //!
 //! Deliberately absent: names, registries, policies, and where code is kept.
 
+mod backing;
 mod check;
 mod compile;
 mod engine;
@@ -28,12 +29,15 @@ mod link;
 mod net;
 mod output;
 mod preview1;
+mod preview1_backed;
 mod process;
 mod program;
 mod sealed;
 mod tmpfs;
 mod trap;
+mod watched;
 
+pub use backing::{Backing, Change, Intent};
 pub use check::Incompatibility;
 pub use compile::{CompileLimits, Compiler, compile_worker};
 pub use engine::{Engine, Generation};

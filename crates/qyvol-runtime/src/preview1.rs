@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::io;
 
 use wasmtime::{AsContextMut, Caller, Extern, Linker, Store};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as api, WasiSnapshotPreview1};
@@ -15,8 +16,10 @@ use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_async};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wiggle::{GuestMemory, GuestPtr};
 
+use crate::backing::Intent;
 use crate::limits::{Count, Limits};
-use crate::sealed::{Sealed, SealedPath};
+use crate::preview1_backed;
+use crate::watched::{Place, Watched};
 
 /// Too many files are open.
 const MFILE: i32 = 33;
@@ -28,32 +31,74 @@ pub(crate) const FIRST_MOUNT: u32 = 3;
 /// What a module's calls work on.
 pub(crate) struct ModuleState {
     pub(crate) wasi: WasiP1Ctx,
-    pub(crate) sealed: Sealed,
+    pub(crate) watched: Watched,
     pub(crate) files: Count,
     pub(crate) limits: Limits,
 }
 
 impl ModuleState {
-    /// As [`Sealed::check`], for a path in the guest's memory.
+    /// As [`Watched::check`], for a path in the guest's memory. The inner error is the
+    /// call's.
     fn check(
         &self,
         memory: &GuestMemory<'_>,
         directory: i32,
         path: (i32, i32),
-    ) -> wasmtime::Result<Option<SealedPath>> {
-        let pointer = GuestPtr::<str>::new((path.0.cast_unsigned(), path.1.cast_unsigned()));
-        // One that is no text is refused by the call itself.
-        let Ok(path) = memory.as_cow_str(pointer) else {
+        intent: Intent,
+    ) -> wasmtime::Result<Result<Option<Place>, i32>> {
+        let Some(path) = text(memory, path) else {
+            return Ok(Ok(None));
+        };
+        let checked = self.watched.check(directory.cast_unsigned(), &path, intent)?;
+        Ok(checked.map_err(|error| errno(&error)))
+    }
+
+    /// As [`Watched::ensure`], for a path in the guest's memory.
+    pub(crate) fn ensure(
+        &self,
+        memory: &GuestMemory<'_>,
+        directory: i32,
+        path: (i32, i32),
+        intent: Intent,
+    ) -> Result<Option<Place>, i32> {
+        let Some(path) = text(memory, path) else {
             return Ok(None);
         };
-        let path: Cow<'_, str> = path;
-        Ok(self.sealed.check(directory.cast_unsigned(), &path)?)
+        let ensured = self.watched.ensure(directory.cast_unsigned(), &path, intent);
+        ensured.map_err(|error| errno(&error))
+    }
+}
+
+/// A path in the guest's memory. One that is no text is refused by the call itself.
+fn text<'a>(memory: &'a GuestMemory<'_>, path: (i32, i32)) -> Option<Cow<'a, str>> {
+    let pointer = GuestPtr::<str>::new((path.0.cast_unsigned(), path.1.cast_unsigned()));
+    memory.as_cow_str(pointer).ok()
+}
+
+/// The number of an error in preview 1.
+pub(crate) fn errno(error: &io::Error) -> i32 {
+    match error.raw_os_error() {
+        Some(libc::EACCES) => 2,
+        Some(libc::EFBIG) => 22,
+        Some(libc::EHOSTUNREACH) => 23,
+        Some(libc::EINVAL) => 28,
+        Some(libc::ELOOP) => 32,
+        Some(libc::ENOENT) => 44,
+        Some(libc::ENOSPC) => 51,
+        Some(libc::ENOTDIR) => 54,
+        Some(libc::EPERM) => 63,
+        Some(libc::EROFS) => 69,
+        Some(libc::ESTALE) => 72,
+        Some(libc::ETIMEDOUT) => 73,
+        Some(libc::EXDEV) => 75,
+        // I/O.
+        _ => 29,
     }
 }
 
 /// Describes preview 1 to the linker; `tracked` says whether it matters which files
-/// are open.
-pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime::Result<()> {
+/// are open, `backed` whether a mount is filled as it is used.
+pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool, backed: bool) -> wasmtime::Result<()> {
     add_to_linker_async(linker, |state: &mut ModuleState| &mut state.wasi)?;
     linker.allow_shadowing(true);
     // wasmtime-wasi makes a trap of 126 and more.
@@ -71,7 +116,10 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime:
                 let export = caller.get_export("memory");
                 let (mut memory, state) = guest(&mut caller, export.as_ref())?;
                 let (directory, lookup, at, length, open, rights, inherited, flags, result) = args;
-                let place = state.check(&memory, directory, (at, length))?;
+                let place = match state.check(&memory, directory, (at, length), open_intent(open, rights))? {
+                    Ok(place) => place,
+                    Err(errno) => return Ok(errno),
+                };
                 if !state.files.is_free() {
                     return Ok(MFILE);
                 }
@@ -93,7 +141,7 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime:
                     let descriptor = memory.read(GuestPtr::<u32>::new(result.cast_unsigned()))?;
                     state.files.opened(descriptor);
                     if let Some(place) = place {
-                        state.sealed.opened(place, descriptor);
+                        state.watched.opened(place, descriptor);
                     }
                 }
                 Ok(errno)
@@ -107,7 +155,9 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime:
             Box::new(async move {
                 let export = caller.get_export("memory");
                 let (mut memory, state) = guest(&mut caller, export.as_ref())?;
-                state.check(&memory, directory, (at, length))?;
+                if let Err(errno) = state.check(&memory, directory, (at, length), Intent::Stat)? {
+                    return Ok(errno);
+                }
                 api::path_filestat_get(&mut state.wasi, &mut memory, directory, lookup, at, length, result).await
             })
         },
@@ -122,7 +172,7 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime:
                 let errno = api::fd_close(&mut state.wasi, &mut memory, descriptor).await?;
                 if errno == 0 {
                     state.files.closed(descriptor.cast_unsigned());
-                    state.sealed.closed(descriptor.cast_unsigned());
+                    state.watched.closed(descriptor.cast_unsigned());
                 }
                 Ok(errno)
             })
@@ -141,22 +191,43 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool) -> wasmtime:
                         state.files.closed(from.cast_unsigned());
                         state.files.opened(to.cast_unsigned());
                     }
-                    state.sealed.renumbered(from.cast_unsigned(), to.cast_unsigned());
+                    state.watched.renumbered(from.cast_unsigned(), to.cast_unsigned());
                 }
                 Ok(errno)
             })
         },
     )?;
-    Ok(())
+    match backed {
+        true => preview1_backed::link(linker),
+        false => Ok(()),
+    }
+}
+
+/// What opening something with these flags and rights is about.
+fn open_intent(open: i32, rights: i64) -> Intent {
+    const CREATE: i32 = 1;
+    const DIRECTORY: i32 = 2;
+    const EXCLUSIVE: i32 = 4;
+    const TRUNCATE: i32 = 8;
+    const WRITE: i64 = 1 << 6;
+    if open & (EXCLUSIVE | TRUNCATE) != 0 {
+        Intent::Create
+    } else if open & DIRECTORY != 0 {
+        Intent::Directory
+    } else if open & CREATE != 0 || rights & WRITE != 0 {
+        Intent::Write
+    } else {
+        Intent::Read
+    }
 }
 
 /// The names of what a module is given.
 pub(crate) fn names(engine: &wasmtime::Engine) -> wasmtime::Result<BTreeSet<(String, String)>> {
     let mut linker = Linker::new(engine);
-    link(&mut linker, false)?;
+    link(&mut linker, false, false)?;
     let state = ModuleState {
         wasi: WasiCtxBuilder::new().build_p1(),
-        sealed: Sealed::default(),
+        watched: Watched::default(),
         files: Count::default(),
         limits: Limits::new(None),
     };
@@ -168,7 +239,7 @@ pub(crate) fn names(engine: &wasmtime::Engine) -> wasmtime::Result<BTreeSet<(Str
 }
 
 /// The guest's memory and its state, as wasmtime-wasi's own functions take them.
-fn guest<'a>(
+pub(crate) fn guest<'a>(
     caller: &'a mut Caller<'_, ModuleState>,
     memory: Option<&'a Extern>,
 ) -> wasmtime::Result<(GuestMemory<'a>, &'a mut ModuleState)> {

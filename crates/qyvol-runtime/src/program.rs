@@ -27,8 +27,9 @@ use crate::net::{Lookups, NetView, Network};
 use crate::output::{Bounded, OutputBudget};
 use crate::preview1::{self, ModuleState};
 use crate::process::Programs;
-use crate::sealed::{Seal, Sealed};
-use crate::{Engine, Generation, RuntimeError, trap};
+use crate::sealed::Seal;
+use crate::watched::Watched;
+use crate::{Backing, Engine, Generation, RuntimeError, trap};
 
 /// Threads for calls that block: lookups of names.
 const BLOCKING_THREADS: usize = 16;
@@ -77,6 +78,8 @@ pub struct Mount {
     pub writable: bool,
     /// Who vouches for what is in it.
     pub seal: Option<Arc<dyn Seal>>,
+    /// Who fills it.
+    pub backing: Option<Arc<dyn Backing>>,
 }
 
 /// How a guest ended.
@@ -272,7 +275,7 @@ fn context(spec: &RunSpec) -> Result<WasiCtxBuilder, RuntimeError> {
 pub(crate) struct ComponentState {
     wasi: WasiCtx,
     table: ResourceTable,
-    sealed: Sealed,
+    watched: Watched,
     files: Count,
     listings: Count,
     network: Network,
@@ -304,7 +307,7 @@ impl ComponentState {
                 ctx: self.wasi.filesystem(),
                 table: &mut self.table,
             },
-            sealed: &mut self.sealed,
+            watched: &mut self.watched,
             files: &mut self.files,
             listings: &mut self.listings,
         }
@@ -347,8 +350,7 @@ impl Program {
         told: &mut dyn FnMut(Phase),
     ) -> Result<Exit, RuntimeError> {
         let mut linker = Linker::new(&self.engine);
-        crate::link::link(&mut linker, component, spec.limits.files.is_some())
-            .map_err(|e| RuntimeError::Host(chain(&e)))?;
+        crate::link::link(&mut linker, component, spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
         // What compiled it has checked imports and entry.
         let unfit = |error| RuntimeError::Instantiate(chain(&error));
         let linked = linker.instantiate_pre(component).map_err(unfit)?;
@@ -362,7 +364,7 @@ impl Program {
         let state = ComponentState {
             wasi: wasi.build(),
             table: ResourceTable::new(),
-            sealed: Sealed::new(&spec.mounts),
+            watched: Watched::new(&spec.mounts),
             files: Count::new(spec.limits.files),
             listings: Count::new(Some(LISTINGS)),
             network,
@@ -424,10 +426,10 @@ async fn run_module(
     told: &mut dyn FnMut(Phase),
 ) -> Result<Exit, RuntimeError> {
     const ENTRY: &str = "_start";
-    let mut sealed = Sealed::new(&spec.mounts);
+    let mut watched = Watched::new(&spec.mounts);
     let mut linker = wasmtime::Linker::new(engine);
-    preview1::link(&mut linker, sealed.any() || spec.limits.files.is_some())
-        .map_err(|e| RuntimeError::Host(chain(&e)))?;
+    let tracked = watched.any_sealed() || watched.any_backed() || spec.limits.files.is_some();
+    preview1::link(&mut linker, tracked, watched.any_backed()).map_err(|e| RuntimeError::Host(chain(&e)))?;
     let unfit = |error| RuntimeError::Instantiate(chain(&error));
     let linked = linker.instantiate_pre(module).map_err(unfit)?;
     // Looked for before any code of it runs.
@@ -436,11 +438,11 @@ async fn run_module(
     }
     told(Phase::Link);
     for (mount, descriptor) in (0..spec.mounts.len()).zip(preview1::FIRST_MOUNT..) {
-        sealed.opened_mount(mount, descriptor);
+        watched.opened_mount(mount, descriptor);
     }
     let state = ModuleState {
         wasi: context(spec)?.build_p1(),
-        sealed,
+        watched,
         files: Count::new(spec.limits.files),
         limits: Limits::new(spec.limits.memory),
     };

@@ -23,5 +23,6 @@ pub(crate) fn mount(tree: Tree, root: &str) -> Mount {
         guest: root.to_string(),
         writable: false,
         seal: Some(Arc::new(Assets(tree))),
+        backing: None,
     }
 }

@@ -102,6 +102,7 @@ impl Mounts {
             guest: guest.to_string(),
             writable,
             seal: None,
+            backing: None,
         });
     }
 }

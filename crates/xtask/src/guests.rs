@@ -128,7 +128,11 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
         "http" | "exec" => {
             let directory = root.join("tests/guests").join(name);
             let module = rust(&directory, &root.join("target/guests"), name, Kind::Command)?;
-            component(&module, &directory.join(format!("{name}.component.wasm")), Kind::Command)
+            component(
+                &module,
+                &directory.join(format!("{name}.component.wasm")),
+                Kind::Command,
+            )
         }
         "hello-go" => {
             let out = directory.join("hello-go.wasm");

@@ -6,24 +6,27 @@
 
 mod p2;
 mod p3;
+mod p3_backed;
 
 use std::collections::BTreeSet;
 
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
-use crate::Generation;
-use crate::process;
 use crate::program::ComponentState;
+use crate::{Generation, Mount, RunSpec, process};
 
 type T = ComponentState;
 
-/// Links what `component` imports. `tracked` says whether it matters which files are
-/// open.
-pub(crate) fn link(linker: &mut Linker<T>, component: &Component, tracked: bool) -> wasmtime::Result<()> {
+/// The interface of files.
+const FILES: &str = "wasi:filesystem/types";
+
+/// Links what `component` imports, for a run of `spec`.
+pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec) -> wasmtime::Result<()> {
     let engine = linker.engine().clone();
     let kind = component.component_type();
     p2::common(linker)?;
-    if tracked {
+    // Whether it matters which files are open.
+    if spec.limits.files.is_some() {
         p2::track_streams(linker)?;
     }
     let mut linked = BTreeSet::new();
@@ -35,6 +38,10 @@ pub(crate) fn link(linker: &mut Linker<T>, component: &Component, tracked: bool)
         {
             provide(linker, interface)?;
         }
+    }
+    let is_backed = |mount: &Mount| mount.backing.is_some();
+    if spec.mounts.iter().any(is_backed) && linked.contains(&(Generation::Concurrent, FILES)) {
+        p3_backed::link(linker)?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use wasmtime_wasi_http::p3::bindings::http;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::{count_closed, shadow};
+use crate::backing::Intent;
 use crate::filesystem::Filesystem;
 use crate::limits::Count;
 use crate::net::MAX_ANSWERS;
@@ -68,7 +69,7 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
 }
 
 /// The version of WASI 0.3 that wasmtime-wasi describes to the linker.
-const WASI_0_3: &str = "0.3.0";
+pub(super) const WASI_0_3: &str = "0.3.0";
 
 /// Checks the entries of sealed mounts before the guest sees them, and tracks what is
 /// open.
@@ -80,11 +81,14 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
             Box::pin(async move {
                 let place = accessor.with(|mut store| {
                     let files = store.get().files();
-                    let place = files.sealed.check(directory.rep(), &path)?;
+                    let intent = open_intent(open, flags);
+                    let place = files.watched.check(directory.rep(), &path, intent)?;
                     wasmtime::error::Ok(files.files.is_free().then_some(place))
                 })?;
-                let Some(place) = place else {
-                    return Ok((Err(ErrorCode::InsufficientMemory),));
+                let place = match place {
+                    Some(Ok(place)) => place,
+                    Some(Err(error)) => return Ok((Err(error.into()),)),
+                    None => return Ok((Err(ErrorCode::InsufficientMemory),)),
                 };
                 let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
                 let opened = WasiFilesystem::open_at(&inner, directory, path_flags, path, open, flags).await;
@@ -94,7 +98,7 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
                         let files = store.get().files();
                         files.files.opened(descriptor.rep());
                         if let Some(place) = place {
-                            files.sealed.opened(place, descriptor.rep());
+                            files.watched.opened(place, descriptor.rep());
                         }
                     });
                 }
@@ -107,7 +111,13 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
         "[method]descriptor.stat-at",
         |accessor: &Accessor<T>, (directory, path_flags, path): Stat| {
             Box::pin(async move {
-                accessor.with(|mut store| store.get().files().sealed.check(directory.rep(), &path).map(drop))?;
+                let checked = accessor.with(|mut store| {
+                    let files = store.get().files();
+                    files.watched.check(directory.rep(), &path, Intent::Stat)
+                })?;
+                if let Err(error) = checked {
+                    return Ok((Err(error.into()),));
+                }
                 let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
                 let stat: Result<DescriptorStat, ErrorCode> =
                     untrapped(WasiFilesystem::stat_at(&inner, directory, path_flags, path).await)?;
@@ -118,7 +128,7 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     instance.resource("descriptor", ResourceType::host::<Descriptor>(), |mut store, handle| {
         let state: &mut T = store.data_mut();
         let files = state.files();
-        files.sealed.closed(handle);
+        files.watched.closed(handle);
         files.files.closed(handle);
         files.inner.table.delete(Resource::<Descriptor>::new_own(handle))?;
         Ok(())
@@ -126,8 +136,21 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+/// What opening something with these flags is about.
+fn open_intent(open: OpenFlags, flags: DescriptorFlags) -> Intent {
+    if open.intersects(OpenFlags::TRUNCATE | OpenFlags::EXCLUSIVE) {
+        Intent::Create
+    } else if open.contains(OpenFlags::DIRECTORY) {
+        Intent::Directory
+    } else if open.contains(OpenFlags::CREATE) || flags.contains(DescriptorFlags::WRITE) {
+        Intent::Write
+    } else {
+        Intent::Read
+    }
+}
+
 /// The error of a call that goes to the guest, or the one that ends it.
-fn untrapped<R>(result: Result<R, FilesystemError>) -> wasmtime::Result<Result<R, ErrorCode>> {
+pub(super) fn untrapped<R>(result: Result<R, FilesystemError>) -> wasmtime::Result<Result<R, ErrorCode>> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(error) => error.downcast().map(Err),

@@ -373,6 +373,7 @@ fn directory_that_is_not_there_is_named() {
             guest: "/data".to_string(),
             writable: false,
             seal: None,
+            backing: None,
         }],
         ..RunSpec::default()
     };

@@ -1,0 +1,113 @@
+//! The calls of WASI 0.3's files that take a path, beside those in [`super::p3`], for
+//! runs with a mount that is filled as it is used. Filling it blocks the guest's other
+//! tasks.
+
+use std::io;
+
+use wasmtime::component::{Access, Accessor, Linker, Resource};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::p3::bindings::filesystem::types::{
+    ErrorCode, HostDescriptorWithStore as _, MetadataHashValue, NewTimestamp, PathFlags,
+};
+
+use super::p3::{WASI_0_3, untrapped};
+use super::{FILES, shadow};
+use crate::backing::Intent;
+use crate::program::ComponentState;
+use crate::watched::{Place, Watched};
+
+type T = ComponentState;
+type Dir = Resource<Descriptor>;
+
+/// Asks the mounts something.
+fn ask<R>(accessor: &Accessor<T>, question: impl FnOnce(&Watched) -> R) -> R {
+    accessor.with(|mut store| question(store.get().files().watched))
+}
+
+fn ensure(accessor: &Accessor<T>, directory: &Dir, path: &str, intent: Intent) -> io::Result<Option<Place>> {
+    ask(accessor, |watched| watched.ensure(directory.rep(), path, intent))
+}
+
+/// Replaces a call: `before` has what it needs there, or fails as the call does; the
+/// call itself is next; `after` tells of it.
+macro_rules! replace {
+    ($instance:ident, $name:literal, $call:ident -> $returned:ty, ($($arg:ident: $ty:ty),+),
+        |$accessor:ident| $before:expr, |$watched:ident, $place:ident| $after:expr) => {
+        $instance.func_wrap_concurrent(
+            concat!("[method]descriptor.", $name),
+            |accessor: &Accessor<T>, ($($arg,)+): ($($ty,)+)| {
+                Box::pin(async move {
+                    let $accessor = accessor;
+                    let $place = match $before {
+                        Ok(place) => place,
+                        Err(error) => return Ok((Err(ErrorCode::from(error)),)),
+                    };
+                    let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
+                    let done: Result<$returned, ErrorCode> =
+                        untrapped(WasiFilesystem::$call(&inner, $($arg),+).await)?;
+                    if done.is_ok() {
+                        ask(accessor, |$watched| $after);
+                    }
+                    Ok((done,))
+                })
+            },
+        )?;
+    };
+}
+
+pub(super) fn link(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    shadow(linker, FILES, WASI_0_3, |instance| {
+        replace!(instance, "create-directory-at", create_directory_at -> (), (directory: Dir, path: String),
+            |accessor| ensure(accessor, &directory, &path, Intent::Create),
+            |watched, place| watched.made_directory(place));
+        replace!(instance, "remove-directory-at", remove_directory_at -> (), (directory: Dir, path: String),
+            |accessor| ensure(accessor, &directory, &path, Intent::Remove),
+            |watched, place| watched.removed(place));
+        replace!(instance, "unlink-file-at", unlink_file_at -> (), (directory: Dir, path: String),
+            |accessor| ensure(accessor, &directory, &path, Intent::Remove),
+            |watched, place| watched.removed(place));
+        replace!(instance, "readlink-at", readlink_at -> String, (directory: Dir, path: String),
+            |accessor| ensure(accessor, &directory, &path, Intent::Stat),
+            |_watched, place| drop(place));
+        replace!(instance, "metadata-hash-at", metadata_hash_at -> MetadataHashValue,
+            (directory: Dir, path_flags: PathFlags, path: String),
+            |accessor| ensure(accessor, &directory, &path, Intent::Stat),
+            |_watched, place| drop(place));
+        replace!(instance, "set-times-at", set_times_at -> (),
+            (directory: Dir, path_flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp),
+            |accessor| ensure(accessor, &directory, &path, Intent::Write),
+            |_watched, place| drop(place));
+        replace!(instance, "rename-at", rename_at -> (), (from: Dir, old: String, to: Dir, new: String),
+            |accessor| ensure(accessor, &from, &old, Intent::Rename)
+                .and_then(|place| Ok((place, ensure(accessor, &to, &new, Intent::Create)?))),
+            |watched, places| watched.renamed(places.0, places.1));
+        replace!(instance, "link-at", link_at -> (),
+            (from: Dir, path_flags: PathFlags, old: String, to: Dir, new: String),
+            |accessor| ensure(accessor, &from, &old, Intent::Read)
+                .and_then(|_| ensure(accessor, &to, &new, Intent::Create)),
+            |_watched, place| drop(place));
+        replace!(instance, "symlink-at", symlink_at -> (), (directory: Dir, target: String, path: String),
+            |accessor| ask(accessor, |watched| watched.refuse_link(directory.rep())),
+            |_watched, _unit| ());
+        replace!(instance, "sync", sync -> (), (file: Dir),
+            |accessor| ask(accessor, |watched| watched.flush(file.rep())),
+            |_watched, _unit| ());
+        replace!(instance, "sync-data", sync_data -> (), (file: Dir),
+            |accessor| ask(accessor, |watched| watched.flush(file.rep())),
+            |_watched, _unit| ());
+        instance.func_wrap(
+            "[method]descriptor.read-directory",
+            |mut store, (directory,): (Dir,)| {
+                // A listing that can't be had is what is there: its entries were never told.
+                let state: &mut T = store.data_mut();
+                let ensured = state.files().watched.ensure(directory.rep(), "", Intent::List);
+                let directory = match ensured {
+                    Ok(_) => directory,
+                    // No descriptor: the listing fails, as one that can't be read.
+                    Err(_) => Resource::new_borrow(u32::MAX),
+                };
+                WasiFilesystem::read_directory(Access::<T, WasiFilesystem>::new(store, T::filesystem), directory)
+            },
+        )
+    })
+}

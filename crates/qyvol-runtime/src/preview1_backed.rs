@@ -1,0 +1,86 @@
+//! The calls of preview 1 that take a path, beside those in [`crate::preview1`], for
+//! runs with a mount that is filled as it is used.
+
+use wasmtime::{Caller, Linker};
+use wasmtime_wasi::p1::wasi_snapshot_preview1 as api;
+
+use crate::backing::Intent;
+use crate::preview1::{MODULE, ModuleState, errno, guest};
+
+/// Replaces a call: `before` has what it needs there, or returns the call's error; the
+/// call itself is next; `after` tells of it.
+macro_rules! replace {
+    ($linker:ident, $call:ident, ($($arg:ident: $ty:ty),+),
+        |$state:ident, $memory:ident| $before:expr, |$place:ident| $after:expr) => {
+        $linker.func_wrap_async(
+            MODULE,
+            stringify!($call),
+            |mut caller: Caller<'_, ModuleState>, ($($arg,)+): ($($ty,)+)| {
+                Box::new(async move {
+                    let export = caller.get_export("memory");
+                    let (mut memory, $state) = guest(&mut caller, export.as_ref())?;
+                    let $memory = &memory;
+                    let $place = match $before {
+                        Ok(place) => place,
+                        Err(errno) => return Ok(errno),
+                    };
+                    let errno = api::$call(&mut $state.wasi, &mut memory, $($arg),+).await?;
+                    if errno == 0 {
+                        $after;
+                    }
+                    Ok(errno)
+                })
+            },
+        )?;
+    };
+}
+
+pub(crate) fn link(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
+    replace!(linker, path_create_directory, (directory: i32, at: i32, length: i32),
+        |state, memory| state.ensure(memory, directory, (at, length), Intent::Create),
+        |place| state.watched.made_directory(place));
+    replace!(linker, path_remove_directory, (directory: i32, at: i32, length: i32),
+        |state, memory| state.ensure(memory, directory, (at, length), Intent::Remove),
+        |place| state.watched.removed(place));
+    replace!(linker, path_unlink_file, (directory: i32, at: i32, length: i32),
+        |state, memory| state.ensure(memory, directory, (at, length), Intent::Remove),
+        |place| state.watched.removed(place));
+    replace!(linker, path_readlink,
+        (directory: i32, at: i32, length: i32, buffer: i32, size: i32, result: i32),
+        |state, memory| state.ensure(memory, directory, (at, length), Intent::Stat),
+        |place| drop(place));
+    replace!(linker, path_filestat_set_times,
+        (directory: i32, lookup: i32, at: i32, length: i32, accessed: i64, modified: i64, flags: i32),
+        |state, memory| state.ensure(memory, directory, (at, length), Intent::Write),
+        |place| drop(place));
+    replace!(linker, path_rename,
+        (from: i32, from_at: i32, from_length: i32, to: i32, to_at: i32, to_length: i32),
+        |state, memory| state
+            .ensure(memory, from, (from_at, from_length), Intent::Rename)
+            .and_then(|old| Ok((old, state.ensure(memory, to, (to_at, to_length), Intent::Create)?))),
+        |places| state.watched.renamed(places.0, places.1));
+    replace!(linker, path_link,
+        (from: i32, lookup: i32, from_at: i32, from_length: i32, to: i32, to_at: i32, to_length: i32),
+        |state, memory| state
+            .ensure(memory, from, (from_at, from_length), Intent::Read)
+            .and_then(|_| state.ensure(memory, to, (to_at, to_length), Intent::Create)),
+        |place| drop(place));
+    replace!(linker, path_symlink,
+        (target_at: i32, target_length: i32, directory: i32, at: i32, length: i32),
+        |state, _memory| state.watched.refuse_link(directory.cast_unsigned()).map_err(|e| errno(&e)),
+        |_unit| ());
+    replace!(linker, fd_readdir, (directory: i32, buffer: i32, size: i32, cookie: i64, result: i32),
+        |state, _memory| match cookie {
+            0 => state.watched.ensure(directory.cast_unsigned(), "", Intent::List).map_err(|e| errno(&e)),
+            // It goes on with a listing that was begun.
+            _ => Ok(None),
+        },
+        |place| drop(place));
+    replace!(linker, fd_sync, (file: i32),
+        |state, _memory| state.watched.flush(file.cast_unsigned()).map_err(|e| errno(&e)),
+        |_unit| ());
+    replace!(linker, fd_datasync, (file: i32),
+        |state, _memory| state.watched.flush(file.cast_unsigned()).map_err(|e| errno(&e)),
+        |_unit| ());
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! Which of a guest's descriptors are in a mount that is watched, sealed or backed, and
+//! at which path: for components and for preview 1 alike.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use crate::Mount;
+use crate::backing::{Backing, Change, Intent};
+use crate::sealed::{IntegrityError, Seal};
+
+/// Longest path that is followed: more is refused by the system anyway.
+const PATH_LIMIT: usize = 4096;
+
+/// A place in a watched mount.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    mount: usize,
+    path: String,
+}
+
+/// A mount, and who is asked about what is in it.
+#[derive(Debug)]
+struct WatchedMount {
+    guest: String,
+    seal: Option<Arc<dyn Seal>>,
+    backing: Option<Arc<dyn Backing>>,
+}
+
+/// The mounts of a guest, and its descriptors that are in a watched one.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    mounts: Vec<WatchedMount>,
+    open: HashMap<u32, Place>,
+}
+
+impl Watched {
+    pub(crate) fn new(mounts: &[Mount]) -> Watched {
+        let watched = |mount: &Mount| WatchedMount {
+            guest: mount.guest.clone(),
+            seal: mount.seal.clone(),
+            backing: mount.backing.clone(),
+        };
+        Watched {
+            mounts: mounts.iter().map(watched).collect(),
+            open: HashMap::new(),
+        }
+    }
+
+    /// Whether any mount is sealed.
+    pub(crate) fn any_sealed(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.seal.is_some())
+    }
+
+    /// Whether any mount is backed.
+    pub(crate) fn any_backed(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.backing.is_some())
+    }
+
+    /// The guest got mount number `mount` as a descriptor.
+    pub(crate) fn opened_mount(&mut self, mount: usize, descriptor: u32) {
+        let is_watched = |mount: &WatchedMount| mount.seal.is_some() || mount.backing.is_some();
+        if self.mounts.get(mount).is_some_and(is_watched) {
+            let path = String::new();
+            self.open.insert(descriptor, Place { mount, path });
+        }
+    }
+
+    /// The guest opened a place as a descriptor.
+    pub(crate) fn opened(&mut self, place: Place, descriptor: u32) {
+        self.open.insert(descriptor, place);
+    }
+
+    pub(crate) fn closed(&mut self, descriptor: u32) {
+        self.open.remove(&descriptor);
+    }
+
+    /// The guest renumbered a descriptor; the one that had the number is closed.
+    pub(crate) fn renumbered(&mut self, from: u32, to: u32) {
+        if from == to {
+            return;
+        }
+        match self.open.remove(&from) {
+            Some(place) => self.open.insert(to, place),
+            None => self.open.remove(&to),
+        };
+    }
+
+    /// The place that `path` leads to from a descriptor, and its mount. None outside of
+    /// watched mounts, and for a path that leads nowhere.
+    fn place(&self, descriptor: u32, path: &str) -> Option<(Place, &WatchedMount)> {
+        let place = self.open.get(&descriptor)?.join(path)?;
+        let mount = self.mounts.get(place.mount)?;
+        Some((place, mount))
+    }
+
+    /// Checks the place that `path` leads to from a descriptor, if it is sealed, and
+    /// has there what the guest is about to use, if it is backed. The outer error ends
+    /// the guest, the inner is its call's.
+    pub(crate) fn check(
+        &self,
+        descriptor: u32,
+        path: &str,
+        intent: Intent,
+    ) -> Result<io::Result<Option<Place>>, IntegrityError> {
+        let Some((place, mount)) = self.place(descriptor, path) else {
+            return Ok(Ok(None));
+        };
+        if let Some(seal) = &mount.seal {
+            seal.check(&place.path).map_err(|why| IntegrityError {
+                path: format!("{}/{}", mount.guest.trim_end_matches('/'), place.path),
+                why,
+            })?;
+        }
+        let ensured = mount
+            .backing
+            .as_ref()
+            .map_or(Ok(()), |backing| backing.ensure(&place.path, intent));
+        Ok(ensured.map(|()| Some(place)))
+    }
+
+    /// Has there what the guest is about to use, in a backed mount.
+    pub(crate) fn ensure(&self, descriptor: u32, path: &str, intent: Intent) -> io::Result<Option<Place>> {
+        let Some((place, mount)) = self.place(descriptor, path) else {
+            return Ok(None);
+        };
+        match &mount.backing {
+            Some(backing) => backing.ensure(&place.path, intent).map(|()| Some(place)),
+            None => Ok(None),
+        }
+    }
+
+    /// Refuses to make a symbolic link in a backed mount.
+    pub(crate) fn refuse_link(&self, descriptor: u32) -> io::Result<()> {
+        match self.backing(descriptor) {
+            Some(_) => Err(io::Error::from_raw_os_error(libc::EPERM)),
+            None => Ok(()),
+        }
+    }
+
+    /// The guest syncs what a descriptor is of.
+    pub(crate) fn flush(&self, descriptor: u32) -> io::Result<()> {
+        self.backing(descriptor).map_or(Ok(()), |backing| backing.flush())
+    }
+
+    fn backing(&self, descriptor: u32) -> Option<&Arc<dyn Backing>> {
+        let place = self.open.get(&descriptor)?;
+        self.mounts.get(place.mount)?.backing.as_ref()
+    }
+
+    /// The guest removed what was at a place.
+    pub(crate) fn removed(&self, place: Option<Place>) {
+        self.tell(place.as_ref(), Change::Removed);
+    }
+
+    /// The guest made a directory at a place.
+    pub(crate) fn made_directory(&self, place: Option<Place>) {
+        self.tell(place.as_ref(), Change::MadeDirectory);
+    }
+
+    fn tell<'a>(&self, place: Option<&'a Place>, change: impl FnOnce(&'a str) -> Change<'a>) {
+        if let Some(place) = place
+            && let Some(backing) = self.mounts.get(place.mount).and_then(|mount| mount.backing.as_ref())
+        {
+            backing.changed(change(&place.path));
+        }
+    }
+
+    /// The guest renamed something: within one mount, for the system refuses the rest.
+    pub(crate) fn renamed(&self, from: Option<Place>, to: Option<Place>) {
+        if let (Some(from), Some(to)) = (&from, &to) {
+            self.tell(Some(from), |path| Change::Renamed(path, &to.path));
+        }
+    }
+}
+
+impl Place {
+    /// Resolves a path from here. A watched mount has no links, so that `..`
+    /// removes the component before it.
+    fn join(&self, path: &str) -> Option<Place> {
+        if path.starts_with('/') || path.len() > PATH_LIMIT {
+            return None;
+        }
+        let mut parts: Vec<&str> = self.path.split('/').filter(|p| !p.is_empty()).collect();
+        for part in path.split('/') {
+            match part {
+                "" | "." => {}
+                // Above the mount: the system refuses that.
+                ".." => {
+                    parts.pop()?;
+                }
+                part => parts.push(part),
+            }
+        }
+        Some(Place {
+            mount: self.mount,
+            path: parts.join("/"),
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Only(&'static str);
+
+    impl Seal for Only {
+        fn check(&self, path: &str) -> Result<(), String> {
+            match path == self.0 {
+                true => Ok(()),
+                false => Err(format!("asked for {path:?}")),
+            }
+        }
+    }
+
+    fn watched(only: &'static str) -> Watched {
+        let mount = |guest: &str, seal: Option<Arc<dyn Seal>>| Mount {
+            host: "/nowhere".into(),
+            guest: guest.to_string(),
+            writable: false,
+            seal,
+            backing: None,
+        };
+        let mut watched = Watched::new(&[mount("/", None), mount("/assets", Some(Arc::new(Only(only))))]);
+        watched.opened_mount(0, 3);
+        watched.opened_mount(1, 4);
+        watched
+    }
+
+    #[test]
+    fn path_resolves_as_the_kernel_resolves_it() {
+        for path in ["a/b", "./a//b/", "a/c/../b", "x/../a/./b"] {
+            assert!(
+                watched("a/b").check(4, path, Intent::Stat).unwrap().unwrap().is_some(),
+                "{path}"
+            );
+        }
+        for path in ["", ".", "a/.."] {
+            assert!(
+                watched("").check(4, path, Intent::Stat).unwrap().unwrap().is_some(),
+                "{path}"
+            );
+        }
+        // Refused by the system, each of them.
+        for path in ["/a", "..", "a/../../a", "../assets/a"] {
+            assert!(
+                watched("a").check(4, path, Intent::Stat).unwrap().unwrap().is_none(),
+                "{path}"
+            );
+        }
+        let broken = watched("a").check(4, "b", Intent::Stat).unwrap_err();
+        assert_eq!(broken.to_string(), "/assets/b: asked for \"b\"");
+    }
+
+    #[test]
+    fn descriptors_are_tracked_from_open_to_close() {
+        let mut watched = watched("a/b");
+        assert!(
+            watched.check(3, "b", Intent::Stat).unwrap().unwrap().is_none(),
+            "not in a sealed mount"
+        );
+        let place = watched.open[&4].join("a").unwrap();
+        watched.opened(place, 5);
+        assert!(watched.check(5, "b", Intent::Stat).unwrap().unwrap().is_some());
+        watched.renumbered(5, 9);
+        assert!(watched.check(5, "x", Intent::Stat).unwrap().unwrap().is_none());
+        watched.check(9, "x", Intent::Stat).unwrap_err();
+        watched.renumbered(3, 9);
+        assert!(watched.check(9, "x", Intent::Stat).unwrap().unwrap().is_none());
+        watched.closed(4);
+        assert!(watched.check(4, "x", Intent::Stat).unwrap().unwrap().is_none());
+    }
+}
