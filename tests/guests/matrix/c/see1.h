@@ -1,0 +1,2 @@
+/* All that preview 1 shows. */
+static void see(void) { said("see"); }
