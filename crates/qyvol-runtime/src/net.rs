@@ -143,6 +143,7 @@ pub(crate) struct Lookups {
 struct Lookup {
     name: String,
     given: usize,
+    denied: usize,
 }
 
 impl Lookups {
@@ -198,7 +199,12 @@ impl Host for NetView<'_> {
             return Err(ErrorCode::TemporaryResolverFailure.into());
         }
         let stream = self.inner.resolve_addresses(network, name.clone())?;
-        self.lookups.held.insert(stream.rep(), Lookup { name, given: 0 });
+        let lookup = Lookup {
+            name,
+            given: 0,
+            denied: 0,
+        };
+        self.lookups.held.insert(stream.rep(), lookup);
         Ok(stream)
     }
 }
@@ -267,6 +273,11 @@ impl HostResolveAddressStream for NetView<'_> {
                 lookup.given += 1;
                 return Ok(Some(answer));
             }
+            lookup.denied += 1;
+        }
+        // As WASI 0.3 has it: no address, but not for want of any.
+        if lookup.given == 0 && lookup.denied > 0 {
+            return Err(ErrorCode::AccessDenied.into());
         }
         Ok(None)
     }

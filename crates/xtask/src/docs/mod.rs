@@ -2,6 +2,7 @@
 //! can't say something else, and the book that they are in.
 
 mod book;
+mod matrix;
 mod schemas;
 
 use std::process::Command;
@@ -17,6 +18,7 @@ fn documents(tree: &Tree) -> Result<Vec<Document>, String> {
     Ok(vec![
         ("formats/media-types.json", media_types()),
         ("spec/schemas.md", schemas::page(tree)?),
+        ("spec/permission-matrix.md", matrix::page(tree)?),
     ])
 }
 

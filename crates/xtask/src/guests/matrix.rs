@@ -26,7 +26,8 @@ pub(super) fn build(root: &Path) -> Result<(), String> {
     }
     let shared = |name: &str| directory.join("c").join(name);
     let module = target.join("matrix-c1.wasm");
-    c(&[shared("matrix.c"), shared("p1.c")], &module, &[])?;
+    let sources = ["matrix.c", "see.c", "p1.c"].map(shared);
+    c(&sources, &module, &["-DVERSION=1".to_string()])?;
     finish(&module, &directory, "c", 1, Start::Main)?;
     for (version, of) in [(2, "wasip2"), (3, "wasip3")] {
         let bindings = bindings(&directory, &target, of, version)?;
@@ -34,6 +35,7 @@ pub(super) fn build(root: &Path) -> Result<(), String> {
         let sources = [
             shared("matrix.c"),
             shared("files.c"),
+            shared("see.c"),
             shared(&format!("net{version}.c")),
             bindings.join("command.c"),
             bindings.join("command_component_type.o"),

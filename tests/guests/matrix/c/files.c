@@ -242,11 +242,16 @@ static void files(step_t *step) {
 static void stream(const char *op, bytes_t text) {
 #if VERSION == 2
     wasi_io_streams_stream_error_t error;
-    command_list_u8_t data = {(uint8_t *)text.at, text.len};
+    command_list_u8_t data = {(uint8_t *)text.at, 0};
     wasi_io_streams_own_output_stream_t to = is(op, "stdout") ? wasi_cli_stdout_get_stdout() : wasi_cli_stderr_get_stderr();
-    if (wasi_io_streams_method_output_stream_blocking_write_and_flush(wasi_io_streams_borrow_output_stream(to), &data, &error))
-        said("ok");
-    else said("failed");
+    /* At most 4096 bytes are written by one call. */
+    bool fine = true;
+    for (size_t left = text.len; fine && left; left -= data.len, data.ptr += data.len) {
+        data.len = left < 4096 ? left : 4096;
+        fine = wasi_io_streams_method_output_stream_blocking_write_and_flush(
+            wasi_io_streams_borrow_output_stream(to), &data, &error);
+    }
+    said(fine ? "ok" : "failed");
 #else
     wasi_cli_stdout_result_void_error_code_t result;
     wasi_cli_stdout_future_result_void_error_code_t future;
@@ -299,6 +304,8 @@ void perform(step_t *step) {
 #else
         wasi_cli_exit_exit_with_code(atoi(first.at));
 #endif
+    } else if (is(op, "see")) {
+        see(strndup((char *)arguments.ptr[0].ptr, arguments.ptr[0].len));
     } else if (is(op, "open")) {
         own_t opened;
         if (open_(step, step->args[1].at, &opened)) said("ok");

@@ -54,4 +54,7 @@ char *all_steps(int argc, char **argv);
 void perform(step_t *step);
 bool network(step_t *step);
 
+/* All that the host shows; given the first argument. */
+void see(const char *own_name);
+
 #endif

@@ -5,7 +5,6 @@
 #include <wasi/api.h>
 
 #include "matrix.h"
-#include "see1.h"
 
 static int argument_count;
 static char **arguments;
@@ -26,6 +25,7 @@ const char *error_name(__wasi_errno_t errno_) {
     case __WASI_ERRNO_EXIST: return "exist";
     case __WASI_ERRNO_ILSEQ: return "illegal-byte-sequence";
     case __WASI_ERRNO_INVAL: return "invalid";
+    case __WASI_ERRNO_IO: return "io";
     case __WASI_ERRNO_ISDIR: return "is-directory";
     case __WASI_ERRNO_LOOP: return "loop";
     case __WASI_ERRNO_MFILE: return "too-many-open";
@@ -34,6 +34,7 @@ const char *error_name(__wasi_errno_t errno_) {
     case __WASI_ERRNO_NOSPC: return "insufficient-space";
     case __WASI_ERRNO_NOTDIR: return "not-directory";
     case __WASI_ERRNO_NOTEMPTY: return "not-empty";
+    case __WASI_ERRNO_NOTSOCK: return "not-socket";
     case __WASI_ERRNO_NOTSUP: return "unsupported";
     case __WASI_ERRNO_PERM: return "not-permitted";
     case __WASI_ERRNO_ROFS: return "read-only";
@@ -187,7 +188,7 @@ void perform(step_t *step) {
     } else if (is(op, "exit")) {
         exit(atoi(first.at));
     } else if (is(op, "see")) {
-        see();
+        see(arguments[0]);
     } else if (is(op, "open")) {
         if (open_(step, step->args[1].at) >= 0) said("ok");
     } else if (is(op, "read")) {

@@ -27,7 +27,7 @@ fn error(code: ErrorCode) -> String {
 }
 
 fn at(stage: &str) -> impl Fn(ErrorCode) -> String + '_ {
-    move |code| format!("{stage}:{}", code.name())
+    move |code| format!("{stage}{}", code.name())
 }
 
 fn family(address: SocketAddr) -> IpAddressFamily {
@@ -74,7 +74,7 @@ impl Sockets {
             }),
             "answers" => self.look_up(step.text(0)).map(|found| list(found.iter().map(|a| a.to_string()).collect())),
             "dial" => self.dial(step.text(0), step.number(1) as u16),
-            "bind" => address(step.text(0)).and_then(|local| bind(&self.network, local).map(ok)),
+            "bind" => address(step.text(0)).and_then(|local| bind(&self.network, local, "").map(ok)),
             "listen" => address(step.text(0)).and_then(|local| listen(&self.network, local)).map(|socket| {
                 self.tcp.push(socket);
                 "ok".to_string()
@@ -109,7 +109,7 @@ impl Sockets {
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<(), String> {
-        let socket = create_tcp_socket(family(to)).map_err(at("socket"))?;
+        let socket = create_tcp_socket(family(to)).map_err(at("socket:"))?;
         self.connect_with(socket, to)
     }
 
@@ -167,7 +167,7 @@ impl Sockets {
         let accepted = loop {
             match listening.accept() {
                 Err(ErrorCode::WouldBlock) => ready.block(),
-                accepted => break accepted.map_err(at("accept"))?,
+                accepted => break accepted.map_err(at("accept:"))?,
             }
         };
         std::mem::forget(accepted);
@@ -184,7 +184,7 @@ impl Sockets {
         let socket = udp(&self.network, local)?;
         let connected = step.op == "send-connected";
         let peer = connected.then(|| remote(first));
-        let (_incoming, outgoing) = socket.stream(peer).map_err(at("connect"))?;
+        let (_incoming, outgoing) = socket.stream(peer).map_err(at("connect:"))?;
         let datagrams: Vec<OutgoingDatagram> = to
             .iter()
             .map(|to| OutgoingDatagram { data: b"x".to_vec(), remote_address: (!connected).then(|| remote(*to)) })
@@ -202,7 +202,7 @@ impl Sockets {
         let local = if step.op == "echo" { "0.0.0.0:0" } else { step.text(1) };
         let socket = udp(&self.network, address(local)?)?;
         let (incoming, outgoing): (IncomingDatagramStream, OutgoingDatagramStream) =
-            socket.stream(None).map_err(at("stream"))?;
+            socket.stream(None).map_err(at("stream:"))?;
         let datagram = OutgoingDatagram { data: b"x".to_vec(), remote_address: Some(remote(to)) };
         send_all(&outgoing, &[datagram]).map_err(error)?;
         if step.op == "send-from" {
@@ -210,7 +210,7 @@ impl Sockets {
         }
         let ready = incoming.subscribe();
         loop {
-            let received = incoming.receive(1).map_err(at("receive"))?;
+            let received = incoming.receive(1).map_err(at("receive:"))?;
             if !received.is_empty() {
                 return Ok("ok".to_string());
             }
@@ -230,14 +230,15 @@ fn look_up_many(network: &Network, name: &str, count: u64) -> String {
     format!("{}:ok", held.len())
 }
 
-fn bind(network: &Network, local: SocketAddr) -> Result<TcpSocket, String> {
-    let socket = create_tcp_socket(family(local)).map_err(at("socket"))?;
-    socket.start_bind(network, remote(local)).map_err(error)?;
+/// Binds a socket; `stage` stands before what fails of that.
+fn bind(network: &Network, local: SocketAddr, stage: &str) -> Result<TcpSocket, String> {
+    let socket = create_tcp_socket(family(local)).map_err(at("socket:"))?;
+    socket.start_bind(network, remote(local)).map_err(at(stage))?;
     let ready = socket.subscribe();
     loop {
         match socket.finish_bind() {
             Err(ErrorCode::WouldBlock) => ready.block(),
-            bound => break bound.map_err(error)?,
+            bound => break bound.map_err(at(stage))?,
         }
     }
     drop(ready);
@@ -245,7 +246,7 @@ fn bind(network: &Network, local: SocketAddr) -> Result<TcpSocket, String> {
 }
 
 fn listen(network: &Network, local: SocketAddr) -> Result<TcpSocket, String> {
-    let socket = bind(network, local).map_err(|why| format!("bind:{why}"))?;
+    let socket = bind(network, local, "bind:")?;
     socket.start_listen().map_err(error)?;
     let ready = socket.subscribe();
     loop {
@@ -259,13 +260,13 @@ fn listen(network: &Network, local: SocketAddr) -> Result<TcpSocket, String> {
 }
 
 fn udp(network: &Network, local: SocketAddr) -> Result<UdpSocket, String> {
-    let socket = create_udp_socket(family(local)).map_err(at("socket"))?;
-    socket.start_bind(network, remote(local)).map_err(at("bind"))?;
+    let socket = create_udp_socket(family(local)).map_err(at("socket:"))?;
+    socket.start_bind(network, remote(local)).map_err(at("bind:"))?;
     let ready = socket.subscribe();
     loop {
         match socket.finish_bind() {
             Err(ErrorCode::WouldBlock) => ready.block(),
-            bound => break bound.map_err(at("bind"))?,
+            bound => break bound.map_err(at("bind:"))?,
         }
     }
     drop(ready);

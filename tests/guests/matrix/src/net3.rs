@@ -21,7 +21,7 @@ fn error(code: ErrorCode) -> String {
 }
 
 fn at(stage: &str) -> impl Fn(ErrorCode) -> String + '_ {
-    move |code| format!("{stage}:{}", error(code))
+    move |code| format!("{stage}{}", error(code))
 }
 
 fn family(address: SocketAddr) -> IpAddressFamily {
@@ -71,7 +71,7 @@ impl Sockets {
             }),
             "answers" => look_up(step.text(0)).await.map(|found| list(found.iter().map(|a| a.to_string()).collect())),
             "dial" => self.dial(step.text(0), step.number(1) as u16).await,
-            "bind" => bind(step.text(0)).map(ok),
+            "bind" => bind(step.text(0), "").map(ok),
             "listen" => self.listen(step.text(0)),
             "accept" => self.accept(step.text(0)).await,
             "udp-bind" => udp(step.text(0)).map(|socket| {
@@ -104,7 +104,7 @@ impl Sockets {
 
     async fn connect(&mut self, to: &str) -> Result<(), String> {
         let to = address(to)?;
-        let socket = TcpSocket::create(family(to)).map_err(at("socket"))?;
+        let socket = TcpSocket::create(family(to)).map_err(at("socket:"))?;
         socket.connect(remote(to)).await.map_err(error)?;
         self.tcp.push(socket);
         Ok(())
@@ -129,7 +129,7 @@ impl Sockets {
     }
 
     fn listen(&mut self, local: &str) -> Outcome {
-        let socket = bind(local).map_err(|why| format!("bind:{why}"))?;
+        let socket = bind(local, "bind:")?;
         // Dropped, the stream of connections would end the listening.
         std::mem::forget(socket.listen().map_err(error)?);
         self.tcp.push(socket);
@@ -138,25 +138,26 @@ impl Sockets {
 
     /// Listens, connects to it, and takes the connection.
     async fn accept(&mut self, local: &str) -> Outcome {
-        let socket = bind(local).map_err(|why| format!("bind:{why}"))?;
-        let mut connections = socket.listen().map_err(at("listen"))?;
+        let socket = bind(local, "bind:")?;
+        let mut connections = socket.listen().map_err(at("listen:"))?;
         self.connect(local).await.map_err(|why| format!("connect:{why}"))?;
         let accepted = connections.next().await;
         Ok(if accepted.is_some() { "ok" } else { "accept:end" }.to_string())
     }
 }
 
-fn bind(local: &str) -> Result<TcpSocket, String> {
+/// Binds a socket; `stage` stands before what fails of that.
+fn bind(local: &str, stage: &str) -> Result<TcpSocket, String> {
     let local = address(local)?;
-    let socket = TcpSocket::create(family(local)).map_err(at("socket"))?;
-    socket.bind(remote(local)).map_err(error)?;
+    let socket = TcpSocket::create(family(local)).map_err(at("socket:"))?;
+    socket.bind(remote(local)).map_err(at(stage))?;
     Ok(socket)
 }
 
 fn udp(local: &str) -> Result<UdpSocket, String> {
     let local = address(local)?;
-    let socket = UdpSocket::create(family(local)).map_err(at("socket"))?;
-    socket.bind(remote(local)).map_err(at("bind"))?;
+    let socket = UdpSocket::create(family(local)).map_err(at("socket:"))?;
+    socket.bind(remote(local)).map_err(at("bind:"))?;
     Ok(socket)
 }
 
@@ -167,7 +168,7 @@ async fn send(step: &Step) -> Outcome {
     let socket = udp(any)?;
     let connected = step.op == "send-connected";
     if connected {
-        socket.connect(remote(address(step.text(0))?)).map_err(at("connect"))?;
+        socket.connect(remote(address(step.text(0))?)).map_err(at("connect:"))?;
     }
     for n in 0..step.args.len() {
         let to = remote(address(step.text(n))?);
@@ -189,7 +190,7 @@ async fn echo(step: &Step) -> Outcome {
     let to = remote(address(step.text(0))?);
     socket.send(b"x".to_vec(), Some(to)).await.map_err(error)?;
     if step.op == "echo" {
-        socket.receive().await.map_err(at("receive"))?;
+        socket.receive().await.map_err(at("receive:"))?;
     }
     Ok("ok".to_string())
 }

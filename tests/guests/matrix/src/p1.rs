@@ -1,6 +1,7 @@
 //! The program for WASI preview 1: its calls as they are, without a library over them.
 
 mod driver;
+mod library;
 mod see1;
 
 use driver::{list, ok, steps, word, Outcome, Step};
@@ -27,12 +28,13 @@ fn error(errno: wasi::Errno) -> String {
         "NOSPC" => "insufficient-space",
         "NOTDIR" => "not-directory",
         "NOTEMPTY" => "not-empty",
+        "NOTSOCK" => "not-socket",
         "NOTSUP" => "unsupported",
         "PERM" => "not-permitted",
         "ROFS" => "read-only",
         "XDEV" => "cross-device",
         "NOTCAPABLE" => "not-capable",
-        other => other,
+        other => return other.to_lowercase(),
     }
     .to_string()
 }

@@ -2,6 +2,7 @@
 
 mod driver;
 mod net2;
+mod library;
 mod see2;
 
 use driver::{list, ok, steps, word, Outcome, Step};

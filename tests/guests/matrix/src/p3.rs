@@ -2,6 +2,7 @@
 
 mod driver;
 mod net3;
+mod library;
 mod see3;
 
 use driver::{kebab, list, ok, steps, word, Outcome, Step};

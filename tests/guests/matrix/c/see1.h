@@ -1,2 +1,0 @@
-/* All that preview 1 shows. */
-static void see(void) { said("see"); }

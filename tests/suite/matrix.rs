@@ -1,0 +1,280 @@
+//! The permission matrix: each case of `tests/matrix` by the guests of every language
+//! and every version of WASI. `spec/permission-matrix.md` is written from the same
+//! cases by `cargo xtask docs`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use serde::Deserialize;
+
+use crate::needs::lacks;
+use crate::support::{CommandOutput, User};
+
+/// A language, a version of WASI, and its program.
+pub struct Guest {
+    pub language: &'static str,
+    pub version: u8,
+    pub program: &'static [u8],
+}
+
+macro_rules! guest {
+    ($language:literal, $version:literal) => {
+        Guest {
+            language: $language,
+            version: $version,
+            program: include_bytes!(concat!("../guests/matrix/", $language, $version, ".wasm")),
+        }
+    };
+}
+
+pub const GUESTS: [Guest; 6] = [
+    guest!("rust", 1),
+    guest!("c", 1),
+    guest!("rust", 2),
+    guest!("c", 2),
+    guest!("rust", 3),
+    guest!("c", 3),
+];
+
+impl Guest {
+    /// An archive of this program with a manifest's lines.
+    pub fn archive(&self, user: &User, manifest: &str) -> Result<String, CommandOutput> {
+        let name = format!("{}{}", self.language, self.version);
+        user.write(&format!("{name}/app.wasm"), self.program);
+        user.write(&format!("{name}/public/a.txt"), "asset");
+        user.write(&format!("{name}/public/b.txt"), "other");
+        let manifest = format!("name: app\nversion: 1.0.0\nentrypoint: app.wasm\n{manifest}");
+        user.write(&format!("{name}/app.qyv"), manifest);
+        let archive = format!("{name}.qyvbin");
+        let _ = fs::remove_file(user.path(&archive));
+        let built = user.qyv(&["build", &name, "-o", &archive, "-q"]);
+        if built.code == 0 { Ok(archive) } else { Err(built) }
+    }
+}
+
+#[derive(Deserialize)]
+struct Table {
+    groups: Vec<Group>,
+}
+
+/// Cases with one manifest.
+#[derive(Deserialize)]
+struct Group {
+    title: String,
+    permissions: String,
+    #[serde(default)]
+    manifest: String,
+    #[serde(default)]
+    options: Vec<String>,
+    #[serde(default)]
+    hosts: Vec<String>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    steps: String,
+    #[serde(default)]
+    options: Vec<String>,
+    gets: Gets,
+}
+
+/// What a case comes to: in every version, or by version. A version that it leaves out
+/// has no such call.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Gets {
+    Same(String),
+    By(BTreeMap<String, String>),
+}
+
+impl Gets {
+    fn by(&self, version: u8) -> Option<&str> {
+        match self {
+            Gets::Same(word) => Some(word),
+            Gets::By(words) => words.get(&format!("wasi{version}")).map(String::as_str),
+        }
+    }
+}
+
+/// Replaces `{255}`, `{empty}` and the names of ports.
+fn filled(text: &str, ports: &[(&str, u16)]) -> String {
+    let mut text = text.replace("{empty}", "");
+    for (name, port) in ports {
+        text = text.replace(&format!("{{{name}}}"), &port.to_string());
+    }
+    for length in [255, 256, 300, 5000] {
+        text = text.replace(&format!("{{{length}}}"), &"a".repeat(length));
+    }
+    text
+}
+
+/// Servers on the loopback, for as long as this lives; what they are asked is not
+/// looked at.
+struct Servers {
+    ports: Vec<(&'static str, u16)>,
+}
+
+impl Servers {
+    fn start() -> Servers {
+        let mut ports = Vec::new();
+        for name in ["tcp", "tcp2"] {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            ports.push((name, listener.local_addr().unwrap().port()));
+            thread::spawn(move || {
+                for mut stream in listener.incoming().flatten() {
+                    thread::spawn(move || stream.read(&mut [0; 16]));
+                }
+            });
+        }
+        for name in ["udp", "udp2"] {
+            let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+            ports.push((name, socket.local_addr().unwrap().port()));
+            thread::spawn(move || {
+                let mut bytes = [0; 16];
+                while let Ok((length, peer)) = socket.recv_from(&mut bytes) {
+                    let _ = socket.send_to(&bytes[..length], peer);
+                }
+            });
+        }
+        // Two that nobody has, for the guests to listen at.
+        let free = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+        for (name, listener) in ["free", "free2"].into_iter().zip(&free) {
+            ports.push((name, listener.local_addr().unwrap().port()));
+        }
+        Servers { ports }
+    }
+}
+
+/// The directory `shared`, beside what a guest must not reach through it.
+fn share(user: &User) {
+    let shared = user.path("shared");
+    let _ = fs::remove_dir_all(&shared);
+    let secret = user.write("secret", "secret");
+    let inside = user.write("shared/inside", "inside");
+    fs::hard_link(&secret, shared.join("hard")).unwrap();
+    let link = |to: &Path, name: &str| symlink(to, shared.join(name)).unwrap();
+    link(Path::new("../secret"), "up");
+    link(&secret, "absolute");
+    link(Path::new("inside"), "inner");
+    link(&inside, "inner-absolute");
+    link(Path::new("/proc/self/environ"), "process");
+    link(Path::new("/proc/self/fd"), "descriptors");
+    link(Path::new("itself"), "itself");
+    link(Path::new("pong"), "ping");
+    link(Path::new("ping"), "pong");
+    link(Path::new(".."), "above");
+    for n in 0..40 {
+        link(Path::new(&format!("chain{}", n + 1)), &format!("chain{n}"));
+    }
+    link(Path::new("inside"), "chain40");
+}
+
+/// What a run came to, in a few words.
+fn outcome(done: &CommandOutput) -> String {
+    let mut words = match done.code {
+        0 => done.out.trim_end().to_string(),
+        134 => "trap".to_string(),
+        125 => "refused".to_string(),
+        code => format!("exit {code}"),
+    };
+    if done.code == 0 && !done.err.is_empty() {
+        words = format!("{words} stderr:{}", done.err.trim_end());
+    }
+    words.trim().to_string()
+}
+
+impl Group {
+    fn run(&self, user: &User, servers: &Servers, wrong: &mut Vec<String>) {
+        let fill = |text: &str| filled(text, &servers.ports);
+        let manifest = format!("permissions: {}\n{}\n", fill(&self.permissions), fill(&self.manifest));
+        for guest in &GUESTS {
+            let archive = guest.archive(user, &manifest);
+            for case in &self.cases {
+                let Some(expected) = case.gets.by(guest.version) else {
+                    continue;
+                };
+                let got = match &archive {
+                    Ok(archive) => self.run_case(case, archive, user, &fill),
+                    Err(_) => "refused".to_string(),
+                };
+                if got != expected {
+                    let (Group { title, .. }, Case { steps, .. }) = (self, case);
+                    let Guest { language, version, .. } = guest;
+                    wrong.push(format!("{title}\t{steps}\t{language}{version}\t{got}\t{expected}"));
+                }
+            }
+        }
+    }
+
+    fn run_case(&self, case: &Case, archive: &str, user: &User, fill: &dyn Fn(&str) -> String) -> String {
+        let options: Vec<String> = self.options.iter().chain(&case.options).map(|o| fill(o)).collect();
+        if options.iter().any(|option| option == "--dir") {
+            share(user);
+        }
+        let mut command = match self.hosts.is_empty() {
+            true => user.command(),
+            false => with_hosts(user, &self.hosts),
+        };
+        command.env("OUTSIDE", "host").args(["run", "-q"]).args(options).arg(archive);
+        if !case.steps.is_empty() {
+            command.args(case.steps.split(' ').map(fill));
+        }
+        command.stdin(Stdio::from(fs::File::open(user.write("input", "input")).unwrap()));
+        outcome(&CommandOutput::from(&command.output().unwrap()))
+    }
+}
+
+/// `qyv` where `/etc/hosts` has these lines.
+fn with_hosts(user: &User, lines: &[String]) -> Command {
+    user.write("hosts", lines.join("\n") + "\n");
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\""]);
+    command.arg(env!("CARGO_BIN_EXE_qyv"));
+    let qyv = user.command();
+    command.current_dir(user.path("")).env_clear();
+    command.envs(qyv.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
+fn try_all(table: &str) {
+    let table: Table = serde_yaml::from_str(table).unwrap();
+    let (user, servers) = (User::new(), Servers::start());
+    user.write("variables", "OWN=file\n");
+    let mut wrong = Vec::new();
+    for group in &table.groups {
+        if group.hosts.is_empty() || !lacks(&["namespaces"]) {
+            group.run(&user, &servers, &mut wrong);
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} differ: group, steps, guest, what came of it, what was expected\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+// [RUN-024] [RUN-051] [RUN-053]
+#[test]
+fn files_are_given_as_the_matrix_says() {
+    try_all(include_str!("../matrix/files.yaml"));
+}
+
+// [RUN-024] [RUN-050] [RUN-051]
+#[test]
+fn network_is_given_as_the_matrix_says() {
+    try_all(include_str!("../matrix/network.yaml"));
+}
+
+// [RUN-024] [RUN-041] [RUN-054]
+#[test]
+fn what_the_operator_gives_is_given_as_the_matrix_says() {
+    try_all(include_str!("../matrix/operator.yaml"));
+}
