@@ -18,7 +18,7 @@ pub(super) fn build(root: &Path) -> Result<(), String> {
     let target = root.join("target/guests");
     for (program, version, start) in [
         ("matrix-p1", 1, Start::Main),
-        ("matrix-p2", 2, Start::Main),
+        ("matrix_p2", 2, Start::Export),
         ("matrix_p3", 3, Start::Export),
     ] {
         let module = rust(&directory, &target, start, program)?;

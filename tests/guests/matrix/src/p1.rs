@@ -73,6 +73,13 @@ fn perform(step: &Step) -> Outcome {
                         let mut bytes = bytes;
                         wasi::random_get(bytes.as_mut_ptr(), bytes.len()).map(ok)
                     }
+                    "poll" => return poll_many(bytes),
+                    "parts" => {
+                        // Each of no byte, so that none is written.
+                        let parts: &[wasi::Ciovec] = &vec![wasi::Ciovec { buf: bytes.as_ptr(), buf_len: 0 }; bytes.len() / 8];
+                        drop(bytes);
+                        wasi::fd_write(1, parts).map(ok)
+                    }
                     _ => return write(1, &bytes).map(|_| String::new()),
                 }
                 .map_err(error)
@@ -80,6 +87,17 @@ fn perform(step: &Step) -> Outcome {
             _ => files(step),
         }
     }
+}
+
+/// Waits for as many clocks as there is space for in so many bytes.
+unsafe fn poll_many(bytes: Vec<u8>) -> Outcome {
+    let count = bytes.len() / std::mem::size_of::<wasi::Subscription>();
+    drop(bytes);
+    let clock = wasi::SubscriptionClock { id: wasi::CLOCKID_MONOTONIC, timeout: 0, precision: 0, flags: 0 };
+    let u = wasi::SubscriptionU { tag: 0, u: wasi::SubscriptionUU { clock } };
+    let subscriptions = vec![wasi::Subscription { userdata: 0, u }; count];
+    let mut events: Vec<wasi::Event> = Vec::with_capacity(count);
+    wasi::poll_oneoff(subscriptions.as_ptr(), events.as_mut_ptr(), count).map(ok).map_err(error)
 }
 
 /// Calls the host without end.

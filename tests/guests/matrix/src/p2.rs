@@ -13,7 +13,18 @@ use wasip2::filesystem::types::{
 };
 use wasip2::io::streams::{OutputStream, StreamError};
 
-fn main() {
+struct Program;
+
+wasip2::cli::command::export!(Program);
+
+impl wasip2::exports::cli::run::Guest for Program {
+    fn run() -> Result<(), ()> {
+        all_steps();
+        Ok(())
+    }
+}
+
+fn all_steps() {
     let steps = steps(environment::get_arguments().into_iter());
     let mut state = State { given: get_directories(), held: Vec::new(), sockets: net2::Sockets::new() };
     let words: Vec<String> = steps.iter().map(|step| word(state.perform(step))).collect();
@@ -56,7 +67,7 @@ impl State {
 
     /// `r`ead, `w`rite, `c`reate, `t`runcate, e`x`clusive, `d`irectory, `n`o following.
     fn open(&self, step: &Step, flags: &str) -> Result<Descriptor, String> {
-        let (name, path) = step.path(0);
+        let (name, path) = step.path(usize::from(step.op == "huge"));
         let has = |flag: char| flags.contains(flag);
         let mut open = OpenFlags::empty();
         open.set(OpenFlags::CREATE, has('c'));
@@ -121,6 +132,22 @@ impl State {
                     _ => wasip2::clocks::monotonic_clock::subscribe_duration(0).block(),
                 }
             },
+            "huge" if step.text(0) == "read" => {
+                let (bytes, _) = self.open(step, "r")?.read(u64::MAX, 0).map_err(error)?;
+                Ok(bytes.len().to_string())
+            }
+            "huge" if step.text(0) == "stream" => {
+                let stream = self.open(step, "r")?.read_via_stream(0).map_err(error)?;
+                Ok(stream.blocking_read(u64::MAX).map_err(stream_error)?.len().to_string())
+            }
+            "huge" if step.text(0) == "random" => {
+                Ok(ok(wasip2::random::random::get_random_bytes(step.number(1))))
+            }
+            "huge" if step.text(0) == "poll" => {
+                let one = wasip2::clocks::monotonic_clock::subscribe_duration(0);
+                let many = vec![&one; step.number(1) as usize / 4];
+                Ok(ok(wasip2::io::poll::poll(&many)))
+            }
             "huge" => {
                 let bytes = vec![b'a'; step.number(1) as usize];
                 match step.text(0) {
@@ -130,7 +157,6 @@ impl State {
                         .map(ok)
                         .map_err(error),
                     "name" => self.sockets.look_up(driver::text(&bytes)).map(ok),
-                    "random" => Ok(ok(wasip2::random::random::get_random_bytes(step.number(1)))),
                     _ => stdout::get_stdout().write(&bytes).map(ok).map_err(stream_error),
                 }
             }

@@ -6,6 +6,8 @@ mod library;
 mod see3;
 
 use driver::{kebab, list, ok, steps, word, Outcome, Step};
+use std::future::Future;
+
 use wasip3::cli::{environment, stderr, stdin, stdout};
 use wasip3::filesystem::preopens::get_directories;
 use wasip3::filesystem::types::{
@@ -127,6 +129,28 @@ impl State {
                 let held: Vec<_> = (0..step.number(0)).map(|_| wit_stream::new::<u8>()).collect();
                 Ok(format!("{}:ok", held.len()))
             }
+            "futures-many" => {
+                let held: Vec<_> = (0..step.number(0))
+                    .map(|_| wasip3::wit_future::new::<Result<(), ErrorCode>>(|| Ok(())))
+                    .collect();
+                Ok(format!("{}:ok", held.len()))
+            }
+            "calls-many" => {
+                let mut held = Vec::new();
+                for _ in 0..step.number(0) {
+                    let mut call = Box::pin(wasip3::clocks::monotonic_clock::wait_for(u64::MAX / 4));
+                    // Begun, and never waited for.
+                    std::future::poll_fn(|context| {
+                        let _ = call.as_mut().poll(context);
+                        std::task::Poll::Ready(())
+                    })
+                    .await;
+                    held.push(call);
+                }
+                let count = held.len();
+                std::mem::forget(held);
+                Ok(format!("{count}:ok"))
+            }
             "loop" => loop {
                 match step.text(0) {
                     "clock" => drop(wasip3::clocks::monotonic_clock::now()),
@@ -134,6 +158,9 @@ impl State {
                     _ => wasip3::clocks::monotonic_clock::wait_for(0).await,
                 }
             },
+            "huge" if step.text(0) == "random" => {
+                Ok(ok(wasip3::random::random::get_random_bytes(step.number(1))))
+            }
             "huge" => {
                 let bytes = vec![b'a'; step.number(1) as usize];
                 // SAFETY: ASCII alone.
@@ -144,7 +171,6 @@ impl State {
                         directory.stat_at(PathFlags::empty(), text).await.map(ok).map_err(error)
                     }
                     "name" => net3::look_up(&text).await.map(ok),
-                    "random" => Ok(ok(wasip3::random::random::get_random_bytes(step.number(1)))),
                     _ => send(stdout::write_via_stream, text.into_bytes()).await,
                 }
             }
