@@ -15,6 +15,7 @@ mod build;
 mod cli;
 mod clients;
 mod compile;
+mod exhaustion;
 mod forged;
 mod guest_files;
 mod guide;

@@ -222,7 +222,11 @@ impl Group {
             true => user.command(),
             false => with_hosts(user, &self.hosts),
         };
-        command.env("OUTSIDE", "host").args(["run", "-q"]).args(options).arg(archive);
+        command
+            .env("OUTSIDE", "host")
+            .args(["run", "-q"])
+            .args(options)
+            .arg(archive);
         if !case.steps.is_empty() {
             command.args(case.steps.split(' ').map(fill));
         }

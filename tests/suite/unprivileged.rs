@@ -30,7 +30,9 @@ fn seen(user: &User, guest: &Guest) -> Vec<(String, String)> {
     let archive = guest.archive(user, "").unwrap();
     let done = user.qyv(&["run", "-q", &archive, "see"]).expect(0);
     let lines = done.out.lines().map(|line| line.split_once('\t').unwrap());
-    lines.map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    lines
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect()
 }
 
 /// A table of what three versions have, of the things whose name begins so.
@@ -99,7 +101,10 @@ fn missing_imports(user: &User) -> String {
             _ => format!("(component (import \"{interface}\" (instance (export \"{function}\" (func)))))"),
         };
         user.write("missing/app.wasm", wat::parse_str(text).unwrap());
-        user.write("missing/app.qyv", "name: missing\nversion: 1.0.0\nentrypoint: app.wasm\n");
+        user.write(
+            "missing/app.qyv",
+            "name: missing\nversion: 1.0.0\nentrypoint: app.wasm\n",
+        );
         let refused = user.qyv(&["build", "missing", "-o", "missing.qyvbin", "-q"]);
         let named = refused.err.contains(&format!("imports {interface}"));
         assert!(refused.code != 0 && named, "{interface}: {}", refused.err);
@@ -127,7 +132,8 @@ fn unprivileged_guest_sees_what_the_page_says() {
         "## By the standard libraries\n\nThe same guests, by what users of a language call.\n".to_string(),
         table("Rust's `std`", "std: ", [rust1, rust2, rust3]),
         table("C's library", "libc: ", [c1, c2, c3]),
-        "## How it ends\n\nThe code that the guest gives, and the one that the host sees. WASI 0.2 has but two.\n".to_string(),
+        "## How it ends\n\nThe code that the guest gives, and the one that the host sees. WASI 0.2 has but two.\n"
+            .to_string(),
         exit_codes(&user),
         "## What it can't import\n\nAn image whose program imports one of these is not built.\n".to_string(),
         missing_imports(&user),

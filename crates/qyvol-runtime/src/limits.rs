@@ -10,6 +10,8 @@ use wasmtime::ResourceLimiter;
 
 /// Most elements in all tables together.
 const TABLE_ELEMENTS: usize = 10_000_000;
+/// Bytes of the host's that an element takes: a pointer.
+const ELEMENT: u64 = 8;
 
 /// Most resources of the host's interfaces that a guest holds at once: streams,
 /// pollables, descriptors, sockets.
@@ -21,7 +23,7 @@ pub(crate) const LISTINGS: u64 = 64;
 /// Limits on what a guest takes. What is absent has no limit of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunLimits {
-    /// Bytes of linear memory, all memories together.
+    /// Bytes of linear memory and tables, all together.
     pub memory: Option<u64>,
     /// Bytes written to stdout and stderr.
     pub output: Option<u64>,
@@ -156,6 +158,17 @@ impl Limits {
         }
     }
 
+    /// Takes so many bytes of what is left.
+    fn take(&mut self, bytes: u64) -> bool {
+        let used = self.used.saturating_add(bytes);
+        if self.memory.is_some_and(|limit| used > limit) {
+            self.refused = true;
+            return false;
+        }
+        self.used = used;
+        true
+    }
+
     /// The limit, if memory has been refused for its sake.
     pub(crate) fn reached(&self) -> Option<Limit> {
         self.memory.filter(|_| self.refused).map(Limit::Memory)
@@ -167,21 +180,16 @@ impl ResourceLimiter for Limits {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        let used = self.used.saturating_add(desired.saturating_sub(current) as u64);
-        if self.memory.is_some_and(|limit| used > limit) {
-            self.refused = true;
-            return Ok(false);
-        }
-        self.used = used;
-        Ok(true)
+        Ok(self.take(desired.saturating_sub(current) as u64))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        let elements = self.elements.saturating_add(desired.saturating_sub(current));
-        if elements > TABLE_ELEMENTS {
+        let more = desired.saturating_sub(current);
+        let elements = self.elements.saturating_add(more);
+        if elements > TABLE_ELEMENTS || !self.take((more as u64).saturating_mul(ELEMENT)) {
             return Ok(false);
         }
         self.elements = elements;
@@ -216,5 +224,15 @@ mod tests {
         assert!(limits.table_growing(0, TABLE_ELEMENTS, None).unwrap());
         assert!(!limits.table_growing(0, 1, None).unwrap());
         assert!(!limits.table_growing(0, usize::MAX, None).unwrap());
+    }
+
+    #[test]
+    fn tables_are_counted_with_the_memories() {
+        let mut limits = Limits::new(Some(100));
+        assert!(limits.memory_growing(0, 60, None).unwrap());
+        assert!(!limits.table_growing(0, 6, None).unwrap());
+        assert_eq!(limits.reached(), Some(Limit::Memory(100)));
+        assert!(limits.table_growing(0, 5, None).unwrap());
+        assert!(!limits.memory_growing(60, 61, None).unwrap());
     }
 }

@@ -64,6 +64,20 @@ fn perform(step: &Step) -> Outcome {
                 }
                 Ok(format!("{opened}:ok"))
             }
+            "grow" => {
+                // Each page is written, so that the host has to have it.
+                let mut pages = 0u64;
+                loop {
+                    let at = core::arch::wasm32::memory_grow(0, 1);
+                    if at == usize::MAX {
+                        break Ok(format!("{pages}-pages"));
+                    }
+                    pages += 1;
+                    for part in 0..16 {
+                        ((at * 65536 + part * 4096) as *mut u8).write_volatile(1);
+                    }
+                }
+            }
             "loop" => endless(step.text(0)),
             "huge" => {
                 let bytes = vec![b'a'; step.number(1) as usize];

@@ -151,6 +151,21 @@ impl State {
                 std::mem::forget(held);
                 Ok(format!("{count}:ok"))
             }
+            "grow" => {
+                // Each page is written, so that the host has to have it.
+                let mut pages = 0u64;
+                loop {
+                    let at = core::arch::wasm32::memory_grow(0, 1);
+                    if at == usize::MAX {
+                        break Ok(format!("{pages}-pages"));
+                    }
+                    pages += 1;
+                    for part in 0..16 {
+                        // SAFETY: the page was added above, and nothing else has it.
+                        unsafe { ((at * 65536 + part * 4096) as *mut u8).write_volatile(1) };
+                    }
+                }
+            }
             "loop" => loop {
                 match step.text(0) {
                     "clock" => drop(wasip3::clocks::monotonic_clock::now()),
