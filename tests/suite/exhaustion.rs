@@ -92,7 +92,7 @@ const CASES: &[(u8, &str, &str, &str, &str)] = &[
         "lookups-many localhost 1000",
         "0 64:temporary-resolver-failure",
     ),
-    // A gigabyte in one call.
+    // A gigabyte in one call, or some of it.
     (1, "{}", "", "huge path 1000000000 /assets:", "0 nomem"),
     (
         2,
@@ -108,27 +108,27 @@ const CASES: &[(u8, &str, &str, &str, &str)] = &[
         "huge path 1000000000 /assets:",
         "fuel allocated for hostcalls has been exhausted",
     ),
-    (1, "{}", "", "huge parts 500000000 /assets:", "0 nomem"),
-    (1, "{}", "", "huge poll 500000000 /assets:", "0 nomem"),
+    (1, "{}", "", "huge parts 200000000 /assets:", "0 nomem"),
+    (1, "{}", "", "huge poll 200000000 /assets:", "0 nomem"),
     (
         2,
         "{}",
         "",
-        "huge poll 500000000",
+        "huge poll 200000000",
         "fuel allocated for hostcalls has been exhausted",
     ),
     (
         2,
         "{ net: true }",
         "",
-        "huge name 1000000000",
+        "huge name 200000000",
         "fuel allocated for hostcalls has been exhausted",
     ),
     (
         2,
         "{}",
         "",
-        "huge stdout 1000000000",
+        "huge stdout 200000000",
         "fuel allocated for hostcalls has been exhausted",
     ),
     (

@@ -143,13 +143,18 @@ impl Servers {
                 }
             });
         }
-        // Two that nobody has, for the guests to listen at.
-        let free = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
-        for (name, listener) in ["free", "free2"].into_iter().zip(&free) {
-            ports.push((name, listener.local_addr().unwrap().port()));
-        }
+        ports.extend(["free", "free2"].into_iter().zip(free_ports()));
         Servers { ports }
     }
+}
+
+/// Ports of the loopback that nobody has, for the guests to listen at: below those that
+/// the system gives out, so that no other test is given one.
+fn free_ports() -> impl Iterator<Item = u16> {
+    let first = 10_000 + (std::process::id() % 10_000) as u16;
+    let is_free =
+        |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok();
+    (first..).filter(is_free)
 }
 
 /// The directory `shared`, beside what a guest must not reach through it.
@@ -235,11 +240,15 @@ impl Group {
     }
 }
 
-/// `qyv` where `/etc/hosts` has these lines.
+/// `qyv` where `/etc/hosts` has these lines, and names are sought there alone.
 fn with_hosts(user: &User, lines: &[String]) -> Command {
+    const MOUNTS: &str = r#"mount --bind hosts /etc/hosts || exit 99
+        test ! -e /etc/nsswitch.conf || mount --bind order /etc/nsswitch.conf || exit 99
+        exec "$0" "$@""#;
     user.write("hosts", lines.join("\n") + "\n");
+    user.write("order", "hosts: files\n");
     let mut command = Command::new("unshare");
-    command.args(["-rm", "sh", "-c", "mount --bind hosts /etc/hosts && exec \"$0\" \"$@\""]);
+    command.args(["-rm", "sh", "-c", MOUNTS]);
     command.arg(env!("CARGO_BIN_EXE_qyv"));
     let qyv = user.command();
     command.current_dir(user.path("")).env_clear();
