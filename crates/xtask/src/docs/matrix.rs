@@ -22,7 +22,12 @@ text is UTF-8, and the Component Model traps where it isn't.
 
 What stands nowhere here: preview 1 has no calls for names, and none that opens a socket. WASI 0.2 and
 0.3 have no call for `exec` and `gfx`. `wit-bindgen`'s bindings for C reach 0.3 by blocking calls
-alone; the Rust program makes the same calls asynchronously.
+alone; the Rust program makes the same calls asynchronously. Where names lead is tried by a `hosts`
+file; the unit tests of `NetGuard` in `crates/qyvol-sandbox/src/net/tests.rs` try what else a name
+server may answer. `io` for a file that is moved or linked between two mounts stands for
+`cross-device`: wasmtime-wasi 48 has no name for that error of the host's.
+
+[What a guest without permissions sees](unprivileged-guest.md) is a page of its own.
 ";
 
 /// The tables, in their order on the page.
