@@ -1,0 +1,83 @@
+//! Content that the server did not take. It is never evicted.
+
+use std::fs::{self, File};
+use std::io::{self, Seek};
+use std::path::PathBuf;
+
+use qyvol_types::Digest;
+
+use super::{Cache, KEPT};
+use crate::path;
+
+/// Characters of the remote name in that of the file.
+const NAME_CHARS: usize = 80;
+
+impl Cache {
+    /// Keeps content that could not be sent to a path; says where. Each content has a
+    /// place of its own, so that an older one is never overwritten.
+    pub(crate) fn keep(&self, path: &str, digest: &Digest, file: &mut File) -> io::Result<PathBuf> {
+        let place = self.kept_place(path, digest);
+        if place.exists() {
+            return Ok(place);
+        }
+        file.rewind()?;
+        let mut temporary = self.temporary()?;
+        io::copy(file, temporary.as_file_mut())?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(&place).map_err(|error| error.error)?;
+        Ok(place)
+    }
+
+    /// The same content was sent after all.
+    pub(crate) fn unkeep(&self, path: &str, digest: &Digest) {
+        let _ = fs::remove_file(self.kept_place(path, digest));
+    }
+
+    /// `PATH-CONTENT-NAME`, the first two digests.
+    fn kept_place(&self, path: &str, digest: &Digest) -> PathBuf {
+        let of_path = Digest::of(format!("{}\0{path}", self.tree).as_bytes()).hex();
+        let of_content = digest.hex();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let name: String = path::name(path)
+            .chars()
+            .take(NAME_CHARS)
+            .map(|c| if is_plain(c) { c } else { '_' })
+            .collect();
+        let start = |hex: &str| hex.get(..12).unwrap_or_default().to_string();
+        let place = format!("{}-{}-{name}", start(&of_path), start(&of_content));
+        self.root.join(KEPT).join(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use super::super::tests::open;
+    use super::*;
+
+    #[test]
+    fn each_content_that_was_not_sent_has_a_place_of_its_own() {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::default());
+        let cache = open(directory.path(), 5, &clock);
+        let keep = |path: &str, content: &str| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(content.as_bytes()).unwrap();
+            cache.keep(path, &Digest::of(content.as_bytes()), &mut file).unwrap()
+        };
+        let places = [
+            keep("a/x.txt", "one"),
+            keep("a/x.txt", "two"),
+            keep("b/x.txt", "one"),
+            keep("a/../\u{1b}/é", "x"),
+        ];
+        for (place, due) in places.iter().zip(["one", "two", "one", "x"]) {
+            assert_eq!(fs::read_to_string(place).unwrap(), due);
+            assert!(place.parent().unwrap().ends_with("v1/kept"), "{place:?}");
+        }
+        assert_eq!(keep("a/x.txt", "one"), places[0]);
+        cache.unkeep("a/x.txt", &Digest::of(b"one"));
+        assert!(!places[0].exists() && places[1].exists());
+    }
+}

@@ -1,0 +1,378 @@
+//! The persistent cache: content by digest, and for each remote path what it last was.
+//!
+//! Invariants:
+//! - content is hashed whenever it is used: what doesn't match its name is removed, and
+//!   never served;
+//! - everything is written beside its place and renamed, so that processes beside one
+//!   another see whole files; a reader keeps a file that another one removes;
+//! - a record is believed only for the very tree and path that it names;
+//! - nothing is needed: a cache that fails costs time, and a notice.
+//!
+//! The directory belongs to one user and one application, and to no guest. What could
+//! not be sent to the server is in it too (`kept`), and is the user's to remove.
+
+mod evict;
+mod kept;
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use qyvol_types::{Algorithm, Digest, Hasher};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use crate::config::Host;
+use crate::error::Error;
+use crate::meta::Meta;
+
+/// The form of what is below: another one gets another directory.
+const VERSION: &str = "v1";
+const BLOBS: &str = "blobs";
+const RECORDS: &str = "records";
+const TEMPORARY: &str = "tmp";
+const KEPT: &str = "kept";
+/// Largest record, in bytes.
+const RECORD_BYTES: u64 = 16 << 10;
+
+/// What a path was when it was last fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// [`crate::url::Base::identity`] of the tree.
+    tree: String,
+    pub(crate) path: String,
+    pub(crate) meta: Meta,
+    pub(crate) digest: Digest,
+}
+
+/// The cache of one tree.
+pub(crate) struct Cache {
+    root: PathBuf,
+    tree: String,
+    max_bytes: u64,
+    /// Bytes of content, roughly: other processes add and remove too.
+    bytes: u64,
+    /// Records, just as roughly.
+    records: usize,
+    host: Arc<dyn Host>,
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cache {
+    /// Opens or makes the cache in `directory`.
+    pub(crate) fn open(directory: &Path, tree: String, max_bytes: u64, host: Arc<dyn Host>) -> Result<Cache, Error> {
+        let root = directory.join(VERSION);
+        for name in [BLOBS, RECORDS, TEMPORARY, KEPT] {
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(root.join(name));
+            made.map_err(|error| Error::Directory {
+                what: format!("the cache directory {}", directory.display()),
+                error,
+            })?;
+        }
+        let mut cache = Cache {
+            root,
+            tree,
+            max_bytes,
+            bytes: 0,
+            records: 0,
+            host,
+        };
+        cache.sweep();
+        Ok(cache)
+    }
+
+    fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join(BLOBS).join(digest.hex())
+    }
+
+    /// The place of a path's record.
+    fn record(&self, path: &str) -> PathBuf {
+        let name = Digest::of(format!("{}\0{path}", self.tree).as_bytes());
+        self.root.join(RECORDS).join(name.hex())
+    }
+
+    /// What a path last was, if its content is still there.
+    pub(crate) fn lookup(&self, path: &str) -> Option<Record> {
+        let record = self.read_record(&self.record(path))?;
+        let is_there = record.path == path && self.blob(&record.digest).is_file();
+        is_there.then_some(record)
+    }
+
+    fn read_record(&self, place: &Path) -> Option<Record> {
+        let mut bytes = Vec::new();
+        File::open(place)
+            .ok()?
+            .take(RECORD_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .ok()?;
+        if bytes.len() as u64 > RECORD_BYTES {
+            return None;
+        }
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        (record.tree == self.tree).then_some(record)
+    }
+
+    /// All that was fetched below a directory, at whatever depth.
+    pub(crate) fn below(&self, directory: &str) -> Vec<Record> {
+        let Ok(entries) = fs::read_dir(self.root.join(RECORDS)) else {
+            return Vec::new();
+        };
+        let is_below = |record: &Record| {
+            let rest = record.path.strip_prefix(directory);
+            crate::path::check(&record.path).is_ok()
+                && rest.is_some_and(|rest| directory.is_empty() || rest.starts_with('/'))
+                && self.blob(&record.digest).is_file()
+        };
+        let records = entries.flatten().take(evict::MAX_RECORDS * 2);
+        let records = records.filter_map(|entry| self.read_record(&entry.path()));
+        records.filter(is_below).collect()
+    }
+
+    /// Copies cached content into `file`, which is empty; false if it is not there, or
+    /// not what it should be, and so no more there. An error is one of `file`.
+    pub(crate) fn fetch(&mut self, digest: &Digest, length: Option<u64>, file: &mut File) -> io::Result<bool> {
+        let place = self.blob(digest);
+        let Ok(mut blob) = File::open(&place) else {
+            return Ok(false);
+        };
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut buffer = vec![0; 64 << 10];
+        let is_read = loop {
+            let n = match blob.read(&mut buffer) {
+                Ok(0) => break true,
+                Ok(n) => n,
+                Err(_) => break false,
+            };
+            let bytes = buffer.get(..n).unwrap_or_default();
+            hasher.update(bytes);
+            if length.is_some_and(|length| hasher.length() > length) {
+                break false;
+            }
+            file.write_all(bytes)?;
+        };
+        let is_whole = length.is_none_or(|length| hasher.length() == length);
+        if is_read && is_whole && hasher.finish() == *digest {
+            // What was used is no longer the oldest.
+            let _ = blob.set_modified(self.host.now());
+            return Ok(true);
+        }
+        let _ = fs::remove_file(&place);
+        self.host.notice(&format!(
+            "the cached copy {} is damaged; it was removed and is fetched anew",
+            digest.short()
+        ));
+        file.set_len(0)?;
+        file.rewind()?;
+        Ok(false)
+    }
+
+    /// Remembers what a path has, and its content, which is read from `file`. A failure
+    /// is a notice.
+    pub(crate) fn store(&mut self, path: &str, meta: &Meta, digest: &Digest, file: &mut File) {
+        let stored = self.store_blob(digest, file).and_then(|is_stored| {
+            if !is_stored {
+                return Ok(());
+            }
+            self.store_record(path, meta, digest)
+        });
+        if let Err(error) = stored {
+            self.host.notice(&format!(
+                "a fetched file can't be kept in {}: {error}",
+                self.root.display()
+            ));
+        }
+        if self.bytes > self.max_bytes || self.records > evict::MAX_RECORDS {
+            self.sweep();
+        }
+    }
+
+    /// Adds content; false if it doesn't fit.
+    fn store_blob(&mut self, digest: &Digest, file: &mut File) -> io::Result<bool> {
+        let place = self.blob(digest);
+        let length = file.metadata()?.len();
+        if length > self.max_bytes {
+            return Ok(false);
+        }
+        if fs::metadata(&place).is_ok_and(|there| there.len() == length) {
+            // Not hashed here: that is done when it is used.
+            let _ = File::open(&place).and_then(|blob| blob.set_modified(self.host.now()));
+            return Ok(true);
+        }
+        file.rewind()?;
+        let mut temporary = self.temporary()?;
+        io::copy(file, temporary.as_file_mut())?;
+        temporary.as_file().set_modified(self.host.now())?;
+        temporary.persist(place).map_err(|error| error.error)?;
+        self.bytes = self.bytes.saturating_add(length);
+        Ok(true)
+    }
+
+    fn store_record(&mut self, path: &str, meta: &Meta, digest: &Digest) -> io::Result<()> {
+        let record = Record {
+            tree: self.tree.clone(),
+            path: path.to_string(),
+            meta: meta.clone(),
+            digest: *digest,
+        };
+        let mut temporary = self.temporary()?;
+        temporary.write_all(&serde_json::to_vec(&record)?)?;
+        temporary.as_file().set_modified(self.host.now())?;
+        temporary.persist(self.record(path)).map_err(|error| error.error)?;
+        self.records += 1;
+        Ok(())
+    }
+
+    /// Forgets what a path was.
+    pub(crate) fn forget(&self, path: &str) {
+        let _ = fs::remove_file(self.record(path));
+    }
+
+    /// A file that is only for this user.
+    fn temporary(&self) -> io::Result<NamedTempFile> {
+        NamedTempFile::new_in(self.root.join(TEMPORARY))
+    }
+
+    fn now(&self) -> SystemTime {
+        self.host.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::ResolveError;
+
+    #[derive(Default)]
+    pub(super) struct Clock {
+        pub(super) seconds: Mutex<u64>,
+        notices: Mutex<Vec<String>>,
+    }
+
+    impl Host for Clock {
+        fn resolve(&self, _: &str, _: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+            Err(ResolveError::Denied)
+        }
+
+        fn now(&self) -> SystemTime {
+            let mut seconds = self.seconds.lock().unwrap();
+            *seconds += 1;
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + *seconds)
+        }
+
+        fn wait(&self, _: Duration) -> bool {
+            false
+        }
+
+        fn notice(&self, message: &str) {
+            self.notices.lock().unwrap().push(message.to_string());
+        }
+    }
+
+    pub(super) fn open(directory: &Path, max_bytes: u64, clock: &Arc<Clock>) -> Cache {
+        Cache::open(directory, "https://a.example/".to_string(), max_bytes, clock.clone()).unwrap()
+    }
+
+    pub(super) fn store(cache: &mut Cache, path: &str, content: &[u8]) -> Digest {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        let digest = Digest::of(content);
+        let meta = Meta {
+            length: Some(content.len() as u64),
+            ..Meta::default()
+        };
+        cache.store(path, &meta, &digest, &mut file);
+        digest
+    }
+
+    pub(super) fn fetch(cache: &mut Cache, digest: &Digest, length: u64) -> Option<Vec<u8>> {
+        let mut file = tempfile::tempfile().unwrap();
+        if !cache.fetch(digest, Some(length), &mut file).unwrap() {
+            assert_eq!(file.metadata().unwrap().len(), 0);
+            return None;
+        }
+        let mut content = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut content).unwrap();
+        Some(content)
+    }
+
+    #[test]
+    fn content_is_found_by_path_and_by_another_process() {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::default());
+        let mut cache = open(directory.path(), 100, &clock);
+        let digest = store(&mut cache, "a/b", b"abc");
+        let mut other = open(directory.path(), 100, &clock);
+        assert_eq!(other.lookup("a/b").unwrap().digest, digest);
+        assert_eq!(fetch(&mut other, &digest, 3).unwrap(), b"abc");
+        let of_other_tree = Cache::open(directory.path(), "https://b.example/".to_string(), 100, clock).unwrap();
+        assert_eq!(of_other_tree.lookup("a/b"), None);
+        other.forget("a/b");
+        assert_eq!(cache.lookup("a/b"), None);
+    }
+
+    #[test]
+    fn damaged_content_is_removed_and_never_served() {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::<Clock>::default());
+        let mut cache = open(directory.path(), 100, &clock);
+        for damage in ["abd", "ab", "", "abcd"] {
+            let digest = store(&mut cache, "a", b"abc");
+            fs::write(cache.blob(&digest), damage).unwrap();
+            assert_eq!(fetch(&mut cache, &digest, 3), None, "{damage}");
+            assert_eq!(cache.lookup("a"), None, "{damage}");
+        }
+        assert_eq!(clock.notices.lock().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn record_of_another_path_or_form_is_none() {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::default());
+        let mut cache = open(directory.path(), 100, &clock);
+        store(&mut cache, "a", b"abc");
+        let text = fs::read_to_string(cache.record("a")).unwrap();
+        fs::write(cache.record("b"), &text).unwrap();
+        assert_eq!(cache.lookup("b"), None);
+        for bad in [
+            "",
+            "{}",
+            &text.replace("sha256:", "sha256:../"),
+            &format!("{text}{}", " ".repeat(20_000)),
+        ] {
+            fs::write(cache.record("a"), bad).unwrap();
+            assert_eq!(cache.lookup("a"), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_below_a_directory_is_found() {
+        let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::default());
+        let mut cache = open(directory.path(), 100, &clock);
+        for path in ["a/b", "a/c/d", "ab", "e"] {
+            store(&mut cache, path, path.as_bytes());
+        }
+        let paths = |directory| {
+            let mut paths: Vec<String> = cache.below(directory).into_iter().map(|record| record.path).collect();
+            paths.sort();
+            paths
+        };
+        assert_eq!(paths("a"), ["a/b", "a/c/d"]);
+        assert_eq!(paths("").len(), 4);
+        assert!(paths("b").is_empty());
+    }
+}

@@ -1,0 +1,408 @@
+//! Requests with their authorisation, same-origin redirects and retries.
+
+use std::fmt;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Seek};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use qyvol_types::{Digest, Timestamp, escape};
+use ureq::http::{self, HeaderMap, HeaderValue, Method, Response, header};
+use ureq::unversioned::transport::{Connector, DefaultConnector};
+use ureq::{Agent, AsSendBody, Body, SendBody};
+
+use super::early_response::EarlyResponseConnector;
+use super::failure::{REASON_CHARS, is_temporary, reason, retry_after, status_error, transport_failure};
+use super::incoming::Incoming;
+use super::resolver::Resolver;
+use super::tls;
+use crate::config::{Config, Host, Limits, Protocol};
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorKind, Failure, FsError, Retry};
+use crate::remote::sigv4;
+use crate::url::Base;
+
+/// Redirects that are followed for one request.
+const MAX_REDIRECTS: usize = 3;
+/// Bytes of an error's body that are read.
+const ERROR_BYTES: usize = 8 << 10;
+/// Bytes of an answer's fields.
+const HEADER_BYTES: usize = 32 << 10;
+/// Bytes that are read or written at once.
+const BUFFER: usize = 128 << 10;
+/// The head of an answer may take this many times as long as a server may be silent.
+const RESPONSE_FACTOR: u32 = 4;
+
+/// A body that is sent. It can be sent again.
+#[derive(Clone, Copy)]
+pub(crate) enum Payload<'a> {
+    None,
+    Bytes(&'a [u8]),
+    /// A file from its start, with its length and digest.
+    File(&'a File, u64, &'a Digest),
+}
+
+impl Payload<'_> {
+    /// SHA-256 in hex, which S3's signatures have.
+    fn sha256(&self) -> String {
+        match self {
+            Payload::None => Digest::of(b"").hex(),
+            Payload::Bytes(bytes) => Digest::of(bytes).hex(),
+            Payload::File(_, _, digest) => digest.hex(),
+        }
+    }
+}
+
+/// A request on the origin of the tree.
+#[derive(Clone)]
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    /// Encoded path.
+    pub(crate) path: String,
+    /// Encoded query, or empty.
+    pub(crate) query: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) payload: Payload<'a>,
+    /// What is attempted, as it begins a message: `can't read a.txt at https://…`.
+    pub(crate) what: String,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(method: Method, path: String, what: String) -> Request<'a> {
+        Request {
+            method,
+            path,
+            query: String::new(),
+            headers: Vec::new(),
+            payload: Payload::None,
+            what,
+        }
+    }
+
+    pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Request<'a> {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn with_payload(mut self, payload: Payload<'a>) -> Request<'a> {
+        self.payload = payload;
+        self
+    }
+
+    /// Whether it changes nothing (RFC 9110, 9.2.1), so that it may be redirected.
+    fn is_safe(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD" | "PROPFIND")
+    }
+}
+
+/// An answer that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// The path that answered, after redirects.
+    pub(crate) path: String,
+}
+
+impl Answer {
+    /// The error that it is, if it is none of those expected.
+    pub(crate) fn error(&self, what: &str) -> FsError {
+        status_error(what, self.status, &reason(&self.body))
+    }
+}
+
+/// Sends requests to one origin.
+pub(crate) struct Client {
+    agent: Agent,
+    base: Base,
+    credentials: Credentials,
+    /// The region, for requests that are signed.
+    region: Option<String>,
+    host: Arc<dyn Host>,
+    limits: Limits,
+    /// Until when the server is taken for unreachable, and why.
+    outage: Mutex<Option<(Instant, FsError)>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that has not connected yet.
+    pub(crate) fn new(config: &Config, credentials: Credentials, host: Arc<dyn Host>) -> Result<Client, Error> {
+        let base = Base::parse(&config.url, &config.protocol)?;
+        credentials.check(&config.protocol)?;
+        let is_private = base.is_secure() || base.is_loopback() || config.allow_plain_credentials;
+        if !is_private && !matches!(credentials, Credentials::None) {
+            let why = format!(
+                "{} is not encrypted: use https, or allow this explicitly",
+                base.origin()
+            );
+            return Err(Error::Credentials(why));
+        }
+        let timeout = config.limits.timeout;
+        let mut settings = Agent::config_builder()
+            .http_status_as_error(false)
+            .allow_non_standard_methods(true)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("qyv/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .accept("")
+            .proxy(None)
+            .max_response_header_size(HEADER_BYTES)
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .timeout_resolve(Some(timeout))
+            .timeout_connect(Some(timeout))
+            .timeout_recv_response(Some(timeout * RESPONSE_FACTOR))
+            .timeout_per_read(Some(timeout))
+            .timeout_per_write(Some(timeout));
+        if base.is_secure() {
+            settings = settings.tls_config(tls::config(&config.certificates)?);
+        }
+        let connector = DefaultConnector::default().chain(EarlyResponseConnector);
+        Ok(Client {
+            agent: Agent::with_parts(settings.build(), connector, Resolver(host.clone())),
+            region: match &config.protocol {
+                Protocol::S3 { region } => Some(region.clone()),
+                _ => None,
+            },
+            base,
+            credentials,
+            host,
+            limits: config.limits,
+            outage: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn base(&self) -> &Base {
+        &self.base
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.limits.timeout
+    }
+
+    /// How a message about this begins: `can't read a.txt at https://…`.
+    pub(crate) fn what(&self, verb: &str, path: &str) -> String {
+        let named = if path.is_empty() { "the root" } else { path };
+        format!("can't {verb} {} at {}", escape(named), self.base.origin())
+    }
+
+    /// Makes a request, with retries, and reads its answer. A body of a success that is
+    /// longer than `limit` is an error; of any other only the start is read.
+    pub(crate) fn call(&self, request: &Request<'_>, limit: usize) -> Result<Answer, FsError> {
+        self.retrying(|_| {
+            let (response, path) = self.attempt(request)?;
+            let status = response.status().as_u16();
+            let headers = response.headers().clone();
+            let incoming = Incoming::new(response, &request.what, self.limits.timeout);
+            let body = match (request.method == Method::HEAD, (200..300).contains(&status)) {
+                (true, _) => Vec::new(),
+                (false, true) => incoming.read_all(limit)?.ok_or_else(|| {
+                    let message = format!("{}: the answer is longer than {limit} bytes", request.what);
+                    FsError::new(ErrorKind::TooLarge, message)
+                })?,
+                // What explains an error may be cut off.
+                (false, false) => incoming.read_all(ERROR_BYTES).ok().flatten().unwrap_or_default(),
+            };
+            Ok(Answer {
+                status,
+                headers,
+                body,
+                path,
+            })
+        })
+    }
+
+    /// Makes attempts until one succeeds, fails for good, or none is left. An attempt
+    /// that got on sets its argument: then all further attempts are available again.
+    pub(crate) fn retrying<T>(&self, mut attempt: impl FnMut(&mut bool) -> Result<T, Failure>) -> Result<T, FsError> {
+        if let Some(error) = self.known_outage() {
+            return Err(error);
+        }
+        let policy = self.limits.retry;
+        let (mut left, mut wait) = (policy.retries, policy.backoff);
+        loop {
+            let mut progressed = false;
+            let failure = match attempt(&mut progressed) {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            if progressed {
+                (left, wait) = (policy.retries, policy.backoff);
+            }
+            let pause = match failure.retry {
+                Retry::Never => return Err(failure.error),
+                Retry::After(asked) if asked > policy.max_wait => {
+                    let message = format!("{}; the server asks to wait {} s", failure.error, asked.as_secs());
+                    return Err(self.ended(FsError::outage(failure.error.kind(), message)));
+                }
+                Retry::After(asked) => asked,
+                // Jitter, so that many hosts don't come back at the same moment.
+                Retry::Usual => wait.mul_f64(0.75 + (RandomState::new().hash_one(left) % 512) as f64 / 1024.0),
+            };
+            if left == 0 || !self.host.wait(pause) {
+                return Err(self.ended(failure.error));
+            }
+            left -= 1;
+            wait = (wait * 2).min(policy.max_wait);
+        }
+    }
+
+    /// Remembers that the server is not there, so that the next path is not waited for
+    /// as long.
+    fn ended(&self, error: FsError) -> FsError {
+        if error.is_outage() && !self.limits.outage.is_zero() {
+            let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+            *outage = Some((Instant::now() + self.limits.outage, error.clone()));
+        }
+        error
+    }
+
+    fn known_outage(&self) -> Option<FsError> {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*outage {
+            Some((until, error)) if Instant::now() < *until => Some(error.clone()),
+            _ => {
+                *outage = None;
+                None
+            }
+        }
+    }
+
+    /// Sends a request once, following redirects that stay here. A temporary status is
+    /// a failure; every other answer is given back with the path that gave it.
+    pub(crate) fn attempt(&self, request: &Request<'_>) -> Result<(Response<Body>, String), Failure> {
+        let mut request = request.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(&request)?;
+            let status = response.status().as_u16();
+            if is_temporary(status) {
+                let retry = match retry_after(response.headers()) {
+                    Some(asked) => Retry::After(asked),
+                    None => Retry::Usual,
+                };
+                let error = self.error_of(response, &request.what);
+                return Err(Failure { error, retry });
+            }
+            if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+                return Ok((response, request.path));
+            }
+            let location = response.headers().get(header::LOCATION);
+            let location = location.and_then(|value| value.to_str().ok()).unwrap_or_default();
+            // A signature is for one path; where S3 redirects, the region is wrong.
+            let next = self
+                .base
+                .follow(&request.path, location)
+                .filter(|_| request.is_safe() && self.region.is_none());
+            let Some(next) = next else {
+                let shown: String = location.chars().take(REASON_CHARS).collect();
+                let message = format!(
+                    "{}: the server answers {status}, with `{}` as the place to go: only redirects of reading \
+                     requests on the same origin are followed; use that URL, if it is the right one{}",
+                    request.what,
+                    escape(&shown),
+                    if self.region.is_some() {
+                        ", or the bucket's own region"
+                    } else {
+                        ""
+                    },
+                );
+                return Err(FsError::new(ErrorKind::Io, message).into());
+            };
+            let (path, query) = next.split_once('?').unwrap_or((&next, ""));
+            (request.query, request.path) = (query.to_string(), path.to_string());
+        }
+        let message = format!("{}: more than {MAX_REDIRECTS} redirects", request.what);
+        Err(FsError::new(ErrorKind::Io, message).into())
+    }
+
+    fn send(&self, request: &Request<'_>) -> Result<Response<Body>, Failure> {
+        let mut target = request.path.clone();
+        if !request.query.is_empty() {
+            target = format!("{target}?{}", request.query);
+        }
+        let mut headers = request.headers.clone();
+        if let (
+            Some(region),
+            Credentials::S3 {
+                access_key,
+                secret_key,
+                session_token,
+            },
+        ) = (&self.region, &self.credentials)
+        {
+            let payload = request.payload.sha256();
+            headers.push(("host", self.base.authority()));
+            headers.push(("x-amz-content-sha256", payload));
+            headers.push((
+                "x-amz-date",
+                crate::date::format_basic(Timestamp::from_system(self.host.now())),
+            ));
+            if let Some(token) = session_token {
+                headers.push(("x-amz-security-token", token.expose().to_string()));
+            }
+            let signed = sigv4::authorization(
+                &sigv4::Request {
+                    method: request.method.as_str(),
+                    path: &request.path,
+                    query: &request.query,
+                    headers: &headers,
+                },
+                &sigv4::Key {
+                    access_key,
+                    secret_key: secret_key.expose(),
+                    region,
+                },
+            );
+            headers.push(("authorization", signed));
+        }
+        let mut builder = http::Request::builder()
+            .method(request.method.clone())
+            .uri(format!("{}{target}", self.base.origin()));
+        for (name, value) in &headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(value) = self.credentials.authorization()
+            && let Ok(mut value) = HeaderValue::from_str(&value)
+        {
+            value.set_sensitive(true);
+            builder = builder.header(header::AUTHORIZATION, value);
+        }
+        let sent = match request.payload {
+            Payload::None => self.run(builder.body(())),
+            Payload::Bytes(bytes) => self.run(builder.body(bytes)),
+            Payload::File(file, length, _) => {
+                let mut file = file;
+                file.rewind()
+                    .map_err(|error| FsError::local("can't read what is to be sent", &error))?;
+                let builder = builder.header(header::CONTENT_LENGTH, length);
+                let mut reader = file.take(length);
+                self.run(builder.body(SendBody::from_reader(&mut reader)))
+            }
+        };
+        sent.map_err(|error| transport_failure(&request.what, error))
+    }
+
+    /// The error that an answer is whose body was not read.
+    pub(super) fn error_of(&self, response: Response<Body>, what: &str) -> FsError {
+        let status = response.status().as_u16();
+        let incoming = Incoming::new(response, what, self.limits.timeout);
+        let body = incoming.read_all(ERROR_BYTES).ok().flatten().unwrap_or_default();
+        status_error(what, status, &reason(&body))
+    }
+
+    fn run<B: AsSendBody>(&self, built: Result<http::Request<B>, http::Error>) -> Result<Response<Body>, ureq::Error> {
+        self.agent.run(built?)
+    }
+}

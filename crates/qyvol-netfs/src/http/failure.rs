@@ -1,0 +1,141 @@
+//! What a status that nobody expected means, and a failure below HTTP.
+//!
+//! An outage is what may pass, and what a cached copy may stand in for; a server that
+//! is not who it should be is none.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use qyvol_types::escape;
+use ureq::http::{HeaderMap, header};
+
+use crate::config::ResolveError;
+use crate::error::{ErrorKind, Failure, FsError};
+
+/// Characters of a server's own words in a message.
+pub(super) const REASON_CHARS: usize = 300;
+
+/// Statuses that may be another one soon.
+pub(super) fn is_temporary(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// `Retry-After` in seconds (RFC 9110, 10.2.3). The form with a date needs a clock that
+/// agrees with the server's, and is not used.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    // A number past the range of u64 is a very long wait, not an invalid one.
+    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
+}
+
+/// The server's own words about an error: S3's code and message, or a plain text.
+pub(super) fn reason(body: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return String::new();
+    };
+    let words = match crate::remote::s3_error(text) {
+        Some(words) => words,
+        None if text.contains('<') => return String::new(),
+        None => text.trim().to_string(),
+    };
+    let cut: String = words.chars().take(REASON_CHARS).collect();
+    escape(&cut).to_string()
+}
+
+/// What a status means that is none of those expected.
+pub(super) fn status_error(what: &str, status: u16, reason: &str) -> FsError {
+    let (kind, hint) = match status {
+        401 => (ErrorKind::Access, "; give credentials, or other ones"),
+        403 => (ErrorKind::Access, "; these credentials don't allow it"),
+        404 | 410 => (ErrorKind::NotFound, ""),
+        409 => (ErrorKind::Io, "; the directory that it is in may be missing"),
+        412 => (ErrorKind::Conflict, "; it was changed meanwhile"),
+        413 => (ErrorKind::TooLarge, ""),
+        423 => (ErrorKind::Access, "; it is locked"),
+        507 => (ErrorKind::NoSpace, "; its space is used up"),
+        _ => (ErrorKind::Io, ""),
+    };
+    let separator = if reason.is_empty() { "" } else { ", " };
+    let message = format!("{what}: the server answers {status}{separator}{reason}{hint}");
+    match is_temporary(status) {
+        true => FsError::outage(ErrorKind::Unreachable, message),
+        false => FsError::new(kind, message),
+    }
+}
+
+/// A failure below HTTP.
+pub(super) fn transport_failure(what: &str, error: ureq::Error) -> Failure {
+    let fatal = |kind, why: &dyn fmt::Display| -> Failure {
+        FsError::new(kind, format!("{what}: {}", escape(&why.to_string()))).into()
+    };
+    let outage = |kind, why: &dyn fmt::Display| {
+        Failure::temporary(FsError::outage(kind, format!("{what}: {}", escape(&why.to_string()))))
+    };
+    match error {
+        ureq::Error::Timeout(phase) => outage(ErrorKind::TimedOut, &format!("timed out ({phase})")),
+        ureq::Error::Io(error) => connection_failure(what, error),
+        ureq::Error::HostNotFound => outage(ErrorKind::Unreachable, &"no such host"),
+        ureq::Error::ConnectionFailed => outage(ErrorKind::Unreachable, &"no connection"),
+        // Whoever answers is not who it should be: a cached copy must not hide that.
+        ureq::Error::Tls(why) => fatal(ErrorKind::Unreachable, &format!("TLS: {why}")),
+        ureq::Error::Rustls(why) => fatal(ErrorKind::Unreachable, &format!("TLS: {why}")),
+        ureq::Error::Other(error) => match error.downcast_ref::<ResolveError>() {
+            Some(ResolveError::Denied) => fatal(ErrorKind::Access, &ResolveError::Denied),
+            // As without any network: there may be one later.
+            Some(error) => outage(ErrorKind::Unreachable, error),
+            None => fatal(ErrorKind::Io, &error),
+        },
+        other => fatal(ErrorKind::Io, &format!("the answer is not one of HTTP: {other}")),
+    }
+}
+
+/// A connection that failed.
+pub(super) fn connection_failure(what: &str, error: io::Error) -> Failure {
+    // The reader of a body wraps what is no I/O error: a time limit, bad framing.
+    let error = match error.downcast::<ureq::Error>() {
+        Ok(inner) => return transport_failure(what, inner),
+        Err(error) => error,
+    };
+    let why = escape(&error.to_string()).to_string();
+    let kind = match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ErrorKind::TimedOut,
+        // Errors of rustls come this way.
+        io::ErrorKind::InvalidData => {
+            return FsError::new(ErrorKind::Unreachable, format!("{what}: TLS: {why}")).into();
+        }
+        _ => ErrorKind::Unreachable,
+    };
+    Failure::temporary(FsError::outage(kind, format!("{what}: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(value: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+        retry_after(&headers)
+    }
+
+    #[test]
+    fn wait_that_a_server_asks_for_is_a_number_of_seconds() {
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("99999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        for bad in ["-1", "1.5", "Sun, 06 Nov 1994 08:49:37 GMT", ""] {
+            assert_eq!(asked(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_server_are_bounded_and_can_not_move_a_cursor() {
+        let words = reason(format!("\u{1b}[31m{}", "a".repeat(1000)).as_bytes());
+        assert!(words.starts_with("\\u{1b}[31m") && words.len() < 400, "{words}");
+        assert_eq!(reason(b"<html>long page</html>"), "");
+        let s3 = b"<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Message>gone</Message></Error>";
+        assert_eq!(reason(s3), "NoSuchKey: gone");
+        assert_eq!(reason(b"\xff"), "");
+    }
+}

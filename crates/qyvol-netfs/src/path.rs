@@ -1,0 +1,98 @@
+//! Names and paths of a tree, as a kernel of ours takes them.
+
+use crate::error::{ErrorKind, FsError};
+
+/// Longest name, in bytes (`NAME_MAX`).
+const NAME_BYTES: usize = 255;
+/// Longest path, in bytes; `PATH_MAX` leaves room for where the tree is.
+const PATH_BYTES: usize = 3 << 10;
+/// Most parts of a path.
+const MAX_DEPTH: usize = 64;
+
+/// Whether a name can be that of a file here.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_BYTES && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
+
+/// Checks a path of a guest: empty for the root, else names with slashes between them.
+pub(crate) fn check(path: &str) -> Result<(), FsError> {
+    let parts = || path.split('/');
+    let is_path = path.len() <= PATH_BYTES && parts().count() <= MAX_DEPTH && parts().all(is_name);
+    if path.is_empty() || is_path {
+        return Ok(());
+    }
+    Err(FsError::new(
+        ErrorKind::InvalidPath,
+        format!(
+            "`{}` is no path of a remote tree: expected at most {MAX_DEPTH} names of 1 to {NAME_BYTES} bytes, \
+             {PATH_BYTES} bytes in all, none of them `.` or `..`",
+            qyvol_types::escape(path.get(..200).unwrap_or(path))
+        ),
+    ))
+}
+
+/// The directory that a path is in; the root is the empty path, and in none.
+pub(crate) fn parent(path: &str) -> Option<&str> {
+    match path.rsplit_once('/') {
+        Some((parent, _)) => Some(parent),
+        None if path.is_empty() => None,
+        None => Some(""),
+    }
+}
+
+/// The last part of a path.
+pub(crate) fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The path of `name` in `directory`.
+pub(crate) fn join(directory: &str, name: &str) -> String {
+    match directory.is_empty() {
+        true => name.to_string(),
+        false => format!("{directory}/{name}"),
+    }
+}
+
+/// The directories that a path is in, from the root's own entries down.
+pub(crate) fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').filter_map(|(at, _)| path.get(..at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kernel_would_read_otherwise_is_no_path() {
+        for good in ["", "a", "a/b c/ñ", "...", &"a".repeat(255)] {
+            check(good).unwrap();
+        }
+        let deep = ["a"; 65].join("/");
+        for bad in [
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "a/..",
+            "../a",
+            "a/./b",
+            "a\0b",
+            &"a".repeat(256),
+            &deep,
+        ] {
+            assert_eq!(check(bad).unwrap_err().kind(), ErrorKind::InvalidPath, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn path_is_taken_apart_and_put_together() {
+        assert_eq!(ancestors("a/b/c").collect::<Vec<_>>(), ["a", "a/b"]);
+        assert_eq!(ancestors("a").count(), 0);
+        assert_eq!((parent("a/b"), parent("a"), parent("")), (Some("a"), Some(""), None));
+        assert_eq!(
+            (join("", "a"), join("a", "b"), name("a/b"), name("a")),
+            ("a".into(), "a/b".into(), "b", "a")
+        );
+    }
+}

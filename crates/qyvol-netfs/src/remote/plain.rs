@@ -1,0 +1,36 @@
+//! Plain HTTP: `HEAD` says what is there, and nothing says what else.
+
+use ureq::http::Method;
+
+use super::ANSWER_BYTES;
+use crate::error::FsError;
+use crate::http::{Client, Request};
+use crate::meta::{Found, Meta};
+
+/// What is at a path: a file if `HEAD` says so. A server that leads from `a` to `a/`
+/// means a directory by that.
+pub(super) fn stat(client: &Client, path: &str) -> Result<Found, FsError> {
+    let what = client.what("look at", path);
+    let target = client.base().path_of(path);
+    let request = Request::new(Method::HEAD, target.clone(), what.clone());
+    let answer = client.call(&request, ANSWER_BYTES)?;
+    match answer.status {
+        200 | 204 if answer.path == format!("{target}/") => Ok(Found::Directory),
+        200 => {
+            let meta = Meta::from_headers(&answer.headers);
+            match meta.length {
+                Some(_) => Ok(Found::File(meta)),
+                None => Ok(Found::Unknown),
+            }
+        }
+        // An answer without content is that of an empty file.
+        204 => Ok(Found::File(Meta {
+            length: Some(0),
+            ..Meta::from_headers(&answer.headers)
+        })),
+        403 | 404 | 410 if answer.path == format!("{target}/") => Ok(Found::Directory),
+        404 | 410 => Ok(Found::Absent),
+        405 | 501 => Ok(Found::Unknown),
+        _ => Err(answer.error(&what)),
+    }
+}

@@ -1,0 +1,106 @@
+//! Listing a directory: every entry is here afterwards, files without content.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use qyvol_types::escape;
+
+use super::{There, Tree};
+use crate::error::{ErrorKind, FsError};
+use crate::meta::{Found, Listing};
+use crate::path;
+
+impl Tree {
+    /// Makes sure that all entries of a directory are here.
+    pub(super) fn list(&mut self, path: &str) -> Result<(), FsError> {
+        let Some(node) = self.nodes.get(path) else {
+            return Ok(());
+        };
+        if self.is_fresh(node.listed) || (node.is_guests && !node.is_remote_directory()) {
+            return Ok(());
+        }
+        match self.remote.list(path) {
+            // The protocol has none: what is here is all that is known.
+            Ok(None) => Ok(()),
+            Ok(Some(listing)) => {
+                self.is_offline = false;
+                self.take_listing(path, &listing)
+            }
+            Err(error) if error.is_outage() => self.list_offline(path, error),
+            Err(error) => {
+                if error.kind() == ErrorKind::NotFound && !path.is_empty() {
+                    self.note(path, &Found::Absent)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn take_listing(&mut self, directory: &str, listing: &Listing) -> Result<(), FsError> {
+        let mut skipped = listing.skipped;
+        let mut names = BTreeSet::new();
+        for entry in &listing.entries {
+            let child = path::join(directory, &entry.name);
+            if path::check(&child).is_err() {
+                skipped += 1;
+                continue;
+            }
+            if !names.insert(entry.name.as_str()) || self.nodes.get(&child).is_some_and(|node| node.is_guests) {
+                continue;
+            }
+            match self.note(&child, &entry.found) {
+                Ok(_) => {}
+                // One file that can't be here, for its length say, hides no other.
+                Err(error) if error.kind() == ErrorKind::TooLarge => skipped += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        let gone: Vec<String> = self
+            .below(directory)
+            .filter(|(path, node)| path::parent(path) == Some(directory) && !node.is_guests)
+            .filter(|(path, _)| !names.contains(path::name(path)))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in gone {
+            self.discard(&path)?;
+        }
+        if let Some(node) = self.nodes.get_mut(directory) {
+            node.listed = Some(Instant::now());
+        }
+        if skipped > 0 {
+            let named = if directory.is_empty() { "the root" } else { directory };
+            self.host.0.notice(&format!(
+                "{skipped} entries of {} in the remote tree are left out: their names or lengths can't be those of \
+                 files here, or they are elsewhere",
+                escape(named)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Gives what was fetched before, and what is here.
+    fn list_offline(&mut self, directory: &str, error: FsError) -> Result<(), FsError> {
+        let records = self
+            .cache
+            .as_ref()
+            .map(|cache| cache.below(directory))
+            .unwrap_or_default();
+        let has_any = !records.is_empty() || self.below(directory).next().is_some();
+        for record in records {
+            if self.known(&record.path)?.is_none_or(|there| there == There::Absent) && !self.is_guests(&record.path) {
+                self.note(&record.path, &Found::File(record.meta))?;
+            }
+        }
+        match has_any {
+            true => {
+                self.tell_offline(&error);
+                Ok(())
+            }
+            false => Err(error),
+        }
+    }
+
+    fn is_guests(&self, path: &str) -> bool {
+        self.nodes.get(path).is_some_and(|node| node.is_guests)
+    }
+}

@@ -1,0 +1,261 @@
+//! What is known of each path, here and on the server, and what a guest's call needs.
+
+mod changes;
+mod fetch;
+mod flush;
+mod list;
+mod look;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use qyvol_types::{Digest, escape};
+
+use crate::cache::Cache;
+use crate::config::{Host, Limits};
+use crate::error::{ErrorKind, FsError};
+use crate::local::{Local, Stamp};
+use crate::meta::{Found, Meta};
+use crate::remote::Remote;
+use crate::{Intent, path};
+
+/// What is here of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Here {
+    Nothing,
+    /// A file with a length and no content, as it was placed.
+    Hollow(Stamp),
+    /// A file with its content, of so many bytes.
+    Filled(u64),
+    Directory,
+}
+
+/// A path.
+#[derive(Clone, Debug)]
+struct Node {
+    /// What the server has, as far as the guest could see; none if it was never asked.
+    remote: Option<Found>,
+    here: Here,
+    /// Whether the guest may have changed it: then only a look at the private directory
+    /// shows what is here.
+    is_guests: bool,
+    /// The digest of what the server has.
+    base: Option<Digest>,
+    /// The guest's file, when its content was last the server's.
+    in_step: Option<Stamp>,
+    /// When the server was asked about it.
+    checked: Option<Instant>,
+    /// When all of its entries were listed.
+    listed: Option<Instant>,
+}
+
+impl Node {
+    fn new(remote: Option<Found>, here: Here) -> Node {
+        Node {
+            remote,
+            here,
+            is_guests: false,
+            base: None,
+            in_step: None,
+            checked: Some(Instant::now()),
+            listed: None,
+        }
+    }
+
+    /// What the server has at it, if that is a file.
+    fn remote_file(&self) -> Option<&Meta> {
+        match &self.remote {
+            Some(Found::File(meta)) => Some(meta),
+            _ => None,
+        }
+    }
+
+    fn is_remote_directory(&self) -> bool {
+        self.remote == Some(Found::Directory)
+    }
+}
+
+/// What a guest would see at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    Absent,
+    File,
+    Directory,
+}
+
+/// The tree of one mount.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    local: Arc<Local>,
+    remote: Remote,
+    cache: Option<Cache>,
+    limits: Limits,
+    host: HostHandle,
+    nodes: BTreeMap<String, Node>,
+    /// Bytes of content that was fetched and is here.
+    held: u64,
+    /// The user was told that cached copies are used.
+    is_offline: bool,
+}
+
+struct HostHandle(Arc<dyn Host>);
+
+impl std::fmt::Debug for HostHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Host")
+    }
+}
+
+impl Tree {
+    pub(crate) fn new(local: Local, remote: Remote, cache: Option<Cache>, limits: Limits, host: Arc<dyn Host>) -> Tree {
+        let root = Node::new(Some(Found::Directory), Here::Directory);
+        Tree {
+            local: Arc::new(local),
+            remote,
+            cache,
+            limits,
+            host: HostHandle(host),
+            nodes: BTreeMap::from([(String::new(), root)]),
+            held: 0,
+            is_offline: false,
+        }
+    }
+
+    /// See [`crate::NetFs::ensure`].
+    pub(crate) fn ensure(&mut self, path: &str, intent: Intent) -> Result<(), FsError> {
+        match intent {
+            Intent::Stat => match self.look(path)? {
+                There::Absent => Err(absent(path)),
+                _ => Ok(()),
+            },
+            Intent::Directory => self.directory(path),
+            Intent::List => {
+                self.directory(path)?;
+                self.list(path)
+            }
+            Intent::Read => match self.content(path)? {
+                There::Absent => Err(absent(path)),
+                _ => Ok(()),
+            },
+            Intent::Write => {
+                if self.content(path)? == There::Absent {
+                    self.directory(path::parent(path).unwrap_or_default())?;
+                }
+                self.mark(path)
+            }
+            Intent::Create => {
+                if self.look(path)? == There::Absent {
+                    self.directory(path::parent(path).unwrap_or_default())?;
+                }
+                self.mark(path)
+            }
+            Intent::Remove => match self.look(path)? {
+                There::Absent => Err(absent(path)),
+                // The kernel refuses to remove one that has entries.
+                There::Directory => self.list(path),
+                There::File => Ok(()),
+            },
+            Intent::Rename => match self.content(path)? {
+                There::Absent => Err(absent(path)),
+                There::File => self.mark(path),
+                There::Directory => self.check_rename(path),
+            },
+        }
+    }
+
+    /// A directory with remote content stays: all of it would have to be fetched.
+    fn check_rename(&self, path: &str) -> Result<(), FsError> {
+        let own = self.nodes.get(path).into_iter();
+        let below = self.below(path).map(|(_, node)| node);
+        let is_remote = |node: &Node| !matches!(node.remote, None | Some(Found::Absent));
+        if own.chain(below).any(is_remote) {
+            let message = format!(
+                "can't rename {}: the directory is on the server; make a new one, copy what is in it and remove it",
+                escape(path)
+            );
+            return Err(FsError::new(ErrorKind::CrossDevice, message));
+        }
+        Ok(())
+    }
+
+    /// All nodes below a directory.
+    fn below<'a>(&'a self, directory: &str) -> impl DoubleEndedIterator<Item = (&'a String, &'a Node)> + use<'a> {
+        // '0' comes right after '/'.
+        let (from, to) = match directory.is_empty() {
+            true => ("\u{1}".to_string(), "\u{10ffff}".to_string()),
+            false => (format!("{directory}/"), format!("{directory}0")),
+        };
+        self.nodes.range(from..to)
+    }
+
+    /// From now on, what is at a path is the guest's.
+    fn mark(&mut self, path: &str) -> Result<(), FsError> {
+        if let Some(node) = self.nodes.get_mut(path) {
+            node.is_guests = true;
+            return Ok(());
+        }
+        let node = Node {
+            is_guests: true,
+            ..Node::new(None, Here::Nothing)
+        };
+        self.insert(path, node)
+    }
+
+    /// Adds what is known of a path, if there is room for it.
+    fn insert(&mut self, path: &str, node: Node) -> Result<(), FsError> {
+        if self.nodes.len() >= self.limits.files && !self.nodes.contains_key(path) {
+            // What is not there is the least to know.
+            let is_of_use = |node: &Node| node.is_guests || node.here != Here::Nothing;
+            self.nodes.retain(|_, node| is_of_use(node));
+            if self.nodes.len() >= self.limits.files {
+                let message = format!(
+                    "can't add {}: the mount has {} files, which is its limit",
+                    escape(path),
+                    self.limits.files
+                );
+                return Err(FsError::new(ErrorKind::NoSpace, message));
+            }
+        }
+        self.nodes.insert(path.to_string(), node);
+        Ok(())
+    }
+
+    /// Whether what the server said at that time still holds.
+    fn is_fresh(&self, asked: Option<Instant>) -> bool {
+        asked.is_some_and(|asked| asked.elapsed() < self.limits.refresh)
+    }
+
+    /// Content that was fetched is no longer here.
+    fn release(&mut self, path: &str) {
+        if let Some(Node {
+            here: Here::Filled(length),
+            ..
+        }) = self.nodes.get(path)
+        {
+            self.held = self.held.saturating_sub(*length);
+        }
+    }
+}
+
+fn absent(path: &str) -> FsError {
+    FsError::new(
+        ErrorKind::NotFound,
+        format!("there is no {} in the remote tree", escape(path)),
+    )
+}
+
+fn not_a_directory(path: &str) -> FsError {
+    FsError::new(
+        ErrorKind::NotADirectory,
+        format!("{} is a file, no directory", escape(path)),
+    )
+}
+
+fn link(path: &str) -> FsError {
+    let message = format!(
+        "{} is a symbolic link, and none is followed in a remote tree",
+        escape(path)
+    );
+    FsError::new(ErrorKind::Link, message)
+}
