@@ -102,12 +102,11 @@ impl Tree {
                     self.tell_offline(&error);
                     return Ok(There::File);
                 }
-                if self.remote.takes_directories_for_granted() {
-                    // It may have been a directory.
-                    return match self.ask(path)? {
-                        Some(found @ Found::Directory) => self.note(path, &found),
-                        _ => Err(error),
-                    };
+                // It may have been a directory.
+                if self.nodes.get(path).is_none_or(|node| node.here == Here::Nothing)
+                    && let Some(found @ Found::Directory) = self.stand_in(path, error.clone())?
+                {
+                    return self.note(path, &found);
                 }
             }
             if error.kind() == ErrorKind::TooLarge && room < self.limits.file_bytes {

@@ -112,15 +112,19 @@ impl Tree {
 
     /// Asks the server. If it can't be reached, what was fetched in an earlier run stands
     /// in; none if what is here already does.
-    pub(super) fn ask(&mut self, path: &str) -> Result<Option<Found>, FsError> {
-        let error = match self.remote.stat(path) {
+    fn ask(&mut self, path: &str) -> Result<Option<Found>, FsError> {
+        match self.remote.stat(path) {
             Ok(found) => {
                 self.is_offline = false;
-                return Ok(Some(found));
+                Ok(Some(found))
             }
-            Err(error) if error.is_outage() => error,
-            Err(error) => return Err(error),
-        };
+            Err(error) if error.is_outage() => self.stand_in(path, error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What stands in for a server that can't be reached; its error if nothing does.
+    pub(super) fn stand_in(&mut self, path: &str, error: FsError) -> Result<Option<Found>, FsError> {
         if self.nodes.get(path).is_some_and(|node| node.here != Here::Nothing) {
             self.tell_offline(&error);
             return Ok(None);

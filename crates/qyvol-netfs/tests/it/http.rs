@@ -10,7 +10,11 @@ use crate::site::{MODIFIED_UNIX, Site};
 use crate::support::{Setup, basic, kind};
 
 fn server() -> Server {
-    Server::new(Site::of(&[("/data/a/b.json", "{}"), ("/data/c d.txt", "hello"), ("/data/empty", "")]))
+    Server::new(Site::of(&[
+        ("/data/a/b.json", "{}"),
+        ("/data/c d.txt", "hello"),
+        ("/data/empty", ""),
+    ]))
 }
 
 #[test]
@@ -97,7 +101,10 @@ fn file_is_no_directory() {
     for intent in [Intent::Read, Intent::Stat, Intent::Create, Intent::Directory] {
         assert_eq!(kind(guest.fs.ensure("c d.txt/x", intent)), ErrorKind::NotADirectory);
     }
-    assert_eq!(kind(guest.fs.ensure("c d.txt", Intent::Directory)), ErrorKind::NotADirectory);
+    assert_eq!(
+        kind(guest.fs.ensure("c d.txt", Intent::Directory)),
+        ErrorKind::NotADirectory
+    );
     assert!(server.log().is_empty());
 }
 
@@ -157,7 +164,10 @@ fn credentials_are_sent_and_are_in_no_message() {
         Some("Basic YW5hOnMzY3JldC13b3Jk") => Reaction::Serve,
         _ => Reaction::status(401),
     });
-    let setup = Setup { credentials: basic(), ..Setup::http(&server) };
+    let setup = Setup {
+        credentials: basic(),
+        ..Setup::http(&server)
+    };
     let guest = setup.mount();
     assert_eq!(guest.read("c d.txt").unwrap(), "hello");
     let error = Setup::http(&server).mount().read("c d.txt").unwrap_err();

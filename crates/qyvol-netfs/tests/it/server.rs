@@ -201,7 +201,9 @@ impl Server {
     /// `METHOD path` of every request so far, which is forgotten.
     pub(crate) fn log(&self) -> Vec<String> {
         let seen = std::mem::take(&mut *self.shared.seen.lock().unwrap());
-        seen.iter().map(|request| format!("{} {}", request.method, request.path())).collect()
+        seen.iter()
+            .map(|request| format!("{} {}", request.method, request.path()))
+            .collect()
     }
 }
 
@@ -272,7 +274,9 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Request> {
             return Some(request);
         }
         let (name, value) = line.split_once(':')?;
-        request.headers.insert(name.to_ascii_lowercase(), value.trim().to_string());
+        request
+            .headers
+            .insert(name.to_ascii_lowercase(), value.trim().to_string());
     }
 }
 

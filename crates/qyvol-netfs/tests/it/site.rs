@@ -29,7 +29,10 @@ struct File {
 
 impl Site {
     pub(crate) fn of(files: &[(&str, &str)]) -> Site {
-        let mut site = Site { page: 1000, ..Site::default() };
+        let mut site = Site {
+            page: 1000,
+            ..Site::default()
+        };
         for (path, content) in files {
             site.put(path, content.as_bytes());
         }
@@ -39,7 +42,10 @@ impl Site {
     pub(crate) fn put(&mut self, path: &str, content: &[u8]) -> String {
         self.versions += 1;
         let etag = format!("\"v{}\"", self.versions);
-        let file = File { content: content.to_vec(), etag: etag.clone() };
+        let file = File {
+            content: content.to_vec(),
+            etag: etag.clone(),
+        };
         self.files.insert(path.to_string(), file);
         etag
     }
@@ -73,7 +79,12 @@ impl Site {
 
     pub(crate) fn answer(&mut self, request: &Request) -> Response {
         let decoded = decode(request.path());
-        let path = if decoded == "/" { "/" } else { decoded.trim_end_matches('/') }.to_string();
+        let path = if decoded == "/" {
+            "/"
+        } else {
+            decoded.trim_end_matches('/')
+        }
+        .to_string();
         if request.query().contains("list-type=2") {
             return self.list_keys(request);
         }
@@ -97,12 +108,17 @@ impl Site {
             return Response::new(404);
         };
         let response = |status| {
-            Response::new(status).with("etag", file.etag.as_str()).with("last-modified", MODIFIED)
+            Response::new(status)
+                .with("etag", file.etag.as_str())
+                .with("last-modified", MODIFIED)
         };
-        if request.header("if-none-match") == Some(&file.etag) || request.header("if-modified-since") == Some(MODIFIED) {
+        if request.header("if-none-match") == Some(&file.etag) || request.header("if-modified-since") == Some(MODIFIED)
+        {
             return response(304);
         }
-        let from = request.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+        let from = request
+            .header("range")
+            .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
         match from.filter(|_| request.header("if-range").is_none_or(|etag| etag == file.etag)) {
             Some(from) if from < file.content.len() => {
                 let length = file.content.len();
@@ -197,7 +213,9 @@ impl Site {
         let most: usize = parameter("max-keys").unwrap().parse().unwrap();
         let mut found: BTreeMap<String, Option<&File>> = BTreeMap::new();
         for (path, file) in &self.files {
-            let Some(key) = path.strip_prefix(&bucket).filter(|key| key.starts_with(&prefix)) else { continue };
+            let Some(key) = path.strip_prefix(&bucket).filter(|key| key.starts_with(&prefix)) else {
+                continue;
+            };
             match key[prefix.len()..].split_once('/') {
                 Some((first, _)) => found.insert(format!("{prefix}{first}/"), None),
                 None => found.insert(key.to_string(), Some(file)),

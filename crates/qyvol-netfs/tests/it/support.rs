@@ -42,7 +42,10 @@ impl Host for TestHost {
         if let Some(answer) = self.answer.lock().unwrap().clone() {
             return answer;
         }
-        (name, port).to_socket_addrs().map(Iterator::collect).map_err(|_| ResolveError::NotFound)
+        (name, port)
+            .to_socket_addrs()
+            .map(Iterator::collect)
+            .map_err(|_| ResolveError::NotFound)
     }
 
     fn now(&self) -> SystemTime {
@@ -103,7 +106,9 @@ impl Setup {
 
     /// A bucket `b`, with an access key.
     pub(crate) fn s3(server: &Server, prefix: &str) -> Setup {
-        let protocol = Protocol::S3 { region: "us-east-1".to_string() };
+        let protocol = Protocol::S3 {
+            region: "us-east-1".to_string(),
+        };
         Setup {
             credentials: s3_key(),
             ..Setup::new(protocol, &server.url(&format!("/b/{prefix}")))
@@ -126,6 +131,13 @@ impl Setup {
     }
 
     pub(crate) fn mount(&self) -> Guest {
+        let host = Arc::new(TestHost::default());
+        let (fs, directory) = self.make(host.clone());
+        Guest { fs, host, directory }
+    }
+
+    /// The same with a host of its own, and the directory that all is in.
+    pub(crate) fn make(&self, host: Arc<dyn Host>) -> (NetFs, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let open = |name: &str| {
             fs::create_dir(directory.path().join(name)).unwrap();
@@ -136,9 +148,8 @@ impl Setup {
             staging: open("staging"),
             cache: self.cache.clone(),
         };
-        let host = Arc::new(TestHost::default());
-        let fs = NetFs::new(&self.config, self.credentials.clone(), host.clone(), directories).unwrap();
-        Guest { fs, host, directory }
+        let fs = NetFs::new(&self.config, self.credentials.clone(), host, directories).unwrap();
+        (fs, directory)
     }
 }
 
@@ -190,7 +201,9 @@ impl Guest {
     pub(crate) fn list(&self, path: &str) -> Result<Vec<String>, FsError> {
         self.fs.ensure(path, Intent::List)?;
         let entries = fs::read_dir(self.place(path)).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         Ok(names)
     }
@@ -205,7 +218,11 @@ impl Guest {
     pub(crate) fn append(&self, path: &str, content: &str) -> Result<(), FsError> {
         use std::io::Write;
         self.fs.ensure(path, Intent::Write)?;
-        let mut file = File::options().append(true).create(true).open(self.place(path)).unwrap();
+        let mut file = File::options()
+            .append(true)
+            .create(true)
+            .open(self.place(path))
+            .unwrap();
         file.write_all(content.as_bytes()).unwrap();
         Ok(())
     }
@@ -213,7 +230,11 @@ impl Guest {
     pub(crate) fn remove(&self, path: &str) -> Result<io::Result<()>, FsError> {
         self.fs.ensure(path, Intent::Remove)?;
         let place = self.place(path);
-        let removed = if place.is_dir() { fs::remove_dir(place) } else { fs::remove_file(place) };
+        let removed = if place.is_dir() {
+            fs::remove_dir(place)
+        } else {
+            fs::remove_file(place)
+        };
         if removed.is_ok() {
             self.fs.removed(path);
         }
