@@ -16,8 +16,8 @@ use std::thread;
 const ALL: &str = "QYVOL_TEST_ALL";
 
 /// Whether the test that calls this has to be left out. `needs` are programs in
-/// `PATH`, or `root`, `namespaces` (of an unprivileged user), `oras` (PyPI's) and
-/// `sigstore-verify` (npm's).
+/// `PATH`, or `root`, `namespaces` (of an unprivileged user), `oras` and
+/// `netfs-servers` (PyPI's) and `sigstore-verify` (npm's).
 #[track_caller]
 #[must_use]
 pub fn lacks(needs: &[&str]) -> bool {
@@ -48,7 +48,7 @@ fn is_met(need: &str) -> bool {
             unshare.args(["-rn", "true"]).stderr(Stdio::null());
             unshare.status().is_ok_and(|status| status.success())
         }
-        "oras" => {
+        "oras" | "netfs-servers" => {
             let mut python = Command::new(installed(need).join("bin/python"));
             python.arg("--version").stdout(Stdio::null());
             installed(need).join("ready").exists() && python.status().is_ok_and(|status| status.success())

@@ -1,9 +1,9 @@
 //! `cargo xtask test`: every test, with what they need installed.
 //!
 //! Programs come from the distribution: as root on Debian or Ubuntu they are
-//! installed, elsewhere the one command that does it is printed. PyPI's `oras` and
-//! npm's `@sigstore/verify` go below `target/`. Nothing else of the machine is
-//! changed.
+//! installed, elsewhere the one command that does it is printed. PyPI's `oras`, and its
+//! servers of WebDAV and S3, and npm's `@sigstore/verify` go below `target/`. Nothing
+//! else of the machine is changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("zstd", "zstd"),
 ];
 
-const ORAS: &str = "oras==0.2.43";
+const ORAS: &[&str] = &["oras==0.2.43"];
+/// A server of WebDAV, and one that speaks S3 and holds signatures against its own.
+const NETFS_SERVERS: &[&str] = &["wsgidav==4.4.0", "cheroot==11.1.2", "moto[s3,server]==5.2.5"];
 
 /// Sets up what is missing, then runs `cargo test --workspace ARGS`.
 pub(crate) fn test(args: &[String]) -> Result<(), String> {
@@ -40,7 +42,8 @@ pub(crate) fn test(args: &[String]) -> Result<(), String> {
         return Ok(());
     }
     install()?;
-    oras()?;
+    python("oras", ORAS)?;
+    python("netfs-servers", NETFS_SERVERS)?;
     sigstore()?;
     let required = if is_root()? {
         "programs root namespaces"
@@ -104,14 +107,16 @@ fn ready(directory: &Path) -> Result<(), String> {
     fs::write(directory.join("ready"), "").map_err(|e| format!("{}: {e}", directory.display()))
 }
 
-/// PyPI's `oras`, in an environment of its own.
-fn oras() -> Result<(), String> {
-    let Some(directory) = unmade("oras")? else {
+/// Packages of PyPI, in an environment of their own.
+fn python(name: &str, packages: &[&str]) -> Result<(), String> {
+    let Some(directory) = unmade(name)? else {
         return Ok(());
     };
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
     let mut pip = Command::new(directory.join("bin/pip"));
-    run(pip.args(["install", "--quiet", "--disable-pip-version-check", ORAS]))?;
+    run(pip
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .args(packages))?;
     ready(&directory)
 }
 

@@ -95,7 +95,7 @@ fn found(response: &Element) -> Found {
         }
         let text = |name| prop.child(DAV, name).map(Element::text);
         meta.length = meta.length.or_else(|| text("getcontentlength").and_then(parse_length));
-        meta.etag = meta.etag.or_else(|| text("getetag").and_then(parse_etag));
+        meta.etag = meta.etag.or_else(|| text("getetag").and_then(property_etag));
         meta.modified = meta
             .modified
             .or_else(|| text("getlastmodified").and_then(date::parse_http));
@@ -104,6 +104,12 @@ fn found(response: &Element) -> Found {
         Some(_) => Found::File(meta),
         None => Found::Unknown,
     }
+}
+
+/// The entity tag of a property. Servers leave out its quotation marks (RFC 4918, 15.6,
+/// wants them), and have them in the field of an answer all the same.
+fn property_etag(text: &str) -> Option<String> {
+    parse_etag(text).or_else(|| parse_etag(&format!("\"{text}\"")))
 }
 
 /// Whether a status line says 2xx: `HTTP/1.1 200 OK`.
@@ -207,6 +213,19 @@ mod tests {
             found: Found::File(meta),
         };
         assert_eq!(all, [Member::Own(Found::Directory), Member::Entry(file)]);
+    }
+
+    #[test]
+    fn entity_tag_is_read_without_its_marks_too() {
+        for (text, due) in [
+            ("\"a-1\"", Some("\"a-1\"")),
+            ("a-1", Some("\"a-1\"")),
+            ("W/\"a\"", Some("W/\"a\"")),
+            ("\"a", None),
+            ("a b", None),
+        ] {
+            assert_eq!(property_etag(text).as_deref(), due, "{text}");
+        }
     }
 
     #[test]

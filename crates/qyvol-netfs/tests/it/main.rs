@@ -20,6 +20,8 @@ mod needs;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod real;
+#[cfg(test)]
 mod real_s3;
 #[cfg(test)]
 mod real_webdav;
