@@ -130,7 +130,8 @@ pub trait Host: Send + Sync {
     /// The time: signatures of S3 have it, and the cache orders by it.
     fn now(&self) -> SystemTime;
 
-    /// Waits before another attempt; false once the run is over.
+    /// Waits before another attempt; false if none is to be made, as when the run was
+    /// ended from outside.
     fn wait(&self, duration: Duration) -> bool;
 
     /// Something that the user should know, in one line.

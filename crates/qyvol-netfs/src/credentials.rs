@@ -1,7 +1,8 @@
 //! What a server is shown so that it lets us in.
 //!
-//! Secrets are wiped when they are dropped, and in no `Debug` output. They go to the
-//! origin of the configured URL alone.
+//! Secrets are wiped when they are dropped, but for the copy of a field in a request,
+//! which the HTTP client has; and they are in no `Debug` output. They go to the origin of
+//! the configured URL alone.
 
 use std::fmt;
 

@@ -39,11 +39,12 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Whether it is older than `time` by a good margin: a file written to at `time`
-    /// has another one then, however coarse the clock of the file system.
-    pub(crate) fn is_settled_before(&self, time: Timestamp) -> bool {
-        const MARGIN: u64 = 3;
-        let time = i64::try_from(time.unix().saturating_sub(MARGIN)).unwrap_or(i64::MAX);
+    /// Whether it is older than one that was just made by a good margin: a file that is
+    /// written to from now on has another one, however coarse the clock of the file
+    /// system.
+    pub(crate) fn is_settled_before(&self, just_made: &Stamp) -> bool {
+        const MARGIN: i64 = 3;
+        let time = just_made.changed.0.saturating_sub(MARGIN);
         self.modified.0 < time && self.changed.0 < time
     }
 }
@@ -159,7 +160,7 @@ impl Local {
         rustix::fs::futimens(&staged.file, &times)?;
         let parent = self.parent(path)?;
         rustix::fs::renameat(&self.staging, staged.name.as_str(), &parent, path::name(path))?;
-        Ok(seen(&rustix::fs::fstat(&staged.file)?).stamp)
+        Local::stamp(&staged)
     }
 
     /// Puts a file of `length` bytes without content in its place.
@@ -172,6 +173,11 @@ impl Local {
         let staged = self.stage()?;
         staged.file.set_len(length)?;
         self.place(staged, path, modified)
+    }
+
+    /// How a file that was staged is now.
+    pub(crate) fn stamp(staged: &Staged) -> io::Result<Stamp> {
+        Ok(seen(&rustix::fs::fstat(&staged.file)?).stamp)
     }
 
     /// Opens a regular file to read it, with how it was when it was opened.
@@ -319,7 +325,11 @@ mod tests {
         let stamp = local.place_hollow("a", 0, None).unwrap();
         File::options().write(true).truncate(true).open(&place).unwrap();
         assert_ne!(local.stat("a").unwrap().unwrap().stamp, stamp);
-        assert!(stamp.is_settled_before(Timestamp::from_unix(1 << 37).unwrap()));
-        assert!(!stamp.is_settled_before(Timestamp::EPOCH));
+        let later = |seconds| Stamp {
+            changed: (stamp.changed.0 + seconds, 0),
+            ..stamp
+        };
+        assert!(stamp.is_settled_before(&later(4)));
+        assert!(!stamp.is_settled_before(&stamp) && !stamp.is_settled_before(&later(3)));
     }
 }

@@ -14,6 +14,7 @@
 mod evict;
 mod kept;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -57,6 +58,8 @@ pub(crate) struct Cache {
     bytes: u64,
     /// Records, just as roughly.
     records: usize,
+    /// The paths that this tree has records of, once that was asked.
+    paths: Option<BTreeSet<String>>,
     host: Arc<dyn Host>,
 }
 
@@ -88,6 +91,7 @@ impl Cache {
             max_bytes,
             bytes: 0,
             records: 0,
+            paths: None,
             host,
         };
         cache.sweep();
@@ -125,20 +129,31 @@ impl Cache {
         (record.tree == self.tree).then_some(record)
     }
 
-    /// All that was fetched below a directory, at whatever depth.
-    pub(crate) fn below(&self, directory: &str) -> Vec<Record> {
+    /// All that was fetched below a directory, at whatever depth. What other processes
+    /// fetched since this was first asked may be missing.
+    pub(crate) fn below(&mut self, directory: &str) -> Vec<Record> {
+        let paths = self.paths.take().unwrap_or_else(|| self.read_paths());
+        let from = if directory.is_empty() {
+            String::new()
+        } else {
+            format!("{directory}/")
+        };
+        let below = paths.range(from.clone()..).take_while(|path| path.starts_with(&from));
+        let records = below.filter_map(|path| self.lookup(path)).collect();
+        self.paths = Some(paths);
+        records
+    }
+
+    fn read_paths(&self) -> BTreeSet<String> {
         let Ok(entries) = fs::read_dir(self.root.join(RECORDS)) else {
-            return Vec::new();
+            return BTreeSet::new();
         };
-        let is_below = |record: &Record| {
-            let rest = record.path.strip_prefix(directory);
-            crate::path::check(&record.path).is_ok()
-                && rest.is_some_and(|rest| directory.is_empty() || rest.starts_with('/'))
-                && self.blob(&record.digest).is_file()
-        };
-        let records = entries.flatten().take(evict::MAX_RECORDS * 2);
-        let records = records.filter_map(|entry| self.read_record(&entry.path()));
-        records.filter(is_below).collect()
+        let entries = entries.flatten().take(evict::MAX_RECORDS * 2);
+        let records = entries.filter_map(|entry| self.read_record(&entry.path()));
+        let paths = records.map(|record| record.path);
+        paths
+            .filter(|path| !path.is_empty() && crate::path::check(path).is_ok())
+            .collect()
     }
 
     /// Copies cached content into `file`, which is empty; false if it is not there, or
@@ -232,6 +247,9 @@ impl Cache {
         temporary.as_file().set_modified(self.host.now())?;
         temporary.persist(self.record(path)).map_err(|error| error.error)?;
         self.records += 1;
+        if let Some(paths) = &mut self.paths {
+            paths.insert(path.to_string());
+        }
         Ok(())
     }
 
@@ -366,7 +384,7 @@ mod tests {
         for path in ["a/b", "a/c/d", "ab", "e"] {
             store(&mut cache, path, path.as_bytes());
         }
-        let paths = |directory| {
+        let mut paths = |directory| {
             let mut paths: Vec<String> = cache.below(directory).into_iter().map(|record| record.path).collect();
             paths.sort();
             paths

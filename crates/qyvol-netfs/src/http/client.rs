@@ -14,7 +14,7 @@ use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use super::early_response::EarlyResponseConnector;
 use super::failure::{REASON_CHARS, is_temporary, reason, retry_after, status_error, transport_failure};
-use super::incoming::Incoming;
+use super::incoming::{Incoming, MIN_BYTES_PER_TIMEOUT};
 use super::resolver::Resolver;
 use super::tls;
 use crate::config::{Config, Host, Limits, Protocol};
@@ -388,10 +388,23 @@ impl Client {
                     .map_err(|error| FsError::local("can't read what is to be sent", &error))?;
                 let builder = builder.header(header::CONTENT_LENGTH, length);
                 let mut reader = file.take(length);
-                self.run(builder.body(SendBody::from_reader(&mut reader)))
+                let built = builder.body(SendBody::from_reader(&mut reader));
+                built.map_err(ureq::Error::from).and_then(|built| {
+                    let bounded = self
+                        .agent
+                        .configure_request(built)
+                        .timeout_send_body(Some(self.upload_time(length)));
+                    self.agent.run(bounded.build())
+                })
             }
         };
         sent.map_err(|error| transport_failure(&request.what, error))
+    }
+
+    /// How long a body of this length may take: as long as one may take to arrive.
+    fn upload_time(&self, length: u64) -> Duration {
+        let windows = u32::try_from(length / MIN_BYTES_PER_TIMEOUT + 2).unwrap_or(u32::MAX);
+        self.limits.timeout.saturating_mul(windows)
     }
 
     /// The error that an answer is whose body was not read.

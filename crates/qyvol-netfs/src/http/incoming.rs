@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, Failure, FsError};
 
 /// Bytes that must arrive within the time that a server may be silent, but for the
 /// last ones.
-const MIN_BYTES_PER_TIMEOUT: u64 = 16 << 10;
+pub(super) const MIN_BYTES_PER_TIMEOUT: u64 = 16 << 10;
 
 /// The bytes of one answer.
 pub(super) struct Incoming<'a> {

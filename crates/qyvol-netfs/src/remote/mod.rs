@@ -107,6 +107,12 @@ impl Remote {
         }
         match answer.status {
             200 | 201 | 204 => self.written(path, &what, content, &answer),
+            // S3's answers to a condition, where the object is gone, and where another write
+            // is on its way.
+            404 if seen.is_some() => Err(FsError::new(ErrorKind::Conflict, answer.error(&what).to_string())),
+            409 if matches!(self.protocol, Protocol::S3 { .. }) => {
+                Err(FsError::new(ErrorKind::Conflict, answer.error(&what).to_string()))
+            }
             _ => Err(answer.error(&what)),
         }
     }

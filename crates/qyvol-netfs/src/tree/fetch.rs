@@ -140,8 +140,9 @@ impl Tree {
     /// Gives a file with all of its content its place.
     fn put(&mut self, path: &str, staged: Staged, meta: &Meta, digest: Digest) -> Result<(), FsError> {
         let is_guests = self.nodes.get(path).is_some_and(|node| node.is_guests);
-        if self.nodes.get(path).is_some_and(|node| node.here == Here::Directory) {
-            self.discard(path)?;
+        if self.nodes.get(path).is_some_and(|node| node.here == Here::Directory) && !self.discard(path)? {
+            let message = format!("can't fetch {}: it is a directory here, and a file there", escape(path));
+            return Err(FsError::new(ErrorKind::Conflict, message));
         }
         self.make_ancestors(path)?;
         let placed = self.local.place(staged, path, meta.modified);

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-use qyvol_types::{Algorithm, Hasher, Timestamp, escape};
+use qyvol_types::{Algorithm, Hasher, escape};
 
 use super::{Here, Node, Tree};
 use crate::error::{Change, ErrorKind, FlushError, FlushFailure, FsError};
 use crate::http::{Download, download};
-use crate::local::{Kind, Seen, Stamp};
+use crate::local::{Kind, Local, Seen, Stamp};
 use crate::meta::{Found, Meta};
 use crate::path;
 use crate::remote::Content;
@@ -211,8 +211,9 @@ impl Tree {
         }
     }
 
-    /// A copy of a file as it is now, which the guest does not write to.
-    fn snapshot(&self, path: &str) -> Result<(Content, Stamp), FsError> {
+    /// A copy of a file as it is now, which the guest does not write to, and the stamp that
+    /// the file has until it is written to again.
+    fn snapshot(&self, path: &str) -> Result<(Content, Option<Stamp>), FsError> {
         let failed = |error: io::Error| FsError::local("what the application wrote can't be read", &error);
         let (mut file, stamp) = self.local.read(path).map_err(failed)?;
         if stamp.length > self.limits.file_bytes {
@@ -234,17 +235,20 @@ impl Tree {
             staged.file.write_all(bytes).map_err(failed)?;
             hasher.update(bytes);
         }
+        let now = Local::stamp(&staged).map_err(failed)?;
         let file = staged.file.try_clone().map_err(failed)?;
         let (length, digest) = (hasher.length(), hasher.finish());
+        // A write at this very moment may leave no trace: then it is compared again.
+        let stamp = Some(stamp).filter(|stamp| stamp.is_settled_before(&now));
         Ok((Content { file, length, digest }, stamp))
     }
 
-    /// Remembers that a file is as the server has it, if a later write would show.
-    fn in_step(&mut self, path: &str, stamp: Stamp) {
-        let now = Timestamp::from_system(self.host.0.now());
+    /// Remembers that a file is as the server has it.
+    fn in_step(&mut self, path: &str, stamp: Option<Stamp>) {
+        self.release(path);
         if let Some(node) = self.nodes.get_mut(path) {
             node.here = Here::Filled(0);
-            node.in_step = Some(stamp).filter(|stamp| stamp.is_settled_before(now));
+            node.in_step = stamp;
         }
     }
 

@@ -82,12 +82,14 @@ impl Tree {
     fn list_offline(&mut self, directory: &str, error: FsError) -> Result<(), FsError> {
         let records = self
             .cache
-            .as_ref()
+            .as_mut()
             .map(|cache| cache.below(directory))
             .unwrap_or_default();
         let has_any = !records.is_empty() || self.below(directory).next().is_some();
         for record in records {
-            if self.known(&record.path)?.is_none_or(|there| there == There::Absent) && !self.is_guests(&record.path) {
+            // One that can't be here, because something else is by now, hides no other.
+            let known = self.known(&record.path).unwrap_or(Some(There::File));
+            if known.is_none_or(|there| there == There::Absent) && !self.is_guests(&record.path) {
                 self.note(&record.path, &Found::File(record.meta))?;
             }
         }

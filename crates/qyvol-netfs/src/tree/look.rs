@@ -1,11 +1,12 @@
 //! Looking at a path: from what is known, else by asking the server.
 
+use std::io;
 use std::time::Instant;
 
 use qyvol_types::escape;
 
 use super::{Here, Node, There, Tree, link, not_a_directory};
-use crate::error::{ErrorKind, FsError};
+use crate::error::FsError;
 use crate::local::Kind;
 use crate::meta::{Found, Meta};
 use crate::path;
@@ -129,7 +130,9 @@ impl Tree {
             self.tell_offline(&error);
             return Ok(None);
         }
-        let Some(cache) = &self.cache else { return Err(error) };
+        let Some(cache) = &mut self.cache else {
+            return Err(error);
+        };
         let found = match cache.lookup(path) {
             Some(record) => Found::File(record.meta),
             None if !cache.below(path).is_empty() => Found::Directory,
@@ -156,7 +159,9 @@ impl Tree {
     pub(super) fn note(&mut self, path: &str, found: &Found) -> Result<There, FsError> {
         match found {
             Found::Absent => {
-                self.discard(path)?;
+                if !self.discard(path)? {
+                    return Ok(There::Directory);
+                }
                 self.insert(path, Node::new(Some(Found::Absent), Here::Nothing))?;
                 Ok(There::Absent)
             }
@@ -188,8 +193,8 @@ impl Tree {
             node.checked = Some(Instant::now());
             return Ok(There::File);
         }
-        if self.nodes.get(path).is_some_and(|node| node.here == Here::Directory) {
-            self.discard(path)?;
+        if self.nodes.get(path).is_some_and(|node| node.here == Here::Directory) && !self.discard(path)? {
+            return Ok(There::Directory);
         }
         self.make_ancestors(path)?;
         let length = meta.length.unwrap_or_default();
@@ -219,8 +224,10 @@ impl Tree {
         self.insert(path, Node::new(Some(Found::Directory), Here::Directory))
     }
 
-    /// Removes from here what the server has no more, but for what is the guest's.
-    pub(super) fn discard(&mut self, path: &str) -> Result<(), FsError> {
+    /// Removes from here what the server has no more, but for what is the guest's. A
+    /// directory with something of the guest's in it becomes the guest's; false if that is
+    /// so of `path` itself.
+    pub(super) fn discard(&mut self, path: &str) -> Result<bool, FsError> {
         let below: Vec<String> = self.below(path).rev().map(|(path, _)| path.clone()).collect();
         for path in below.iter().map(String::as_str).chain([path]) {
             let Some(node) = self.nodes.get(path) else { continue };
@@ -232,18 +239,25 @@ impl Tree {
                 Here::Directory => self.local.remove_directory(path),
                 Here::Hollow(_) | Here::Filled(_) => self.local.remove_file(path),
             };
-            if let Err(error) = removed {
-                let what = format!("the server has no {} any more, and it can't be removed", escape(path));
-                return Err(match error.kind() {
-                    // The guest has put something into it.
-                    std::io::ErrorKind::DirectoryNotEmpty => FsError::new(ErrorKind::Conflict, what),
-                    _ => FsError::local(&what, &error),
-                });
+            match removed {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    let node = Node {
+                        is_guests: true,
+                        ..Node::new(Some(Found::Absent), Here::Directory)
+                    };
+                    self.nodes.insert(path.to_string(), node);
+                }
+                Err(error) => {
+                    let what = format!("the server has no {} any more, and it can't be removed", escape(path));
+                    return Err(FsError::local(&what, &error));
+                }
+                Ok(()) => {
+                    self.release(path);
+                    self.nodes.remove(path);
+                }
             }
-            self.release(path);
-            self.nodes.remove(path);
         }
-        Ok(())
+        Ok(!self.nodes.contains_key(path))
     }
 }
 

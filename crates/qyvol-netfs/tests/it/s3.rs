@@ -188,6 +188,21 @@ fn store_without_conditional_writes_is_compared_with_before_a_write() {
 }
 
 #[test]
+fn answers_of_a_store_to_a_lost_race_are_conflicts() {
+    let server = server();
+    for status in [404, 409, 412] {
+        server.fault(move |request, _| match request.method.as_str() {
+            "PUT" => Reaction::status(status),
+            _ => Reaction::Serve,
+        });
+        let guest = Setup::s3(&server, "data").mount();
+        guest.append("a.txt", "2").unwrap();
+        let error = guest.fs.flush().unwrap_err();
+        assert_eq!(error.failures[0].error.kind(), ErrorKind::Conflict, "{status}");
+    }
+}
+
+#[test]
 fn made_directory_stays_by_its_mark() {
     let server = server();
     let guest = Setup::s3(&server, "data").mount();

@@ -81,6 +81,24 @@ fn listing_follows_the_server() {
 }
 
 #[test]
+fn directory_that_is_gone_from_the_server_stays_with_what_the_guest_made_in_it() {
+    let server = server();
+    let guest = Setup::webdav(&server).always_asking().mount();
+    guest.list("a").unwrap();
+    guest.write("a/mine", "1").unwrap();
+    server.site(|site| {
+        site.remove("/data/a/b c.txt");
+        site.make_directory("/data");
+    });
+    assert_eq!(guest.stat("a").unwrap(), None);
+    assert_eq!(guest.list("a").unwrap(), ["mine"]);
+    assert_eq!(guest.list("").unwrap(), ["100%", "a", "empty", "f"]);
+    guest.fs.flush().unwrap();
+    assert_eq!(server.site(|site| site.get("/data/a/mine")).as_deref(), Some("1"));
+    assert_eq!(server.log().iter().filter(|line| *line == "MKCOL /data/a/").count(), 1);
+}
+
+#[test]
 fn server_that_is_none_of_webdav_is_told_apart() {
     let server = server();
     for status in [200, 405, 501] {

@@ -1,6 +1,8 @@
 //! What the guest changes, and what becomes of it on the server.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 use qyvol_netfs::{Change, ErrorKind, FlushError, Intent};
 
@@ -437,6 +439,35 @@ fn large_file_that_is_refused_at_once_is_a_refusal() {
     assert_eq!(
         failure(guest.fs.flush()),
         ("big".to_string(), Change::Write, ErrorKind::TooLarge)
+    );
+}
+
+#[test]
+fn server_that_does_not_take_the_content_ends_by_its_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/data", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        // Answers what is short, and then reads no more.
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 1024];
+            let n = stream.read(&mut head).unwrap();
+            if head[..n].starts_with(b"HEAD") {
+                stream
+                    .write_all(b"HTTP/1.1 404 X\r\nconnection: close\r\n\r\n")
+                    .unwrap();
+            } else {
+                open.push(stream);
+            }
+        }
+    });
+    let setup = Setup::new(qyvol_netfs::Protocol::Http, &url).limits(|limits| limits.retry.retries = 0);
+    let guest = setup.mount();
+    guest.write("big", &"x".repeat(32 << 20)).unwrap();
+    assert_eq!(
+        failure(guest.fs.flush()),
+        ("big".to_string(), Change::Write, ErrorKind::TimedOut)
     );
 }
 
