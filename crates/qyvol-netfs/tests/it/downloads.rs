@@ -258,7 +258,7 @@ fn slow_server_ends_by_its_timeout() {
     let server = server();
     for framing in [Framing::Silent, Framing::Drip(Duration::from_millis(20))] {
         server.fault(move |_, _| Reaction::edit(move |response| response.framed(framing)));
-        let guest = Setup::http(&server).limits(|limits| limits.retry.retries = 0).mount();
+        let guest = Setup::http(&server).impatient().mount();
         assert_eq!(kind(guest.read("f")), ErrorKind::TimedOut, "{framing:?}");
         assert!(!guest.place("f").exists());
     }

@@ -34,6 +34,8 @@ mod site;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod uploads;
+#[cfg(test)]
 mod webdav;
 #[cfg(test)]
 mod writes;

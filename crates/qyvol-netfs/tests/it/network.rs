@@ -125,8 +125,8 @@ fn redirect_to_another_origin_is_not_followed() {
 #[test]
 fn redirect_of_a_write_is_not_followed() {
     let server = server();
-    server.fault(|request, _| match request.method.as_str() {
-        "PUT" | "DELETE" => Reaction::Answer(Response::new(307).with("location", "/data/elsewhere")),
+    server.fault(|request, _| match (request.method.as_str(), request.path()) {
+        ("PUT", "/data/new") => Reaction::Answer(Response::new(307).with("location", "/data/elsewhere")),
         _ => Reaction::Serve,
     });
     let guest = Setup::http(&server).mount();

@@ -61,13 +61,10 @@ impl Store {
             secret_key: Secret::new(self.secret_key.as_str()),
             session_token: None,
         };
-        let mut setup = Setup {
+        Setup {
             credentials,
             ..Setup::new(protocol, &url)
-        };
-        // Somebody else's server on a loaded machine.
-        setup.config.limits.timeout = std::time::Duration::from_secs(30);
-        setup
+        }
     }
 }
 

@@ -41,12 +41,10 @@ impl Dav {
         fs::write(tree.join("sub/ñ%2F&+#.txt"), noise(300_000)).unwrap();
         let process = Process::python(PROGRAM, directory.path(), &[]);
         let url = format!("http://127.0.0.1:{}/dav", process.port);
-        let mut setup = Setup {
+        let setup = Setup {
             credentials: basic(),
             ..Setup::new(Protocol::WebDav, &url)
         };
-        // Somebody else's server on a loaded machine.
-        setup.config.limits.timeout = std::time::Duration::from_secs(30);
         Dav {
             _process: process,
             directory,

@@ -16,8 +16,10 @@ use qyvol_netfs::{
 
 use crate::server::Server;
 
-/// How long a server may be silent here.
-pub(crate) const TIMEOUT: Duration = Duration::from_millis(400);
+/// How long a server may be silent here, where it answers.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+/// The same where it does not.
+pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
 /// Attempts after the first.
 pub(crate) const RETRIES: u32 = 2;
 /// A password that must be in no message.
@@ -123,6 +125,14 @@ impl Setup {
     pub(crate) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Setup {
         change(&mut self.config.limits);
         self
+    }
+
+    /// Gives up on a silent server soon, and at the first attempt.
+    pub(crate) fn impatient(self) -> Setup {
+        self.limits(|limits| {
+            limits.timeout = SHORT_TIMEOUT;
+            limits.retry.retries = 0;
+        })
     }
 
     /// Asks the server again every time.

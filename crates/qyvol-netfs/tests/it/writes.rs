@@ -1,14 +1,12 @@
 //! What the guest changes, and what becomes of it on the server.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 
 use qyvol_netfs::{Change, ErrorKind, FlushError, Intent};
 
-use crate::server::{Framing, Reaction, Response, Server};
+use crate::server::{Framing, Reaction, Server};
 use crate::site::Site;
-use crate::support::{Guest, Setup, kind};
+use crate::support::{Setup, kind};
 
 fn server() -> Server {
     let server = Server::new(Site::of(&[
@@ -108,6 +106,22 @@ fn nothing_is_sent_for_what_did_not_change() {
         assert_eq!(writes(server), Vec::<String>::new());
         // Its content is fetched all the same when it is read.
         assert_eq!(guest.read("d/h").unwrap(), "!");
+    });
+}
+
+#[test]
+fn guest_reads_what_it_wrote() {
+    each(|_, setup| {
+        let guest = setup.mount();
+        guest.write("f", "mine").unwrap();
+        assert_eq!(guest.read("f").unwrap(), "mine");
+        guest.append("f", "!").unwrap();
+        assert_eq!(guest.read("f").unwrap(), "mine!");
+        guest.remove("f").unwrap().unwrap();
+        guest.write("f", "anew").unwrap();
+        assert_eq!(guest.read("f").unwrap(), "anew");
+        guest.fs.flush().unwrap();
+        assert_eq!(guest.read("f").unwrap(), "anew");
     });
 }
 
@@ -414,88 +428,4 @@ fn file_that_the_guest_has_changed_is_its_own_for_the_rest_of_the_run() {
     assert_eq!(guest.read("f").unwrap(), "hello!");
     guest.write("new", "1").unwrap();
     assert_eq!(guest.stat("new").unwrap(), Some(1));
-}
-
-#[test]
-fn file_over_the_limit_is_not_sent() {
-    let server = server();
-    let guest = Setup::http(&server).limits(|limits| limits.file_bytes = 10).mount();
-    guest.write("big", "more than ten").unwrap();
-    assert_eq!(
-        failure(guest.fs.flush()),
-        ("big".to_string(), Change::Write, ErrorKind::TooLarge)
-    );
-}
-
-#[test]
-fn large_file_that_is_refused_at_once_is_a_refusal() {
-    let server = server();
-    server.fault(|request, _| match request.method.as_str() {
-        "PUT" => Reaction::Answer(Response::new(413).with("connection", "close")),
-        _ => Reaction::Serve,
-    });
-    let guest = Setup::http(&server).mount();
-    guest.write("big", &"x".repeat(8 << 20)).unwrap();
-    assert_eq!(
-        failure(guest.fs.flush()),
-        ("big".to_string(), Change::Write, ErrorKind::TooLarge)
-    );
-}
-
-#[test]
-fn server_that_does_not_take_the_content_ends_by_its_timeout() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/data", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        // Answers what is short, and then reads no more.
-        let mut open = Vec::new();
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut head = [0; 1024];
-            let n = stream.read(&mut head).unwrap();
-            if head[..n].starts_with(b"HEAD") {
-                stream
-                    .write_all(b"HTTP/1.1 404 X\r\nconnection: close\r\n\r\n")
-                    .unwrap();
-            } else {
-                open.push(stream);
-            }
-        }
-    });
-    let setup = Setup::new(qyvol_netfs::Protocol::Http, &url).limits(|limits| limits.retry.retries = 0);
-    let guest = setup.mount();
-    guest.write("big", &"x".repeat(32 << 20)).unwrap();
-    assert_eq!(
-        failure(guest.fs.flush()),
-        ("big".to_string(), Change::Write, ErrorKind::TimedOut)
-    );
-}
-
-#[test]
-fn what_was_written_is_cached_for_the_next_run() {
-    let (server, cache) = (server(), tempfile::tempdir().unwrap());
-    let setup = Setup::http(&server).cache(cache.path());
-    let guest: Guest = setup.mount();
-    guest.write("new", "1").unwrap();
-    guest.fs.flush().unwrap();
-    server.log();
-    assert_eq!(setup.mount().read("new").unwrap(), "1");
-    assert!(server.seen()[0].header("if-none-match").is_some());
-    drop(server);
-    assert_eq!(setup.mount().read("new").unwrap(), "1");
-}
-
-#[test]
-fn unreachable_server_leaves_what_was_written_in_the_cache_directory() {
-    let (server, cache) = (server(), tempfile::tempdir().unwrap());
-    let setup = Setup::http(&server).cache(cache.path());
-    let guest = setup.mount();
-    guest.write("new", "1").unwrap();
-    drop(server);
-    let error = guest.fs.flush().unwrap_err();
-    assert_eq!(error.failures[0].error.kind(), ErrorKind::Unreachable);
-    assert_eq!(
-        fs::read_to_string(error.failures[0].kept.as_ref().unwrap()).unwrap(),
-        "1"
-    );
 }
