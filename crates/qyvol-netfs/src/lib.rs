@@ -7,8 +7,8 @@
 //! [`NetFs::flush`] where the guest syncs and when it has ended.
 //!
 //! What the guest finds:
-//! - A file that was only looked at, or listed, has its length and time and no content:
-//!   the kernel would read zeros. Content is there after [`Intent::Read`] or
+//! - A file that was only looked at, or listed, has its length and time (1970 where the
+//!   server says none) and no content: the kernel would read zeros. Content is there after [`Intent::Read`] or
 //!   [`Intent::Write`], all of it, of one version.
 //! - What the server said of a path holds for [`Limits::refresh`]; then it is asked
 //!   again. A file that changed is put in the place of the old one, which a guest that
@@ -59,7 +59,10 @@ pub use credentials::{Credentials, Secret};
 pub use error::{Change, Error, ErrorKind, FlushError, FlushFailure, FsError};
 use tree::Tree;
 
-/// What the guest is about to do at a path.
+/// What the guest is about to do at a path. A rename is [`Intent::Rename`] of the old
+/// path and [`Intent::Create`] of the new one; a hard link [`Intent::Read`] and
+/// [`Intent::Create`]. Symbolic links
+/// can't be sent, and are best refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
     /// Looks at it: `stat`, `access`, `readlink`.
@@ -68,7 +71,7 @@ pub enum Intent {
     Directory,
     /// Lists it.
     List,
-    /// Opens it to read, or links to it.
+    /// Opens it to read.
     Read,
     /// Opens it to write, or to read and write, and what is there stays, or it changes its
     /// length or times. Nothing there is no error: whether it is made is the kernel's

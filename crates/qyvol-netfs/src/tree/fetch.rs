@@ -9,7 +9,7 @@ use crate::cache::Record;
 use crate::date;
 use crate::error::{ErrorKind, FsError};
 use crate::http::{Download, download};
-use crate::local::Staged;
+use crate::local::{Staged, Stamp};
 use crate::meta::{Found, Meta};
 
 impl Tree {
@@ -29,13 +29,17 @@ impl Tree {
                 is_guests,
                 ..
             }) if there == There::File => {
-                let seen = self.local.stat(path).map_err(|error| failed(path, &error))?;
-                // The guest has written to it since it was placed.
-                let is_written = *is_guests && seen.is_none_or(|seen| seen.stamp != *stamp);
+                let is_written = *is_guests && self.is_written(path, *stamp)?;
                 if is_written { Ok(there) } else { self.fetch(path) }
             }
             _ => Ok(there),
         }
+    }
+
+    /// Whether the guest has written to a file since it was placed without content.
+    fn is_written(&self, path: &str, placed: Stamp) -> Result<bool, FsError> {
+        let seen = self.local.stat(path).map_err(|error| failed(path, &error))?;
+        Ok(seen.is_none_or(|seen| seen.stamp != placed))
     }
 
     /// Fetches a file and puts it in its place.
@@ -140,6 +144,16 @@ impl Tree {
     /// Gives a file with all of its content its place.
     fn put(&mut self, path: &str, staged: Staged, meta: &Meta, digest: Digest) -> Result<(), FsError> {
         let is_guests = self.nodes.get(path).is_some_and(|node| node.is_guests);
+        // A thread of the guest may have written to it while it was fetched.
+        if let Some(Node {
+            here: Here::Hollow(stamp),
+            ..
+        }) = self.nodes.get(path)
+            && is_guests
+            && self.is_written(path, *stamp)?
+        {
+            return Ok(());
+        }
         if self.nodes.get(path).is_some_and(|node| node.here == Here::Directory) && !self.discard(path)? {
             let message = format!("can't fetch {}: it is a directory here, and a file there", escape(path));
             return Err(FsError::new(ErrorKind::Conflict, message));

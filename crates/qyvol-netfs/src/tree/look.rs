@@ -55,7 +55,6 @@ impl Tree {
             let Some(node) = self.nodes.get(ancestor) else { continue };
             if node.is_guests {
                 match self.here(ancestor)? {
-                    None if is_untouched(node) => {}
                     None => return Ok(Some(There::Absent)),
                     Some(Kind::File) => return Err(not_a_directory(ancestor)),
                     Some(Kind::Other) => return Err(link(ancestor)),
@@ -79,13 +78,8 @@ impl Tree {
             return Ok(is_listed.then_some(There::Absent));
         };
         if node.is_guests {
-            let (is_untouched, is_fresh) = (is_untouched(node), self.is_fresh(node.checked));
-            return Ok(match self.of_guest(path)? {
-                Some(there) => Some(there),
-                // It was going to be made, and was not.
-                None if is_untouched && !is_fresh => None,
-                None => Some(There::Absent),
-            });
+            // Even where it made nothing yet: its call may be on the way to the kernel.
+            return Ok(Some(self.of_guest(path)?.unwrap_or(There::Absent)));
         }
         let always = node.here == Here::Directory && (granted || path.is_empty());
         if !always && !self.is_fresh(node.checked) {
@@ -259,12 +253,6 @@ impl Tree {
         }
         Ok(!self.nodes.contains_key(path))
     }
-}
-
-/// Whether a path that was marked as the guest's was nothing before, so that nothing
-/// here means nothing happened.
-fn is_untouched(node: &Node) -> bool {
-    node.here == Here::Nothing && matches!(node.remote, None | Some(Found::Absent))
 }
 
 fn there(here: Here) -> There {
