@@ -30,6 +30,7 @@ mod import_strict;
 mod keys;
 mod kill;
 mod matrix;
+mod netfs;
 mod output;
 mod permissions;
 mod pipelines;

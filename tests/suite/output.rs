@@ -440,8 +440,8 @@ fn validate_finds_what_build_refuses_and_writes_nothing() {
         ("type: gui\n", "graphical"),
         ("type: function\n", "functions to call"),
         (
-            "permissions: { fs: read }\nfs: { type: netfs, source: \"https://x.example/\" }\n",
-            "netfs",
+            "permissions: { fs: read }\nfs: { type: netfs, source: \"ftp://x.example/\" }\n",
+            "none of https://",
         ),
         ("", "can't read the entrypoint"),
         ("", "not WebAssembly"),

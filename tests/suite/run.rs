@@ -238,7 +238,7 @@ fn what_this_version_does_not_enforce_is_refused() {
         ("function", "type: function\n"),
         (
             "netfs",
-            "permissions: { fs: read }\nfs: { type: netfs, source: \"https://x.example/\" }\n",
+            "permissions: { fs: { read: [/a] } }\nfs: { type: netfs, source: \"https://x.example/\" }\n",
         ),
     ] {
         user.app(name, more);

@@ -41,6 +41,9 @@ pub struct RunArgs {
     /// Let the guest do no more than this with its file system
     #[arg(long, value_name = "ACCESS", value_parser = ["none", "read"])]
     pub fs: Option<String>,
+    /// Credentials for the guest's netfs: a file with user and password, token, or access-key and secret-key
+    #[arg(long, value_name = "FILE")]
+    pub fs_credentials: Option<PathBuf>,
     /// Set a limit in place of the manifest's: memory, timeout, cpu, storage, output, files or sockets (repeatable)
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     pub limits: Vec<String>,

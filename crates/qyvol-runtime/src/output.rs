@@ -3,10 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
@@ -17,6 +18,14 @@ use crate::limits::{Limit, LimitReached};
 pub(crate) struct OutputBudget {
     limit: u64,
     left: Arc<AtomicU64>,
+    over: Arc<Over>,
+}
+
+/// Whether more was written than there was room for, and who waits for that.
+#[derive(Debug, Default)]
+struct Over {
+    is_over: AtomicBool,
+    waker: Notify,
 }
 
 impl OutputBudget {
@@ -24,7 +33,24 @@ impl OutputBudget {
         OutputBudget {
             limit,
             left: Arc::new(AtomicU64::new(limit)),
+            over: Arc::default(),
         }
+    }
+
+    /// Whether more was written than there was room for.
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.over.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Waits until more is written than there is room for.
+    pub(crate) async fn exceeded(&self) -> LimitReached {
+        self.over.waker.notified().await;
+        self.reached()
+    }
+
+    fn exceed(&self) {
+        self.over.is_over.store(true, Ordering::Relaxed);
+        self.over.waker.notify_one();
     }
 
     /// Takes as many of so many bytes as are left.
@@ -35,7 +61,7 @@ impl OutputBudget {
         usize::try_from(left).map_or(bytes, |left| left.min(bytes))
     }
 
-    fn reached(&self) -> LimitReached {
+    pub(crate) fn reached(&self) -> LimitReached {
         LimitReached(Limit::Output(self.limit))
     }
 }
@@ -112,6 +138,8 @@ impl AsyncWrite for BoundedWrite {
         let taken = self.budget.take(bytes.len());
         let (fits, _) = bytes.split_at(taken);
         if fits.is_empty() && !bytes.is_empty() {
+            // An error of a stream of WASI 0.3 is the guest's to see, and ends nothing.
+            self.budget.exceed();
             return Poll::Ready(Err(io::Error::other(self.budget.reached())));
         }
         self.stream.as_mut().poll_write(cx, fits)

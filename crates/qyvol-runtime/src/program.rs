@@ -228,12 +228,12 @@ fn read(code: &CompiledCode) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn context(spec: &RunSpec) -> Result<WasiCtxBuilder, RuntimeError> {
+/// `budget` is what may be written to stdout and stderr.
+fn context(spec: &RunSpec, budget: Option<OutputBudget>) -> Result<WasiCtxBuilder, RuntimeError> {
     let mut builder = WasiCtxBuilder::new();
     if spec.stdio.stdin {
         builder.inherit_stdin();
     }
-    let budget = spec.limits.output.map(OutputBudget::new);
     match budget.clone() {
         _ if !spec.stdio.stdout => &mut builder,
         None => builder.inherit_stdout(),
@@ -359,7 +359,8 @@ impl Program {
             Generation::Concurrent => Command::Concurrent(p3::CommandPre::new(linked).map_err(unfit)?),
         };
         told(Phase::Link);
-        let mut wasi = context(spec)?;
+        let budget = spec.limits.output.map(OutputBudget::new);
+        let mut wasi = context(spec, budget.clone())?;
         network.grant(&mut wasi);
         let state = ComponentState {
             wasi: wasi.build(),
@@ -393,7 +394,7 @@ impl Program {
                 match instance {
                     Ok(command) => {
                         let run = async |store: &_| command.wasi_cli_run().call_run(store).await;
-                        store.run_concurrent(run).await.and_then(|returned| returned)
+                        within_budget(budget.as_ref(), store.run_concurrent(run)).await
                     }
                     Err(error) => return instantiation_failure(&error, &store.data().limits),
                 }
@@ -410,6 +411,26 @@ impl Program {
             std::mem::forget((store, linker));
         }
         Ok(exit)
+    }
+}
+
+/// Runs a component of WASI 0.3 until it ends or has written more than it may.
+async fn within_budget<R>(
+    budget: Option<&OutputBudget>,
+    run: impl Future<Output = wasmtime::Result<wasmtime::Result<R>>>,
+) -> wasmtime::Result<R> {
+    let Some(budget) = budget else {
+        return run.await.and_then(|returned| returned);
+    };
+    let returned = tokio::select! {
+        biased;
+        returned = run => returned.and_then(|returned| returned),
+        reached = budget.exceeded() => return Err(reached.into()),
+    };
+    // It may have ended for the error that it saw.
+    match budget.is_exceeded() {
+        true => Err(budget.reached().into()),
+        false => returned,
     }
 }
 
@@ -441,7 +462,7 @@ async fn run_module(
         watched.opened_mount(mount, descriptor);
     }
     let state = ModuleState {
-        wasi: context(spec)?.build_p1(),
+        wasi: context(spec, spec.limits.output.map(OutputBudget::new))?.build_p1(),
         watched,
         files: Count::new(spec.limits.files),
         limits: Limits::new(spec.limits.memory),

@@ -249,6 +249,22 @@ pub enum Error {
         /// What it asks for.
         why: String,
     },
+    /// A file is not one of credentials.
+    #[error("{} can't be used as credentials: {why}", escape(&path.to_string_lossy()))]
+    FsCredentials {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// What a guest wrote to a file system over the network could not be sent.
+    #[error("{} has written what could not be sent: {why}", escape(target))]
+    Unsent {
+        /// What the user named.
+        target: String,
+        /// Each path, and why.
+        why: String,
+    },
     /// The runtime failed before the guest started.
     #[error("{}: {source}", escape(target))]
     Runtime {

@@ -86,6 +86,7 @@ mod install;
 mod keys;
 mod memfs;
 mod mounts;
+mod netfs;
 mod output;
 mod policy;
 mod remote;
@@ -115,6 +116,7 @@ pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 pub use import::{ImportReport, ImportRequest, Origin, import};
 pub use inspect::{Inspection, SignatureView, SourceView, WasmView, assets, inspect, inspect_wasm, wit};
 pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
+pub use netfs::read_fs_credentials;
 pub use output::Destination;
 pub use policy::{
     PolicyChange, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy, policy_or_key,
@@ -141,6 +143,7 @@ pub use verify::{Explanation, VerifyReport, explain, verify};
 mod needs;
 
 pub use qyvol_image as image;
+pub use qyvol_netfs::Credentials as FsCredentials;
 pub use qyvol_remote as remote_store;
 pub use qyvol_runtime as runtime;
 pub use qyvol_sandbox as sandbox;

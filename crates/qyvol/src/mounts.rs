@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use qyvol_runtime::Mount;
 use qyvol_sandbox::FsAccess;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::assets;
 use crate::memfs::{DEFAULT_BYTES, MemFs};
+use crate::netfs::{self, Mounted};
 use crate::{Context, DirGrant, Error};
 
 const ROOT: &str = "/";
@@ -22,27 +24,46 @@ const TEMPORARY: &str = "/tmp";
 /// The mounts of a run, and what they lead to.
 pub(crate) struct Mounts {
     pub(crate) list: Vec<Mount>,
-    pub(crate) memory: Option<MemFs>,
+    pub(crate) memory: Vec<MemFs>,
     /// Open for as long as the guest may look its mounts up.
     pub(crate) directories: Vec<OwnedFd>,
+    /// The tree of another machine.
+    pub(crate) remote: Option<Mounted>,
+}
+
+/// What mounts are made of.
+pub(crate) struct Wanted<'a> {
+    pub(crate) app: &'a AppManifest,
+    /// How far the guest may go.
+    pub(crate) access: &'a FsAccess,
+    pub(crate) limits: &'a Resources,
+    /// The application's unpacked assets.
+    pub(crate) tree: Option<Tree>,
+    /// What the operator grants.
+    pub(crate) dirs: &'a [DirGrant],
 }
 
 impl Mounts {
-    /// Makes what `app` is given, as far as `access` allows. `data` makes the directory of its own data,
-    /// `tree` is its unpacked assets.
+    /// Makes what an application is given. `data` makes the directory of its own data,
+    /// `remote` mounts its tree of another machine in memory.
     pub(crate) fn new(
         ctx: &Context<'_>,
-        app: &AppManifest,
-        access: &FsAccess,
-        limits: &Resources,
+        wanted: Wanted<'_>,
         data: impl FnOnce() -> Result<PathBuf, Error>,
-        tree: Option<Tree>,
-        dirs: &[DirGrant],
+        remote: impl FnOnce(&MemFs) -> Result<(Mounted, PathBuf), Error>,
     ) -> Result<Mounts, Error> {
+        let Wanted {
+            app,
+            access,
+            limits,
+            tree,
+            dirs,
+        } = wanted;
         let mut mounts = Mounts {
             list: Vec::new(),
-            memory: None,
+            memory: Vec::new(),
             directories: Vec::new(),
+            remote: None,
         };
         let writable = access.is_writable();
         match (access, app.fs.kind) {
@@ -57,15 +78,23 @@ impl Mounts {
                     memory.make_directory(&app.assets_root)?;
                 }
                 mounts.give(memory.root(), access)?;
-                mounts.memory = Some(memory);
+                mounts.memory.push(memory);
             }
-            _ => {
+            (_, FsKind::Diskfs) => {
                 mounts.give(data()?, access)?;
-                if writable && !dirs.iter().any(|dir| dir.guest == TEMPORARY) {
-                    let memory = make_memory(ctx, limits)?;
-                    mounts.push(memory.root(), TEMPORARY, true);
-                    mounts.memory = Some(memory);
+                mounts.give_temporary(ctx, limits, writable, dirs)?;
+            }
+            (_, FsKind::Netfs) => {
+                let bytes = limits.storage.unwrap_or(netfs::DEFAULT_BYTES);
+                let memory = MemFs::create(ctx.home.memory.as_deref(), bytes)?;
+                let (mounted, root) = remote(&memory)?;
+                mounts.push(root, ROOT, writable);
+                if let Some(mount) = mounts.list.last_mut() {
+                    mount.backing = Some(Arc::new(mounted.clone()));
                 }
+                mounts.remote = Some(mounted);
+                mounts.memory.push(memory);
+                mounts.give_temporary(ctx, limits, writable, dirs)?;
             }
         }
         if let Some(tree) = tree {
@@ -75,6 +104,22 @@ impl Mounts {
             mounts.push(dir.host.clone(), &dir.guest, dir.writable);
         }
         Ok(mounts)
+    }
+
+    /// Gives a guest that may write a `/tmp`, unless the operator does.
+    fn give_temporary(
+        &mut self,
+        ctx: &Context<'_>,
+        limits: &Resources,
+        writable: bool,
+        dirs: &[DirGrant],
+    ) -> Result<(), Error> {
+        if writable && !dirs.iter().any(|dir| dir.guest == TEMPORARY) {
+            let memory = make_memory(ctx, limits)?;
+            self.push(memory.root(), TEMPORARY, true);
+            self.memory.push(memory);
+        }
+        Ok(())
     }
 
     /// Gives the guest a file system: all of it, or some of its directories.

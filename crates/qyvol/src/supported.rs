@@ -6,7 +6,7 @@
 use qyvol_sandbox::{Capabilities, FsAccess};
 use qyvol_types::{AppManifest, AppType, FsKind};
 
-use crate::Error;
+use crate::{Error, netfs};
 
 /// Refuses an application that no host of this version can run as its manifest
 /// has it. `label` is what the user named. Returns what its permissions say.
@@ -16,10 +16,13 @@ pub(crate) fn check_supported(label: &str, app: &AppManifest) -> Result<Capabili
         why,
     };
     let capabilities = Capabilities::read(&app.permissions).map_err(|unknown| refused(unknown.to_string()))?;
-    match capabilities.unsupported().or_else(|| unsupported(app, &capabilities)) {
-        None => Ok(capabilities),
-        Some(why) => Err(refused(why.to_string())),
+    if let Some(why) = capabilities.unsupported().or_else(|| unsupported(app, &capabilities)) {
+        return Err(refused(why.to_string()));
     }
+    if capabilities.fs != FsAccess::None && app.fs.kind == FsKind::Netfs {
+        netfs::source(app).map_err(refused)?;
+    }
+    Ok(capabilities)
 }
 
 fn unsupported(app: &AppManifest, capabilities: &Capabilities) -> Option<&'static str> {
@@ -29,8 +32,8 @@ fn unsupported(app: &AppManifest, capabilities: &Capabilities) -> Option<&'stati
     if app.app_type == AppType::Function {
         return Some("it is a set of functions to call, not a program to run");
     }
-    if capabilities.fs != FsAccess::None && app.fs.kind == FsKind::Netfs {
-        return Some("its file system is netfs, which this version can't mount");
+    if matches!(capabilities.fs, FsAccess::Paths(_)) && app.fs.kind == FsKind::Netfs {
+        return Some("its file system is netfs, which is given as a whole: `fs` must be read or write");
     }
     None
 }

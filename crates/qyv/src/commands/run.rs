@@ -13,7 +13,7 @@ use qyvol::remote_store::Client;
 use qyvol::runtime::Limit;
 use qyvol::sandbox::{Endpoint, FsAccess, Grant, Observer};
 use qyvol::types::{AppManifest, ImageConfig, Resources, escape};
-use qyvol::{Context, DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest, Target};
+use qyvol::{Context, DirGrant, FsCredentials, Outcome, Overrides, Pull, RunEvents, RunRequest, Target};
 
 use crate::audit::{Audit, Granted, now};
 use crate::cli::{PullWhen, RunArgs};
@@ -183,6 +183,10 @@ fn start(
         args: guest_args.to_vec(),
         env: guest_env::read(args)?,
         dirs: args.dirs.iter().map(|d| grant(d)).collect::<Result<_, _>>()?,
+        fs_credentials: match &args.fs_credentials {
+            Some(path) => qyvol::read_fs_credentials(path)?,
+            None => FsCredentials::None,
+        },
         overrides: overrides(args)?,
         observer: audit.map(|audit| Arc::new(audit.clone()) as Arc<dyn Observer>),
         key: args.key.as_deref(),

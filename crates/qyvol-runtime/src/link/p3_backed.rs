@@ -106,7 +106,8 @@ pub(super) fn link(linker: &mut Linker<T>) -> wasmtime::Result<()> {
                     // No descriptor: the listing fails, as one that can't be read.
                     Err(_) => Resource::new_borrow(u32::MAX),
                 };
-                WasiFilesystem::read_directory(Access::<T, WasiFilesystem>::new(store, T::filesystem), directory)
+                let files = Access::<T, WasiFilesystem>::new(store, T::filesystem);
+                WasiFilesystem::read_directory(files, directory).map(|listing| (listing,))
             },
         )
     })

@@ -73,6 +73,13 @@ pub(super) fn decide(
     Ok(grant)
 }
 
+/// What bounds the connections of a file system over the network, beside its source.
+pub(super) fn fs_net(ceiling: &Ceiling, request: &RunRequest<'_>) -> Vec<Net> {
+    let held_back = request.overrides.no_net.then_some(Net::None);
+    let allowed = ceiling.allow.as_ref().map(|allow| allow.net.clone());
+    held_back.into_iter().chain(allowed).collect()
+}
+
 /// Says what the operator grants.
 fn tell(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
     for dir in &request.dirs {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use qyvol_runtime::{Exit, Program, Programs, RunLimits, RunSpec, RuntimeError};
 use qyvol_store::{LocalStore, RunLock};
@@ -12,7 +12,8 @@ use qyvol_types::{AppManifest, Digest};
 use super::prepare::Prepared;
 use super::{Outcome, RunRequest, grant};
 use crate::memfs::MemFs;
-use crate::mounts::Mounts;
+use crate::mounts::{Mounts, Wanted};
+use crate::netfs::{self, Mounted};
 use crate::{Context, Error};
 
 /// Bytes of linear memory, unless the manifest says otherwise.
@@ -24,7 +25,8 @@ pub(super) struct Launch {
     program: Program,
     spec: RunSpec,
     time: TimeLimits,
-    memory: Option<MemFs>,
+    memory: Vec<MemFs>,
+    remote: Option<Mounted>,
     /// What the mounts' paths lead to.
     directories: Vec<OwnedFd>,
     store: LocalStore,
@@ -46,7 +48,27 @@ impl Launch {
         let grant = grant::decide(&label, &judged.capabilities, ceiling, request)?;
         let limits = grant::limits(app, ceiling, request);
         let data = || crate::data::directory(ctx, &judged.trusted.data);
-        let mounts = Mounts::new(ctx, app, &grant.fs, &limits, data, assets, &request.dirs)?;
+        let wanted = Wanted {
+            app,
+            access: &grant.fs,
+            limits: &limits,
+            tree: assets,
+            dirs: &request.dirs,
+        };
+        let remote = |memory: &MemFs| {
+            let parts = netfs::Parts {
+                app,
+                writable: grant.fs.is_writable(),
+                credentials: request.fs_credentials.clone(),
+                net: grant::fs_net(ceiling, request),
+                observer: request.observer.clone(),
+                now: UNIX_EPOCH + Duration::from_secs(ctx.now.unix()),
+                cache: app.fs.cache.then(data).transpose()?,
+                bytes: limits.storage.unwrap_or(netfs::DEFAULT_BYTES),
+            };
+            Mounted::new(parts, memory)
+        };
+        let mounts = Mounts::new(ctx, wanted, data, remote)?;
         request.events.loaded(judged.image()?, app, &label);
         request.events.started(&grant, &limits, &request.dirs);
         let spec = RunSpec {
@@ -76,6 +98,7 @@ impl Launch {
             program,
             spec,
             memory: mounts.memory,
+            remote: mounts.remote,
             directories: mounts.directories,
             assets: judged.manifest().layers().get(1).map(|layer| layer.digest),
             store: judged.store,
@@ -91,15 +114,19 @@ impl Launch {
             Err(over) => {
                 programs.end();
                 // The guest's thread still runs, until the process ends.
-                if let Some(memory) = self.memory {
-                    memory.leave();
-                }
+                self.memory.into_iter().for_each(MemFs::leave);
                 std::mem::forget((self.lock, self.directories));
+                tell_notices(ctx, self.remote.as_ref());
                 return Ok(over);
             }
         };
-        if let Some(Err(error)) = self.memory.map(MemFs::close) {
-            ctx.report.warned(&error.to_string());
+        let unsent = self.remote.as_ref().and_then(Mounted::finish);
+        tell_notices(ctx, self.remote.as_ref());
+        drop(self.remote);
+        for memory in self.memory {
+            if let Err(error) = memory.close() {
+                ctx.report.warned(&error.to_string());
+            }
         }
         drop(self.directories);
         drop(self.lock);
@@ -108,7 +135,14 @@ impl Launch {
             self.store.quarantine_tree(&assets, &format!("{path}: {why}"));
             ctx.report_notices(&self.store);
         }
-        match exit.map_err(Error::runtime(&self.label))? {
+        let exit = exit.map_err(Error::runtime(&self.label))?;
+        if let Some(why) = unsent {
+            return Err(Error::Unsent {
+                target: self.label,
+                why,
+            });
+        }
+        match exit {
             Exit::Code(code) => Ok(Outcome::Code(code)),
             Exit::Trap(why) => Ok(Outcome::Trap(why)),
             Exit::Limit(limit, why) => Ok(Outcome::Limit(limit, why)),
@@ -116,6 +150,13 @@ impl Launch {
                 "it ended in a way this version does not know",
             )),
         }
+    }
+}
+
+/// Says what a file system over the network has met.
+fn tell_notices(ctx: &Context<'_>, remote: Option<&Mounted>) {
+    for notice in remote.map(Mounted::take_notices).unwrap_or_default() {
+        ctx.report.warned(&notice);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qyvol_image::SignedImage;
+use qyvol_netfs::Credentials;
 use qyvol_remote::Client;
 use qyvol_runtime::Limit;
 use qyvol_sandbox::{Endpoint, FsAccess, Grant, Observer};
@@ -50,6 +51,8 @@ pub struct RunRequest<'a> {
     pub env: Vec<(String, String)>,
     /// Directories that the operator grants.
     pub dirs: Vec<DirGrant>,
+    /// Who asks for the files of another machine.
+    pub fs_credentials: Credentials,
     /// What else the operator grants or holds back.
     pub overrides: Overrides,
     /// Is told what the guest uses and what it is denied.
@@ -73,6 +76,7 @@ impl<'a> RunRequest<'a> {
             args: Vec::new(),
             env: Vec::new(),
             dirs: Vec::new(),
+            fs_credentials: Credentials::None,
             overrides: Overrides::default(),
             observer: None,
             key: None,
