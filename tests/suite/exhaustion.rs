@@ -417,7 +417,8 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     .into_iter()
     .map(|(what, text, end)| (what, wat::parse_str(text).unwrap(), end))
     .collect();
-    bombs.push(("nesting", nested(500), "it exports no wasi:cli/run"));
+    bombs.push(("nesting", nested(90), "it exports no wasi:cli/run"));
+    bombs.push(("deep nesting", nested(100_000), "100 inside each other"));
     bombs
 }
 

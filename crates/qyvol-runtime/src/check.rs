@@ -19,6 +19,11 @@ use crate::{Engine, Generation, link, preview1};
 /// every component's calls concurrent, which costs each of them.
 pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::COMPONENT_MODEL);
 
+/// Most components and modules in one component.
+const MAX_PARTS: usize = 1000;
+/// Most components that are inside each other.
+const MAX_DEPTH: usize = 100;
+
 /// What components of WASI 0.3 need beside them.
 pub(crate) const ASYNC_FEATURES: WasmFeatures = WasmFeatures::CM_ASYNC;
 
@@ -54,6 +59,11 @@ impl fmt::Display for Incompatibility {
 impl Engine {
     /// What keeps `wasm` from being run as a command. Nothing is compiled.
     pub fn check(&self, wasm: &[u8]) -> Vec<Incompatibility> {
+        if has_too_many_parts(wasm) {
+            return vec![Incompatibility::Invalid(format!(
+                "it is made of more than {MAX_PARTS} components and modules, or of {MAX_DEPTH} inside each other"
+            ))];
+        }
         let types = match Validator::new_with_features(self.generation.features()).validate_all(wasm) {
             Ok(types) => types,
             Err(error) => {
@@ -156,6 +166,28 @@ impl Engine {
 
 /// Names of missing imports, and what it is if it is no command.
 type Found = (BTreeSet<String>, Option<String>);
+
+/// Whether it would take too long to validate: that takes the square of the number of
+/// components and modules, for each has the types of those before it.
+fn has_too_many_parts(wasm: &[u8]) -> bool {
+    let (mut parts, mut depth) = (0usize, 0usize);
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => {
+                parts += 1;
+                depth += 1;
+            }
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(_) => {}
+            // The validator says what is wrong.
+            Err(_) => return false,
+        }
+        if parts > MAX_PARTS || depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}
 
 /// Whether a module, at any depth, defines or imports a shared memory. wasmtime
 /// compiles it and then refuses to make one (`Config::shared_memory`); no limiter

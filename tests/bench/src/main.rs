@@ -21,6 +21,7 @@ mod measure;
 mod proxy;
 mod registry;
 mod rows;
+mod sandbox;
 mod servers;
 
 use std::path::{Path, PathBuf};

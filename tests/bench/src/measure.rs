@@ -123,6 +123,11 @@ fn high_water(status: &str) -> Option<u64> {
 pub(super) struct Times(Vec<Duration>);
 
 impl Times {
+    pub(super) fn new(mut times: Vec<Duration>) -> Times {
+        times.sort_unstable();
+        Times(times)
+    }
+
     pub(super) fn median(&self) -> Duration {
         self.0.get(self.0.len() / 2).copied().unwrap_or_default()
     }

@@ -8,7 +8,7 @@ use qyvol_sandbox::parse_app_manifest;
 
 use super::measure::{Run, Side, Times, interleaved};
 use super::root;
-use super::{Bench, Row, Verdict, assets, fresh, hub, registry, remove};
+use super::{Bench, Row, Verdict, assets, fresh, hub, registry, remove, sandbox};
 
 /// Most of the time that wasmtime takes for code that it is given compiled and does not
 /// verify.
@@ -27,6 +27,9 @@ pub(super) const ALL: &[(&str, Measure)] = &[
     ("inspect beyond --version", inspect),
     ("peak memory at 1 GiB of assets", memory),
     ("size of the command", size),
+    ("files through memfs and diskfs", sandbox::files),
+    ("warm run of hello with permissions", sandbox::start),
+    ("computing under every limit", sandbox::limits),
     ("push and pull, 256 MiB of mixed assets", registry::transfers),
     ("push of what the registry has", registry::known),
     ("pull again after a cut at 90 %", registry::resumed),
@@ -80,7 +83,7 @@ impl Bench {
         self.scratch.join("home")
     }
 
-    fn peer(&self, args: &[&str]) -> Result<Run, String> {
+    pub(super) fn peer(&self, args: &[&str]) -> Result<Run, String> {
         let missing = "the peer is missing: set WASMTIME to wasmtime's command, of `cargo install --locked wasmtime-cli --version 48.0.8`";
         let wasmtime = self.wasmtime.as_ref().ok_or(missing)?;
         // Its cache goes by these two.
@@ -143,7 +146,7 @@ pub(super) fn reached(is: bool) -> Verdict {
     if is { Verdict::Reached } else { Verdict::Missed }
 }
 
-fn shown(times: &Times) -> String {
+pub(super) fn shown(times: &Times) -> String {
     let one = |time: Duration| match time.as_secs_f64() {
         s if s >= 10.0 => format!("{s:.1} s"),
         s if s >= 1.0 => format!("{s:.2} s"),

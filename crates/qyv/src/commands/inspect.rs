@@ -46,9 +46,13 @@ pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Fail
 /// The module that the functions of WASI preview 1 are imported from.
 const PREVIEW_1: &str = "wasi_snapshot_preview1";
 
-fn kind(os: Os) -> &'static str {
+/// What a component runs by in WASI 0.3.
+const RUN_0_3: &str = "wasi:cli/run@0.3.";
+
+fn kind(os: Os, exports: &[String]) -> &'static str {
     match os {
-        Os::Wasip2 => "component (WASI preview 2)",
+        Os::Wasip2 if exports.iter().any(|export| export.starts_with(RUN_0_3)) => "component (WASI 0.3)",
+        Os::Wasip2 => "component (WASI 0.2)",
         Os::Wasip1 => "core module (WASI preview 1)",
     }
 }
@@ -65,7 +69,7 @@ fn wasm(view: &WasmView) -> String {
         "kind         {}\ndigest       {}\nsize         {}\n",
         match view.imports.iter().any(|import| import.starts_with(PREVIEW_1)) {
             false if view.os == Os::Wasip1 => "core module (no WASI)",
-            _ => kind(view.os),
+            _ => kind(view.os, &view.exports),
         },
         view.digest,
         size(view.size)
@@ -97,7 +101,7 @@ fn image(view: &Inspection) -> String {
         None => line("size", size(view.size)),
     }
     line("created", view.created.clone());
-    line("kind", kind(view.os).to_string());
+    line("kind", kind(view.os, &view.exports).to_string());
     line(
         "entrypoint",
         format!(
