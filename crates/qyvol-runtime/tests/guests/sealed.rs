@@ -40,6 +40,7 @@ fn run(refused: &'static str, calls: &str) -> (Result<Exit, RuntimeError>, Vec<S
         guest: guest.to_string(),
         writable: false,
         seal,
+        backing: None,
     };
     let spec = RunSpec {
         mounts: vec![mount("/", None), mount("/assets", Some(seal.clone()))],
