@@ -33,8 +33,12 @@
 //! - content that is served from the cache has the digest that it was stored with;
 //! - nothing on the server is overwritten or removed that the guest has not seen.
 //!
+//! Calls about one tree come one after the other, and each [`NetFs::ensure`] with the
+//! kernel's call that it is for before the next: a guest has one thread. With two, what
+//! one was about to use might be made another by what the other one asks for.
+//!
 //! Deliberately absent: the interposer, permissions (see [`Host::resolve`]), locks, and
-//! the environment. Calls are served one at a time.
+//! the environment.
 
 mod cache;
 mod config;
@@ -203,7 +207,8 @@ impl NetFs {
     ///
     /// Content goes before removals, and if any content could not be sent, nothing is
     /// removed: what was renamed is never gone from both places. Only where something of
-    /// another kind takes a path, what was there is removed first.
+    /// another kind takes a path, what was there is removed first, and even that after all
+    /// other content was sent.
     ///
     /// # Errors
     ///

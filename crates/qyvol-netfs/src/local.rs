@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use qyvol_types::Timestamp;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Timespec, Timestamps};
 
 use crate::path;
 
@@ -29,24 +29,14 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// A file as it was at one time: one with the same stamp has not been written to.
+/// A file as it was at one time: one with the same stamp, that was placed with a time
+/// of the past, has not been written to since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     inode: u64,
     pub(crate) length: u64,
     modified: (i64, i64),
     changed: (i64, i64),
-}
-
-impl Stamp {
-    /// Whether it is older than one that was just made by a good margin: a file that is
-    /// written to from now on has another one, however coarse the clock of the file
-    /// system.
-    pub(crate) fn is_settled_before(&self, just_made: &Stamp) -> bool {
-        const MARGIN: i64 = 3;
-        let time = just_made.changed.0.saturating_sub(MARGIN);
-        self.modified.0 < time && self.changed.0 < time
-    }
 }
 
 /// What was found.
@@ -190,6 +180,26 @@ impl Local {
         }
     }
 
+    /// Whether a file that was placed without content still has none. The time of its
+    /// inode's change alone says nothing: a link or an owner changes it too.
+    pub(crate) fn is_hollow(&self, path: &str, placed: Stamp, now: Stamp) -> bool {
+        let changed = Stamp {
+            changed: now.changed,
+            ..placed
+        };
+        now == placed || (now == changed && self.has_no_data(path).unwrap_or(false))
+    }
+
+    /// Whether all of a file is a hole.
+    fn has_no_data(&self, path: &str) -> io::Result<bool> {
+        let (file, _) = self.read(path)?;
+        match rustix::fs::seek(&file, SeekFrom::Data(0)) {
+            Ok(_) => Ok(false),
+            Err(rustix::io::Errno::NXIO) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes a file; fine if there is none.
     pub(crate) fn remove_file(&self, path: &str) -> io::Result<()> {
         self.remove(path, AtFlags::empty())
@@ -325,11 +335,5 @@ mod tests {
         let stamp = local.place_hollow("a", 0, None).unwrap();
         File::options().write(true).truncate(true).open(&place).unwrap();
         assert_ne!(local.stat("a").unwrap().unwrap().stamp, stamp);
-        let later = |seconds| Stamp {
-            changed: (stamp.changed.0 + seconds, 0),
-            ..stamp
-        };
-        assert!(stamp.is_settled_before(&later(4)));
-        assert!(!stamp.is_settled_before(&stamp) && !stamp.is_settled_before(&later(3)));
     }
 }

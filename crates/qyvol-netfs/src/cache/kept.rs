@@ -1,10 +1,10 @@
 //! Content that the server did not take. It is never evicted.
 
-use std::fs::{self, File};
-use std::io::{self, Seek};
+use std::fs;
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use qyvol_types::Digest;
+use qyvol_types::{Algorithm, Digest, Hasher};
 
 use super::{Cache, KEPT};
 use crate::path;
@@ -14,17 +14,30 @@ const NAME_CHARS: usize = 80;
 
 impl Cache {
     /// Keeps content that could not be sent to a path; says where. Each content has a
-    /// place of its own, so that an older one is never overwritten.
-    pub(crate) fn keep(&self, path: &str, digest: &Digest, file: &mut File) -> io::Result<PathBuf> {
-        let place = self.kept_place(path, digest);
-        if place.exists() {
-            return Ok(place);
-        }
-        file.rewind()?;
+    /// place of its own, so that what an earlier run left is never overwritten. More than
+    /// `limit` bytes are not kept.
+    pub(crate) fn keep(&self, path: &str, content: &mut impl Read, limit: u64) -> io::Result<PathBuf> {
         let mut temporary = self.temporary()?;
-        io::copy(file, temporary.as_file_mut())?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(&place).map_err(|error| error.error)?;
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let n = content.read(&mut buffer)?;
+            let bytes = buffer.get(..n).unwrap_or_default();
+            if n == 0 {
+                break;
+            }
+            hasher.update(bytes);
+            if hasher.length() > limit {
+                let why = format!("it has more than {limit} bytes");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+            }
+            temporary.write_all(bytes)?;
+        }
+        let place = self.kept_place(path, &hasher.finish());
+        if !place.exists() {
+            temporary.as_file().sync_all()?;
+            temporary.persist(&place).map_err(|error| error.error)?;
+        }
         Ok(place)
     }
 
@@ -51,7 +64,6 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::sync::Arc;
 
     use super::super::tests::open;
@@ -61,11 +73,7 @@ mod tests {
     fn each_content_that_was_not_sent_has_a_place_of_its_own() {
         let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::default());
         let cache = open(directory.path(), 5, &clock);
-        let keep = |path: &str, content: &str| {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(content.as_bytes()).unwrap();
-            cache.keep(path, &Digest::of(content.as_bytes()), &mut file).unwrap()
-        };
+        let keep = |path: &str, content: &str| cache.keep(path, &mut content.as_bytes(), 3).unwrap();
         let places = [
             keep("a/x.txt", "one"),
             keep("a/x.txt", "two"),
@@ -77,6 +85,7 @@ mod tests {
             assert!(place.parent().unwrap().ends_with("v1/kept"), "{place:?}");
         }
         assert_eq!(keep("a/x.txt", "one"), places[0]);
+        assert!(cache.keep("a", &mut &b"four"[..], 3).is_err());
         cache.unkeep("a/x.txt", &Digest::of(b"one"));
         assert!(!places[0].exists() && places[1].exists());
     }

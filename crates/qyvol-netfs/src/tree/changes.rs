@@ -13,7 +13,6 @@ impl Tree {
             if let Some(node) = self.nodes.get_mut(&path) {
                 node.here = Here::Nothing;
                 node.is_guests = true;
-                node.in_step = None;
             }
         }
     }
@@ -26,7 +25,6 @@ impl Tree {
             .or_insert_with(|| Node::new(None, Here::Directory));
         node.here = Here::Directory;
         node.is_guests = true;
-        node.in_step = None;
     }
 
     /// See [`crate::NetFs::renamed`].
@@ -60,7 +58,6 @@ impl Tree {
             if let Some(left) = self.nodes.get_mut(&path) {
                 left.here = Here::Nothing;
                 left.is_guests = true;
-                left.in_step = None;
                 if left.remote.is_none() {
                     left.remote = Some(Found::Absent);
                 }

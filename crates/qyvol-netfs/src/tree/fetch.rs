@@ -9,7 +9,7 @@ use crate::cache::Record;
 use crate::date;
 use crate::error::{ErrorKind, FsError};
 use crate::http::{Download, download};
-use crate::local::{Staged, Stamp};
+use crate::local::Staged;
 use crate::meta::{Found, Meta};
 
 impl Tree {
@@ -23,23 +23,24 @@ impl Tree {
             }
         }
         let there = self.look(path)?;
-        match self.nodes.get(path) {
-            Some(Node {
-                here: Here::Hollow(stamp),
-                is_guests,
-                ..
-            }) if there == There::File => {
-                let is_written = *is_guests && self.is_written(path, *stamp)?;
-                if is_written { Ok(there) } else { self.fetch(path) }
-            }
-            _ => Ok(there),
+        let Some(node) = self.nodes.get_mut(path) else {
+            return Ok(there);
+        };
+        let Here::Hollow(placed) = node.here else {
+            return Ok(there);
+        };
+        if there != There::File {
+            return Ok(there);
         }
-    }
-
-    /// Whether the guest has written to a file since it was placed without content.
-    fn is_written(&self, path: &str, placed: Stamp) -> Result<bool, FsError> {
-        let seen = self.local.stat(path).map_err(|error| failed(path, &error))?;
-        Ok(seen.is_none_or(|seen| seen.stamp != placed))
+        if node.is_guests {
+            let seen = self.local.stat(path).map_err(|error| failed(path, &error))?;
+            if seen.is_none_or(|seen| !self.local.is_hollow(path, placed, seen.stamp)) {
+                return Ok(there);
+            }
+            // The kernel did not do what the guest was about to: it is the server's still.
+            node.is_guests = false;
+        }
+        self.fetch(path)
     }
 
     /// Fetches a file and puts it in its place.
@@ -144,16 +145,6 @@ impl Tree {
     /// Gives a file with all of its content its place.
     fn put(&mut self, path: &str, staged: Staged, meta: &Meta, digest: Digest) -> Result<(), FsError> {
         let is_guests = self.nodes.get(path).is_some_and(|node| node.is_guests);
-        // A thread of the guest may have written to it while it was fetched.
-        if let Some(Node {
-            here: Here::Hollow(stamp),
-            ..
-        }) = self.nodes.get(path)
-            && is_guests
-            && self.is_written(path, *stamp)?
-        {
-            return Ok(());
-        }
         if self.nodes.get(path).is_some_and(|node| node.here == Here::Directory) && !self.discard(path)? {
             let message = format!("can't fetch {}: it is a directory here, and a file there", escape(path));
             return Err(FsError::new(ErrorKind::Conflict, message));

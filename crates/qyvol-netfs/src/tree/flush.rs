@@ -4,14 +4,15 @@
 //! was written ten times is sent once, and one that was made and removed never is.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Read, Write};
 
-use qyvol_types::{Algorithm, Hasher, escape};
+use qyvol_types::{Algorithm, Digest, Hasher, escape};
 
 use super::{Here, Node, Tree};
 use crate::error::{Change, ErrorKind, FlushError, FlushFailure, FsError};
 use crate::http::{Download, download};
-use crate::local::{Kind, Local, Seen, Stamp};
+use crate::local::{Kind, Seen};
 use crate::meta::{Found, Meta};
 use crate::path;
 use crate::remote::Content;
@@ -24,18 +25,6 @@ enum Action {
     MakeDirectory,
     RemoveFile,
     RemoveDirectory,
-}
-
-/// What came of sending one.
-struct Failed {
-    error: FsError,
-    kept: Option<std::path::PathBuf>,
-}
-
-impl From<FsError> for Failed {
-    fn from(error: FsError) -> Failed {
-        Failed { error, kept: None }
-    }
 }
 
 impl Tree {
@@ -56,39 +45,91 @@ impl Tree {
                 }
                 Err(error) => {
                     let error = FsError::local("it can't be looked at", &error);
-                    fail(&mut failures, &path, Change::Write, error.into());
+                    fail(&mut failures, &path, Change::Write, error);
                 }
             }
         }
-        // Where a directory and a file change places, what was there has to go first.
-        self.remove(&seen, true, &mut failures);
-        for (path, here) in &seen {
-            if self.action(path, *here) == Action::MakeDirectory {
-                match self.remote.make_directory(path) {
-                    Ok(()) => self.is_now(path, Found::Directory),
-                    Err(error) => fail(&mut failures, path, Change::MakeDirectory, error.into()),
-                }
-            }
+        // What could not be looked at may be what something else was renamed to.
+        let mut is_sent = failures.is_empty();
+        let blocked: Vec<&String> = seen.keys().filter(|path| self.is_blocked(path, &seen)).collect();
+        let free = seen.keys().filter(|path| blocked.binary_search(path).is_err());
+        is_sent &= self.send_all(free, &seen, &mut failures);
+        if is_sent {
+            // Where a directory and a file change places, what was there has to go first.
+            self.remove(&seen, true, &mut failures);
+            is_sent = self.send_all(blocked.into_iter(), &seen, &mut failures);
         }
-        let mut is_sent = true;
-        for (path, here) in &seen {
-            if self.action(path, *here) == Action::Write
-                && let Err(failed) = self.send(path)
-            {
-                is_sent = false;
-                fail(&mut failures, path, Change::Write, failed);
-            }
-        }
+        is_sent &= !self.fail_blocked(&seen, &mut failures);
         match is_sent {
             true => self.remove(&seen, false, &mut failures),
             false => self.hold_back(&seen, &mut failures),
         }
+        self.keep_failed(&seen, &mut failures);
+        self.forget(&seen);
         match failures.is_empty() {
             true => Ok(()),
             false => Err(FlushError {
                 failures: failures.into_values().collect(),
             }),
         }
+    }
+
+    /// Sends directories and content, but for what the server has something of another
+    /// kind in the way of; false if some of it could not be sent.
+    fn send_all<'a>(
+        &mut self,
+        paths: impl Iterator<Item = &'a String>,
+        seen: &SeenPaths,
+        failures: &mut Failures,
+    ) -> bool {
+        let mut is_sent = true;
+        for path in paths {
+            if failures.contains_key(path) || self.is_blocked(path, seen) {
+                continue;
+            }
+            match self.action(path, seen.get(path).copied().flatten()) {
+                Action::MakeDirectory => match self.remote.make_directory(path) {
+                    Ok(()) => self.is_now(path, Found::Directory),
+                    Err(error) => fail(failures, path, Change::MakeDirectory, error),
+                },
+                Action::Write => {
+                    if let Err(error) = self.send(path) {
+                        is_sent = false;
+                        fail(failures, path, Change::Write, error);
+                    }
+                }
+                _ => {}
+            }
+        }
+        is_sent
+    }
+
+    /// Whether the server has a file where a directory is here that the path is in, or the
+    /// other way round.
+    fn is_blocked(&self, path: &str, seen: &SeenPaths) -> bool {
+        path::ancestors(path).chain([path]).any(|path| {
+            let here = seen.get(path).copied().flatten();
+            here.is_some() && matches!(self.action(path, here), Action::RemoveFile | Action::RemoveDirectory)
+        })
+    }
+
+    /// Says of content that it was not sent because of what is in its way; whether there is
+    /// any.
+    fn fail_blocked(&self, seen: &SeenPaths, failures: &mut Failures) -> bool {
+        let mut is_any = false;
+        for (path, here) in seen {
+            let change = match here.map(|seen| seen.kind) {
+                Some(Kind::Directory) => Change::MakeDirectory,
+                Some(_) => Change::Write,
+                None => continue,
+            };
+            if self.is_blocked(path, seen) {
+                is_any = true;
+                let why = "the server has something of another kind in its way, which is not removed".to_string();
+                fail(failures, path, change, FsError::new(ErrorKind::Io, why));
+            }
+        }
+        is_any
     }
 
     /// What a path needs.
@@ -104,23 +145,22 @@ impl Tree {
             (Some(Kind::File), Some(Found::Directory)) => Action::RemoveDirectory,
             (Some(Kind::Directory), Some(Found::Directory)) => Action::Nothing,
             (Some(Kind::Directory), _) => Action::MakeDirectory,
-            (Some(Kind::File), _) if self.is_in_step(node, here) => Action::Nothing,
+            (Some(Kind::File), _) if self.is_hollow(path, node, here) => Action::Nothing,
             (Some(_), _) => Action::Write,
         }
     }
 
-    /// Whether a file has not been written to since it was the server's.
-    fn is_in_step(&self, node: &Node, here: Option<Seen>) -> bool {
-        let stamp = here.map(|seen| seen.stamp);
-        match node.here {
-            Here::Hollow(placed) if stamp == Some(placed) => true,
-            _ => node.in_step.is_some() && node.in_step == stamp,
+    /// Whether a file was only looked at.
+    fn is_hollow(&self, path: &str, node: &Node, here: Option<Seen>) -> bool {
+        match (node.here, here) {
+            (Here::Hollow(placed), Some(seen)) => self.local.is_hollow(path, placed, seen.stamp),
+            _ => false,
         }
     }
 
-    /// Removes what is gone, the deepest first: before anything is sent what stands in the
-    /// way of something else, after it all.
-    fn remove(&mut self, seen: &BTreeMap<String, Option<Seen>>, only_in_the_way: bool, failures: &mut Failures) {
+    /// Removes what is gone, the deepest first: only what stands in the way of something
+    /// else, or all.
+    fn remove(&mut self, seen: &SeenPaths, only_in_the_way: bool, failures: &mut Failures) {
         for (path, here) in seen.iter().rev() {
             let action = self.action(path, *here);
             if !matches!(action, Action::RemoveFile | Action::RemoveDirectory) {
@@ -142,17 +182,64 @@ impl Tree {
                     }
                     self.is_now(path, Found::Absent);
                 }
-                Err(error) => fail(failures, path, Change::Remove, error.into()),
+                Err(error) => fail(failures, path, Change::Remove, error),
             }
         }
     }
 
     /// Says of what should be removed that it was not.
-    fn hold_back(&self, seen: &BTreeMap<String, Option<Seen>>, failures: &mut Failures) {
+    fn hold_back(&self, seen: &SeenPaths, failures: &mut Failures) {
         for (path, here) in seen {
             if matches!(self.action(path, *here), Action::RemoveFile | Action::RemoveDirectory) {
                 let why = "nothing is removed, because some content could not be sent".to_string();
-                fail(failures, path, Change::Remove, FsError::new(ErrorKind::Io, why).into());
+                fail(failures, path, Change::Remove, FsError::new(ErrorKind::Io, why));
+            }
+        }
+    }
+
+    /// Keeps the content of every file whose path failed.
+    fn keep_failed(&mut self, seen: &SeenPaths, failures: &mut Failures) {
+        let Some(cache) = &self.cache else { return };
+        for (path, failure) in failures {
+            let Some(Some(here @ Seen { kind: Kind::File, .. })) = seen.get(path) else {
+                continue;
+            };
+            if self
+                .nodes
+                .get(path)
+                .is_some_and(|node| self.is_hollow(path, node, Some(*here)))
+            {
+                continue;
+            }
+            // What is over the limit of a file is not lost for that.
+            let kept = self
+                .local
+                .read(path)
+                .and_then(|(mut file, _)| cache.keep(path, &mut file, self.limits.bytes));
+            match kept {
+                Ok(place) => {
+                    // The newest is kept of what this run could not send.
+                    let before = self.kept.insert(path.clone(), place.clone());
+                    if let Some(before) = before.filter(|before| *before != place) {
+                        let _ = fs::remove_file(before);
+                    }
+                    failure.kept = Some(place);
+                }
+                Err(why) => {
+                    let message = format!("{}; what the application wrote can't be kept: {why}", failure.error);
+                    failure.error = FsError::new(failure.error.kind(), message);
+                }
+            }
+        }
+    }
+
+    /// Forgets what is neither here nor there, such as names of a moment.
+    fn forget(&mut self, seen: &SeenPaths) {
+        for (path, _) in seen.iter().filter(|(_, here)| here.is_none()) {
+            let is_nowhere = |node: &Node| matches!(node.remote, None | Some(Found::Absent));
+            if self.nodes.get(path).is_some_and(is_nowhere) {
+                self.release(path);
+                self.nodes.remove(path);
             }
         }
     }
@@ -162,94 +249,82 @@ impl Tree {
         if let Some(node) = self.nodes.get_mut(path) {
             node.remote = Some(found);
             node.base = None;
-            node.in_step = None;
         }
     }
 
     /// Sends a file, if its content is not the server's already.
-    fn send(&mut self, path: &str) -> Result<(), Failed> {
-        let (mut content, stamp) = self.snapshot(path)?;
-        let node = self.nodes.get(path);
-        let is_base = |node: &Node| node.remote_file().is_some() && node.base == Some(content.digest);
-        if node.is_some_and(is_base) {
-            self.in_step(path, stamp);
+    fn send(&mut self, path: &str) -> Result<(), FsError> {
+        if self.is_the_servers(path)? {
             return Ok(());
         }
-        let seen = node.and_then(Node::remote_file).cloned();
-        let sent = self.remote.put(path, &content, seen.as_ref());
-        let sent = match sent {
+        let Some(mut content) = self.snapshot(path)? else {
+            return Ok(());
+        };
+        let seen = self.nodes.get(path).and_then(Node::remote_file).cloned();
+        let sent = match self.remote.put(path, &content, seen.as_ref()) {
             // An answer that was lost may have been to this very content.
             Err(error) if error.kind() == ErrorKind::Conflict => self.same_content(path, &content).ok_or(error),
             sent => sent,
         };
-        match sent {
-            Ok(meta) => {
-                if let Some(cache) = &mut self.cache {
-                    cache.unkeep(path, &content.digest);
-                    cache.store(path, &meta, &content.digest, &mut content.file);
-                }
-                if let Some(node) = self.nodes.get_mut(path) {
-                    node.remote = Some(Found::File(meta));
-                    node.base = Some(content.digest);
-                }
-                self.in_step(path, stamp);
-                Ok(())
-            }
-            Err(error) => {
-                let kept = self
-                    .cache
-                    .as_ref()
-                    .map(|cache| cache.keep(path, &content.digest, &mut content.file));
-                match kept.transpose() {
-                    Ok(kept) => Err(Failed { error, kept }),
-                    Err(why) => {
-                        let message = format!("{error}; what the application wrote can't be kept: {why}");
-                        Err(FsError::new(error.kind(), message).into())
-                    }
-                }
-            }
+        let meta = sent?;
+        if let Some(kept) = self.kept.remove(path) {
+            let _ = fs::remove_file(kept);
         }
-    }
-
-    /// A copy of a file as it is now, which the guest does not write to, and the stamp that
-    /// the file has until it is written to again.
-    fn snapshot(&self, path: &str) -> Result<(Content, Option<Stamp>), FsError> {
-        let failed = |error: io::Error| FsError::local("what the application wrote can't be read", &error);
-        let (mut file, stamp) = self.local.read(path).map_err(failed)?;
-        if stamp.length > self.limits.file_bytes {
-            let message = format!(
-                "it has {} bytes, where the limit of a file is {}",
-                stamp.length, self.limits.file_bytes
-            );
-            return Err(FsError::new(ErrorKind::TooLarge, message));
+        if let Some(cache) = &mut self.cache {
+            cache.unkeep(path, &content.digest);
+            cache.store(path, &meta, &content.digest, &mut content.file);
         }
-        let mut staged = self.local.stage().map_err(failed)?;
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let n = file.read(&mut buffer).map_err(failed)?;
-            let bytes = buffer.get(..n).unwrap_or_default();
-            if n == 0 {
-                break;
-            }
-            staged.file.write_all(bytes).map_err(failed)?;
-            hasher.update(bytes);
-        }
-        let now = Local::stamp(&staged).map_err(failed)?;
-        let file = staged.file.try_clone().map_err(failed)?;
-        let (length, digest) = (hasher.length(), hasher.finish());
-        // A write at this very moment may leave no trace: then it is compared again.
-        let stamp = Some(stamp).filter(|stamp| stamp.is_settled_before(&now));
-        Ok((Content { file, length, digest }, stamp))
-    }
-
-    /// Remembers that a file is as the server has it.
-    fn in_step(&mut self, path: &str, stamp: Option<Stamp>) {
         self.release(path);
         if let Some(node) = self.nodes.get_mut(path) {
+            node.remote = Some(Found::File(meta));
+            node.base = Some(content.digest);
             node.here = Here::Filled(0);
-            node.in_step = stamp;
         }
+        Ok(())
+    }
+
+    /// Whether a file has the content that the server has. Its times don't tell: a clock of
+    /// files is coarse, and a guest sets times as it likes.
+    fn is_the_servers(&self, path: &str) -> Result<bool, FsError> {
+        let node = self.nodes.get(path);
+        let (Some(meta), Some(base)) = (node.and_then(Node::remote_file), node.and_then(|node| node.base)) else {
+            return Ok(false);
+        };
+        let (file, stamp) = match self.local.read(path) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(unreadable(&error)),
+        };
+        if meta.length.is_some_and(|length| length != stamp.length) || stamp.length > self.limits.file_bytes {
+            return Ok(false);
+        }
+        let copied = copy(file, &mut io::sink(), stamp.length.saturating_add(1));
+        Ok(copied.map_err(|error| unreadable(&error))?.1 == base)
+    }
+
+    /// A copy of a file as it is now; none if it is gone.
+    fn snapshot(&self, path: &str) -> Result<Option<Content>, FsError> {
+        let (file, stamp) = match self.local.read(path) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(&error)),
+        };
+        let limit = self.limits.file_bytes;
+        let too_large = |length: u64| {
+            let message = format!("it has {length} bytes, where the limit of a file is {limit}");
+            FsError::new(ErrorKind::TooLarge, message)
+        };
+        if stamp.length > limit {
+            return Err(too_large(stamp.length));
+        }
+        let mut staged = self.local.stage().map_err(|error| unreadable(&error))?;
+        let copied = copy(file, &mut staged.file, limit.saturating_add(1));
+        let (length, digest) = copied.map_err(|error| unreadable(&error))?;
+        if length > limit {
+            return Err(too_large(length));
+        }
+        let file = staged.file.try_clone().map_err(|error| unreadable(&error))?;
+        Ok(Some(Content { file, length, digest }))
     }
 
     /// What the server has at a path, if it is this very content.
@@ -269,13 +344,35 @@ impl Tree {
     }
 }
 
+/// What is here at each path that may have changed.
+type SeenPaths = BTreeMap<String, Option<Seen>>;
 type Failures = BTreeMap<String, FlushFailure>;
 
-fn fail(failures: &mut Failures, path: &str, change: Change, failed: Failed) {
+/// Copies at most so many bytes; how many there were, and their digest.
+fn copy(file: impl Read, into: &mut impl Write, limit: u64) -> io::Result<(u64, Digest)> {
+    let mut file = file.take(limit);
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let n = file.read(&mut buffer)?;
+        let bytes = buffer.get(..n).unwrap_or_default();
+        if n == 0 {
+            return Ok((hasher.length(), hasher.finish()));
+        }
+        into.write_all(bytes)?;
+        hasher.update(bytes);
+    }
+}
+
+fn unreadable(error: &io::Error) -> FsError {
+    FsError::local("what the application wrote can't be read", error)
+}
+
+fn fail(failures: &mut Failures, path: &str, change: Change, error: FsError) {
     failures.entry(path.to_string()).or_insert_with(|| FlushFailure {
         path: escape(path).to_string(),
         change,
-        error: failed.error,
-        kept: failed.kept,
+        error,
+        kept: None,
     });
 }

@@ -7,6 +7,7 @@ mod list;
 mod look;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,8 +43,6 @@ struct Node {
     is_guests: bool,
     /// The digest of what the server has.
     base: Option<Digest>,
-    /// The guest's file, when its content was last the server's.
-    in_step: Option<Stamp>,
     /// When the server was asked about it.
     checked: Option<Instant>,
     /// When all of its entries were listed.
@@ -57,7 +56,6 @@ impl Node {
             here,
             is_guests: false,
             base: None,
-            in_step: None,
             checked: Some(Instant::now()),
             listed: None,
         }
@@ -95,6 +93,8 @@ pub(crate) struct Tree {
     nodes: BTreeMap<String, Node>,
     /// Bytes of content that was fetched and is here.
     held: u64,
+    /// Where content that could not be sent is kept, by its path.
+    kept: BTreeMap<String, PathBuf>,
     /// The user was told that cached copies are used.
     is_offline: bool,
 }
@@ -118,6 +118,7 @@ impl Tree {
             host: HostHandle(host),
             nodes: BTreeMap::from([(String::new(), root)]),
             held: 0,
+            kept: BTreeMap::new(),
             is_offline: false,
         }
     }

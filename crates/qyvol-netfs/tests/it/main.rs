@@ -10,6 +10,8 @@ mod cached;
 #[cfg(test)]
 mod downloads;
 #[cfg(test)]
+mod flushes;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod http;

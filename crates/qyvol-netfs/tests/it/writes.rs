@@ -420,32 +420,6 @@ fn new_file_needs_its_directory_where_there_are_directories() {
 }
 
 #[test]
-fn file_that_is_written_while_another_thread_fetches_it_keeps_what_was_written() {
-    let server = server();
-    let guest = Setup::http(&server).mount();
-    guest.fs.ensure("f", Intent::Create).unwrap();
-    let place = guest.place("f");
-    server.fault(move |_, _| {
-        fs::write(&place, "mine").unwrap();
-        Reaction::Serve
-    });
-    assert_eq!(guest.read("f").unwrap(), "mine");
-    guest.fs.flush().unwrap();
-    assert_eq!(get(&server, "/data/f").as_deref(), Some("mine"));
-}
-
-#[test]
-fn file_that_is_about_to_be_made_is_sent_whatever_other_threads_ask() {
-    let server = server();
-    let guest = Setup::http(&server).always_asking().mount();
-    guest.fs.ensure("new", Intent::Create).unwrap();
-    assert_eq!(kind(guest.stat("new")), ErrorKind::NotFound);
-    fs::write(guest.place("new"), "1").unwrap();
-    guest.fs.flush().unwrap();
-    assert_eq!(get(&server, "/data/new").as_deref(), Some("1"));
-}
-
-#[test]
 fn file_that_the_guest_has_changed_is_its_own_for_the_rest_of_the_run() {
     let server = server();
     let guest = Setup::http(&server).always_asking().mount();
