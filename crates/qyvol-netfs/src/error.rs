@@ -79,6 +79,8 @@ pub struct FsError {
     message: String,
     /// The server gave no answer that could be used.
     is_outage: bool,
+    /// Nor would it give one for another path.
+    is_server_away: bool,
 }
 
 impl FsError {
@@ -87,6 +89,7 @@ impl FsError {
             kind,
             message: message.into(),
             is_outage: false,
+            is_server_away: false,
         }
     }
 
@@ -100,6 +103,18 @@ impl FsError {
             is_outage: true,
             ..FsError::new(kind, message)
         }
+    }
+
+    /// The same where the server as a whole is away.
+    pub(crate) fn server_away(self) -> FsError {
+        FsError {
+            is_server_away: self.is_outage,
+            ..self
+        }
+    }
+
+    pub(crate) fn is_server_away(&self) -> bool {
+        self.is_server_away
     }
 
     /// Whether a cached copy may stand in.

@@ -34,6 +34,23 @@ const BUFFER: usize = 128 << 10;
 /// The head of an answer may take this many times as long as a server may be silent.
 const RESPONSE_FACTOR: u32 = 4;
 
+/// The longest time that is waited or timed: one that a clock can always be ahead by.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Limits whose durations can be added to and multiplied.
+fn bounded(mut limits: Limits) -> Limits {
+    let retry = &mut limits.retry;
+    for duration in [
+        &mut limits.timeout,
+        &mut limits.outage,
+        &mut retry.backoff,
+        &mut retry.max_wait,
+    ] {
+        *duration = (*duration).min(MAX_DURATION);
+    }
+    limits
+}
+
 /// A body that is sent. It can be sent again.
 #[derive(Clone, Copy)]
 pub(crate) enum Payload<'a> {
@@ -148,7 +165,8 @@ impl Client {
             );
             return Err(Error::Credentials(why));
         }
-        let timeout = config.limits.timeout;
+        let limits = bounded(config.limits);
+        let timeout = limits.timeout;
         let mut settings = Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
@@ -179,7 +197,7 @@ impl Client {
             base,
             credentials,
             host,
-            limits: config.limits,
+            limits,
             outage: Mutex::default(),
         })
     }
@@ -245,7 +263,11 @@ impl Client {
                 Retry::Never => return Err(failure.error),
                 Retry::After(asked) if asked > policy.max_wait => {
                     let message = format!("{}; the server asks to wait {} s", failure.error, asked.as_secs());
-                    return Err(self.ended(FsError::outage(failure.error.kind(), message)));
+                    let error = FsError::outage(failure.error.kind(), message);
+                    return Err(match failure.error.is_server_away() {
+                        true => self.ended(error.server_away()),
+                        false => error,
+                    });
                 }
                 Retry::After(asked) => asked,
                 // Jitter, so that many hosts don't come back at the same moment.
@@ -262,11 +284,16 @@ impl Client {
     /// Remembers that the server is not there, so that the next path is not waited for
     /// as long.
     fn ended(&self, error: FsError) -> FsError {
-        if error.is_outage() && !self.limits.outage.is_zero() {
+        if error.is_server_away() && !self.limits.outage.is_zero() {
             let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
             *outage = Some((Instant::now() + self.limits.outage, error.clone()));
         }
         error
+    }
+
+    /// The next request is made, whatever came of the one before.
+    pub(crate) fn forget_outage(&self) {
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn known_outage(&self) -> Option<FsError> {
@@ -398,13 +425,19 @@ impl Client {
                 })
             }
         };
-        sent.map_err(|error| transport_failure(&request.what, error))
+        sent.map_err(|error| {
+            let failure = transport_failure(&request.what, error);
+            Failure {
+                error: failure.error.server_away(),
+                ..failure
+            }
+        })
     }
 
     /// How long a body of this length may take: as long as one may take to arrive.
     fn upload_time(&self, length: u64) -> Duration {
         let windows = u32::try_from(length / MIN_BYTES_PER_TIMEOUT + 2).unwrap_or(u32::MAX);
-        self.limits.timeout.saturating_mul(windows)
+        self.limits.timeout.saturating_mul(windows).min(MAX_DURATION)
     }
 
     /// The error that an answer is whose body was not read.

@@ -59,9 +59,11 @@ pub(super) fn status_error(what: &str, status: u16, reason: &str) -> FsError {
     };
     let separator = if reason.is_empty() { "" } else { ", " };
     let message = format!("{what}: the server answers {status}{separator}{reason}{hint}");
-    match is_temporary(status) {
-        true => FsError::outage(ErrorKind::Unreachable, message),
-        false => FsError::new(kind, message),
+    match status {
+        // What stands in front of the server says that it is away; all else is of one path.
+        502..=504 => FsError::outage(ErrorKind::Unreachable, message).server_away(),
+        _ if is_temporary(status) => FsError::outage(ErrorKind::Unreachable, message),
+        _ => FsError::new(kind, message),
     }
 }
 

@@ -38,7 +38,7 @@ impl UreqResolver for Resolver {
         let (send, receive) = mpsc::sync_channel(1);
         let host = self.0.clone();
         // A lookup can't be interrupted: one that takes too long is left alone.
-        thread::spawn(move || send.send(host.resolve(&name, port)));
+        thread::Builder::new().spawn(move || send.send(host.resolve(&name, port)))?;
         let found = match receive.recv_timeout(*timeout.after) {
             Ok(found) => found.map_err(|error| Error::Other(Box::new(error)))?,
             Err(_) => return Err(Error::Timeout(timeout.reason)),
