@@ -7,6 +7,7 @@ use qyvol_types::escape;
 
 use super::{There, Tree};
 use crate::error::{ErrorKind, FsError};
+use crate::local::Kind;
 use crate::meta::{Found, Listing};
 use crate::path;
 
@@ -87,6 +88,9 @@ impl Tree {
             .unwrap_or_default();
         let has_any = !records.is_empty() || self.below(directory).next().is_some();
         for record in records {
+            if self.is_in_what_was_removed(&record.path) {
+                continue;
+            }
             // One that can't be here, because something else is by now, hides no other.
             let known = self.known(&record.path).unwrap_or(Some(There::File));
             if known.is_none_or(|there| there == There::Absent) && !self.is_guests(&record.path) {
@@ -100,6 +104,12 @@ impl Tree {
             }
             false => Err(error),
         }
+    }
+
+    /// Whether the guest has removed a directory that a path was in.
+    fn is_in_what_was_removed(&self, path: &str) -> bool {
+        let is_here = |path: &str| matches!(self.local.stat(path), Ok(Some(seen)) if seen.kind == Kind::Directory);
+        path::ancestors(path).any(|path| self.is_guests(path) && !is_here(path))
     }
 
     fn is_guests(&self, path: &str) -> bool {
