@@ -14,6 +14,8 @@ use crate::http::{Client, Request};
 use crate::meta::{Found, Listing, Meta};
 use crate::url;
 
+/// Pages of one listing that may have no key: a store with many marks of deletion has some.
+const EMPTY_PAGES: u32 = 100;
 /// Keys of one page.
 const PAGE: usize = 1000;
 
@@ -53,6 +55,7 @@ pub(super) fn list(client: &Client, path: &str, limit: usize) -> Result<Listing,
     let mut all = Listing::default();
     let mut token: Option<String> = None;
     let mut is_there = path.is_empty();
+    let mut empty_pages = 0;
     loop {
         let page = page(client, &prefix, token.as_deref(), PAGE, &what)?;
         is_there |= page.has_marker || !page.listing.entries.is_empty() || page.listing.skipped > 0;
@@ -62,12 +65,13 @@ pub(super) fn list(client: &Client, path: &str, limit: usize) -> Result<Listing,
         if all.entries.len() + all.skipped > limit {
             return Err(super::too_many(&what, limit));
         }
+        if before == all.entries.len() + all.skipped {
+            empty_pages += 1;
+        }
         match page.next {
             None => break,
             // A server that gives nothing, or says the same again, would go on for ever.
-            Some(next)
-                if token.as_ref() == Some(&next) || (before == all.entries.len() + all.skipped && before > 0) =>
-            {
+            Some(next) if token.as_ref() == Some(&next) || empty_pages > EMPTY_PAGES => {
                 let message = format!("{what}: the listing goes on without an end");
                 return Err(FsError::new(ErrorKind::Io, message));
             }
@@ -118,15 +122,22 @@ fn page(client: &Client, prefix: &str, token: Option<&str>, keys: usize, what: &
     page.map_err(|why| FsError::new(ErrorKind::Io, format!("{what}: {why}")))
 }
 
-/// Marks a directory, so that it is there without a file in it.
+/// Marks a directory, so that it is there without a file in it; that it is marked
+/// already is fine.
 pub(super) fn make_directory(client: &Client, path: &str) -> Result<(), FsError> {
     let what = client.what("make directory", path);
-    let request = Request::new(Method::PUT, client.base().directory_of(path), what.clone())
+    let mut request = Request::new(Method::PUT, client.base().directory_of(path), what.clone())
         .with_header("content-length", "0")
+        .with_header("if-none-match", "*")
         .with_payload(crate::http::Payload::Bytes(b""));
-    let answer = client.call(&request, ANSWER_BYTES)?;
+    let mut answer = client.call(&request, ANSWER_BYTES)?;
+    if answer.status == 501 && stat(client, path)? == Found::Absent {
+        // A store that knows no conditional writes.
+        request.headers.retain(|(name, _)| *name != "if-none-match");
+        answer = client.call(&request, ANSWER_BYTES)?;
+    }
     match answer.status {
-        200 | 201 | 204 => Ok(()),
+        200 | 201 | 204 | 412 => Ok(()),
         _ => Err(answer.error(&what)),
     }
 }

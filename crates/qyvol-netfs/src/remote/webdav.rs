@@ -38,6 +38,10 @@ pub(super) fn list(client: &Client, path: &str, limit: usize) -> Result<Listing,
     if matches!(members.own, Some(Found::File(_))) {
         return Err(error(ErrorKind::NotADirectory, "it is a file"));
     }
+    // Such an answer says nothing, least of all that the collection is empty.
+    if members.own.is_none() && members.listing.entries.is_empty() && members.listing.skipped == 0 {
+        return Err(error(ErrorKind::Io, "the answer says nothing of it"));
+    }
     Ok(members.listing)
 }
 

@@ -30,7 +30,8 @@ pub(super) enum Member {
     Own(Found),
     /// Something directly in it.
     Entry(Entry),
-    /// Something elsewhere, or with a name that can't be one here.
+    /// Something elsewhere, or with a name that can't be one here, or that may not be
+    /// looked at.
     Outside,
 }
 
@@ -59,13 +60,14 @@ pub(super) fn read(text: &str, place: &Place<'_>, mut each: impl FnMut(Member) -
     })
 }
 
-/// A response; none for one that says that there is nothing.
+/// A response; none for one that says that there is nothing. One that may not be looked
+/// at is there all the same.
 fn member(response: &Element, place: &Place<'_>) -> Option<Member> {
-    if response
-        .child(DAV, "status")
-        .is_some_and(|status| !is_ok(status.text()))
+    if let Some(status) = response.child(DAV, "status").map(Element::text)
+        && !is_ok(status)
     {
-        return None;
+        let is_gone = matches!(status.split(' ').nth(1), Some("404" | "410"));
+        return (!is_gone).then_some(Member::Outside);
     }
     let href = response.child(DAV, "href").map_or("", Element::text);
     let Some(below) = below(href, place) else {
