@@ -128,7 +128,12 @@ impl Remote {
             });
         }
         match self.stat(path)? {
-            Found::File(meta) if meta.length.is_none_or(|length| length == content.length) => Ok(meta),
+            // What the server says now may be of what somebody else has sent since: it is no
+            // sign of this content.
+            Found::File(meta) if meta.length.is_none_or(|length| length == content.length) => Ok(Meta {
+                length: Some(content.length),
+                ..Meta::default()
+            }),
             Found::Unknown => Ok(Meta::default()),
             found => Err(FsError::new(
                 ErrorKind::Io,
@@ -157,6 +162,8 @@ impl Remote {
         }
         match answer.status {
             200 | 202 | 204 | 404 | 410 => Ok(()),
+            // An answer that was lost may have been to this very request.
+            412 if self.stat(path)? == Found::Absent => Ok(()),
             _ => Err(answer.error(&what)),
         }
     }
@@ -221,7 +228,8 @@ impl Remote {
 }
 
 impl Meta {
-    fn has_validator(&self) -> bool {
+    /// Whether another version would be told from it.
+    pub(crate) fn has_validator(&self) -> bool {
         self.etag.is_some() || self.modified.is_some()
     }
 }

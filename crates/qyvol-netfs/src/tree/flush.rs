@@ -30,6 +30,8 @@ enum Action {
 impl Tree {
     /// See [`crate::NetFs::flush`].
     pub(crate) fn flush(&mut self) -> Result<(), FlushError> {
+        // It may be the last one: what was in vain before is tried once more.
+        self.remote.client().forget_outage();
         let paths: Vec<String> = self
             .nodes
             .iter()
@@ -171,7 +173,11 @@ impl Tree {
                 continue;
             }
             let removed = match self.nodes.get(path).map(|node| &node.remote) {
-                Some(Some(Found::File(meta))) => self.remote.remove_file(path, meta),
+                Some(Some(Found::File(_))) => match self.last_seen(path) {
+                    Ok(Some(meta)) => self.remote.remove_file(path, &meta),
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
+                },
                 Some(Some(Found::Directory)) => self.remote.remove_directory(path),
                 _ => self.remote.remove_file(path, &Meta::default()),
             };
@@ -260,8 +266,8 @@ impl Tree {
         let Some(mut content) = self.snapshot(path)? else {
             return Ok(());
         };
-        let seen = self.nodes.get(path).and_then(Node::remote_file).cloned();
-        let sent = match self.remote.put(path, &content, seen.as_ref()) {
+        let seen = self.last_seen(path);
+        let sent = match seen.and_then(|seen| self.remote.put(path, &content, seen.as_ref())) {
             // An answer that was lost may have been to this very content.
             Err(error) if error.kind() == ErrorKind::Conflict => self.same_content(path, &content).ok_or(error),
             sent => sent,
@@ -281,6 +287,33 @@ impl Tree {
             node.here = Here::Filled(0);
         }
         Ok(())
+    }
+
+    /// What the guest saw of the server's file; none if it saw none. Where nothing tells its
+    /// versions apart, the content is compared.
+    fn last_seen(&self, path: &str) -> Result<Option<Meta>, FsError> {
+        let node = self.nodes.get(path);
+        let Some(seen) = node.and_then(Node::remote_file) else {
+            return Ok(None);
+        };
+        let Some(base) = node.and_then(|node| node.base).filter(|_| !seen.has_validator()) else {
+            return Ok(Some(seen.clone()));
+        };
+        let mut staged = self.local.stage().map_err(|error| unreadable(&error))?;
+        let request = self.remote.get(path);
+        let limit = self.limits.file_bytes;
+        let conflict = || {
+            let message = format!("{} was changed meanwhile, and is not overwritten", escape(path));
+            FsError::new(ErrorKind::Conflict, message)
+        };
+        match download(self.remote.client(), &request, None, &mut staged.file, limit) {
+            Ok(Download::Content { meta, digest }) if digest == base => Ok(Some(meta)),
+            // What that means is for who asks.
+            Ok(Download::Absent) => Ok(Some(seen.clone())),
+            Ok(_) => Err(conflict()),
+            Err(error) if error.kind() == ErrorKind::TooLarge => Err(conflict()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a file has the content that the server has. Its times don't tell: a clock of

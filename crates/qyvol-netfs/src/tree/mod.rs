@@ -16,7 +16,7 @@ use qyvol_types::{Digest, escape};
 use crate::cache::Cache;
 use crate::config::{Host, Limits};
 use crate::error::{ErrorKind, FsError};
-use crate::local::{Local, Stamp};
+use crate::local::{Kind, Local, Stamp};
 use crate::meta::{Found, Meta};
 use crate::remote::Remote;
 use crate::{Intent, path};
@@ -143,6 +143,7 @@ impl Tree {
                 if self.content(path)? == There::Absent {
                     self.directory(path::parent(path).unwrap_or_default())?;
                 }
+                self.check_room(path)?;
                 self.mark(path)
             }
             Intent::Create => {
@@ -162,6 +163,24 @@ impl Tree {
                 There::File => self.mark(path),
                 There::Directory => self.check_rename(path),
             },
+        }
+    }
+
+    /// A file that is over the limit already is not made longer still.
+    fn check_room(&self, path: &str) -> Result<(), FsError> {
+        let seen = self.local.stat(path);
+        let seen = seen.map_err(|error| FsError::local(&format!("can't look at {}", escape(path)), &error))?;
+        let limit = self.limits.file_bytes;
+        match seen {
+            Some(seen) if seen.kind == Kind::File && seen.stamp.length > limit => {
+                let message = format!(
+                    "can't write {}: it has {} bytes, where the limit of a file is {limit}",
+                    escape(path),
+                    seen.stamp.length
+                );
+                Err(FsError::new(ErrorKind::TooLarge, message))
+            }
+            _ => Ok(()),
         }
     }
 

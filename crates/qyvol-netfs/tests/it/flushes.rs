@@ -4,12 +4,13 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
-use qyvol_netfs::{ErrorKind, Intent};
+use qyvol_netfs::{ErrorKind, Intent, Limits};
 
-use crate::server::{Reaction, Server};
+use crate::server::{Framing, Reaction, Server};
 use crate::site::Site;
-use crate::support::{Setup, kind};
+use crate::support::{Setup, kind, noise};
 
 fn server() -> Server {
     let server = Server::new(Site::of(&[
@@ -204,4 +205,65 @@ fn names_of_a_moment_use_up_no_limit() {
         guest.fs.flush().unwrap();
     }
     assert_eq!(get(&server, "/data/f").as_deref(), Some("f.49"));
+}
+
+#[test]
+fn flush_asks_a_server_that_was_away() {
+    let server = server();
+    let setup = Setup::http(&server).limits(|limits| limits.outage = Duration::from_secs(3600));
+    let guest = setup.mount();
+    guest.write("result", "of ten hours").unwrap();
+    server.fault(|_, _| Reaction::status(503));
+    assert_eq!(kind(guest.read("f")), ErrorKind::Unreachable);
+    server.heal();
+    // It is taken for away still.
+    server.log();
+    assert_eq!(kind(guest.read("f")), ErrorKind::Unreachable);
+    assert_eq!(server.log(), Vec::<String>::new());
+    guest.fs.flush().unwrap();
+    assert_eq!(get(&server, "/data/result").as_deref(), Some("of ten hours"));
+}
+
+#[test]
+fn failure_of_one_path_keeps_no_other_from_being_asked() {
+    let setup = |server: &Server| Setup::http(server).limits(|limits| limits.outage = Duration::from_secs(3600));
+    for status in [408, 425, 429, 500] {
+        let server = server();
+        server.fault(move |request, _| match request.path() {
+            "/data/bad" => Reaction::status(status),
+            _ => Reaction::Serve,
+        });
+        let guest = setup(&server).mount();
+        assert_eq!(kind(guest.read("bad")), ErrorKind::Unreachable, "{status}");
+        assert_eq!(guest.read("f").unwrap(), "hello", "{status}");
+    }
+    let server = server();
+    server.fault(|request, _| match request.path() {
+        "/data/d/g" => Reaction::edit(|response| response.framed(Framing::Cut(0))),
+        _ => Reaction::Serve,
+    });
+    let guest = setup(&server).mount();
+    guest.read("d/g").unwrap_err();
+    assert_eq!(guest.read("f").unwrap(), "hello");
+}
+
+#[test]
+fn durations_of_any_length_are_fine() {
+    let server = server();
+    let limits: [fn(&mut Limits); 4] = [
+        |limits| limits.timeout = Duration::MAX,
+        |limits| limits.outage = Duration::MAX,
+        |limits| limits.refresh = Duration::MAX,
+        |limits| (limits.retry.backoff, limits.retry.max_wait) = (Duration::MAX, Duration::MAX),
+    ];
+    for change in limits {
+        server.heal();
+        let guest = Setup::http(&server).limits(change).mount();
+        assert_eq!(guest.read("f").unwrap(), "hello");
+        guest.write("new", &noise(100_000)).unwrap();
+        guest.fs.flush().unwrap();
+        server.fault(|_, _| Reaction::status(503));
+        assert_eq!(kind(guest.read("d/g")), ErrorKind::Unreachable);
+        server.site(|site| site.remove("/data/new"));
+    }
 }

@@ -38,6 +38,8 @@ mod support;
 #[cfg(test)]
 mod uploads;
 #[cfg(test)]
+mod versions;
+#[cfg(test)]
 mod webdav;
 #[cfg(test)]
 mod writes;
