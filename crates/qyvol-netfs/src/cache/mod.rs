@@ -8,7 +8,8 @@
 //! - a record is believed only for the very tree and path that it names;
 //! - nothing is needed: a cache that fails costs time, and a notice.
 //!
-//! The directory belongs to one user and one application, and to no guest. What could
+//! The directory belongs to one user, who alone may write to it, and one application, and
+//! to no guest. What could
 //! not be sent to the server is in it too (`kept`), and is the user's to remove.
 
 mod evict;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use qyvol_types::{Algorithm, Digest, Hasher};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -75,15 +77,21 @@ impl Cache {
     /// Opens or makes the cache in `directory`.
     pub(crate) fn open(directory: &Path, tree: String, max_bytes: u64, host: Arc<dyn Host>) -> Result<Cache, Error> {
         let root = directory.join(VERSION);
+        let bad = |place: &Path, error| Error::Directory {
+            what: format!("the cache directory {}", place.display()),
+            error,
+        };
         for name in [BLOBS, RECORDS, TEMPORARY, KEPT] {
             let made = fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(root.join(name));
-            made.map_err(|error| Error::Directory {
-                what: format!("the cache directory {}", directory.display()),
-                error,
-            })?;
+            made.map_err(|error| bad(directory, error))?;
+        }
+        check_ours(directory).map_err(|error| bad(directory, error))?;
+        for name in ["", BLOBS, RECORDS, TEMPORARY, KEPT] {
+            let place = root.join(name);
+            check_ours(&place).map_err(|error| bad(&place, error))?;
         }
         let mut cache = Cache {
             root,
@@ -117,11 +125,7 @@ impl Cache {
 
     fn read_record(&self, place: &Path) -> Option<Record> {
         let mut bytes = Vec::new();
-        File::open(place)
-            .ok()?
-            .take(RECORD_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .ok()?;
+        open(place).ok()?.take(RECORD_BYTES + 1).read_to_end(&mut bytes).ok()?;
         if bytes.len() as u64 > RECORD_BYTES {
             return None;
         }
@@ -160,7 +164,7 @@ impl Cache {
     /// not what it should be, and so no more there. An error is one of `file`.
     pub(crate) fn fetch(&mut self, digest: &Digest, length: Option<u64>, file: &mut File) -> io::Result<bool> {
         let place = self.blob(digest);
-        let Ok(mut blob) = File::open(&place) else {
+        let Ok(mut blob) = open(&place) else {
             return Ok(false);
         };
         let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -223,7 +227,7 @@ impl Cache {
         }
         if fs::metadata(&place).is_ok_and(|there| there.len() == length) {
             // Not hashed here: that is done when it is used.
-            let _ = File::open(&place).and_then(|blob| blob.set_modified(self.host.now()));
+            let _ = open(&place).and_then(|blob| blob.set_modified(self.host.now()));
             return Ok(true);
         }
         file.rewind()?;
@@ -266,6 +270,26 @@ impl Cache {
     fn now(&self) -> SystemTime {
         self.host.now()
     }
+}
+
+/// Checks that nobody but this user writes to a directory: what is believed of a record
+/// is believed of whoever wrote it.
+fn check_ours(directory: &Path) -> io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let stat = rustix::fs::fstat(rustix::fs::open(directory, flags, Mode::empty())?)?;
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("it belongs to another user"));
+    }
+    match stat.st_mode & 0o022 {
+        0 => Ok(()),
+        _ => Err(io::Error::other("others may write to it; expected a mode such as 0700")),
+    }
+}
+
+/// Opens a file of the cache to read it: no link is followed, and nothing is waited for.
+fn open(place: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(place, flags, Mode::empty())?))
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! The persistent cache: what is served from it, when, and when not.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use qyvol_netfs::ErrorKind;
+use qyvol_netfs::{Credentials, Directories, Error, ErrorKind, NetFs};
+use rustix::fs::Mode;
 
 use crate::server::{Reaction, Server};
 use crate::site::Site;
-use crate::support::{Setup, kind};
+use crate::support::{Setup, TestHost, kind};
 
 fn server() -> Server {
     Server::new(Site::of(&[("/data/a/f", "hello"), ("/data/g", "world")]))
@@ -206,4 +209,52 @@ fn another_tree_has_other_copies() {
     other.config.url = server.url("/other");
     drop(server);
     assert_eq!(kind(other.mount().read("g")), ErrorKind::Unreachable);
+}
+
+#[test]
+fn cache_that_others_may_write_to_is_refused() {
+    let (server, cache) = (server(), tempfile::tempdir().unwrap());
+    Setup::http(&server).cache(cache.path()).mount().read("g").unwrap();
+    let opened = |cache: &Path| {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || fs::File::open(directory.path()).unwrap().into();
+        let directories = Directories {
+            root: open(),
+            staging: open(),
+            cache: Some(cache.to_path_buf()),
+        };
+        let host = Arc::new(TestHost::default());
+        NetFs::new(&Setup::http(&server).config, Credentials::None, host, directories).map(drop)
+    };
+    for name in ["", "v1", "v1/blobs", "v1/records", "v1/tmp", "v1/kept"] {
+        let place = cache.path().join(name);
+        for mode in [0o777, 0o720, 0o702] {
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(opened(cache.path()), Err(Error::Directory { .. })), "{name}");
+        }
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+        opened(cache.path()).unwrap();
+    }
+    // Nor is a link followed to another one.
+    let link = tempfile::tempdir().unwrap();
+    symlink(cache.path(), link.path().join("cache")).unwrap();
+    assert!(matches!(
+        opened(&link.path().join("cache")),
+        Err(Error::Directory { .. })
+    ));
+}
+
+#[test]
+fn pipe_in_the_cache_keeps_nobody_waiting() {
+    let (server, cache) = (server(), tempfile::tempdir().unwrap());
+    let setup = Setup::http(&server).cache(cache.path());
+    setup.mount().read("g").unwrap();
+    for name in ["records", "blobs"] {
+        for entry in fs::read_dir(cache.path().join("v1").join(name)).unwrap() {
+            let place = entry.unwrap().path();
+            fs::remove_file(&place).unwrap();
+            rustix::fs::mkfifoat(rustix::fs::CWD, &place, Mode::from_raw_mode(0o600)).unwrap();
+        }
+        assert_eq!(setup.mount().read("g").unwrap(), "world");
+    }
 }
