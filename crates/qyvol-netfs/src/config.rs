@@ -1,15 +1,17 @@
 //! What the operator decides of a remote tree, and what its user lends it.
 //!
-//! Nothing here opens a connection. The crate reads no clock, no environment and no
+//! Nothing here opens a connection. But for where certificates are, the crate reads no
+//! clock, no environment and no
 //! resolver of its own: all of that comes through [`Host`].
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
 use crate::error::Error;
-use crate::url::Base;
+use crate::url::{self, Base};
 
 /// How the tree is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub enum Protocol {
 }
 
 /// A remote tree and how it is used.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// How it is spoken to.
     pub protocol: Protocol,
@@ -37,12 +39,27 @@ pub struct Config {
     pub url: String,
     /// Whether the guest may change it.
     pub writable: bool,
-    /// Certificates to trust beside the system's, PEM.
+    /// Certificates to trust beside the system's, PEM. The system's are where it has them,
+    /// or where the environment says (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
     pub certificates: Vec<Vec<u8>>,
     /// Sends credentials unencrypted to another host too. Loopback always gets them.
     pub allow_plain_credentials: bool,
     /// What bounds it.
     pub limits: Limits,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL that is refused may have a password in it.
+        f.debug_struct("Config")
+            .field("protocol", &self.protocol)
+            .field("url", &url::shown(&self.url))
+            .field("writable", &self.writable)
+            .field("certificates", &self.certificates.len())
+            .field("allow_plain_credentials", &self.allow_plain_credentials)
+            .field("limits", &self.limits)
+            .finish()
+    }
 }
 
 impl Config {

@@ -17,7 +17,7 @@ pub enum Error {
     /// The URL can't be the root of such a tree.
     #[error("the URL of the tree, {url}, can't be used: {why}")]
     Url {
-        /// As it was given, escaped.
+        /// As it was given, escaped, without user, query and fragment.
         url: String,
         /// What is wrong, and what it should be.
         why: String,

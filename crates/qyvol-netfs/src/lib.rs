@@ -38,7 +38,7 @@
 //! one was about to use might be made another by what the other one asks for.
 //!
 //! Deliberately absent: the interposer, permissions (see [`Host::resolve`]), locks, and
-//! the environment.
+//! the environment, but for `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
 mod cache;
 mod config;
@@ -106,7 +106,7 @@ pub struct Directories {
     /// A directory of the same file system that the guest does not see; empty.
     pub staging: OwnedFd,
     /// The persistent cache of this user for this application, if there is to be one. It
-    /// is made if need be. Processes may share it.
+    /// is made if need be, and refused if others may write to it. Processes may share it.
     pub cache: Option<PathBuf>,
 }
 

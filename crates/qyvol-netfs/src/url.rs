@@ -14,6 +14,8 @@ use crate::path::is_name;
 
 /// Largest URL of a tree, in bytes.
 const MAX_LENGTH: usize = 2 << 10;
+/// Characters of a URL in a message.
+const SHOWN_CHARS: usize = 300;
 /// All but RFC 3986's unreserved characters: what S3 encodes in signatures too.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -34,7 +36,7 @@ impl Base {
     /// Reads the URL of a tree.
     pub(crate) fn parse(text: &str, protocol: &Protocol) -> Result<Base, Error> {
         let bad = |why: &str| Error::Url {
-            url: escape(text.get(..MAX_LENGTH).unwrap_or(text)).to_string(),
+            url: shown(text),
             why: why.to_string(),
         };
         if text.len() > MAX_LENGTH {
@@ -158,7 +160,8 @@ impl Base {
         self.host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// Where a redirect leads, if it stays on this origin: path and query.
+    /// Where a redirect leads, if that is the same path of this origin, with or without a
+    /// slash at its end: any other place is not what was asked for.
     pub(crate) fn follow(&self, from: &str, location: &str) -> Option<String> {
         let location = location.split('#').next().unwrap_or_default();
         let absolute = match location {
@@ -173,8 +176,7 @@ impl Base {
                 location.to_string()
             }
             _ => {
-                let here = from.split('?').next().unwrap_or("/");
-                let directory = here.rsplit_once('/').map_or("", |(directory, _)| directory);
+                let directory = from.rsplit_once('/').map_or("", |(directory, _)| directory);
                 format!("{}{directory}/{location}", self.origin())
             }
         };
@@ -184,9 +186,23 @@ impl Base {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         let port = port_of(authority, secure)?;
         let same = secure == self.secure && host.eq_ignore_ascii_case(&self.host) && port == self.port;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        same.then(|| path.to_string())
+        let parts = |path: &str| parts(path.strip_suffix('/').unwrap_or(path));
+        let is_here = uri.query().is_none() && parts(uri.path()).is_some_and(|to| parts(from) == Some(to));
+        (same && is_here).then(|| uri.path().to_string())
     }
+}
+
+/// A URL in a message: without user, query and fragment, any of which may be secret.
+pub(crate) fn shown(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    // Wherever a path may begin: what is in front of the last mark may be a password.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let whole: String = format!("{scheme}{rest}").chars().take(SHOWN_CHARS).collect();
+    escape(&whole).to_string()
 }
 
 /// The port of an authority without user; none if it can't be one.
@@ -340,23 +356,45 @@ mod tests {
     }
 
     #[test]
-    fn redirect_is_followed_on_the_same_origin_alone() {
+    fn redirect_is_followed_to_the_same_path_of_the_same_origin_alone() {
         let base = http("https://files.example/data");
         for (location, due) in [
-            ("/x/", Some("/x/")),
-            ("https://FILES.example:443/x?y", Some("/x?y")),
-            ("b", Some("/data/b")),
-            ("//files.example/x", Some("/x")),
-            ("http://files.example/x", None),
-            ("https://files.example:444/x", None),
-            ("https://other.example/x", None),
-            ("https://files.example@other.example/x", None),
-            ("//other.example/x", None),
+            ("/data/a/", Some("/data/a/")),
+            ("/data/%61", Some("/data/%61")),
+            ("https://FILES.example:443/data/a/", Some("/data/a/")),
+            ("a/", Some("/data/a/")),
+            ("//files.example/data/a/#x", Some("/data/a/")),
+            ("/data/a/?y", None),
+            ("/data/a//", None),
+            ("/data/b", None),
+            ("/login", None),
+            ("b", None),
+            ("http://files.example/data/a/", None),
+            ("https://files.example:444/data/a/", None),
+            ("https://other.example/data/a/", None),
+            ("https://files.example@other.example/data/a/", None),
+            ("//other.example/data/a/", None),
             ("javascript:x", None),
             ("/a b", None),
         ] {
             assert_eq!(base.follow("/data/a", location).as_deref(), due, "{location}");
         }
+    }
+
+    #[test]
+    fn message_shows_no_secret_of_a_url() {
+        for url in [
+            "https://ana:hunter2@files.example/x",
+            "https://files.example/x?sig=hunter2",
+            "https://files.example/x#hunter2",
+            "https://ana:hunter2/x@files.example/x",
+            "ana:hunter2@files.example",
+        ] {
+            let error = Base::parse(url, &Protocol::Http).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(shown("https://files.example/a@b"), "https://b");
+        assert_eq!(shown("ftp://files.example/x"), "ftp://files.example/x");
     }
 
     #[test]

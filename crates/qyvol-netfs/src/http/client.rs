@@ -13,7 +13,7 @@ use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use super::early_response::EarlyResponseConnector;
-use super::failure::{REASON_CHARS, is_temporary, reason, retry_after, status_error, transport_failure};
+use super::failure::{is_temporary, reason, retry_after, status_error, transport_failure};
 use super::incoming::{Incoming, MIN_BYTES_PER_TIMEOUT};
 use super::resolver::Resolver;
 use super::tls;
@@ -21,7 +21,7 @@ use crate::config::{Config, Host, Limits, Protocol};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Failure, FsError, Retry};
 use crate::remote::sigv4;
-use crate::url::Base;
+use crate::url::{self, Base};
 
 /// Redirects that are followed for one request.
 const MAX_REDIRECTS: usize = 3;
@@ -307,7 +307,7 @@ impl Client {
         }
     }
 
-    /// Sends a request once, following redirects that stay here. A temporary status is
+    /// Sends a request once, following redirects that stay there. A temporary status is
     /// a failure; every other answer is given back with the path that gave it.
     pub(crate) fn attempt(&self, request: &Request<'_>) -> Result<(Response<Body>, String), Failure> {
         let mut request = request.clone();
@@ -333,12 +333,12 @@ impl Client {
                 .follow(&request.path, location)
                 .filter(|_| request.is_safe() && self.region.is_none());
             let Some(next) = next else {
-                let shown: String = location.chars().take(REASON_CHARS).collect();
                 let message = format!(
                     "{}: the server answers {status}, with `{}` as the place to go: only redirects of reading \
-                     requests on the same origin are followed; use that URL, if it is the right one{}",
+                     requests to the same path, with or without a slash, are followed; use that URL, if it is the \
+                     right one{}",
                     request.what,
-                    escape(&shown),
+                    url::shown(location),
                     if self.region.is_some() {
                         ", or the bucket's own region"
                     } else {
@@ -347,8 +347,7 @@ impl Client {
                 );
                 return Err(FsError::new(ErrorKind::Io, message).into());
             };
-            let (path, query) = next.split_once('?').unwrap_or((&next, ""));
-            (request.query, request.path) = (query.to_string(), path.to_string());
+            request.path = next;
         }
         let message = format!("{}: more than {MAX_REDIRECTS} redirects", request.what);
         Err(FsError::new(ErrorKind::Io, message).into())

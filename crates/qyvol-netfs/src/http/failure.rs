@@ -14,7 +14,7 @@ use crate::config::ResolveError;
 use crate::error::{ErrorKind, Failure, FsError};
 
 /// Characters of a server's own words in a message.
-pub(super) const REASON_CHARS: usize = 300;
+const REASON_CHARS: usize = 300;
 
 /// Statuses that may be another one soon.
 pub(super) fn is_temporary(status: u16) -> bool {

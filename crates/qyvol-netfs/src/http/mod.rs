@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! - every connection goes to an address that [`crate::Host`] gave; there are no
-//!   proxies, and the environment is not read;
-//! - a redirect is followed on the same origin alone, for requests that change nothing;
+//!   proxies, and the environment is not read but for where certificates are;
+//! - a redirect is followed to the same path of the same origin alone, with or without a
+//!   slash at its end, for requests that change nothing;
 //! - bodies come at a pace, and end at a limit.
 
 mod client;

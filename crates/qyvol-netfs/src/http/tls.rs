@@ -1,5 +1,6 @@
 //! The certificates that are trusted: the system's and the operator's; Mozilla's where
-//! the system has none.
+//! the system has none. The environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` say
+//! where the system's are.
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
