@@ -198,12 +198,24 @@ impl Remote {
         }
     }
 
+    /// Whether there is nothing at a path, where only asking for its content shows that.
+    fn is_absent(&self, path: &str) -> Result<bool, FsError> {
+        match self.client.call(&self.get(path), ANSWER_BYTES) {
+            Ok(answer) if matches!(answer.status, 404 | 410) => Ok(true),
+            Ok(answer) if answer.status == 200 => Ok(false),
+            Ok(answer) => Err(answer.error(&self.client.what("look at", path))),
+            Err(error) if error.kind() == ErrorKind::TooLarge => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Compares what is there with what the guest saw: not every server keeps to the
     /// condition of a request.
     fn check_unchanged(&self, path: &str, what: &str, seen: Option<&Meta>) -> Result<(), FsError> {
         let now = self.stat(path)?;
         let is_unchanged = match (&now, seen) {
-            (Found::Absent | Found::Unknown, None) | (Found::Unknown, Some(_)) => true,
+            (Found::Absent, None) | (Found::Unknown, Some(_)) => true,
+            (Found::Unknown, None) => self.is_absent(path)?,
             (Found::File(now), Some(seen)) => {
                 now.is_same(seen) || (!now.is_other(seen) && now.length == seen.length && !seen.has_validator())
             }

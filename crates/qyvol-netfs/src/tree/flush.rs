@@ -182,6 +182,8 @@ impl Tree {
                 _ => self.remote.remove_file(path, &Meta::default()),
             };
             match removed {
+                // Where directories are taken for granted, only this says that it is gone.
+                Ok(()) if here.is_none() && action == Action::RemoveDirectory && self.is_granted() => {}
                 Ok(()) => {
                     if let Some(cache) = &self.cache {
                         cache.forget(path);
@@ -191,6 +193,10 @@ impl Tree {
                 Err(error) => fail(failures, path, Change::Remove, error),
             }
         }
+    }
+
+    fn is_granted(&self) -> bool {
+        self.remote.takes_directories_for_granted()
     }
 
     /// Says of what should be removed that it was not.
@@ -362,11 +368,10 @@ impl Tree {
 
     /// What the server has at a path, if it is this very content.
     fn same_content(&self, path: &str, content: &Content) -> Option<Meta> {
-        let Ok(Found::File(meta)) = self.remote.stat(path) else {
-            return None;
-        };
-        if meta.length != Some(content.length) {
-            return None;
+        match self.remote.stat(path) {
+            Ok(Found::File(meta)) if meta.length == Some(content.length) => {}
+            Ok(Found::Unknown) => {}
+            _ => return None,
         }
         let mut staged = self.local.stage().ok()?;
         let request = self.remote.get(path);

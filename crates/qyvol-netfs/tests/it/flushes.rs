@@ -267,3 +267,18 @@ fn durations_of_any_length_are_fine() {
         server.site(|site| site.remove("/data/new"));
     }
 }
+
+#[test]
+fn directory_that_the_guest_removed_stays_removed_where_directories_are_granted() {
+    let server = server();
+    let guest = Setup::http(&server).mount();
+    guest.fs.ensure("e", Intent::Directory).unwrap();
+    guest.remove("e").unwrap().unwrap();
+    for _ in 0..3 {
+        assert_eq!(kind(guest.fs.ensure("e", Intent::Directory)), ErrorKind::NotFound);
+        guest.fs.flush().unwrap();
+    }
+    guest.write("e", "a file").unwrap();
+    guest.fs.flush().unwrap();
+    assert_eq!(get(&server, "/data/e").as_deref(), Some("a file"));
+}

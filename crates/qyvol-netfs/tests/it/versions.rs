@@ -220,3 +220,23 @@ fn file_over_the_limit_is_not_made_longer() {
     guest.fs.flush().unwrap();
     assert_eq!(get(&server, "/data/big").as_deref(), Some("emptied"));
 }
+
+#[test]
+fn new_file_overwrites_nothing_where_only_content_shows_what_is_there() {
+    let server = server();
+    server.fault(|request, site| match request.method.as_str() {
+        "HEAD" => Reaction::status(405),
+        _ => Reaction::Answer(careless(request, site)),
+    });
+    let guest = Setup::http(&server).mount();
+    for (name, content) in [("new", "mine"), ("big", "mine"), ("free", "mine")] {
+        guest.write(name, content).unwrap();
+    }
+    server.site(|site| {
+        site.put("/data/new", b"their");
+        site.put("/data/big", &[b'x'; 100_000]);
+    });
+    assert_eq!(kinds(guest.fs.flush()), [ErrorKind::Conflict, ErrorKind::Conflict]);
+    assert_eq!(get(&server, "/data/new").as_deref(), Some("their"));
+    assert_eq!(get(&server, "/data/free").as_deref(), Some("mine"));
+}
