@@ -224,10 +224,14 @@ impl Tree {
                 continue;
             }
             // What is over the limit of a file is not lost for that.
+            let limit = self.limits.bytes;
             let kept = self
                 .local
                 .read(path)
-                .and_then(|(mut file, _)| cache.keep(path, &mut file, self.limits.bytes));
+                .and_then(|(mut file, stamp)| match stamp.length > limit {
+                    true => Err(io::Error::other(format!("it has {} bytes, over {limit}", stamp.length))),
+                    false => cache.keep(path, &mut file, limit),
+                });
             match kept {
                 Ok(place) => {
                     // The newest is kept of what this run could not send.

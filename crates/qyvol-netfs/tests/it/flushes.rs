@@ -120,6 +120,21 @@ fn file_over_the_limit_is_kept() {
 }
 
 #[test]
+fn what_is_over_the_limit_of_all_files_is_not_kept_and_that_is_said() {
+    let (server, cache) = (server(), tempfile::tempdir().unwrap());
+    let setup = Setup::http(&server).cache(cache.path());
+    let limits = |limits: &mut Limits| (limits.file_bytes, limits.bytes) = (10, 20);
+    let guest = setup.limits(limits).mount();
+    guest.write("big", "").unwrap();
+    let file = fs::File::options().write(true).open(guest.place("big")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let failure = guest.fs.flush().unwrap_err().failures.remove(0);
+    assert_eq!((failure.error.kind(), failure.kept), (ErrorKind::TooLarge, None));
+    assert!(failure.error.to_string().contains("kept"), "{}", failure.error);
+    assert_eq!(kept(cache.path()), Vec::<String>::new());
+}
+
+#[test]
 fn newest_content_that_could_not_be_sent_is_the_only_one_that_is_kept() {
     let (server, cache) = (server(), tempfile::tempdir().unwrap());
     let guest = Setup::http(&server).cache(cache.path()).mount();
