@@ -54,6 +54,15 @@ fn program_is_started_only_if_manifest_operator_and_rule_allow_it() {
         assert!(done.err.contains("permissions.exec"), "{}", done.err);
         assert_eq!(done.out, "");
     }
+    // What the guest could write itself is no program of the host's.
+    user.script("own/tool", "#!/bin/sh\n");
+    let tool = user.path("own/tool");
+    let done = run(
+        &user,
+        &["--dir", "own::/own", "--allow-exec", tool.to_str().unwrap(), &any, "x"],
+    )
+    .expect(125);
+    assert!(done.err.contains("granted for writing"), "{}", done.err);
     for slip in ["cat", "/bin/no-such-program", "/etc/passwd", "/bin"] {
         run(&user, &["--allow-exec", slip, &any, CAT]).expect(125);
     }
@@ -116,13 +125,16 @@ fn program_ends_with_the_run_at_the_latest() {
     let user = User::new();
     let app = starter(&user, "app", "permissions: { exec: true }\n");
     // What was started holds the pipe open for as long as it runs.
-    let code = |args: &[&str]| {
+    let code = |args: &[&str], last: &str| {
         let path = user.path("alive");
         let _ = fs::remove_file(&path);
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let nonblocking = OFlags::RDONLY | OFlags::NONBLOCK;
         let pipe = rustix::fs::open(&path, nonblocking, Mode::empty()).unwrap();
-        let script = format!("exec 3>{}; sleep 1000 & echo up; sleep 1000", path.display());
+        let script = format!(
+            "exec 3>{}; sleep 1000 >/dev/null 2>&1 </dev/null & echo up; {last}",
+            path.display()
+        );
         let options = ["run", "-q", "--allow-exec", "/bin/sh"];
         let code = user.qyv(&[&options, args, &["/bin/sh", "-c", &script]].concat()).code;
         let mut watched = [PollFd::new(&pipe, PollFlags::IN)];
@@ -130,8 +142,10 @@ fn program_ends_with_the_run_at_the_latest() {
         assert_eq!(poll(&mut watched, Some(&patience)).unwrap(), 1, "a program still runs");
         code
     };
-    assert_eq!(code(&["--limit", "timeout=3s", &app]), 124);
-    assert_eq!(code(&[&app, "LEAVE"]), 0);
+    assert_eq!(code(&["--limit", "timeout=3s", &app], "sleep 1000"), 124);
+    assert_eq!(code(&[&app, "LEAVE"], "sleep 1000"), 0);
+    // It ends by itself, and what it has started does not.
+    assert_eq!(code(&[&app], "exit 0"), 0);
     let many = user
         .qyv(&["run", "-q", "--allow-exec", CAT, &app, "MANY", CAT])
         .expect(0);

@@ -85,7 +85,10 @@ impl<'a> FsView<'a> {
 
 /// What opening something with these flags is about.
 fn open_intent(open: types::OpenFlags, flags: types::DescriptorFlags) -> Intent {
-    if open.intersects(types::OpenFlags::TRUNCATE | types::OpenFlags::EXCLUSIVE) {
+    // Without CREATE nothing is exclusive.
+    if open.contains(types::OpenFlags::TRUNCATE)
+        || open.contains(types::OpenFlags::CREATE | types::OpenFlags::EXCLUSIVE)
+    {
         Intent::Create
     } else if open.contains(types::OpenFlags::DIRECTORY) {
         Intent::Directory
@@ -311,7 +314,7 @@ impl HostDescriptor for FsView<'_> {
         path_flags: types::PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
-        self.ensure(&directory, &path, Intent::Stat)?;
+        self.check(&directory, &path, Intent::Stat)?;
         self.inner.metadata_hash_at(directory, path_flags, path).await
     }
 }

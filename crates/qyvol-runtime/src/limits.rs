@@ -17,6 +17,10 @@ const ELEMENT: u64 = 8;
 /// pollables, descriptors, sockets.
 pub(crate) const HANDLES: usize = 65_536;
 
+/// The same for a guest with `wasi:http`, whose bodies and fields hold up to 128 KiB of the
+/// host's memory each.
+pub(crate) const HTTP_HANDLES: usize = 4096;
+
 /// Most listings of directories that a guest has open at once: each holds all names.
 pub(crate) const LISTINGS: u64 = 64;
 

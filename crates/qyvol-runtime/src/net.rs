@@ -19,7 +19,7 @@ use wasmtime_wasi::p2::bindings::sockets::{tcp_create_socket, udp_create_socket}
 use wasmtime_wasi::p2::{DynPollable, SocketError, SocketResult, TcpSocket, UdpSocket};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView};
 
-use crate::limits::Count;
+use crate::limits::{Count, Places};
 
 /// Most answers of one lookup that a guest is given.
 pub(crate) const MAX_ANSWERS: usize = 64;
@@ -98,11 +98,16 @@ impl Network {
         allowed
     }
 
-    /// Whether a request may go to a host; `what` tells it.
-    pub(crate) fn allows_request(&self, host: &str, what: &str) -> bool {
-        let allowed = host.len() <= MAX_NAME && self.guard().allows_lookup(host);
-        self.tell("request", &what, allowed);
-        allowed
+    /// Whether a request may go to a host, by its name or at its address; `what` tells it.
+    pub(crate) fn allows_request(&self, host: &str, port: u16, what: &str) -> Result<(), Refused> {
+        let checked = match host.parse::<IpAddr>() {
+            Ok(ip) if self.guard().allows(SocketAddr::new(ip, port), NetUse::TcpConnect) => Ok(()),
+            Ok(_) if !self.is_off() => Err(Refused::Address),
+            Err(_) if host.len() <= MAX_NAME && self.guard().allows_lookup(host) => Ok(()),
+            _ => Err(Refused::Host),
+        };
+        self.tell("request", &what, checked.is_ok());
+        checked
     }
 
     pub(crate) fn allows_connection(&self, address: SocketAddr) -> bool {
@@ -129,14 +134,33 @@ impl Network {
     }
 }
 
+/// Why a request is denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The guest may not speak to the host.
+    Host,
+    /// It may not connect to the address.
+    Address,
+}
+
 /// The lookups that a guest has going on. One that it gives up goes on until the
 /// system has answered, and counts until then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lookups {
     held: HashMap<u32, Lookup>,
     given_up: Vec<u32>,
-    /// Those of WASI 0.3, which free their place themselves.
-    places: Arc<()>,
+    /// Those of WASI 0.3 and of requests, which free their place themselves.
+    places: Places,
+}
+
+impl Default for Lookups {
+    fn default() -> Lookups {
+        Lookups {
+            held: HashMap::new(),
+            given_up: Vec::new(),
+            places: Places::new(Some(MAX_LOOKUPS as u64)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -147,9 +171,9 @@ struct Lookup {
 }
 
 impl Lookups {
-    /// A place for one more of WASI 0.3, until it is dropped.
-    pub(crate) fn place(&self) -> Option<Arc<()>> {
-        (Arc::strong_count(&self.places) <= MAX_LOOKUPS).then(|| Arc::clone(&self.places))
+    /// Places for lookups, each until it is dropped.
+    pub(crate) fn places(&self) -> Places {
+        self.places.clone()
     }
 }
 

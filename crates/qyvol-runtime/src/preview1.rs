@@ -83,6 +83,7 @@ pub(crate) fn errno(error: &io::Error) -> i32 {
         Some(libc::EHOSTUNREACH) => 23,
         Some(libc::EINVAL) => 28,
         Some(libc::ELOOP) => 32,
+        Some(libc::ENAMETOOLONG) => 37,
         Some(libc::ENOENT) => 44,
         Some(libc::ENOSPC) => 51,
         Some(libc::ENOTDIR) => 54,
@@ -210,7 +211,8 @@ fn open_intent(open: i32, rights: i64) -> Intent {
     const EXCLUSIVE: i32 = 4;
     const TRUNCATE: i32 = 8;
     const WRITE: i64 = 1 << 6;
-    if open & (EXCLUSIVE | TRUNCATE) != 0 {
+    // Without CREATE nothing is exclusive.
+    if open & TRUNCATE != 0 || open & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
         Intent::Create
     } else if open & DIRECTORY != 0 {
         Intent::Directory

@@ -35,6 +35,9 @@ macro_rules! replace {
     };
 }
 
+/// Nothing is to be told.
+fn nothing<P>(_: P) {}
+
 pub(crate) fn link(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     replace!(linker, path_create_directory, (directory: i32, at: i32, length: i32),
         |state, memory| state.ensure(memory, directory, (at, length), Intent::Create),
@@ -48,11 +51,11 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     replace!(linker, path_readlink,
         (directory: i32, at: i32, length: i32, buffer: i32, size: i32, result: i32),
         |state, memory| state.ensure(memory, directory, (at, length), Intent::Stat),
-        |place| drop(place));
+        |place| nothing(place));
     replace!(linker, path_filestat_set_times,
         (directory: i32, lookup: i32, at: i32, length: i32, accessed: i64, modified: i64, flags: i32),
         |state, memory| state.ensure(memory, directory, (at, length), Intent::Write),
-        |place| drop(place));
+        |place| nothing(place));
     replace!(linker, path_rename,
         (from: i32, from_at: i32, from_length: i32, to: i32, to_at: i32, to_length: i32),
         |state, memory| state
@@ -64,23 +67,23 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
         |state, memory| state
             .ensure(memory, from, (from_at, from_length), Intent::Read)
             .and_then(|_| state.ensure(memory, to, (to_at, to_length), Intent::Create)),
-        |place| drop(place));
+        |place| nothing(place));
     replace!(linker, path_symlink,
         (target_at: i32, target_length: i32, directory: i32, at: i32, length: i32),
         |state, _memory| state.watched.refuse_link(directory.cast_unsigned()).map_err(|e| errno(&e)),
-        |_unit| ());
+        |unit| nothing(unit));
     replace!(linker, fd_readdir, (directory: i32, buffer: i32, size: i32, cookie: i64, result: i32),
         |state, _memory| match cookie {
             0 => state.watched.ensure(directory.cast_unsigned(), "", Intent::List).map_err(|e| errno(&e)),
             // It goes on with a listing that was begun.
             _ => Ok(None),
         },
-        |place| drop(place));
+        |place| nothing(place));
     replace!(linker, fd_sync, (file: i32),
         |state, _memory| state.watched.flush(file.cast_unsigned()).map_err(|e| errno(&e)),
-        |_unit| ());
+        |unit| nothing(unit));
     replace!(linker, fd_datasync, (file: i32),
         |state, _memory| state.watched.flush(file.cast_unsigned()).map_err(|e| errno(&e)),
-        |_unit| ());
+        |unit| nothing(unit));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `qyvol:process`: programs of the host, those that a run's [`Programs`] have.
 //!
 //! A program is started by its absolute path, with an environment of two variables,
-//! in `/`, in a process group of its own, without a way to gain privileges. It is
+//! in `/`, in a session of its own, without a way to gain privileges. It is
 //! killed, with its group, when the guest drops it, and at the latest when the run
 //! ends; where qyv itself is killed, the kernel kills it, but not what it has started.
 //!
@@ -10,12 +10,15 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use qyvol_sandbox::{Event, Observer};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceTable, ResourceType};
 use wasmtime_wasi::p2::pipe::{AsyncReadStream, AsyncWriteStream};
@@ -81,6 +84,11 @@ impl Programs {
         }
     }
 
+    /// Ends them when it is dropped.
+    pub(crate) fn end_guard(&self) -> EndGuard {
+        EndGuard(self.clone())
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.shared.allowed.is_empty()
@@ -101,6 +109,15 @@ impl Programs {
             });
         }
         allowed
+    }
+}
+
+/// Ends what was started.
+pub(crate) struct EndGuard(Programs);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -140,13 +157,24 @@ struct Started {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
+    /// Is readable once it has ended, waited for or not.
+    ended: AsyncFd<OwnedFd>,
     status: Option<ExitStatus>,
 }
 
 impl Started {
-    fn status(&mut self) -> Option<ExitStatus> {
+    /// How it ended, if it has. What is left of its group is killed before it is waited
+    /// for: until then its number is no other's.
+    fn status(&mut self, groups: &mut HashMap<u32, Pid>, handle: u32) -> Option<ExitStatus> {
         if self.status.is_none() {
-            self.status = self.child.try_wait().ok().flatten();
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            let ended = rustix::process::waitid(WaitId::PidFd(self.ended.as_fd()), look);
+            if ended.is_ok_and(|ended| ended.is_some()) {
+                if let Some(group) = groups.remove(&handle) {
+                    kill(group);
+                }
+                self.status = self.child.try_wait().ok().flatten();
+            }
         }
         self.status
     }
@@ -156,7 +184,8 @@ impl Started {
 impl Pollable for Started {
     async fn ready(&mut self) {
         if self.status.is_none() {
-            self.status = self.child.wait().await.ok();
+            // It stays readable; a failure is told by its status.
+            let _ = self.ended.readable().await;
         }
     }
 }
@@ -168,7 +197,6 @@ fn start(program: &str, args: &[String]) -> io::Result<Started> {
         .env_clear()
         .envs(ENVIRONMENT)
         .current_dir("/")
-        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -181,6 +209,12 @@ fn start(program: &str, args: &[String]) -> io::Result<Started> {
         command.pre_exec(move || {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             rustix::thread::set_no_new_privs(true)?;
+            // A group of its own, and no terminal to type into.
+            rustix::process::setsid()?;
+            // What qyv itself has inherited is not the program's.
+            if libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) != 0 {
+                return Err(io::Error::last_os_error());
+            }
             // The parent may have ended before the signal was set.
             match rustix::process::getppid() == Some(parent) {
                 true => Ok(()),
@@ -189,7 +223,15 @@ fn start(program: &str, args: &[String]) -> io::Result<Started> {
         });
     }
     let mut child = command.spawn()?;
+    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let ended = pid.map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
+    let ended = ended.ok_or(io::ErrorKind::NotFound)??;
+    // SAFETY: the descriptor is owned by what is registered, and stays the same until it
+    // is deregistered. Broken by whoever puts a type there whose descriptor changes.
+    #[allow(unsafe_code)]
+    let ended = unsafe { AsyncFd::register_with_interest(ended, Interest::READABLE) }?;
     Ok(Started {
+        ended,
         stdin: child.stdin.take(),
         stdout: child.stdout.take(),
         stderr: child.stderr.take(),
@@ -229,13 +271,9 @@ fn spawn(state: &mut T, program: &str, args: &[String]) -> wasmtime::Result<Resu
 /// How a program ended, if it has.
 fn status(state: &mut T, handle: u32) -> wasmtime::Result<Option<ExitStatus>> {
     let (programs, _, table) = state.programs();
-    // What was waited for may have left its number to another process.
     let mut running = programs.running();
-    let status = table.get_mut(&Resource::<Started>::new_borrow(handle))?.status();
-    if status.is_some() {
-        running.groups.remove(&handle);
-    }
-    Ok(status)
+    let started = table.get_mut(&Resource::<Started>::new_borrow(handle))?;
+    Ok(started.status(&mut running.groups, handle))
 }
 
 /// Kills a program that has not ended, with its group.

@@ -22,7 +22,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use crate::error::chain;
 use crate::filesystem::FsView;
 use crate::http::Http;
-use crate::limits::{Count, HANDLES, LISTINGS, Limit, Limits, RunLimits};
+use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limit, Limits, RunLimits};
 use crate::net::{Lookups, NetView, Network};
 use crate::output::{Bounded, OutputBudget};
 use crate::preview1::{self, ModuleState};
@@ -331,7 +331,7 @@ impl WasiView for ComponentState {
 
 impl WasiHttpView for ComponentState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let make = || Http::new(self.network.clone(), self.sockets.places());
+        let make = || Http::new(self.network.clone(), self.sockets.places(), self.lookups.places());
         let http = self.http.get_or_insert_with(make);
         WasiHttpCtxView {
             hooks: &mut http.hooks,
@@ -350,15 +350,17 @@ impl Program {
         told: &mut dyn FnMut(Phase),
     ) -> Result<Exit, RuntimeError> {
         let mut linker = Linker::new(&self.engine);
-        crate::link::link(&mut linker, component, spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
+        let linked = crate::link::link(&mut linker, component, spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
         // What compiled it has checked imports and entry.
         let unfit = |error| RuntimeError::Instantiate(chain(&error));
-        let linked = linker.instantiate_pre(component).map_err(unfit)?;
+        let pre = linker.instantiate_pre(component).map_err(unfit)?;
         let command = match self.generation {
-            Generation::Blocking => Command::Blocking(p2::CommandPre::new(linked).map_err(unfit)?),
-            Generation::Concurrent => Command::Concurrent(p3::CommandPre::new(linked).map_err(unfit)?),
+            Generation::Blocking => Command::Blocking(p2::CommandPre::new(pre).map_err(unfit)?),
+            Generation::Concurrent => Command::Concurrent(p3::CommandPre::new(pre).map_err(unfit)?),
         };
         told(Phase::Link);
+        // Also where it ends before its entry is called.
+        let _end = spec.programs.end_guard();
         let budget = spec.limits.output.map(OutputBudget::new);
         let mut wasi = context(spec, budget.clone())?;
         network.grant(&mut wasi);
@@ -377,7 +379,10 @@ impl Program {
             limits: Limits::new(spec.limits.memory),
         };
         let mut store = Store::new(&self.engine, state);
-        store.data_mut().table.set_max_capacity(HANDLES);
+        store
+            .data_mut()
+            .table
+            .set_max_capacity(if linked.http { HTTP_HANDLES } else { HANDLES });
         store.limiter(|state| &mut state.limits);
         let returned = match command {
             Command::Blocking(command) => {
@@ -401,7 +406,6 @@ impl Program {
             }
         };
         told(Phase::Call);
-        spec.programs.end();
         let exit = match returned {
             Ok(Ok(())) => Exit::Code(0),
             Ok(Err(())) => Exit::Code(1),

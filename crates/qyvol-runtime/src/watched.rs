@@ -9,7 +9,7 @@ use crate::Mount;
 use crate::backing::{Backing, Change, Intent};
 use crate::sealed::{IntegrityError, Seal};
 
-/// Longest path that is followed: more is refused by the system anyway.
+/// Longest path that is followed, as the system has it.
 const PATH_LIMIT: usize = 4096;
 
 /// A place in a watched mount.
@@ -88,10 +88,16 @@ impl Watched {
 
     /// The place that `path` leads to from a descriptor, and its mount. None outside of
     /// watched mounts, and for a path that leads nowhere.
-    fn place(&self, descriptor: u32, path: &str) -> Option<(Place, &WatchedMount)> {
-        let place = self.open.get(&descriptor)?.join(path)?;
-        let mount = self.mounts.get(place.mount)?;
-        Some((place, mount))
+    fn place(&self, descriptor: u32, path: &str) -> io::Result<Option<(Place, &WatchedMount)>> {
+        let Some(directory) = self.open.get(&descriptor) else {
+            return Ok(None);
+        };
+        // A shorter path to the same entry may be what the system is asked for.
+        if path.len() > PATH_LIMIT {
+            return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+        }
+        let place = directory.join(path);
+        Ok(place.and_then(|place| Some((self.mounts.get(place.mount)?, place)).map(|(mount, place)| (place, mount))))
     }
 
     /// Checks the place that `path` leads to from a descriptor, if it is sealed, and
@@ -103,8 +109,10 @@ impl Watched {
         path: &str,
         intent: Intent,
     ) -> Result<io::Result<Option<Place>>, IntegrityError> {
-        let Some((place, mount)) = self.place(descriptor, path) else {
-            return Ok(Ok(None));
+        let (place, mount) = match self.place(descriptor, path) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(error)),
         };
         if let Some(seal) = &mount.seal {
             seal.check(&place.path).map_err(|why| IntegrityError {
@@ -121,7 +129,7 @@ impl Watched {
 
     /// Has there what the guest is about to use, in a backed mount.
     pub(crate) fn ensure(&self, descriptor: u32, path: &str, intent: Intent) -> io::Result<Option<Place>> {
-        let Some((place, mount)) = self.place(descriptor, path) else {
+        let Some((place, mount)) = self.place(descriptor, path)? else {
             return Ok(None);
         };
         match &mount.backing {
@@ -178,7 +186,7 @@ impl Place {
     /// Resolves a path from here. A watched mount has no links, so that `..`
     /// removes the component before it.
     fn join(&self, path: &str) -> Option<Place> {
-        if path.starts_with('/') || path.len() > PATH_LIMIT {
+        if path.starts_with('/') {
             return None;
         }
         let mut parts: Vec<&str> = self.path.split('/').filter(|p| !p.is_empty()).collect();

@@ -7,14 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::Error;
 
 /// A body, and the time that it may take between two frames.
 pub(super) struct Paced {
     body: Incoming,
     between: Duration,
-    deadline: Pin<Box<Sleep>>,
+    /// While nothing comes.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
@@ -22,7 +23,7 @@ impl Paced {
         Paced {
             body,
             between,
-            deadline: Box::pin(sleep(between)),
+            deadline: None,
         }
     }
 }
@@ -32,17 +33,16 @@ impl Body for Paced {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => match self.deadline.as_mut().poll(cx) {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let between = self.between;
+            let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(between)));
+            return match deadline.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(Error::ConnectionReadTimeout))),
                 Poll::Pending => Poll::Pending,
-            },
-            Poll::Ready(frame) => {
-                let next = Instant::now() + self.between;
-                self.deadline.as_mut().reset(next);
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| super::failure(&error))))
-            }
-        }
+            };
+        };
+        self.deadline = None;
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| super::failure(&error))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,9 +2,11 @@
 //! what was checked is connected to.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::Uri;
 use hyper::http::uri::Scheme;
@@ -14,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep, timeout};
 use tower_service::Service;
 
 use crate::limits::{Place, Places};
@@ -22,6 +25,13 @@ use crate::net::{MAX_ANSWERS, Network};
 /// Most connections at once, whether or not a guest's sockets are limited. One more
 /// waits for a place.
 const MAX_CONNECTIONS: usize = 128;
+
+/// How long a connection may take until it can be used.
+const CONNECT: Duration = Duration::from_secs(60);
+/// How long a server may take none of what is sent to it.
+const STALL: Duration = Duration::from_secs(120);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -34,6 +44,8 @@ pub(super) enum ConnectError {
     Lookup(io::Error),
     #[error("it can't be reached: {0}")]
     Unreachable(io::Error),
+    #[error("it took too long")]
+    TimedOut,
 }
 
 impl ConnectError {
@@ -43,6 +55,7 @@ impl ConnectError {
         match self {
             ConnectError::Prohibited => Error::DestinationIpProhibited,
             ConnectError::Full => Error::ConnectionLimitReached,
+            ConnectError::TimedOut => Error::ConnectionTimeout,
             ConnectError::Lookup(_) => Error::DnsError {
                 rcode: None,
                 info_code: None,
@@ -62,14 +75,16 @@ impl ConnectError {
 pub(super) struct Connector {
     network: Network,
     sockets: Places,
+    lookups: Places,
     connections: Arc<Semaphore>,
 }
 
 impl Connector {
-    pub(super) fn new(network: Network, sockets: Places) -> Connector {
+    pub(super) fn new(network: Network, sockets: Places, lookups: Places) -> Connector {
         Connector {
             network,
             sockets,
+            lookups,
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         }
     }
@@ -84,14 +99,15 @@ impl Connector {
     }
 
     async fn connect(self, uri: Uri) -> Result<Tcp, ConnectError> {
-        let connection = self.connections.acquire_owned().await.map_err(|_| ConnectError::Full)?;
+        let connection = Arc::clone(&self.connections)
+            .acquire_owned()
+            .await
+            .map_err(|_| ConnectError::Full)?;
         let socket = self.sockets.take().ok_or(ConnectError::Full)?;
         let host = host(&uri);
-        let usual = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-        let port = uri.port_u16().unwrap_or(usual);
-        let answers = lookup_host((host, port)).await.map_err(ConnectError::Lookup)?;
+        let answers = self.look_up(host, port(&uri)).await?;
         let mut failed = ConnectError::Prohibited;
-        for address in answers.take(MAX_ANSWERS) {
+        for address in answers.into_iter().take(MAX_ANSWERS) {
             if !self.network.accepts_answer(host, address.ip()) || !self.network.allows_connection(address) {
                 continue;
             }
@@ -101,6 +117,7 @@ impl Connector {
                     stream.set_nodelay(true).map_err(ConnectError::Unreachable)?;
                     return Ok(Tcp {
                         stream: TokioIo::new(stream),
+                        stalled: None,
                         _places: (socket, connection),
                     });
                 }
@@ -109,6 +126,53 @@ impl Connector {
         }
         Err(failed)
     }
+
+    /// Asks the system for the addresses of a host. A request that is given up does not
+    /// end that: the place is free when it is done.
+    async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+        let busy = || ConnectError::Lookup(io::ErrorKind::WouldBlock.into());
+        let place = self.lookups.take().ok_or_else(busy)?;
+        let host = host.to_string();
+        let lookup = tokio::spawn(async move {
+            let answers = lookup_host((host, port)).await.map(Iterator::collect);
+            drop(place);
+            answers
+        });
+        lookup.await.map_err(|_| busy())?.map_err(ConnectError::Lookup)
+    }
+}
+
+/// Gives a connection up that is not there in time, TLS and all: its request may have
+/// found another by then, and would not end it.
+#[derive(Clone, Debug)]
+pub(super) struct InTime<S>(pub(super) S);
+
+impl<S> Service<Uri> for InTime<S>
+where
+    S: Service<Uri, Error: Into<BoxError>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = timeout(CONNECT, self.0.call(uri));
+        Box::pin(async {
+            let connected = connecting.await.map_err(|_| ConnectError::TimedOut)?;
+            connected.map_err(Into::into)
+        })
+    }
+}
+
+/// The port of an address, its own or the scheme's.
+pub(super) fn port(uri: &Uri) -> u16 {
+    let usual = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    uri.port_u16().unwrap_or(usual)
 }
 
 /// The host of an address, without the brackets of IPv6.
@@ -136,7 +200,24 @@ impl Service<Uri> for Connector {
 /// A connection, which takes its places until it is closed.
 pub(super) struct Tcp {
     stream: TokioIo<TcpStream>,
+    /// Since it takes nothing that is written, until when it must.
+    stalled: Option<Pin<Box<Sleep>>>,
     _places: (Place, OwnedSemaphorePermit),
+}
+
+impl Tcp {
+    /// Ends a write that makes no progress for too long.
+    fn progress<R>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl Connection for Tcp {
@@ -153,15 +234,18 @@ impl Read for Tcp {
 
 impl Write for Tcp {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.progress(cx, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.progress(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.progress(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -173,6 +257,7 @@ impl Write for Tcp {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.progress(cx, polled)
     }
 }

@@ -27,9 +27,9 @@ use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
 use self::body::Paced;
-use self::connect::{ConnectError, Connector};
+use self::connect::{ConnectError, Connector, InTime};
 use crate::limits::Places;
-use crate::net::Network;
+use crate::net::{Network, Refused};
 
 /// How long each step of a request may take, unless the guest says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -38,10 +38,16 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Connections to one origin that wait for their next request; none where sockets are
 /// limited, for each of them is one.
 const IDLE_CONNECTIONS: usize = 8;
+/// Bytes of the fields of one request or answer.
+const FIELDS: usize = 32 << 10;
+/// Bytes of a body that a guest hands over at once; two such pieces may wait.
+const CHUNK: usize = 64 << 10;
+/// Bytes of an HTTP/2 connection, or of one answer, that may wait to be read.
+const WINDOW: u32 = 256 << 10;
 /// Longest head of an answer, in bytes.
 const HEAD: u16 = u16::MAX;
 
-type Sender = Client<HttpsConnector<Connector>, WasiBody>;
+type Sender = Client<InTime<HttpsConnector<Connector>>, WasiBody>;
 
 /// What the calls of `wasi:http` work on.
 pub(crate) struct Http {
@@ -50,13 +56,16 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// `sockets` bounds the connections, together with the guest's own sockets.
-    pub(crate) fn new(network: Network, sockets: Places) -> Http {
+    /// `sockets` bounds the connections, together with the guest's own sockets; `lookups`
+    /// the names that are looked up at once.
+    pub(crate) fn new(network: Network, sockets: Places, lookups: Places) -> Http {
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(FIELDS);
         Http {
-            context: WasiHttpCtx::new(),
+            context,
             hooks: Hooks {
                 shared: Arc::new(Shared {
-                    connector: Connector::new(network, sockets),
+                    connector: Connector::new(network, sockets, lookups),
                     plain: OnceLock::new(),
                     secure: OnceLock::new(),
                 }),
@@ -83,6 +92,14 @@ impl WasiHttpHooks for Hooks {
     // The connection decides whether there is such a header: HTTP/2 has none.
     fn set_host_header(&mut self) -> bool {
         false
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
     }
 
     fn send_request(
@@ -141,12 +158,19 @@ impl Shared {
         if authority.as_str().contains('@') {
             return Err(Error::HttpRequestUriInvalid);
         }
+        // A method is the guest's own text.
+        let method = match request.method().as_str() {
+            method @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH" | "TRACE") => method,
+            _ => "OTHER",
+        };
         let scheme = uri.scheme_str().unwrap_or_default();
-        let what = format!("{} {scheme}://{authority}", request.method());
-        match self.connector.network().allows_request(connect::host(uri), &what) {
-            true => Ok(()),
-            false => Err(Error::HttpRequestDenied),
-        }
+        let what = format!("{method} {scheme}://{authority}");
+        let network = self.connector.network();
+        let checked = network.allows_request(connect::host(uri), connect::port(uri), &what);
+        checked.map_err(|refused| match refused {
+            Refused::Host => Error::HttpRequestDenied,
+            Refused::Address => Error::DestinationIpProhibited,
+        })
     }
 
     /// What sends to an origin. Certificates are read when the first one needs them.
@@ -176,6 +200,7 @@ impl Shared {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(self.connector.clone());
+        let connector = InTime(connector);
         let idle = match self.connector.is_limited() {
             true => 0,
             false => IDLE_CONNECTIONS,
@@ -187,6 +212,8 @@ impl Shared {
             .pool_max_idle_per_host(idle)
             .http1_max_buf_size(HEAD.into())
             .http2_max_header_list_size(HEAD.into())
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(WINDOW)
             .build(connector)
     }
 }

@@ -20,8 +20,14 @@ type T = ComponentState;
 /// The interface of files.
 const FILES: &str = "wasi:filesystem/types";
 
+/// What was linked.
+pub(crate) struct Linked {
+    /// Whether requests over HTTP are there.
+    pub(crate) http: bool,
+}
+
 /// Links what `component` imports, for a run of `spec`.
-pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec) -> wasmtime::Result<()> {
+pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec) -> wasmtime::Result<Linked> {
     let engine = linker.engine().clone();
     let kind = component.component_type();
     p2::common(linker)?;
@@ -43,7 +49,8 @@ pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec
     if spec.mounts.iter().any(is_backed) && linked.contains(&(Generation::Concurrent, FILES)) {
         p3_backed::link(linker)?;
     }
-    Ok(())
+    let http = linked.iter().any(|(_, interface)| interface.starts_with("wasi:http/"));
+    Ok(Linked { http })
 }
 
 /// Whether a component is given the interface that it imports by this name.

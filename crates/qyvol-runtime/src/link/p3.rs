@@ -2,7 +2,6 @@
 //! calls that need them.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use wasmtime::component::{Accessor, Linker, LinkerInstance, Resource, ResourceType};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
@@ -24,7 +23,7 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 use super::{count_closed, shadow};
 use crate::backing::Intent;
 use crate::filesystem::Filesystem;
-use crate::limits::Count;
+use crate::limits::{Count, Place};
 use crate::net::MAX_ANSWERS;
 use crate::program::ComponentState;
 
@@ -138,7 +137,8 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
 
 /// What opening something with these flags is about.
 fn open_intent(open: OpenFlags, flags: DescriptorFlags) -> Intent {
-    if open.intersects(OpenFlags::TRUNCATE | OpenFlags::EXCLUSIVE) {
+    // Without CREATE nothing is exclusive.
+    if open.contains(OpenFlags::TRUNCATE) || open.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
         Intent::Create
     } else if open.contains(OpenFlags::DIRECTORY) {
         Intent::Directory
@@ -165,7 +165,7 @@ fn check_names(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
             if !accessor.with(|mut store| store.get().network().network.allows_lookup(&name)) {
                 return Ok((Err(ip_name_lookup::ErrorCode::AccessDenied),));
             }
-            let Some(place) = accessor.with(|mut store| store.get().network().lookups.place()) else {
+            let Some(place) = accessor.with(|mut store| store.get().network().lookups.places().take()) else {
                 return Ok((Err(ip_name_lookup::ErrorCode::TemporaryResolverFailure),));
             };
             let answers = resolve(name.clone(), place).await;
@@ -194,7 +194,7 @@ fn check_names(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
 
 /// Asks the system for a name's addresses. A guest that gives up does not end that: the
 /// place is free when it is done.
-async fn resolve(name: String, place: Arc<()>) -> Result<Vec<IpAddr>, ip_name_lookup::ErrorCode> {
+async fn resolve(name: String, place: Place) -> Result<Vec<IpAddr>, ip_name_lookup::ErrorCode> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }

@@ -55,6 +55,9 @@ macro_rules! replace {
     };
 }
 
+/// Nothing is to be told.
+fn nothing<P>(_: P) {}
+
 pub(super) fn link(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     shadow(linker, FILES, WASI_0_3, |instance| {
         replace!(instance, "create-directory-at", create_directory_at -> (), (directory: Dir, path: String),
@@ -68,15 +71,15 @@ pub(super) fn link(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             |watched, place| watched.removed(place));
         replace!(instance, "readlink-at", readlink_at -> String, (directory: Dir, path: String),
             |accessor| ensure(accessor, &directory, &path, Intent::Stat),
-            |_watched, place| drop(place));
+            |_watched, place| nothing(place));
         replace!(instance, "metadata-hash-at", metadata_hash_at -> MetadataHashValue,
             (directory: Dir, path_flags: PathFlags, path: String),
             |accessor| ensure(accessor, &directory, &path, Intent::Stat),
-            |_watched, place| drop(place));
+            |_watched, place| nothing(place));
         replace!(instance, "set-times-at", set_times_at -> (),
             (directory: Dir, path_flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp),
             |accessor| ensure(accessor, &directory, &path, Intent::Write),
-            |_watched, place| drop(place));
+            |_watched, place| nothing(place));
         replace!(instance, "rename-at", rename_at -> (), (from: Dir, old: String, to: Dir, new: String),
             |accessor| ensure(accessor, &from, &old, Intent::Rename)
                 .and_then(|place| Ok((place, ensure(accessor, &to, &new, Intent::Create)?))),
@@ -85,16 +88,16 @@ pub(super) fn link(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             (from: Dir, path_flags: PathFlags, old: String, to: Dir, new: String),
             |accessor| ensure(accessor, &from, &old, Intent::Read)
                 .and_then(|_| ensure(accessor, &to, &new, Intent::Create)),
-            |_watched, place| drop(place));
+            |_watched, place| nothing(place));
         replace!(instance, "symlink-at", symlink_at -> (), (directory: Dir, target: String, path: String),
             |accessor| ask(accessor, |watched| watched.refuse_link(directory.rep())),
-            |_watched, _unit| ());
+            |_watched, unit| nothing(unit));
         replace!(instance, "sync", sync -> (), (file: Dir),
             |accessor| ask(accessor, |watched| watched.flush(file.rep())),
-            |_watched, _unit| ());
+            |_watched, unit| nothing(unit));
         replace!(instance, "sync-data", sync_data -> (), (file: Dir),
             |accessor| ask(accessor, |watched| watched.flush(file.rep())),
-            |_watched, _unit| ());
+            |_watched, unit| nothing(unit));
         instance.func_wrap(
             "[method]descriptor.read-directory",
             |mut store, (directory,): (Dir,)| {

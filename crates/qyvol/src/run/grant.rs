@@ -1,11 +1,14 @@
 //! What a run may do: what its manifest asks for and the operator adds, within what
 //! the operator holds back and the rule of the trust policy allows.
 
+use std::fs;
+use std::path::Path;
+
 use qyvol_sandbox::{Args, Capabilities, FsAccess, Grant, Net};
 use qyvol_trust::Ceiling;
 use qyvol_types::{AppManifest, Resources, escape};
 
-use super::RunRequest;
+use super::{DirGrant, RunRequest};
 use crate::Error;
 use crate::memfs::DEFAULT_BYTES;
 
@@ -51,6 +54,13 @@ pub(super) fn decide(
             escape(program)
         )));
     }
+    if let Some((program, dir)) = rewritable(request) {
+        return Err(refused(format!(
+            "it could write {} through {}, which is granted for writing: --allow-exec would start whatever it likes",
+            escape(program),
+            dir.host.display()
+        )));
+    }
     grant.exec.clone_from(&overrides.exec);
     if let Some((name, _)) = request.env.iter().find(|(name, _)| !grant.allows_env(name)) {
         let whose = match asked.env.allows(name) {
@@ -78,6 +88,24 @@ pub(super) fn fs_net(ceiling: &Ceiling, request: &RunRequest<'_>) -> Vec<Net> {
     let held_back = request.overrides.no_net.then_some(Net::None);
     let allowed = ceiling.allow.as_ref().map(|allow| allow.net.clone());
     held_back.into_iter().chain(allowed).collect()
+}
+
+/// A program that the guest could put another in the place of, and the directory.
+fn rewritable<'r>(request: &'r RunRequest<'_>) -> Option<(&'r str, &'r DirGrant)> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let writable = request.dirs.iter().filter(|dir| dir.writable);
+    writable
+        .flat_map(|dir| {
+            request
+                .overrides
+                .exec
+                .iter()
+                .map(move |program| (program.as_str(), dir))
+        })
+        .find(|(program, dir)| {
+            let (program, dir) = (Path::new(program), real(&dir.host));
+            program.starts_with(&dir) || real(program).starts_with(&dir)
+        })
 }
 
 /// Says what the operator grants.
