@@ -1,6 +1,7 @@
 //! Looking into WebAssembly: what kind it is, what it imports and exports, the
 //! WIT of a component, and making a component of a core module.
 
+use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS};
 use qyvol_types::{Os, escape};
 use wasmparser::{Encoding, Parser, Payload as Section, Validator, WasmFeatures};
 
@@ -21,6 +22,28 @@ pub struct Payload {
 /// The module through which WASI preview 1 is imported.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 
+/// Refuses what would take too long to validate.
+fn check_parts(wasm: &[u8]) -> Result<(), ImageError> {
+    let (mut parts, mut depth) = (0usize, 0usize);
+    // The validator says what is wrong.
+    for section in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        match section {
+            Section::ModuleSection { .. } | Section::ComponentSection { .. } => {
+                parts += 1;
+                depth += 1;
+            }
+            Section::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if parts > COMPONENT_PARTS || depth > COMPONENT_DEPTH {
+            return Err(ImageError::Wasm(format!(
+                "it is made of more than {COMPONENT_PARTS} components and modules, or of {COMPONENT_DEPTH} inside each other"
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Payload {
     /// Validates `wasm` and lists its imports and exports. Every feature counts
     /// as valid: which of them can be run is the runtime's to say.
@@ -30,6 +53,7 @@ impl Payload {
                 "it is not WebAssembly: it does not start with the magic bytes \\0asm".to_string(),
             ));
         }
+        check_parts(wasm)?;
         Validator::new_with_features(WasmFeatures::all())
             .validate_all(wasm)
             .map_err(invalid)?;

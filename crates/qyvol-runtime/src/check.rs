@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use qyvol_types::escape;
+use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, Types, TypesRef};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
@@ -18,11 +19,6 @@ use crate::{Engine, Generation, link, preview1};
 /// by default, without the component model's asynchronous built-ins. Those make
 /// every component's calls concurrent, which costs each of them.
 pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::COMPONENT_MODEL);
-
-/// Most components and modules in one component.
-const MAX_PARTS: usize = 1000;
-/// Most components that are inside each other.
-const MAX_DEPTH: usize = 100;
 
 /// What components of WASI 0.3 need beside them.
 pub(crate) const ASYNC_FEATURES: WasmFeatures = WasmFeatures::CM_ASYNC;
@@ -61,7 +57,7 @@ impl Engine {
     pub fn check(&self, wasm: &[u8]) -> Vec<Incompatibility> {
         if has_too_many_parts(wasm) {
             return vec![Incompatibility::Invalid(format!(
-                "it is made of more than {MAX_PARTS} components and modules, or of {MAX_DEPTH} inside each other"
+                "it is made of more than {COMPONENT_PARTS} components and modules, or of {COMPONENT_DEPTH} inside each other"
             ))];
         }
         let types = match Validator::new_with_features(self.generation.features()).validate_all(wasm) {
@@ -167,8 +163,7 @@ impl Engine {
 /// Names of missing imports, and what it is if it is no command.
 type Found = (BTreeSet<String>, Option<String>);
 
-/// Whether it would take too long to validate: that takes the square of the number of
-/// components and modules, for each has the types of those before it.
+/// Whether it would take too long to validate.
 fn has_too_many_parts(wasm: &[u8]) -> bool {
     let (mut parts, mut depth) = (0usize, 0usize);
     for payload in Parser::new(0).parse_all(wasm) {
@@ -182,7 +177,7 @@ fn has_too_many_parts(wasm: &[u8]) -> bool {
             // The validator says what is wrong.
             Err(_) => return false,
         }
-        if parts > MAX_PARTS || depth > MAX_DEPTH {
+        if parts > COMPONENT_PARTS || depth > COMPONENT_DEPTH {
             return true;
         }
     }

@@ -53,3 +53,10 @@ pub const IMPORT_UNPACKED_BYTES: u64 = 4 << 30;
 pub const IMPORT_ENTRIES: usize = 250_000;
 /// Layers of files that are searched.
 pub const IMPORT_LAYERS: usize = 32;
+
+/// Most components and modules in one component. To validate it takes the square of their
+/// number, for each has the types of those before it.
+pub const COMPONENT_PARTS: usize = 1000;
+
+/// Most components that are inside each other.
+pub const COMPONENT_DEPTH: usize = 100;
