@@ -93,7 +93,7 @@ const CASES: &[(u8, &str, &str, &str, &str)] = &[
         "0 64:temporary-resolver-failure",
     ),
     // A gigabyte in one call, or some of it.
-    (1, "{}", "", "huge path 1000000000 /assets:", "0 nomem"),
+    (1, "{}", "", "huge path 1000000000 /assets:", "0 name-too-long"),
     (
         2,
         "{}",
