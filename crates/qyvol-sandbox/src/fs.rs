@@ -253,11 +253,11 @@ fn paths(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Vec<String>
         match check_path(text) {
             Ok(()) => paths.push(text.to_string()),
             Err(why) => {
-                reader.problem_with_help(
-                    item.place,
-                    format!("{what}: {why}"),
-                    "a directory of the guest, such as /data",
-                );
+                let help = match text {
+                    "/" => "for all of it write `fs: read` or `fs: write`",
+                    _ => "a directory of the guest, such as /data",
+                };
+                reader.problem_with_help(item.place, format!("{what}: {why}"), help);
                 complete = false;
             }
         }
@@ -270,7 +270,7 @@ pub(crate) fn check_path(path: &str) -> Result<(), String> {
     let shown = qyvol_types::escape(path);
     match path.strip_prefix('/').map(AssetPath::parse) {
         Some(Ok(_)) => Ok(()),
-        Some(Err(_)) if path == "/" => Err("all of / is `fs: read` or `fs: write`".to_string()),
+        Some(Err(_)) if path == "/" => Err("`/` is the root itself".to_string()),
         Some(Err(why)) => Err(format!("`{shown}` {why}")),
         None => Err(format!("`{shown}` is not absolute")),
     }

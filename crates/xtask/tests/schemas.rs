@@ -190,7 +190,7 @@ fn schema_knows_the_keys_that_the_reader_knows() {
     for (pointer, place) in [
         ("/properties", format!("{unlike}: 0\n")),
         (
-            "/properties/permissions/properties",
+            "/properties/permissions/anyOf/1/properties",
             format!("permissions: {{ {unlike}: 0 }}\n"),
         ),
         ("/properties/fs/properties", format!("fs: {{ {unlike}: 0 }}\n")),
