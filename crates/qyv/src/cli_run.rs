@@ -10,7 +10,7 @@ use crate::complete::{keys, run_targets, targets};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "qyv run [OPTIONS] <TARGET> [ARGS]...",
-    after_help = "Options of qyv come before TARGET; everything after it is the guest's, and a first `--` is dropped.\nThe guest's exit code is passed through. 124: a limit ended it; 125: qyv itself failed;\n126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. A variable that is set twice has its last value: the\nmanifest's, then --env-file, --env, --secret."
+    after_help = "Options of qyv come before TARGET; everything after it goes to the guest, and a first `--` is dropped.\nThe guest's exit code is passed through. 124: a limit ended the guest; 125: qyv itself failed;\n126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. If a variable is set more than once, the last value\ncounts: the manifest's, then --env-file, --env, --secret."
 )]
 pub struct RunArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development; then the guest's arguments
@@ -20,40 +20,40 @@ pub struct RunArgs {
     /// Set an environment variable for the guest; NAME alone takes its value from qyv's environment (repeatable)
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
-    /// Set the variables in this file: NAME=VALUE or NAME on each line; a line that starts with # is a comment (repeatable)
+    /// Set the variables in this file, one NAME=VALUE or NAME on each line; lines that start with # are comments (repeatable)
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Set a variable to the content of a file, without the newline at its end (repeatable)
+    /// Set a variable to the content of a file, without a final newline (repeatable)
     #[arg(long = "secret", value_name = "NAME=FILE")]
     pub secrets: Vec<String>,
     /// Grant a directory of this host (repeatable)
     #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
     pub dirs: Vec<String>,
-    /// Allow connections to HOST:PORT beyond what the manifest asks for (repeatable)
+    /// Allow connections to HOST:PORT in addition to what the manifest asks for (repeatable)
     #[arg(long, value_name = "HOST:PORT")]
     pub allow_net: Vec<String>,
     /// Give the guest no network, whatever its manifest asks for
     #[arg(long, conflicts_with = "allow_net")]
     pub no_net: bool,
-    /// Let the guest start this program of the host, if its manifest asks for it: an absolute path (repeatable)
+    /// Let the guest start this host program, named by its absolute path, if the manifest asks for it (repeatable)
     #[arg(long, value_name = "PROGRAM")]
     pub allow_exec: Vec<String>,
-    /// Let the guest do no more than this with its file system
+    /// Limit the guest's access to its own file system
     #[arg(long, value_name = "ACCESS", value_parser = ["none", "read"])]
     pub fs: Option<String>,
-    /// Credentials for the guest's netfs: a file with user and password, token, or access-key and secret-key
+    /// Read the credentials for netfs from this file: user and password, token, or access-key and secret-key
     #[arg(long, value_name = "FILE")]
     pub fs_credentials: Option<PathBuf>,
     /// Set a limit in place of the manifest's: memory, timeout, cpu, storage, output, files or sockets (repeatable)
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     pub limits: Vec<String>,
-    /// Append to this file, as lines of JSON, what the guest is given, what it uses of the network, and what it is denied
+    /// Append lines of JSON to this file: what the guest is granted, its uses of the network and of host programs, and what it is denied
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
     #[arg(long, add = keys(), value_name = "FILE|NAME")]
     pub key: Option<String>,
-    /// Write a new JSON file that says who ended the run: the guest, a limit, trust, or qyv
+    /// Create a JSON file that says who ended the run: the guest, a limit, trust, or qyv
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// When to contact the registry in the target's name [default: missing]
