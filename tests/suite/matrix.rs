@@ -1,6 +1,6 @@
-//! The permission matrix: each case of `tests/matrix` by the guests of every language
-//! and every version of WASI. `spec/permission-matrix.md` is written from the same
-//! cases by `cargo xtask docs`.
+//! The permission matrix: each case of `tests/matrix`, run by the guests in every
+//! language and every version of WASI. `cargo xtask docs` writes
+//! `spec/permission-matrix.md` from the same cases.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +43,7 @@ pub const GUESTS: [Guest; 6] = [
 ];
 
 impl Guest {
-    /// An archive of this program with a manifest's lines.
+    /// An archive of this program, with these lines in its manifest.
     pub fn archive(&self, user: &User, manifest: &str) -> Result<String, CommandOutput> {
         let name = format!("{}{}", self.language, self.version);
         user.write(&format!("{name}/app.wasm"), self.program);
@@ -85,8 +85,8 @@ struct Case {
     gets: Gets,
 }
 
-/// What a case comes to: in every version, or by version. A version that it leaves out
-/// has no such call.
+/// The result of a case: the same in every version, or by version. A version that is
+/// left out has no such call.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Gets {
@@ -115,8 +115,8 @@ fn filled(text: &str, ports: &[(&str, u16)]) -> String {
     text
 }
 
-/// Servers on the loopback, for as long as this lives; what they are asked is not
-/// looked at.
+/// Servers on the loopback interface, for as long as this lives. They ignore what they
+/// are sent.
 struct Servers {
     ports: Vec<(&'static str, u16)>,
 }
@@ -148,8 +148,8 @@ impl Servers {
     }
 }
 
-/// Ports of the loopback that nobody has, for the guests to listen at: below those that
-/// the system gives out, so that no other test is given one.
+/// Free ports of the loopback interface for the guests to listen on. They are below the
+/// ephemeral ports of the system, so that no other test is given one.
 fn free_ports() -> impl Iterator<Item = u16> {
     let first = 10_000 + (std::process::id() % 10_000) as u16;
     let is_free =
@@ -157,7 +157,7 @@ fn free_ports() -> impl Iterator<Item = u16> {
     (first..).filter(is_free)
 }
 
-/// The directory `shared`, beside what a guest must not reach through it.
+/// Makes the directory `shared`, next to files that a guest must not reach through it.
 fn share(user: &User) {
     let shared = user.path("shared");
     let _ = fs::remove_dir_all(&shared);
@@ -181,7 +181,7 @@ fn share(user: &User) {
     link(Path::new("inside"), "chain40");
 }
 
-/// What a run came to, in a few words.
+/// The result of a run, in a few words.
 fn outcome(done: &CommandOutput) -> String {
     let mut words = match done.code {
         0 => done.out.trim_end().to_string(),
@@ -240,7 +240,7 @@ impl Group {
     }
 }
 
-/// `qyv` where `/etc/hosts` has these lines, and names are sought there alone.
+/// `qyv` with these lines in `/etc/hosts`, and name lookup in that file only.
 fn with_hosts(user: &User, lines: &[String]) -> Command {
     const MOUNTS: &str = r#"mount --bind hosts /etc/hosts || exit 99
         test ! -e /etc/nsswitch.conf || mount --bind order /etc/nsswitch.conf || exit 99

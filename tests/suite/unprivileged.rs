@@ -1,7 +1,7 @@
-//! What a guest sees that is given no permission: `spec/unprivileged-guest.md` is what
-//! the guests of the matrix tell of all calls that WASI has.
+//! What a guest without permissions sees. `spec/unprivileged-guest.md` has the results
+//! of all calls of WASI, as the guests of the matrix report them.
 //!
-//! `QYVOL_UPDATE=1` writes the page anew.
+//! `QYVOL_UPDATE=1` rewrites the page.
 
 use std::fs;
 use std::path::Path;
@@ -12,20 +12,20 @@ use crate::support::User;
 const HEAD: &str = "\
 # What a guest without permissions sees
 
-A guest whose manifest asks for nothing tries all calls of WASI that answer something. This is what it
-gets; the suite fails when a line changes (`cargo test --workspace --test suite unprivileged`, with
+A guest whose manifest asks for nothing tries all calls of WASI that return something. This page shows
+the results; the suite fails if a line changes (`cargo test --workspace --test suite unprivileged`, with
 `QYVOL_UPDATE=1` to write the page). A guest in Rust and one in C see the same. The guests are in
 `tests/guests/matrix`.
 ";
 
 const HOST: &str = "\
-Of the host it learns the time, to the resolution of the host's clock, and nothing else: no user,
-process, host name, processor, memory or time zone, for which WASI has no call. `arguments` is the
-program's own name, the last part of the manifest's `name`. A stream is a terminal to the guest where
+The only thing that it learns about the host is the time, at the resolution of the host's clock. WASI
+has no calls for users, processes, the host name, processors, memory or the time zone. `arguments` is
+the program's own name, the last part of the manifest's `name`. A stream is a terminal for the guest if
 it is one for `qyv`. Stdin is the host's: here it is empty.
 ";
 
-/// What a guest says of each thing, in its order.
+/// What a guest reports about each thing, in its order.
 fn seen(user: &User, guest: &Guest) -> Vec<(String, String)> {
     let archive = guest.archive(user, "").unwrap();
     let done = user.qyv(&["run", "-q", &archive, "see"]).expect(0);
@@ -35,7 +35,7 @@ fn seen(user: &User, guest: &Guest) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A table of what three versions have, of the things whose name begins so.
+/// A table of the results in three versions, for the things whose names start with `prefix`.
 fn table(head: &str, prefix: &str, versions: [&[(String, String)]; 3]) -> String {
     let is_one = |name: &str| match prefix {
         "" => !name.contains(": "),
@@ -60,7 +60,7 @@ fn table(head: &str, prefix: &str, versions: [&[(String, String)]; 3]) -> String
     page
 }
 
-/// Codes that a guest ends with, and what the host sees.
+/// The codes that a guest exits with, and those that the host sees.
 fn exit_codes(user: &User) -> String {
     let mut page = "| exit | preview 1 | 0.2 | 0.3 |\n| --- | --- | --- | --- |\n".to_string();
     for code in ["0", "1", "7", "124", "255"] {
@@ -75,7 +75,7 @@ fn exit_codes(user: &User) -> String {
     page
 }
 
-/// Imports that no guest is given, as what asks for them.
+/// Imports that no guest is given, each with the kind of program that asks for it.
 const MISSING: &[(&str, &str, &str)] = &[
     ("wasi:clocks/timezone@0.2.12", "display", "component"),
     ("wasi:keyvalue/store@0.2.0-draft", "open", "component"),
@@ -129,13 +129,13 @@ fn unprivileged_guest_sees_what_the_page_says() {
         HEAD.to_string(),
         table("what", "", [rust1, rust2, rust3]),
         HOST.to_string(),
-        "## By the standard libraries\n\nThe same guests, by what users of a language call.\n".to_string(),
+        "## By the standard libraries\n\nThe same guests, through the functions that programmers of each language call.\n".to_string(),
         table("Rust's `std`", "std: ", [rust1, rust2, rust3]),
         table("C's library", "libc: ", [c1, c2, c3]),
-        "## How it ends\n\nThe code that the guest gives, and the one that the host sees. WASI 0.2 has but two.\n"
+        "## How it ends\n\nThe code that the guest exits with, and the one that the host sees. WASI 0.2 has only two.\n"
             .to_string(),
         exit_codes(&user),
-        "## What it can't import\n\nAn image whose program imports one of these is not built.\n".to_string(),
+        "## What it can't import\n\n`qyv build` refuses a program that imports one of these.\n".to_string(),
         missing_imports(&user),
     ]
     .join("\n");

@@ -8,24 +8,24 @@ const HEAD: &str = "\
 # What each permission gives
 
 Every line of this page is a test. A guest in Rust and one in C take the steps from their arguments,
-call the interfaces of WASI as they are, without a library between, and print a word for what came of
-each. `qyv` packs them into signed images with the permissions of the heading, and runs them as a
+call the interfaces of WASI directly, without a library in between, and print a word for the result of
+each. `qyv` packs them into signed images with the permissions in the heading, and runs them as a
 module of preview 1, a component of WASI 0.2 and one of 0.3. The cases are in `tests/matrix`, the
 guests in `tests/guests/matrix`; `cargo xtask docs` writes this page. Rust and C get the same words
 everywhere.
 
 A word is `ok`, what was found, or the name that WASI 0.2 has for the error: `access-denied` where
-the network is denied, `not-permitted` where a file is. Preview 1's errors are told by the same names.
-`not-given` is the guest's own: it has no such directory. `refused` means that `qyv` did not build the
-image or did not start the guest (exit code 125). `trap` ends the guest (exit code 134): a component's
-text is UTF-8, and the Component Model traps where it isn't.
+the network is denied, `not-permitted` where a file is. Preview 1's errors are shown by the same names.
+`not-given` comes from the guest itself: it has no such directory. `refused` means that `qyv` did not
+build the image or did not start the guest (exit code 125). `trap` ends the guest (exit code 134):
+strings of a component are UTF-8, and the Component Model traps if one isn't.
 
-What stands nowhere here: preview 1 has no calls for names, and none that opens a socket. WASI 0.2 and
-0.3 have no call for `exec` and `gfx`. `wit-bindgen`'s bindings for C reach 0.3 by blocking calls
-alone; the Rust program makes the same calls asynchronously. Where names lead is tried by a `hosts`
-file; the unit tests of `NetGuard` in `crates/qyvol-sandbox/src/net/tests.rs` try what else a name
-server may answer. `io` for a file that is moved or linked between two mounts stands for
-`cross-device`: wasmtime-wasi 48 has no name for that error of the host's.
+Not covered here: preview 1 has no calls that look names up or open sockets. WASI 0.2 and 0.3 have no
+calls for `exec` and `gfx`. `wit-bindgen`'s bindings for C make only blocking calls of 0.3; the Rust
+program makes the same calls asynchronously. What names resolve to is set by a `hosts` file; the unit
+tests of `NetGuard` in `crates/qyvol-sandbox/src/net/tests.rs` cover other answers of name servers.
+`io` for a file that is moved or linked between two mounts stands for `cross-device`: wasmtime-wasi 48
+has no name for that error of the host.
 
 [What a guest without permissions sees](unprivileged-guest.md) is a page of its own.
 ";
