@@ -387,7 +387,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "tables past the limit of memory",
             module(&tables(99), ""),
-            "its memory is larger at the start than its limit of 16777216 bytes",
+            "its initial memory is larger than its limit of 16777216 bytes",
         ),
         (
             "more tables",
@@ -418,7 +418,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     .map(|(what, text, end)| (what, wat::parse_str(text).unwrap(), end))
     .collect();
     bombs.push(("nesting", nested(90), "it exports no wasi:cli/run"));
-    bombs.push(("deep nesting", nested(100_000), "100 inside each other"));
+    bombs.push(("deep nesting", nested(100_000), "100 nested inside each other"));
     bombs
 }
 

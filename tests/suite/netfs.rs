@@ -241,7 +241,11 @@ fn copy_is_read_while_the_server_is_gone() {
     let steps = ["run", &app, "read", "/:a", "+", "read", "/:b"];
     let done = user.qyv(&steps).expect(0);
     assert_eq!(done.out, "read:far hostunreach\n");
-    assert!(done.err.contains("; what was fetched before is used"), "{}", done.err);
+    assert!(
+        done.err.contains("; files that were fetched before are used"),
+        "{}",
+        done.err
+    );
     let rows = user.qyv(&["data", "ls"]).expect(0).out;
     assert!(rows.contains("app"), "{rows}");
     user.qyv(&["data", "rm", "app"]).expect(0);

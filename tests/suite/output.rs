@@ -441,7 +441,7 @@ fn validate_finds_what_build_refuses_and_writes_nothing() {
         ("type: function\n", "functions to call"),
         (
             "permissions: { fs: read }\nfs: { type: netfs, source: \"ftp://x.example/\" }\n",
-            "none of https://",
+            "does not start with https://",
         ),
         ("", "can't read the entrypoint"),
         ("", "not WebAssembly"),

@@ -129,7 +129,7 @@ fn unprivileged_guest_sees_what_the_page_says() {
         HEAD.to_string(),
         table("what", "", [rust1, rust2, rust3]),
         HOST.to_string(),
-        "## By the standard libraries\n\nThe same guests, through the functions that programmers of each language call.\n".to_string(),
+        "## By the standard libraries\n\nThe same guests, through the functions of each standard library.\n".to_string(),
         table("Rust's `std`", "std: ", [rust1, rust2, rust3]),
         table("C's library", "libc: ", [c1, c2, c3]),
         "## How it ends\n\nThe code that the guest exits with, and the one that the host sees. WASI 0.2 has only two.\n"

@@ -37,7 +37,7 @@ fn check_parts(wasm: &[u8]) -> Result<(), ImageError> {
         }
         if parts > COMPONENT_PARTS || depth > COMPONENT_DEPTH {
             return Err(ImageError::Wasm(format!(
-                "it is made of more than {COMPONENT_PARTS} components and modules, or of {COMPONENT_DEPTH} inside each other"
+                "it has more than {COMPONENT_PARTS} components and modules, or more than {COMPONENT_DEPTH} nested inside each other"
             )));
         }
     }

@@ -66,22 +66,24 @@ impl Credentials {
         let bad = |why: &str| Err(Error::Credentials(why.to_string()));
         match self {
             Credentials::None => Ok(()),
-            Credentials::S3 { .. } if !is_s3 => bad("an access key of S3, for a tree that is not one of S3"),
+            Credentials::S3 { .. } if !is_s3 => {
+                bad("expected a password or token, because the tree is not on S3, got an access key")
+            }
             Credentials::Basic { .. } | Credentials::Bearer(_) if is_s3 => {
-                bad("a password or token, where S3 takes an access key with its secret")
+                bad("expected an access key with its secret key, as S3 needs, got a password or token")
             }
             Credentials::Basic { user, .. } if user.contains(':') || user.contains(char::is_control) => {
                 bad("the user has a colon or a control character, which RFC 7617 can't send")
             }
             Credentials::Bearer(token) if !is_token(token.expose()) => {
-                bad("the token is empty, or has characters that no token has (RFC 6750, 2.1)")
+                bad("the token is empty, or has characters that a token can't have (RFC 6750, 2.1)")
             }
             Credentials::S3 {
                 access_key,
                 session_token,
                 ..
             } if !is_token(access_key) || session_token.as_ref().is_some_and(|t| !is_token(t.expose())) => {
-                bad("the access key or session token is empty, or has characters that none has")
+                bad("the access key or session token is empty, or has characters that it can't have")
             }
             _ => Ok(()),
         }

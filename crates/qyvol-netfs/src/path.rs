@@ -24,7 +24,7 @@ pub(crate) fn check(path: &str) -> Result<(), FsError> {
     Err(FsError::new(
         ErrorKind::InvalidPath,
         format!(
-            "`{}` is no path of a remote tree: expected at most {MAX_DEPTH} names of 1 to {NAME_BYTES} bytes, \
+            "`{}` is not a path in a remote tree: expected at most {MAX_DEPTH} names of 1 to {NAME_BYTES} bytes, \
              {PATH_BYTES} bytes in all, none of them `.` or `..`",
             qyvol_types::escape(path.get(..200).unwrap_or(path))
         ),

@@ -47,20 +47,20 @@ impl Base {
             _ => text.to_string(),
         };
         if whole.contains(['#', '?']) {
-            return Err(bad("it has a query or fragment; expected a path alone"));
+            return Err(bad("it has a query or fragment; expected only a path"));
         }
         let uri: Uri = whole.parse().map_err(|_| bad("expected https://HOST[:PORT]/PATH"))?;
         let secure = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err(bad("expected a URL of https or http")),
+            _ => return Err(bad("expected an https or http URL")),
         };
         let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;
         if authority.as_str().contains('@') {
-            return Err(bad("it has a user or password, which are given apart from it"));
+            return Err(bad("it has a user or password, which must be given separately"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let port = port_of(authority, secure).ok_or_else(|| bad("its port is no number up to 65535"))?;
+        let port = port_of(authority, secure).ok_or_else(|| bad("its port is not a number up to 65535"))?;
         if host.is_empty() || port == 0 {
             return Err(bad("it has no host, or port 0"));
         }

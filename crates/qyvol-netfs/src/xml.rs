@@ -120,7 +120,11 @@ pub(crate) fn read(
                         "gt" => '>',
                         "quot" => '"',
                         "apos" => '\'',
-                        _ => return Err("the XML has an entity of its own, which is not expanded".to_string()),
+                        _ => {
+                            return Err(
+                                "the XML has an entity that XML does not predefine, which is not expanded".to_string(),
+                            );
+                        }
                     },
                     Err(error) => return Err(malformed(&error)),
                 };

@@ -57,7 +57,7 @@ impl Engine {
     pub fn check(&self, wasm: &[u8]) -> Vec<Incompatibility> {
         if has_too_many_parts(wasm) {
             return vec![Incompatibility::Invalid(format!(
-                "it is made of more than {COMPONENT_PARTS} components and modules, or of {COMPONENT_DEPTH} inside each other"
+                "it has more than {COMPONENT_PARTS} components and modules, or more than {COMPONENT_DEPTH} nested inside each other"
             ))];
         }
         let types = match Validator::new_with_features(self.generation.features()).validate_all(wasm) {

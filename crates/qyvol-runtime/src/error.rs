@@ -26,7 +26,7 @@ pub enum RuntimeError {
     #[error("can't load compiled code: {0}")]
     Load(String),
     /// The code was compiled from another component than the one to run.
-    #[error("compiled code is of {got}, expected {expected}")]
+    #[error("the compiled code is for {got}, expected {expected}")]
     ComponentMismatch {
         /// The verified component.
         expected: Digest,
@@ -34,7 +34,7 @@ pub enum RuntimeError {
         got: Digest,
     },
     /// The guest needs more memory to begin with than it may have.
-    #[error("can't start the guest: its memory is larger at the start than its limit of {limit} bytes")]
+    #[error("can't start the guest: its initial memory is larger than its limit of {limit} bytes")]
     MemoryLimit {
         /// Bytes, all memories together.
         limit: u64,

@@ -86,8 +86,8 @@ impl Capability for Exec {
     fn denied(&self, program: &Program<'_>) -> Option<Denied> {
         (*self == Exec::None).then(|| Denied {
             permission: "exec: false",
-            effect: "lets it start no program of the host",
-            grant: "exec: true     # or the paths of programs",
+            effect: "does not let it start programs of the host",
+            grant: "exec: true     # or a list of programs by path",
             imports: program.imports_of(&["qyvol:process/"]),
         })
     }

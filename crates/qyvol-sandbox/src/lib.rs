@@ -104,7 +104,7 @@ impl Capabilities {
         // Of these the default is the widest, so what denies must not read as it.
         let open = [Env::NAME, Args::NAME, Stdio::NAME];
         if let Some(name) = open.into_iter().find(|name| asked.is_written_denial(name)) {
-            let permission = format!("{name}: a denial in a form of its own");
+            let permission = format!("{name}: a denial that can't be written this way");
             return Err(UnknownPermission { permission });
         }
         Ok(Capabilities {

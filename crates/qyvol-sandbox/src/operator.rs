@@ -69,10 +69,10 @@ impl Capability for Env {
                 reader.problem_with_help(
                     item.place,
                     format!(
-                        "{what} has `{}`, which is no name of a variable",
+                        "{what} has `{}`, which is not the name of a variable",
                         qyvol_types::escape(text)
                     ),
-                    format!("at most {MAX_NAMES} names such as LOG_LEVEL, or APP_* for all that start so"),
+                    format!("at most {MAX_NAMES} names such as LOG_LEVEL, or APP_* for all that start with APP_"),
                 );
                 return None;
             }

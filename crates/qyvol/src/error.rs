@@ -258,7 +258,7 @@ pub enum Error {
         why: String,
     },
     /// What a guest wrote to a file system over the network could not be sent.
-    #[error("{} has written what could not be sent: {why}", escape(target))]
+    #[error("{} wrote changes that could not be sent: {why}", escape(target))]
     Unsent {
         /// What the user named.
         target: String,

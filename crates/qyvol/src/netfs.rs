@@ -38,7 +38,7 @@ const MAX_NOTICES: usize = 64;
 /// What `fs.source` says; without one, or with one that is none, why it can't be used.
 pub(crate) fn source(app: &AppManifest) -> Result<(Protocol, String), String> {
     let Some(source) = &app.fs.source else {
-        return Err("its file system is netfs, which needs `fs.source`, a URL".to_string());
+        return Err("its file system is netfs, which needs a URL in `fs.source`".to_string());
     };
     let shown = escape(source);
     let (scheme, rest) = source
@@ -51,7 +51,7 @@ pub(crate) fn source(app: &AppManifest) -> Result<(Protocol, String), String> {
         "s3" => s3(rest).map_err(|why| format!("its `fs.source` {shown} {why}"))?,
         _ => {
             return Err(format!(
-                "its `fs.source` {shown} is none of https://, http://, davs://, dav:// and s3://"
+                "its `fs.source` {shown} does not start with https://, http://, davs://, dav:// or s3://"
             ));
         }
     };
@@ -69,7 +69,7 @@ fn s3(rest: &str) -> Result<(Protocol, String), String> {
         match pair.split_once('=') {
             Some(("region", value)) => region = value,
             Some(("endpoint", value)) => endpoint = Some(value),
-            _ => return Err("can have `region` and `endpoint` after its `?`, and nothing else".to_string()),
+            _ => return Err("can have only `region` and `endpoint` after its `?`".to_string()),
         }
     }
     let url = match endpoint {

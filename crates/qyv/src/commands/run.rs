@@ -149,7 +149,7 @@ fn executable(program: &str) -> Result<String, Failure> {
     }
     let meta = fs::metadata(program).map_err(|e| slip(&e.to_string()))?;
     if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
-        return Err(slip("it is no program"));
+        return Err(slip("it is not an executable file"));
     }
     Ok(program.to_string())
 }

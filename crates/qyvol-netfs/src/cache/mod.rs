@@ -190,7 +190,7 @@ impl Cache {
         }
         let _ = fs::remove_file(&place);
         self.host.notice(&format!(
-            "the cached copy {} is damaged; it was removed and is fetched anew",
+            "the cached copy {} is damaged; it was removed and is fetched again",
             digest.short()
         ));
         file.set_len(0)?;
@@ -209,7 +209,7 @@ impl Cache {
         });
         if let Err(error) = stored {
             self.host.notice(&format!(
-                "a fetched file can't be kept in {}: {error}",
+                "a fetched file can't be cached in {}: {error}",
                 self.root.display()
             ));
         }

@@ -227,7 +227,7 @@ impl Client {
             let body = match (request.method == Method::HEAD, (200..300).contains(&status)) {
                 (true, _) => Vec::new(),
                 (false, true) => incoming.read_all(limit)?.ok_or_else(|| {
-                    let message = format!("{}: the answer is longer than {limit} bytes", request.what);
+                    let message = format!("{}: the response is longer than {limit} bytes", request.what);
                     FsError::new(ErrorKind::TooLarge, message)
                 })?,
                 // What explains an error may be cut off.
@@ -334,8 +334,8 @@ impl Client {
                 .filter(|_| request.is_safe() && self.region.is_none());
             let Some(next) = next else {
                 let message = format!(
-                    "{}: the server answers {status}, with `{}` as the place to go: only redirects of reading \
-                     requests to the same path, with or without a slash, are followed; use that URL, if it is the \
+                    "{}: the server answers {status} and redirects to `{}`: redirects are followed only when reading, \
+                     and only to the same path, with or without a slash at its end; use that URL, if it is the \
                      right one{}",
                     request.what,
                     url::shown(location),

@@ -95,7 +95,7 @@ impl State<'_> {
         self.opens += 1;
         if self.opens > MAX_OPENS {
             return Err(self
-                .error(ErrorKind::Unreachable, "the connection breaks off again and again")
+                .error(ErrorKind::Unreachable, "the connection broke too many times")
                 .into());
         }
         let mut request = self.request.clone();
@@ -123,7 +123,7 @@ impl State<'_> {
             return Err(self
                 .error(
                     ErrorKind::Io,
-                    "the server sends it compressed, though it was told not to",
+                    "the server sends it compressed, though it was asked not to",
                 )
                 .into());
         }
@@ -169,7 +169,7 @@ impl State<'_> {
     }
 
     fn too_long(&self, what: &str) -> FsError {
-        let what = format!("{what}, where at most {} fit the limits of this mount", self.limit);
+        let what = format!("{what}, and the limits of this mount allow at most {}", self.limit);
         self.error(ErrorKind::TooLarge, &what)
     }
 
@@ -235,7 +235,7 @@ impl State<'_> {
                 break;
             }
             if self.at + n as u64 > self.limit {
-                return Err(self.too_long("it goes on").into());
+                return Err(self.too_long("it is too long").into());
             }
             self.file
                 .write_all(bytes)

@@ -47,14 +47,14 @@ pub(super) fn reason(body: &[u8]) -> String {
 /// What a status means that is none of those expected.
 pub(super) fn status_error(what: &str, status: u16, reason: &str) -> FsError {
     let (kind, hint) = match status {
-        401 => (ErrorKind::Access, "; give credentials, or other ones"),
+        401 => (ErrorKind::Access, "; provide credentials, or different ones"),
         403 => (ErrorKind::Access, "; these credentials don't allow it"),
         404 | 410 => (ErrorKind::NotFound, ""),
-        409 => (ErrorKind::Io, "; the directory that it is in may be missing"),
-        412 => (ErrorKind::Conflict, "; it was changed meanwhile"),
+        409 => (ErrorKind::Io, "; its parent directory may be missing"),
+        412 => (ErrorKind::Conflict, "; it was changed in the meantime"),
         413 => (ErrorKind::TooLarge, ""),
         423 => (ErrorKind::Access, "; it is locked"),
-        507 => (ErrorKind::NoSpace, "; its space is used up"),
+        507 => (ErrorKind::NoSpace, "; the server has no space left"),
         _ => (ErrorKind::Io, ""),
     };
     let separator = if reason.is_empty() { "" } else { ", " };
@@ -89,7 +89,7 @@ pub(super) fn transport_failure(what: &str, error: ureq::Error) -> Failure {
             Some(error) => outage(ErrorKind::Unreachable, error),
             None => fatal(ErrorKind::Io, &error),
         },
-        other => fatal(ErrorKind::Io, &format!("the answer is not one of HTTP: {other}")),
+        other => fatal(ErrorKind::Io, &format!("the response is not valid HTTP: {other}")),
     }
 }
 

@@ -43,7 +43,7 @@ impl<'a> Incoming<'a> {
         if n > 0 && self.window.0.elapsed() > self.timeout {
             if self.window.1 < MIN_BYTES_PER_TIMEOUT {
                 let message = format!(
-                    "{}: the answer comes too slowly, {} bytes in {} s; expected at least {MIN_BYTES_PER_TIMEOUT}",
+                    "{}: the response is too slow, {} bytes in {} s; expected at least {MIN_BYTES_PER_TIMEOUT}",
                     self.what,
                     self.window.1,
                     self.timeout.as_secs_f64()

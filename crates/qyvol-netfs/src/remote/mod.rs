@@ -138,7 +138,7 @@ impl Remote {
             found => Err(FsError::new(
                 ErrorKind::Io,
                 format!(
-                    "{what}: the server took {} bytes, and then has {}",
+                    "{what}: the server accepted {} bytes, but now has {}",
                     content.length,
                     shown(&found)
                 ),
@@ -187,7 +187,8 @@ impl Remote {
         };
         let what = self.client.what("remove", path);
         if let count @ 1.. = listing.entries.len() + listing.skipped {
-            let message = format!("{what}: the directory has {count} entries there, which nobody asked to remove");
+            let message =
+                format!("{what}: the directory has {count} entries on the server, which nobody asked to remove");
             return Err(FsError::new(ErrorKind::Conflict, message));
         }
         let request = Request::new(Method::DELETE, self.client.base().directory_of(path), what.clone());
@@ -220,7 +221,7 @@ impl Remote {
                 now.is_same(seen) || (!now.is_other(seen) && now.length == seen.length && !seen.has_validator())
             }
             (Found::Absent, Some(_)) => {
-                let message = format!("{what}: it was there when it was opened, and is gone");
+                let message = format!("{what}: it existed when it was opened, and is gone");
                 // To who removes it, that is no conflict.
                 return Err(FsError::new(ErrorKind::NotFound, message));
             }
@@ -231,8 +232,8 @@ impl Remote {
         }
         let was = seen.map_or_else(|| "nothing".to_string(), |seen| shown(&Found::File(seen.clone())));
         let message = format!(
-            "{what}: it was changed meanwhile, and is not overwritten: the application saw {was}, now there is {}; \
-             fetch it anew and repeat the change",
+            "{what}: it was changed in the meantime, and is not overwritten: the application saw {was}, now there is {}; \
+             fetch it again and repeat the change",
             shown(&now)
         );
         Err(FsError::new(ErrorKind::Conflict, message))
@@ -264,7 +265,7 @@ fn shown(found: &Found) -> String {
     match found {
         Found::Absent => "nothing".to_string(),
         Found::Directory => "a directory".to_string(),
-        Found::Unknown => "something that can't be looked at".to_string(),
+        Found::Unknown => "something that can't be examined".to_string(),
         Found::File(meta) => {
             let length = meta
                 .length
@@ -281,7 +282,7 @@ fn shown(found: &Found) -> String {
 /// The text of a body of XML.
 fn text<'a>(answer: &'a Answer, what: &str) -> Result<&'a str, FsError> {
     let text = std::str::from_utf8(&answer.body);
-    text.map_err(|_| FsError::new(ErrorKind::Io, format!("{what}: the answer is not UTF-8")))
+    text.map_err(|_| FsError::new(ErrorKind::Io, format!("{what}: the response is not UTF-8")))
 }
 
 /// The largest listing that is read.

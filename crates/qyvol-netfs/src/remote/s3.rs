@@ -72,7 +72,7 @@ pub(super) fn list(client: &Client, path: &str, limit: usize) -> Result<Listing,
             None => break,
             // A server that gives nothing, or says the same again, would go on for ever.
             Some(next) if token.as_ref() == Some(&next) || empty_pages > EMPTY_PAGES => {
-                let message = format!("{what}: the listing goes on without an end");
+                let message = format!("{what}: the listing does not end");
                 return Err(FsError::new(ErrorKind::Io, message));
             }
             Some(next) => token = Some(next),
@@ -114,7 +114,7 @@ fn page(client: &Client, prefix: &str, token: Option<&str>, keys: usize, what: &
     if answer.status != 200 {
         let mut error = answer.error(what);
         if error.kind() == ErrorKind::NotFound {
-            error = FsError::new(ErrorKind::Io, format!("{error}; expected a bucket that is there"));
+            error = FsError::new(ErrorKind::Io, format!("{error}; expected a bucket that exists"));
         }
         return Err(error);
     }

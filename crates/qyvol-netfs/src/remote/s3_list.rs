@@ -26,7 +26,7 @@ pub(super) fn read(text: &str, prefix: &str) -> Result<Page, String> {
     let (mut is_encoded, mut is_truncated) = (false, false);
     let root = |_: &str, name: &str| match name {
         "ListBucketResult" => Ok(()),
-        _ => Err("the answer is no listing of S3".to_string()),
+        _ => Err("the response is not an S3 listing".to_string()),
     };
     xml::read(text, root, |element| {
         match element.name() {
@@ -64,9 +64,9 @@ pub(super) fn read(text: &str, prefix: &str) -> Result<Page, String> {
     page.next = page.next.filter(|_| is_truncated);
     match &page.next {
         Some(token) if token.is_empty() || token.len() > TOKEN_BYTES => {
-            Err("the listing goes on, with a token that is empty or too long".to_string())
+            Err("the listing continues, with a continuation token that is empty or too long".to_string())
         }
-        None if is_truncated => Err("the listing goes on, without a token to go on with".to_string()),
+        None if is_truncated => Err("the listing continues, but has no continuation token".to_string()),
         _ => Ok(page),
     }
 }

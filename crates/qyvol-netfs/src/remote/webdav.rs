@@ -23,7 +23,7 @@ pub(super) fn stat(client: &Client, path: &str) -> Result<Found, FsError> {
     match listing.own {
         Some(found) => Ok(found),
         None => {
-            let message = format!("{what}: the answer says nothing of it");
+            let message = format!("{what}: the response says nothing about it");
             Err(FsError::new(ErrorKind::Io, message))
         }
     }
@@ -34,13 +34,13 @@ pub(super) fn list(client: &Client, path: &str, limit: usize) -> Result<Listing,
     let what = client.what("list", path);
     let error = |kind, why: &str| FsError::new(kind, format!("{what}: {why}"));
     let members = propfind(client, path, "1", &what, limit)?;
-    let members = members.ok_or_else(|| error(ErrorKind::NotFound, "it is not there"))?;
+    let members = members.ok_or_else(|| error(ErrorKind::NotFound, "it does not exist"))?;
     if matches!(members.own, Some(Found::File(_))) {
         return Err(error(ErrorKind::NotADirectory, "it is a file"));
     }
     // Such an answer says nothing, least of all that the collection is empty.
     if members.own.is_none() && members.listing.entries.is_empty() && members.listing.skipped == 0 {
-        return Err(error(ErrorKind::Io, "the answer says nothing of it"));
+        return Err(error(ErrorKind::Io, "the response says nothing about it"));
     }
     Ok(members.listing)
 }
@@ -68,7 +68,7 @@ fn propfind(
         404 | 410 => return Ok(None),
         405 | 501 | 200 => {
             let why = format!(
-                "{what}: the server answers {} to PROPFIND, so it is none of WebDAV; expected 207",
+                "{what}: the server answers {} to PROPFIND, so it does not speak WebDAV here; expected 207",
                 answer.status
             );
             return Err(FsError::new(ErrorKind::Io, why));
@@ -115,7 +115,7 @@ pub(super) fn make_directory(client: &Client, path: &str) -> Result<(), FsError>
         405 if stat(client, path)? == Found::Directory => Ok(()),
         405 => Err(FsError::new(
             ErrorKind::Conflict,
-            format!("{what}: there is something else"),
+            format!("{what}: something else is there"),
         )),
         _ => Err(answer.error(&what)),
     }

@@ -46,7 +46,7 @@ pub(super) struct Members {
 pub(super) fn read(text: &str, place: &Place<'_>, mut each: impl FnMut(Member) -> bool) -> Result<(), String> {
     let root = |namespace: &str, name: &str| match (namespace, name) {
         (DAV, "multistatus") => Ok(()),
-        _ => Err("the answer is not a multistatus of WebDAV".to_string()),
+        _ => Err("the response is not a WebDAV multistatus".to_string()),
     };
     xml::read(text, root, |element| {
         if !element.is(DAV, "response") {

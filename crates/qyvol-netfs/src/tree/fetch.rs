@@ -115,7 +115,7 @@ impl Tree {
                 }
             }
             if error.kind() == ErrorKind::TooLarge && room < self.limits.file_bytes {
-                let message = format!("{error}; fetched files have {} bytes already", self.held);
+                let message = format!("{error}; fetched files already take {} bytes", self.held);
                 return Err(FsError::new(ErrorKind::NoSpace, message));
             }
             return Err(error);
@@ -128,7 +128,7 @@ impl Tree {
         let length = record.meta.length.unwrap_or_default();
         if length > self.limits.file_bytes || length > self.limits.bytes.saturating_sub(self.held) {
             let message = format!(
-                "can't take {} from the cache: {length} bytes are over the limits",
+                "can't take {} from the cache: {length} bytes exceed the limits",
                 escape(path)
             );
             return Err(FsError::new(ErrorKind::NoSpace, message));
@@ -146,7 +146,10 @@ impl Tree {
     fn put(&mut self, path: &str, staged: Staged, meta: &Meta, digest: Digest) -> Result<(), FsError> {
         let is_guests = self.nodes.get(path).is_some_and(|node| node.is_guests);
         if self.nodes.get(path).is_some_and(|node| node.here == Here::Directory) && !self.discard(path)? {
-            let message = format!("can't fetch {}: it is a directory here, and a file there", escape(path));
+            let message = format!(
+                "can't fetch {}: it is a directory here, but a file on the server",
+                escape(path)
+            );
             return Err(FsError::new(ErrorKind::Conflict, message));
         }
         self.make_ancestors(path)?;
@@ -177,7 +180,7 @@ impl Tree {
         }
         let number = |meta: &Meta| meta.length.unwrap_or_default();
         let message = format!(
-            "can't fetch {}: the server says that it has {} bytes, and sends {}",
+            "can't fetch {}: the server says that it has {} bytes, but sends {}",
             escape(path),
             number(known),
             number(got)

@@ -46,7 +46,7 @@ impl Tree {
                     seen.insert(path, here);
                 }
                 Err(error) => {
-                    let error = FsError::local("it can't be looked at", &error);
+                    let error = FsError::local("it can't be examined", &error);
                     fail(&mut failures, &path, Change::Write, error);
                 }
             }
@@ -127,7 +127,7 @@ impl Tree {
             };
             if self.is_blocked(path, seen) {
                 is_any = true;
-                let why = "the server has something of another kind in its way, which is not removed".to_string();
+                let why = "something of another kind is in its way on the server, and is not removed".to_string();
                 fail(failures, path, change, FsError::new(ErrorKind::Io, why));
             }
         }
@@ -229,7 +229,10 @@ impl Tree {
                 .local
                 .read(path)
                 .and_then(|(mut file, stamp)| match stamp.length > limit {
-                    true => Err(io::Error::other(format!("it has {} bytes, over {limit}", stamp.length))),
+                    true => Err(io::Error::other(format!(
+                        "it has {} bytes, over the limit of {limit}",
+                        stamp.length
+                    ))),
                     false => cache.keep(path, &mut file, limit),
                 });
             match kept {
@@ -313,7 +316,7 @@ impl Tree {
         let request = self.remote.get(path);
         let limit = self.limits.file_bytes;
         let conflict = || {
-            let message = format!("{} was changed meanwhile, and is not overwritten", escape(path));
+            let message = format!("{} was changed in the meantime, and is not overwritten", escape(path));
             FsError::new(ErrorKind::Conflict, message)
         };
         match download(self.remote.client(), &request, None, &mut staged.file, limit) {
@@ -354,7 +357,7 @@ impl Tree {
         };
         let limit = self.limits.file_bytes;
         let too_large = |length: u64| {
-            let message = format!("it has {length} bytes, where the limit of a file is {limit}");
+            let message = format!("it has {length} bytes, but the limit of a file is {limit}");
             FsError::new(ErrorKind::TooLarge, message)
         };
         if stamp.length > limit {

@@ -71,8 +71,8 @@ impl Tree {
         if skipped > 0 {
             let named = if directory.is_empty() { "the root" } else { directory };
             self.host.0.notice(&format!(
-                "{skipped} entries of {} in the remote tree are left out: their names or lengths can't be those of \
-                 files here, or they are elsewhere",
+                "{skipped} entries of {} in the remote tree are left out: files here can't have such names or \
+                 lengths, or the entries are elsewhere",
                 escape(named)
             ));
         }

@@ -140,7 +140,9 @@ impl Tree {
     pub(super) fn tell_offline(&mut self, error: &FsError) {
         if !self.is_offline {
             self.is_offline = true;
-            self.host.0.notice(&format!("{error}; what was fetched before is used"));
+            self.host
+                .0
+                .notice(&format!("{error}; files that were fetched before are used"));
         }
     }
 
@@ -242,7 +244,7 @@ impl Tree {
                     self.nodes.insert(path.to_string(), node);
                 }
                 Err(error) => {
-                    let what = format!("the server has no {} any more, and it can't be removed", escape(path));
+                    let what = format!("{} is gone from the server, and can't be removed here", escape(path));
                     return Err(FsError::local(&what, &error));
                 }
                 Ok(()) => {

@@ -174,7 +174,7 @@ impl Tree {
         match seen {
             Some(seen) if seen.kind == Kind::File && seen.stamp.length > limit => {
                 let message = format!(
-                    "can't write {}: it has {} bytes, where the limit of a file is {limit}",
+                    "can't write {}: it has {} bytes, but the limit of a file is {limit}",
                     escape(path),
                     seen.stamp.length
                 );
@@ -191,7 +191,7 @@ impl Tree {
         let is_remote = |node: &Node| !matches!(node.remote, None | Some(Found::Absent));
         if own.chain(below).any(is_remote) {
             let message = format!(
-                "can't rename {}: the directory is on the server; make a new one, copy what is in it and remove it",
+                "can't rename {}: the directory is on the server; make a new one, copy its content and remove the old one",
                 escape(path)
             );
             return Err(FsError::new(ErrorKind::CrossDevice, message));
@@ -268,13 +268,13 @@ fn absent(path: &str) -> FsError {
 fn not_a_directory(path: &str) -> FsError {
     FsError::new(
         ErrorKind::NotADirectory,
-        format!("{} is a file, no directory", escape(path)),
+        format!("{} is a file, not a directory", escape(path)),
     )
 }
 
 fn link(path: &str) -> FsError {
     let message = format!(
-        "{} is a symbolic link, and none is followed in a remote tree",
+        "{} is a symbolic link, and links are not followed in a remote tree",
         escape(path)
     );
     FsError::new(ErrorKind::Link, message)

@@ -36,7 +36,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub(super) enum ConnectError {
-    #[error("the guest may not connect to any address of it")]
+    #[error("the guest may not connect to any of its addresses")]
     Prohibited,
     #[error("too many connections are open")]
     Full,

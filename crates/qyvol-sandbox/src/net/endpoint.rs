@@ -105,7 +105,7 @@ impl Endpoint {
             },
             None if host.contains(':') => {
                 return Err(format!(
-                    "`{shown}`: an IPv6 address stands in brackets, as in [::1]:443"
+                    "`{shown}`: an IPv6 address must be in brackets, as in [::1]:443"
                 ));
             }
             None => parse_host(host).map_err(|why| format!("`{shown}`: {why}"))?,
@@ -155,7 +155,7 @@ fn parse_host(text: &str) -> Result<Host, String> {
     if text.contains('/') || text.parse::<Ipv4Addr>().is_ok() {
         let block = parse_block(text);
         return block.map(Host::Block).ok_or_else(|| {
-            "a block of addresses ends in its number of bits, and has no bit set after them, as in 10.0.0.0/8"
+            "a block of addresses must end in its prefix length and have no bits set after the prefix, as in 10.0.0.0/8"
                 .to_string()
         });
     }
@@ -184,7 +184,7 @@ fn is_mapped(address: Ipv6Addr) -> bool {
 /// A host name of letters, digits, `-` and `_`, in lower case.
 pub(super) fn parse_name(text: &str) -> Result<String, String> {
     if !text.is_ascii() {
-        return Err("a name in other than ASCII letters is written in its xn-- form".to_string());
+        return Err("a name with other letters than ASCII must be in its xn-- form".to_string());
     }
     let name = text.to_ascii_lowercase();
     let label_is_valid = |label: &str| {

@@ -177,8 +177,8 @@ fn endpoints(reader: &mut Reader<'_>, node: &Node, list: &str, what: &str) -> Op
             Ok(endpoint) if list == LISTEN && !endpoint.is_address() => {
                 reader.problem_with_help(
                     item.place,
-                    format!("{what} has a name, and one listens at an address"),
-                    "for instance 127.0.0.1:8080, or 0.0.0.0:8080 for all of the host's",
+                    format!("{what} has a name, but a guest listens on an address"),
+                    "for instance 127.0.0.1:8080, or 0.0.0.0:8080 for all addresses of the host",
                 );
                 complete = false;
             }

@@ -36,7 +36,7 @@ pub(super) fn decide(
         grant.limit(allow);
         if !request.dirs.is_empty() && allow.fs != FsAccess::Full {
             return Err(refused(
-                "the rule of the trust policy that accepts it does not allow `fs: full`, without which no directory of the host can be granted".to_string(),
+                "the rule of the trust policy that accepts it does not allow `fs: full`, which --dir needs".to_string(),
             ));
         }
     }
@@ -56,7 +56,7 @@ pub(super) fn decide(
     }
     if let Some((program, dir)) = rewritable(request) {
         return Err(refused(format!(
-            "it could write {} through {}, which is granted for writing: --allow-exec would start whatever it likes",
+            "it could replace {} in {}, which is granted for writing, and --allow-exec would start the replacement",
             escape(program),
             dir.host.display()
         )));
@@ -68,7 +68,7 @@ pub(super) fn decide(
             false => "its manifest (`permissions.env`)",
         };
         return Err(refused(format!(
-            "{whose} does not let its operator set {}",
+            "{whose} does not let the operator set {}",
             escape(name)
         )));
     }
@@ -77,7 +77,7 @@ pub(super) fn decide(
             Args::Any => "the rule of the trust policy that accepts it",
             Args::Fixed => "its manifest (`permissions.args`)",
         };
-        return Err(refused(format!("{whose} does not let its operator give it arguments")));
+        return Err(refused(format!("{whose} does not let the operator add arguments")));
     }
     tell(asked, ceiling, request);
     Ok(grant)
@@ -124,7 +124,7 @@ fn tell(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
     for program in &request.overrides.exec {
         let program = escape(program);
         request.events.granted(&format!(
-            "{program}, started as this user with whatever arguments it gives"
+            "{program}, started as this user with any arguments that the guest passes"
         ));
     }
     let bounded = ceiling.allow.as_ref().is_some_and(|allow| allow.net != Net::All);
