@@ -1,4 +1,4 @@
-//! What is told of a run's permissions while it goes on.
+//! Events about the permissions that a run uses, as they happen.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use std::fmt;
 pub struct Event {
     /// The permission, as the manifest calls it: `net`.
     pub permission: &'static str,
-    /// What was asked for: `connect`.
+    /// What the guest tried to do: `connect`.
     pub action: &'static str,
-    /// On what: `192.0.2.1:443`. Text of the guest's, to be escaped.
+    /// With what: `192.0.2.1:443`. The text comes from the guest and must be escaped.
     pub object: String,
     /// Whether it was allowed.
     pub allowed: bool,
 }
 
-/// Is told of them. It can't change what is allowed, and must not block.
+/// Receives the events. It can't change what is allowed, and must not block.
 pub trait Observer: Send + Sync + fmt::Debug {
     /// Something was used or denied.
     fn observed(&self, event: Event);

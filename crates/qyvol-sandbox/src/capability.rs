@@ -1,31 +1,31 @@
-//! What each permission has to say of itself.
+//! What each permission has to implement.
 
 use qyvol_types::yaml::{Node, Reader};
 use serde_json::Value;
 
 use crate::Denied;
 
-/// Reads a value of a `.qyv` or a policy into the form that an image has.
+/// Converts a value in a `.qyv` or a policy to the form that an image has.
 pub(crate) type FromYaml = fn(&mut Reader<'_>, &Node, &str) -> Option<Value>;
 
-/// A permission. Its default is what an application has that doesn't ask.
+/// A permission. Its default is what an application gets if it doesn't ask.
 pub(crate) trait Capability: Sized + Default {
     /// Its name under `permissions`.
     const NAME: &'static str;
 
-    /// Reads its value in a `.qyv` or a policy; what is wrong with it is told to the
-    /// reader, who knows the value as `what`.
+    /// Reads its value in a `.qyv` or a policy. Problems are reported to the reader and
+    /// name the value `what`.
     fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value>;
 
-    /// Reads its value in an image; nothing if this version doesn't know it.
+    /// Reads its value in an image; `None` if this version doesn't know it.
     fn from_json(value: &Value) -> Option<Self>;
 
-    /// Why no host of this version can grant it, if so.
+    /// Why this version can't grant it on any host, if that is so.
     fn unsupported(&self) -> Option<&'static str> {
         None
     }
 
-    /// The imports that are useless as it stands.
+    /// The imports that are useless with this value.
     fn denied(&self, _program: &Program<'_>) -> Option<Denied> {
         None
     }

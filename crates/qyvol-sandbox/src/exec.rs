@@ -1,5 +1,6 @@
-//! `permissions.exec`: starting programs of the host, by the import `qyvol:process`.
-//! The operator allows each of them by name; the manifest alone starts nothing.
+//! `permissions.exec`: starting programs of the host through the import
+//! `qyvol:process`. The operator must allow each of them; a manifest alone is not
+//! enough to start any.
 
 use std::fmt;
 
@@ -10,10 +11,10 @@ use crate::Denied;
 use crate::capability::{Capability, Program};
 use crate::fs::check_path;
 
-/// Most programs in the list.
+/// Maximum number of programs in the list.
 const MAX_PROGRAMS: usize = 64;
 
-/// Which programs of the host a guest may start, of those that the operator allows.
+/// Which programs of the host a guest may start, if the operator allows them too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Exec {
     /// None.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Denied;
 use crate::capability::{Capability, Program};
 
-/// Most paths in both lists.
+/// Maximum number of paths in both lists together.
 const MAX_PATHS: usize = 64;
 /// The lists of the granular form.
 const READ: &str = "read";
@@ -31,8 +31,8 @@ pub enum FsAccess {
     Full,
 }
 
-/// Directories of the guest's file system, by absolute paths; none of those to be
-/// read is inside one to be written.
+/// Directories of the guest's file system, by absolute paths. No directory that may
+/// only be read is inside one that may be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FsPaths(Vec<FsPath>);
 
@@ -86,7 +86,7 @@ fn inside<'a>(inner: &'a [String], outer: &'a [String]) -> Option<(&'a str, &'a 
     pairs.into_iter().find(|(inner, outer)| is_within(inner, outer))
 }
 
-/// Whether a path is another, or beneath it.
+/// Whether a path equals another, or is below it.
 fn is_within(inner: &str, outer: &str) -> bool {
     inner
         .strip_prefix(outer)
@@ -94,7 +94,7 @@ fn is_within(inner: &str, outer: &str) -> bool {
 }
 
 impl FsAccess {
-    /// Whether the guest may change all of the file system.
+    /// Whether the guest may write to the whole file system.
     pub fn is_writable(&self) -> bool {
         matches!(self, FsAccess::Write | FsAccess::Full)
     }
@@ -140,7 +140,7 @@ impl FsAccess {
 }
 
 impl FsPaths {
-    /// Whether what is at a path may be written: the innermost directory decides.
+    /// Whether a path may be written: the innermost directory decides.
     fn may_write(&self, path: &str) -> bool {
         let outer = self.0.iter().filter(|own| is_within(path, &own.path));
         outer.max_by_key(|own| own.path.len()).is_some_and(|own| own.writable)
@@ -218,8 +218,8 @@ impl Capability for FsAccess {
         }
     }
 
-    /// Without a file system a program still reads its assets: only one that has
-    /// none either can open no file.
+    /// Without a file system, a program can still read its assets: only one that has no
+    /// assets either can't open any file.
     fn denied(&self, program: &Program<'_>) -> Option<Denied> {
         let nothing_to_open = *self == FsAccess::None && !program.has_assets;
         nothing_to_open.then(|| Denied {

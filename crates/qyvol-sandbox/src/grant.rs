@@ -1,5 +1,5 @@
-//! What a run is given: what its manifest asks for and the operator adds, within
-//! what each ceiling allows.
+//! What a run is granted: what its manifest asks for and the operator adds, as far as
+//! each ceiling allows.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use crate::{Args, Capabilities, Env, FsAccess, Net, Stdio};
 pub struct Grant {
     /// The file system.
     pub fs: FsAccess,
-    /// The network: what all of these allow.
+    /// The network: what every one of these allows.
     pub net: Vec<Net>,
-    /// Variables of the operator: what all of these allow.
+    /// Variables of the operator: what every one of these allows.
     pub env: Vec<Env>,
     /// Arguments of the operator.
     pub args: Args,
@@ -45,25 +45,25 @@ impl Grant {
         }
     }
 
-    /// Adds to the network what the operator allows beyond the manifest. Ceilings
-    /// are set after it.
+    /// Adds what the operator allows on the network beyond the manifest. Ceilings are
+    /// set after this.
     pub fn add_net(&mut self, more: &Net) {
         for net in &mut self.net {
             *net = std::mem::take(net).or(more.clone());
         }
     }
 
-    /// Leaves of the file system what is also in `ceiling`.
+    /// Reduces the file system to what `ceiling` also allows.
     pub fn limit_fs(&mut self, ceiling: &FsAccess) {
         self.fs = self.fs.within(ceiling);
     }
 
-    /// Leaves of the network what is also in `ceiling`.
+    /// Reduces the network to what `ceiling` also allows.
     pub fn limit_net(&mut self, ceiling: Net) {
         self.net.push(ceiling);
     }
 
-    /// Leaves what is also in `ceiling`.
+    /// Reduces everything to what `ceiling` also allows.
     pub fn limit(&mut self, ceiling: &Capabilities) {
         self.limit_fs(&ceiling.fs);
         self.limit_net(ceiling.net.clone());
@@ -82,7 +82,7 @@ impl Grant {
 
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A ceiling that allows all says nothing.
+        // A ceiling that allows everything is not shown.
         let net: Vec<String> = match self.net.iter().find(|net| **net == Net::None) {
             Some(none) => vec![none.to_string()],
             None => self
@@ -111,7 +111,7 @@ impl fmt::Display for Grant {
             self.args,
             self.stdio
         )?;
-        // Said only where there is one.
+        // Shown only if there are any.
         match self.exec.is_empty() {
             true => Ok(()),
             false => write!(f, ", exec:{}", self.exec.join(" ")),

@@ -1,7 +1,7 @@
 //! What an application may do: its permissions, one file each.
 //!
-//! A permission's file holds all of it: the name under `permissions`, how its
-//! value is read in a `.qyv` and in an image, which imports are useless without
+//! The file of a permission has everything about it: the name under `permissions`, how
+//! its value is read in a `.qyv` and in an image, which imports are useless without
 //! it, and how it is shown. A new permission is a new file here, a row of `KNOWN` and
 //! a field of [`Capabilities`].
 //!
@@ -9,7 +9,7 @@
 //! from there. A permission, or a form of one, that this version does not know
 //! is an error for whoever wants to run the image, and for nobody else.
 //!
-//! Deliberately absent: enforcing. The runtime gives a guest what a [`Grant`]
+//! Deliberately absent: enforcement. The runtime gives a guest what a [`Grant`]
 //! says, and asks a [`NetGuard`] about each use of the network.
 
 mod audit;
@@ -39,7 +39,7 @@ pub use crate::net::{Endpoint, Net, NetGuard, NetRules, NetUse};
 pub use crate::operator::{Args, Env};
 pub use crate::streams::Stdio;
 
-/// Characters of an unknown permission that are shown.
+/// Maximum length of an unknown permission in messages, in characters.
 const MAX_SHOWN: usize = 60;
 
 /// Every permission, and how it is read in a `.qyv`.
@@ -72,7 +72,8 @@ pub struct Capabilities {
     pub gfx: Gfx,
 }
 
-/// A manifest asks for what this version doesn't know, and so would not enforce.
+/// A manifest asks for something that this version doesn't know, and so would not
+/// enforce.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("its manifest asks for the permission `{}`, which this version does not know", escape(&self.permission))]
 pub struct UnknownPermission {
@@ -80,7 +81,7 @@ pub struct UnknownPermission {
     pub permission: String,
 }
 
-/// Imports that a program has and may not use.
+/// Imports that a program has but may not use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     /// What the manifest says: `net: false`.
@@ -101,7 +102,7 @@ impl Capabilities {
             let permission = cut(name);
             return Err(UnknownPermission { permission });
         }
-        // Of these the default is the widest, so what denies must not read as it.
+        // The default of these allows everything, so a denial must not be read as it.
         let open = [Env::NAME, Args::NAME, Stdio::NAME];
         if let Some(name) = open.into_iter().find(|name| asked.is_written_denial(name)) {
             let permission = format!("{name}: a denial that can't be written this way");
@@ -118,13 +119,13 @@ impl Capabilities {
         })
     }
 
-    /// Why no host of this version can grant what is asked for, if so.
+    /// Why this version can't grant what is asked for on any host, if that is so.
     pub fn unsupported(&self) -> Option<&'static str> {
         self.gfx.unsupported()
     }
 
-    /// The imports whose every use is denied. A program may import what it never
-    /// calls: this is for its author to know, and no reason to refuse it.
+    /// The imports whose every use is denied. A program may import functions that it
+    /// never calls, so this is information for its author and no reason to refuse it.
     pub fn denied_imports(&self, imports: &[String], has_assets: bool) -> Vec<Denied> {
         let program = Program { imports, has_assets };
         let all = [
@@ -149,7 +150,7 @@ impl fmt::Display for Capabilities {
             gfx,
         } = self;
         write!(f, "fs:{fs}, net:{net}, exec:{exec}, gfx:{gfx}")?;
-        // Said only where something is held back.
+        // Shown only if something is held back.
         if *env != Env::default() {
             write!(f, ", env:{env}")?;
         }
@@ -163,7 +164,7 @@ impl fmt::Display for Capabilities {
     }
 }
 
-/// What a manifest asks for, for people; also where not all of it is known.
+/// What a manifest asks for, for people; also if not all of it is known.
 pub fn describe(asked: &Permissions) -> String {
     match Capabilities::read(asked) {
         Ok(capabilities) => capabilities.to_string(),
@@ -178,7 +179,7 @@ pub fn describe(asked: &Permissions) -> String {
     }
 }
 
-/// A value of a newer version, as much of it as fits a line.
+/// A value from a newer version, as much of it as fits on a line.
 fn short(value: &serde_json::Value) -> String {
     cut(&value.to_string())
 }
@@ -209,8 +210,8 @@ fn read_permissions(r: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
     read_all(r, node, "permissions")
 }
 
-/// Reads what a policy allows, in the form of a manifest's `permissions`; `what` is
-/// its key there.
+/// Reads what a policy allows, in the form of a manifest's `permissions`. `what` is the
+/// key that has it.
 pub fn read_ceiling(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<Capabilities> {
     let asked = read_all(r, node, what)?;
     match Capabilities::read(&asked) {

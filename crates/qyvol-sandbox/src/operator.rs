@@ -1,5 +1,5 @@
-//! `permissions.env` and `permissions.args`: what a guest takes of whoever runs it,
-//! beside what its manifest has. Anything, unless it says otherwise.
+//! `permissions.env` and `permissions.args`: what the operator may set in addition to
+//! the manifest. Anything, unless the manifest says otherwise.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::capability::Capability;
 
-/// Most names in the list.
+/// Maximum number of names in the list.
 const MAX_NAMES: usize = 256;
 /// The manifest's own, and nothing else.
 const FIXED: &str = "fixed";
@@ -21,7 +21,7 @@ pub enum Env {
     /// Any.
     #[default]
     Any,
-    /// Those of these names; one that ends in `*` stands for all that start so.
+    /// Variables with these names; one that ends in `*` stands for all with that prefix.
     Only(Vec<String>),
 }
 
@@ -53,7 +53,7 @@ impl Capability for Env {
 
     fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
         if let yaml::Value::Scalar { .. } = node.value {
-            // Nothing said is what asks for nothing.
+            // `any` is the default, so it is written as no request at all.
             let words = [(ANY, None), (FIXED, Some([""; 0]))];
             return Some(
                 reader

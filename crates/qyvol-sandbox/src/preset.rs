@@ -1,5 +1,5 @@
-//! Permissions by one word, in place of the mapping: in a `.qyv` and in a policy alike.
-//! An image has what the word stands for, never the word.
+//! Permissions as one word in place of the mapping, in a `.qyv` and in a policy. An
+//! image has what the word stands for, never the word.
 
 use qyvol_types::Permissions;
 use qyvol_types::yaml::{Node, Reader};
@@ -21,7 +21,7 @@ const PRESETS: [Preset; 3] = [
     ),
 ];
 
-/// Reads the word. Nothing said is what asks for nothing.
+/// Reads the word.
 pub(crate) fn read(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Permissions> {
     let chosen = reader.word(node, what, &PRESETS)?;
     let mut permissions = Permissions::default();

@@ -1,5 +1,5 @@
 //! `permissions.stdio`: which of the process's streams a guest is given. All of
-//! them, unless it says otherwise.
+//! them, unless the manifest says otherwise.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use crate::capability::Capability;
 /// The streams, each as a manifest names it.
 const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
 
-/// The streams that a guest has. Of the others, stdin is at its end, and what is
-/// written to the rest is dropped.
+/// The streams that a guest has. A missing stdin is empty, and output to a missing
+/// stdout or stderr is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stdio {
     /// It may read from stdin.
@@ -92,7 +92,7 @@ impl Capability for Stdio {
     }
 }
 
-/// All of them is what is asked for by saying nothing.
+/// All streams are the default, so they are written as no request at all (`false`).
 fn to_json(stdio: Stdio) -> Value {
     match stdio == Stdio::default() {
         true => json!(false),

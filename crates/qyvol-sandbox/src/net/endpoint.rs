@@ -1,8 +1,8 @@
 //! One entry of an allow-list: `HOST:PORT`.
 //!
-//! A host is a name, `*.` and a name, an address, or a block of addresses. What
-//! could be read in two ways is no entry: `0177.0.0.1` is neither an address nor
-//! a name here, `10.0.0.1/8` neither a host nor a block.
+//! A host is a name, `*.` and a name, an address, or a block of addresses. Text that
+//! could be read in two ways is refused: `0177.0.0.1` is neither an address nor a
+//! name here, `10.0.0.1/8` neither a host nor a block.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,7 +15,7 @@ const NAME_BYTES: usize = 253;
 /// Longest part of a name.
 const LABEL_BYTES: usize = 63;
 
-/// Where a guest may connect to, or listen.
+/// Where a guest may connect to, or listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub(super) host: Host,
@@ -78,7 +78,7 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Reads one; says what is wrong with it.
+    /// Reads an endpoint, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
         let shown = escape(text);
         let Some((host, port)) = text.rsplit_once(':') else {
@@ -89,7 +89,7 @@ impl Endpoint {
         let port = match port {
             "*" => Port::Any,
             digits => match digits.parse::<u16>() {
-                // As it would be written, without a sign or zeros before it.
+                // In its normal form, without a sign or leading zeros.
                 Ok(port) if port != 0 && port.to_string() == digits => Port::One(port),
                 _ => {
                     return Err(format!(
@@ -113,7 +113,7 @@ impl Endpoint {
         Ok(Endpoint { host, port })
     }
 
-    /// Whether it is an address and a port that one can listen at.
+    /// Whether it is an address and a port to listen on.
     pub(super) fn is_address(&self) -> bool {
         matches!(self.host, Host::Block(_)) || self.is_localhost()
     }
@@ -123,12 +123,12 @@ impl Endpoint {
         matches!(&self.host, Host::Name(name) if name == LOCALHOST)
     }
 
-    /// Whether the address is one of its own, without any name being looked up.
+    /// Whether it includes the address, without looking up any name.
     pub(super) fn includes(&self, address: SocketAddr) -> bool {
         self.includes_address(address.ip()) && self.port.includes(address.port())
     }
 
-    /// As [`Endpoint::includes`], for any port.
+    /// Like [`Endpoint::includes`], for any port.
     pub(super) fn includes_address(&self, address: IpAddr) -> bool {
         match &self.host {
             Host::Block(block) => block.contains(&address),
@@ -136,7 +136,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a name, in lower case, is one of its own.
+    /// Whether it includes a name, which is in lower case.
     pub(super) fn includes_name(&self, name: &str) -> bool {
         match &self.host {
             Host::Name(own) => own == name,
@@ -165,7 +165,7 @@ fn parse_host(text: &str) -> Result<Host, String> {
     }
 }
 
-/// An address or a block, in the one way that it is written.
+/// An address or a block, in its only accepted form.
 fn parse_block(text: &str) -> Option<IpNet> {
     let block = match text.contains('/') {
         true => text.parse::<IpNet>().ok()?,
@@ -203,7 +203,7 @@ pub(super) fn parse_name(text: &str) -> Result<String, String> {
     Ok(name)
 }
 
-/// Whether some resolvers take a name for an address (URL standard, "ends in a
+/// Whether some resolvers would read a name as an address (URL standard, "ends in a
 /// number checker").
 fn ends_in_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();

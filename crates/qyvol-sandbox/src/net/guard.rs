@@ -1,9 +1,10 @@
 //! Decides each use of the network of one run.
 //!
-//! Several layers may bound it (the manifest, the host's policy): each must
-//! allow a use. What a rule has by name is only known by its addresses once the
-//! guest has looked it up: the answers that may be used are kept then, and a
-//! connection is held against them. What the name leads to later doesn't matter.
+//! There can be several layers (the manifest, the host's policy), and each must allow
+//! a use. The addresses of a rule with a name are known only after the guest has
+//! looked the name up: the answers that may be used are then remembered, and
+//! connections are checked against them. What the name resolves to later doesn't
+//! matter.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -12,27 +13,27 @@ use super::endpoint::{LOCALHOST, Port, parse_name};
 use super::special::is_special;
 use super::{Endpoint, Net, NetRules};
 
-/// Most addresses that are known by name at once; the oldest are forgotten.
+/// Maximum number of addresses known by name; the oldest are forgotten.
 const MAX_PINNED: usize = 1024;
-/// Most senders of datagrams that may be answered at once.
+/// Maximum number of remembered senders of datagrams, to whom datagrams may be sent.
 const MAX_PEERS: usize = 1024;
 
 /// What a socket is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetUse {
-    /// Binding a TCP socket to an address; before it connects, to whatever is free.
+    /// Binding a TCP socket to an address; before it connects, to any that is free.
     TcpBind,
     /// Listening for connections at an address.
     TcpListen,
-    /// Taking a connection from an address.
+    /// Accepting a connection from an address.
     TcpAccept,
     /// Connecting to an address.
     TcpConnect,
-    /// Binding a UDP socket to an address; before it sends, to whatever is free.
+    /// Binding a UDP socket to an address; before it sends, to any that is free.
     UdpBind,
     /// Sending a datagram to an address.
     UdpSend,
-    /// Taking a datagram from an address.
+    /// Receiving a datagram from an address.
     UdpReceive,
 }
 
@@ -40,9 +41,10 @@ pub enum NetUse {
 #[derive(Debug)]
 pub struct NetGuard {
     layers: Vec<Net>,
-    /// An address, the layer whose rule has it by name, and the rule's port.
+    /// An address that a name resolved to, the layer whose rule has the name, and the
+    /// rule's port.
     pinned: VecDeque<(IpAddr, usize, Port)>,
-    /// Who sent a datagram to a socket that may listen.
+    /// The senders of datagrams that were received because the guest may listen.
     peers: VecDeque<SocketAddr>,
 }
 
@@ -66,7 +68,7 @@ impl NetGuard {
         !self.layers.is_empty() && self.layers.iter().all(|layer| *layer == Net::All)
     }
 
-    /// Whether a name may be looked up. Nothing is sent for an address.
+    /// Whether a name may be looked up. For an address, no query is sent.
     pub fn allows_lookup(&self, name: &str) -> bool {
         if name.parse::<IpAddr>().is_ok() {
             return !self.denies_all();
@@ -84,8 +86,8 @@ impl NetGuard {
             })
     }
 
-    /// Whether an answer to the lookup of a name may be given to the guest. It can be
-    /// connected to from now on, at the ports of the name's rules.
+    /// Whether an answer to the lookup of a name may be given to the guest. If so, the
+    /// guest can connect to it from now on, at the ports of the name's rules.
     pub fn accept_answer(&mut self, name: &str, answer: IpAddr) -> bool {
         let is_address = name.parse::<IpAddr>().is_ok();
         let address = answer.to_canonical();
@@ -115,12 +117,12 @@ impl NetGuard {
         if self.layers.is_empty() {
             return false;
         }
-        // What is free is the wildcard address with no port.
+        // Any that is free: the wildcard address with port 0.
         let is_free = address.ip().is_unspecified() && address.port() == 0;
         match of {
             NetUse::TcpBind if is_free => !self.denies_all(),
-            // A datagram is taken by whatever socket it comes to. So where a guest may
-            // listen, each of its sockets is bound to where it may.
+            // A UDP socket receives datagrams as soon as it is bound. So a guest with a
+            // `listen` list may bind each one only to an entry of that list.
             NetUse::UdpBind if is_free && !self.has_listen_list() => !self.denies_all(),
             NetUse::TcpBind | NetUse::UdpBind | NetUse::TcpListen => self.may_listen(address),
             NetUse::TcpAccept => self.listens(),
@@ -137,7 +139,7 @@ impl NetGuard {
         }
     }
 
-    /// Whether a layer says where to listen.
+    /// Whether a layer has a `listen` list.
     fn has_listen_list(&self) -> bool {
         let has_list = |layer: &Net| matches!(layer, Net::Only(rules) if !rules.listen().is_empty());
         self.layers.iter().any(has_list)
@@ -173,7 +175,7 @@ impl NetGuard {
         })
     }
 
-    /// Remembers that a name led to an address.
+    /// Remembers that a name resolved to an address.
     fn pin(&mut self, name: &str, address: IpAddr) {
         for (layer, net) in self.layers.iter().enumerate() {
             let Net::Only(rules) = net else { continue };
@@ -187,13 +189,13 @@ impl NetGuard {
     }
 }
 
-/// Whether a rule for a name is one for this address too.
+/// Whether a rule for a name also covers this address.
 fn may_be_named(name: &str, address: IpAddr) -> bool {
     !is_special(address) || (name == LOCALHOST && address.is_loopback())
 }
 
-/// A name as rules have it. What is no name there is in no rule, whatever a
-/// resolver makes of it.
+/// A name in the form that rules have. Text that is not a name in that form matches no
+/// rule, whatever a resolver would make of it.
 fn normal(name: &str) -> Option<String> {
     parse_name(name.strip_suffix('.').unwrap_or(name)).ok()
 }

@@ -16,25 +16,25 @@ use crate::capability::{Capability, Program};
 pub use endpoint::Endpoint;
 pub use guard::{NetGuard, NetUse};
 
-/// Most endpoints in one list.
+/// Maximum number of endpoints in one list.
 const MAX_ENDPOINTS: usize = 256;
 /// The lists.
 const CONNECT: &str = "connect";
 const LISTEN: &str = "listen";
 
-/// What of the network is there.
+/// How much of the network a guest has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Net {
     /// Nothing.
     #[default]
     None,
-    /// All that the host has.
+    /// Everything that the host has.
     All,
     /// What is listed.
     Only(NetRules),
 }
 
-/// Lists of what may be used; never both empty.
+/// Lists of allowed endpoints; never both empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetRules {
     connect: Vec<Endpoint>,
@@ -47,7 +47,7 @@ impl NetRules {
         &self.connect
     }
 
-    /// Where connections may come in.
+    /// Where the guest may listen.
     pub fn listen(&self) -> &[Endpoint] {
         &self.listen
     }
@@ -159,7 +159,7 @@ impl Capability for Net {
     }
 }
 
-/// A list of endpoints, each in the one way that it is written.
+/// A list of endpoints, each in its only accepted form.
 fn endpoints(reader: &mut Reader<'_>, node: &Node, list: &str, what: &str) -> Option<Vec<String>> {
     let items = reader.items(node, what);
     if items.len() > MAX_ENDPOINTS {

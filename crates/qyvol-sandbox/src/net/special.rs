@@ -1,8 +1,8 @@
-//! Addresses that a name must not lead to unless a rule has them by number.
+//! Addresses that a name must not resolve to unless a rule lists the address or block.
 //!
-//! Who controls a name's DNS decides what it resolves to: without this, a name
-//! of the internet could be turned to the host itself, its network, or a
-//! cloud's metadata service. The ranges are those of the IANA special-purpose
+//! Whoever controls a name's DNS decides what it resolves to: without this, a public
+//! name could be pointed at the host itself, its network, or a cloud's metadata
+//! service. The ranges are those of the IANA special-purpose
 //! registries (RFC 6890) that are not globally reachable, and those that embed
 //! an IPv4 address.
 
@@ -41,7 +41,7 @@ fn is_special_v6(address: Ipv6Addr) -> bool {
         // Teredo, benchmarking, ORCHID and documentation; 6to4.
         [0x2001, 0x0000..=0x01ff | 0x0db8, ..] | [0x2002, ..] => true,
         [0x3fff, second, ..] => second < 0x1000,
-        // What is allocated for hosts of the internet, and nothing else.
+        // Only the range that is allocated for global unicast.
         [first, ..] => !(0x2000..=0x3fff).contains(&first),
     }
 }
