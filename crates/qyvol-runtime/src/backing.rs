@@ -1,9 +1,9 @@
-//! Directories that are filled as a guest uses them: a file system of another machine
-//! behind kernel files.
+//! Directories that are filled as a guest uses them: the files of another machine as
+//! kernel files.
 //!
 //! Before each of the guest's calls that takes a path in such a mount, its [`Backing`]
-//! is asked to have there what the call is about; the kernel then does the call. Only
-//! symbolic links are not made: the backing would not know where they lead.
+//! is asked to provide what the call is about; then the kernel does the call. Symbolic
+//! links can't be created: the backing would not know where they lead.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Intent {
-    /// Looks at it: size, times, where a link leads.
+    /// Reads its metadata: size, times, the target of a link.
     Stat,
     /// Opens it as a directory.
     Directory,
@@ -20,9 +20,9 @@ pub enum Intent {
     List,
     /// Opens it to read, or links to it.
     Read,
-    /// Opens it to write, with what is in it, or changes its times.
+    /// Opens it to write without truncating it, or changes its times.
     Write,
-    /// Puts something there, whatever is there now.
+    /// Creates something there, or replaces what is there.
     Create,
     /// Removes it.
     Remove,
@@ -36,29 +36,29 @@ pub enum Intent {
 pub enum Change<'a> {
     /// It removed a file or directory.
     Removed(&'a str),
-    /// It renamed one thing, over what was at the second path.
+    /// It renamed the first path to the second, replacing what was there.
     Renamed(&'a str, &'a str),
     /// It made a directory.
     MadeDirectory(&'a str),
 }
 
 /// Fills a mounted directory as it is used. Paths are relative to it, without `.`, `..`
-/// or empty components; empty, one is that directory. Calls block.
+/// or empty components; the empty path is the directory itself. Calls block.
 pub trait Backing: Send + Sync + fmt::Debug {
-    /// Has there what the guest is about to use.
+    /// Provides what the guest is about to use.
     ///
     /// # Errors
     ///
-    /// What the guest's call fails with: an error of the system.
+    /// The error of the guest's call, an error of the operating system.
     fn ensure(&self, path: &str, intent: Intent) -> io::Result<()>;
 
     /// The guest has changed something.
     fn changed(&self, change: Change<'_>);
 
-    /// Sends what the guest has changed: it syncs.
+    /// Sends what the guest has changed. Called when the guest syncs.
     ///
     /// # Errors
     ///
-    /// As of [`Backing::ensure`].
+    /// As for [`Backing::ensure`].
     fn flush(&self) -> io::Result<()>;
 }

@@ -1,4 +1,4 @@
-//! What can go wrong before or beside the guest.
+//! Errors before or outside the guest's own run.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use wasmtime::WasmBacktrace;
 
 use crate::Incompatibility;
 
-/// An error of the runtime. A guest that traps or exits is no error: see
+/// An error of the runtime. A guest that traps or exits is not an error: see
 /// [`crate::Exit`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -19,7 +19,7 @@ pub enum RuntimeError {
     /// The component or module doesn't compile.
     #[error("can't compile it: {0}")]
     Compile(String),
-    /// It can't run here, which is known before it is compiled.
+    /// It can't run here. This is found out before it is compiled.
     #[error("{}", join(.0))]
     Incompatible(Vec<Incompatibility>),
     /// Compiled code can't be mapped.
@@ -33,7 +33,7 @@ pub enum RuntimeError {
         /// What the code was compiled from.
         got: Digest,
     },
-    /// The guest needs more memory to begin with than it may have.
+    /// The guest's initial memory is larger than its limit.
     #[error("can't start the guest: its initial memory is larger than its limit of {limit} bytes")]
     MemoryLimit {
         /// Bytes, all memories together.
@@ -52,8 +52,8 @@ pub enum RuntimeError {
         /// Why not.
         why: String,
     },
-    /// An entry of a sealed mount is not what was sealed. The guest may have
-    /// run until it asked for it.
+    /// An entry of a sealed mount is not what was sealed. The guest may have run until
+    /// it asked for the entry.
     #[error("the guest was ended when it asked for {}: {why}", qyvol_types::escape(path))]
     Sealed {
         /// Its path in the guest.
@@ -72,7 +72,7 @@ fn join(problems: &[Incompatibility]) -> String {
 }
 
 /// An error of wasmtime with its causes, on one line and without the guest's
-/// backtrace, which [`crate::trap`] tells.
+/// backtrace, which [`crate::trap`] shows.
 pub(crate) fn chain(error: &wasmtime::Error) -> String {
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
     let mut lines: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! Bounds on what a guest takes of the host's memory.
+//! Limits on how much of the host's memory a guest takes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,23 +8,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 use wasmtime::ResourceLimiter;
 
-/// Most elements in all tables together.
+/// Maximum number of elements in all tables together.
 const TABLE_ELEMENTS: usize = 10_000_000;
-/// Bytes of the host's that an element takes: a pointer.
+/// Bytes of host memory for each element: a pointer.
 const ELEMENT: u64 = 8;
 
-/// Most resources of the host's interfaces that a guest holds at once: streams,
+/// Maximum number of host resources that a guest holds at once: streams,
 /// pollables, descriptors, sockets.
 pub(crate) const HANDLES: usize = 65_536;
 
-/// The same for a guest with `wasi:http`, whose bodies and fields hold up to 128 KiB of the
-/// host's memory each.
+/// The same for a guest with `wasi:http`, whose bodies and fields take up to 128 KiB of
+/// host memory each.
 pub(crate) const HTTP_HANDLES: usize = 4096;
 
-/// Most listings of directories that a guest has open at once: each holds all names.
+/// Maximum number of directory listings that a guest has open: each holds all names.
 pub(crate) const LISTINGS: u64 = 64;
 
-/// Limits on what a guest takes. What is absent has no limit of its own.
+/// Limits on what a guest takes. An absent one means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunLimits {
     /// Bytes of linear memory and tables, all together.
@@ -41,9 +41,9 @@ pub struct RunLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
-    /// It was refused memory past so many bytes, and failed for want of it.
+    /// It was refused memory beyond this many bytes, and trapped afterwards.
     Memory(u64),
-    /// It wrote more than so many bytes to stdout and stderr.
+    /// It wrote more than this many bytes to stdout and stderr.
     Output(u64),
 }
 
@@ -56,12 +56,12 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Ends a guest for the sake of a limit.
+/// Ends a guest because of a limit.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(crate) struct LimitReached(pub(crate) Limit);
 
-/// How many things of one kind may be open at once, whoever holds them.
+/// How many things of one kind may be open at once, whichever part holds them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
     limit: Option<u64>,
@@ -80,7 +80,7 @@ impl Places {
         self.limit.is_some()
     }
 
-    /// A place for one more, until it is dropped.
+    /// A place for one more; it is taken until the value is dropped.
     pub(crate) fn take(&self) -> Option<Place> {
         let taken = self.taken.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(&self.taken));
@@ -98,8 +98,7 @@ impl Drop for Place {
     }
 }
 
-/// Which resources of one kind a guest has open. Where there is no limit nothing is
-/// counted.
+/// Which resources of one kind a guest has open. Without a limit, nothing is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
     places: Places,
@@ -137,13 +136,12 @@ impl Count {
     }
 }
 
-/// Counts all linear memories and tables of a store together. A growth past
-/// the bound fails as it does in a guest whose own maximum is reached:
-/// `memory.grow` returns -1.
+/// Counts all linear memories and tables of a store together. Growing beyond the limit
+/// fails as it does when a memory's own maximum is reached: `memory.grow` returns -1.
 ///
-/// A growth that is granted here and that the host then can't provide stays
-/// counted. wasmtime reports such a failure without its amount, and also where
-/// nothing had been granted: a guest could exploit a refund.
+/// If growth is granted here but the host then can't provide the memory, it stays
+/// counted. wasmtime reports such a failure without its amount, and also if nothing had
+/// been granted: a guest could exploit a refund.
 #[derive(Debug)]
 pub(crate) struct Limits {
     memory: Option<u64>,
@@ -162,7 +160,7 @@ impl Limits {
         }
     }
 
-    /// Takes so many bytes of what is left.
+    /// Takes this many bytes from what is left.
     fn take(&mut self, bytes: u64) -> bool {
         let used = self.used.saturating_add(bytes);
         if self.memory.is_some_and(|limit| used > limit) {
@@ -173,7 +171,7 @@ impl Limits {
         true
     }
 
-    /// The limit, if memory has been refused for its sake.
+    /// The limit, if memory has been refused because of it.
     pub(crate) fn reached(&self) -> Option<Limit> {
         self.memory.filter(|_| self.refused).map(Limit::Memory)
     }

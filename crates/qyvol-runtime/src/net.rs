@@ -1,5 +1,5 @@
 //! The network of a guest: wasmtime-wasi's own sockets, behind a
-//! [`NetGuard`] that is asked about each address and each name.
+//! [`NetGuard`] that checks each address and each name.
 //!
 //! Preview 1 has no call that opens a socket: this is for components.
 
@@ -21,16 +21,16 @@ use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView};
 
 use crate::limits::{Count, Places};
 
-/// Most answers of one lookup that a guest is given.
+/// Maximum number of answers of one lookup that a guest is given.
 pub(crate) const MAX_ANSWERS: usize = 64;
 /// Longest name that is looked up (RFC 1035, 2.3.4, and a dot at its end).
 const MAX_NAME: usize = 254;
-/// Most characters of a name or address that are told.
+/// Maximum length of a name or address in an event, in characters.
 pub(crate) const MAX_TOLD: usize = 256;
-/// Most lookups that go on at once.
+/// Maximum number of lookups at once.
 const MAX_LOOKUPS: usize = 64;
 
-/// Decides and tells each use of the network.
+/// Decides each use of the network, and reports it to the observer.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     guard: Arc<Mutex<NetGuard>>,
@@ -45,12 +45,12 @@ impl Network {
         }
     }
 
-    /// Whether there is nothing to be used.
+    /// Whether every use is denied.
     pub(crate) fn is_off(&self) -> bool {
         self.guard().denies_all()
     }
 
-    /// Tells that a socket was denied, where there is no network.
+    /// Reports a socket that was denied because there is no network.
     pub(crate) fn tell_socket(&self, kind: &'static str) {
         if self.is_off() {
             self.tell("socket", &kind, false);
@@ -98,7 +98,8 @@ impl Network {
         allowed
     }
 
-    /// Whether a request may go to a host, by its name or at its address; `what` tells it.
+    /// Whether a request may go to a host, given by name or address. `what` describes the
+    /// request in events.
     pub(crate) fn allows_request(&self, host: &str, port: u16, what: &str) -> Result<(), Refused> {
         let checked = match host.parse::<IpAddr>() {
             Ok(ip) if self.guard().allows(SocketAddr::new(ip, port), NetUse::TcpConnect) => Ok(()),
@@ -137,13 +138,13 @@ impl Network {
 /// Why a request is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The guest may not speak to the host.
+    /// The guest may not send requests to the host.
     Host,
     /// It may not connect to the address.
     Address,
 }
 
-/// The lookups that a guest has going on. One that it gives up goes on until the
+/// The lookups of a guest that are running. One that it gives up still runs until the
 /// system has answered, and counts until then.
 #[derive(Debug)]
 pub(crate) struct Lookups {
@@ -192,7 +193,7 @@ impl HasData for NetInterfaces {
     type Data<'a> = NetView<'a>;
 }
 
-/// What goes wrong is told as wasmtime-wasi tells it.
+/// Errors are reported as wasmtime-wasi reports them.
 impl network::Host for NetView<'_> {
     fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
         self.inner.convert_error_code(error)
@@ -242,7 +243,7 @@ impl NetView<'_> {
         }
     }
 
-    /// Frees the places of lookups that were given up and have been answered since.
+    /// Frees the places of lookups that were given up and have since been answered.
     fn forget_answered(&mut self) -> SocketResult<()> {
         for handle in std::mem::take(&mut self.lookups.given_up) {
             if self.is_pending(handle).map_err(SocketError::trap)? {
@@ -299,7 +300,7 @@ impl HostResolveAddressStream for NetView<'_> {
             }
             lookup.denied += 1;
         }
-        // As WASI 0.3 has it: no address, but not for want of any.
+        // As in WASI 0.3: there are addresses, but the guest may use none of them.
         if lookup.given == 0 && lookup.denied > 0 {
             return Err(ErrorCode::AccessDenied.into());
         }

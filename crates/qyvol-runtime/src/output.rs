@@ -1,4 +1,4 @@
-//! Stdout and stderr with a bound on what is written to both together.
+//! Stdout and stderr with a limit on what is written to both together.
 
 use std::io;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ pub(crate) struct OutputBudget {
     over: Arc<Over>,
 }
 
-/// Whether more was written than there was room for, and who waits for that.
+/// Whether the limit was exceeded, and who waits for that.
 #[derive(Debug, Default)]
 struct Over {
     is_over: AtomicBool,
@@ -37,12 +37,12 @@ impl OutputBudget {
         }
     }
 
-    /// Whether more was written than there was room for.
+    /// Whether the limit was exceeded.
     pub(crate) fn is_exceeded(&self) -> bool {
         self.over.is_over.load(Ordering::Relaxed)
     }
 
-    /// Waits until more is written than there is room for.
+    /// Waits until the limit is exceeded.
     pub(crate) async fn exceeded(&self) -> LimitReached {
         self.over.waker.notified().await;
         self.reached()
@@ -53,7 +53,7 @@ impl OutputBudget {
         self.over.waker.notify_one();
     }
 
-    /// Takes as many of so many bytes as are left.
+    /// Takes up to this many bytes of what is left.
     fn take(&self, bytes: usize) -> usize {
         let after = |left: u64| Some(left.saturating_sub(bytes as u64));
         let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
@@ -66,7 +66,7 @@ impl OutputBudget {
     }
 }
 
-/// A stream that takes what it writes out of a budget.
+/// A stream that counts what it writes against a budget.
 pub(crate) struct Bounded<S> {
     pub(crate) stream: S,
     pub(crate) budget: OutputBudget,
@@ -100,7 +100,7 @@ struct BoundedStream {
 }
 
 impl OutputStream for BoundedStream {
-    /// What fits is written; the rest ends the guest.
+    /// What fits is written; anything more ends the guest.
     fn write(&mut self, mut bytes: bytes::Bytes) -> StreamResult<()> {
         let wanted = bytes.len();
         bytes.truncate(self.budget.take(wanted));
@@ -138,7 +138,7 @@ impl AsyncWrite for BoundedWrite {
         let taken = self.budget.take(bytes.len());
         let (fits, _) = bytes.split_at(taken);
         if fits.is_empty() && !bytes.is_empty() {
-            // An error of a stream of WASI 0.3 is the guest's to see, and ends nothing.
+            // In WASI 0.3, an error of a stream is returned to the guest and does not end it.
             self.budget.exceed();
             return Poll::Ready(Err(io::Error::other(self.budget.reached())));
         }

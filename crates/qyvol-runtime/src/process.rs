@@ -1,12 +1,12 @@
-//! `qyvol:process`: programs of the host, those that a run's [`Programs`] have.
+//! `qyvol:process`: starts the programs of the host that a run's [`Programs`] allow.
 //!
 //! A program is started by its absolute path, with an environment of two variables,
-//! in `/`, in a session of its own, without a way to gain privileges. It is
-//! killed, with its group, when the guest drops it, and at the latest when the run
-//! ends; where qyv itself is killed, the kernel kills it, but not what it has started.
+//! in `/`, in a session of its own, and can't gain privileges. It is killed with its
+//! process group when the guest drops it, and at the latest when the run ends. If qyv
+//! itself is killed, the kernel kills the program, but not what it has started.
 //!
-//! Deliberately absent: a bound on what a program does. Whoever allows one trusts it
-//! with whatever arguments the guest gives.
+//! Deliberately absent: limits on what a program does. Whoever allows one trusts it
+//! with any arguments that the guest passes.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,13 +29,13 @@ use crate::program::ComponentState;
 
 /// The interface, without its version.
 pub(crate) const INTERFACE: &str = "qyvol:process/process";
-/// With it.
+/// The interface, with its version.
 const VERSIONED: &str = "qyvol:process/process@0.1.0";
-/// Most programs at once.
+/// Maximum number of programs at once.
 const MAX_CHILDREN: usize = 16;
-/// Bytes that wait to be written to a program's standard input.
+/// Bytes that can wait to be written to a program's standard input.
 const INPUT_BUFFER: usize = 64 << 10;
-/// All that a program has of an environment.
+/// The whole environment of a program.
 const ENVIRONMENT: [(&str, &str); 2] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("LANG", "C.UTF-8"),
@@ -43,7 +43,7 @@ const ENVIRONMENT: [(&str, &str); 2] = [
 
 type T = ComponentState;
 
-/// What a guest may start, and what it has started. Clones share it.
+/// The programs that a guest may start, and those that it has started. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Programs {
     shared: Arc<Shared>,
@@ -59,12 +59,12 @@ struct Shared {
 struct Running {
     /// Process groups, by the handles of their programs.
     groups: HashMap<u32, Pid>,
-    /// Whether nothing is started any more.
+    /// Whether the run is over, so that no more programs are started.
     over: bool,
 }
 
 impl Programs {
-    /// Those at these absolute paths, and no others.
+    /// Allows the programs at these absolute paths, and no others.
     pub fn new(allowed: Vec<String>) -> Programs {
         Programs {
             shared: Arc::new(Shared {
@@ -74,8 +74,8 @@ impl Programs {
         }
     }
 
-    /// Kills what still runs, and lets nothing more be started: also while the guest
-    /// still runs.
+    /// Kills all programs that still run, and lets no more be started, even while the
+    /// guest still runs.
     pub fn end(&self) {
         let mut running = self.running();
         running.over = true;
@@ -84,12 +84,12 @@ impl Programs {
         }
     }
 
-    /// Ends them when it is dropped.
+    /// A guard that ends the programs when it is dropped.
     pub(crate) fn end_guard(&self) -> EndGuard {
         EndGuard(self.clone())
     }
 
-    /// Whether there is none.
+    /// Whether no program is allowed.
     pub(crate) fn is_empty(&self) -> bool {
         self.shared.allowed.is_empty()
     }
@@ -112,7 +112,7 @@ impl Programs {
     }
 }
 
-/// Ends what was started.
+/// Ends all started programs when it is dropped.
 pub(crate) struct EndGuard(Programs);
 
 impl Drop for EndGuard {
@@ -122,7 +122,7 @@ impl Drop for EndGuard {
 }
 
 fn kill(group: Pid) {
-    // One that has ended is none to kill.
+    // If it has ended already, there is nothing to kill.
     let _ = rustix::process::kill_process_group(group, Signal::KILL);
 }
 
@@ -157,14 +157,14 @@ struct Started {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
-    /// Is readable once it has ended, waited for or not.
+    /// Readable once the program has ended, whether it was waited for or not.
     ended: AsyncFd<OwnedFd>,
     status: Option<ExitStatus>,
 }
 
 impl Started {
-    /// How it ended, if it has. What is left of its group is killed before it is waited
-    /// for: until then its number is no other's.
+    /// How it ended, if it has. The rest of its group is killed before the program is
+    /// waited for: until then, the group's number can't be reused.
     fn status(&mut self, groups: &mut HashMap<u32, Pid>, handle: u32) -> Option<ExitStatus> {
         if self.status.is_none() {
             let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -184,7 +184,7 @@ impl Started {
 impl Pollable for Started {
     async fn ready(&mut self) {
         if self.status.is_none() {
-            // It stays readable; a failure is told by its status.
+            // It stays readable; a failure shows in the status.
             let _ = self.ended.readable().await;
         }
     }
@@ -209,9 +209,9 @@ fn start(program: &str, args: &[String]) -> io::Result<Started> {
         command.pre_exec(move || {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             rustix::thread::set_no_new_privs(true)?;
-            // A group of its own, and no terminal to type into.
+            // A process group of its own, and no controlling terminal.
             rustix::process::setsid()?;
-            // What qyv itself has inherited is not the program's.
+            // Descriptors that qyv itself has inherited are not passed on.
             if libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) != 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -245,7 +245,7 @@ fn spawn(state: &mut T, program: &str, args: &[String]) -> wasmtime::Result<Resu
     if !programs.allows(program, observer) {
         return Ok(Err(ErrorCode::Access));
     }
-    // Held until the group is known: what is started must be there to be ended.
+    // Held until the group is recorded, so that every started program can be ended.
     let mut running = programs.running();
     if running.over || running.groups.len() >= MAX_CHILDREN {
         return Ok(Err(ErrorCode::TooMany));

@@ -14,15 +14,14 @@ use crate::RuntimeError;
 
 /// Vouches for the content of a mounted directory.
 pub trait Seal: Send + Sync + fmt::Debug {
-    /// Checks that the entry of this name is what was sealed, or that there is
-    /// none where none was; says what is wrong. `path` is relative to the
-    /// mount's directory, without `.`, `..` or empty components; empty, it is
-    /// that directory.
+    /// Checks that the entry of this name is what was sealed, or that there is none if
+    /// none was sealed; says what is wrong. `path` is relative to the mount's directory,
+    /// without `.`, `..` or empty components; the empty path is that directory.
     fn check(&self, path: &str) -> Result<(), String>;
 }
 
-/// What a check found. It ends the guest: a program that takes an unreadable
-/// file for an absent one must not go on without it.
+/// The failure of a check. It ends the guest: a program that treats an unreadable file
+/// as absent must not go on without it.
 #[derive(Debug)]
 pub(crate) struct IntegrityError {
     pub(crate) path: String,

@@ -1,4 +1,4 @@
-//! A guest's end, told from the error that wasmtime returns.
+//! How a guest ended, from the error that wasmtime returns.
 
 use qyvol_types::escape;
 use wasmtime::{Trap, WasmBacktrace};
@@ -9,10 +9,10 @@ use crate::limits::{LimitReached, Limits};
 use crate::sealed::IntegrityError;
 use crate::{Exit, RuntimeError};
 
-/// Most characters of a function's name that are shown.
+/// Maximum length of a function's name in a message, in characters.
 const NAME: usize = 200;
 
-/// What became of a guest whose call came back with `error`.
+/// The outcome of a guest whose call returned `error`.
 pub(crate) fn end(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
     ended(error, limits).unwrap_or_else(|| Ok(failed(error, limits)))
 }
@@ -41,8 +41,8 @@ fn failed(error: &wasmtime::Error, limits: &Limits) -> Exit {
     trapped(text, limits)
 }
 
-/// A trap, or the limit that most likely led to it: languages abort where no memory
-/// comes, and the trap alone hides why.
+/// A trap, or the limit that most likely caused it: programs abort if they get no
+/// memory, and the trap alone does not show why.
 fn trapped(why: String, limits: &Limits) -> Exit {
     match limits.reached() {
         Some(limit) => Exit::Limit(limit, why),

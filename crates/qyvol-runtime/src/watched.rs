@@ -1,5 +1,5 @@
-//! Which of a guest's descriptors are in a mount that is watched, sealed or backed, and
-//! at which path: for components and for preview 1 alike.
+//! Tracks which of a guest's descriptors are in a watched mount, which is a sealed or
+//! backed one, and at which path. For components and for preview 1.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,7 +9,7 @@ use crate::Mount;
 use crate::backing::{Backing, Change, Intent};
 use crate::sealed::{IntegrityError, Seal};
 
-/// Longest path that is followed, as the system has it.
+/// Maximum length of a path, as in the operating system.
 const PATH_LIMIT: usize = 4096;
 
 /// A place in a watched mount.
@@ -19,7 +19,7 @@ pub(crate) struct Place {
     path: String,
 }
 
-/// A mount, and who is asked about what is in it.
+/// A mount, with its seal or backing.
 #[derive(Debug)]
 struct WatchedMount {
     guest: String,
@@ -86,13 +86,13 @@ impl Watched {
         };
     }
 
-    /// The place that `path` leads to from a descriptor, and its mount. None outside of
+    /// The place that `path` leads to from a descriptor, and its mount. None outside
     /// watched mounts, and for a path that leads nowhere.
     fn place(&self, descriptor: u32, path: &str) -> io::Result<Option<(Place, &WatchedMount)>> {
         let Some(directory) = self.open.get(&descriptor) else {
             return Ok(None);
         };
-        // A shorter path to the same entry may be what the system is asked for.
+        // The system may be asked for the same entry by a shorter path.
         if path.len() > PATH_LIMIT {
             return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
         }
@@ -100,9 +100,9 @@ impl Watched {
         Ok(place.and_then(|place| Some((self.mounts.get(place.mount)?, place)).map(|(mount, place)| (place, mount))))
     }
 
-    /// Checks the place that `path` leads to from a descriptor, if it is sealed, and
-    /// has there what the guest is about to use, if it is backed. The outer error ends
-    /// the guest, the inner is its call's.
+    /// For the place that `path` leads to from a descriptor: checks it if the mount is
+    /// sealed, and provides what the guest is about to use if it is backed. The outer
+    /// error ends the guest; the inner one is returned by its call.
     pub(crate) fn check(
         &self,
         descriptor: u32,
@@ -127,7 +127,7 @@ impl Watched {
         Ok(ensured.map(|()| Some(place)))
     }
 
-    /// Has there what the guest is about to use, in a backed mount.
+    /// Provides what the guest is about to use, in a backed mount.
     pub(crate) fn ensure(&self, descriptor: u32, path: &str, intent: Intent) -> io::Result<Option<Place>> {
         let Some((place, mount)) = self.place(descriptor, path)? else {
             return Ok(None);
@@ -138,7 +138,7 @@ impl Watched {
         }
     }
 
-    /// Refuses to make a symbolic link in a backed mount.
+    /// Refuses to create a symbolic link in a backed mount.
     pub(crate) fn refuse_link(&self, descriptor: u32) -> io::Result<()> {
         match self.backing(descriptor) {
             Some(_) => Err(io::Error::from_raw_os_error(libc::EPERM)),
@@ -146,7 +146,7 @@ impl Watched {
         }
     }
 
-    /// The guest syncs what a descriptor is of.
+    /// The guest syncs the file or directory of a descriptor.
     pub(crate) fn flush(&self, descriptor: u32) -> io::Result<()> {
         self.backing(descriptor).map_or(Ok(()), |backing| backing.flush())
     }
@@ -156,7 +156,7 @@ impl Watched {
         self.mounts.get(place.mount)?.backing.as_ref()
     }
 
-    /// The guest removed what was at a place.
+    /// The guest removed a file or directory.
     pub(crate) fn removed(&self, place: Option<Place>) {
         self.tell(place.as_ref(), Change::Removed);
     }
@@ -174,7 +174,7 @@ impl Watched {
         }
     }
 
-    /// The guest renamed something: within one mount, for the system refuses the rest.
+    /// The guest renamed something within one mount; the system refuses anything else.
     pub(crate) fn renamed(&self, from: Option<Place>, to: Option<Place>) {
         if let (Some(from), Some(to)) = (&from, &to) {
             self.tell(Some(from), |path| Change::Renamed(path, &to.path));

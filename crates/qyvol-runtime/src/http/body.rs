@@ -1,4 +1,4 @@
-//! The body of an answer, which may not stand still for too long.
+//! The body of a response, with a limit on the time between two frames.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,11 +10,11 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::Error;
 
-/// A body, and the time that it may take between two frames.
+/// A body, and the longest time allowed between two frames.
 pub(super) struct Paced {
     body: Incoming,
     between: Duration,
-    /// While nothing comes.
+    /// Runs while no frame arrives.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 

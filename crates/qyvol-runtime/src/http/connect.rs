@@ -1,5 +1,5 @@
-//! Connections to where a guest's requests go: each name and address is checked, and
-//! what was checked is connected to.
+//! Connections for a guest's requests: each name and address is checked, and the
+//! connection is made to exactly the address that was checked.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,13 +22,13 @@ use tower_service::Service;
 use crate::limits::{Place, Places};
 use crate::net::{MAX_ANSWERS, Network};
 
-/// Most connections at once, whether or not a guest's sockets are limited. One more
-/// waits for a place.
+/// Maximum number of connections at once, whether or not a guest's sockets are limited.
+/// Further ones wait until one is closed.
 const MAX_CONNECTIONS: usize = 128;
 
-/// How long a connection may take until it can be used.
+/// How long it may take until a connection can be used.
 const CONNECT: Duration = Duration::from_secs(60);
-/// How long a server may take none of what is sent to it.
+/// How long a server may accept none of the data that is sent to it.
 const STALL: Duration = Duration::from_secs(120);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -89,7 +89,7 @@ impl Connector {
         }
     }
 
-    /// Whether a guest may be kept from a socket of its own by one that is idle.
+    /// Whether an idle connection could keep a guest from opening a socket of its own.
     pub(super) fn is_limited(&self) -> bool {
         self.sockets.is_limited()
     }
@@ -113,7 +113,7 @@ impl Connector {
             }
             match TcpStream::connect(address).await {
                 Ok(stream) => {
-                    // Requests are written in one piece: nothing is won by waiting.
+                    // Requests are written in one piece, so waiting gains nothing.
                     stream.set_nodelay(true).map_err(ConnectError::Unreachable)?;
                     return Ok(Tcp {
                         stream: TokioIo::new(stream),
@@ -127,8 +127,8 @@ impl Connector {
         Err(failed)
     }
 
-    /// Asks the system for the addresses of a host. A request that is given up does not
-    /// end that: the place is free when it is done.
+    /// Asks the system for the addresses of a host. If the request is given up, the
+    /// lookup still runs, and frees its place when it is done.
     async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
         let busy = || ConnectError::Lookup(io::ErrorKind::WouldBlock.into());
         let place = self.lookups.take().ok_or_else(busy)?;
@@ -142,8 +142,8 @@ impl Connector {
     }
 }
 
-/// Gives a connection up that is not there in time, TLS and all: its request may have
-/// found another by then, and would not end it.
+/// Gives up a connection that is not ready in time, including TLS. Its request may have
+/// found another connection by then, and would not end this one.
 #[derive(Clone, Debug)]
 pub(super) struct InTime<S>(pub(super) S);
 
@@ -197,16 +197,16 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A connection, which takes its places until it is closed.
+/// A connection, which counts against the limits until it is closed.
 pub(super) struct Tcp {
     stream: TokioIo<TcpStream>,
-    /// Since it takes nothing that is written, until when it must.
+    /// If the server accepts no data now, the time by which it must.
     stalled: Option<Pin<Box<Sleep>>>,
     _places: (Place, OwnedSemaphorePermit),
 }
 
 impl Tcp {
-    /// Ends a write that makes no progress for too long.
+    /// Fails a write that has made no progress for too long.
     fn progress<R>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if polled.is_ready() {
             self.stalled = None;

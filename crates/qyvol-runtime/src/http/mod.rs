@@ -1,11 +1,11 @@
 //! Requests over HTTP that a guest sends, by `wasi:http` of 0.2 and of 0.3: the guest's
 //! requests and answers are wasmtime-wasi-http's, the connections are hyper's.
 //!
-//! The rules are those of sockets: the name is held against the lists before it is
-//! looked up, each of its addresses before it is connected to, and the connection goes
-//! to the very address that was checked. A connection is kept for the next request to
-//! the same origin. No proxy, no redirect, no cookie: what a guest asks for is what is
-//! sent.
+//! The rules are those of sockets: the name is checked before it is looked up, each of
+//! its addresses before it is connected to, and the connection is made to exactly the
+//! address that was checked. A connection is kept for the next request to the same
+//! origin. There are no proxies, redirects or cookies: requests are sent as the guest
+//! made them.
 
 mod body;
 mod connect;
@@ -35,16 +35,16 @@ use crate::net::{Network, Refused};
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a connection waits for its next request.
 const IDLE: Duration = Duration::from_secs(30);
-/// Connections to one origin that wait for their next request; none where sockets are
-/// limited, for each of them is one.
+/// Idle connections that are kept for each origin; none if sockets are limited, because
+/// each connection counts as a socket.
 const IDLE_CONNECTIONS: usize = 8;
-/// Bytes of the fields of one request or answer.
+/// Maximum size of the fields of one request or response, in bytes.
 const FIELDS: usize = 32 << 10;
-/// Bytes of a body that a guest hands over at once; two such pieces may wait.
+/// Maximum size of the pieces in which a guest passes a body, in bytes; two can wait.
 const CHUNK: usize = 64 << 10;
-/// Bytes of an HTTP/2 connection, or of one answer, that may wait to be read.
+/// Bytes of an HTTP/2 connection, or of one response, that can wait to be read.
 const WINDOW: u32 = 256 << 10;
-/// Longest head of an answer, in bytes.
+/// Maximum size of a response's head, in bytes.
 const HEAD: u16 = u16::MAX;
 
 type Sender = Client<InTime<HttpsConnector<Connector>>, WasiBody>;
@@ -56,8 +56,8 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// `sockets` bounds the connections, together with the guest's own sockets; `lookups`
-    /// the names that are looked up at once.
+    /// `sockets` limits the connections together with the guest's own sockets; `lookups`
+    /// limits how many names are looked up at once.
     pub(crate) fn new(network: Network, sockets: Places, lookups: Places) -> Http {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(FIELDS);
@@ -85,7 +85,7 @@ struct Shared {
     secure: OnceLock<Result<Sender, &'static str>>,
 }
 
-/// What drives a connection while its answer is read.
+/// Drives a connection while its response is read.
 type Driver = Box<dyn Future<Output = Result<()>> + Send>;
 
 impl WasiHttpHooks for Hooks {
@@ -147,9 +147,9 @@ impl Shared {
             .map_err(|error| failure(&error))
     }
 
-    /// Holds a request against the lists; also where a connection is there already.
+    /// Checks a request against the lists, also if a connection is open already.
     fn check(&self, request: &Request<WasiBody>) -> Result<()> {
-        // It would make a tunnel of the connection, to wherever the guest likes.
+        // It would turn the connection into a tunnel to any place that the guest likes.
         if request.method() == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
         }
@@ -158,7 +158,7 @@ impl Shared {
         if authority.as_str().contains('@') {
             return Err(Error::HttpRequestUriInvalid);
         }
-        // A method is the guest's own text.
+        // The guest chooses the text of the method.
         let method = match request.method().as_str() {
             method @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH" | "TRACE") => method,
             _ => "OTHER",
@@ -173,7 +173,7 @@ impl Shared {
         })
     }
 
-    /// What sends to an origin. Certificates are read when the first one needs them.
+    /// The client for an origin. Certificates are read when they are first needed.
     fn sender(&self, uri: &Uri) -> Result<&Sender> {
         if uri.scheme() != Some(&Scheme::HTTPS) {
             return Ok(self.plain.get_or_init(|| self.build(RootCertStore::empty())));
@@ -218,7 +218,7 @@ impl Shared {
     }
 }
 
-/// What a guest is told of a request or an answer that failed.
+/// The error that a guest gets for a request or a response that failed.
 fn failure(error: &(dyn StdError + 'static)) -> Error {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -242,7 +242,7 @@ fn known(error: &(dyn StdError + 'static)) -> Option<Error> {
         return Some(tls_failure(error));
     }
     if let Some(error) = error.downcast_ref::<io::Error>() {
-        // What TLS says is in it, not behind it.
+        // The error of TLS is inside this one, not its source.
         let inner = error.get_ref();
         return Some(inner.map_or(Error::ConnectionTerminated, |inner| failure(inner)));
     }

@@ -1,8 +1,8 @@
 //! Gives a component the host's interfaces that it imports, and only those:
 //! describing all of WASI to the linker takes longer than a small guest runs.
 //!
-//! An import that is none of these need not be a fault, for an interface of
-//! types alone has nothing to provide; [`crate::check`] tells them apart.
+//! An import of another interface is not always an error, because an interface that has
+//! only types needs nothing provided; [`crate::check`] tells them apart.
 
 mod p2;
 mod p3;
@@ -22,7 +22,7 @@ const FILES: &str = "wasi:filesystem/types";
 
 /// What was linked.
 pub(crate) struct Linked {
-    /// Whether requests over HTTP are there.
+    /// Whether requests over HTTP were linked.
     pub(crate) http: bool,
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec
     let engine = linker.engine().clone();
     let kind = component.component_type();
     p2::common(linker)?;
-    // Whether it matters which files are open.
+    // Whether open files have to be tracked.
     if spec.limits.files.is_some() {
         p2::track_streams(linker)?;
     }
@@ -53,7 +53,7 @@ pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec
     Ok(Linked { http })
 }
 
-/// Whether a component is given the interface that it imports by this name.
+/// Whether components are given an interface of this name.
 pub(crate) fn provides(engine: &wasmtime::Engine, generation: Generation, name: &str) -> wasmtime::Result<bool> {
     match interface(name) {
         Some((Generation::Concurrent, _)) if generation == Generation::Blocking => Ok(false),
@@ -62,8 +62,7 @@ pub(crate) fn provides(engine: &wasmtime::Engine, generation: Generation, name: 
     }
 }
 
-/// The interface of a name such as `wasi:cli/run@0.2.6`, and the version of WASI that
-/// it is of.
+/// The interface in a name such as `wasi:cli/run@0.2.6`, and its version of WASI.
 pub(crate) fn interface(name: &str) -> Option<(Generation, &str)> {
     let (interface, version) = name.split_once('@')?;
     if interface == process::INTERFACE && version.starts_with("0.1.") {
@@ -85,7 +84,7 @@ fn provide(linker: &mut Linker<T>, (generation, interface): (Generation, &str)) 
     }
 }
 
-/// Links parts of an interface again, in place of what is linked.
+/// Links parts of an interface again, replacing what is linked.
 fn shadow(
     l: &mut Linker<T>,
     interface: &str,

@@ -22,13 +22,13 @@ use crate::program::ComponentState;
 
 type T = ComponentState;
 
-/// Streams, polls, clocks, random and stdio: what every command has.
+/// Streams, polls, clocks, random and stdio, which every command has.
 pub(super) fn common(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)
 }
 
-/// Counts the file that a stream has held open as closed when the guest drops the
-/// stream, in place of the destructors that are linked.
+/// When the guest drops a stream, counts the file that it held open as closed. Replaces
+/// the destructors that are linked.
 pub(super) fn track_streams(l: &mut Linker<T>) -> wasmtime::Result<()> {
     shadow(l, "wasi:io/streams", WASI_0_2, |instance| {
         instance.resource_async(
@@ -130,7 +130,7 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
 /// The version of WASI 0.2 that wasmtime-wasi describes to the linker.
 const WASI_0_2: &str = "0.2.12";
 
-/// Counts the sockets that a guest takes from a listening one.
+/// Counts the sockets that a guest accepts from a listening one.
 fn count_accepted(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     type Accepted = (Resource<TcpSocket>, Resource<InputStream>, Resource<OutputStream>);
     instance.func_wrap(
