@@ -1,9 +1,9 @@
-//! What a run is given, uses and is denied: for `-v`, and as lines of JSON in the file
-//! of `run --audit`.
+//! What a run is granted, uses and is denied: for `-v`, and as lines of JSON in the
+//! file of `run --audit`.
 //!
-//! A guest can't make the file grow as it likes, nor push a line out of it: of equal
-//! events the first is written and the others are counted, denials are written up to
-//! a number, and a use waits until there is room for its line.
+//! A guest can't make the file grow without limit, nor keep a line out of it: of equal
+//! events the first is written and the others are counted, only so many denials are
+//! written, and a use waits until there is room for its line.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -26,11 +26,11 @@ use crate::failure::Failure;
 const QUEUE: usize = 1024;
 /// How long the end of a run waits for its last lines to be written.
 const GRACE: Duration = Duration::from_millis(500);
-/// Most denials that are written.
+/// Maximum number of denials that are written.
 const MAX_DENIALS: usize = 1024;
-/// Most uses that are compared with those before.
+/// Maximum number of uses that are remembered, to find equal ones.
 const MAX_USES: usize = 4096;
-/// Most denials that `-v` tells.
+/// How many denials `-v` prints.
 const MAX_TOLD: usize = 64;
 
 /// A line of the file.
@@ -43,8 +43,8 @@ enum Line {
     Used(Use),
     /// It was denied something.
     Denied(Use),
-    /// It ended; so many events were not written, for they were written before or there
-    /// were too many.
+    /// It ended. `unwritten` events were not written, because they had been written
+    /// before or there were too many.
     Ended { time: Timestamp, code: u8, unwritten: u64 },
 }
 
@@ -77,13 +77,13 @@ pub struct Audit {
 struct Shared {
     verbose: bool,
     queue: Mutex<Option<SyncSender<Line>>>,
-    /// The line behind all of the queue's.
+    /// The line to write after those in the queue.
     last: Arc<Mutex<Option<Line>>>,
     written: Mutex<Option<Receiver<()>>>,
     seen: Mutex<Seen>,
 }
 
-/// What was there before.
+/// The events so far.
 #[derive(Debug, Default)]
 struct Seen {
     uses: HashSet<String>,
@@ -91,7 +91,7 @@ struct Seen {
     unwritten: u64,
 }
 
-/// What becomes of an event.
+/// What happens to an event.
 enum Fate {
     Written { told: bool },
     Counted,
@@ -112,7 +112,7 @@ impl Seen {
         if number < most {
             all.insert(name);
         } else if !event.allowed || event.action == "receive" {
-            // Of these the guest, or whoever sends to it, can have any number.
+            // The guest, or anybody who sends to it, can cause any number of these.
             self.unwritten += 1;
             return Fate::Counted;
         }
@@ -127,8 +127,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Audit {
-    /// Opens the file, if there is one to be written. `verbose` tells denials on
-    /// stderr. Nothing, if nobody would hear.
+    /// Opens the file, if one is to be written. With `verbose`, denials are printed on
+    /// stderr. `None` if there is neither.
     pub fn new(file: Option<&Path>, verbose: bool) -> Result<Option<Audit>, Failure> {
         if file.is_none() && !verbose {
             return Ok(None);
@@ -165,7 +165,8 @@ impl Audit {
         self.push(Line::Granted(granted));
     }
 
-    /// Writes what is left, with the run's exit code, for half a second at most.
+    /// Writes the remaining lines and the run's exit code. Waits for at most half a
+    /// second.
     pub fn finish(&self, code: u8) {
         let Some(queue) = lock(&self.shared.queue).take() else {
             return;
@@ -182,7 +183,7 @@ impl Audit {
     fn push(&self, line: Line) {
         let queue = lock(&self.shared.queue).clone();
         if let Some(queue) = queue {
-            // Where nothing can be written any more the run goes on.
+            // If nothing can be written any more, the run still goes on.
             let _ = queue.send(line);
         }
     }
@@ -200,7 +201,7 @@ impl Observer for Audit {
         } = event;
         let object = escape(&object).to_string();
         if told && self.shared.verbose {
-            // Where nobody reads stderr the guest goes on all the same.
+            // If nobody reads stderr, the guest still goes on.
             let _ = writeln!(io::stderr(), "denied: {permission} {action} {object}");
         }
         let use_ = Use {
@@ -213,8 +214,8 @@ impl Observer for Audit {
     }
 }
 
-/// Opens the file to append to. No link is followed to it, and nothing but a file is
-/// written: a guest may have left either where the operator keeps it.
+/// Opens the file to append to. No link is followed, and only a regular file is written:
+/// a guest may have left something else in its place.
 fn open(path: &Path) -> Result<File, String> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
@@ -231,8 +232,8 @@ pub fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
 }
 
-/// Writes lines until there are no more, and the last one; what can't be written is
-/// lost.
+/// Writes lines until there are no more, then the last one. Lines that can't be written
+/// are lost.
 fn write_lines(mut file: File, lines: &Receiver<Line>, last: &Mutex<Option<Line>>) {
     let mut write = |line: &Line| {
         if let Ok(mut bytes) = serde_json::to_vec(line) {

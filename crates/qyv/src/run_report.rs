@@ -1,5 +1,5 @@
 //! `run --report FILE`: who ended a run (`formats/run-report.schema.json`).
-//! Exit codes can't say it: 124 to 126 and 134 may be the guest's own.
+//! Exit codes can't tell: 124 to 126 and 134 may also be the guest's own.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -61,15 +61,15 @@ struct Document<'a> {
     ending: &'a Ending<'a>,
 }
 
-/// A report that was opened and waits for the end of the run. It stays empty
-/// where qyv itself is killed.
+/// A report that is open and will be written at the end of the run. It stays empty if
+/// qyv itself is killed.
 pub struct Report {
     path: PathBuf,
     file: File,
 }
 
 impl Report {
-    /// Makes the file, which must not exist: a report is never another run's.
+    /// Creates the file, which must not exist, so that no other report is overwritten.
     pub fn create(path: &Path) -> Result<Report, Failure> {
         let file = OpenOptions::new().write(true).create_new(true).open(path);
         let file = file.map_err(|error| {
@@ -87,7 +87,7 @@ impl Report {
         })
     }
 
-    /// Writes the document. `code` is what qyv exits with.
+    /// Writes the document. `code` is the exit code of qyv.
     pub fn write(mut self, target: &str, digest: Option<&str>, code: u8, ending: &Ending<'_>) -> Result<(), Failure> {
         let document = Document {
             schema: 1,

@@ -23,16 +23,16 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures
 /// What components of WASI 0.3 need beside them.
 pub(crate) const ASYNC_FEATURES: WasmFeatures = WasmFeatures::CM_ASYNC;
 
-/// Why a component or module can't run here.
+/// Why a component or module can't be run by this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Incompatibility {
     /// It is not valid, or needs a feature that this engine lacks.
     Invalid(String),
-    /// It imports what no command is given: interfaces of a component,
-    /// `module.name` of a core module. All of them.
+    /// It imports something that no command is given. All such imports: interfaces for a
+    /// component, `module.name` for a core module.
     MissingImports(Vec<String>),
-    /// It has nothing that a command is started by: what it is instead.
+    /// It has no entry point of a command; says what it is instead.
     NotACommand(String),
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Incompatibility {
 }
 
 impl Engine {
-    /// What keeps `wasm` from being run as a command. Nothing is compiled.
+    /// Why `wasm` can't be run as a command. Nothing is compiled.
     pub fn check(&self, wasm: &[u8]) -> Vec<Incompatibility> {
         if has_too_many_parts(wasm) {
             return vec![Incompatibility::Invalid(format!(
@@ -160,10 +160,10 @@ impl Engine {
     }
 }
 
-/// Names of missing imports, and what it is if it is no command.
+/// The names of missing imports, and what it is if it is not a command.
 type Found = (BTreeSet<String>, Option<String>);
 
-/// Whether it would take too long to validate.
+/// Whether it has so many parts that validating it would take too long.
 fn has_too_many_parts(wasm: &[u8]) -> bool {
     let (mut parts, mut depth) = (0usize, 0usize);
     for payload in Parser::new(0).parse_all(wasm) {

@@ -23,13 +23,13 @@ use rustix::process::{Resource, Rlimit, Signal};
 use crate::{Engine, Generation, RuntimeError};
 
 const MIB: u64 = 1 << 20;
-/// Longest message that is taken from the child.
+/// Longest message that is read from the child.
 const MESSAGE: u64 = 64 << 10;
 
 /// What a compilation may use at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileLimits {
-    /// Seconds of processor time, of all its threads together.
+    /// Seconds of processor time, all threads together.
     pub seconds: u64,
     /// Bytes of memory.
     pub memory: u64,
@@ -49,14 +49,14 @@ impl CompileLimits {
 /// How the child is started.
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    /// Finds this program; none where that can't be told for certain.
+    /// Finds this program; none if that is not certain.
     pub program: fn() -> Option<PathBuf>,
     /// The arguments that start [`compile_worker`]; the limits follow: seconds,
     /// then bytes.
     pub entry: Vec<OsString>,
-    /// Other seconds than those of [`CompileLimits::of`].
+    /// Seconds in place of those of [`CompileLimits::of`].
     pub seconds: Option<u64>,
-    /// Other memory.
+    /// Memory in place of that of [`CompileLimits::of`].
     pub memory: Option<u64>,
 }
 
@@ -114,8 +114,8 @@ impl Compiler {
     }
 }
 
-/// Compiles in this process, where no other can be started. The same limits hold;
-/// what breaks them ends the whole process.
+/// Compiles in this process, if no other can be started. The same limits hold;
+/// exceeding them ends the whole process.
 fn compile_here(engine: &Engine, wasm: &[u8], limits: CompileLimits) -> Result<Vec<u8>, RuntimeError> {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).tv_sec;
     let used = u64::try_from(used).unwrap_or(0);
@@ -151,7 +151,7 @@ fn anonymous() -> io::Result<File> {
     )?))
 }
 
-/// What a child's end says.
+/// What the way in which the child ended means.
 fn why(status: ExitStatus, limits: CompileLimits, told: io::Result<String>) -> String {
     let signal = status.signal();
     if signal == Some(Signal::XCPU.as_raw()) {
@@ -173,7 +173,7 @@ fn why(status: ExitStatus, limits: CompileLimits, told: io::Result<String>) -> S
 /// prints an error as one line and exits with a code that is not 0.
 pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: impl Write) -> Result<(), RuntimeError> {
     let failed = |error: io::Error| RuntimeError::Compile(error.to_string());
-    // Nobody waits for the code any more.
+    // Nobody is waiting for the code any more.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| failed(e.into()))?;
     let bounds = [
         (Resource::Cpu, limits.seconds),

@@ -27,13 +27,13 @@ impl std::fmt::Debug for Engine {
 pub enum Generation {
     /// One after the other: core modules, and components of WASI 0.2.
     Blocking,
-    /// Beside one another: components of WASI 0.3. Each call of such an engine costs
-    /// more, so the others have an engine without it.
+    /// Concurrently: components of WASI 0.3. Each call costs more in such an engine, so
+    /// the others have an engine without this.
     Concurrent,
 }
 
 impl Generation {
-    /// What a component needs that exports these.
+    /// The generation that a component with these exports needs.
     pub fn of_exports(exports: &[String]) -> Generation {
         let runs = |name: &String| crate::link::interface(name) == Some((Generation::Concurrent, "wasi:cli/run"));
         match exports.iter().any(runs) {
@@ -42,7 +42,8 @@ impl Generation {
         }
     }
 
-    /// What a component or module needs; of what is not valid it says nothing useful.
+    /// The generation that a component or module needs. The answer for invalid ones has
+    /// no meaning.
     pub fn of(wasm: &[u8]) -> Generation {
         crate::check::names(wasm).map_or(Generation::Blocking, |(_, exports)| Generation::of_exports(&exports))
     }

@@ -23,7 +23,7 @@ pub(crate) struct FsView<'a> {
     pub(crate) listings: &'a mut Count,
 }
 
-/// Says to the linker that the interface is implemented by [`FsView`].
+/// Tells the linker that [`FsView`] implements the interface.
 pub(crate) struct Filesystem;
 
 impl HasData for Filesystem {
@@ -83,7 +83,7 @@ impl<'a> FsView<'a> {
     }
 }
 
-/// What opening something with these flags is about.
+/// What the guest is about to do when it opens something with these flags.
 fn open_intent(open: types::OpenFlags, flags: types::DescriptorFlags) -> Intent {
     // Without CREATE nothing is exclusive.
     if open.contains(types::OpenFlags::TRUNCATE)
@@ -189,7 +189,7 @@ impl HostDescriptor for FsView<'_> {
     }
 
     async fn read_directory(&mut self, directory: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
-        // All of its entries are held until it is dropped.
+        // A listing holds all entries until it is dropped.
         if !self.listings.is_free() {
             return Err(ErrorCode::InsufficientMemory.into());
         }

@@ -186,7 +186,7 @@ pub(crate) struct NetView<'a> {
     pub(crate) sockets: &'a mut Count,
 }
 
-/// Says to the linker that interfaces are implemented by [`NetView`].
+/// Tells the linker that [`NetView`] implements the interfaces.
 pub(crate) struct NetInterfaces;
 
 impl HasData for NetInterfaces {

@@ -69,7 +69,7 @@ impl ModuleState {
     }
 }
 
-/// A path in the guest's memory. One that is no text is refused by the call itself.
+/// A path in the guest's memory. The call itself refuses one that is not UTF-8.
 fn text<'a>(memory: &'a GuestMemory<'_>, path: (i32, i32)) -> Option<Cow<'a, str>> {
     let pointer = GuestPtr::<str>::new((path.0.cast_unsigned(), path.1.cast_unsigned()));
     memory.as_cow_str(pointer).ok()
@@ -204,7 +204,7 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool, backed: bool
     }
 }
 
-/// What opening something with these flags and rights is about.
+/// What the guest is about to do when it opens something with these flags and rights.
 fn open_intent(open: i32, rights: i64) -> Intent {
     const CREATE: i32 = 1;
     const DIRECTORY: i32 = 2;
@@ -223,7 +223,7 @@ fn open_intent(open: i32, rights: i64) -> Intent {
     }
 }
 
-/// The names of what a module is given.
+/// The names of the functions that a module is given.
 pub(crate) fn names(engine: &wasmtime::Engine) -> wasmtime::Result<BTreeSet<(String, String)>> {
     let mut linker = Linker::new(engine);
     link(&mut linker, false, false)?;

@@ -35,7 +35,7 @@ macro_rules! replace {
     };
 }
 
-/// Nothing is to be told.
+/// There is nothing to report.
 fn nothing<P>(_: P) {}
 
 pub(crate) fn link(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
@@ -75,7 +75,7 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     replace!(linker, fd_readdir, (directory: i32, buffer: i32, size: i32, cookie: i64, result: i32),
         |state, _memory| match cookie {
             0 => state.watched.ensure(directory.cast_unsigned(), "", Intent::List).map_err(|e| errno(&e)),
-            // It goes on with a listing that was begun.
+            // It continues a listing that was started.
             _ => Ok(None),
         },
         |place| nothing(place));

@@ -43,7 +43,7 @@ pub enum WasmKind {
     CoreModule,
 }
 
-/// All that a guest is given.
+/// Everything that a guest is given.
 #[derive(Clone, Debug, Default)]
 pub struct RunSpec {
     /// Arguments, the program's name first.
@@ -52,13 +52,13 @@ pub struct RunSpec {
     pub env: Vec<(String, String)>,
     /// Directories.
     pub mounts: Vec<Mount>,
-    /// What of the network is there: what each of these allows.
+    /// The network: what every one of these allows.
     pub net: Vec<Net>,
     /// Which of this process's streams it has.
     pub stdio: Stdio,
     /// Programs of the host that it may start.
     pub programs: Programs,
-    /// Is told what the guest uses and what it is denied.
+    /// Receives what the guest uses and what it is denied.
     pub observer: Option<Arc<dyn Observer>>,
     /// Limits.
     pub limits: RunLimits,
@@ -76,9 +76,9 @@ pub struct Mount {
     pub guest: String,
     /// Whether the guest may write there.
     pub writable: bool,
-    /// Who vouches for what is in it.
+    /// What verifies its content.
     pub seal: Option<Arc<dyn Seal>>,
-    /// Who fills it.
+    /// What fills it.
     pub backing: Option<Arc<dyn Backing>>,
 }
 
@@ -208,7 +208,7 @@ impl Program {
         if spec.last {
             std::mem::forget(self);
         }
-        // A name lookup that the guest left behind is not waited for.
+        // A name lookup that the guest has given up is not waited for.
         runtime.shutdown_background();
         exit
     }
@@ -228,7 +228,7 @@ fn read(code: &CompiledCode) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `budget` is what may be written to stdout and stderr.
+/// `budget` is how much may be written to stdout and stderr.
 fn context(spec: &RunSpec, budget: Option<OutputBudget>) -> Result<WasiCtxBuilder, RuntimeError> {
     let mut builder = WasiCtxBuilder::new();
     if spec.stdio.stdin {
@@ -351,7 +351,7 @@ impl Program {
     ) -> Result<Exit, RuntimeError> {
         let mut linker = Linker::new(&self.engine);
         let linked = crate::link::link(&mut linker, component, spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
-        // What compiled it has checked imports and entry.
+        // Imports and entry point were checked when it was compiled.
         let unfit = |error| RuntimeError::Instantiate(chain(&error));
         let pre = linker.instantiate_pre(component).map_err(unfit)?;
         let command = match self.generation {
@@ -359,7 +359,7 @@ impl Program {
             Generation::Concurrent => Command::Concurrent(p3::CommandPre::new(pre).map_err(unfit)?),
         };
         told(Phase::Link);
-        // Also where it ends before its entry is called.
+        // Also if it ends before its entry point is called.
         let _end = spec.programs.end_guard();
         let budget = spec.limits.output.map(OutputBudget::new);
         let mut wasi = context(spec, budget.clone())?;
@@ -431,14 +431,14 @@ async fn within_budget<R>(
         returned = run => returned.and_then(|returned| returned),
         reached = budget.exceeded() => return Err(reached.into()),
     };
-    // It may have ended for the error that it saw.
+    // It may have ended because of the error that it got.
     match budget.is_exceeded() {
         true => Err(budget.reached().into()),
         false => returned,
     }
 }
 
-/// What a component is started by.
+/// The entry point of a component.
 enum Command {
     Blocking(p2::CommandPre<ComponentState>),
     Concurrent(p3::CommandPre<ComponentState>),
@@ -457,7 +457,7 @@ async fn run_module(
     preview1::link(&mut linker, tracked, watched.any_backed()).map_err(|e| RuntimeError::Host(chain(&e)))?;
     let unfit = |error| RuntimeError::Instantiate(chain(&error));
     let linked = linker.instantiate_pre(module).map_err(unfit)?;
-    // Looked for before any code of it runs.
+    // Looked up before any of its code runs.
     if module.get_export(ENTRY).is_none() {
         return Err(RuntimeError::Instantiate(format!("it exports no {ENTRY}")));
     }

@@ -26,7 +26,7 @@ use rustix::net::{
 use rustix::process::{Pid, WaitOptions, getegid, geteuid};
 use rustix::thread::UnshareFlags;
 
-/// Bounds of a file system in memory, held by the kernel.
+/// Limits of a file system in memory, enforced by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TmpfsLimits {
     /// Bytes of all files. Rounded up to pages.
@@ -57,7 +57,7 @@ impl Tmpfs {
         Ok(Tmpfs { root })
     }
 
-    /// A path to its root, good for as long as this value lives.
+    /// A path to its root, valid for as long as this value lives.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()))
     }
@@ -105,7 +105,7 @@ fn mount(options: &Options) -> Result<OwnedFd, Errno> {
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// Has a child make the file system in a user namespace of its own.
+/// Makes the file system in a child process with a user namespace of its own.
 fn mount_in_namespace(options: &Options) -> io::Result<OwnedFd> {
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;

@@ -1,10 +1,9 @@
 //! Directories of applications' own data (`diskfs`).
 //!
-//! A directory belongs to an owner (the scope of the rule that accepted the
-//! image, or the key that was named by `--key`) and to an application (the
-//! repository that was asked for, or the signed name where none was). So a key
-//! that is trusted for other names can't reach it, and one that replaces
-//! another in its rule can.
+//! A directory belongs to an owner (the scope of the rule that accepted the image, or
+//! the key that `--key` named) and to an application (the requested repository, or the
+//! signed name if there was none). So a key that is trusted for other names can't
+//! access it, and a key that replaces another one in its rule can.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -18,7 +17,7 @@ use crate::{Context, Error};
 
 /// Longest encoded name; file systems take 255 bytes.
 const NAME_BYTES: usize = 200;
-/// The owner of what manifests under development keep.
+/// The owner of the data of manifests under development.
 pub(crate) const DEVELOPMENT: &str = "development";
 
 /// Whose data a directory holds.
@@ -33,7 +32,7 @@ pub struct DataName {
 /// A directory of data.
 #[derive(Clone, Debug, Serialize)]
 pub struct DataRow {
-    /// Whose it is.
+    /// Its owner and application.
     #[serde(flatten)]
     pub name: DataName,
     /// Where it is.
@@ -43,15 +42,15 @@ pub struct DataRow {
 }
 
 impl DataName {
-    /// Its path below the directory of all data. No two names share one.
+    /// Its path below the directory of all data. Different names have different paths.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(encode(&self.owner)).join(encode(&self.application))
     }
 }
 
-/// A text as a name of a file: `%` and two digits for every byte that could
-/// mean something else, and a digest in place of what is too long. A digest's
-/// `%s` stands in no encoded text.
+/// Encodes a text as a file name: `%` and two digits for every byte that could have
+/// another meaning, or a digest if it is too long. The `%s` of a digest occurs in no
+/// encoded text.
 fn encode(text: &str) -> String {
     let mut out = String::new();
     for (index, byte) in text.bytes().enumerate() {
@@ -68,8 +67,8 @@ fn encode(text: &str) -> String {
     out
 }
 
-/// The text that [`encode`] made a name of; what it did not make, and digests,
-/// stay as they are.
+/// The text that [`encode`] encoded. Digests, and names that it did not make, stay as
+/// they are.
 fn decode(name: &str) -> String {
     let mut out = Vec::new();
     let mut rest = name.as_bytes();
@@ -92,14 +91,14 @@ fn decode(name: &str) -> String {
     }
 }
 
-/// Makes the directory of a name, if it is not there, and returns it.
+/// Returns the directory of a name, and creates it if it does not exist.
 pub(crate) fn directory(ctx: &Context<'_>, name: &DataName) -> Result<PathBuf, Error> {
     let path = ctx.home.data.join(name.path());
     private_directory(&path)?;
     Ok(path)
 }
 
-/// The directories there are, by owner and application.
+/// The existing directories, by owner and application.
 pub fn data_list(ctx: &Context<'_>) -> Result<Vec<DataRow>, Error> {
     let mut rows = Vec::new();
     for owner in names(&ctx.home.data)? {
@@ -120,8 +119,8 @@ pub fn data_list(ctx: &Context<'_>) -> Result<Vec<DataRow>, Error> {
     Ok(rows)
 }
 
-/// Finds the one directory of an application; the owner is needed where
-/// several have data of it.
+/// Finds the directory of an application; the owner is needed if several have data of
+/// it.
 pub fn data_find(ctx: &Context<'_>, application: &str, owner: Option<&str>) -> Result<DataRow, Error> {
     let mut rows = data_list(ctx)?;
     rows.retain(|row| row.name.application == application && owner.is_none_or(|owner| row.name.owner == owner));
@@ -153,7 +152,7 @@ pub fn data_move(ctx: &Context<'_>, from: &DataRow, to: &DataName) -> Result<Pat
     if let Some(parent) = path.parent() {
         private_directory(parent)?;
     }
-    // A directory that a run has just made is empty; one with data is kept.
+    // A directory that a run has just created is empty; one with data is kept.
     match fs::remove_dir(&path) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -167,7 +166,7 @@ pub fn data_move(ctx: &Context<'_>, from: &DataRow, to: &DataName) -> Result<Pat
     }
 }
 
-/// Removes a directory with all that is in it. No link is followed.
+/// Removes a directory with its content. No link is followed.
 pub fn data_remove(row: &DataRow) -> Result<(), Error> {
     remove_tree(&row.path).map_err(Error::file("remove", &row.path))?;
     // The owner's directory goes with its last application.
@@ -177,9 +176,9 @@ pub fn data_remove(row: &DataRow) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes a tree however deep a guest made it: what stands in a directory is
-/// moved to the top before the directory goes, so that neither stack, paths nor
-/// open files grow with the depth.
+/// Removes a tree, however deep a guest made it: the entries of a directory are moved to
+/// the top before the directory is removed, so that neither the stack nor paths nor open
+/// files grow with the depth.
 fn remove_tree(top: &Path) -> io::Result<()> {
     let mut number = 0u64;
     loop {
@@ -207,7 +206,7 @@ fn remove_tree(top: &Path) -> io::Result<()> {
     }
 }
 
-/// Moves a directory to the top under a name that is free.
+/// Moves a directory to the top, under an unused name.
 fn move_up(from: &Path, top: &Path, number: &mut u64) -> io::Result<()> {
     loop {
         *number += 1;
@@ -218,7 +217,7 @@ fn move_up(from: &Path, top: &Path, number: &mut u64) -> io::Result<()> {
     }
 }
 
-/// Renames where nothing is overwritten.
+/// Renames without overwriting anything.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     let flags = rustix::fs::RenameFlags::NOREPLACE;
     Ok(rustix::fs::renameat_with(
@@ -248,8 +247,8 @@ fn names(directory: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Bytes of the files below a directory, without following links. A guest made
-/// what is in there: it is walked without recursion.
+/// Bytes of the files below a directory, without following links. Its content is a
+/// guest's, so it is walked without recursion.
 fn bytes_below(directory: &Path) -> u64 {
     let mut bytes: u64 = 0;
     let mut left = vec![directory.to_path_buf()];

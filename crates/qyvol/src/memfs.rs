@@ -21,7 +21,7 @@ pub(crate) const DEFAULT_BYTES: u64 = 512 << 20;
 /// Bytes for each file that there may be: a file takes about a kilobyte of the
 /// kernel's memory beside its content.
 const BYTES_PER_FILE: u64 = 8 << 10;
-/// Fewest files that there may be, however small it is.
+/// Minimum number of files, however small it is.
 const MIN_FILES: u64 = 1024;
 
 /// A file system in memory. Dropped, it is gone.
@@ -62,7 +62,7 @@ impl MemFs {
             .map_err(Error::file("make the directory", path))
     }
 
-    /// Removes it. What is left after an error is the next run's to remove.
+    /// Removes it. After an error, the next run removes what is left.
     pub(crate) fn close(self) -> Result<(), Error> {
         let path = self.root();
         match self.0 {

@@ -21,7 +21,7 @@ use crate::{Context, DirGrant, Error};
 const ROOT: &str = "/";
 const TEMPORARY: &str = "/tmp";
 
-/// The mounts of a run, and what they lead to.
+/// The mounts of a run, and the file systems and directories behind them.
 pub(crate) struct Mounts {
     pub(crate) list: Vec<Mount>,
     pub(crate) memory: Vec<MemFs>,
@@ -34,7 +34,7 @@ pub(crate) struct Mounts {
 /// What mounts are made of.
 pub(crate) struct Wanted<'a> {
     pub(crate) app: &'a AppManifest,
-    /// How far the guest may go.
+    /// What the guest may do with its file system.
     pub(crate) access: &'a FsAccess,
     pub(crate) limits: &'a Resources,
     /// The application's unpacked assets.
@@ -74,7 +74,7 @@ impl Mounts {
                     memory.make_directory(TEMPORARY)?;
                 }
                 if tree.is_some() {
-                    // Seen in a listing; the mount over it is what is opened.
+                    // For listings of the root; opening it opens the mount over it.
                     memory.make_directory(&app.assets_root)?;
                 }
                 mounts.give(memory.root(), access)?;
@@ -122,7 +122,7 @@ impl Mounts {
         Ok(())
     }
 
-    /// Gives the guest a file system: all of it, or some of its directories.
+    /// Mounts a file system for the guest: all of it, or some of its directories.
     fn give(&mut self, root: PathBuf, access: &FsAccess) -> Result<(), Error> {
         let FsAccess::Paths(paths) = access else {
             self.push(root, ROOT, access.is_writable());

@@ -1,9 +1,9 @@
-//! `netfs`: the tree of another machine as an application's file system.
+//! `netfs`: files on another machine as an application's file system.
 //!
-//! Its files come into a private directory in memory as the guest asks for them; what
-//! the guest writes there is sent when it syncs and when it has ended. Connections go
-//! to the host of `fs.source` alone, as far as the rule of the trust policy and
-//! `--no-net` allow.
+//! Files are fetched into a private directory in memory when the guest asks for them;
+//! what the guest writes there is sent when it syncs and when it has ended. Connections
+//! go only to the host of `fs.source`, and only if the rule of the trust policy and
+//! `--no-net` allow them.
 
 use std::fs::File;
 use std::io;
@@ -28,14 +28,14 @@ use crate::Error;
 use crate::memfs::MemFs;
 use crate::validate::read_open_file;
 
-/// The region of S3 that a source without one is in.
+/// The S3 region of a source that names none.
 const DEFAULT_REGION: &str = "us-east-1";
-/// Bytes of content that are here at once, unless `resources.storage` says otherwise.
+/// Bytes of content held at once, unless `resources.storage` says otherwise.
 pub(crate) const DEFAULT_BYTES: u64 = 1 << 30;
-/// Most notices that are kept for the end of the run.
+/// Maximum number of notices that are kept for the end of the run.
 const MAX_NOTICES: usize = 64;
 
-/// What `fs.source` says; without one, or with one that is none, why it can't be used.
+/// The protocol and URL in `fs.source`, or why there is none that can be used.
 pub(crate) fn source(app: &AppManifest) -> Result<(Protocol, String), String> {
     let Some(source) = &app.fs.source else {
         return Err("its file system is netfs, which needs a URL in `fs.source`".to_string());
@@ -98,7 +98,7 @@ fn config(protocol: Protocol, url: String, writable: bool, bytes: u64) -> Config
             bytes,
             file_bytes: bytes,
             retry: RetryPolicy {
-                // An application waits for each file, and its copy may do.
+                // The application waits for each file, and a cached copy may be enough.
                 retries: 2,
                 ..RetryPolicy::default()
             },
@@ -107,7 +107,8 @@ fn config(protocol: Protocol, url: String, writable: bool, bytes: u64) -> Config
     }
 }
 
-/// Who asks, for `--fs-credentials`: a file with `user` and `password`, or `token`, or `access-key`, `secret-key` and `session-token`.
+/// Reads the file of `--fs-credentials`: `user` and `password`, or `token`, or
+/// `access-key`, `secret-key` and, if there is one, `session-token`.
 pub fn read_fs_credentials(path: &Path) -> Result<Credentials, Error> {
     let file = File::open(path).map_err(Error::file("read the credentials in", path))?;
     credentials(&read_open_file(file, path)?).map_err(|why| Error::FsCredentials {
@@ -144,23 +145,23 @@ fn credentials(text: &str) -> Result<Credentials, String> {
     }
 }
 
-/// What a mount is made of.
+/// The parts of a mount.
 pub(crate) struct Parts<'a> {
     pub(crate) app: &'a AppManifest,
     pub(crate) writable: bool,
     pub(crate) credentials: Credentials,
-    /// What of the network each of these allows.
+    /// Limits on the network: every one of these must allow a connection.
     pub(crate) net: Vec<Net>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
-    /// The time at which the run began.
+    /// The time at which the run started.
     pub(crate) now: SystemTime,
-    /// Where files are kept from run to run.
+    /// The directory of files that are kept from run to run.
     pub(crate) cache: Option<PathBuf>,
-    /// Bytes of content that may be here at once.
+    /// Maximum bytes of content held at once.
     pub(crate) bytes: u64,
 }
 
-/// A tree that is mounted, and what it has to say at the end.
+/// A mounted tree, and its notices for the end of the run.
 #[derive(Clone, Debug)]
 pub(crate) struct Mounted {
     tree: Arc<NetFs>,
@@ -207,7 +208,7 @@ impl Mounted {
         self.tree.flush().err().map(|error| error.to_string())
     }
 
-    /// What the user should know of how it went.
+    /// What the user should know about problems during the run.
     pub(crate) fn take_notices(&self) -> Vec<String> {
         std::mem::take(&mut *self.peer.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -230,7 +231,7 @@ impl Backing for Mounted {
             Intent::Create => qyvol_netfs::Intent::Create,
             Intent::Remove => qyvol_netfs::Intent::Remove,
             Intent::Rename => qyvol_netfs::Intent::Rename,
-            // A look.
+            // Everything else only looks at the path.
             _ => qyvol_netfs::Intent::Stat,
         };
         self.tree.ensure(path, intent).map_err(|error| self.told(&error))
@@ -254,8 +255,8 @@ impl Backing for Mounted {
 }
 
 impl Mounted {
-    /// A failure as the system has it. What a guest is told by it says too little to
-    /// whoever runs it.
+    /// The failure as an error of the operating system. That tells the guest what it
+    /// needs, but not whoever runs it, so the failure is kept as a notice too.
     fn told(&self, error: &FsError) -> io::Error {
         let errno = match error.kind() {
             ErrorKind::NotFound => rustix::io::Errno::NOENT,
@@ -283,7 +284,7 @@ impl Mounted {
     }
 }
 
-/// What the run lends to its file system.
+/// What the run provides to its file system.
 struct Peer {
     guard: Mutex<NetGuard>,
     observer: Option<Arc<dyn Observer>>,

@@ -26,11 +26,11 @@ use crate::ui::{Ui, format_duration};
 const LIMIT_REACHED: u8 = 124;
 /// How long the end of a guest that ran out of time waits for it to be told.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
-/// The guest trapped: 128 and SIGABRT, as a shell says.
+/// The guest trapped: 128 plus SIGABRT, as in a shell.
 const TRAPPED: u8 = 134;
 
 pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
-    // The report is opened first: a run that can't be reported is not started.
+    // The report is opened first: if that fails, the run is not started.
     let report = args.report.as_deref().map(Report::create).transpose();
     let report = report.map_err(Failure::before_guest)?;
     let audit = Audit::new(args.audit.as_deref(), ui.verbose).map_err(Failure::before_guest)?;
@@ -117,7 +117,7 @@ fn reached(limit: Limit, why: &str) -> String {
     }
 }
 
-/// What the operator grants or holds back.
+/// What the operator grants or takes away.
 fn overrides(args: &RunArgs) -> Result<Overrides, Failure> {
     let mut limits = Resources::default();
     for limit in &args.limits {
@@ -141,7 +141,7 @@ fn overrides(args: &RunArgs) -> Result<Overrides, Failure> {
     })
 }
 
-/// A program that the operator allows; one that can't be started is a slip.
+/// A program that the operator allows. One that can't be started is a usage error.
 fn executable(program: &str) -> Result<String, Failure> {
     let slip = |why: &str| Failure::usage(format!("--allow-exec {}: {why}", escape(program)));
     if !program.starts_with('/') {
@@ -213,7 +213,7 @@ fn grant(text: &str) -> Result<DirGrant, Failure> {
     };
     let (host, guest) = rest.split_once("::").unwrap_or((rest, rest));
     let host = PathBuf::from(host);
-    // A guest would look it up by parts, and never find a part that is `..`.
+    // A guest looks paths up part by part, and would never find a part that is `..`.
     if guest.is_empty() || guest.split('/').any(|part| part == "..") {
         return Err(
             Failure::usage(format!("--dir {text}: the guest's path must be one without `..`"))

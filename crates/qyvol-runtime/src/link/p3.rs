@@ -135,7 +135,7 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// What opening something with these flags is about.
+/// What the guest is about to do when it opens something with these flags.
 fn open_intent(open: OpenFlags, flags: DescriptorFlags) -> Intent {
     // Without CREATE nothing is exclusive.
     if open.contains(OpenFlags::TRUNCATE) || open.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
@@ -180,7 +180,7 @@ fn check_names(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
                         .map(address)
                         .collect()
                 });
-                // Success has at least one.
+                // A successful answer has at least one address.
                 match accepted.is_empty() {
                     true => Err(ip_name_lookup::ErrorCode::AccessDenied),
                     false => Ok(accepted),

@@ -19,7 +19,7 @@ use crate::watched::{Place, Watched};
 type T = ComponentState;
 type Dir = Resource<Descriptor>;
 
-/// Asks the mounts something.
+/// Calls `ask` with the guest's mounts.
 fn ask<R>(accessor: &Accessor<T>, question: impl FnOnce(&Watched) -> R) -> R {
     accessor.with(|mut store| question(store.get().files().watched))
 }
@@ -55,7 +55,7 @@ macro_rules! replace {
     };
 }
 
-/// Nothing is to be told.
+/// There is nothing to report.
 fn nothing<P>(_: P) {}
 
 pub(super) fn link(linker: &mut Linker<T>) -> wasmtime::Result<()> {
@@ -106,7 +106,7 @@ pub(super) fn link(linker: &mut Linker<T>) -> wasmtime::Result<()> {
                 let ensured = state.files().watched.ensure(directory.rep(), "", Intent::List);
                 let directory = match ensured {
                     Ok(_) => directory,
-                    // No descriptor: the listing fails, as one that can't be read.
+                    // No descriptor: the listing fails, as if it could not be read.
                     Err(_) => Resource::new_borrow(u32::MAX),
                 };
                 let files = Access::<T, WasiFilesystem>::new(store, T::filesystem);

@@ -1,5 +1,5 @@
-//! What a run may do: what its manifest asks for and the operator adds, within what
-//! the operator holds back and the rule of the trust policy allows.
+//! What a run may do: what its manifest asks for and the operator adds, less what the
+//! operator takes away, and at most what the rule of the trust policy allows.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,8 @@ use super::{DirGrant, RunRequest};
 use crate::Error;
 use crate::memfs::DEFAULT_BYTES;
 
-/// Decides it; what the operator asks for and may not have is refused.
+/// Decides what a run may do. Fails if the operator asks for something that the manifest
+/// or the rule does not allow.
 pub(super) fn decide(
     label: &str,
     asked: &Capabilities,
@@ -83,14 +84,14 @@ pub(super) fn decide(
     Ok(grant)
 }
 
-/// What bounds the connections of a file system over the network, beside its source.
+/// What limits the connections of a netfs, in addition to its source.
 pub(super) fn fs_net(ceiling: &Ceiling, request: &RunRequest<'_>) -> Vec<Net> {
     let held_back = request.overrides.no_net.then_some(Net::None);
     let allowed = ceiling.allow.as_ref().map(|allow| allow.net.clone());
     held_back.into_iter().chain(allowed).collect()
 }
 
-/// A program that the guest could put another in the place of, and the directory.
+/// A program that the guest could replace, and the directory through which it could.
 fn rewritable<'r>(request: &'r RunRequest<'_>) -> Option<(&'r str, &'r DirGrant)> {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let writable = request.dirs.iter().filter(|dir| dir.writable);
@@ -108,7 +109,7 @@ fn rewritable<'r>(request: &'r RunRequest<'_>) -> Option<(&'r str, &'r DirGrant)
         })
 }
 
-/// Says what the operator grants.
+/// Reports what the operator grants.
 fn tell(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
     for dir in &request.dirs {
         let mode = if dir.writable { "read and write" } else { "read" };
@@ -140,8 +141,9 @@ fn tell(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
     }
 }
 
-/// The limits of a run. Files in memory take the host's memory: a manifest's own
-/// `storage` is bounded by what the operator or the rule says of either.
+/// The limits of a run. Files in memory take the host's memory, so a manifest's own
+/// `storage` is capped at the `memory` of the operator or the rule, unless these set
+/// `storage` too.
 pub(super) fn limits(app: &AppManifest, ceiling: &Ceiling, request: &RunRequest<'_>) -> Resources {
     let given = request.overrides.limits;
     let mut limits = app.resources.overridden_by(given).least(ceiling.limits);

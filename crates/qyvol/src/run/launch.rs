@@ -1,4 +1,4 @@
-//! The guest and all that it is given: arguments, environment, mounts, limits.
+//! The guest and everything that it is given: arguments, environment, mounts, limits.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
@@ -27,7 +27,7 @@ pub(super) struct Launch {
     time: TimeLimits,
     memory: Vec<MemFs>,
     remote: Option<Mounted>,
-    /// What the mounts' paths lead to.
+    /// The directories that the mounts' paths lead to.
     directories: Vec<OwnedFd>,
     store: LocalStore,
     assets: Option<Digest>,
@@ -153,7 +153,7 @@ impl Launch {
     }
 }
 
-/// Says what a file system over the network has met.
+/// Reports the notices of a netfs.
 fn tell_notices(ctx: &Context<'_>, remote: Option<&Mounted>) {
     for notice in remote.map(Mounted::take_notices).unwrap_or_default() {
         ctx.report.warned(&notice);
@@ -178,14 +178,14 @@ fn environment(app: &AppManifest, operator: &[(String, String)]) -> Vec<(String,
 /// How long a guest may run.
 #[derive(Clone, Copy)]
 struct TimeLimits {
-    /// By the clock on the wall: waiting counts.
+    /// Elapsed time, including time spent waiting.
     wall: Option<Duration>,
-    /// On a processor.
+    /// Processor time.
     cpu: Option<Duration>,
 }
 
-/// Runs the guest on a thread of its own for as long as it may. The thread is left
-/// behind when time is over: the command exits.
+/// Runs the guest on a thread of its own for as long as its limits allow. If time runs
+/// out, the thread is left running, because the command exits then.
 fn within(limits: TimeLimits, program: Program, spec: RunSpec) -> Result<Result<Exit, RuntimeError>, Outcome> {
     if limits.wall.is_none() && limits.cpu.is_none() {
         return Ok(program.run(spec));
@@ -193,12 +193,12 @@ fn within(limits: TimeLimits, program: Program, spec: RunSpec) -> Result<Result<
     let (send, receive) = mpsc::sync_channel(1);
     let (started, cpu_before) = (Instant::now(), cpu_time());
     thread::spawn(move || {
-        // Nobody listens once time is over.
+        // Nobody receives this once time has run out.
         let _ = send.send(program.run(spec));
     });
     loop {
         let wall_left = limits.wall.map(|limit| limit.saturating_sub(started.elapsed()));
-        // A guest has one thread: its time can't be over before as much has gone by.
+        // A guest has one thread, so its processor time can't grow faster than the clock.
         let cpu_left = limits
             .cpu
             .map(|limit| limit.saturating_sub(cpu_time().saturating_sub(cpu_before)));

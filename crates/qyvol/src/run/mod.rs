@@ -4,7 +4,7 @@
 //! read. [`VerifiedTarget`](resolve::Judged): trust has accepted it, down to its config,
 //! and its run lock is held. [`Prepared`](prepare::Prepared): its blobs, assets
 //! and compiled code are on this host. [`Launch`](launch::Launch): the program
-//! with all that it is given.
+//! with everything that it is given.
 
 mod grant;
 mod launch;
@@ -21,8 +21,8 @@ use resolve::VerifiedTarget;
 
 use crate::{Context, Error};
 
-/// Does all that a run of the target does before the guest starts, so that the
-/// next one starts at once.
+/// Does everything that a run does before the guest starts, so that the next run can
+/// start at once.
 pub fn compile(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<(), Error> {
     let mut clock = StepTimer::start(request.events);
     let judged = VerifiedTarget::new(ctx, request)?;

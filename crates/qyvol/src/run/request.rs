@@ -1,4 +1,4 @@
-//! What `run` is asked for, what it tells on the way, and how it ends.
+//! The request, the events and the outcome of `run`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,18 +24,18 @@ pub struct DirGrant {
     pub writable: bool,
 }
 
-/// What the operator grants beyond the manifest, or holds back of it. The rule of
-/// the trust policy bounds it all.
+/// What the operator grants beyond the manifest, or takes away. The rule of the trust
+/// policy limits all of it.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Endpoints that the guest may connect to.
     pub net: Vec<Endpoint>,
     /// Whether it has no network at all.
     pub no_net: bool,
-    /// Programs of the host that it may start, if its manifest asks for them: absolute
-    /// paths.
+    /// Absolute paths of the programs of the host that it may start, if its manifest asks
+    /// for them.
     pub exec: Vec<String>,
-    /// The most that it may do with its file system.
+    /// The most that it may do with its own file system.
     pub fs: Option<FsAccess>,
     /// Limits in place of the manifest's.
     pub limits: Resources,
@@ -51,11 +51,11 @@ pub struct RunRequest<'a> {
     pub env: Vec<(String, String)>,
     /// Directories that the operator grants.
     pub dirs: Vec<DirGrant>,
-    /// Who asks for the files of another machine.
+    /// The credentials for netfs.
     pub fs_credentials: Credentials,
-    /// What else the operator grants or holds back.
+    /// What else the operator grants or takes away.
     pub overrides: Overrides,
-    /// Is told what the guest uses and what it is denied.
+    /// Receives what the guest uses and what it is denied.
     pub observer: Option<Arc<dyn Observer>>,
     /// A public key to trust instead of the policy: its file, or its name in
     /// the keyring.
@@ -69,7 +69,7 @@ pub struct RunRequest<'a> {
 }
 
 impl<'a> RunRequest<'a> {
-    /// A run of what is on this host, without arguments and grants.
+    /// A run of an image that is on this host, without arguments or grants.
     pub fn new(target: &'a Target) -> RunRequest<'a> {
         RunRequest {
             target,
@@ -87,26 +87,26 @@ impl<'a> RunRequest<'a> {
     }
 }
 
-/// Hears nothing.
+/// Ignores all events.
 struct NoEvents;
 
 impl RunEvents for NoEvents {}
 
-/// When a registry is asked for an image. The client is made only then: a run
-/// of what is there opens no connection.
+/// When a registry is asked for an image. The client is created only then: a run of an
+/// image that is on this host opens no connection.
 #[derive(Clone, Copy)]
 pub enum Pull<'a> {
-    /// Never: only what is in the store is run.
+    /// Never: only images in the store are run.
     Never,
-    /// Where the store doesn't have the name.
+    /// If the store doesn't have the name.
     Missing(&'a dyn Fn() -> Result<Arc<Client>, Error>),
     /// On every run.
     Always(&'a dyn Fn() -> Result<Arc<Client>, Error>),
 }
 
-/// Is told of the steps of a run, for `-v`.
+/// Receives the steps of a run, for `-v`.
 pub trait RunEvents {
-    /// A step took so long.
+    /// A step is done, and took this long.
     fn step(&self, what: &str, took: Duration) {
         let _ = (what, took);
     }
@@ -114,7 +114,7 @@ pub trait RunEvents {
     fn loaded(&self, image: &SignedImage, app: &AppManifest, path: &str) {
         let _ = (image, app, path);
     }
-    /// What the guest is given, after all is decided.
+    /// What the guest is given, once everything is decided.
     fn started(&self, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
         let _ = (grant, limits, dirs);
     }
@@ -122,7 +122,7 @@ pub trait RunEvents {
     fn unsigned(&self, reason: &str) {
         let _ = reason;
     }
-    /// The operator's grant that widens what was signed.
+    /// The operator grants more than was signed.
     fn granted(&self, what: &str) {
         let _ = what;
     }
@@ -140,11 +140,11 @@ pub enum Outcome {
     /// It used more processor time than its limit, and still runs until the process
     /// ends.
     OutOfCpuTime(Duration),
-    /// Another limit ended it; how it trapped then, if it did.
+    /// Another limit ended it; also the trap, if it trapped then.
     Limit(Limit, String),
 }
 
-/// Tells the time between steps.
+/// Measures the time between steps.
 pub(super) struct StepTimer<'a> {
     events: &'a dyn RunEvents,
     last: Instant,

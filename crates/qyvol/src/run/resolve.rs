@@ -37,7 +37,7 @@ pub(super) struct VerifiedTarget {
 }
 
 impl Resolved {
-    /// Opens a target, fetching it before if that is asked for. What trust
+    /// Opens a target, and fetches it first if that is asked for. An image that trust
     /// refuses is not fetched.
     fn new(ctx: &Context<'_>, target: &Target, pull: &Pull<'_>, policy: &TrustPolicy) -> Result<Resolved, Error> {
         let name = match target {
