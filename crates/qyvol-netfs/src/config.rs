@@ -1,8 +1,8 @@
-//! What the operator decides of a remote tree, and what its user lends it.
+//! The configuration of a remote tree, and what its user provides to it.
 //!
-//! Nothing here opens a connection. But for where certificates are, the crate reads no
-//! clock, no environment and no
-//! resolver of its own: all of that comes through [`Host`].
+//! Nothing here opens a connection. The crate uses no clock, no resolver and, except for
+//! the location of certificates, no environment of its own: all of that comes through
+//! [`Host`].
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,15 +13,15 @@ use thiserror::Error;
 use crate::error::Error;
 use crate::url::{self, Base};
 
-/// How the tree is spoken to.
+/// The protocol of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Plain HTTP (RFC 9110): `HEAD`, `GET`, and to write `PUT` and `DELETE`. It can't
-    /// be listed, and its directories are taken for granted.
+    /// Plain HTTP (RFC 9110): `HEAD`, `GET`, and to write `PUT` and `DELETE`. There are
+    /// no listings, and directories are assumed to exist.
     Http,
     /// WebDAV (RFC 4918), class 1.
     WebDav,
-    /// Amazon S3's REST interface, or what speaks it.
+    /// Amazon S3's REST interface, also of other services.
     S3 {
         /// The region that requests are signed for, such as `eu-west-1`.
         region: String,
@@ -31,7 +31,7 @@ pub enum Protocol {
 /// A remote tree and how it is used.
 #[derive(Clone)]
 pub struct Config {
-    /// How it is spoken to.
+    /// Its protocol.
     pub protocol: Protocol,
     /// Its root: `http` or `https`, without user, query or fragment. For S3 the bucket
     /// is the first part of the path; at `BUCKET.s3.REGION.amazonaws.com` it is in the
@@ -39,12 +39,13 @@ pub struct Config {
     pub url: String,
     /// Whether the guest may change it.
     pub writable: bool,
-    /// Certificates to trust beside the system's, PEM. The system's are where it has them,
-    /// or where the environment says (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+    /// Certificates to trust in addition to the system's, in PEM. The environment can say
+    /// where the system's are (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
     pub certificates: Vec<Vec<u8>>,
-    /// Sends credentials unencrypted to another host too. Loopback always gets them.
+    /// Whether credentials are sent to other hosts without encryption. On loopback, they
+    /// always are.
     pub allow_plain_credentials: bool,
-    /// What bounds it.
+    /// Its limits.
     pub limits: Limits,
 }
 
@@ -63,7 +64,7 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// Host and port that connections go to: what the permissions of a run must allow.
+    /// Host and port of all connections, which the permissions of a run must allow.
     ///
     /// # Errors
     ///
@@ -74,26 +75,27 @@ impl Config {
     }
 }
 
-/// Bounds of one [`crate::NetFs`].
+/// Limits of one [`crate::NetFs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of fetched content that the private directory holds at most.
+    /// Maximum bytes of fetched content in the private directory.
     pub bytes: u64,
-    /// Bytes of one file at most, read or written.
+    /// Maximum bytes of one file, read or written.
     pub file_bytes: u64,
-    /// Paths that are known at once at most, directories included.
+    /// Maximum number of known paths, directories included.
     pub files: usize,
-    /// Entries of one directory at most.
+    /// Maximum number of entries of one directory.
     pub entries: usize,
-    /// Bytes of content in the persistent cache, beyond which the oldest goes.
+    /// Maximum bytes of content in the persistent cache; beyond that, the oldest is
+    /// removed.
     pub cache_bytes: u64,
-    /// How long the server may be silent.
+    /// How long the server may send nothing.
     pub timeout: Duration,
-    /// How long what the server said of a path holds before it is asked again.
+    /// How long the server's answer about a path is valid.
     pub refresh: Duration,
-    /// After how long a server that was unreachable is tried again.
+    /// How long to wait before an unreachable server is tried again.
     pub outage: Duration,
-    /// When a failed request is made again.
+    /// When a failed request is retried.
     pub retry: RetryPolicy,
 }
 
@@ -113,14 +115,14 @@ impl Default for Limits {
     }
 }
 
-/// How often, and after which waits, a failed request is made again.
+/// How often, and after which delays, a failed request is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts after the first.
     pub retries: u32,
-    /// The wait before the second attempt; each later wait is twice as long.
+    /// The delay before the second attempt; each later delay is twice as long.
     pub backoff: Duration,
-    /// The longest wait, computed or asked for by the server.
+    /// The longest delay, whether computed or requested by the server.
     pub max_wait: Duration,
 }
 
@@ -134,24 +136,24 @@ impl Default for RetryPolicy {
     }
 }
 
-/// What a run lends to its file system. Methods are called from any thread.
+/// What a run provides to its file system. Methods are called from any thread.
 pub trait Host: Send + Sync {
-    /// Where a connection may go. The only source of addresses: one that is not in the
-    /// answer is never dialled, and an address in the URL is asked about like a name.
+    /// The addresses that a connection may go to. This is the only source of addresses:
+    /// no other is ever connected to, and an address in the URL is resolved like a name.
     ///
     /// # Errors
     ///
-    /// [`ResolveError`] if it may go nowhere, or the name is not known.
+    /// [`ResolveError`] if no connection is allowed, or the name is not known.
     fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError>;
 
-    /// The time: signatures of S3 have it, and the cache orders by it.
+    /// The time, for the signatures of S3 and the order of the cache.
     fn now(&self) -> SystemTime;
 
-    /// Waits before another attempt; false if none is to be made, as when the run was
-    /// ended from outside.
+    /// Waits before another attempt. False if there should be none, for example because
+    /// the run was ended from outside.
     fn wait(&self, duration: Duration) -> bool;
 
-    /// Something that the user should know, in one line.
+    /// Reports something that the user should know, in one line.
     fn notice(&self, message: &str);
 }
 

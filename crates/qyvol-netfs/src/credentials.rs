@@ -1,8 +1,8 @@
-//! What a server is shown so that it lets us in.
+//! The credentials for a server.
 //!
-//! Secrets are wiped when they are dropped, but for the copy of a field in a request,
-//! which the HTTP client has; and they are in no `Debug` output. They go to the origin of
-//! the configured URL alone.
+//! Secrets are wiped when they are dropped, except for the HTTP client's copy of a
+//! request field, and never appear in `Debug` output. They are sent only to the origin of
+//! the configured URL.
 
 use std::fmt;
 
@@ -33,10 +33,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who asks.
+/// The credentials of a tree.
 #[derive(Clone, Debug, Default)]
 pub enum Credentials {
-    /// Nobody in particular.
+    /// No credentials.
     #[default]
     None,
     /// A user with a password (RFC 7617); HTTP and WebDAV.
@@ -46,7 +46,7 @@ pub enum Credentials {
         /// The password.
         password: Secret,
     },
-    /// Whoever has the token (RFC 6750); HTTP and WebDAV.
+    /// A bearer token (RFC 6750); HTTP and WebDAV.
     Bearer(Secret),
     /// An access key of S3.
     S3 {
@@ -54,13 +54,13 @@ pub enum Credentials {
         access_key: String,
         /// The key itself, which is never sent.
         secret_key: Secret,
-        /// What comes with a temporary key.
+        /// The session token of a temporary key.
         session_token: Option<Secret>,
     },
 }
 
 impl Credentials {
-    /// Whether they are of the kind that the protocol takes, and can be sent.
+    /// Checks that the protocol takes this kind of credentials, and that they can be sent.
     pub(crate) fn check(&self, protocol: &Protocol) -> Result<(), Error> {
         let is_s3 = matches!(protocol, Protocol::S3 { .. });
         let bad = |why: &str| Err(Error::Credentials(why.to_string()));
@@ -89,7 +89,7 @@ impl Credentials {
         }
     }
 
-    /// The `Authorization` field, but for S3, whose field depends on the request.
+    /// The `Authorization` field, except for S3, where it depends on the request.
     pub(crate) fn authorization(&self) -> Option<Zeroizing<String>> {
         match self {
             Credentials::Basic { user, password } => {

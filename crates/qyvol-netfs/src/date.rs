@@ -8,7 +8,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 /// Reads an IMF-fixdate (RFC 9110, 5.6.7), `Sun, 06 Nov 1994 08:49:37 GMT`. The two
-/// obsolete forms are as good as none.
+/// obsolete forms are ignored.
 pub(crate) fn parse_http(text: &str) -> Option<Timestamp> {
     let rest = text.trim().strip_suffix(" GMT")?.split_once(", ")?.1;
     let mut words = rest.split(' ');

@@ -1,7 +1,7 @@
 //! Why a tree could not be mounted, used or written back.
 //!
-//! What a caller decides by is data ([`ErrorKind`]); the messages are for people.
-//! Text that came from the server is escaped and bounded.
+//! Programs decide by the [`ErrorKind`]; the messages are for people. Text from the
+//! server is escaped and limited in length.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Why a [`crate::NetFs`] can't be made. Nothing was sent yet.
+/// Why a [`crate::NetFs`] can't be created. Nothing has been sent yet.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -46,7 +46,7 @@ pub enum ErrorKind {
     NotFound,
     /// The server, or the permissions of the run, don't allow it (`EACCES`).
     Access,
-    /// A part of the path is no directory (`ENOTDIR`).
+    /// A part of the path is not a directory (`ENOTDIR`).
     NotADirectory,
     /// The tree is not writable (`EROFS`).
     ReadOnly,
@@ -54,20 +54,20 @@ pub enum ErrorKind {
     NoSpace,
     /// One file, or one listing, is over its limit (`EFBIG`).
     TooLarge,
-    /// No path (`EINVAL`).
+    /// Not a valid path (`EINVAL`).
     InvalidPath,
     /// A symbolic link, which is not followed (`ELOOP`).
     Link,
     /// A directory with remote content can't be renamed as a whole: copy and remove it
     /// (`EXDEV`).
     CrossDevice,
-    /// What is on the server is not what was seen: nothing was overwritten (`ESTALE`).
+    /// The server no longer has what the guest saw; nothing was overwritten (`ESTALE`).
     Conflict,
     /// The server took too long (`ETIMEDOUT`).
     TimedOut,
     /// The server can't be reached (`EHOSTUNREACH`).
     Unreachable,
-    /// All else (`EIO`).
+    /// Everything else (`EIO`).
     Io,
 }
 
@@ -77,9 +77,9 @@ pub enum ErrorKind {
 pub struct FsError {
     kind: ErrorKind,
     message: String,
-    /// The server gave no answer that could be used.
+    /// The server gave no usable response.
     is_outage: bool,
-    /// Nor would it give one for another path.
+    /// It would give none for other paths either.
     is_server_away: bool,
 }
 
@@ -93,7 +93,7 @@ impl FsError {
         }
     }
 
-    /// What it means to a program.
+    /// The kind of error, for programs.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -105,7 +105,7 @@ impl FsError {
         }
     }
 
-    /// The same where the server as a whole is away.
+    /// The same, if the server as a whole is unreachable.
     pub(crate) fn server_away(self) -> FsError {
         FsError {
             is_server_away: self.is_outage,
@@ -117,12 +117,12 @@ impl FsError {
         self.is_server_away
     }
 
-    /// Whether a cached copy may stand in.
+    /// Whether a cached copy may be used instead.
     pub(crate) fn is_outage(&self) -> bool {
         self.is_outage
     }
 
-    /// Of something on this machine.
+    /// An error on this machine.
     pub(crate) fn local(what: &str, error: &io::Error) -> FsError {
         let kind = match error.kind() {
             _ if rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::LOOP) => ErrorKind::Link,
@@ -136,7 +136,7 @@ impl FsError {
     }
 }
 
-/// A failed attempt, and whether another one makes sense.
+/// A failed attempt, and whether to try again.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) error: FsError,
@@ -161,7 +161,7 @@ impl From<FsError> for Failure {
 }
 
 impl Failure {
-    /// One that may pass.
+    /// A failure that may be temporary.
     pub(crate) fn temporary(error: FsError) -> Failure {
         Failure {
             error,

@@ -1,4 +1,4 @@
-//! Keeps the cache within its bounds: the content that was not used for longest goes.
+//! Keeps the cache within its limits: the least recently used content is removed.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::{BLOBS, Cache, RECORDS, TEMPORARY};
 use crate::local::ABANDONED;
 
-/// Most records: one is small, and of no use without its content.
+/// Maximum number of records. A record is small, and of no use without its content.
 pub(super) const MAX_RECORDS: usize = 100_000;
 
 struct Entry {
@@ -18,7 +18,7 @@ struct Entry {
 }
 
 impl Cache {
-    /// Counts what is there, and removes the oldest of it until a tenth is free.
+    /// Counts the content, and removes the oldest until a tenth of the space is free.
     pub(super) fn sweep(&mut self) {
         let mut blobs = self.entries(BLOBS);
         self.bytes = blobs.iter().map(|entry| entry.length).sum();
@@ -44,7 +44,7 @@ impl Cache {
                 }
             }
         }
-        // What a process that was killed left behind.
+        // Files that a killed process left behind.
         for entry in self.entries(TEMPORARY) {
             if self.now().duration_since(entry.used).is_ok_and(|age| age > ABANDONED) {
                 let _ = fs::remove_file(entry.path);

@@ -9,13 +9,13 @@ use qyvol_types::{Algorithm, Digest, Hasher};
 use super::{Cache, KEPT};
 use crate::path;
 
-/// Characters of the remote name in that of the file.
+/// Characters of the remote name that go into the file's name.
 const NAME_CHARS: usize = 80;
 
 impl Cache {
-    /// Keeps content that could not be sent to a path; says where. Each content has a
-    /// place of its own, so that what an earlier run left is never overwritten. More than
-    /// `limit` bytes are not kept.
+    /// Keeps content that could not be sent to a path, and returns where. Each content has
+    /// a place of its own, so that nothing of an earlier run is overwritten. Content of
+    /// more than `limit` bytes is not kept.
     pub(crate) fn keep(&self, path: &str, content: &mut impl Read, limit: u64) -> io::Result<PathBuf> {
         let mut temporary = self.temporary()?;
         let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -41,12 +41,12 @@ impl Cache {
         Ok(place)
     }
 
-    /// The same content was sent after all.
+    /// The same content has been sent after all.
     pub(crate) fn unkeep(&self, path: &str, digest: &Digest) {
         let _ = fs::remove_file(self.kept_place(path, digest));
     }
 
-    /// `PATH-CONTENT-NAME`, the first two digests.
+    /// `PATH-CONTENT-NAME`; the first two are the start of a digest.
     fn kept_place(&self, path: &str, digest: &Digest) -> PathBuf {
         let of_path = Digest::of(format!("{}\0{path}", self.tree).as_bytes()).hex();
         let of_content = digest.hex();

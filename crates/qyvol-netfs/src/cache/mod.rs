@@ -1,16 +1,16 @@
-//! The persistent cache: content by digest, and for each remote path what it last was.
+//! The persistent cache: content by digest, and the last known state of each remote path.
 //!
 //! Invariants:
-//! - content is hashed whenever it is used: what doesn't match its name is removed, and
-//!   never served;
-//! - everything is written beside its place and renamed, so that processes beside one
-//!   another see whole files; a reader keeps a file that another one removes;
-//! - a record is believed only for the very tree and path that it names;
-//! - nothing is needed: a cache that fails costs time, and a notice.
+//! - content is hashed whenever it is used: if it doesn't match its name, it is removed
+//!   and never served;
+//! - everything is written to a temporary file and renamed, so that other processes see
+//!   whole files only; a reader can go on reading a file that another process removes;
+//! - a record is trusted only for exactly the tree and path that it names;
+//! - nothing depends on it: if the cache fails, that costs time and gives a notice.
 //!
-//! The directory belongs to one user, who alone may write to it, and one application, and
-//! to no guest. What could
-//! not be sent to the server is in it too (`kept`), and is the user's to remove.
+//! The directory belongs to one application of one user, who alone may write to it, and
+//! no guest can access it. Content that could not be sent to the server is kept in it too
+//! (`kept`); the user decides when to remove that.
 
 mod evict;
 mod kept;
@@ -32,7 +32,7 @@ use crate::config::Host;
 use crate::error::Error;
 use crate::meta::Meta;
 
-/// The form of what is below: another one gets another directory.
+/// The version of the format. Another version gets another directory.
 const VERSION: &str = "v1";
 const BLOBS: &str = "blobs";
 const RECORDS: &str = "records";
@@ -41,7 +41,7 @@ const KEPT: &str = "kept";
 /// Largest record, in bytes.
 const RECORD_BYTES: u64 = 16 << 10;
 
-/// What a path was when it was last fetched.
+/// The state of a path when it was last fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// [`crate::url::Base::identity`] of the tree.
@@ -56,11 +56,11 @@ pub(crate) struct Cache {
     root: PathBuf,
     tree: String,
     max_bytes: u64,
-    /// Bytes of content, roughly: other processes add and remove too.
+    /// Bytes of content, approximately: other processes add and remove content too.
     bytes: u64,
-    /// Records, just as roughly.
+    /// Number of records, also approximately.
     records: usize,
-    /// The paths that this tree has records of, once that was asked.
+    /// The paths that have a record in this tree, once they have been listed.
     paths: Option<BTreeSet<String>>,
     host: Arc<dyn Host>,
 }
@@ -74,7 +74,7 @@ impl std::fmt::Debug for Cache {
 }
 
 impl Cache {
-    /// Opens or makes the cache in `directory`.
+    /// Opens or creates the cache in `directory`.
     pub(crate) fn open(directory: &Path, tree: String, max_bytes: u64, host: Arc<dyn Host>) -> Result<Cache, Error> {
         let root = directory.join(VERSION);
         let bad = |place: &Path, error| Error::Directory {
@@ -116,7 +116,7 @@ impl Cache {
         self.root.join(RECORDS).join(name.hex())
     }
 
-    /// What a path last was, if its content is still there.
+    /// The last known state of a path, if its content is still there.
     pub(crate) fn lookup(&self, path: &str) -> Option<Record> {
         let record = self.read_record(&self.record(path))?;
         let is_there = record.path == path && self.blob(&record.digest).is_file();
@@ -133,8 +133,8 @@ impl Cache {
         (record.tree == self.tree).then_some(record)
     }
 
-    /// All that was fetched below a directory, at whatever depth. What other processes
-    /// fetched since this was first asked may be missing.
+    /// Everything that was fetched below a directory, at any depth. Files that other
+    /// processes have fetched since the first call may be missing.
     pub(crate) fn below(&mut self, directory: &str) -> Vec<Record> {
         let paths = self.paths.take().unwrap_or_else(|| self.read_paths());
         let from = if directory.is_empty() {
@@ -160,8 +160,8 @@ impl Cache {
             .collect()
     }
 
-    /// Copies cached content into `file`, which is empty; false if it is not there, or
-    /// not what it should be, and so no more there. An error is one of `file`.
+    /// Copies cached content into `file`, which is empty. False if there is none, or if it
+    /// was damaged and has been removed. An error is one of `file`.
     pub(crate) fn fetch(&mut self, digest: &Digest, length: Option<u64>, file: &mut File) -> io::Result<bool> {
         let place = self.blob(digest);
         let Ok(mut blob) = open(&place) else {
@@ -184,7 +184,7 @@ impl Cache {
         };
         let is_whole = length.is_none_or(|length| hasher.length() == length);
         if is_read && is_whole && hasher.finish() == *digest {
-            // What was used is no longer the oldest.
+            // Content that was just used is no longer the oldest.
             let _ = blob.set_modified(self.host.now());
             return Ok(true);
         }
@@ -198,8 +198,8 @@ impl Cache {
         Ok(false)
     }
 
-    /// Remembers what a path has, and its content, which is read from `file`. A failure
-    /// is a notice.
+    /// Records the state of a path and stores its content, which is read from `file`. A
+    /// failure only gives a notice.
     pub(crate) fn store(&mut self, path: &str, meta: &Meta, digest: &Digest, file: &mut File) {
         let stored = self.store_blob(digest, file).and_then(|is_stored| {
             if !is_stored {
@@ -218,7 +218,7 @@ impl Cache {
         }
     }
 
-    /// Adds content; false if it doesn't fit.
+    /// Stores content; false if it doesn't fit.
     fn store_blob(&mut self, digest: &Digest, file: &mut File) -> io::Result<bool> {
         let place = self.blob(digest);
         let length = file.metadata()?.len();
@@ -257,12 +257,12 @@ impl Cache {
         Ok(())
     }
 
-    /// Forgets what a path was.
+    /// Removes the record of a path.
     pub(crate) fn forget(&self, path: &str) {
         let _ = fs::remove_file(self.record(path));
     }
 
-    /// A file that is only for this user.
+    /// A file that only this user can access.
     fn temporary(&self) -> io::Result<NamedTempFile> {
         NamedTempFile::new_in(self.root.join(TEMPORARY))
     }
@@ -272,8 +272,8 @@ impl Cache {
     }
 }
 
-/// Checks that nobody but this user writes to a directory: what is believed of a record
-/// is believed of whoever wrote it.
+/// Checks that only this user can write to a directory: trusting a record means trusting
+/// whoever wrote it.
 fn check_ours(directory: &Path) -> io::Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let stat = rustix::fs::fstat(rustix::fs::open(directory, flags, Mode::empty())?)?;
@@ -286,7 +286,7 @@ fn check_ours(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a file of the cache to read it: no link is followed, and nothing is waited for.
+/// Opens a file of the cache for reading, without following links and without blocking.
 fn open(place: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::open(place, flags, Mode::empty())?))

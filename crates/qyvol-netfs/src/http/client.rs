@@ -1,4 +1,4 @@
-//! Requests with their authorisation, same-origin redirects and retries.
+//! Requests with authorisation, same-origin redirects and retries.
 
 use std::fmt;
 use std::fs::File;
@@ -23,21 +23,21 @@ use crate::error::{Error, ErrorKind, Failure, FsError, Retry};
 use crate::remote::sigv4;
 use crate::url::{self, Base};
 
-/// Redirects that are followed for one request.
+/// Maximum number of redirects that are followed for one request.
 const MAX_REDIRECTS: usize = 3;
-/// Bytes of an error's body that are read.
+/// Maximum bytes of an error's body that are read.
 const ERROR_BYTES: usize = 8 << 10;
-/// Bytes of an answer's fields.
+/// Maximum bytes of a response's fields.
 const HEADER_BYTES: usize = 32 << 10;
 /// Bytes that are read or written at once.
 const BUFFER: usize = 128 << 10;
-/// The head of an answer may take this many times as long as a server may be silent.
+/// The head of a response may take this many times the server's time limit.
 const RESPONSE_FACTOR: u32 = 4;
 
-/// The longest time that is waited or timed: one that a clock can always be ahead by.
+/// The longest delay or time limit, small enough to add to any time.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Limits whose durations can be added to and multiplied.
+/// Limits whose durations can be added and multiplied without overflow.
 fn bounded(mut limits: Limits) -> Limits {
     let retry = &mut limits.retry;
     for duration in [
@@ -51,7 +51,7 @@ fn bounded(mut limits: Limits) -> Limits {
     limits
 }
 
-/// A body that is sent. It can be sent again.
+/// A body to send. It can be sent again.
 #[derive(Clone, Copy)]
 pub(crate) enum Payload<'a> {
     None,
@@ -82,7 +82,7 @@ pub(crate) struct Request<'a> {
     /// Names in lower case.
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) payload: Payload<'a>,
-    /// What is attempted, as it begins a message: `can't read a.txt at https://…`.
+    /// What is attempted, as the start of a message: `can't read a.txt at https://…`.
     pub(crate) what: String,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// An answer that was read to its end.
+/// A response that was read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -125,7 +125,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The error that it is, if it is none of those expected.
+    /// The error for a response that was not expected.
     pub(crate) fn error(&self, what: &str) -> FsError {
         status_error(what, self.status, &reason(&self.body))
     }
@@ -140,7 +140,7 @@ pub(crate) struct Client {
     region: Option<String>,
     host: Arc<dyn Host>,
     limits: Limits,
-    /// Until when the server is taken for unreachable, and why.
+    /// Until when the server is assumed to be unreachable, and why.
     outage: Mutex<Option<(Instant, FsError)>>,
 }
 
@@ -153,7 +153,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that has not connected yet.
+    /// Creates a client. It does not connect yet.
     pub(crate) fn new(config: &Config, credentials: Credentials, host: Arc<dyn Host>) -> Result<Client, Error> {
         let base = Base::parse(&config.url, &config.protocol)?;
         credentials.check(&config.protocol)?;
@@ -216,8 +216,8 @@ impl Client {
         format!("can't {verb} {} at {}", escape(named), self.base.origin())
     }
 
-    /// Makes a request, with retries, and reads its answer. A body of a success that is
-    /// longer than `limit` is an error; of any other only the start is read.
+    /// Makes a request, with retries, and reads the response. If it succeeds, a body longer
+    /// than `limit` is an error; of any other body, only the start is read.
     pub(crate) fn call(&self, request: &Request<'_>, limit: usize) -> Result<Answer, FsError> {
         self.retrying(|_| {
             let (response, path) = self.attempt(request)?;
@@ -230,7 +230,7 @@ impl Client {
                     let message = format!("{}: the response is longer than {limit} bytes", request.what);
                     FsError::new(ErrorKind::TooLarge, message)
                 })?,
-                // What explains an error may be cut off.
+                // The text of an error may be truncated.
                 (false, false) => incoming.read_all(ERROR_BYTES).ok().flatten().unwrap_or_default(),
             };
             Ok(Answer {
@@ -242,8 +242,8 @@ impl Client {
         })
     }
 
-    /// Makes attempts until one succeeds, fails for good, or none is left. An attempt
-    /// that got on sets its argument: then all further attempts are available again.
+    /// Makes attempts until one succeeds, fails permanently, or none are left. An attempt
+    /// that made progress sets its argument: then all retries are available again.
     pub(crate) fn retrying<T>(&self, mut attempt: impl FnMut(&mut bool) -> Result<T, Failure>) -> Result<T, FsError> {
         if let Some(error) = self.known_outage() {
             return Err(error);
@@ -281,8 +281,8 @@ impl Client {
         }
     }
 
-    /// Remembers that the server is not there, so that the next path is not waited for
-    /// as long.
+    /// Remembers that the server is unreachable, so that the next path does not wait as
+    /// long.
     fn ended(&self, error: FsError) -> FsError {
         if error.is_server_away() && !self.limits.outage.is_zero() {
             let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -291,7 +291,7 @@ impl Client {
         error
     }
 
-    /// The next request is made, whatever came of the one before.
+    /// Lets the next request be made even if the server was unreachable before.
     pub(crate) fn forget_outage(&self) {
         *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -307,8 +307,8 @@ impl Client {
         }
     }
 
-    /// Sends a request once, following redirects that stay there. A temporary status is
-    /// a failure; every other answer is given back with the path that gave it.
+    /// Sends a request once, and follows redirects to the same path. A temporary status is
+    /// a failure; every other response is returned with the path that it came from.
     pub(crate) fn attempt(&self, request: &Request<'_>) -> Result<(Response<Body>, String), Failure> {
         let mut request = request.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -327,7 +327,7 @@ impl Client {
             }
             let location = response.headers().get(header::LOCATION);
             let location = location.and_then(|value| value.to_str().ok()).unwrap_or_default();
-            // A signature is for one path; where S3 redirects, the region is wrong.
+            // A signature is for one path; if S3 redirects, the region is wrong.
             let next = self
                 .base
                 .follow(&request.path, location)
@@ -433,13 +433,13 @@ impl Client {
         })
     }
 
-    /// How long a body of this length may take: as long as one may take to arrive.
+    /// How long sending a body of this length may take: as long as receiving it.
     fn upload_time(&self, length: u64) -> Duration {
         let windows = u32::try_from(length / MIN_BYTES_PER_TIMEOUT + 2).unwrap_or(u32::MAX);
         self.limits.timeout.saturating_mul(windows).min(MAX_DURATION)
     }
 
-    /// The error that an answer is whose body was not read.
+    /// The error for a response whose body was not read.
     pub(super) fn error_of(&self, response: Response<Body>, what: &str) -> FsError {
         let status = response.status().as_u16();
         let incoming = Incoming::new(response, what, self.limits.timeout);

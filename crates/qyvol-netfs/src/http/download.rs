@@ -1,9 +1,9 @@
 //! A file's content: fetched whole, resumed where it broke off.
 //!
-//! A download is resumed by a range that holds only for the same strong entity tag
-//! (RFC 9110, 13.1.5). Without one, or once it is another one, all of it is fetched
-//! anew; so what is read is always of one version. Nothing is believed of a length but
-//! that it must be true.
+//! A download is resumed with a range request that is valid only for the same strong
+//! entity tag (RFC 9110, 13.1.5). Without a tag, or if it has changed, the whole file is
+//! fetched again, so the content is always of one version. An announced length is always
+//! checked.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -18,30 +18,30 @@ use crate::meta::Meta;
 
 /// Bytes of progress after which all retries are available again.
 const PROGRESS_BYTES: u64 = 1 << 20;
-/// How often a download begins anew.
+/// How often a download starts again from the beginning.
 const MAX_RESTARTS: u32 = 3;
-/// How often a connection is opened for one file, whatever its progress.
+/// How often a connection is opened for one file, whatever the progress.
 const MAX_OPENS: u32 = 1000;
 
-/// What came of it.
+/// The result of a download.
 #[derive(Debug)]
 pub(crate) enum Download {
     /// The content is in the file.
     Content {
-        /// With the length that was counted.
+        /// With the length as counted.
         meta: Meta,
         digest: Digest,
     },
-    /// The cached content is that of the server.
+    /// The cached content is still the server's.
     NotModified,
     /// There is no file.
     Absent,
-    /// The server leads from `a` to `a/`, and means a directory by that.
+    /// The server redirects from `a` to `a/`, which means a directory.
     Directory,
 }
 
-/// Fetches into `file`, which is empty. `request` is a `GET`; with `condition`
-/// where a copy is there already. More than `limit` bytes are refused.
+/// Fetches into `file`, which is empty. `request` is a `GET`, with `condition` if there
+/// is a copy already. More than `limit` bytes are refused.
 pub(crate) fn download(
     client: &Client,
     request: &Request<'_>,
@@ -79,7 +79,7 @@ struct State<'a> {
     /// The next byte.
     at: u64,
     hasher: Hasher,
-    /// Of what is being read.
+    /// The metadata of the version that is being read.
     meta: Meta,
     restarts: u32,
     opens: u32,
@@ -138,7 +138,7 @@ impl State<'_> {
                     return Err(Failure::temporary(self.error(ErrorKind::Io, &why)));
                 }
             }
-            // There is nothing behind what came: it is another file now.
+            // There is nothing after what was received: it is another file now.
             416 if resumed => {
                 self.restart()?;
                 return Err(Failure::temporary(
@@ -156,7 +156,7 @@ impl State<'_> {
         self.read(incoming)
     }
 
-    /// A whole answer: what was there before it counts no more.
+    /// A complete response: what was received before no longer counts.
     fn begin(&mut self, meta: Meta) -> Result<(), Failure> {
         if self.at > 0 {
             self.restart()?;
@@ -173,7 +173,7 @@ impl State<'_> {
         self.error(ErrorKind::TooLarge, &what)
     }
 
-    /// Begins anew, which a server may cause a few times.
+    /// Starts again from the beginning, which a server may cause a few times.
     fn restart(&mut self) -> Result<(), FsError> {
         self.restarts += 1;
         if self.restarts > MAX_RESTARTS {
@@ -187,7 +187,7 @@ impl State<'_> {
         emptied.map_err(|error| FsError::local(&self.request.what, &error))
     }
 
-    /// Whether a partial answer is what was asked for: `bytes AT-LAST/LENGTH` of the
+    /// Whether a partial response is the requested one: `bytes AT-LAST/LENGTH` of the
     /// same version (RFC 9110, 14.4).
     fn check_range(&self, headers: &HeaderMap) -> Result<(), String> {
         let field = |name| {

@@ -1,19 +1,18 @@
-//! Answers that come before a request was sent to its end.
+//! Responses that arrive before the whole request has been sent.
 //!
-//! A server that refuses a file for its length, or for what it has there already,
-//! answers and closes the connection while the body is still on its way. The
-//! next write then fails, and ureq reports that failure instead of the answer.
-//! Here a write that fails after an answer has arrived counts as done, and so
-//! does the rest of that request: ureq goes on to read the answer. The
-//! connection is not used again.
+//! A server that refuses a file because of its length, or because of what it already
+//! has, responds and closes the connection while the body is still being sent. The next
+//! write then fails, and ureq reports that failure instead of the response. Here, a
+//! write that fails after a response has arrived counts as done, and so does the rest of
+//! that request, so ureq goes on to read the response. The connection is not used again.
 
 use std::time::Duration;
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// How long to wait for an answer after a write failed. It was sent before the
-/// connection was closed, so it is here or next to it.
+/// How long to wait for a response after a write failed. It was sent before the
+/// connection was closed, so it has arrived or is about to.
 const RESPONSE_WAIT: Duration = Duration::from_millis(200);
 
 /// Wraps the connections of the connector before it.
@@ -32,7 +31,7 @@ impl<In: Transport> Connector<In> for EarlyResponseConnector {
 #[derive(Debug)]
 pub(super) struct EarlyResponseTransport<T> {
     inner: T,
-    /// The peer takes no more bytes, and has responded.
+    /// The peer accepts no more bytes, and has responded.
     is_cut: bool,
 }
 

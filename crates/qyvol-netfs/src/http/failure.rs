@@ -1,7 +1,7 @@
-//! What a status that nobody expected means, and a failure below HTTP.
+//! What an unexpected status means, or a failure below HTTP.
 //!
-//! An outage is what may pass, and what a cached copy may stand in for; a server that
-//! is not who it should be is none.
+//! An outage may be temporary, and a cached copy may be used instead. A server with the
+//! wrong identity is not an outage.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, Failure, FsError};
 /// Characters of a server's own words in a message.
 const REASON_CHARS: usize = 300;
 
-/// Statuses that may be another one soon.
+/// Statuses that may be temporary.
 pub(super) fn is_temporary(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
@@ -44,7 +44,7 @@ pub(super) fn reason(body: &[u8]) -> String {
     escape(&cut).to_string()
 }
 
-/// What a status means that is none of those expected.
+/// What an unexpected status means.
 pub(super) fn status_error(what: &str, status: u16, reason: &str) -> FsError {
     let (kind, hint) = match status {
         401 => (ErrorKind::Access, "; provide credentials, or different ones"),
@@ -60,7 +60,7 @@ pub(super) fn status_error(what: &str, status: u16, reason: &str) -> FsError {
     let separator = if reason.is_empty() { "" } else { ", " };
     let message = format!("{what}: the server answers {status}{separator}{reason}{hint}");
     match status {
-        // What stands in front of the server says that it is away; all else is of one path.
+        // A gateway says that the server is unreachable; any other status is about one path.
         502..=504 => FsError::outage(ErrorKind::Unreachable, message).server_away(),
         _ if is_temporary(status) => FsError::outage(ErrorKind::Unreachable, message),
         _ => FsError::new(kind, message),
@@ -80,12 +80,12 @@ pub(super) fn transport_failure(what: &str, error: ureq::Error) -> Failure {
         ureq::Error::Io(error) => connection_failure(what, error),
         ureq::Error::HostNotFound => outage(ErrorKind::Unreachable, &"no such host"),
         ureq::Error::ConnectionFailed => outage(ErrorKind::Unreachable, &"no connection"),
-        // Whoever answers is not who it should be: a cached copy must not hide that.
+        // The server has the wrong identity: a cached copy must not hide that.
         ureq::Error::Tls(why) => fatal(ErrorKind::Unreachable, &format!("TLS: {why}")),
         ureq::Error::Rustls(why) => fatal(ErrorKind::Unreachable, &format!("TLS: {why}")),
         ureq::Error::Other(error) => match error.downcast_ref::<ResolveError>() {
             Some(ResolveError::Denied) => fatal(ErrorKind::Access, &ResolveError::Denied),
-            // As without any network: there may be one later.
+            // As without any network, which may come back later.
             Some(error) => outage(ErrorKind::Unreachable, error),
             None => fatal(ErrorKind::Io, &error),
         },
@@ -95,7 +95,7 @@ pub(super) fn transport_failure(what: &str, error: ureq::Error) -> Failure {
 
 /// A connection that failed.
 pub(super) fn connection_failure(what: &str, error: io::Error) -> Failure {
-    // The reader of a body wraps what is no I/O error: a time limit, bad framing.
+    // The reader of a body wraps errors other than I/O: a time limit, bad framing.
     let error = match error.downcast::<ureq::Error>() {
         Ok(inner) => return transport_failure(what, inner),
         Err(error) => error,

@@ -1,4 +1,4 @@
-//! A body as it arrives: at a pace, with a limit.
+//! A body as it arrives, with a minimum speed and a limit.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -9,17 +9,16 @@ use ureq::http::Response;
 use super::failure::connection_failure;
 use crate::error::{ErrorKind, Failure, FsError};
 
-/// Bytes that must arrive within the time that a server may be silent, but for the
-/// last ones.
+/// Bytes that must arrive within the server's time limit, except for the last ones.
 pub(super) const MIN_BYTES_PER_TIMEOUT: u64 = 16 << 10;
 
-/// The bytes of one answer.
+/// The bytes of one response.
 pub(super) struct Incoming<'a> {
     body: Box<dyn Read + Send>,
     /// What they are for, in a message.
     what: &'a str,
     timeout: Duration,
-    /// Start of the window, and the bytes that came in it.
+    /// Start of the current interval, and the bytes that arrived in it.
     window: (Instant, u64),
 }
 

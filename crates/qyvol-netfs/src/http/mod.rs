@@ -1,11 +1,11 @@
-//! HTTP by ureq: one request, its answer, and what a failure below HTTP means.
+//! HTTP by ureq: one request, its response, and what a failure below HTTP means.
 //!
 //! Invariants:
-//! - every connection goes to an address that [`crate::Host`] gave; there are no
-//!   proxies, and the environment is not read but for where certificates are;
-//! - a redirect is followed to the same path of the same origin alone, with or without a
-//!   slash at its end, for requests that change nothing;
-//! - bodies come at a pace, and end at a limit.
+//! - every connection goes to an address that [`crate::Host`] returned; no proxies are
+//!   used, and the environment is read only for the location of certificates;
+//! - a redirect is followed only to the same path of the same origin, with or without a
+//!   slash at its end, and only for requests that change nothing;
+//! - bodies have a minimum speed and a maximum length.
 
 mod client;
 mod download;

@@ -1,4 +1,4 @@
-//! Addresses, from the one place that may give them.
+//! Addresses, from the only place that may return them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::config::{Host, ResolveError};
 
-/// Addresses of one host that are tried.
+/// Maximum number of addresses of one host that are tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// Asks the host of the run.
+/// Asks the [`crate::Host`] of the run.
 pub(super) struct Resolver(pub(super) Arc<dyn Host>);
 
 impl fmt::Debug for Resolver {
@@ -37,7 +37,7 @@ impl UreqResolver for Resolver {
         let port = authority.port_u16().unwrap_or(default);
         let (send, receive) = mpsc::sync_channel(1);
         let host = self.0.clone();
-        // A lookup can't be interrupted: one that takes too long is left alone.
+        // A lookup can't be interrupted: one that takes too long is abandoned.
         thread::Builder::new().spawn(move || send.send(host.resolve(&name, port)))?;
         let found = match receive.recv_timeout(*timeout.after) {
             Ok(found) => found.map_err(|error| Error::Other(Box::new(error)))?,
