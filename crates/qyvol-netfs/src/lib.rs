@@ -1,44 +1,46 @@
 //! `netfs`: a remote tree over HTTP, WebDAV or S3 that a guest sees as a directory.
 //!
-//! The guest works on a private local directory of kernel files. Whoever stands between
-//! it and the kernel calls [`NetFs::ensure`] before each of its calls, so that what the
-//! call is about is there; tells of changes with [`NetFs::removed`],
-//! [`NetFs::renamed`] and [`NetFs::made_directory`] after them; and calls
-//! [`NetFs::flush`] where the guest syncs and when it has ended.
+//! The guest works on a private local directory of kernel files. The runtime between the
+//! guest and the kernel calls [`NetFs::ensure`] before each of the guest's calls, so that
+//! the files that it uses are there; reports changes with [`NetFs::removed`],
+//! [`NetFs::renamed`] and [`NetFs::made_directory`] after they are made; and calls
+//! [`NetFs::flush`] when the guest syncs and when it has ended.
 //!
-//! What the guest finds:
-//! - A file that was only looked at, or listed, has its length and time (1970 where the
-//!   server says none) and no content: the kernel would read zeros. Content is there after [`Intent::Read`] or
-//!   [`Intent::Write`], all of it, of one version.
-//! - What the server said of a path holds for [`Limits::refresh`]; then it is asked
-//!   again. A file that changed is put in the place of the old one, which a guest that
-//!   has it open goes on reading.
-//! - What the guest opened for writing, made, renamed or removed is the guest's for the
-//!   rest of the run: the server is asked no more about it, until [`NetFs::flush`].
-//! - Symbolic links are not followed. Hard links are two files once they are sent.
+//! What the guest sees:
+//! - A file whose metadata was read, or that was listed, has its length and time (1970 if
+//!   the server gives none) but no content: the kernel would read zeros. After
+//!   [`Intent::Read`] or [`Intent::Write`] the whole content is there, of one version.
+//! - What the server said about a path is valid for [`Limits::refresh`]; then it is asked
+//!   again. A file that has changed replaces the old one, which a guest that has it open
+//!   can go on reading.
+//! - A path that the guest opened for writing, created, renamed or removed belongs to the
+//!   guest for the rest of the run: the server is not asked about it until
+//!   [`NetFs::flush`].
+//! - Symbolic links are not followed. Hard links become two files when they are sent.
 //!
-//! Directories over plain HTTP, which knows none: a path that is opened as a directory
-//! ([`Intent::Directory`]) is one, without asking, unless it is known as a file; so is
-//! every directory that a file was found in. A path that is looked at is what `HEAD`
-//! says: a file, or a directory if the server leads from `a` to `a/`, or not there. So
-//! `open("a/b.json")` works at once, and so does opening `a` as a directory and then
-//! `b.json` in it. A listing has what was used so far.
+//! Plain HTTP has no directories. A path that is opened as a directory
+//! ([`Intent::Directory`]) is assumed to be one, unless it is known to be a file, and so
+//! is every directory above a file that was found. For metadata, `HEAD` decides: a path
+//! is a file, or a directory if the server redirects from `a` to `a/`, or does not exist.
+//! So `open("a/b.json")` works at once, and so does opening `a` as a directory and then
+//! `b.json` in it. A listing shows what has been used so far.
 //!
 //! Invariants:
-//! - connections go to the origin of the configured URL alone, at addresses that
-//!   [`Host::resolve`] gave; so do credentials;
+//! - connections go only to the origin of the configured URL, at addresses that
+//!   [`Host::resolve`] returned, and so do credentials;
 //! - nothing is written outside the directories that were given, whatever the guest
-//!   leaves in its own; names that are none here are left out, with a notice;
-//! - whatever the server sends, memory, disk and time stay bounded by [`Limits`];
-//! - content that is served from the cache has the digest that it was stored with;
+//!   leaves in its own; names that are not valid here are left out, with a notice;
+//! - whatever the server sends, memory, disk and time stay within [`Limits`];
+//! - content from the cache has the digest that it was stored with;
 //! - nothing on the server is overwritten or removed that the guest has not seen.
 //!
-//! Calls about one tree come one after the other, and each [`NetFs::ensure`] with the
-//! kernel's call that it is for before the next: a guest has one thread. With two, what
-//! one was about to use might be made another by what the other one asks for.
+//! Calls for one tree must be made one after the other, and the kernel's call for one
+//! [`NetFs::ensure`] must be done before the next: a guest has one thread. With two,
+//! one thread's call could replace the file that the other is about to use.
 //!
-//! Deliberately absent: the interposer, permissions (see [`Host::resolve`]), locks, and
-//! the environment, but for `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+//! Deliberately absent: the interception of the guest's calls, permissions (see
+//! [`Host::resolve`]), locks, and the environment, except for `SSL_CERT_FILE` and
+//! `SSL_CERT_DIR`.
 
 mod cache;
 mod config;
@@ -63,13 +65,12 @@ pub use credentials::{Credentials, Secret};
 pub use error::{Change, Error, ErrorKind, FlushError, FlushFailure, FsError};
 use tree::Tree;
 
-/// What the guest is about to do at a path. A rename is [`Intent::Rename`] of the old
-/// path and [`Intent::Create`] of the new one; a hard link [`Intent::Read`] and
-/// [`Intent::Create`]. Symbolic links
-/// can't be sent, and are best refused.
+/// What the guest is about to do at a path. A rename is [`Intent::Rename`] for the old
+/// path and [`Intent::Create`] for the new one; a hard link is [`Intent::Read`] and
+/// [`Intent::Create`]. Symbolic links can't be sent, and are best refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
-    /// Looks at it: `stat`, `access`, `readlink`.
+    /// Reads its metadata: `stat`, `access`, `readlink`.
     Stat,
     /// Opens it as a directory (`O_DIRECTORY`).
     Directory,
@@ -77,17 +78,17 @@ pub enum Intent {
     List,
     /// Opens it to read.
     Read,
-    /// Opens it to write, or to read and write, and what is there stays, or it changes its
-    /// length or times. Nothing there is no error: whether it is made is the kernel's
-    /// business.
+    /// Opens it to write, or to read and write, without truncating it, or changes its
+    /// length or times. It is not an error if nothing is there: the kernel decides whether
+    /// it is created.
     Write,
-    /// Puts something there, whatever is there now: makes it (exclusively or not), opens
-    /// and truncates it, makes a directory, links, renames to it. Nothing there is no
-    /// error.
+    /// Creates something there or replaces what is there: creates it (exclusively or not),
+    /// opens and truncates it, makes a directory, links or renames to it. It is not an
+    /// error if nothing is there.
     Create,
     /// Removes the file or directory.
     Remove,
-    /// Renames it to something else. A directory that the server has can't be, which is
+    /// Renames it to something else. For a directory that the server has, this fails with
     /// [`ErrorKind::CrossDevice`].
     Rename,
 }
@@ -105,8 +106,9 @@ pub struct Directories {
     pub root: OwnedFd,
     /// A directory of the same file system that the guest does not see; empty.
     pub staging: OwnedFd,
-    /// The persistent cache of this user for this application, if there is to be one. It
-    /// is made if need be, and refused if others may write to it. Processes may share it.
+    /// The persistent cache of this user for this application, if there should be one. It
+    /// is created if necessary, and refused if others may write to it. Processes may share
+    /// it.
     pub cache: Option<PathBuf>,
 }
 
@@ -159,14 +161,14 @@ impl NetFs {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes sure that what the guest is about to use is there: call it before the
-    /// guest's call reaches the kernel, and only go on to the kernel if it succeeds.
+    /// Provides what the guest is about to use: call this before the guest's call reaches
+    /// the kernel, and go on to the kernel only if it succeeds.
     /// `path` is relative to the root, with `/` between names, without empty ones, `.` and
     /// `..`; the root is the empty path.
     ///
     /// # Errors
     ///
-    /// [`FsError`]: what the guest's call fails with.
+    /// [`FsError`]: the error of the guest's call.
     pub fn ensure(&self, path: &str, intent: Intent) -> Result<(), FsError> {
         path::check(path)?;
         if intent.is_change() && !self.writable {
@@ -186,7 +188,7 @@ impl NetFs {
         }
     }
 
-    /// The guest has renamed something, over what was at `to` before.
+    /// The guest has renamed something, replacing what was at `to` before.
     pub fn renamed(&self, from: &str, to: &str) {
         if path::check(from).is_ok() && path::check(to).is_ok() {
             self.tree().renamed(from, to);
@@ -200,15 +202,15 @@ impl NetFs {
         }
     }
 
-    /// Sends all that the guest changed: new and changed content as a whole, directories,
-    /// removals; each only where the server still has what the guest saw. Call it where the
-    /// guest syncs, and when it has ended. What could not be sent is tried again at the
-    /// next call.
+    /// Sends everything that the guest changed: new and changed content as a whole,
+    /// directories, removals; each only if the server still has what the guest saw. Call it
+    /// when the guest syncs, and when it has ended. Changes that could not be sent are tried
+    /// again by the next call.
     ///
-    /// Content goes before removals, and if any content could not be sent, nothing is
-    /// removed: what was renamed is never gone from both places. Only where something of
-    /// another kind takes a path, what was there is removed first, and even that after all
-    /// other content was sent.
+    /// Content is sent before removals, and if any content could not be sent, nothing is
+    /// removed, so that a renamed file is never missing from both places. There is one
+    /// exception: if something of another kind takes a path, what was there is removed
+    /// first, but only after all other content was sent.
     ///
     /// # Errors
     ///

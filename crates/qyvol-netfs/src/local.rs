@@ -1,9 +1,9 @@
-//! The private directory: what the guest sees, written through descriptors alone.
+//! The private directory that the guest sees. It is accessed only through descriptors.
 //!
 //! Every path is opened beneath the root, and no symbolic link is followed, whatever
-//! the guest has put there (`openat2(2)`, Linux 5.6). What is placed was finished in
-//! the staging directory, which the guest doesn't see, and renamed: a name has all of
-//! its content or none, and a file that a guest holds open is never written to.
+//! the guest has put there (`openat2(2)`, Linux 5.6). Files are completed in the staging
+//! directory, which the guest doesn't see, and then renamed: a file has its whole content
+//! or none, and a file that a guest has open is never written to.
 
 use std::fs::File;
 use std::io;
@@ -25,12 +25,12 @@ const FILE_MODE: u32 = 0o600;
 pub(crate) enum Kind {
     File,
     Directory,
-    /// A symbolic link, or what no guest can make.
+    /// A symbolic link, or something that no guest can create.
     Other,
 }
 
-/// A file as it was at one time: one with the same stamp, that was placed with a time
-/// of the past, has not been written to since.
+/// The state of a file at one time. If a file was placed with a time in the past and still
+/// has the same stamp, it has not been written to since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     inode: u64,
@@ -39,14 +39,14 @@ pub(crate) struct Stamp {
     changed: (i64, i64),
 }
 
-/// What was found.
+/// What is at a path, with its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) kind: Kind,
     pub(crate) stamp: Stamp,
 }
 
-/// The root and the staging directory beside it.
+/// The root and the staging directory next to it.
 #[derive(Debug)]
 pub(crate) struct Local {
     root: OwnedFd,
@@ -54,7 +54,7 @@ pub(crate) struct Local {
     counter: AtomicU64,
 }
 
-/// A file that has no place yet; it is gone if it gets none.
+/// A file that has not been placed yet. If it never is, it is removed.
 #[derive(Debug)]
 pub(crate) struct Staged {
     local: Arc<Local>,
@@ -69,7 +69,7 @@ impl Drop for Staged {
 }
 
 impl Local {
-    /// Both directories are of the same file system.
+    /// Both directories must be on the same file system.
     pub(crate) fn new(root: OwnedFd, staging: OwnedFd) -> Local {
         Local {
             root,
@@ -91,7 +91,8 @@ impl Local {
         self.open(path::parent(path).unwrap_or_default(), OFlags::PATH | OFlags::DIRECTORY)
     }
 
-    /// What is at a path; a link is seen as one. None if there is nothing, or no way.
+    /// What is at a path, without following a link. None if there is nothing, or if the
+    /// path leads nowhere.
     pub(crate) fn stat(&self, path: &str) -> io::Result<Option<Seen>> {
         let found = if path.is_empty() {
             rustix::fs::fstat(&self.root)
@@ -109,7 +110,7 @@ impl Local {
         }
     }
 
-    /// Makes a directory in one that is there; fine if it is there already.
+    /// Creates a directory in an existing one; succeeds if it exists already.
     pub(crate) fn make_directory(&self, path: &str) -> io::Result<()> {
         let parent = self.parent(path)?;
         match rustix::fs::mkdirat(&parent, path::name(path), Mode::from_raw_mode(DIRECTORY_MODE)) {
@@ -122,7 +123,7 @@ impl Local {
         }
     }
 
-    /// An empty file to be written and placed.
+    /// Creates an empty file to be written and placed.
     pub(crate) fn stage(self: &Arc<Local>) -> io::Result<Staged> {
         let name = format!("{}", self.counter.fetch_add(1, Ordering::Relaxed));
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -135,9 +136,9 @@ impl Local {
         })
     }
 
-    /// Puts a file in its place, over a file that is there.
+    /// Puts a file in its place, and replaces a file that is there.
     pub(crate) fn place(&self, staged: Staged, path: &str, modified: Option<Timestamp>) -> io::Result<Stamp> {
-        // Times of no writing: a guest that writes gives the file another one.
+        // A time at which nothing was written: when a guest writes, the time changes.
         let modified = modified.map_or(0, |time| i64::try_from(time.unix()).unwrap_or_default());
         let time = Timespec {
             tv_sec: modified,
@@ -153,7 +154,7 @@ impl Local {
         Local::stamp(&staged)
     }
 
-    /// Puts a file of `length` bytes without content in its place.
+    /// Puts a file of `length` bytes, but without content, in its place.
     pub(crate) fn place_hollow(
         self: &Arc<Local>,
         path: &str,
@@ -165,12 +166,12 @@ impl Local {
         self.place(staged, path, modified)
     }
 
-    /// How a file that was staged is now.
+    /// The state of a staged file.
     pub(crate) fn stamp(staged: &Staged) -> io::Result<Stamp> {
         Ok(seen(&rustix::fs::fstat(&staged.file)?).stamp)
     }
 
-    /// Opens a regular file to read it, with how it was when it was opened.
+    /// Opens a regular file for reading, with its state when it was opened.
     pub(crate) fn read(&self, path: &str) -> io::Result<(File, Stamp)> {
         let file = File::from(self.open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
         let seen = seen(&rustix::fs::fstat(&file)?);
@@ -180,8 +181,8 @@ impl Local {
         }
     }
 
-    /// Whether a file that was placed without content still has none. The time of its
-    /// inode's change alone says nothing: a link or an owner changes it too.
+    /// Whether a file that was placed without content still has none. The change time of
+    /// its inode is not enough to tell: a link or a new owner changes that too.
     pub(crate) fn is_hollow(&self, path: &str, placed: Stamp, now: Stamp) -> bool {
         let changed = Stamp {
             changed: now.changed,
@@ -200,12 +201,12 @@ impl Local {
         }
     }
 
-    /// Removes a file; fine if there is none.
+    /// Removes a file; succeeds if there is none.
     pub(crate) fn remove_file(&self, path: &str) -> io::Result<()> {
         self.remove(path, AtFlags::empty())
     }
 
-    /// Removes an empty directory; fine if there is none.
+    /// Removes an empty directory; succeeds if there is none.
     pub(crate) fn remove_directory(&self, path: &str) -> io::Result<()> {
         self.remove(path, AtFlags::REMOVEDIR)
     }
@@ -222,7 +223,7 @@ impl Local {
     }
 }
 
-/// Checks that a descriptor is of a directory.
+/// Checks that a descriptor refers to a directory.
 pub(crate) fn check_directory(directory: BorrowedFd<'_>) -> io::Result<()> {
     let stat = rustix::fs::fstat(directory.as_fd())?;
     match FileType::from_raw_mode(stat.st_mode) {

@@ -1,4 +1,4 @@
-//! What a server says of a file.
+//! What a server says about a file.
 
 use qyvol_types::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use ureq::http::{HeaderMap, header};
 
 use crate::date;
 
-/// Longest entity tag that is remembered, in bytes.
+/// Maximum length of an entity tag that is remembered, in bytes.
 const ETAG_BYTES: usize = 256;
 
 /// Length and validators (RFC 9110, 8.6 and 8.8) of a file.
@@ -19,8 +19,8 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
-    /// From the fields of an answer. `Content-Length` is that of the file for a whole
-    /// answer alone.
+    /// From the fields of a response. `Content-Length` is the file's length only in a
+    /// complete response.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Meta {
         let field = |name| {
             headers
@@ -34,12 +34,12 @@ impl Meta {
         }
     }
 
-    /// The entity tag, if it is of these very bytes (RFC 9110, 8.8.1).
+    /// The entity tag, if it identifies exactly these bytes (RFC 9110, 8.8.1).
     pub(crate) fn strong_etag(&self) -> Option<&str> {
         self.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
     }
 
-    /// Whether both are known to be of the same content.
+    /// Whether both are known to have the same content.
     pub(crate) fn is_same(&self, other: &Meta) -> bool {
         if let (Some(a), Some(b)) = (self.length, other.length)
             && a != b
@@ -52,7 +52,7 @@ impl Meta {
         }
     }
 
-    /// Whether they say that the content is not the same; not, where nothing is said.
+    /// Whether both are known to have different content.
     pub(crate) fn is_other(&self, other: &Meta) -> bool {
         match (&self.etag, &other.etag) {
             (Some(a), Some(b)) => weak(a) != weak(b),
@@ -64,12 +64,12 @@ impl Meta {
     }
 }
 
-/// An entity tag without its mark of weakness (RFC 9110, 8.8.3.2).
+/// An entity tag without its weak prefix (RFC 9110, 8.8.3.2).
 fn weak(etag: &str) -> &str {
     etag.strip_prefix("W/").unwrap_or(etag)
 }
 
-/// Reads an entity tag. One that can't be sent back is as good as none.
+/// Reads an entity tag. One that can't be sent back is ignored.
 pub(crate) fn parse_etag(text: &str) -> Option<String> {
     let text = text.trim();
     let opaque = weak(text).strip_prefix('"')?.strip_suffix('"')?;
@@ -91,7 +91,7 @@ pub(crate) enum Found {
     Absent,
     Directory,
     File(Meta),
-    /// Only asking for its content shows whether it is there, and how long it is.
+    /// Only a request for its content can show whether it exists, and how long it is.
     Unknown,
 }
 
@@ -107,7 +107,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
     pub(crate) entries: Vec<Entry>,
-    /// How many were left out, for a name or place that can't be one of this directory.
+    /// How many were left out, because their name or place can't be in this directory.
     pub(crate) skipped: usize,
 }
 

@@ -1,20 +1,21 @@
-//! Names and paths of a tree, as a kernel of ours takes them.
+//! Names and paths of a tree, as the local kernel accepts them.
 
 use crate::error::{ErrorKind, FsError};
 
 /// Longest name, in bytes (`NAME_MAX`).
 const NAME_BYTES: usize = 255;
-/// Longest path, in bytes; `PATH_MAX` leaves room for where the tree is.
+/// Longest path, in bytes. Less than `PATH_MAX`, to leave room for the location of the
+/// tree.
 const PATH_BYTES: usize = 3 << 10;
-/// Most parts of a path.
+/// Maximum number of parts of a path.
 const MAX_DEPTH: usize = 64;
 
-/// Whether a name can be that of a file here.
+/// Whether a name is a valid file name here.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_BYTES && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
-/// Checks a path of a guest: empty for the root, else names with slashes between them.
+/// Checks a path from a guest: empty for the root, else names separated by slashes.
 pub(crate) fn check(path: &str) -> Result<(), FsError> {
     let parts = || path.split('/');
     let is_path = path.len() <= PATH_BYTES && parts().count() <= MAX_DEPTH && parts().all(is_name);
@@ -31,7 +32,7 @@ pub(crate) fn check(path: &str) -> Result<(), FsError> {
     ))
 }
 
-/// The directory that a path is in; the root is the empty path, and in none.
+/// The directory that a path is in. The root is the empty path, and is in none.
 pub(crate) fn parent(path: &str) -> Option<&str> {
     match path.rsplit_once('/') {
         Some((parent, _)) => Some(parent),
@@ -53,7 +54,7 @@ pub(crate) fn join(directory: &str, name: &str) -> String {
     }
 }
 
-/// The directories that a path is in, from the root's own entries down.
+/// The directories above a path, starting below the root.
 pub(crate) fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').filter_map(|(at, _)| path.get(..at))
 }

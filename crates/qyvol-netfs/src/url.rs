@@ -1,7 +1,7 @@
-//! Where the tree is: an origin and a path, and the URLs of what is below it.
+//! The location of the tree, which is an origin and a path, and the URLs below it.
 //!
-//! The path is kept as decoded parts and encoded once when a request is made, so no
-//! name of a guest or of a server can be read as anything but a name.
+//! The path is kept as decoded parts and encoded once when a request is made, so that no
+//! name from a guest or a server can be read as anything but a name.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use qyvol_types::escape;
@@ -12,11 +12,11 @@ use crate::config::Protocol;
 use crate::error::Error;
 use crate::path::is_name;
 
-/// Largest URL of a tree, in bytes.
+/// Maximum length of a tree's URL, in bytes.
 const MAX_LENGTH: usize = 2 << 10;
-/// Characters of a URL in a message.
+/// Maximum length of a URL in a message, in characters.
 const SHOWN_CHARS: usize = 300;
-/// All but RFC 3986's unreserved characters: what S3 encodes in signatures too.
+/// All but RFC 3986's unreserved characters, as in the signatures of S3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The root of a tree.
@@ -82,7 +82,7 @@ impl Base {
         Ok(base)
     }
 
-    /// Whether the host has the bucket: at Amazon, unless it is `s3.…` itself.
+    /// Whether the bucket is in the host name: at Amazon, unless the host is `s3.…` itself.
     fn is_virtual_host(&self) -> bool {
         let amazon = self.host.ends_with(".amazonaws.com") || self.host.ends_with(".amazonaws.com.cn");
         let service = |prefix: &str| self.host.starts_with(prefix);
@@ -107,7 +107,7 @@ impl Base {
         &self.parts
     }
 
-    /// What stands in front of every key of S3: empty, or parts that end in a slash.
+    /// The prefix of every S3 key: empty, or parts that each end in a slash.
     pub(crate) fn key_prefix(&self) -> String {
         let prefix = self.parts.get(self.bucket_parts..).unwrap_or_default();
         prefix.iter().map(|part| format!("{part}/")).collect()
@@ -149,7 +149,7 @@ impl Base {
         format!("{scheme}://{}", self.authority())
     }
 
-    /// The whole, as a name for what is cached of it.
+    /// The whole URL, which identifies the tree in the cache.
     pub(crate) fn identity(&self) -> String {
         format!("{}{}", self.origin(), self.directory_of(""))
     }
@@ -160,8 +160,8 @@ impl Base {
         self.host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// Where a redirect leads, if that is the same path of this origin, with or without a
-    /// slash at its end: any other place is not what was asked for.
+    /// The target of a redirect, if that is the same path of this origin, with or without a
+    /// slash at its end. Any other place is not what was requested.
     pub(crate) fn follow(&self, from: &str, location: &str) -> Option<String> {
         let location = location.split('#').next().unwrap_or_default();
         let absolute = match location {
@@ -199,13 +199,13 @@ pub(crate) fn shown(text: &str) -> String {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
     };
-    // Wherever a path may begin: what is in front of the last mark may be a password.
+    // Wherever the path begins, anything before the last `@` may be a password.
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     let whole: String = format!("{scheme}{rest}").chars().take(SHOWN_CHARS).collect();
     escape(&whole).to_string()
 }
 
-/// The port of an authority without user; none if it can't be one.
+/// The port of an authority without user; none if it is not valid.
 fn port_of(authority: &Authority, secure: bool) -> Option<u16> {
     match authority.as_str() == authority.host() {
         true => Some(default_port(secure)),
@@ -240,8 +240,8 @@ fn join<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     parts.map(encode).collect::<Vec<_>>().join("/")
 }
 
-/// Decodes one part of a path, once; none if it has a malformed escape (RFC 3986,
-/// 2.1) or is not UTF-8.
+/// Decodes one part of a path once; none if it has a malformed escape (RFC 3986, 2.1) or
+/// is not UTF-8.
 pub(crate) fn decode(part: &str) -> Option<String> {
     let is_hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
     let bytes = part.as_bytes();
@@ -253,7 +253,7 @@ pub(crate) fn decode(part: &str) -> Option<String> {
     Some(percent_decode_str(part).decode_utf8().ok()?.into_owned())
 }
 
-/// The decoded parts of an encoded path; none if one can't be a name.
+/// The decoded parts of an encoded path; none if one is not a valid name.
 pub(crate) fn parts(path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix('/').unwrap_or(path);
     if path.is_empty() {

@@ -1,9 +1,9 @@
-//! XML of servers, read with bounds.
+//! Reads XML from servers, within limits.
 //!
-//! What is read is a root and its children, one after the other, each as a small tree
-//! of elements. No document type, no entity but the five of XML itself and characters
-//! by number: nothing expands. Depth, elements and text are bounded by the length of
-//! the document, which the caller bounds, and by constants here.
+//! A document is read as a root and its children, one after the other, each as a small
+//! tree of elements. Document types are refused, and so are entities other than XML's own
+//! five and characters by number, so nothing expands. Depth, elements and text are limited
+//! by the length of the document, which the caller limits, and by constants here.
 
 use quick_xml::events::Event;
 use quick_xml::name::ResolveResult;
@@ -11,15 +11,15 @@ use quick_xml::reader::NsReader;
 
 /// Deepest nesting.
 const MAX_DEPTH: usize = 32;
-/// Most elements below one child of the root.
+/// Maximum number of elements below one child of the root.
 const MAX_ELEMENTS: usize = 1000;
 
-/// An element with what is in it.
+/// An element with its content.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Element {
-    /// `DAV:`, say; empty without one.
+    /// Its namespace, such as `DAV:`, or empty.
     namespace: String,
-    /// Without prefix.
+    /// Its name without the prefix.
     name: String,
     /// All text directly in it.
     text: String,
@@ -51,19 +51,19 @@ impl Element {
         self.children.iter().filter(move |child| child.is(namespace, name))
     }
 
-    /// The first of them.
+    /// The first child with this name.
     pub(crate) fn child<'a>(&'a self, namespace: &'a str, name: &'a str) -> Option<&'a Element> {
         self.all(namespace, name).next()
     }
 
-    /// The first child of this name in whatever namespace.
+    /// The first child of this name in any namespace.
     pub(crate) fn named(&self, name: &str) -> Option<&Element> {
         self.children.iter().find(|child| child.name == name)
     }
 }
 
-/// Reads a document: `root` decides about the root by namespace and name, `each` gets
-/// its children. What either says is the error of the whole.
+/// Reads a document: `root` checks the namespace and name of the root, `each` gets its
+/// children. An error of either is returned.
 pub(crate) fn read(
     text: &str,
     root: impl FnOnce(&str, &str) -> Result<(), String>,

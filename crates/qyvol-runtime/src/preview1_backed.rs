@@ -7,8 +7,8 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1 as api;
 use crate::backing::Intent;
 use crate::preview1::{MODULE, ModuleState, errno, guest};
 
-/// Replaces a call: `before` has what it needs there, or returns the call's error; the
-/// call itself is next; `after` tells of it.
+/// Replaces a call: `before` provides what it needs, or returns the call's error; then
+/// comes the call itself; `after` reports it.
 macro_rules! replace {
     ($linker:ident, $call:ident, ($($arg:ident: $ty:ty),+),
         |$state:ident, $memory:ident| $before:expr, |$place:ident| $after:expr) => {

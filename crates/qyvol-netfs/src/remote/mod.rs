@@ -1,7 +1,7 @@
-//! The server's side: what each protocol asks and says, over one HTTP client.
+//! The server's side: the requests and responses of each protocol, over one HTTP client.
 //!
-//! A write is always conditional: on what the guest saw. Where a server might not keep
-//! to the condition, it is asked once more just before.
+//! A write is always conditional on what the guest saw. If a server might ignore the
+//! condition, it is asked once more just before the write.
 
 mod plain;
 mod s3;
@@ -21,10 +21,10 @@ use crate::error::{ErrorKind, FsError};
 use crate::http::{Answer, Client, Payload, Request};
 use crate::meta::{Found, Listing, Meta};
 
-/// Bytes of a listing for each entry that may be in it, and for the rest.
+/// Bytes of a listing for each possible entry, and for the rest.
 const LISTING_BYTES_PER_ENTRY: usize = 2 << 10;
 const LISTING_BYTES: usize = 64 << 10;
-/// Bytes of an answer that is not read.
+/// Maximum bytes of a response whose content is not used.
 const ANSWER_BYTES: usize = 64 << 10;
 
 /// The tree on the server.
@@ -35,7 +35,7 @@ pub(crate) struct Remote {
     max_entries: usize,
 }
 
-/// What is to be sent: a file of ours that nobody else writes to.
+/// Content to send: a file of ours that nobody else writes to.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) file: File,
@@ -56,7 +56,7 @@ impl Remote {
         &self.client
     }
 
-    /// Whether directories are only what the paths of files say.
+    /// Whether directories exist only as parts of the paths of files.
     pub(crate) fn takes_directories_for_granted(&self) -> bool {
         self.protocol == Protocol::Http
     }
@@ -70,7 +70,7 @@ impl Remote {
         }
     }
 
-    /// The entries of a directory; none where the protocol has no listings.
+    /// The entries of a directory; none if the protocol has no listings.
     pub(crate) fn list(&self, path: &str) -> Result<Option<Listing>, FsError> {
         let limit = self.max_entries;
         match self.protocol {
@@ -86,8 +86,8 @@ impl Remote {
         Request::new(Method::GET, target, self.client.what("read", path))
     }
 
-    /// Puts a file's content in the place of `seen`: of the file that the guest saw, or
-    /// of nothing. A [`ErrorKind::Conflict`] if there is something else.
+    /// Sends a file's content to replace `seen`, which is the file that the guest saw or
+    /// nothing. [`ErrorKind::Conflict`] if something else is there.
     pub(crate) fn put(&self, path: &str, content: &Content, seen: Option<&Meta>) -> Result<Meta, FsError> {
         let what = self.client.what("write", path);
         self.check_unchanged(path, &what, seen)
@@ -100,15 +100,15 @@ impl Remote {
         request.headers.extend(condition(seen));
         let mut answer = self.client.call(&request, ANSWER_BYTES)?;
         if answer.status == 501 && matches!(self.protocol, Protocol::S3 { .. }) {
-            // A store that knows no conditional writes says so; what is there was
-            // compared just now.
+            // The store does not support conditional writes. What it has was compared just
+            // before.
             request.headers.clear();
             answer = self.client.call(&request, ANSWER_BYTES)?;
         }
         match answer.status {
             200 | 201 | 204 => self.written(path, &what, content, &answer),
-            // S3's answers to a condition, where the object is gone, and where another write
-            // is on its way.
+            // S3's responses to a condition if the object is gone, or if another write is in
+            // progress.
             404 if seen.is_some() => Err(FsError::new(ErrorKind::Conflict, answer.error(&what).to_string())),
             409 if matches!(self.protocol, Protocol::S3 { .. }) => {
                 Err(FsError::new(ErrorKind::Conflict, answer.error(&what).to_string()))
@@ -117,7 +117,7 @@ impl Remote {
         }
     }
 
-    /// What the server says of a file that it took.
+    /// What the server says about a file that it accepted.
     fn written(&self, path: &str, what: &str, content: &Content, answer: &Answer) -> Result<Meta, FsError> {
         let said = Meta::from_headers(&answer.headers);
         if said.strong_etag().is_some() {
@@ -128,8 +128,8 @@ impl Remote {
             });
         }
         match self.stat(path)? {
-            // What the server says now may be of what somebody else has sent since: it is no
-            // sign of this content.
+            // What the server says now may be about content that somebody else has sent since,
+            // so it does not identify this content.
             Found::File(meta) if meta.length.is_none_or(|length| length == content.length) => Ok(Meta {
                 length: Some(content.length),
                 ..Meta::default()
@@ -162,13 +162,13 @@ impl Remote {
         }
         match answer.status {
             200 | 202 | 204 | 404 | 410 => Ok(()),
-            // An answer that was lost may have been to this very request.
+            // The response to this same request may have been lost.
             412 if self.stat(path)? == Found::Absent => Ok(()),
             _ => Err(answer.error(&what)),
         }
     }
 
-    /// Makes a directory; that it is there already is fine.
+    /// Creates a directory; succeeds if it exists already.
     pub(crate) fn make_directory(&self, path: &str) -> Result<(), FsError> {
         match self.protocol {
             Protocol::Http => Ok(()),
@@ -177,7 +177,7 @@ impl Remote {
         }
     }
 
-    /// Removes a directory that is empty there too.
+    /// Removes a directory, if it is empty on the server too.
     pub(crate) fn remove_directory(&self, path: &str) -> Result<(), FsError> {
         let listing = match self.list(path) {
             Ok(Some(listing)) => listing,
@@ -199,7 +199,7 @@ impl Remote {
         }
     }
 
-    /// Whether there is nothing at a path, where only asking for its content shows that.
+    /// Whether there is nothing at a path, if only a request for its content can show that.
     fn is_absent(&self, path: &str) -> Result<bool, FsError> {
         match self.client.call(&self.get(path), ANSWER_BYTES) {
             Ok(answer) if matches!(answer.status, 404 | 410) => Ok(true),
@@ -210,7 +210,7 @@ impl Remote {
         }
     }
 
-    /// Compares what is there with what the guest saw: not every server keeps to the
+    /// Compares what the server has with what the guest saw: not every server respects the
     /// condition of a request.
     fn check_unchanged(&self, path: &str, what: &str, seen: Option<&Meta>) -> Result<(), FsError> {
         let now = self.stat(path)?;
@@ -222,7 +222,7 @@ impl Remote {
             }
             (Found::Absent, Some(_)) => {
                 let message = format!("{what}: it existed when it was opened, and is gone");
-                // To who removes it, that is no conflict.
+                // For a removal, that is not a conflict.
                 return Err(FsError::new(ErrorKind::NotFound, message));
             }
             _ => false,
@@ -241,14 +241,14 @@ impl Remote {
 }
 
 impl Meta {
-    /// Whether another version would be told from it.
+    /// Whether another version could be told apart from it.
     pub(crate) fn has_validator(&self) -> bool {
         self.etag.is_some() || self.modified.is_some()
     }
 }
 
-/// The condition of a write (RFC 9110, 13.1): a strong entity tag if there is one, for
-/// a weak one never matches.
+/// The condition of a write (RFC 9110, 13.1): a strong entity tag if there is one,
+/// because a weak one never matches.
 fn condition(seen: Option<&Meta>) -> Option<(&'static str, String)> {
     let Some(seen) = seen else {
         return Some(("if-none-match", "*".to_string()));
@@ -279,7 +279,7 @@ fn shown(found: &Found) -> String {
     }
 }
 
-/// The text of a body of XML.
+/// The text of an XML body.
 fn text<'a>(answer: &'a Answer, what: &str) -> Result<&'a str, FsError> {
     let text = std::str::from_utf8(&answer.body);
     text.map_err(|_| FsError::new(ErrorKind::Io, format!("{what}: the response is not UTF-8")))

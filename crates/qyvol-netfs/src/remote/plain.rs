@@ -1,4 +1,4 @@
-//! Plain HTTP: `HEAD` says what is there, and nothing says what else.
+//! Plain HTTP: `HEAD` says what is at a path, and there are no listings.
 
 use ureq::http::Method;
 
@@ -7,8 +7,8 @@ use crate::error::FsError;
 use crate::http::{Client, Request};
 use crate::meta::{Found, Meta};
 
-/// What is at a path: a file if `HEAD` says so. A server that leads from `a` to `a/`
-/// means a directory by that.
+/// What is at a path: a file if `HEAD` says so, or a directory if the server redirects
+/// from `a` to `a/`.
 pub(super) fn stat(client: &Client, path: &str) -> Result<Found, FsError> {
     let what = client.what("look at", path);
     let target = client.base().path_of(path);
@@ -23,7 +23,7 @@ pub(super) fn stat(client: &Client, path: &str) -> Result<Found, FsError> {
                 None => Ok(Found::Unknown),
             }
         }
-        // An answer without content is that of an empty file.
+        // A response without content means an empty file.
         204 => Ok(Found::File(Meta {
             length: Some(0),
             ..Meta::from_headers(&answer.headers)

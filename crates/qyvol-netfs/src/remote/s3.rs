@@ -1,9 +1,9 @@
-//! Amazon S3's REST interface: objects by key, directories by what keys have in common.
+//! Amazon S3's REST interface: objects by key, directories by common prefixes of keys.
 //!
-//! An object `a/` of no bytes marks an empty directory, as other tools make it. Where
-//! an object `a` and keys below `a/` are both there, the object is seen.
+//! An empty object `a/` marks an empty directory, as other tools create it. If there are
+//! both an object `a` and keys below `a/`, the object is what the guest sees.
 //!
-//! Deliberately absent: versions, multipart uploads, and any bucket but the one.
+//! Deliberately absent: versions, multipart uploads, and any other bucket.
 
 use ureq::http::Method;
 
@@ -14,7 +14,7 @@ use crate::http::{Client, Request};
 use crate::meta::{Found, Listing, Meta};
 use crate::url;
 
-/// Pages of one listing that may have no key: a store with many marks of deletion has some.
+/// Maximum number of empty pages of one listing: a store with many delete markers has some.
 const EMPTY_PAGES: u32 = 100;
 /// Keys of one page.
 const PAGE: usize = 1000;
@@ -70,7 +70,7 @@ pub(super) fn list(client: &Client, path: &str, limit: usize) -> Result<Listing,
         }
         match page.next {
             None => break,
-            // A server that gives nothing, or says the same again, would go on for ever.
+            // With empty or repeated pages, the listing would never end.
             Some(next) if token.as_ref() == Some(&next) || empty_pages > EMPTY_PAGES => {
                 let message = format!("{what}: the listing does not end");
                 return Err(FsError::new(ErrorKind::Io, message));
@@ -81,7 +81,7 @@ pub(super) fn list(client: &Client, path: &str, limit: usize) -> Result<Listing,
     if !is_there {
         return Err(FsError::new(ErrorKind::NotFound, format!("{what}: no key is below it")));
     }
-    // Objects win over what is below them.
+    // Objects hide keys below them.
     all.entries
         .sort_by(|a, b| (&a.name, a.found == Found::Directory).cmp(&(&b.name, b.found == Found::Directory)));
     all.entries.dedup_by(|later, earlier| later.name == earlier.name);
@@ -122,8 +122,8 @@ fn page(client: &Client, prefix: &str, token: Option<&str>, keys: usize, what: &
     page.map_err(|why| FsError::new(ErrorKind::Io, format!("{what}: {why}")))
 }
 
-/// Marks a directory, so that it is there without a file in it; that it is marked
-/// already is fine.
+/// Marks a directory, so that it exists without a file in it; succeeds if it is marked
+/// already.
 pub(super) fn make_directory(client: &Client, path: &str) -> Result<(), FsError> {
     let what = client.what("make directory", path);
     let mut request = Request::new(Method::PUT, client.base().directory_of(path), what.clone())
@@ -132,7 +132,7 @@ pub(super) fn make_directory(client: &Client, path: &str) -> Result<(), FsError>
         .with_payload(crate::http::Payload::Bytes(b""));
     let mut answer = client.call(&request, ANSWER_BYTES)?;
     if answer.status == 501 && stat(client, path)? == Found::Absent {
-        // A store that knows no conditional writes.
+        // The store does not support conditional writes.
         request.headers.retain(|(name, _)| *name != "if-none-match");
         answer = client.call(&request, ANSWER_BYTES)?;
     }

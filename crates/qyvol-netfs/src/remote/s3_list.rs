@@ -1,4 +1,4 @@
-//! What S3 answers: pages of ListObjectsV2, and errors.
+//! The responses of S3: pages of ListObjectsV2, and errors.
 
 use crate::date;
 use crate::meta::{Entry, Found, Listing, Meta, parse_etag, parse_length};
@@ -15,11 +15,11 @@ pub(super) struct Page {
     pub(super) listing: Listing,
     /// Whether the directory is marked by an object of its own.
     pub(super) has_marker: bool,
-    /// The token of the page after this.
+    /// The token of the next page.
     pub(super) next: Option<String>,
 }
 
-/// Reads a page of what is directly below `prefix`.
+/// Reads a page of the keys directly below `prefix`.
 pub(super) fn read(text: &str, prefix: &str) -> Result<Page, String> {
     let mut page = Page::default();
     let mut keys: Vec<(String, Found)> = Vec::new();

@@ -10,7 +10,7 @@ use crate::error::{ErrorKind, FsError};
 use crate::http::{Client, Payload, Request};
 use crate::meta::{Found, Listing};
 
-/// What is asked of each member (RFC 4918, 15).
+/// The properties that are requested of each member (RFC 4918, 15).
 const PROPFIND: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?><propfind xmlns=\"DAV:\"><prop><resourcetype/>\
                         <getcontentlength/><getetag/><getlastmodified/></prop></propfind>";
 
@@ -38,7 +38,7 @@ pub(super) fn list(client: &Client, path: &str, limit: usize) -> Result<Listing,
     if matches!(members.own, Some(Found::File(_))) {
         return Err(error(ErrorKind::NotADirectory, "it is a file"));
     }
-    // Such an answer says nothing, least of all that the collection is empty.
+    // Such a response says nothing, and must not be read as an empty collection.
     if members.own.is_none() && members.listing.entries.is_empty() && members.listing.skipped == 0 {
         return Err(error(ErrorKind::Io, "the response says nothing about it"));
     }
@@ -53,7 +53,7 @@ fn propfind(
     limit: usize,
 ) -> Result<Option<webdav_list::Members>, FsError> {
     let method = Method::from_bytes(b"PROPFIND").unwrap_or_default();
-    // What is asked with depth 1 is known to be a collection, or else of no use.
+    // Depth 1 is used only for collections.
     let target = match depth {
         "1" => client.base().directory_of(path),
         _ => client.base().path_of(path),
@@ -103,7 +103,7 @@ fn propfind(
     Ok(Some(members))
 }
 
-/// Makes a collection (RFC 4918, 9.3); that it is there already is fine.
+/// Creates a collection (RFC 4918, 9.3); succeeds if it exists already.
 pub(super) fn make_directory(client: &Client, path: &str) -> Result<(), FsError> {
     let what = client.what("make directory", path);
     let method = Method::from_bytes(b"MKCOL").unwrap_or_default();
@@ -111,7 +111,7 @@ pub(super) fn make_directory(client: &Client, path: &str) -> Result<(), FsError>
     let answer = client.call(&request, ANSWER_BYTES)?;
     match answer.status {
         200 | 201 | 204 => Ok(()),
-        // It is there: as what it should be, or not.
+        // Something is there: a collection or something else.
         405 if stat(client, path)? == Found::Directory => Ok(()),
         405 => Err(FsError::new(
             ErrorKind::Conflict,

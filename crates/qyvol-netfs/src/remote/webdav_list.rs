@@ -1,8 +1,7 @@
-//! What `PROPFIND` answers (RFC 4918, 13 and 14): a multistatus of members.
+//! The response to `PROPFIND` (RFC 4918, 13 and 14): a multistatus of members.
 //!
-//! A member is believed to be where it says only if that is the place that was asked
-//! for, or directly in it: then only its last name is taken. Nothing that is said here
-//! is ever requested as it stands.
+//! The location of a member is accepted only if it is the requested place, or directly in
+//! it; then only its last name is used. No URL from a response is ever requested as it is.
 
 use crate::date;
 use crate::meta::{Entry, Found, Listing, Meta, parse_etag, parse_length};
@@ -13,7 +12,7 @@ const DAV: &str = "DAV:";
 /// Longest reference, in bytes.
 const HREF_BYTES: usize = 16 << 10;
 
-/// What was asked about.
+/// The requested place.
 pub(super) struct Place<'a> {
     /// The server, as a name or address without brackets.
     pub(super) host: &'a str,
@@ -26,23 +25,23 @@ pub(super) struct Place<'a> {
 /// One member.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Member {
-    /// What was asked about itself.
+    /// The requested place itself.
     Own(Found),
     /// Something directly in it.
     Entry(Entry),
-    /// Something elsewhere, or with a name that can't be one here, or that may not be
-    /// looked at.
+    /// Something elsewhere, or with a name that is not valid here, or whose metadata may
+    /// not be read.
     Outside,
 }
 
-/// All of them.
+/// All members.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     pub(super) own: Option<Found>,
     pub(super) listing: Listing,
 }
 
-/// Reads a multistatus. `each` says whether to go on.
+/// Reads a multistatus. `each` returns whether to go on.
 pub(super) fn read(text: &str, place: &Place<'_>, mut each: impl FnMut(Member) -> bool) -> Result<(), String> {
     let root = |namespace: &str, name: &str| match (namespace, name) {
         (DAV, "multistatus") => Ok(()),
@@ -60,8 +59,8 @@ pub(super) fn read(text: &str, place: &Place<'_>, mut each: impl FnMut(Member) -
     })
 }
 
-/// A response; none for one that says that there is nothing. One that may not be looked
-/// at is there all the same.
+/// Reads one response; none if it says that nothing is there. A member whose metadata may
+/// not be read exists all the same.
 fn member(response: &Element, place: &Place<'_>) -> Option<Member> {
     if let Some(status) = response.child(DAV, "status").map(Element::text)
         && !is_ok(status)
@@ -84,7 +83,7 @@ fn member(response: &Element, place: &Place<'_>) -> Option<Member> {
 fn found(response: &Element) -> Found {
     let mut meta = Meta::default();
     for propstat in response.all(DAV, "propstat") {
-        // Properties that are not there come with 404.
+        // Missing properties come with 404.
         if !propstat.child(DAV, "status").is_none_or(|status| is_ok(status.text())) {
             continue;
         }
@@ -108,8 +107,8 @@ fn found(response: &Element) -> Found {
     }
 }
 
-/// The entity tag of a property. Servers leave out its quotation marks (RFC 4918, 15.6,
-/// wants them), and have them in the field of an answer all the same.
+/// The entity tag in a property. Some servers leave out the quotation marks here, which
+/// RFC 4918, 15.6, requires, but have them in the field of a response.
 fn property_etag(text: &str) -> Option<String> {
     parse_etag(text).or_else(|| parse_etag(&format!("\"{text}\"")))
 }
@@ -133,8 +132,8 @@ fn below(href: &str, place: &Place<'_>) -> Option<Option<String>> {
     let path = match href.split_once("://") {
         Some((scheme, rest)) if !scheme.contains('/') => {
             let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-            // Behind a proxy, a server often takes itself to be on another scheme and
-            // port; only the path is used.
+            // Behind a proxy, a server often has a wrong idea of its own scheme and port;
+            // only the path is used.
             let host = match authority.strip_prefix('[') {
                 Some(rest) => rest.split(']').next().unwrap_or_default(),
                 None => authority.split(':').next().unwrap_or_default(),

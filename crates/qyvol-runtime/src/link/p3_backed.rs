@@ -19,7 +19,7 @@ use crate::watched::{Place, Watched};
 type T = ComponentState;
 type Dir = Resource<Descriptor>;
 
-/// Calls `ask` with the guest's mounts.
+/// Calls `question` with the guest's mounts.
 fn ask<R>(accessor: &Accessor<T>, question: impl FnOnce(&Watched) -> R) -> R {
     accessor.with(|mut store| question(store.get().files().watched))
 }
@@ -28,8 +28,8 @@ fn ensure(accessor: &Accessor<T>, directory: &Dir, path: &str, intent: Intent) -
     ask(accessor, |watched| watched.ensure(directory.rep(), path, intent))
 }
 
-/// Replaces a call: `before` has what it needs there, or fails as the call does; the
-/// call itself is next; `after` tells of it.
+/// Replaces a call: `before` provides what it needs, or returns the call's error; then
+/// comes the call itself; `after` reports it.
 macro_rules! replace {
     ($instance:ident, $name:literal, $call:ident -> $returned:ty, ($($arg:ident: $ty:ty),+),
         |$accessor:ident| $before:expr, |$watched:ident, $place:ident| $after:expr) => {
