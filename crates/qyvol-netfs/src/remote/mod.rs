@@ -204,7 +204,7 @@ impl Remote {
         match self.client.call(&self.get(path), ANSWER_BYTES) {
             Ok(answer) if matches!(answer.status, 404 | 410) => Ok(true),
             Ok(answer) if answer.status == 200 => Ok(false),
-            Ok(answer) => Err(answer.error(&self.client.what("look at", path))),
+            Ok(answer) => Err(answer.error(&self.client.what("look up", path))),
             Err(error) if error.kind() == ErrorKind::TooLarge => Ok(false),
             Err(error) => Err(error),
         }

@@ -10,7 +10,7 @@ use crate::meta::{Found, Meta};
 /// What is at a path: a file if `HEAD` says so, or a directory if the server redirects
 /// from `a` to `a/`.
 pub(super) fn stat(client: &Client, path: &str) -> Result<Found, FsError> {
-    let what = client.what("look at", path);
+    let what = client.what("look up", path);
     let target = client.base().path_of(path);
     let request = Request::new(Method::HEAD, target.clone(), what.clone());
     let answer = client.call(&request, ANSWER_BYTES)?;

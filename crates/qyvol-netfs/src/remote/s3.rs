@@ -21,7 +21,7 @@ const PAGE: usize = 1000;
 
 /// What is at a path: an object, else a directory if any key is below it.
 pub(super) fn stat(client: &Client, path: &str) -> Result<Found, FsError> {
-    let what = client.what("look at", path);
+    let what = client.what("look up", path);
     if !path.is_empty() {
         let request = Request::new(Method::HEAD, client.base().path_of(path), what.clone());
         let answer = client.call(&request, ANSWER_BYTES)?;

@@ -16,7 +16,7 @@ const PROPFIND: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?><propfind xmln
 
 /// What is at a path.
 pub(super) fn stat(client: &Client, path: &str) -> Result<Found, FsError> {
-    let what = client.what("look at", path);
+    let what = client.what("look up", path);
     let Some(listing) = propfind(client, path, "0", &what, 8)? else {
         return Ok(Found::Absent);
     };

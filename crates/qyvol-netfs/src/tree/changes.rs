@@ -1,4 +1,4 @@
-//! What the guest changed, as it is told after the kernel accepted it.
+//! Records what the guest changed, after the kernel accepted it.
 
 use super::{Here, Node, Tree};
 use crate::meta::Found;
@@ -38,13 +38,13 @@ impl Tree {
         for path in moved {
             let place = format!("{to}{}", path.strip_prefix(from).unwrap_or_default());
             let here = self.nodes.get(&path).map(|node| node.here);
-            // What was there counts no more, but for what the server has.
+            // What was there no longer counts, except for what the server has.
             self.release(&place);
             let before = self.nodes.get(&place);
             let node = Node {
                 is_guests: true,
                 base: before.and_then(|node| node.base),
-                // What is here is found by looking at it.
+                // The private directory shows what is here.
                 ..Node::new(
                     before.and_then(|node| node.remote.clone()),
                     match here {

@@ -1,4 +1,5 @@
-//! Fetching a file's content: from the cache if it is still the server's, else whole.
+//! Fetches a file's content: from the cache if the copy is still current, else from the
+//! server.
 
 use std::io;
 
@@ -13,9 +14,10 @@ use crate::local::Staged;
 use crate::meta::{Found, Meta};
 
 impl Tree {
-    /// What is at a path, with its content.
+    /// Provides what is at a path, with its content.
     pub(super) fn content(&mut self, path: &str) -> Result<There, FsError> {
-        // Where a request for content says all that a look would say, it is the only one.
+        // If a request for content says everything that one for metadata would, it is the
+        // only one.
         if self.remote.takes_directories_for_granted() && self.known(path)?.is_none() {
             let is_filled = |node: &Node| matches!(node.here, Here::Filled(_));
             if !self.nodes.get(path).is_some_and(is_filled) {
@@ -37,7 +39,7 @@ impl Tree {
             if seen.is_none_or(|seen| !self.local.is_hollow(path, placed, seen.stamp)) {
                 return Ok(there);
             }
-            // The kernel did not do what the guest was about to: it is the server's still.
+            // The kernel did not do what the guest was about to do: it is still the server's.
             node.is_guests = false;
         }
         self.fetch(path)
@@ -47,7 +49,7 @@ impl Tree {
     pub(super) fn fetch(&mut self, path: &str) -> Result<There, FsError> {
         let known = self.nodes.get(path).and_then(Node::remote_file).cloned();
         let record = self.cache.as_ref().and_then(|cache| cache.lookup(path));
-        // The server has just said that it has what is cached.
+        // The server has just said that the cached copy is current.
         if let (Some(record), Some(known)) = (&record, &known)
             && known.length == record.meta.length
             && known.strong_etag().is_some()
@@ -122,7 +124,7 @@ impl Tree {
         }
     }
 
-    /// Puts a cached copy in its place; false if there is none that is undamaged.
+    /// Puts a cached copy in its place; false if there is no undamaged one.
     fn fetch_cached(&mut self, path: &str, record: &Record) -> Result<bool, FsError> {
         let Some(cache) = &mut self.cache else { return Ok(false) };
         let length = record.meta.length.unwrap_or_default();
@@ -142,7 +144,7 @@ impl Tree {
         Ok(true)
     }
 
-    /// Gives a file with all of its content its place.
+    /// Puts a file with its whole content in its place.
     fn put(&mut self, path: &str, staged: Staged, meta: &Meta, digest: Digest) -> Result<(), FsError> {
         let is_guests = self.nodes.get(path).is_some_and(|node| node.is_guests);
         if self.nodes.get(path).is_some_and(|node| node.here == Here::Directory) && !self.discard(path)? {
@@ -167,8 +169,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Holds a length that came against the one that was said before. If nothing says that
-    /// the file has changed since, the server is asked once more.
+    /// Compares the received length with the announced one. If nothing shows that the file
+    /// has changed since, the server is asked once more.
     fn check_length(&self, path: &str, known: Option<&Meta>, got: &Meta) -> Result<(), FsError> {
         let is_wrong = |said: &Meta| said.length.is_some() && said.length != got.length && !got.is_other(said);
         let Some(known) = known.filter(|known| is_wrong(known)) else {
@@ -193,7 +195,8 @@ fn failed(path: &str, error: &io::Error) -> FsError {
     FsError::local(&format!("can't fetch {}", escape(path)), error)
 }
 
-/// What makes a request conditional on a copy being old (RFC 9110, 13.1.2 and 13.1.3).
+/// The condition of a request that succeeds only if a copy is outdated (RFC 9110, 13.1.2
+/// and 13.1.3).
 fn condition(meta: &Meta) -> Option<(&'static str, String)> {
     match (&meta.etag, meta.modified) {
         (Some(etag), _) => Some(("if-none-match", etag.clone())),

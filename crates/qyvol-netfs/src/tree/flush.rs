@@ -1,7 +1,9 @@
-//! Sending what the guest changed: what is here against what the guest saw there.
+//! Sends what the guest changed, by comparing what is here with what the guest saw on the
+//! server.
 //!
-//! Nothing is logged: each path that may have changed is looked at, so that a file that
-//! was written ten times is sent once, and one that was made and removed never is.
+//! There is no log of changes: each path that may have changed is examined, so that a
+//! file that was written ten times is sent once, and one that was created and removed is
+//! never sent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +32,7 @@ enum Action {
 impl Tree {
     /// See [`crate::NetFs::flush`].
     pub(crate) fn flush(&mut self) -> Result<(), FlushError> {
-        // It may be the last one: what was in vain before is tried once more.
+        // This may be the last flush, so what failed before is tried once more.
         self.remote.client().forget_outage();
         let paths: Vec<String> = self
             .nodes
@@ -51,13 +53,13 @@ impl Tree {
                 }
             }
         }
-        // What could not be looked at may be what something else was renamed to.
+        // A path that could not be examined may be the target of a rename.
         let mut is_sent = failures.is_empty();
         let blocked: Vec<&String> = seen.keys().filter(|path| self.is_blocked(path, &seen)).collect();
         let free = seen.keys().filter(|path| blocked.binary_search(path).is_err());
         is_sent &= self.send_all(free, &seen, &mut failures);
         if is_sent {
-            // Where a directory and a file change places, what was there has to go first.
+            // If a directory and a file change places, what was there is removed first.
             self.remove(&seen, true, &mut failures);
             is_sent = self.send_all(blocked.into_iter(), &seen, &mut failures);
         }
@@ -76,8 +78,8 @@ impl Tree {
         }
     }
 
-    /// Sends directories and content, but for what the server has something of another
-    /// kind in the way of; false if some of it could not be sent.
+    /// Sends directories and content, except where the server has something of another kind
+    /// in the way; false if some content could not be sent.
     fn send_all<'a>(
         &mut self,
         paths: impl Iterator<Item = &'a String>,
@@ -106,8 +108,8 @@ impl Tree {
         is_sent
     }
 
-    /// Whether the server has a file where a directory is here that the path is in, or the
-    /// other way round.
+    /// Whether the server has something of another kind at the path, or at a directory above
+    /// it.
     fn is_blocked(&self, path: &str, seen: &SeenPaths) -> bool {
         path::ancestors(path).chain([path]).any(|path| {
             let here = seen.get(path).copied().flatten();
@@ -115,8 +117,8 @@ impl Tree {
         })
     }
 
-    /// Says of content that it was not sent because of what is in its way; whether there is
-    /// any.
+    /// Records content that was not sent because something is in its way. Returns whether
+    /// there is any.
     fn fail_blocked(&self, seen: &SeenPaths, failures: &mut Failures) -> bool {
         let mut is_any = false;
         for (path, here) in seen {
@@ -134,7 +136,7 @@ impl Tree {
         is_any
     }
 
-    /// What a path needs.
+    /// What has to be done at a path.
     fn action(&self, path: &str, here: Option<Seen>) -> Action {
         let Some(node) = self.nodes.get(path) else {
             return Action::Nothing;
@@ -152,7 +154,7 @@ impl Tree {
         }
     }
 
-    /// Whether a file was only looked at.
+    /// Whether a file is still a placeholder without content.
     fn is_hollow(&self, path: &str, node: &Node, here: Option<Seen>) -> bool {
         match (node.here, here) {
             (Here::Hollow(placed), Some(seen)) => self.local.is_hollow(path, placed, seen.stamp),
@@ -160,8 +162,8 @@ impl Tree {
         }
     }
 
-    /// Removes what is gone, the deepest first: only what stands in the way of something
-    /// else, or all.
+    /// Removes what is gone, the deepest first: either only what is in the way of something
+    /// else, or everything.
     fn remove(&mut self, seen: &SeenPaths, only_in_the_way: bool, failures: &mut Failures) {
         for (path, here) in seen.iter().rev() {
             let action = self.action(path, *here);
@@ -182,7 +184,7 @@ impl Tree {
                 _ => self.remote.remove_file(path, &Meta::default()),
             };
             match removed {
-                // Where directories are taken for granted, only this says that it is gone.
+                // If directories are assumed to exist, only this shows that it is gone.
                 Ok(()) if here.is_none() && action == Action::RemoveDirectory && self.is_granted() => {}
                 Ok(()) => {
                     if let Some(cache) = &self.cache {
@@ -199,7 +201,7 @@ impl Tree {
         self.remote.takes_directories_for_granted()
     }
 
-    /// Says of what should be removed that it was not.
+    /// Records what should have been removed but was not.
     fn hold_back(&self, seen: &SeenPaths, failures: &mut Failures) {
         for (path, here) in seen {
             if matches!(self.action(path, *here), Action::RemoveFile | Action::RemoveDirectory) {
@@ -223,7 +225,7 @@ impl Tree {
             {
                 continue;
             }
-            // What is over the limit of a file is not lost for that.
+            // A file over the size limit is kept all the same.
             let limit = self.limits.bytes;
             let kept = self
                 .local
@@ -237,7 +239,7 @@ impl Tree {
                 });
             match kept {
                 Ok(place) => {
-                    // The newest is kept of what this run could not send.
+                    // Of what this run could not send, the newest version is kept.
                     let before = self.kept.insert(path.clone(), place.clone());
                     if let Some(before) = before.filter(|before| *before != place) {
                         let _ = fs::remove_file(before);
@@ -252,7 +254,7 @@ impl Tree {
         }
     }
 
-    /// Forgets what is neither here nor there, such as names of a moment.
+    /// Forgets paths that exist neither here nor on the server, such as temporary names.
     fn forget(&mut self, seen: &SeenPaths) {
         for (path, _) in seen.iter().filter(|(_, here)| here.is_none()) {
             let is_nowhere = |node: &Node| matches!(node.remote, None | Some(Found::Absent));
@@ -263,7 +265,7 @@ impl Tree {
         }
     }
 
-    /// The server has this at a path from now on.
+    /// Records what the server has at a path from now on.
     fn is_now(&mut self, path: &str, found: Found) {
         if let Some(node) = self.nodes.get_mut(path) {
             node.remote = Some(found);
@@ -271,7 +273,7 @@ impl Tree {
         }
     }
 
-    /// Sends a file, if its content is not the server's already.
+    /// Sends a file, unless the server has the same content already.
     fn send(&mut self, path: &str) -> Result<(), FsError> {
         if self.is_the_servers(path)? {
             return Ok(());
@@ -281,7 +283,7 @@ impl Tree {
         };
         let seen = self.last_seen(path);
         let sent = match seen.and_then(|seen| self.remote.put(path, &content, seen.as_ref())) {
-            // An answer that was lost may have been to this very content.
+            // The response to sending this same content may have been lost.
             Err(error) if error.kind() == ErrorKind::Conflict => self.same_content(path, &content).ok_or(error),
             sent => sent,
         };
@@ -302,8 +304,8 @@ impl Tree {
         Ok(())
     }
 
-    /// What the guest saw of the server's file; none if it saw none. Where nothing tells its
-    /// versions apart, the content is compared.
+    /// What the guest saw of the server's file; none if it saw none. If nothing
+    /// distinguishes its versions, the content is compared.
     fn last_seen(&self, path: &str) -> Result<Option<Meta>, FsError> {
         let node = self.nodes.get(path);
         let Some(seen) = node.and_then(Node::remote_file) else {
@@ -321,7 +323,7 @@ impl Tree {
         };
         match download(self.remote.client(), &request, None, &mut staged.file, limit) {
             Ok(Download::Content { meta, digest }) if digest == base => Ok(Some(meta)),
-            // What that means is for who asks.
+            // The caller decides what that means.
             Ok(Download::Absent) => Ok(Some(seen.clone())),
             Ok(_) => Err(conflict()),
             Err(error) if error.kind() == ErrorKind::TooLarge => Err(conflict()),
@@ -329,8 +331,8 @@ impl Tree {
         }
     }
 
-    /// Whether a file has the content that the server has. Its times don't tell: a clock of
-    /// files is coarse, and a guest sets times as it likes.
+    /// Whether a file has the content that the server has. Its times are no proof: the
+    /// clock for files is coarse, and a guest can set times as it likes.
     fn is_the_servers(&self, path: &str) -> Result<bool, FsError> {
         let node = self.nodes.get(path);
         let (Some(meta), Some(base)) = (node.and_then(Node::remote_file), node.and_then(|node| node.base)) else {
@@ -373,7 +375,7 @@ impl Tree {
         Ok(Some(Content { file, length, digest }))
     }
 
-    /// What the server has at a path, if it is this very content.
+    /// What the server has at a path, if it is exactly this content.
     fn same_content(&self, path: &str, content: &Content) -> Option<Meta> {
         match self.remote.stat(path) {
             Ok(Found::File(meta)) if meta.length == Some(content.length) => {}
@@ -393,7 +395,7 @@ impl Tree {
 type SeenPaths = BTreeMap<String, Option<Seen>>;
 type Failures = BTreeMap<String, FlushFailure>;
 
-/// Copies at most so many bytes; how many there were, and their digest.
+/// Copies at most this many bytes. Returns how many there were, and their digest.
 fn copy(file: impl Read, into: &mut impl Write, limit: u64) -> io::Result<(u64, Digest)> {
     let mut file = file.take(limit);
     let mut hasher = Hasher::new(Algorithm::Sha256);

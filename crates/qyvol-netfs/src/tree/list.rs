@@ -1,4 +1,4 @@
-//! Listing a directory: every entry is here afterwards, files without content.
+//! Lists a directory: afterwards every entry is here, files without content.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -21,7 +21,7 @@ impl Tree {
             return Ok(());
         }
         match self.remote.list(path) {
-            // The protocol has none: what is here is all that is known.
+            // The protocol has no listings: only what is here is known.
             Ok(None) => Ok(()),
             Ok(Some(listing)) => {
                 self.is_offline = false;
@@ -79,7 +79,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Gives what was fetched before, and what is here.
+    /// Lists what was fetched before, and what is here.
     fn list_offline(&mut self, directory: &str, error: FsError) -> Result<(), FsError> {
         let records = self
             .cache
@@ -91,7 +91,8 @@ impl Tree {
             if self.is_in_what_was_removed(&record.path) {
                 continue;
             }
-            // One that can't be here, because something else is by now, hides no other.
+            // An entry that can't be here, because something else is by now, must not hide
+            // the others.
             let known = self.known(&record.path).unwrap_or(Some(There::File));
             if known.is_none_or(|there| there == There::Absent) && !self.is_guests(&record.path) {
                 self.note(&record.path, &Found::File(record.meta))?;

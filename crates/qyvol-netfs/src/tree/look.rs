@@ -1,4 +1,4 @@
-//! Looking at a path: from what is known, else by asking the server.
+//! Metadata of a path: from what is known, else from the server.
 
 use std::io;
 use std::time::Instant;
@@ -12,13 +12,13 @@ use crate::meta::{Found, Meta};
 use crate::path;
 
 impl Tree {
-    /// What is at a path; what is there is here afterwards, files perhaps without content.
+    /// What is at a path. Afterwards it is here too, a file possibly without content.
     pub(super) fn look(&mut self, path: &str) -> Result<There, FsError> {
         if let Some(there) = self.known(path)? {
             return Ok(there);
         }
         match self.ask(path)? {
-            // Known from before; the server can't be asked.
+            // Known from before, because the server can't be asked.
             None => Ok(self.known_before(path)),
             Some(Found::Unknown) => self.fetch(path),
             Some(found) => self.note(path, &found),
@@ -42,7 +42,7 @@ impl Tree {
         }
     }
 
-    /// Whether the guest has done something to the path or a directory it is in.
+    /// Whether the guest has changed the path or a directory above it.
     fn is_guests_way(&self, path: &str) -> bool {
         let is_guests = |path: &str| self.nodes.get(path).is_some_and(|node| node.is_guests);
         path::ancestors(path).any(is_guests) || is_guests(path)
@@ -59,7 +59,7 @@ impl Tree {
                     Some(Kind::File) => return Err(not_a_directory(ancestor)),
                     Some(Kind::Other) => return Err(link(ancestor)),
                     Some(Kind::Directory) if node.is_remote_directory() || granted => {}
-                    // Only the guest has put anything there.
+                    // Everything there comes from the guest.
                     Some(Kind::Directory) => {
                         return self.of_guest(path).map(|there| Some(there.unwrap_or(There::Absent)));
                     }
@@ -78,7 +78,7 @@ impl Tree {
             return Ok(is_listed.then_some(There::Absent));
         };
         if node.is_guests {
-            // Even where it made nothing yet: its call may be on the way to the kernel.
+            // Even if it has created nothing yet: its call may not have reached the kernel.
             return Ok(Some(self.of_guest(path)?.unwrap_or(There::Absent)));
         }
         let always = node.here == Here::Directory && (granted || path.is_empty());
@@ -91,11 +91,11 @@ impl Tree {
     /// What is in the private directory.
     fn here(&self, path: &str) -> Result<Option<Kind>, FsError> {
         let seen = self.local.stat(path);
-        let seen = seen.map_err(|error| FsError::local(&format!("can't look at {}", escape(path)), &error))?;
+        let seen = seen.map_err(|error| FsError::local(&format!("can't look up {}", escape(path)), &error))?;
         Ok(seen.map(|seen| seen.kind))
     }
 
-    /// The same where the guest decides.
+    /// The same, for a path that belongs to the guest.
     fn of_guest(&self, path: &str) -> Result<Option<There>, FsError> {
         match self.here(path)? {
             None => Ok(None),
@@ -105,8 +105,8 @@ impl Tree {
         }
     }
 
-    /// Asks the server. If it can't be reached, what was fetched in an earlier run stands
-    /// in; none if what is here already does.
+    /// Asks the server. If it can't be reached, files of an earlier run are used instead;
+    /// none if what is here already can be used.
     fn ask(&mut self, path: &str) -> Result<Option<Found>, FsError> {
         match self.remote.stat(path) {
             Ok(found) => {
@@ -118,7 +118,8 @@ impl Tree {
         }
     }
 
-    /// What stands in for a server that can't be reached; its error if nothing does.
+    /// What is used instead of a server that can't be reached; its error if there is
+    /// nothing.
     pub(super) fn stand_in(&mut self, path: &str, error: FsError) -> Result<Option<Found>, FsError> {
         if self.nodes.get(path).is_some_and(|node| node.here != Here::Nothing) {
             self.tell_offline(&error);
@@ -146,12 +147,12 @@ impl Tree {
         }
     }
 
-    /// What is here, whatever its age.
+    /// What is here, however old it is.
     pub(super) fn known_before(&self, path: &str) -> There {
         self.nodes.get(path).map_or(There::Absent, |node| there(node.here))
     }
 
-    /// Takes down what the server says of a path, and makes it so here.
+    /// Records what the server says about a path, and makes the private directory match.
     pub(super) fn note(&mut self, path: &str, found: &Found) -> Result<There, FsError> {
         match found {
             Found::Absent => {
@@ -202,7 +203,7 @@ impl Tree {
         Ok(There::File)
     }
 
-    /// Makes the directories that a path is in: the server has them, if it has the path.
+    /// Creates the directories above a path: the server has them, if it has the path.
     pub(super) fn make_ancestors(&mut self, path: &str) -> Result<(), FsError> {
         for ancestor in path::ancestors(path) {
             let node = self.nodes.get(ancestor);
@@ -220,9 +221,9 @@ impl Tree {
         self.insert(path, Node::new(Some(Found::Directory), Here::Directory))
     }
 
-    /// Removes from here what the server has no more, but for what is the guest's. A
-    /// directory with something of the guest's in it becomes the guest's; false if that is
-    /// so of `path` itself.
+    /// Removes from here what the server no longer has, except what belongs to the guest. A
+    /// directory with something of the guest in it then belongs to the guest; false if
+    /// `path` itself does.
     pub(super) fn discard(&mut self, path: &str) -> Result<bool, FsError> {
         let below: Vec<String> = self.below(path).rev().map(|(path, _)| path.clone()).collect();
         for path in below.iter().map(String::as_str).chain([path]) {

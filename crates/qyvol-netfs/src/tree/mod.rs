@@ -1,4 +1,4 @@
-//! What is known of each path, here and on the server, and what a guest's call needs.
+//! What is known about each path, here and on the server, and what a guest's call needs.
 
 mod changes;
 mod fetch;
@@ -21,13 +21,13 @@ use crate::meta::{Found, Meta};
 use crate::remote::Remote;
 use crate::{Intent, path};
 
-/// What is here of a path.
+/// What is here at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Here {
     Nothing,
     /// A file with a length and no content, as it was placed.
     Hollow(Stamp),
-    /// A file with its content, of so many bytes.
+    /// A file with its content, of this many bytes.
     Filled(u64),
     Directory,
 }
@@ -35,13 +35,13 @@ enum Here {
 /// A path.
 #[derive(Clone, Debug)]
 struct Node {
-    /// What the server has, as far as the guest could see; none if it was never asked.
+    /// What the server had when the guest last saw it; none if it was never asked.
     remote: Option<Found>,
     here: Here,
-    /// Whether the guest may have changed it: then only a look at the private directory
-    /// shows what is here.
+    /// Whether the guest may have changed it: then only the private directory shows what is
+    /// here.
     is_guests: bool,
-    /// The digest of what the server has.
+    /// The digest of the server's content.
     base: Option<Digest>,
     /// When the server was asked about it.
     checked: Option<Instant>,
@@ -61,7 +61,7 @@ impl Node {
         }
     }
 
-    /// What the server has at it, if that is a file.
+    /// What the server has, if it is a file.
     fn remote_file(&self) -> Option<&Meta> {
         match &self.remote {
             Some(Found::File(meta)) => Some(meta),
@@ -91,11 +91,11 @@ pub(crate) struct Tree {
     limits: Limits,
     host: HostHandle,
     nodes: BTreeMap<String, Node>,
-    /// Bytes of content that was fetched and is here.
+    /// Bytes of fetched content that are here.
     held: u64,
-    /// Where content that could not be sent is kept, by its path.
+    /// Where content that could not be sent is kept, by path.
     kept: BTreeMap<String, PathBuf>,
-    /// The user was told that cached copies are used.
+    /// Whether the user was told that cached copies are used.
     is_offline: bool,
 }
 
@@ -154,7 +154,7 @@ impl Tree {
             }
             Intent::Remove => match self.look(path)? {
                 There::Absent => Err(absent(path)),
-                // The kernel refuses to remove one that has entries.
+                // The kernel refuses to remove a directory that has entries.
                 There::Directory => self.list(path),
                 There::File => Ok(()),
             },
@@ -166,10 +166,10 @@ impl Tree {
         }
     }
 
-    /// A file that is over the limit already is not made longer still.
+    /// Refuses to open a file for writing that is over the size limit already.
     fn check_room(&self, path: &str) -> Result<(), FsError> {
         let seen = self.local.stat(path);
-        let seen = seen.map_err(|error| FsError::local(&format!("can't look at {}", escape(path)), &error))?;
+        let seen = seen.map_err(|error| FsError::local(&format!("can't look up {}", escape(path)), &error))?;
         let limit = self.limits.file_bytes;
         match seen {
             Some(seen) if seen.kind == Kind::File && seen.stamp.length > limit => {
@@ -184,7 +184,8 @@ impl Tree {
         }
     }
 
-    /// A directory with remote content stays: all of it would have to be fetched.
+    /// Refuses to rename a directory with remote content: all of it would have to be
+    /// fetched.
     fn check_rename(&self, path: &str) -> Result<(), FsError> {
         let own = self.nodes.get(path).into_iter();
         let below = self.below(path).map(|(_, node)| node);
@@ -209,7 +210,7 @@ impl Tree {
         self.nodes.range(from..to)
     }
 
-    /// From now on, what is at a path is the guest's.
+    /// From now on, a path belongs to the guest.
     fn mark(&mut self, path: &str) -> Result<(), FsError> {
         if let Some(node) = self.nodes.get_mut(path) {
             node.is_guests = true;
@@ -222,10 +223,10 @@ impl Tree {
         self.insert(path, node)
     }
 
-    /// Adds what is known of a path, if there is room for it.
+    /// Adds what is known about a path, if there is room for it.
     fn insert(&mut self, path: &str, node: Node) -> Result<(), FsError> {
         if self.nodes.len() >= self.limits.files && !self.nodes.contains_key(path) {
-            // What is not there is the least to know.
+            // Paths that don't exist are the least useful to remember.
             let is_of_use = |node: &Node| node.is_guests || node.here != Here::Nothing;
             self.nodes.retain(|_, node| is_of_use(node));
             if self.nodes.len() >= self.limits.files {
@@ -241,12 +242,12 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether what the server said at that time still holds.
+    /// Whether what the server said at that time is still valid.
     fn is_fresh(&self, asked: Option<Instant>) -> bool {
         asked.is_some_and(|asked| asked.elapsed() < self.limits.refresh)
     }
 
-    /// Content that was fetched is no longer here.
+    /// Counts fetched content as no longer here.
     fn release(&mut self, path: &str) {
         if let Some(Node {
             here: Here::Filled(length),
