@@ -51,7 +51,7 @@ impl Tree {
             }
             match self.note(&child, &entry.found) {
                 Ok(_) => {}
-                // One file that can't be here, for its length say, hides no other.
+                // A file that can't be here, for example because it is too long, must not hide others.
                 Err(error) if error.kind() == ErrorKind::TooLarge => skipped += 1,
                 Err(error) => return Err(error),
             }
