@@ -74,22 +74,22 @@ pub enum DataCommand {
     Ls,
     /// Give an application's data to another owner or name
     Move {
-        /// Whose data it is now, as `data ls` prints it
+        /// The application that has the data now, as `data ls` prints it
         application: String,
-        /// The repository or name that it is to belong to
+        /// The repository or name to give the data to
         to: String,
-        /// The scope or key that owns it now, where several have data of it
+        /// The current owner, a scope or key; needed if there are several
         #[arg(long)]
         owner: Option<String>,
-        /// The scope or key that is to own it [default: as now]
+        /// The new owner, a scope or key [default: the current one]
         #[arg(long)]
         to_owner: Option<String>,
     },
     /// Remove an application's data
     Rm {
-        /// Whose data it is, as `data ls` prints it
+        /// The application that has the data, as `data ls` prints it
         application: String,
-        /// The scope or key that owns it, where several have data of it
+        /// The owner, a scope or key; needed if there are several
         #[arg(long)]
         owner: Option<String>,
     },

@@ -127,12 +127,12 @@ pub fn data_find(ctx: &Context<'_>, application: &str, owner: Option<&str>) -> R
     match <[DataRow; 1]>::try_from(rows) {
         Ok([row]) => Ok(row),
         Err(rows) if rows.is_empty() => Err(Error::Usage(format!(
-            "there is no data of {application}: `qyv data ls` lists what there is"
+            "{application} has no data: `qyv data ls` lists the applications that have some"
         ))),
         Err(rows) => {
             let owners: Vec<&str> = rows.iter().map(|row| row.name.owner.as_str()).collect();
             Err(Error::Usage(format!(
-                "{} owners have data of {application}: say which with --owner ({})",
+                "{} owners have data of {application}: name one of them with --owner ({})",
                 owners.len(),
                 owners.join(", ")
             )))
@@ -145,7 +145,7 @@ pub fn data_move(ctx: &Context<'_>, from: &DataRow, to: &DataName) -> Result<Pat
     let path = ctx.home.data.join(to.path());
     let taken = || {
         Error::Usage(format!(
-            "there is data of {} under {} already: remove it or give it another name first",
+            "{} already has data owned by {}: remove it or give it another name first",
             to.application, to.owner
         ))
     };

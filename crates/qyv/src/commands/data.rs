@@ -31,13 +31,18 @@ pub fn data(ctx: &Context<'_>, ui: &Ui, command: DataCommand) -> Result<u8, Fail
                 application: to,
             };
             let path = qyvol::data_move(ctx, &from, &to)?;
-            ui.note(&format!("{} of {} is in {}", to.application, to.owner, path.display()));
+            ui.note(&format!(
+                "the data of {} owned by {} is in {}",
+                to.application,
+                to.owner,
+                path.display()
+            ));
         }
         DataCommand::Rm { application, owner } => {
             let row = qyvol::data_find(ctx, &application, owner.as_deref())?;
             qyvol::data_remove(&row)?;
             ui.note(&format!(
-                "removed the data of {} of {} ({})",
+                "removed the data of {} owned by {} ({})",
                 row.name.application,
                 row.name.owner,
                 size(row.bytes)
