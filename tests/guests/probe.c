@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -64,6 +65,17 @@ int main(int argc, char **argv) {
         puts("sleeping");
         fflush(stdout);
         for (;;) sleep(1000);
+    } else if (!strcmp(what, "moments")) {
+        struct timespec wall, mark, later;
+        unsigned char random[8];
+        clock_gettime(CLOCK_REALTIME, &wall);
+        clock_gettime(CLOCK_MONOTONIC, &mark);
+        if (getentropy(random, sizeof random)) return 1;
+        sleep(3600);
+        clock_gettime(CLOCK_MONOTONIC, &later);
+        printf("%lld.%09ld %lld.%09ld ", (long long)wall.tv_sec, wall.tv_nsec, (long long)mark.tv_sec, mark.tv_nsec);
+        for (unsigned n = 0; n < sizeof random; n++) printf("%02x", random[n]);
+        printf(" slept %lld s\n", (long long)(later.tv_sec - mark.tv_sec));
     } else if (!strcmp(what, "flood")) {
         for (long i = atol(a); i > 0; i--) if (putchar(i % 64 ? '.' : '\n') == EOF) return fail();
         return fflush(stdout) ? fail() : 0;

@@ -15,6 +15,7 @@ mod build;
 mod cli;
 mod clients;
 mod compile;
+mod deterministic;
 mod exhaustion;
 mod forged;
 mod guest_files;

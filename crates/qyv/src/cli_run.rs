@@ -44,9 +44,15 @@ pub struct RunArgs {
     /// Read the credentials for netfs from this file: user and password, token, or access-key and secret-key
     #[arg(long, value_name = "FILE")]
     pub fs_credentials: Option<PathBuf>,
-    /// Set a limit in place of the manifest's: memory, timeout, cpu, storage, output, files or sockets (repeatable)
+    /// Set a limit in place of the manifest's: memory, timeout, cpu, fuel, storage, output, files or sockets (repeatable)
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     pub limits: Vec<String>,
+    /// Make the run repeatable: clocks and random numbers are the same in every run, stdin is read before the guest starts, and there is no network and no host program
+    #[arg(long, conflicts_with_all = ["allow_net", "allow_exec"])]
+    pub deterministic: bool,
+    /// Seed of the random numbers of a deterministic run [default: 0]
+    #[arg(long, value_name = "N", requires = "deterministic")]
+    pub seed: Option<u64>,
     /// Append lines of JSON to this file: what the guest is granted, its uses of the network and of host programs, and what it is denied
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! `run --report FILE`: who ended a run (`formats/run-report.schema.json`).
 //! Exit codes can't tell: 124 to 126 and 134 may also be the guest's own.
 
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,15 @@ impl Ending<'_> {
     }
 }
 
+/// What a run told on its way.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The image's manifest digest.
+    pub digest: OnceCell<String>,
+    /// The fuel that the guest used, if it was counted.
+    pub fuel: OnceCell<u64>,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
@@ -57,6 +67,8 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<&'a str>,
     code: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fuel: Option<u64>,
     #[serde(flatten)]
     ending: &'a Ending<'a>,
 }
@@ -88,12 +100,13 @@ impl Report {
     }
 
     /// Writes the document. `code` is the exit code of qyv.
-    pub fn write(mut self, target: &str, digest: Option<&str>, code: u8, ending: &Ending<'_>) -> Result<(), Failure> {
+    pub fn write(mut self, target: &str, told: &Told, code: u8, ending: &Ending<'_>) -> Result<(), Failure> {
         let document = Document {
             schema: 1,
             target,
-            digest,
+            digest: told.digest.get().map(String::as_str),
             code,
+            fuel: told.fuel.get().copied(),
             ending,
         };
         let failed = |why: String| Failure::new(format!("can't write the report {}: {why}", show(&self.path)));

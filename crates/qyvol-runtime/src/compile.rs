@@ -22,6 +22,9 @@ use rustix::process::{Resource, Rlimit, Signal};
 
 use crate::{Engine, Generation, RuntimeError};
 
+/// The last argument of the child, for code that counts its work.
+pub const METERED: &str = "metered";
+
 const MIB: u64 = 1 << 20;
 /// Longest message that is read from the child.
 const MESSAGE: u64 = 64 << 10;
@@ -52,7 +55,7 @@ pub struct Compiler {
     /// Finds this program; none if that is not certain.
     pub program: fn() -> Option<PathBuf>,
     /// The arguments that start [`compile_worker`]; the limits follow: seconds,
-    /// then bytes.
+    /// then bytes; then `metered`, if the code is to count its work.
     pub entry: Vec<OsString>,
     /// Seconds in place of those of [`CompileLimits::of`].
     pub seconds: Option<u64>,
@@ -91,6 +94,7 @@ impl Compiler {
             .args(&self.entry)
             .arg(limits.seconds.to_string())
             .arg(limits.memory.to_string())
+            .args(engine.metered.then_some(METERED))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(input))
@@ -171,7 +175,12 @@ fn why(status: ExitStatus, limits: CompileLimits, told: io::Result<String>) -> S
 
 /// The child's part: limits itself, then compiles what it reads. The caller
 /// prints an error as one line and exits with a code that is not 0.
-pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: impl Write) -> Result<(), RuntimeError> {
+pub fn compile_worker(
+    limits: CompileLimits,
+    metered: bool,
+    mut input: impl Read,
+    mut output: impl Write,
+) -> Result<(), RuntimeError> {
     let failed = |error: io::Error| RuntimeError::Compile(error.to_string());
     // Nobody is waiting for the code any more.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| failed(e.into()))?;
@@ -195,7 +204,12 @@ pub fn compile_worker(limits: CompileLimits, mut input: impl Read, mut output: i
     close_inherited_fds().map_err(failed)?;
     let mut wasm = Vec::new();
     input.read_to_end(&mut wasm).map_err(failed)?;
-    let code = Engine::new(Generation::of(&wasm))?.compile_checked(&wasm)?;
+    let generation = Generation::of(&wasm);
+    let engine = match metered {
+        true => Engine::metered(generation)?,
+        false => Engine::new(generation)?,
+    };
+    let code = engine.compile_checked(&wasm)?;
     output.write_all(&code).map_err(failed)
 }
 

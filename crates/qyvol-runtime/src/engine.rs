@@ -13,6 +13,7 @@ use crate::error::chain;
 pub struct Engine {
     pub(crate) inner: wasmtime::Engine,
     pub(crate) generation: Generation,
+    pub(crate) metered: bool,
     id: String,
 }
 
@@ -59,7 +60,7 @@ impl Generation {
 
 /// The one configuration of a generation. Whatever changes code changes
 /// [`Engine::id`] too: wasmtime's own compatibility hash sees to that.
-fn config(generation: Generation) -> wasmtime::Config {
+fn config(generation: Generation, metered: bool) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     let features = generation.features();
     config.wasm_features(!features, false);
@@ -72,6 +73,12 @@ fn config(generation: Generation) -> wasmtime::Config {
     // Backtraces name functions and no addresses, which this map is for; a tenth
     // of the code's file is saved.
     config.generate_address_map(false);
+    if metered {
+        config.consume_fuel(true);
+        // What WebAssembly leaves to the processor is done in one way.
+        config.cranelift_nan_canonicalization(true);
+        config.relaxed_simd_deterministic(true);
+    }
     // By default an environment variable decides.
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     config
@@ -80,12 +87,28 @@ fn config(generation: Generation) -> wasmtime::Config {
 impl Engine {
     /// An engine for this host.
     pub fn new(generation: Generation) -> Result<Engine, RuntimeError> {
-        let inner = wasmtime::Engine::new(&config(generation)).map_err(|e| RuntimeError::Engine(chain(&e)))?;
+        Engine::make(generation, false)
+    }
+
+    /// One whose code counts the work that it does as fuel and does it alike on every
+    /// processor, at the price of some speed: for [`crate::RunLimits::fuel`] and
+    /// [`crate::RunSpec::deterministic`].
+    pub fn metered(generation: Generation) -> Result<Engine, RuntimeError> {
+        Engine::make(generation, true)
+    }
+
+    fn make(generation: Generation, metered: bool) -> Result<Engine, RuntimeError> {
+        let inner = wasmtime::Engine::new(&config(generation, metered)).map_err(|e| RuntimeError::Engine(chain(&e)))?;
         let mut hasher = Sha(Hasher::new(Algorithm::Sha256));
         inner.precompile_compatibility_hash().hash(&mut hasher);
         let digest = hasher.0.finish();
         let id = format!("wasmtime-{}-{}", crate::WASMTIME_VERSION, digest.short());
-        Ok(Engine { inner, generation, id })
+        Ok(Engine {
+            inner,
+            generation,
+            metered,
+            id,
+        })
     }
 
     /// Names the compiler, its version and settings and the host's CPU: code
@@ -138,5 +161,7 @@ mod tests {
         let id = |generation| Engine::new(generation).unwrap().id().to_string();
         assert_eq!(id(Generation::Blocking), id(Generation::Blocking));
         assert_ne!(id(Generation::Blocking), id(Generation::Concurrent));
+        let metered = Engine::metered(Generation::Blocking).unwrap();
+        assert_ne!(id(Generation::Blocking), metered.id());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   wasm --Engine::compile--> code, kept by a store that authenticates it
-//!   Verified<Descriptor> + code --Program::load--> Program --run--> Exit
+//!   Verified<Descriptor> + code --Program::load--> Program --run--> Ended
 //! ```
 //!
 //! Invariants:
@@ -20,6 +20,7 @@
 mod backing;
 mod check;
 mod compile;
+mod deterministic;
 mod engine;
 mod error;
 mod filesystem;
@@ -33,19 +34,21 @@ mod preview1_backed;
 mod process;
 mod program;
 mod sealed;
+mod spec;
 mod tmpfs;
 mod trap;
 mod watched;
 
 pub use backing::{Backing, Change, Intent};
 pub use check::Incompatibility;
-pub use compile::{CompileLimits, Compiler, compile_worker};
+pub use compile::{CompileLimits, Compiler, METERED, compile_worker};
 pub use engine::{Engine, Generation};
 pub use error::RuntimeError;
 pub use limits::{Limit, RunLimits};
 pub use process::Programs;
-pub use program::{Exit, Mount, Phase, Program, RunSpec, WasmKind};
+pub use program::{Ended, Exit, Phase, Program, WasmKind};
 pub use sealed::Seal;
+pub use spec::{Mount, RunSpec};
 pub use tmpfs::{Tmpfs, TmpfsLimits};
 
 /// The version of wasmtime inside, for `qyv version`.

@@ -29,6 +29,8 @@ pub(crate) const LISTINGS: u64 = 64;
 pub struct RunLimits {
     /// Bytes of linear memory and tables, all together.
     pub memory: Option<u64>,
+    /// Work, about one for each instruction; the engine must count it.
+    pub fuel: Option<u64>,
     /// Bytes written to stdout and stderr.
     pub output: Option<u64>,
     /// Files and directories open at once. A call past it fails.
@@ -45,12 +47,15 @@ pub enum Limit {
     Memory(u64),
     /// It wrote more than this many bytes to stdout and stderr.
     Output(u64),
+    /// It did more work.
+    Fuel(u64),
 }
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Limit::Memory(bytes) => write!(f, "it needs more memory than its limit of {bytes} bytes"),
+            Limit::Fuel(fuel) => write!(f, "it used more than its limit of {fuel} fuel"),
             Limit::Output(bytes) => write!(f, "it wrote more output than its limit of {bytes} bytes"),
         }
     }
@@ -145,15 +150,17 @@ impl Count {
 #[derive(Debug)]
 pub(crate) struct Limits {
     memory: Option<u64>,
+    pub(crate) fuel: Option<u64>,
     used: u64,
     elements: usize,
     refused: bool,
 }
 
 impl Limits {
-    pub(crate) fn new(memory: Option<u64>) -> Limits {
+    pub(crate) fn new(limits: RunLimits) -> Limits {
         Limits {
-            memory,
+            memory: limits.memory,
+            fuel: limits.fuel,
             used: 0,
             elements: 0,
             refused: false,
@@ -203,9 +210,16 @@ impl ResourceLimiter for Limits {
 mod tests {
     use super::*;
 
+    fn limits(memory: Option<u64>) -> Limits {
+        Limits::new(RunLimits {
+            memory,
+            ..RunLimits::default()
+        })
+    }
+
     #[test]
     fn two_memories_share_one_bound() {
-        let mut limits = Limits::new(Some(100));
+        let mut limits = limits(Some(100));
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.memory_growing(0, 60, None).unwrap());
         assert_eq!(limits.reached(), Some(Limit::Memory(100)));
@@ -215,14 +229,14 @@ mod tests {
 
     #[test]
     fn the_guests_own_maximum_is_not_taken_for_the_limit() {
-        let mut limits = Limits::new(Some(100));
+        let mut limits = limits(Some(100));
         assert!(!limits.memory_growing(0, 60, Some(50)).unwrap());
         assert_eq!(limits.reached(), None);
     }
 
     #[test]
     fn tables_share_one_bound() {
-        let mut limits = Limits::new(None);
+        let mut limits = limits(None);
         assert!(limits.table_growing(0, TABLE_ELEMENTS, None).unwrap());
         assert!(!limits.table_growing(0, 1, None).unwrap());
         assert!(!limits.table_growing(0, usize::MAX, None).unwrap());
@@ -230,7 +244,7 @@ mod tests {
 
     #[test]
     fn tables_are_counted_with_the_memories() {
-        let mut limits = Limits::new(Some(100));
+        let mut limits = limits(Some(100));
         assert!(limits.memory_growing(0, 60, None).unwrap());
         assert!(!limits.table_growing(0, 6, None).unwrap());
         assert_eq!(limits.reached(), Some(Limit::Memory(100)));

@@ -70,11 +70,13 @@ impl OutputBudget {
 pub(crate) struct Bounded<S> {
     pub(crate) stream: S,
     pub(crate) budget: OutputBudget,
+    /// Whether a terminal is told as one.
+    pub(crate) tells_terminal: bool,
 }
 
 impl<S: IsTerminal> IsTerminal for Bounded<S> {
     fn is_terminal(&self) -> bool {
-        self.stream.is_terminal()
+        self.tells_terminal && self.stream.is_terminal()
     }
 }
 

@@ -17,7 +17,7 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wiggle::{GuestMemory, GuestPtr};
 
 use crate::backing::Intent;
-use crate::limits::{Count, Limits};
+use crate::limits::{Count, Limits, RunLimits};
 use crate::preview1_backed;
 use crate::watched::{Place, Watched};
 
@@ -231,7 +231,7 @@ pub(crate) fn names(engine: &wasmtime::Engine) -> wasmtime::Result<BTreeSet<(Str
         wasi: WasiCtxBuilder::new().build_p1(),
         watched: Watched::default(),
         files: Count::default(),
-        limits: Limits::new(None),
+        limits: Limits::new(RunLimits::default()),
     };
     let mut store = Store::new(engine, state);
     let names = linker.iter(&mut store);

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qyvol_sandbox::{Net, Observer, Stdio};
+use qyvol_sandbox::Observer;
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor};
 use wasmtime::component::{Component, Linker, ResourceTable};
@@ -16,20 +16,20 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::p2::bindings as p2;
 use wasmtime_wasi::p3::bindings as p3;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::error::chain;
 use crate::filesystem::FsView;
 use crate::http::Http;
-use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limit, Limits, RunLimits};
+use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limit, Limits};
 use crate::net::{Lookups, NetView, Network};
-use crate::output::{Bounded, OutputBudget};
+use crate::output::OutputBudget;
 use crate::preview1::{self, ModuleState};
 use crate::process::Programs;
-use crate::sealed::Seal;
+use crate::spec::{RunSpec, context};
 use crate::watched::Watched;
-use crate::{Backing, Engine, Generation, RuntimeError, trap};
+use crate::{Engine, Generation, RuntimeError, trap};
 
 /// Threads for calls that block: lookups of names.
 const BLOCKING_THREADS: usize = 16;
@@ -43,43 +43,14 @@ pub enum WasmKind {
     CoreModule,
 }
 
-/// Everything that a guest is given.
-#[derive(Clone, Debug, Default)]
-pub struct RunSpec {
-    /// Arguments, the program's name first.
-    pub args: Vec<String>,
-    /// Environment.
-    pub env: Vec<(String, String)>,
-    /// Directories.
-    pub mounts: Vec<Mount>,
-    /// The network: what every one of these allows.
-    pub net: Vec<Net>,
-    /// Which of this process's streams it has.
-    pub stdio: Stdio,
-    /// Programs of the host that it may start.
-    pub programs: Programs,
-    /// Receives what the guest uses and what it is denied.
-    pub observer: Option<Arc<dyn Observer>>,
-    /// Limits.
-    pub limits: RunLimits,
-    /// Whether the process exits after this run. Its memory is then left to the
-    /// system, which frees it at once, instead of being freed piece by piece.
-    pub last: bool,
-}
-
-/// A directory of the host that the guest sees.
-#[derive(Clone, Debug)]
-pub struct Mount {
-    /// The directory.
-    pub host: PathBuf,
-    /// Where the guest sees it.
-    pub guest: String,
-    /// Whether the guest may write there.
-    pub writable: bool,
-    /// What verifies its content.
-    pub seal: Option<Arc<dyn Seal>>,
-    /// What fills it.
-    pub backing: Option<Arc<dyn Backing>>,
+/// A run that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// How the guest ended.
+    pub exit: Exit,
+    /// The fuel that it used, if its engine counts that.
+    pub fuel: Option<u64>,
 }
 
 /// How a guest ended.
@@ -110,6 +81,7 @@ pub enum Phase {
 pub struct Program {
     engine: wasmtime::Engine,
     generation: Generation,
+    metered: bool,
     code: Code,
 }
 
@@ -178,21 +150,26 @@ impl Program {
         Ok(Program {
             engine: engine.inner.clone(),
             generation: engine.generation,
+            metered: engine.metered,
             code: loaded,
         })
     }
 
     /// Runs the program to its end, with this process's stdin, stdout and
     /// stderr. One thread; the guest's blocking calls block it.
-    pub fn run(self, spec: RunSpec) -> Result<Exit, RuntimeError> {
+    pub fn run(self, spec: RunSpec) -> Result<Ended, RuntimeError> {
         self.run_with_phases(spec, &mut |_| {})
     }
 
     /// Like [`Program::run`], and calls `told` at the end of each phase, for
     /// timing.
-    pub fn run_with_phases(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Exit, RuntimeError> {
+    pub fn run_with_phases(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Ended, RuntimeError> {
+        if !self.metered && (spec.limits.fuel.is_some() || spec.deterministic.is_some()) {
+            return Err(RuntimeError::Host("its code counts no fuel".to_string()));
+        }
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time().max_blocking_threads(BLOCKING_THREADS);
+        runtime.start_paused(spec.deterministic.is_some());
         let network = Network::new(&spec.net, spec.observer.clone());
         if !network.is_off() || !spec.programs.is_empty() {
             // Sockets and pipes alone need the poller and its descriptors.
@@ -202,7 +179,7 @@ impl Program {
         let exit = runtime.block_on(async {
             match &self.code {
                 Code::Component(component) => self.run_component(component, &spec, network, told).await,
-                Code::Module(module) => run_module(&self.engine, module, &spec, told).await,
+                Code::Module(module) => self.run_module(module, &spec, told).await,
             }
         });
         if spec.last {
@@ -226,49 +203,6 @@ fn read(code: &CompiledCode) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(code.file().metadata()?.len()).map_err(io::Error::other)?];
     code.file().read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
-}
-
-/// `budget` is how much may be written to stdout and stderr.
-fn context(spec: &RunSpec, budget: Option<OutputBudget>) -> Result<WasiCtxBuilder, RuntimeError> {
-    let mut builder = WasiCtxBuilder::new();
-    if spec.stdio.stdin {
-        builder.inherit_stdin();
-    }
-    match budget.clone() {
-        _ if !spec.stdio.stdout => &mut builder,
-        None => builder.inherit_stdout(),
-        Some(budget) => builder.stdout(Bounded {
-            stream: wasmtime_wasi::cli::stdout(),
-            budget,
-        }),
-    };
-    match budget {
-        _ if !spec.stdio.stderr => &mut builder,
-        None => builder.inherit_stderr(),
-        Some(budget) => builder.stderr(Bounded {
-            stream: wasmtime_wasi::cli::stderr(),
-            budget,
-        }),
-    };
-    builder
-        .args(&spec.args)
-        .envs(&spec.env)
-        .allow_blocking_current_thread(true);
-    for mount in &spec.mounts {
-        let perms = if mount.writable {
-            FsPerms::ReadWrite
-        } else {
-            FsPerms::ReadOnly
-        };
-        builder
-            .preopened_dir(&mount.host, &mount.guest, perms)
-            .map_err(|e| RuntimeError::Mount {
-                host: mount.host.clone(),
-                guest: mount.guest.clone(),
-                why: chain(&e),
-            })?;
-    }
-    Ok(builder)
 }
 
 /// What a component's calls work on.
@@ -348,7 +282,7 @@ impl Program {
         spec: &RunSpec,
         network: Network,
         told: &mut dyn FnMut(Phase),
-    ) -> Result<Exit, RuntimeError> {
+    ) -> Result<Ended, RuntimeError> {
         let mut linker = Linker::new(&self.engine);
         let linked = crate::link::link(&mut linker, component, spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
         // Imports and entry point were checked when it was compiled.
@@ -362,7 +296,7 @@ impl Program {
         // Also if it ends before its entry point is called.
         let _end = spec.programs.end_guard();
         let budget = spec.limits.output.map(OutputBudget::new);
-        let mut wasi = context(spec, budget.clone())?;
+        let mut wasi = context(spec, WasmKind::Component, budget.clone())?;
         network.grant(&mut wasi);
         let state = ComponentState {
             wasi: wasi.build(),
@@ -376,9 +310,9 @@ impl Program {
             http: None,
             programs: spec.programs.clone(),
             observer: spec.observer.clone(),
-            limits: Limits::new(spec.limits.memory),
+            limits: Limits::new(spec.limits),
         };
-        let mut store = Store::new(&self.engine, state);
+        let mut store = self.store(state, spec)?;
         store
             .data_mut()
             .table
@@ -390,7 +324,10 @@ impl Program {
                 told(Phase::Instantiate);
                 match instance {
                     Ok(command) => command.wasi_cli_run().call_run(&mut store).await,
-                    Err(error) => return instantiation_failure(&error, &store.data().limits),
+                    Err(error) => {
+                        let exit = instantiation_failure(&error, &store.data().limits)?;
+                        return Ok(self.ended(exit, &store, spec));
+                    }
                 }
             }
             Command::Concurrent(command) => {
@@ -401,7 +338,10 @@ impl Program {
                         let run = async |store: &_| command.wasi_cli_run().call_run(store).await;
                         within_budget(budget.as_ref(), store.run_concurrent(run)).await
                     }
-                    Err(error) => return instantiation_failure(&error, &store.data().limits),
+                    Err(error) => {
+                        let exit = instantiation_failure(&error, &store.data().limits)?;
+                        return Ok(self.ended(exit, &store, spec));
+                    }
                 }
             }
         };
@@ -411,11 +351,86 @@ impl Program {
             Ok(Err(())) => Exit::Code(1),
             Err(error) => trap::end(&error, &store.data().limits)?,
         };
+        let ended = self.ended(exit, &store, spec);
         if spec.last {
             std::mem::forget((store, linker));
         }
-        Ok(exit)
+        Ok(ended)
     }
+
+    async fn run_module(
+        &self,
+        module: &Module,
+        spec: &RunSpec,
+        told: &mut dyn FnMut(Phase),
+    ) -> Result<Ended, RuntimeError> {
+        const ENTRY: &str = "_start";
+        let mut watched = Watched::new(&spec.mounts);
+        let mut linker = wasmtime::Linker::new(&self.engine);
+        let tracked = watched.any_sealed() || watched.any_backed() || spec.limits.files.is_some();
+        preview1::link(&mut linker, tracked, watched.any_backed()).map_err(|e| RuntimeError::Host(chain(&e)))?;
+        let unfit = |error| RuntimeError::Instantiate(chain(&error));
+        let linked = linker.instantiate_pre(module).map_err(unfit)?;
+        // Looked up before any of its code runs.
+        if module.get_export(ENTRY).is_none() {
+            return Err(RuntimeError::Instantiate(format!("it exports no {ENTRY}")));
+        }
+        told(Phase::Link);
+        for (mount, descriptor) in (0..spec.mounts.len()).zip(preview1::FIRST_MOUNT..) {
+            watched.opened_mount(mount, descriptor);
+        }
+        let state = ModuleState {
+            wasi: context(spec, WasmKind::CoreModule, spec.limits.output.map(OutputBudget::new))?.build_p1(),
+            watched,
+            files: Count::new(spec.limits.files),
+            limits: Limits::new(spec.limits),
+        };
+        let mut store = self.store(state, spec)?;
+        store.limiter(|state| &mut state.limits);
+        let instance = linked.instantiate_async(&mut store).await;
+        told(Phase::Instantiate);
+        let instance = match instance {
+            Ok(instance) => instance,
+            Err(error) => {
+                let exit = instantiation_failure(&error, &store.data().limits)?;
+                return Ok(self.ended(exit, &store, spec));
+            }
+        };
+        let start = instance
+            .get_typed_func::<(), ()>(&mut store, ENTRY)
+            .map_err(|e| RuntimeError::Instantiate(chain(&e)))?;
+        let returned = start.call_async(&mut store, ()).await;
+        told(Phase::Call);
+        let exit = match returned {
+            Ok(()) => Exit::Code(0),
+            Err(error) => trap::end(&error, &store.data().limits)?,
+        };
+        Ok(self.ended(exit, &store, spec))
+    }
+
+    /// A store, with its fuel.
+    fn store<S: 'static>(&self, state: S, spec: &RunSpec) -> Result<Store<S>, RuntimeError> {
+        let mut store = Store::new(&self.engine, state);
+        if self.metered {
+            let filled = store.set_fuel(fuel(spec));
+            filled.map_err(|e| RuntimeError::Host(chain(&e)))?;
+        }
+        Ok(store)
+    }
+
+    /// An end, with the fuel that is gone.
+    fn ended<S>(&self, exit: Exit, store: &Store<S>, spec: &RunSpec) -> Ended {
+        let left = self.metered.then(|| store.get_fuel().unwrap_or_default());
+        Ended {
+            exit,
+            fuel: left.map(|left| fuel(spec).saturating_sub(left)),
+        }
+    }
+}
+
+/// What a guest has to begin with.
+fn fuel(spec: &RunSpec) -> u64 {
+    spec.limits.fuel.unwrap_or(u64::MAX)
 }
 
 /// Runs a component of WASI 0.3 until it ends or has written more than it may.
@@ -442,52 +457,6 @@ async fn within_budget<R>(
 enum Command {
     Blocking(p2::CommandPre<ComponentState>),
     Concurrent(p3::CommandPre<ComponentState>),
-}
-
-async fn run_module(
-    engine: &wasmtime::Engine,
-    module: &Module,
-    spec: &RunSpec,
-    told: &mut dyn FnMut(Phase),
-) -> Result<Exit, RuntimeError> {
-    const ENTRY: &str = "_start";
-    let mut watched = Watched::new(&spec.mounts);
-    let mut linker = wasmtime::Linker::new(engine);
-    let tracked = watched.any_sealed() || watched.any_backed() || spec.limits.files.is_some();
-    preview1::link(&mut linker, tracked, watched.any_backed()).map_err(|e| RuntimeError::Host(chain(&e)))?;
-    let unfit = |error| RuntimeError::Instantiate(chain(&error));
-    let linked = linker.instantiate_pre(module).map_err(unfit)?;
-    // Looked up before any of its code runs.
-    if module.get_export(ENTRY).is_none() {
-        return Err(RuntimeError::Instantiate(format!("it exports no {ENTRY}")));
-    }
-    told(Phase::Link);
-    for (mount, descriptor) in (0..spec.mounts.len()).zip(preview1::FIRST_MOUNT..) {
-        watched.opened_mount(mount, descriptor);
-    }
-    let state = ModuleState {
-        wasi: context(spec, spec.limits.output.map(OutputBudget::new))?.build_p1(),
-        watched,
-        files: Count::new(spec.limits.files),
-        limits: Limits::new(spec.limits.memory),
-    };
-    let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.limits);
-    let instance = linked.instantiate_async(&mut store).await;
-    told(Phase::Instantiate);
-    let instance = match instance {
-        Ok(instance) => instance,
-        Err(error) => return instantiation_failure(&error, &store.data().limits),
-    };
-    let start = instance
-        .get_typed_func::<(), ()>(&mut store, ENTRY)
-        .map_err(|e| RuntimeError::Instantiate(chain(&e)))?;
-    let returned = start.call_async(&mut store, ()).await;
-    told(Phase::Call);
-    match returned {
-        Ok(()) => Ok(Exit::Code(0)),
-        Err(error) => trap::end(&error, &store.data().limits),
-    }
 }
 
 /// The result of a failed instantiation. A guest may run code of its own then,

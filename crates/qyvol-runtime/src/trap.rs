@@ -5,7 +5,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::error::chain;
-use crate::limits::{LimitReached, Limits};
+use crate::limits::{Limit, LimitReached, Limits};
 use crate::sealed::IntegrityError;
 use crate::{Exit, RuntimeError};
 
@@ -29,7 +29,11 @@ pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Result<E
     if let Some(LimitReached(limit)) = error.downcast_ref::<LimitReached>() {
         return Some(Ok(Exit::Limit(*limit, String::new())));
     }
-    let mut text = error.downcast_ref::<Trap>()?.to_string();
+    let trap = error.downcast_ref::<Trap>()?;
+    if let (Trap::OutOfFuel, Some(limit)) = (trap, limits.fuel) {
+        return Some(Ok(Exit::Limit(Limit::Fuel(limit), String::new())));
+    }
+    let mut text = trap.to_string();
     push_frames(&mut text, error);
     Some(Ok(trapped(text, limits)))
 }

@@ -20,6 +20,9 @@ pub struct Resources {
     /// Milliseconds of processor time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u64>,
+    /// WebAssembly instructions, about one each, as wasmtime counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
     /// Bytes of all files in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<u64>,
@@ -77,11 +80,12 @@ impl Unit {
 
 impl Resources {
     /// Each limit, with its name and its unit.
-    fn each(&mut self) -> [(&'static str, Unit, &mut Option<u64>); 7] {
+    fn each(&mut self) -> [(&'static str, Unit, &mut Option<u64>); 8] {
         [
             ("memory", Unit::Bytes, &mut self.memory),
             ("timeout", Unit::Time, &mut self.timeout),
             ("cpu", Unit::Time, &mut self.cpu),
+            ("fuel", Unit::Number, &mut self.fuel),
             ("storage", Unit::Bytes, &mut self.storage),
             ("output", Unit::Bytes, &mut self.output),
             ("files", Unit::Number, &mut self.files),

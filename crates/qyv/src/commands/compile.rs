@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use qyvol::runtime::{CompileLimits, Compiler, compile_worker};
+use qyvol::runtime::{CompileLimits, Compiler, METERED, compile_worker};
 use qyvol::types::{escape, parse_size};
 use qyvol::{Context, RunRequest, Target};
 
@@ -46,7 +46,12 @@ pub fn worker() -> Option<ExitCode> {
     let (Some(seconds), Some(memory)) = (number(), number()) else {
         return Some(ExitCode::from(2));
     };
-    let done = compile_worker(CompileLimits { seconds, memory }, io::stdin(), io::stdout());
+    let metered = match args.next().as_deref() {
+        None => false,
+        Some(METERED) => true,
+        Some(_) => return Some(ExitCode::from(2)),
+    };
+    let done = compile_worker(CompileLimits { seconds, memory }, metered, io::stdin(), io::stdout());
     Some(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

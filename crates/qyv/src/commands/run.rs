@@ -1,6 +1,5 @@
 //! `run`.
 
-use std::cell::OnceCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -19,7 +18,7 @@ use crate::audit::{Audit, Granted, now};
 use crate::cli::{PullWhen, RunArgs};
 use crate::failure::Failure;
 use crate::guest_env;
-use crate::run_report::{Ending, Report};
+use crate::run_report::{Ending, Report, Told};
 use crate::ui::{Ui, format_duration};
 
 /// A limit ended the guest.
@@ -34,9 +33,8 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     let report = args.report.as_deref().map(Report::create).transpose();
     let report = report.map_err(Failure::before_guest)?;
     let audit = Audit::new(args.audit.as_deref(), ui.verbose).map_err(Failure::before_guest)?;
-    let digest = OnceCell::new();
-    let ended =
-        start(ctx, ui, &args, &digest, audit.as_ref()).map_err(|failure| (failure.code, failure.before_guest()));
+    let told = Told::default();
+    let ended = start(ctx, ui, &args, &told, audit.as_ref()).map_err(|failure| (failure.code, failure.before_guest()));
     if let Ok(Outcome::TimedOut(_) | Outcome::OutOfCpuTime(_)) = &ended {
         end_soon();
     }
@@ -53,7 +51,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
         Err((verdict, failure)) => (failure.code, Ending::failure(*verdict, failure)),
     };
     let written = match report {
-        Some(report) => report.write(target, digest.get().map(String::as_str), code, &ending),
+        Some(report) => report.write(target, &told, code, &ending),
         None => Ok(()),
     };
     if let Err(failure) = &written {
@@ -105,6 +103,7 @@ fn out_of_cpu_time(limit: Duration) -> String {
 fn name(limit: Limit) -> &'static str {
     match limit {
         Limit::Output(_) => "output",
+        Limit::Fuel(_) => "fuel",
         _ => "memory",
     }
 }
@@ -138,6 +137,7 @@ fn overrides(args: &RunArgs) -> Result<Overrides, Failure> {
             _ => FsAccess::None,
         }),
         limits,
+        deterministic: args.deterministic.then(|| args.seed.unwrap_or_default()),
     })
 }
 
@@ -155,13 +155,7 @@ fn executable(program: &str) -> Result<String, Failure> {
 }
 
 /// Runs the guest to its end.
-fn start(
-    ctx: &Context<'_>,
-    ui: &Ui,
-    args: &RunArgs,
-    digest: &OnceCell<String>,
-    audit: Option<&Audit>,
-) -> Result<Outcome, Failure> {
+fn start(ctx: &Context<'_>, ui: &Ui, args: &RunArgs, told: &Told, audit: Option<&Audit>) -> Result<Outcome, Failure> {
     let Some((target_text, guest_args)) = args.target_and_args.split_first() else {
         return Err(Failure::usage("a target is expected"));
     };
@@ -191,7 +185,7 @@ fn start(
         observer: audit.map(|audit| Arc::new(audit.clone()) as Arc<dyn Observer>),
         key: args.key.as_deref(),
         last: true,
-        events: &Events { ui, digest, audit },
+        events: &Events { ui, told, audit },
     };
     Ok(qyvol::run(ctx, &request)?)
 }
@@ -235,7 +229,7 @@ fn grant(text: &str) -> Result<DirGrant, Failure> {
 
 struct Events<'a> {
     ui: &'a Ui,
-    digest: &'a OnceCell<String>,
+    told: &'a Told,
     audit: Option<&'a Audit>,
 }
 
@@ -247,7 +241,7 @@ impl RunEvents for Events<'_> {
     }
 
     fn loaded(&self, image: &SignedImage, app: &AppManifest, path: &str) {
-        let _ = self.digest.set(image.manifest.digest().to_string());
+        let _ = self.told.digest.set(image.manifest.digest().to_string());
         if !self.ui.verbose {
             return;
         }
@@ -285,11 +279,18 @@ impl RunEvents for Events<'_> {
             };
             audit.granted(Granted {
                 time: now(),
-                digest: self.digest.get().cloned().unwrap_or_default(),
+                digest: self.told.digest.get().cloned().unwrap_or_default(),
                 permissions: grant.to_string(),
                 directories: dirs.iter().map(directory).collect(),
                 limits: *limits,
             });
+        }
+    }
+
+    fn fuel_used(&self, fuel: u64) {
+        let _ = self.told.fuel.set(fuel);
+        if self.ui.verbose {
+            self.ui.detail(&format!("fuel used: {fuel}"));
         }
     }
 

@@ -53,12 +53,12 @@ fn module(text: &str) -> Vec<u8> {
 }
 
 fn run_module(text: &str, spec: RunSpec) -> Result<Exit, RuntimeError> {
-    load(WasmKind::CoreModule, &module(text))?.run(spec)
+    Ok(load(WasmKind::CoreModule, &module(text))?.run(spec)?.exit)
 }
 
 fn run_component(text: &str) -> Result<Exit, RuntimeError> {
     let wasm = wat::parse_str(format!("(component {text})")).unwrap();
-    load(WasmKind::Component, &wasm)?.run(RunSpec::default())
+    Ok(load(WasmKind::Component, &wasm)?.run(RunSpec::default())?.exit)
 }
 
 fn limited(bytes: u64) -> RunSpec {
@@ -154,8 +154,8 @@ fn sockets_are_denied_as_errors_unless_granted() {
                 net: vec![net.clone()],
                 ..RunSpec::default()
             };
-            let exit = load(WasmKind::Component, &guest).unwrap().run(spec).unwrap();
-            assert_eq!(exit, Exit::Code(code), "net: {net:?}");
+            let ended = load(WasmKind::Component, &guest).unwrap().run(spec).unwrap();
+            assert_eq!(ended.exit, Exit::Code(code), "net: {net:?}");
         }
     }
 }
@@ -180,7 +180,7 @@ fn component_of_wasi_0_3_runs_in_an_engine_with_concurrent_calls() {
         let engine = Engine::new(Generation::Concurrent).unwrap();
         let compiled = engine.compile(&wasm).unwrap();
         let program = load_code(&engine, WasmKind::Component, &wasm, &compiled).unwrap();
-        assert_eq!(program.run(RunSpec::default()).unwrap(), Exit::Code(code));
+        assert_eq!(program.run(RunSpec::default()).unwrap().exit, Exit::Code(code));
     }
     // The engine of the others doesn't even take it.
     let wasm = component(0, "0.3.0");

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use qyvol_sandbox::{Args, Capabilities, FsAccess, Grant, Net};
 use qyvol_trust::Ceiling;
-use qyvol_types::{AppManifest, Resources, escape};
+use qyvol_types::{AppManifest, FsKind, Resources, escape};
 
 use super::{DirGrant, RunRequest};
 use crate::Error;
@@ -27,7 +27,7 @@ pub(super) fn decide(
     let overrides = &request.overrides;
     let mut grant = Grant::new(asked.clone());
     grant.add_net(&Net::to(overrides.net.clone()));
-    if overrides.no_net {
+    if overrides.no_net || overrides.deterministic.is_some() {
         grant.limit_net(Net::None);
     }
     if let Some(fs) = &overrides.fs {
@@ -82,6 +82,17 @@ pub(super) fn decide(
     }
     tell(asked, ceiling, request);
     Ok(grant)
+}
+
+/// Refuses a deterministic run of an application whose files are on another machine.
+pub(super) fn check_deterministic(label: &str, app: &AppManifest, request: &RunRequest<'_>) -> Result<(), Error> {
+    if request.overrides.deterministic.is_none() || app.fs.kind != FsKind::Netfs {
+        return Ok(());
+    }
+    Err(Error::NotPermitted {
+        target: label.to_string(),
+        why: "its files are those of another machine (`fs.type: netfs`), so no run of it can be repeated".to_string(),
+    })
 }
 
 /// What limits the connections of a netfs, in addition to its source.

@@ -5,12 +5,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use qyvol_runtime::{Exit, Program, Programs, RunLimits, RunSpec, RuntimeError};
+use qyvol_runtime::{Ended, Exit, Program, Programs, RunLimits, RunSpec, RuntimeError};
 use qyvol_store::{LocalStore, RunLock};
 use qyvol_types::{AppManifest, Digest};
 
 use super::prepare::Prepared;
-use super::{Outcome, RunRequest, grant};
+use super::{Outcome, RunEvents, RunRequest, grant};
 use crate::memfs::MemFs;
 use crate::mounts::{Mounts, Wanted};
 use crate::netfs::{self, Mounted};
@@ -41,12 +41,13 @@ impl Launch {
             mut judged,
             program,
             assets,
+            limits,
         } = prepared;
         let label = judged.label();
         let app = &judged.trusted.config.qyv.app;
         let ceiling = &judged.trusted.ceiling;
+        grant::check_deterministic(&label, app, request)?;
         let grant = grant::decide(&label, &judged.capabilities, ceiling, request)?;
-        let limits = grant::limits(app, ceiling, request);
         let data = || crate::data::directory(ctx, &judged.trusted.data);
         let wanted = Wanted {
             app,
@@ -81,10 +82,12 @@ impl Launch {
             observer: request.observer.clone(),
             limits: RunLimits {
                 memory: Some(limits.memory.unwrap_or(DEFAULT_MEMORY)),
+                fuel: limits.fuel,
                 output: limits.output,
                 files: limits.files,
                 sockets: limits.sockets,
             },
+            deterministic: request.overrides.deterministic,
             last: request.last,
         };
         let time = TimeLimits {
@@ -107,10 +110,10 @@ impl Launch {
     }
 
     /// Runs the guest to its end.
-    pub(super) fn run(self, ctx: &Context<'_>) -> Result<Outcome, Error> {
+    pub(super) fn run(self, ctx: &Context<'_>, events: &dyn RunEvents) -> Result<Outcome, Error> {
         let programs = self.spec.programs.clone();
-        let exit = match within(self.time, self.program, self.spec) {
-            Ok(exit) => exit,
+        let ended = match within(self.time, self.program, self.spec) {
+            Ok(ended) => ended,
             Err(over) => {
                 programs.end();
                 // The guest's thread still runs, until the process ends.
@@ -130,19 +133,22 @@ impl Launch {
         }
         drop(self.directories);
         drop(self.lock);
-        if let (Err(RuntimeError::Sealed { path, why }), Some(assets)) = (&exit, self.assets) {
+        if let (Err(RuntimeError::Sealed { path, why }), Some(assets)) = (&ended, self.assets) {
             // The next run unpacks it again.
             self.store.quarantine_tree(&assets, &format!("{path}: {why}"));
             ctx.report_notices(&self.store);
         }
-        let exit = exit.map_err(Error::runtime(&self.label))?;
+        let ended = ended.map_err(Error::runtime(&self.label))?;
+        if let Some(fuel) = ended.fuel {
+            events.fuel_used(fuel);
+        }
         if let Some(why) = unsent {
             return Err(Error::Unsent {
                 target: self.label,
                 why,
             });
         }
-        match exit {
+        match ended.exit {
             Exit::Code(code) => Ok(Outcome::Code(code)),
             Exit::Trap(why) => Ok(Outcome::Trap(why)),
             Exit::Limit(limit, why) => Ok(Outcome::Limit(limit, why)),
@@ -186,7 +192,7 @@ struct TimeLimits {
 
 /// Runs the guest on a thread of its own for as long as its limits allow. If time runs
 /// out, the thread is left running, because the command exits then.
-fn within(limits: TimeLimits, program: Program, spec: RunSpec) -> Result<Result<Exit, RuntimeError>, Outcome> {
+fn within(limits: TimeLimits, program: Program, spec: RunSpec) -> Result<Result<Ended, RuntimeError>, Outcome> {
     if limits.wall.is_none() && limits.cpu.is_none() {
         return Ok(program.run(spec));
     }
@@ -209,7 +215,7 @@ fn within(limits: TimeLimits, program: Program, spec: RunSpec) -> Result<Result<
         }
         let left = wall_left.into_iter().chain(cpu_left).min().unwrap_or_default();
         match receive.recv_timeout(left) {
-            Ok(exit) => return Ok(exit),
+            Ok(ended) => return Ok(ended),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let why = "its thread ended without a result".to_string();

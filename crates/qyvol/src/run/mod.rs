@@ -27,7 +27,7 @@ pub fn compile(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<(), Error>
     let mut clock = StepTimer::start(request.events);
     let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
-    Prepared::new(ctx, judged, &mut clock)?;
+    Prepared::new(ctx, judged, request, &mut clock)?;
     Ok(())
 }
 
@@ -36,9 +36,9 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
     let mut clock = StepTimer::start(request.events);
     let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
-    let prepared = Prepared::new(ctx, judged, &mut clock)?;
+    let prepared = Prepared::new(ctx, judged, request, &mut clock)?;
     let launch = Launch::new(ctx, prepared, request)?;
-    let outcome = launch.run(ctx)?;
+    let outcome = launch.run(ctx, request.events)?;
     clock.step("run");
     Ok(outcome)
 }

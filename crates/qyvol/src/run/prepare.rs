@@ -7,10 +7,11 @@ use std::thread;
 use qyvol_runtime::{Engine, Generation, Program, WasmKind};
 use qyvol_store::{Fetch, Tree};
 use qyvol_trust::Verified;
-use qyvol_types::{CompiledCode, Descriptor, Os, limits};
+use qyvol_types::{CompiledCode, Descriptor, Os, Resources, limits};
 
 use super::request::StepTimer;
 use super::resolve::VerifiedTarget;
+use super::{RunRequest, grant};
 use crate::install::{InstallOptions, stage_images};
 use crate::{Context, Error, ImageSource};
 
@@ -19,6 +20,7 @@ pub(super) struct Prepared {
     pub(super) judged: VerifiedTarget,
     pub(super) program: Program,
     pub(super) assets: Option<Tree>,
+    pub(super) limits: Resources,
 }
 
 /// The layers of an image.
@@ -50,12 +52,18 @@ impl Prepared {
     pub(super) fn new(
         ctx: &Context<'_>,
         mut judged: VerifiedTarget,
+        request: &RunRequest<'_>,
         clock: &mut StepTimer<'_>,
     ) -> Result<Prepared, Error> {
         let label = judged.label();
         let component = judged.trusted.config.component.as_ref();
         let generation = component.map_or(Generation::Blocking, |c| Generation::of_exports(&c.exports));
-        let engine = Engine::new(generation).map_err(Error::runtime(&label))?;
+        let limits = grant::limits(&judged.trusted.config.qyv.app, &judged.trusted.ceiling, request);
+        let engine = match limits.fuel.is_some() || request.overrides.deterministic.is_some() {
+            true => Engine::metered(generation),
+            false => Engine::new(generation),
+        };
+        let engine = engine.map_err(Error::runtime(&label))?;
         let layers = Layers::of(&judged)?;
         let mut code = judged.store.code(engine.id(), &layers.component.digest)?;
         let mut assets = match &layers.assets {
@@ -89,6 +97,7 @@ impl Prepared {
             judged,
             program,
             assets,
+            limits,
         })
     }
 }

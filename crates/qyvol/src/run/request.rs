@@ -39,6 +39,9 @@ pub struct Overrides {
     pub fs: Option<FsAccess>,
     /// Limits in place of the manifest's.
     pub limits: Resources,
+    /// The seed of a run that can be repeated: without network and programs of the
+    /// host, with clocks and random numbers that are the same each time.
+    pub deterministic: Option<u64>,
 }
 
 /// What to run.
@@ -117,6 +120,10 @@ pub trait RunEvents {
     /// What the guest is given, once everything is decided.
     fn started(&self, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
         let _ = (grant, limits, dirs);
+    }
+    /// The guest has ended and used so much fuel.
+    fn fuel_used(&self, fuel: u64) {
+        let _ = fuel;
     }
     /// An unsigned manifest under development is run.
     fn unsigned(&self, reason: &str) {

@@ -1,0 +1,113 @@
+//! Everything that a guest is given, and the WASI context that is made of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use qyvol_sandbox::{Net, Observer, Stdio};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+use crate::error::chain;
+use crate::limits::RunLimits;
+use crate::output::{Bounded, OutputBudget};
+use crate::process::Programs;
+use crate::sealed::Seal;
+use crate::{Backing, RuntimeError, WasmKind, deterministic};
+
+/// Everything that a guest is given.
+#[derive(Clone, Debug, Default)]
+pub struct RunSpec {
+    /// Arguments, the program's name first.
+    pub args: Vec<String>,
+    /// Environment.
+    pub env: Vec<(String, String)>,
+    /// Directories.
+    pub mounts: Vec<Mount>,
+    /// The network: what every one of these allows.
+    pub net: Vec<Net>,
+    /// Which of this process's streams it has.
+    pub stdio: Stdio,
+    /// Programs of the host that it may start.
+    pub programs: Programs,
+    /// Receives what the guest uses and what it is denied.
+    pub observer: Option<Arc<dyn Observer>>,
+    /// Limits.
+    pub limits: RunLimits,
+    /// The seed of a deterministic run: clocks and random numbers are the same in every
+    /// run with it. Needs a metered engine.
+    pub deterministic: Option<u64>,
+    /// Whether the process exits after this run. Its memory is then left to the
+    /// system, which frees it at once, instead of being freed piece by piece.
+    pub last: bool,
+}
+
+/// A directory of the host that the guest sees.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// The directory.
+    pub host: PathBuf,
+    /// Where the guest sees it.
+    pub guest: String,
+    /// Whether the guest may write there.
+    pub writable: bool,
+    /// What verifies its content.
+    pub seal: Option<Arc<dyn Seal>>,
+    /// What fills it.
+    pub backing: Option<Arc<dyn Backing>>,
+}
+
+/// Makes the WASI context. `budget` is how much may be written to stdout and stderr.
+pub(crate) fn context(
+    spec: &RunSpec,
+    kind: WasmKind,
+    budget: Option<OutputBudget>,
+) -> Result<WasiCtxBuilder, RuntimeError> {
+    let mut builder = WasiCtxBuilder::new();
+    if let Some(seed) = spec.deterministic {
+        deterministic::give(&mut builder, seed);
+    }
+    match spec.deterministic {
+        _ if !spec.stdio.stdin => &mut builder,
+        Some(_) => builder.stdin(deterministic::stdin()?),
+        None => builder.inherit_stdin(),
+    };
+    let tells_terminal = spec.deterministic.is_none();
+    let budget = budget.or_else(|| (!tells_terminal).then(|| OutputBudget::new(u64::MAX)));
+    match budget.clone() {
+        _ if !spec.stdio.stdout => &mut builder,
+        None => builder.inherit_stdout(),
+        Some(budget) => builder.stdout(Bounded {
+            stream: wasmtime_wasi::cli::stdout(),
+            budget,
+            tells_terminal,
+        }),
+    };
+    match budget {
+        _ if !spec.stdio.stderr => &mut builder,
+        None => builder.inherit_stderr(),
+        Some(budget) => builder.stderr(Bounded {
+            stream: wasmtime_wasi::cli::stderr(),
+            budget,
+            tells_terminal,
+        }),
+    };
+    builder
+        .args(&spec.args)
+        .envs(&spec.env)
+        // A module that sleeps would block this thread, and the clock would stand still.
+        .allow_blocking_current_thread(kind == WasmKind::Component || spec.deterministic.is_none());
+    for mount in &spec.mounts {
+        let perms = if mount.writable {
+            FsPerms::ReadWrite
+        } else {
+            FsPerms::ReadOnly
+        };
+        builder
+            .preopened_dir(&mount.host, &mount.guest, perms)
+            .map_err(|e| RuntimeError::Mount {
+                host: mount.host.clone(),
+                guest: mount.guest.clone(),
+                why: chain(&e),
+            })?;
+    }
+    Ok(builder)
+}
