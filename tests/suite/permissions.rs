@@ -5,13 +5,15 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
 
 use serde_json::Value;
 
-use crate::support::{CommandOutput, User};
+use crate::needs::lacks;
+use crate::support::{CommandOutput, User, third_party};
 
 /// A server on the loopback that answers each request with `200`, and counts them.
 struct Server {
@@ -387,4 +389,40 @@ fn audit_has_a_line_for_all_that_is_given_used_and_denied() {
     }
     let told = user.qyv(&["run", "-v", &app, "http://192.0.2.1/"]).expect(1).err;
     assert!(told.contains("denied: net connect 192.0.2.1:80"), "{told}");
+}
+
+// [RUN-056]
+#[test]
+fn audit_is_written_into_nothing_else_and_its_loss_ends_the_run() {
+    let user = User::new();
+    let app = fetcher(&user, "app", "permissions: { net: { connect: [\"a.example:1\"] } }\n");
+    let image = fs::read(user.path(&app)).unwrap();
+    for wrong in [app.as_str(), "app/app.qyv"] {
+        let refused = user.qyv(&["run", "--audit", wrong, &app]).expect(125);
+        assert!(refused.err.contains("left as it is"), "{}", refused.err);
+    }
+    assert_eq!(fs::read(user.path(&app)).unwrap(), image);
+    // What a run without room left there.
+    user.write("audit.jsonl", "{\"event\":\"den");
+    user.qyv(&["run", "-q", "--audit", "audit.jsonl", &app]);
+    let text = fs::read_to_string(user.path("audit.jsonl")).unwrap();
+    assert!(text.starts_with("{\"event\":\"den\n{\"event\":\"granted\""), "{text}");
+
+    if lacks(&["root"]) {
+        return;
+    }
+    let urls: Vec<String> = (1..100).map(|n| format!("http://192.0.2.{n}/")).collect();
+    fs::create_dir(user.path("small")).unwrap();
+    let script = "mount -t tmpfs -o size=4k,mode=0700 none small && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_qyv")])
+        .args(["run", "-q", "--audit", "small/audit.jsonl", &app])
+        .args(urls)
+        .env_clear()
+        .env("QYVOL_HOME", user.home())
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir(user.path(""));
+    let done = third_party("util-linux", &mut command).expect(125);
+    assert!(done.err.contains("can't write the audit file"), "{}", done.err);
 }

@@ -3,12 +3,13 @@
 //!
 //! A guest can't make the file grow without limit, nor keep a line out of it: of equal
 //! events the first is written and the others are counted, only so many denials are
-//! written, and a use waits until there is room for its line.
+//! written, and a use waits until there is room for its line. If a line
+//! can't be written, because the disk is full, the run ends: nothing is used unrecorded.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use qyvol::sandbox::{Event, Observer};
 use qyvol::types::{Resources, Timestamp, escape};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -32,6 +34,10 @@ const MAX_DENIALS: usize = 1024;
 const MAX_USES: usize = 4096;
 /// How many denials `-v` prints.
 const MAX_TOLD: usize = 64;
+/// How each line begins.
+const LINE_START: &[u8] = b"{\"event\":\"";
+/// Exit code for a failure of qyv itself.
+const FAILED: i32 = 125;
 
 /// A line of the file.
 #[derive(Debug, Serialize)]
@@ -55,6 +61,9 @@ pub struct Granted {
     pub digest: String,
     pub permissions: String,
     pub directories: Vec<String>,
+    /// Where its files are, if on another machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
     pub limits: Resources,
 }
 
@@ -117,7 +126,7 @@ impl Seen {
             return Fate::Counted;
         }
         Fate::Written {
-            told: !event.allowed && number <= MAX_TOLD,
+            told: !event.allowed && number < MAX_TOLD,
         }
     }
 }
@@ -138,13 +147,14 @@ impl Audit {
         if let Some(path) = file {
             let opened = open(path).map_err(|why| {
                 let path = path.to_string_lossy();
-                Failure::new(format!("can't open the audit file {}: {why}", escape(&path)))
+                Failure::new(format!("can't write the audit file {}: {why}", escape(&path)))
             })?;
+            let path = path.to_path_buf();
             let (send, receive) = sync_channel(QUEUE);
             let (done, is_done) = sync_channel(1);
             let ending = Arc::clone(&last);
             thread::spawn(move || {
-                write_lines(opened, &receive, &ending);
+                write_lines(opened, &path, &receive, &ending);
                 let _ = done.send(());
             });
             (queue, written) = (Some(send), Some(is_done));
@@ -183,7 +193,7 @@ impl Audit {
     fn push(&self, line: Line) {
         let queue = lock(&self.shared.queue).clone();
         if let Some(queue) = queue {
-            // If nothing can be written any more, the run still goes on.
+            // Fails only while the process ends because a line could not be written.
             let _ = queue.send(line);
         }
     }
@@ -214,37 +224,72 @@ impl Observer for Audit {
     }
 }
 
-/// Opens the file to append to. No link is followed, and only a regular file is written:
-/// a guest may have left something else in its place.
+/// Opens the file to append to: a new file, an empty one, or one that begins with a line
+/// of an audit, so that nothing else of the operator's is written into. No link is
+/// followed: a guest may have left one in its place.
 fn open(path: &Path) -> Result<File, String> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).custom_flags(flags);
-    let file = options.open(path).map_err(|error| error.to_string())?;
-    match file.metadata().map_err(|error| error.to_string())?.is_file() {
-        true => Ok(file),
-        false => Err("it is not a file".to_string()),
+    options.read(true).append(true).create(true).mode(0o600);
+    let opened = options.custom_flags(flags).open(path);
+    let mut file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => "it is a symbolic link, which is not followed".to_string(),
+        _ => error.to_string(),
+    })?;
+    let meta = file.metadata().map_err(|error| error.to_string())?;
+    if !meta.is_file() {
+        return Err("it is not a file".to_string());
     }
+    let mut start = Vec::new();
+    let read = (&mut file).take(LINE_START.len() as u64).read_to_end(&mut start);
+    read.map_err(|error| error.to_string())?;
+    if !start.is_empty() && start != LINE_START {
+        return Err("it contains something other than an audit, which is left as it is".to_string());
+    }
+    // A run on a full disk may have left half a line.
+    let mut last = [b'\n'];
+    let end = meta.len().checked_sub(1);
+    let read = end.map(|end| file.read_exact_at(&mut last, end));
+    read.transpose().map_err(|error| error.to_string())?;
+    if last != [b'\n'] {
+        file.write_all(b"\n").map_err(|error| error.to_string())?;
+    }
+    Ok(file)
 }
 
 pub fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
 }
 
-/// Writes lines until there are no more, then the last one. Lines that can't be written
-/// are lost.
-fn write_lines(mut file: File, lines: &Receiver<Line>, last: &Mutex<Option<Line>>) {
+/// Writes lines until there are no more, then the last one.
+fn write_lines(mut file: File, path: &Path, lines: &Receiver<Line>, last: &Mutex<Option<Line>>) {
     let mut write = |line: &Line| {
-        if let Ok(mut bytes) = serde_json::to_vec(line) {
-            bytes.push(b'\n');
-            let _ = file.write_all(&bytes);
+        let mut bytes = serde_json::to_vec(line).unwrap_or_default();
+        bytes.push(b'\n');
+        if let Err(error) = file.write_all(&bytes) {
+            end(path, &error);
         }
     };
     lines.iter().for_each(|line| write(&line));
     if let Some(line) = lock(last).take() {
         write(&line);
     }
+}
+
+/// Ends the process, whether or not anybody reads stderr.
+fn end(path: &Path, error: &io::Error) -> ! {
+    thread::spawn(|| {
+        thread::sleep(GRACE);
+        std::process::exit(FAILED);
+    });
+    let path = path.to_string_lossy();
+    let path = escape(&path);
+    let _ = writeln!(
+        io::stderr(),
+        "error: can't write the audit file {path}: {error}\nhint: the run was ended, because its uses could not be recorded: free some space, or use a file elsewhere"
+    );
+    std::process::exit(FAILED);
 }
 
 #[cfg(test)]
