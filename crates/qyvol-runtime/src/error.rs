@@ -33,13 +33,7 @@ pub enum RuntimeError {
         /// What the code was compiled from.
         got: Digest,
     },
-    /// The guest's initial memory is larger than its limit.
-    #[error("can't start the guest: its initial memory is larger than its limit of {limit} bytes")]
-    MemoryLimit {
-        /// Bytes, all memories together.
-        limit: u64,
-    },
-    /// The guest can't be started for another reason.
+    /// The guest can't be started.
     #[error("can't start the guest: {0}")]
     Instantiate(String),
     /// A directory can't be opened for the guest.

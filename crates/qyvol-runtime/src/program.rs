@@ -465,8 +465,8 @@ fn instantiation_failure(error: &wasmtime::Error, limits: &Limits) -> Result<Exi
     if let Some(end) = trap::ended(error, limits) {
         return end;
     }
-    Err(match limits.reached() {
-        Some(Limit::Memory(limit)) => RuntimeError::MemoryLimit { limit },
-        _ => RuntimeError::Instantiate(chain(error)),
-    })
+    match limits.reached() {
+        Some(limit) => Ok(Exit::Limit(limit, String::new())),
+        None => Err(RuntimeError::Instantiate(chain(error))),
+    }
 }

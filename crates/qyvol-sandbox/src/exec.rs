@@ -52,7 +52,8 @@ impl Capability for Exec {
 
     fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
         if let yaml::Value::Scalar { .. } = node.value {
-            return Some(json!(reader.boolean(node, what)?));
+            let expected = "true, false, or a list of the absolute paths of programs";
+            return Some(json!(reader.boolean_of(node, what, expected)?));
         }
         let items = reader.items(node, what);
         if items.len() > MAX_PROGRAMS {

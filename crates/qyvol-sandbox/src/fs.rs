@@ -174,8 +174,14 @@ impl Capability for FsAccess {
             ("read-write", "write"),
             ("full", "full"),
         ];
-        if !matches!(node.value, yaml::Value::Mapping(_)) {
-            return Some(json!(reader.word(node, what, &words)?));
+        match node.value {
+            yaml::Value::Mapping(_) => {}
+            yaml::Value::Sequence(_) => {
+                let message = format!("{what} must be one word, or directories under `read` and `write`");
+                reader.problem_with_help(node.place, message, "such as fs: { read: [/data], write: [/tmp] }");
+                return None;
+            }
+            _ => return Some(json!(reader.word(node, what, &words)?)),
         }
         let fields = reader.fields(node, what, &[READ, WRITE])?;
         let mut list = |name: &str| {

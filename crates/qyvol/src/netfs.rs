@@ -121,6 +121,9 @@ fn credentials(text: &str) -> Result<Credentials, String> {
     const KEYS: [&str; 6] = ["user", "password", "token", "access-key", "secret-key", "session-token"];
     let told = |problems: yaml::Problems| problems.to_string();
     let root = yaml::parse(text).map_err(told)?;
+    if !matches!(root.value, yaml::Value::Mapping(_)) {
+        return Err("it must be YAML, with `user: NAME` and `password: …` on a line each".to_string());
+    }
     let mut reader = Reader::new(text);
     let read = reader.fields(&root, "the file", &KEYS).map(|fields| {
         KEYS.map(|key| {
@@ -262,7 +265,7 @@ impl Mounted {
             ErrorKind::NotFound => rustix::io::Errno::NOENT,
             ErrorKind::Access => rustix::io::Errno::ACCESS,
             ErrorKind::NotADirectory => rustix::io::Errno::NOTDIR,
-            ErrorKind::ReadOnly => rustix::io::Errno::ROFS,
+            ErrorKind::ReadOnly => rustix::io::Errno::PERM,
             ErrorKind::NoSpace => rustix::io::Errno::NOSPC,
             ErrorKind::TooLarge => rustix::io::Errno::FBIG,
             ErrorKind::InvalidPath => rustix::io::Errno::INVAL,

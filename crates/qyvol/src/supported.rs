@@ -19,7 +19,7 @@ pub(crate) fn check_supported(label: &str, app: &AppManifest) -> Result<Capabili
     if let Some(why) = capabilities.unsupported().or_else(|| unsupported(app, &capabilities)) {
         return Err(refused(why.to_string()));
     }
-    if capabilities.fs != FsAccess::None && app.fs.kind == FsKind::Netfs {
+    if app.fs.kind == FsKind::Netfs {
         netfs::source(app).map_err(refused)?;
     }
     Ok(capabilities)

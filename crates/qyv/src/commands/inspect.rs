@@ -1,6 +1,6 @@
 //! `inspect`.
 
-use qyvol::types::Os;
+use qyvol::types::{Os, Resources};
 use qyvol::{Context, Inspection, Target, WasmView};
 
 use crate::cli::InspectArgs;
@@ -120,7 +120,13 @@ fn image(view: &Inspection) -> String {
     }
     line("type", word(&app.app_type));
     line("permissions", qyvol::sandbox::describe(&app.permissions));
-    line("fs", word(&app.fs.kind));
+    let source = app.fs.source.as_deref().map(qyvol::types::escape);
+    line(
+        "fs",
+        source.map_or(word(&app.fs.kind), |source| {
+            format!("{}, the files at {source}", word(&app.fs.kind))
+        }),
+    );
     if let Some(assets) = &view.assets {
         line(
             "assets",
@@ -140,6 +146,14 @@ fn image(view: &Inspection) -> String {
             "timeout",
             crate::ui::format_duration(std::time::Duration::from_millis(timeout)),
         );
+    }
+    let others = Resources {
+        memory: None,
+        timeout: None,
+        ..app.resources
+    };
+    if others != Resources::default() {
+        line("limits", others.to_string());
     }
     for (index, (name, value)) in app.env.iter().enumerate() {
         let label = if index == 0 { "env" } else { "" };

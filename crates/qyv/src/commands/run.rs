@@ -201,9 +201,10 @@ pub fn pull<'a>(when: Option<PullWhen>, client: &'a dyn Fn() -> Result<Arc<Clien
 
 /// `HOST[::GUEST][:ro]`.
 fn grant(text: &str) -> Result<DirGrant, Failure> {
-    let (rest, writable) = match text.strip_suffix(":ro") {
-        Some(rest) => (rest, false),
-        None => (text, true),
+    let (rest, writable) = match (text.strip_suffix(":ro"), text.strip_suffix(":rw")) {
+        (Some(rest), _) => (rest, false),
+        (None, Some(rest)) => (rest, true),
+        (None, None) => (text, true),
     };
     let (host, guest) = rest.split_once("::").unwrap_or((rest, rest));
     let host = PathBuf::from(host);
@@ -215,10 +216,13 @@ fn grant(text: &str) -> Result<DirGrant, Failure> {
         );
     }
     if !host.is_dir() {
-        return Err(Failure::usage(format!(
-            "--dir {text}: {} is not a directory",
-            host.display()
-        )));
+        let failure = Failure::usage(format!("--dir {text}: {} is not a directory", host.display()));
+        return Err(match rest.split_once(':') {
+            Some((host, guest)) if !rest.contains("::") => failure.hint(format!(
+                "the guest's path stands after two colons: --dir {host}::{guest}"
+            )),
+            _ => failure,
+        });
     }
     Ok(DirGrant {
         host,
@@ -268,9 +272,14 @@ impl RunEvents for Events<'_> {
         ui.detail(&format!("permissions: {}", qyvol::sandbox::describe(&app.permissions)));
     }
 
-    fn started(&self, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
+    fn started(&self, app: &AppManifest, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
+        // Where there is one, its files are those of another machine.
+        let source = app.fs.source.as_deref().filter(|_| grant.fs != FsAccess::None);
         if self.ui.verbose {
             self.ui.detail(&format!("granted: {grant}"));
+            if let Some(source) = source {
+                self.ui.detail(&format!("granted: the files at {}", escape(source)));
+            }
         }
         if let Some(audit) = self.audit {
             let directory = |dir: &DirGrant| {
@@ -282,6 +291,7 @@ impl RunEvents for Events<'_> {
                 digest: self.told.digest.get().cloned().unwrap_or_default(),
                 permissions: grant.to_string(),
                 directories: dirs.iter().map(directory).collect(),
+                files: source.map(str::to_string),
                 limits: *limits,
             });
         }
@@ -319,6 +329,8 @@ mod tests {
         let granted = grant("/tmp::/data:ro").unwrap();
         assert_eq!((granted.guest.as_str(), granted.writable), ("/data", false));
         assert_eq!(grant("/tmp").unwrap().guest, "/tmp");
+        let granted = grant("/tmp::/data:rw").unwrap();
+        assert_eq!((granted.guest.as_str(), granted.writable), ("/data", true));
         for text in ["/tmp::/a/../b", "/tmp::..", "/tmp::", "../tmp"] {
             let failure = grant(text).unwrap_err();
             assert!(failure.message.contains("without `..`"), "{text}: {}", failure.message);

@@ -299,9 +299,9 @@ fn memory_limit_spans_all_memories() {
 }
 
 #[test]
-fn initial_memory_past_the_limit_is_a_limit_error() {
-    let error = run_module(r#"(memory 32) (func (export "_start"))"#, limited(MIB)).unwrap_err();
-    assert!(matches!(error, RuntimeError::MemoryLimit { limit: MIB }), "{error}");
+fn initial_memory_past_the_limit_is_ended_by_the_limit() {
+    let exit = run_module(r#"(memory 32) (func (export "_start"))"#, limited(MIB)).unwrap();
+    assert_eq!(exit, Exit::Limit(Limit::Memory(MIB), String::new()));
 }
 
 #[test]

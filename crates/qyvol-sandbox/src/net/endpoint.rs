@@ -81,6 +81,22 @@ impl Endpoint {
     /// Reads an endpoint, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
         let shown = escape(text);
+        if let Some((_, rest)) = text.split_once("://") {
+            let authority = rest.split('/').next().unwrap_or_default();
+            return Err(format!(
+                "`{shown}` is a URL: write its host and its port, as in {}",
+                escape(if authority.contains(':') {
+                    authority
+                } else {
+                    "example.com:443"
+                })
+            ));
+        }
+        if text == "*" || text.starts_with("*:") {
+            return Err(format!(
+                "`{shown}` names no host: `net: true` in a manifest asks for every connection"
+            ));
+        }
         let Some((host, port)) = text.rsplit_once(':') else {
             return Err(format!(
                 "`{shown}` has no port: write {shown}:443, or {shown}:* for every port"

@@ -103,7 +103,8 @@ impl Capability for Net {
 
     fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
         if !matches!(node.value, yaml::Value::Mapping(_)) {
-            return Some(json!(reader.boolean(node, what)?));
+            let expected = "true, false, or endpoints under `connect` and `listen`";
+            return Some(json!(reader.boolean_of(node, what, expected)?));
         }
         let fields = reader.fields(node, what, &[CONNECT, LISTEN])?;
         let mut lists = serde_json::Map::new();

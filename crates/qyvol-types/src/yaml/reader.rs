@@ -148,11 +148,17 @@ impl<'a> Reader<'a> {
 
     /// `true` or `false`.
     pub fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
+        self.boolean_of(node, what, "true or false")
+    }
+
+    /// `true` or `false`, where something else, which the caller reads, is allowed too;
+    /// `expected` says all that is.
+    pub fn boolean_of(&mut self, node: &Node, what: &str, expected: &str) -> Option<bool> {
         match &node.value {
             Value::Scalar { text, plain: true } if text == "true" => Some(true),
             Value::Scalar { text, plain: true } if text == "false" => Some(false),
             _ => {
-                self.problem(node.place, format!("{what} must be true or false"));
+                self.problem(node.place, format!("{what} must be {expected}"));
                 None
             }
         }

@@ -71,7 +71,7 @@ impl Launch {
         };
         let mounts = Mounts::new(ctx, wanted, data, remote)?;
         request.events.loaded(judged.image()?, app, &label);
-        request.events.started(&grant, &limits, &request.dirs);
+        request.events.started(app, &grant, &limits, &request.dirs);
         let spec = RunSpec {
             args: arguments(app, &request.args),
             env: environment(app, &request.env),

@@ -118,8 +118,8 @@ pub trait RunEvents {
         let _ = (image, app, path);
     }
     /// What the guest is given, once everything is decided.
-    fn started(&self, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
-        let _ = (grant, limits, dirs);
+    fn started(&self, app: &AppManifest, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
+        let _ = (app, grant, limits, dirs);
     }
     /// The guest has ended and used so much fuel.
     fn fuel_used(&self, fuel: u64) {
