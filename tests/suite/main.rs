@@ -33,6 +33,7 @@ mod kill;
 mod matrix;
 mod netfs;
 mod output;
+mod overlay;
 mod permissions;
 mod pipelines;
 mod policy;

@@ -7,6 +7,7 @@ use std::path::Path;
 use qyvol::Error;
 use qyvol::image::ImageError;
 use qyvol::remote_store::{Operation, RemoteError, TlsFailure};
+use qyvol::runtime::OverlayError;
 use qyvol::store::StoreError;
 use qyvol::types::escape;
 
@@ -87,8 +88,24 @@ pub fn hints(error: &Error) -> Vec<String> {
         Error::Store(store) => store_hints(store),
         Error::Copy(error) => store_hints(error.store_error()),
         Error::File { source, .. } => io_hints(source),
+        Error::Overlay(error) => overlay_hints(error),
         _ => Vec::new(),
     }
+}
+
+fn overlay_hints(error: &OverlayError) -> Vec<String> {
+    let elsewhere = "its author can build it with assets elsewhere (`assets_root: /assets`), which every host gives";
+    let here = match error {
+        OverlayError::Owner => {
+            "run it as their owner, or set QYVOL_HOME to a directory of your own to use another store"
+        }
+        OverlayError::Namespace(_) | OverlayError::Memory(_) => {
+            "allow user namespaces: the sysctl user.max_user_namespaces, and what a container or security module bars (unshare, mount)"
+        }
+        _ => "a newer kernel, with overlayfs, can do it",
+    };
+    let read = "`--fs read` runs it without: it then reads its assets and can't write";
+    [here, read, elsewhere].map(str::to_string).to_vec()
 }
 
 fn one(hint: &str) -> Vec<String> {

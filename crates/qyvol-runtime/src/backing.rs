@@ -1,9 +1,9 @@
-//! Directories that are filled as a guest uses them: the files of another machine as
-//! kernel files.
+//! Directories that are prepared as a guest uses them: the files of another machine as
+//! kernel files, or files in memory over others.
 //!
 //! Before each of the guest's calls that takes a path in such a mount, its [`Backing`]
 //! is asked to provide what the call is about; then the kernel does the call. Symbolic
-//! links can't be created: the backing would not know where they lead.
+//! links can't be created: neither the backing nor a seal would know where they lead.
 
 use std::fmt;
 use std::io;
@@ -22,6 +22,8 @@ pub enum Intent {
     Read,
     /// Opens it to write without truncating it, or changes its times.
     Write,
+    /// Opens it to write, and truncates it.
+    Truncate,
     /// Creates something there, or replaces what is there.
     Create,
     /// Removes it.
@@ -42,7 +44,7 @@ pub enum Change<'a> {
     MadeDirectory(&'a str),
 }
 
-/// Fills a mounted directory as it is used. Paths are relative to it, without `.`, `..`
+/// Prepares a mounted directory as it is used. Paths are relative to it, without `.`, `..`
 /// or empty components; the empty path is the directory itself. Calls block.
 pub trait Backing: Send + Sync + fmt::Debug {
     /// Provides what the guest is about to use.

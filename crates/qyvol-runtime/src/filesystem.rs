@@ -64,11 +64,6 @@ impl<'a> FsView<'a> {
         Ok(checked.map_err(FsError::trap)??)
     }
 
-    /// As [`Watched::ensure`].
-    fn ensure(&self, directory: &Resource<Descriptor>, path: &str, intent: Intent) -> FsResult<Option<Place>> {
-        Ok(self.watched.ensure(directory.rep(), path, intent)?)
-    }
-
     /// Makes a stream of a file, which holds the file open by itself.
     fn stream<S: 'static>(
         &mut self,
@@ -86,10 +81,10 @@ impl<'a> FsView<'a> {
 /// What the guest is about to do when it opens something with these flags.
 fn open_intent(open: types::OpenFlags, flags: types::DescriptorFlags) -> Intent {
     // Without CREATE nothing is exclusive.
-    if open.contains(types::OpenFlags::TRUNCATE)
-        || open.contains(types::OpenFlags::CREATE | types::OpenFlags::EXCLUSIVE)
-    {
+    if open.contains(types::OpenFlags::CREATE | types::OpenFlags::EXCLUSIVE) {
         Intent::Create
+    } else if open.contains(types::OpenFlags::TRUNCATE) {
+        Intent::Truncate
     } else if open.contains(types::OpenFlags::DIRECTORY) {
         Intent::Directory
     } else if open.contains(types::OpenFlags::CREATE) || flags.contains(types::DescriptorFlags::WRITE) {
@@ -193,7 +188,7 @@ impl HostDescriptor for FsView<'_> {
         if !self.listings.is_free() {
             return Err(ErrorCode::InsufficientMemory.into());
         }
-        self.ensure(&directory, "", Intent::List)?;
+        self.check(&directory, "", Intent::List)?;
         let listing = self.inner.read_directory(directory).await?;
         self.listings.opened(listing.rep());
         Ok(listing)
@@ -205,7 +200,7 @@ impl HostDescriptor for FsView<'_> {
     }
 
     async fn create_directory_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let place = self.ensure(&directory, &path, Intent::Create)?;
+        let place = self.check(&directory, &path, Intent::Create)?;
         self.inner.create_directory_at(directory, path).await?;
         self.watched.made_directory(place);
         Ok(())
@@ -223,7 +218,7 @@ impl HostDescriptor for FsView<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
-        self.ensure(&directory, &path, Intent::Write)?;
+        self.check(&directory, &path, Intent::Write)?;
         self.inner
             .set_times_at(directory, path_flags, path, accessed, modified)
             .await
@@ -237,20 +232,20 @@ impl HostDescriptor for FsView<'_> {
         new_directory: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
-        self.ensure(&old_directory, &old_path, Intent::Read)?;
-        self.ensure(&new_directory, &new_path, Intent::Create)?;
+        self.check(&old_directory, &old_path, Intent::Read)?;
+        self.check(&new_directory, &new_path, Intent::Create)?;
         self.inner
             .link_at(old_directory, old_path_flags, old_path, new_directory, new_path)
             .await
     }
 
     async fn readlink_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<String> {
-        self.ensure(&directory, &path, Intent::Stat)?;
+        self.check(&directory, &path, Intent::Stat)?;
         self.inner.readlink_at(directory, path).await
     }
 
     async fn remove_directory_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let place = self.ensure(&directory, &path, Intent::Remove)?;
+        let place = self.check(&directory, &path, Intent::Remove)?;
         self.inner.remove_directory_at(directory, path).await?;
         self.watched.removed(place);
         Ok(())
@@ -263,8 +258,8 @@ impl HostDescriptor for FsView<'_> {
         new_directory: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
-        let from = self.ensure(&old_directory, &old_path, Intent::Rename)?;
-        let to = self.ensure(&new_directory, &new_path, Intent::Create)?;
+        let from = self.check(&old_directory, &old_path, Intent::Rename)?;
+        let to = self.check(&new_directory, &new_path, Intent::Create)?;
         self.inner
             .rename_at(old_directory, old_path, new_directory, new_path)
             .await?;
@@ -278,7 +273,7 @@ impl HostDescriptor for FsView<'_> {
     }
 
     async fn unlink_file_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let place = self.ensure(&directory, &path, Intent::Remove)?;
+        let place = self.check(&directory, &path, Intent::Remove)?;
         self.inner.unlink_file_at(directory, path).await?;
         self.watched.removed(place);
         Ok(())

@@ -13,7 +13,7 @@
 //!   environment, directories or network beside it.
 //!
 //! `unsafe` lives in this crate alone: mapping compiled code ([`Program::load`])
-//! and the child that mounts a [`Tmpfs`] can't be checked by the compiler.
+//! and the child that mounts a [`Tmpfs`] or an [`Overlay`] can't be checked by the compiler.
 //!
 //! Deliberately absent: names, registries, policies, and where code is kept.
 
@@ -27,8 +27,10 @@ mod filesystem;
 mod http;
 mod limits;
 mod link;
+mod namespace;
 mod net;
 mod output;
+mod overlay;
 mod preview1;
 mod preview1_backed;
 mod process;
@@ -45,6 +47,7 @@ pub use compile::{CompileLimits, Compiler, METERED, compile_worker};
 pub use engine::{Engine, Generation};
 pub use error::RuntimeError;
 pub use limits::{Limit, RunLimits};
+pub use overlay::{Overlay, OverlayError};
 pub use process::Programs;
 pub use program::{Ended, Exit, Phase, Program, WasmKind};
 pub use sealed::Seal;

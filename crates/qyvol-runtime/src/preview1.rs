@@ -39,7 +39,7 @@ pub(crate) struct ModuleState {
 impl ModuleState {
     /// As [`Watched::check`], for a path in the guest's memory. The inner error is the
     /// call's.
-    fn check(
+    pub(crate) fn check(
         &self,
         memory: &GuestMemory<'_>,
         directory: i32,
@@ -51,21 +51,6 @@ impl ModuleState {
         };
         let checked = self.watched.check(directory.cast_unsigned(), &path, intent)?;
         Ok(checked.map_err(|error| errno(&error)))
-    }
-
-    /// As [`Watched::ensure`], for a path in the guest's memory.
-    pub(crate) fn ensure(
-        &self,
-        memory: &GuestMemory<'_>,
-        directory: i32,
-        path: (i32, i32),
-        intent: Intent,
-    ) -> Result<Option<Place>, i32> {
-        let Some(path) = text(memory, path) else {
-            return Ok(None);
-        };
-        let ensured = self.watched.ensure(directory.cast_unsigned(), &path, intent);
-        ensured.map_err(|error| errno(&error))
     }
 }
 
@@ -212,8 +197,10 @@ fn open_intent(open: i32, rights: i64) -> Intent {
     const TRUNCATE: i32 = 8;
     const WRITE: i64 = 1 << 6;
     // Without CREATE nothing is exclusive.
-    if open & TRUNCATE != 0 || open & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
+    if open & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
         Intent::Create
+    } else if open & TRUNCATE != 0 {
+        Intent::Truncate
     } else if open & DIRECTORY != 0 {
         Intent::Directory
     } else if open & CREATE != 0 || rights & WRITE != 0 {

@@ -49,6 +49,8 @@ pub struct Mount {
     pub guest: String,
     /// Whether the guest may write there.
     pub writable: bool,
+    /// Which directory of its seal and backing it is: a path, empty for the whole.
+    pub path: String,
     /// What verifies its content.
     pub seal: Option<Arc<dyn Seal>>,
     /// What fills it.
@@ -96,6 +98,13 @@ pub(crate) fn context(
         // A module that sleeps would block this thread, and the clock would stand still.
         .allow_blocking_current_thread(kind == WasmKind::Component || spec.deterministic.is_none());
     for mount in &spec.mounts {
+        // A part of the whole is opened here, and by no call of the guest.
+        if let Some(seal) = mount.seal.as_ref().filter(|_| !mount.path.is_empty()) {
+            seal.check(&mount.path).map_err(|why| RuntimeError::Sealed {
+                path: mount.guest.clone(),
+                why,
+            })?;
+        }
         let perms = if mount.writable {
             FsPerms::ReadWrite
         } else {

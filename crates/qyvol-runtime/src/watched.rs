@@ -19,10 +19,15 @@ pub(crate) struct Place {
     path: String,
 }
 
+/// The places of a call that takes two paths.
+pub(crate) type Places = (Option<Place>, Option<Place>);
+
 /// A mount, with its seal or backing.
 #[derive(Debug)]
 struct WatchedMount {
     guest: String,
+    /// What it is to the seal and the backing.
+    path: String,
     seal: Option<Arc<dyn Seal>>,
     backing: Option<Arc<dyn Backing>>,
 }
@@ -38,6 +43,7 @@ impl Watched {
     pub(crate) fn new(mounts: &[Mount]) -> Watched {
         let watched = |mount: &Mount| WatchedMount {
             guest: mount.guest.clone(),
+            path: mount.path.clone(),
             seal: mount.seal.clone(),
             backing: mount.backing.clone(),
         };
@@ -59,9 +65,9 @@ impl Watched {
 
     /// The guest got mount number `mount` as a descriptor.
     pub(crate) fn opened_mount(&mut self, mount: usize, descriptor: u32) {
-        let is_watched = |mount: &WatchedMount| mount.seal.is_some() || mount.backing.is_some();
-        if self.mounts.get(mount).is_some_and(is_watched) {
-            let path = String::new();
+        let is_watched = |mount: &&WatchedMount| mount.seal.is_some() || mount.backing.is_some();
+        if let Some(watched) = self.mounts.get(mount).filter(is_watched) {
+            let path = watched.path.clone();
             self.open.insert(descriptor, Place { mount, path });
         }
     }
@@ -116,7 +122,7 @@ impl Watched {
         };
         if let Some(seal) = &mount.seal {
             seal.check(&place.path).map_err(|why| IntegrityError {
-                path: format!("{}/{}", mount.guest.trim_end_matches('/'), place.path),
+                path: mount.in_guest(&place.path),
                 why,
             })?;
         }
@@ -125,17 +131,6 @@ impl Watched {
             .as_ref()
             .map_or(Ok(()), |backing| backing.ensure(&place.path, intent));
         Ok(ensured.map(|()| Some(place)))
-    }
-
-    /// Provides what the guest is about to use, in a backed mount.
-    pub(crate) fn ensure(&self, descriptor: u32, path: &str, intent: Intent) -> io::Result<Option<Place>> {
-        let Some((place, mount)) = self.place(descriptor, path)? else {
-            return Ok(None);
-        };
-        match &mount.backing {
-            Some(backing) => backing.ensure(&place.path, intent).map(|()| Some(place)),
-            None => Ok(None),
-        }
     }
 
     /// Refuses to create a symbolic link in a backed mount.
@@ -174,12 +169,51 @@ impl Watched {
         }
     }
 
-    /// The guest renamed something within one mount; the system refuses anything else.
-    pub(crate) fn renamed(&self, from: Option<Place>, to: Option<Place>) {
-        if let (Some(from), Some(to)) = (&from, &to) {
-            self.tell(Some(from), |path| Change::Renamed(path, &to.path));
+    /// The guest renamed something within one file system; the system refuses anything
+    /// else. Descriptors of what it renamed follow.
+    pub(crate) fn renamed(&mut self, from: Option<Place>, to: Option<Place>) {
+        let (Some(from), Some(to)) = (from, to) else {
+            return;
+        };
+        self.tell(Some(&from), |path| Change::Renamed(path, &to.path));
+        let Watched { mounts, open } = self;
+        let is_same_tree = |mount: usize| match (mounts.get(mount), mounts.get(from.mount)) {
+            (Some(one), Some(other)) => mount == from.mount || one.shares_seal(other),
+            _ => false,
+        };
+        for place in open.values_mut().filter(|place| is_same_tree(place.mount)) {
+            if let Some(rest) = beneath(&place.path, &from.path) {
+                *place = Place {
+                    mount: to.mount,
+                    path: format!("{}{rest}", to.path),
+                };
+            }
         }
     }
+}
+
+impl WatchedMount {
+    /// The guest's name of what the seal and the backing have at a path.
+    fn in_guest(&self, path: &str) -> String {
+        let guest = self.guest.trim_end_matches('/');
+        let rest = beneath(path, &self.path).unwrap_or(path);
+        format!("{guest}/{}", rest.trim_start_matches('/'))
+    }
+
+    /// Whether both are of one tree.
+    fn shares_seal(&self, other: &WatchedMount) -> bool {
+        match (&self.seal, &other.seal) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+/// What is left of a path without a directory that it begins with: nothing, or a `/` and
+/// the rest. The empty directory has all.
+fn beneath<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(directory)?;
+    (rest.is_empty() || rest.starts_with('/') || directory.is_empty()).then_some(rest)
 }
 
 impl Place {
@@ -190,13 +224,13 @@ impl Place {
             return None;
         }
         let mut parts: Vec<&str> = self.path.split('/').filter(|p| !p.is_empty()).collect();
+        let own = parts.len();
         for part in path.split('/') {
             match part {
                 "" | "." => {}
-                // Above the mount: the system refuses that.
-                ".." => {
-                    parts.pop()?;
-                }
+                // Above the directory: the system refuses that.
+                ".." if parts.len() == own => return None,
+                ".." => drop(parts.pop()),
                 part => parts.push(part),
             }
         }
@@ -229,6 +263,7 @@ mod tests {
             host: "/nowhere".into(),
             guest: guest.to_string(),
             writable: false,
+            path: String::new(),
             seal,
             backing: None,
         };
@@ -280,5 +315,55 @@ mod tests {
         assert!(watched.check(9, "x", Intent::Stat).unwrap().unwrap().is_none());
         watched.closed(4);
         assert!(watched.check(4, "x", Intent::Stat).unwrap().unwrap().is_none());
+    }
+
+    #[test]
+    fn mount_of_a_part_is_known_by_its_path_in_the_whole() {
+        let part = Mount {
+            host: "/nowhere".into(),
+            guest: "/data".to_string(),
+            writable: true,
+            path: "data".to_string(),
+            seal: Some(Arc::new(Only("data/a"))),
+            backing: None,
+        };
+        let mut watched = Watched::new(&[part]);
+        watched.opened_mount(0, 3);
+        assert!(watched.check(3, "x/../a", Intent::Stat).unwrap().unwrap().is_some());
+        let broken = watched.check(3, "b", Intent::Stat).unwrap_err();
+        assert_eq!(broken.path, "/data/b");
+        for path in ["../data/a", "..", "x/../../other"] {
+            assert!(
+                watched.check(3, path, Intent::Stat).unwrap().unwrap().is_none(),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_open_of_a_renamed_directory_is_known_by_its_new_path() {
+        let seal: Arc<dyn Seal> = Arc::new(Only("other/new/deep/f"));
+        let mount = |path: &str| Mount {
+            host: "/nowhere".into(),
+            guest: format!("/{path}"),
+            writable: true,
+            path: path.to_string(),
+            seal: Some(seal.clone()),
+            backing: None,
+        };
+        let mut watched = Watched::new(&[mount("data"), mount("other"), mount("data/old")]);
+        for (mount, descriptor) in [(0, 3), (1, 4), (2, 5)] {
+            watched.opened_mount(mount, descriptor);
+        }
+        let (old, new) = (
+            watched.open[&3].join("old").unwrap(),
+            watched.open[&4].join("new").unwrap(),
+        );
+        watched.opened(old.join("deep").unwrap(), 6);
+        watched.opened(watched.open[&3].join("older").unwrap(), 7);
+        watched.renamed(Some(old), Some(new));
+        assert!(watched.check(6, "f", Intent::Stat).unwrap().unwrap().is_some());
+        assert!(watched.check(5, "deep/f", Intent::Stat).unwrap().unwrap().is_some());
+        watched.check(7, "f", Intent::Stat).unwrap_err();
     }
 }

@@ -94,6 +94,15 @@ fn is_within(inner: &str, outer: &str) -> bool {
 }
 
 impl FsAccess {
+    /// Whether the guest may write to any part of the file system.
+    pub fn writes(&self) -> bool {
+        match self {
+            FsAccess::None | FsAccess::Read => false,
+            FsAccess::Paths(paths) => paths.iter().any(|path| path.writable),
+            FsAccess::Write | FsAccess::Full => true,
+        }
+    }
+
     /// Whether the guest may write to the whole file system.
     pub fn is_writable(&self) -> bool {
         matches!(self, FsAccess::Write | FsAccess::Full)

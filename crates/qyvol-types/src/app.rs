@@ -37,7 +37,8 @@ pub struct AppManifest {
     pub permissions: Permissions,
     /// The file system it sees as `/`, if it may.
     pub fs: FileSystem,
-    /// Where it sees its assets, read-only.
+    /// Where it sees its assets, read-only; at `/` its file system, if it has one,
+    /// lies over them.
     pub assets_root: String,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -139,7 +140,7 @@ impl AppManifest {
             check_language(language)?;
         }
         check_assets_root(&self.assets_root)?;
-        check_assets_at_root(&self.assets_root, &self.permissions)?;
+        check_assets_at_root(&self.assets_root, &self.permissions, self.fs.kind)?;
         if let Some(argv0) = &self.argv0 {
             check_argv0(argv0)?;
         }
@@ -165,11 +166,13 @@ pub(crate) fn check_assets_root(root: &str) -> Result<(), String> {
     }
 }
 
-/// Only one thing can be the guest's `/`.
-pub(crate) fn check_assets_at_root(root: &str, permissions: &Permissions) -> Result<(), String> {
-    if root == ROOT && permissions.get("fs").is_some() {
+/// Assets at the guest's `/` are alone there, or lie under a file system in memory:
+/// what is on a disk or another machine can't be laid over them.
+pub(crate) fn check_assets_at_root(root: &str, permissions: &Permissions, kind: FsKind) -> Result<(), String> {
+    if root == ROOT && permissions.get("fs").is_some() && kind != FsKind::Memfs {
         return Err(
-            "assets_root can be / only with `permissions.fs: none`: otherwise the file system is there".to_string(),
+            "assets_root can be / only with `fs.type: memfs` or `permissions.fs: none`: no other file system can be laid over assets"
+                .to_string(),
         );
     }
     Ok(())

@@ -82,7 +82,8 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
         .map_or(Some(Permissions::default()), |node| read_permissions(r, node));
     let fs = file_system(r, fields.get("fs"));
     let assets = fields.get("assets").map(|n| assets(r, n)).unwrap_or_default();
-    let assets_root = assets_root(r, &fields, permissions.as_ref());
+    let kind = fs.as_ref().map(|fs| fs.kind);
+    let assets_root = assets_root(r, &fields, permissions.as_ref().zip(kind));
     let env = fields.get("env").map(|n| env(r, n)).unwrap_or_default();
     let argv0 = fields.get("argv0").and_then(|node| argv0(r, node));
     let args = fields.get("args").map(|n| args(r, n)).unwrap_or_default();
@@ -260,12 +261,12 @@ fn asset_from(r: &mut Reader<'_>, node: &Node) -> Option<String> {
     Some(path.trim_end_matches('/').to_string())
 }
 
-fn assets_root(r: &mut Reader<'_>, fields: &Fields<'_>, permissions: Option<&Permissions>) -> Option<String> {
+fn assets_root(r: &mut Reader<'_>, fields: &Fields<'_>, beside: Option<(&Permissions, FsKind)>) -> Option<String> {
     let Some(node) = fields.get("assets_root") else {
         return Some(DEFAULT_ASSETS_ROOT.to_string());
     };
     let text = r.text(node, "assets_root")?;
-    let beside = |()| permissions.map_or(Ok(()), |asked| check_assets_at_root(text, asked));
+    let beside = |()| beside.map_or(Ok(()), |(asked, kind)| check_assets_at_root(text, asked, kind));
     if let Err(why) = check_assets_root(text).and_then(beside) {
         r.problem(node.place, why);
         return None;

@@ -16,13 +16,19 @@ impl Seal for Assets {
     }
 }
 
+/// Who vouches for what is in a tree.
+pub(crate) fn seal(tree: Tree) -> Arc<dyn Seal> {
+    Arc::new(Assets(tree))
+}
+
 /// Mounts a tree at `root`, read-only.
 pub(crate) fn mount(tree: Tree, root: &str) -> Mount {
     Mount {
         host: tree.path().to_path_buf(),
         guest: root.to_string(),
         writable: false,
-        seal: Some(Arc::new(Assets(tree))),
+        path: String::new(),
+        seal: Some(seal(tree)),
         backing: None,
     }
 }

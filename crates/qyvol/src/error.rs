@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use qyvol_image::ImageError;
 use qyvol_remote::RemoteError;
-use qyvol_runtime::RuntimeError;
+use qyvol_runtime::{OverlayError, RuntimeError};
 use qyvol_store::{CopyError, StoreError};
 use qyvol_trust::{KeyError, VerifyError};
 use qyvol_types::yaml::Problems;
@@ -249,6 +249,9 @@ pub enum Error {
         /// What it asks for.
         why: String,
     },
+    /// Assets are at the guest's `/`, and no file system in memory can be laid over them.
+    #[error("can't lay a file system in memory over the assets at /: {0}")]
+    Overlay(OverlayError),
     /// A file is not one of credentials.
     #[error("{} can't be used as credentials: {why}", escape(&path.to_string_lossy()))]
     FsCredentials {

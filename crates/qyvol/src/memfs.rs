@@ -24,6 +24,14 @@ const BYTES_PER_FILE: u64 = 8 << 10;
 /// Minimum number of files, however small it is.
 const MIN_FILES: u64 = 1024;
 
+/// Bounds of a file system in memory of so many bytes.
+pub(crate) fn limits(bytes: u64) -> TmpfsLimits {
+    TmpfsLimits {
+        bytes,
+        files: (bytes / BYTES_PER_FILE).max(MIN_FILES),
+    }
+}
+
 /// A file system in memory. Dropped, it is gone.
 pub(crate) struct MemFs(Kind);
 
@@ -36,11 +44,7 @@ impl MemFs {
     /// Makes an empty one of at most `bytes`. `shared` is the host's memory file
     /// system, for hosts that bar a private one.
     pub(crate) fn create(shared: Option<&Path>, bytes: u64) -> Result<MemFs, Error> {
-        let limits = TmpfsLimits {
-            bytes,
-            files: (bytes / BYTES_PER_FILE).max(MIN_FILES),
-        };
-        let error = match Tmpfs::new(limits) {
+        let error = match Tmpfs::new(limits(bytes)) {
             Ok(tmpfs) => return Ok(MemFs(Kind::Private(tmpfs))),
             Err(error) => error,
         };

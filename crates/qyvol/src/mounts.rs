@@ -1,20 +1,21 @@
 //! What a guest sees as its file system: its own as `/`, a `/tmp` where it may
-//! write, its assets, and what the operator grants.
+//! write, its assets, and what the operator grants. Assets at `/` are alone there for
+//! a guest that only reads; for any other a file system in memory lies over them.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qyvol_runtime::Mount;
-use qyvol_sandbox::FsAccess;
+use qyvol_runtime::{Backing, Intent, Mount, Overlay};
+use qyvol_sandbox::{FsAccess, FsPath, FsPaths};
 use qyvol_store::Tree;
 use qyvol_types::{AppManifest, FsKind, Resources};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::assets;
-use crate::memfs::{DEFAULT_BYTES, MemFs};
+use crate::memfs::{self, DEFAULT_BYTES, MemFs};
 use crate::netfs::{self, Mounted};
 use crate::{Context, DirGrant, Error};
 
@@ -66,25 +67,34 @@ impl Mounts {
             remote: None,
         };
         let writable = access.is_writable();
-        match (access, app.fs.kind) {
-            (FsAccess::None, _) => {}
-            (_, FsKind::Memfs) => {
+        let (at_root, beside) = match app.assets_root == ROOT {
+            true => (tree, None),
+            false => (None, tree),
+        };
+        match (access, app.fs.kind, at_root) {
+            (FsAccess::None, _, None) => {}
+            (FsAccess::Paths(paths), _, Some(tree)) if !access.writes() => {
+                mounts.give_assets(ctx, tree, paths, limits)?;
+            }
+            (_, _, Some(tree)) if !access.writes() => mounts.list.push(assets::mount(tree, ROOT)),
+            (_, FsKind::Memfs, Some(tree)) => mounts.give_overlay(tree, access, limits)?,
+            (_, FsKind::Memfs, None) => {
                 let memory = make_memory(ctx, limits)?;
                 if writable {
                     memory.make_directory(TEMPORARY)?;
                 }
-                if tree.is_some() {
+                if beside.is_some() {
                     // For listings of the root; opening it opens the mount over it.
                     memory.make_directory(&app.assets_root)?;
                 }
                 mounts.give(memory.root(), access)?;
                 mounts.memory.push(memory);
             }
-            (_, FsKind::Diskfs) => {
+            (_, FsKind::Diskfs, _) => {
                 mounts.give(data()?, access)?;
                 mounts.give_temporary(ctx, limits, writable, dirs)?;
             }
-            (_, FsKind::Netfs) => {
+            (_, FsKind::Netfs, _) => {
                 let bytes = limits.storage.unwrap_or(netfs::DEFAULT_BYTES);
                 let memory = MemFs::create(ctx.home.memory.as_deref(), bytes)?;
                 let (mounted, root) = remote(&memory)?;
@@ -97,7 +107,7 @@ impl Mounts {
                 mounts.give_temporary(ctx, limits, writable, dirs)?;
             }
         }
-        if let Some(tree) = tree {
+        if let Some(tree) = beside {
             mounts.list.push(assets::mount(tree, &app.assets_root));
         }
         for dir in dirs {
@@ -128,14 +138,74 @@ impl Mounts {
             self.push(root, ROOT, access.is_writable());
             return Ok(());
         };
+        paths.iter().try_for_each(|path| self.give_directory(&root, path))
+    }
+
+    fn give_directory(&mut self, root: &Path, path: &FsPath) -> Result<(), Error> {
+        let failed = |e| Error::file("make the directory", root.join(relative(&path.path)))(e);
+        let directory = make_beneath(root, &path.path, &|_| Ok(())).map_err(failed)?;
+        self.push(by_descriptor(&directory), &path.path, path.writable);
+        self.directories.push(directory);
+        Ok(())
+    }
+
+    /// Gives the guest some directories of its assets, to read. What they lack is empty.
+    fn give_assets(&mut self, ctx: &Context<'_>, tree: Tree, paths: &FsPaths, limits: &Resources) -> Result<(), Error> {
+        let top = tree.path().to_path_buf();
+        let seal = assets::seal(tree);
+        let (there, missing): (Vec<_>, Vec<_>) = paths.iter().partition(|path| top.join(relative(&path.path)).is_dir());
+        for path in there {
+            self.list.push(Mount {
+                host: top.join(relative(&path.path)),
+                guest: path.path.clone(),
+                writable: false,
+                path: relative(&path.path).to_string(),
+                seal: Some(Arc::clone(&seal)),
+                backing: None,
+            });
+        }
+        if !missing.is_empty() {
+            let memory = make_memory(ctx, limits)?;
+            let root = memory.root();
+            self.memory.push(memory);
+            missing
+                .into_iter()
+                .try_for_each(|path| self.give_directory(&root, path))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the guest a file system in memory over its assets: all of it, or some of its
+    /// directories.
+    fn give_overlay(&mut self, tree: Tree, access: &FsAccess, limits: &Resources) -> Result<(), Error> {
+        let below = tree.open()?;
+        let overlay = Overlay::new(below.as_fd(), memfs::limits(memory_bytes(limits))).map_err(Error::Overlay)?;
+        let seal = assets::seal(tree);
+        let root = overlay.path();
+        let overlay = Arc::new(overlay);
+        let make = |path: &str| {
+            let failed = |e| Error::file("make, over the assets, the directory", path)(e);
+            make_beneath(&root, path, &|path| overlay.ensure(path, Intent::Create)).map_err(failed)
+        };
+        let mut give = |host: PathBuf, guest: &str, writable: bool| {
+            self.list.push(Mount {
+                host,
+                guest: guest.to_string(),
+                writable,
+                path: relative(guest).to_string(),
+                seal: Some(Arc::clone(&seal)),
+                // Who only reads changes nothing there.
+                backing: writable.then(|| Arc::clone(&overlay) as Arc<dyn Backing>),
+            });
+        };
+        let FsAccess::Paths(paths) = access else {
+            make(TEMPORARY)?;
+            give(root.clone(), ROOT, true);
+            return Ok(());
+        };
         for path in paths.iter() {
-            let failed = |e| Error::file("make the directory", root.join(path.path.trim_start_matches('/')))(e);
-            let directory = make_beneath(&root, &path.path).map_err(failed)?;
-            self.push(
-                PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())),
-                &path.path,
-                path.writable,
-            );
+            let directory = make(&path.path)?;
+            give(by_descriptor(&directory), &path.path, path.writable);
             self.directories.push(directory);
         }
         Ok(())
@@ -146,19 +216,41 @@ impl Mounts {
             host,
             guest: guest.to_string(),
             writable,
+            path: String::new(),
             seal: None,
             backing: None,
         });
     }
 }
 
+/// A path of the guest as one beneath its root.
+fn relative(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
+/// A path to an open directory.
+fn by_descriptor(directory: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+}
+
 /// Makes a directory of a file system, with those that lead to it. A guest may have
-/// left links there, which are not followed.
-fn make_beneath(root: &Path, path: &str) -> io::Result<OwnedFd> {
+/// left links there, which are not followed. `unbar` is called where the system doesn't
+/// let one be made, with its path, and it is tried again.
+fn make_beneath(root: &Path, path: &str, unbar: &dyn Fn(&str) -> io::Result<()>) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let mut directory = rustix::fs::open(root, flags, Mode::empty())?;
+    let mut so_far = String::new();
     for name in path.split('/').filter(|name| !name.is_empty()) {
-        match rustix::fs::mkdirat(&directory, name, Mode::RWXU) {
+        if !so_far.is_empty() {
+            so_far.push('/');
+        }
+        so_far.push_str(name);
+        let mut made = rustix::fs::mkdirat(&directory, name, Mode::RWXU);
+        if made == Err(Errno::ACCESS) {
+            unbar(&so_far)?;
+            made = rustix::fs::mkdirat(&directory, name, Mode::RWXU);
+        }
+        match made {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
@@ -170,8 +262,11 @@ fn make_beneath(root: &Path, path: &str) -> io::Result<OwnedFd> {
 /// A file system in memory, bounded as the guest's own memory is unless there is a
 /// limit of its own.
 fn make_memory(ctx: &Context<'_>, limits: &Resources) -> Result<MemFs, Error> {
-    let bytes = limits.storage.or(limits.memory).unwrap_or(DEFAULT_BYTES);
-    MemFs::create(ctx.home.memory.as_deref(), bytes)
+    MemFs::create(ctx.home.memory.as_deref(), memory_bytes(limits))
+}
+
+fn memory_bytes(limits: &Resources) -> u64 {
+    limits.storage.or(limits.memory).unwrap_or(DEFAULT_BYTES)
 }
 
 #[cfg(test)]
@@ -185,13 +280,13 @@ mod tests {
     #[test]
     fn link_that_a_guest_left_is_not_followed() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        make_beneath(root.path(), "/data/cache").unwrap();
+        make_beneath(root.path(), "/data/cache", &|_| Ok(())).unwrap();
         assert!(root.path().join("data/cache").is_dir());
         fs::create_dir(outside.path().join("cache")).unwrap();
         symlink(outside.path(), root.path().join("link")).unwrap();
         symlink("../..", root.path().join("up")).unwrap();
         for path in ["/link", "/link/cache", "/link/new", "/up/tmp"] {
-            make_beneath(root.path(), path).unwrap_err();
+            make_beneath(root.path(), path, &|_| Ok(())).unwrap_err();
         }
         assert!(!outside.path().join("new").exists());
     }

@@ -231,7 +231,7 @@ impl Backing for Mounted {
             Intent::List => qyvol_netfs::Intent::List,
             Intent::Read => qyvol_netfs::Intent::Read,
             Intent::Write => qyvol_netfs::Intent::Write,
-            Intent::Create => qyvol_netfs::Intent::Create,
+            Intent::Create | Intent::Truncate => qyvol_netfs::Intent::Create,
             Intent::Remove => qyvol_netfs::Intent::Remove,
             Intent::Rename => qyvol_netfs::Intent::Rename,
             // Everything else only looks at the path.

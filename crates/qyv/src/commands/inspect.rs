@@ -1,6 +1,7 @@
 //! `inspect`.
 
-use qyvol::types::{Os, Resources};
+use qyvol::sandbox::Capabilities;
+use qyvol::types::{AppManifest, Os, Resources};
 use qyvol::{Context, Inspection, Target, WasmView};
 
 use crate::cli::InspectArgs;
@@ -41,6 +42,11 @@ pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Fail
         views => ui.show(&views, || views.iter().map(image).collect::<Vec<_>>().join("\n"))?,
     }
     Ok(0)
+}
+
+/// Whether the guest's file system in memory lies over its assets.
+fn is_overlaid(app: &AppManifest) -> bool {
+    app.assets_root == "/" && Capabilities::read(&app.permissions).is_ok_and(|asked| asked.fs.writes())
 }
 
 /// The module that the functions of WASI preview 1 are imported from.
@@ -131,10 +137,11 @@ fn image(view: &Inspection) -> String {
         line(
             "assets",
             format!(
-                "{}, {} at {}",
+                "{}, {} at {}{}",
                 count(usize::try_from(assets.files).unwrap_or(usize::MAX), "file", "files"),
                 size(assets.bytes),
-                qyvol::types::escape(&app.assets_root)
+                qyvol::types::escape(&app.assets_root),
+                if is_overlaid(app) { ", under memfs" } else { "" }
             ),
         );
     }

@@ -8,7 +8,7 @@ use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p3::bindings::filesystem::types::{
-    DescriptorFlags, DescriptorStat, ErrorCode, HostDescriptorWithStore as _, OpenFlags, PathFlags,
+    DescriptorFlags, DescriptorStat, ErrorCode, HostDescriptorWithStore as _, MetadataHashValue, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p3::bindings::sockets::types::{HostTcpSocket, HostUdpSocket};
 use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup, types as socket_types};
@@ -20,6 +20,7 @@ use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView}
 use wasmtime_wasi_http::p3::bindings::http;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
+use super::p3_backed::check;
 use super::{count_closed, shadow};
 use crate::backing::Intent;
 use crate::filesystem::Filesystem;
@@ -105,22 +106,32 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
             })
         },
     )?;
-    type Stat = (Resource<Descriptor>, PathFlags, String);
+    type Look = (Resource<Descriptor>, PathFlags, String);
     instance.func_wrap_concurrent(
         "[method]descriptor.stat-at",
-        |accessor: &Accessor<T>, (directory, path_flags, path): Stat| {
+        |accessor: &Accessor<T>, (directory, path_flags, path): Look| {
             Box::pin(async move {
-                let checked = accessor.with(|mut store| {
-                    let files = store.get().files();
-                    files.watched.check(directory.rep(), &path, Intent::Stat)
-                })?;
-                if let Err(error) = checked {
+                if let Err(error) = check(accessor, &directory, &path, Intent::Stat)? {
                     return Ok((Err(error.into()),));
                 }
                 let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
                 let stat: Result<DescriptorStat, ErrorCode> =
                     untrapped(WasiFilesystem::stat_at(&inner, directory, path_flags, path).await)?;
                 Ok((stat,))
+            })
+        },
+    )?;
+    instance.func_wrap_concurrent(
+        "[method]descriptor.metadata-hash-at",
+        |accessor: &Accessor<T>, (directory, path_flags, path): Look| {
+            Box::pin(async move {
+                if let Err(error) = check(accessor, &directory, &path, Intent::Stat)? {
+                    return Ok((Err(error.into()),));
+                }
+                let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
+                let hash: Result<MetadataHashValue, ErrorCode> =
+                    untrapped(WasiFilesystem::metadata_hash_at(&inner, directory, path_flags, path).await)?;
+                Ok((hash,))
             })
         },
     )?;
@@ -138,8 +149,10 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
 /// What the guest is about to do when it opens something with these flags.
 fn open_intent(open: OpenFlags, flags: DescriptorFlags) -> Intent {
     // Without CREATE nothing is exclusive.
-    if open.contains(OpenFlags::TRUNCATE) || open.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
+    if open.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
         Intent::Create
+    } else if open.contains(OpenFlags::TRUNCATE) {
+        Intent::Truncate
     } else if open.contains(OpenFlags::DIRECTORY) {
         Intent::Directory
     } else if open.contains(OpenFlags::CREATE) || flags.contains(DescriptorFlags::WRITE) {

@@ -372,6 +372,7 @@ fn directory_that_is_not_there_is_named() {
             host: directory.path().join("absent"),
             guest: "/data".to_string(),
             writable: false,
+            path: String::new(),
             seal: None,
             backing: None,
         }],

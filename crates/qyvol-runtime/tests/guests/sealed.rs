@@ -39,6 +39,7 @@ fn run(refused: &'static str, calls: &str) -> (Result<Exit, RuntimeError>, Vec<S
         host: host.path().to_path_buf(),
         guest: guest.to_string(),
         writable: false,
+        path: String::new(),
         seal,
         backing: None,
     };

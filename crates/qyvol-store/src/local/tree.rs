@@ -8,13 +8,15 @@
 //! added or removed one in that of its directory; nothing is hashed again.
 
 use std::ffi::OsStr;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use qyvol_types::Digest;
+use rustix::fs::{Mode, OFlags};
 
 use super::LocalStore;
 use super::probe::Probe;
@@ -38,6 +40,23 @@ impl Tree {
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Opens its directory, without following a link; what is opened is what was
+    /// unpacked.
+    pub fn open(&self) -> Result<OwnedFd, StoreError> {
+        let failed = |error| StoreError::io("open", &self.path, error);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&self.path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let directory = File::from(directory);
+        let found = entry_of(&directory.metadata().map_err(failed)?);
+        if found.kind != EntryKind::Directory || found.stamp != *self.index.root() {
+            return Err(StoreError::Damaged {
+                path: self.path.clone(),
+                what: "it was changed after it was unpacked".to_string(),
+            });
+        }
+        Ok(directory.into())
     }
 
     /// Checks that the entry of this name is as it was unpacked, and that there

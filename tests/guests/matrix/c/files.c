@@ -224,6 +224,11 @@ static void files(step_t *step) {
     else if (is(op, "times")) {
         FS(new_timestamp_t) now = {.tag = FSC(NEW_TIMESTAMP_NOW)};
         fine = AT(set_times_at)(in, FSC(PATH_FLAGS_SYMLINK_FOLLOW), &path, &now, &now, &code);
+    } else if (is(op, "hash")) {
+        FS(metadata_hash_value_t) hash;
+        if (AT(metadata_hash_at)(in, 0, &path, &hash, &code)) said("hashed");
+        else failed(code);
+        return;
     } else if (is(op, "readlink")) {
         command_string_t to;
         fine = AT(readlink_at)(in, &path, &to, &code);

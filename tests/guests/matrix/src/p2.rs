@@ -223,6 +223,12 @@ impl State {
                 let to = self.directory(name)?.readlink_at(path).map_err(error)?;
                 return Ok(format!("to:{to}"));
             }
+            "hash" => {
+                self.directory(name)?
+                    .metadata_hash_at(PathFlags::empty(), path)
+                    .map_err(error)?;
+                return Ok("hashed".to_string());
+            }
             "link" => {
                 let (other, new) = step.path(1);
                 self.directory(name)?.link_at(PathFlags::empty(), path, self.directory(other)?, new)

@@ -245,6 +245,11 @@ impl State {
                 let to = self.directory(name)?.readlink_at(path).await.map_err(error)?;
                 return Ok(format!("to:{to}"));
             }
+            "hash" => {
+                let hash = self.directory(name)?.metadata_hash_at(PathFlags::empty(), path).await;
+                hash.map_err(error)?;
+                return Ok("hashed".to_string());
+            }
             "link" => {
                 let (other, new) = step.path(1);
                 let (from, to) = (self.directory(name)?, self.directory(other)?);
