@@ -15,6 +15,7 @@ mod build;
 mod cli;
 mod clients;
 mod compile;
+mod denials;
 mod deterministic;
 mod exhaustion;
 mod forged;
@@ -40,6 +41,7 @@ mod policy;
 mod process;
 #[cfg(feature = "import")]
 mod publisher;
+mod quota;
 mod registry;
 mod registry_users;
 mod resume;

@@ -115,8 +115,14 @@ fn program_gets_nothing_of_the_operators_environment() {
         (&used[0]["event"], &used[0]["object"]),
         (&"used".into(), &"/usr/bin/env".into())
     );
-    let done = run(&user, &["-q", "--allow-exec", "/bin/pwd", &app, "/bin/pwd"]);
+    let words = ["-q", "--audit", "audit", "--allow-exec", "/bin/pwd", &app];
+    let done = run(&user, &[&words[..], &["/bin/pwd", "-P", "a b"]].concat());
     assert_eq!(done.out, "/\ncode 0\n");
+    // [RUN-064]
+    let audit = fs::read_to_string(user.path("audit")).unwrap();
+    let words = audit.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<Value> = words.filter(|line| line["permission"] == "exec").collect();
+    assert_eq!(told[0]["object"], "/bin/pwd -P \"a b\"");
 }
 
 // [RUN-058]

@@ -26,7 +26,7 @@ pub(crate) const MAX_ANSWERS: usize = 64;
 /// Longest name that is looked up (RFC 1035, 2.3.4, and a dot at its end).
 const MAX_NAME: usize = 254;
 /// Maximum length of a name or address in an event, in characters.
-pub(crate) const MAX_TOLD: usize = 256;
+const MAX_TOLD: usize = 256;
 /// Maximum number of lookups at once.
 const MAX_LOOKUPS: usize = 64;
 

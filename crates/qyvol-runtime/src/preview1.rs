@@ -17,9 +17,11 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wiggle::{GuestMemory, GuestPtr};
 
 use crate::backing::Intent;
+use crate::denials::{Asked, Denials};
 use crate::limits::{Count, Limits, RunLimits};
-use crate::preview1_backed;
+use crate::preview1_quota::FileQuotas;
 use crate::watched::{Place, Watched};
+use crate::{preview1_backed, preview1_paths, preview1_quota};
 
 /// Too many files are open.
 const MFILE: i32 = 33;
@@ -32,6 +34,8 @@ pub(crate) const FIRST_MOUNT: u32 = 3;
 pub(crate) struct ModuleState {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) watched: Watched,
+    pub(crate) quotas: FileQuotas,
+    pub(crate) denials: Denials,
     pub(crate) files: Count,
     pub(crate) limits: Limits,
 }
@@ -52,12 +56,37 @@ impl ModuleState {
         let checked = self.watched.check(directory.cast_unsigned(), &path, intent)?;
         Ok(checked.map_err(|error| errno(&error)))
     }
+
+    /// As [`Denials::asked`], for a path in the guest's memory.
+    pub(crate) fn asked(
+        &self,
+        action: &'static str,
+        memory: &GuestMemory<'_>,
+        descriptor: i32,
+        path: (i32, i32),
+    ) -> Option<Asked> {
+        if !self.denials.is_on() {
+            return None;
+        }
+        let path = text(memory, path)?;
+        self.denials.asked(action, descriptor.cast_unsigned(), &path)
+    }
 }
 
 /// A path in the guest's memory. The call itself refuses one that is not UTF-8.
-fn text<'a>(memory: &'a GuestMemory<'_>, path: (i32, i32)) -> Option<Cow<'a, str>> {
+pub(crate) fn text<'a>(memory: &'a GuestMemory<'_>, path: (i32, i32)) -> Option<Cow<'a, str>> {
     let pointer = GuestPtr::<str>::new((path.0.cast_unsigned(), path.1.cast_unsigned()));
     memory.as_cow_str(pointer).ok()
+}
+
+/// Reports a call to the observer, if it was denied.
+pub(crate) fn told(asked: Option<Asked>, errno: i32) -> i32 {
+    const PERM: i32 = 63;
+    const ROFS: i32 = 69;
+    if let (Some(asked), PERM | ROFS) = (asked, errno) {
+        asked.denied();
+    }
+    errno
 }
 
 /// The number of an error in preview 1.
@@ -82,16 +111,28 @@ pub(crate) fn errno(error: &io::Error) -> i32 {
     }
 }
 
-/// Describes preview 1 to the linker; `tracked` says whether it matters which files
-/// are open, `backed` whether a mount is filled as it is used.
-pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool, backed: bool) -> wasmtime::Result<()> {
+/// What calls are replaced for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Whether open files have to be tracked.
+    pub(crate) tracked: bool,
+    /// Whether a mount is prepared as it is used.
+    pub(crate) backed: bool,
+    /// Whether a mount has a quota.
+    pub(crate) quotas: bool,
+    /// Whether denials are reported to an observer.
+    pub(crate) observed: bool,
+}
+
+/// Describes preview 1 to the linker.
+pub(crate) fn link(linker: &mut Linker<ModuleState>, wanted: &Wanted) -> wasmtime::Result<()> {
     add_to_linker_async(linker, |state: &mut ModuleState| &mut state.wasi)?;
     linker.allow_shadowing(true);
     // wasmtime-wasi makes a trap of 126 and more.
     linker.func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> {
         Err(I32Exit(code).into())
     })?;
-    if !tracked {
+    if *wanted == Wanted::default() {
         return Ok(());
     }
     linker.func_wrap_async(
@@ -102,13 +143,18 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool, backed: bool
                 let export = caller.get_export("memory");
                 let (mut memory, state) = guest(&mut caller, export.as_ref())?;
                 let (directory, lookup, at, length, open, rights, inherited, flags, result) = args;
+                let asked = state.asked(open_action(open, rights), &memory, directory, (at, length));
                 let place = match state.check(&memory, directory, (at, length), open_intent(open, rights))? {
                     Ok(place) => place,
-                    Err(errno) => return Ok(errno),
+                    Err(errno) => return Ok(told(asked, errno)),
                 };
                 if !state.files.is_free() {
                     return Ok(MFILE);
                 }
+                let opening = match state.opening(&memory, directory, lookup, (at, length), open)? {
+                    Ok(opening) => opening,
+                    Err(errno) => return Ok(errno),
+                };
                 let errno = api::path_open(
                     &mut state.wasi,
                     &mut memory,
@@ -129,8 +175,13 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool, backed: bool
                     if let Some(place) = place {
                         state.watched.opened(place, descriptor);
                     }
+                    if let Some(opening) = opening {
+                        state.opened(opening, descriptor, flags)?;
+                    }
+                    state.denials.opened(asked, descriptor);
+                    return Ok(0);
                 }
-                Ok(errno)
+                Ok(told(asked, errno))
             })
         },
     )?;
@@ -141,10 +192,13 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool, backed: bool
             Box::new(async move {
                 let export = caller.get_export("memory");
                 let (mut memory, state) = guest(&mut caller, export.as_ref())?;
+                let asked = state.asked("read", &memory, directory, (at, length));
                 if let Err(errno) = state.check(&memory, directory, (at, length), Intent::Stat)? {
-                    return Ok(errno);
+                    return Ok(told(asked, errno));
                 }
-                api::path_filestat_get(&mut state.wasi, &mut memory, directory, lookup, at, length, result).await
+                let wasi = &mut state.wasi;
+                let errno = api::path_filestat_get(wasi, &mut memory, directory, lookup, at, length, result).await?;
+                Ok(told(asked, errno))
             })
         },
     )?;
@@ -159,6 +213,8 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool, backed: bool
                 if errno == 0 {
                     state.files.closed(descriptor.cast_unsigned());
                     state.watched.closed(descriptor.cast_unsigned());
+                    state.quotas.closed(descriptor.cast_unsigned());
+                    state.denials.closed(descriptor.cast_unsigned());
                 }
                 Ok(errno)
             })
@@ -178,24 +234,45 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, tracked: bool, backed: bool
                         state.files.opened(to.cast_unsigned());
                     }
                     state.watched.renumbered(from.cast_unsigned(), to.cast_unsigned());
+                    state.quotas.renumbered(from.cast_unsigned(), to.cast_unsigned());
+                    state.denials.renumbered(from.cast_unsigned(), to.cast_unsigned());
                 }
                 Ok(errno)
             })
         },
     )?;
-    match backed {
-        true => preview1_backed::link(linker),
-        false => Ok(()),
+    if wanted.backed || wanted.quotas || wanted.observed {
+        preview1_paths::link(linker)?;
+    }
+    if wanted.backed {
+        preview1_backed::link(linker)?;
+    }
+    if wanted.quotas {
+        preview1_quota::link(linker)?;
+    }
+    Ok(())
+}
+
+// Flags of opening, and a right.
+const CREATE: i32 = 1;
+const DIRECTORY: i32 = 2;
+const EXCLUSIVE: i32 = 4;
+const TRUNCATE: i32 = 8;
+const WRITE: i64 = 1 << 6;
+
+/// The action that opening something with these flags and rights is reported as.
+fn open_action(open: i32, rights: i64) -> &'static str {
+    if open & CREATE != 0 {
+        "create"
+    } else if open & TRUNCATE != 0 || rights & WRITE != 0 {
+        "write"
+    } else {
+        "read"
     }
 }
 
 /// What the guest is about to do when it opens something with these flags and rights.
 fn open_intent(open: i32, rights: i64) -> Intent {
-    const CREATE: i32 = 1;
-    const DIRECTORY: i32 = 2;
-    const EXCLUSIVE: i32 = 4;
-    const TRUNCATE: i32 = 8;
-    const WRITE: i64 = 1 << 6;
     // Without CREATE nothing is exclusive.
     if open & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE {
         Intent::Create
@@ -213,10 +290,12 @@ fn open_intent(open: i32, rights: i64) -> Intent {
 /// The names of the functions that a module is given.
 pub(crate) fn names(engine: &wasmtime::Engine) -> wasmtime::Result<BTreeSet<(String, String)>> {
     let mut linker = Linker::new(engine);
-    link(&mut linker, false, false)?;
+    link(&mut linker, &Wanted::default())?;
     let state = ModuleState {
         wasi: WasiCtxBuilder::new().build_p1(),
         watched: Watched::default(),
+        quotas: FileQuotas::default(),
+        denials: Denials::default(),
         files: Count::default(),
         limits: Limits::new(RunLimits::default()),
     };

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -24,7 +25,6 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 use wasmtime_wasi::p2::pipe::{AsyncReadStream, AsyncWriteStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
 
-use crate::net::MAX_TOLD;
 use crate::program::ComponentState;
 
 /// The interface, without its version.
@@ -33,6 +33,8 @@ pub(crate) const INTERFACE: &str = "qyvol:process/process";
 const VERSIONED: &str = "qyvol:process/process@0.1.0";
 /// Maximum number of programs at once.
 const MAX_CHILDREN: usize = 16;
+/// Maximum length of a program and its arguments in an event, in bytes.
+const MAX_TOLD: usize = 1024;
 /// Bytes that can wait to be written to a program's standard input.
 const INPUT_BUFFER: usize = 64 << 10;
 /// The whole environment of a program.
@@ -98,18 +100,40 @@ impl Programs {
         self.shared.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn allows(&self, program: &str, observer: Option<&dyn Observer>) -> bool {
+    fn allows(&self, program: &str, args: &[String], observer: Option<&dyn Observer>) -> bool {
         let allowed = self.shared.allowed.iter().any(|own| own == program);
         if let Some(observer) = observer {
             observer.observed(Event {
                 permission: "exec",
                 action: "start",
-                object: program.chars().take(MAX_TOLD).collect(),
+                object: command_line(program, args),
                 allowed,
             });
         }
         allowed
     }
+}
+
+/// A program with its arguments, for an event. Words with spaces or quotes are quoted, and
+/// a long line is cut.
+fn command_line(program: &str, args: &[String]) -> String {
+    let mut line = String::new();
+    for word in iter::once(program).chain(args.iter().map(String::as_str)) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let shown: String = word.chars().take(MAX_TOLD).collect();
+        match shown.is_empty() || shown.contains([' ', '"', '\'', '\\']) {
+            true => line.push_str(&format!("{shown:?}")),
+            false => line.push_str(&shown),
+        }
+        if line.len() > MAX_TOLD {
+            line.truncate(line.floor_char_boundary(MAX_TOLD));
+            line.push('…');
+            break;
+        }
+    }
+    line
 }
 
 /// Ends all started programs when it is dropped.
@@ -242,7 +266,7 @@ fn start(program: &str, args: &[String]) -> io::Result<Started> {
 
 fn spawn(state: &mut T, program: &str, args: &[String]) -> wasmtime::Result<Result<Resource<Started>, ErrorCode>> {
     let (programs, observer, table) = state.programs();
-    if !programs.allows(program, observer) {
+    if !programs.allows(program, args, observer) {
         return Ok(Err(ErrorCode::Access));
     }
     // Held until the group is recorded, so that every started program can be ended.

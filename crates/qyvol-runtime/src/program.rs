@@ -19,14 +19,17 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
+use crate::denials::Denials;
 use crate::error::chain;
 use crate::filesystem::FsView;
 use crate::http::Http;
 use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limit, Limits};
 use crate::net::{Lookups, NetView, Network};
 use crate::output::OutputBudget;
-use crate::preview1::{self, ModuleState};
+use crate::preview1::{self, ModuleState, Wanted};
+use crate::preview1_quota::FileQuotas;
 use crate::process::Programs;
+use crate::quota::{self, Quotas};
 use crate::spec::{RunSpec, context};
 use crate::watched::Watched;
 use crate::{Engine, Generation, RuntimeError, trap};
@@ -210,6 +213,8 @@ pub(crate) struct ComponentState {
     wasi: WasiCtx,
     table: ResourceTable,
     watched: Watched,
+    quotas: Quotas,
+    denials: Denials,
     files: Count,
     listings: Count,
     network: Network,
@@ -242,6 +247,8 @@ impl ComponentState {
                 table: &mut self.table,
             },
             watched: &mut self.watched,
+            quotas: &mut self.quotas,
+            denials: &mut self.denials,
             files: &mut self.files,
             listings: &mut self.listings,
         }
@@ -302,6 +309,8 @@ impl Program {
             wasi: wasi.build(),
             table: ResourceTable::new(),
             watched: Watched::new(&spec.mounts),
+            quotas: Quotas::new(&spec.mounts),
+            denials: Denials::new(&spec.mounts, spec.observer.as_ref()),
             files: Count::new(spec.limits.files),
             listings: Count::new(Some(LISTINGS)),
             network,
@@ -367,8 +376,15 @@ impl Program {
         const ENTRY: &str = "_start";
         let mut watched = Watched::new(&spec.mounts);
         let mut linker = wasmtime::Linker::new(&self.engine);
-        let tracked = watched.any_sealed() || watched.any_backed() || spec.limits.files.is_some();
-        preview1::link(&mut linker, tracked, watched.any_backed()).map_err(|e| RuntimeError::Host(chain(&e)))?;
+        let wanted = Wanted {
+            tracked: watched.any_sealed() || spec.limits.files.is_some(),
+            backed: watched.any_backed(),
+            quotas: quota::any(&spec.mounts),
+            observed: spec.observer.is_some(),
+        };
+        let mut denials = Denials::new(&spec.mounts, spec.observer.as_ref());
+        let host = |error| RuntimeError::Host(chain(&error));
+        preview1::link(&mut linker, &wanted).map_err(host)?;
         let unfit = |error| RuntimeError::Instantiate(chain(&error));
         let linked = linker.instantiate_pre(module).map_err(unfit)?;
         // Looked up before any of its code runs.
@@ -378,10 +394,16 @@ impl Program {
         told(Phase::Link);
         for (mount, descriptor) in (0..spec.mounts.len()).zip(preview1::FIRST_MOUNT..) {
             watched.opened_mount(mount, descriptor);
+            denials.opened_mount(mount, descriptor);
         }
+        let budget = spec.limits.output.map(OutputBudget::new);
+        let mut wasi = context(spec, WasmKind::CoreModule, budget)?.build_p1();
+        let quotas = FileQuotas::new(&spec.mounts, &mut wasi).map_err(host)?;
         let state = ModuleState {
-            wasi: context(spec, WasmKind::CoreModule, spec.limits.output.map(OutputBudget::new))?.build_p1(),
+            wasi,
             watched,
+            quotas,
+            denials,
             files: Count::new(spec.limits.files),
             limits: Limits::new(spec.limits),
         };

@@ -11,7 +11,7 @@ use crate::limits::RunLimits;
 use crate::output::{Bounded, OutputBudget};
 use crate::process::Programs;
 use crate::sealed::Seal;
-use crate::{Backing, RuntimeError, WasmKind, deterministic};
+use crate::{Backing, Quota, RuntimeError, WasmKind, deterministic};
 
 /// Everything that a guest is given.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +55,9 @@ pub struct Mount {
     pub seal: Option<Arc<dyn Seal>>,
     /// What fills it.
     pub backing: Option<Arc<dyn Backing>>,
+    /// What bounds its content. The guest can't move or link anything between mounts that
+    /// don't share a quota.
+    pub quota: Option<Arc<Quota>>,
 }
 
 /// Makes the WASI context. `budget` is how much may be written to stdout and stderr.

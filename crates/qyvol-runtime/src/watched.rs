@@ -266,6 +266,7 @@ mod tests {
             path: String::new(),
             seal,
             backing: None,
+            quota: None,
         };
         let mut watched = Watched::new(&[mount("/", None), mount("/assets", Some(Arc::new(Only(only))))]);
         watched.opened_mount(0, 3);
@@ -326,6 +327,7 @@ mod tests {
             path: "data".to_string(),
             seal: Some(Arc::new(Only("data/a"))),
             backing: None,
+            quota: None,
         };
         let mut watched = Watched::new(&[part]);
         watched.opened_mount(0, 3);
@@ -350,6 +352,7 @@ mod tests {
             path: path.to_string(),
             seal: Some(seal.clone()),
             backing: None,
+            quota: None,
         };
         let mut watched = Watched::new(&[mount("data"), mount("other"), mount("data/old")]);
         for (mount, descriptor) in [(0, 3), (1, 4), (2, 5)] {

@@ -23,7 +23,7 @@ pub struct Resources {
     /// WebAssembly instructions, about one each, as wasmtime counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fuel: Option<u64>,
-    /// Bytes of all files in memory.
+    /// Bytes of all files: in memory, on disk, or with `netfs` of fetched content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<u64>,
     /// Bytes written to stdout and stderr.

@@ -30,5 +30,6 @@ pub(crate) fn mount(tree: Tree, root: &str) -> Mount {
         path: String::new(),
         seal: Some(seal(tree)),
         backing: None,
+        quota: None,
     }
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use qyvol_runtime::Usage;
 use qyvol_types::Digest;
 use serde::Serialize;
 
@@ -17,6 +18,8 @@ use crate::{Context, Error};
 
 /// Longest encoded name; file systems take 255 bytes.
 const NAME_BYTES: usize = 200;
+/// Bytes of an application's data, unless a limit says otherwise.
+pub(crate) const DEFAULT_QUOTA: u64 = 4 << 30;
 /// The owner of the data of manifests under development.
 pub(crate) const DEVELOPMENT: &str = "development";
 
@@ -37,8 +40,10 @@ pub struct DataRow {
     pub name: DataName,
     /// Where it is.
     pub path: PathBuf,
-    /// Bytes of all files in it.
+    /// Lengths of all files in it.
     pub bytes: u64,
+    /// How much of `resources.storage` they take.
+    pub storage: u64,
 }
 
 impl DataName {
@@ -105,12 +110,15 @@ pub fn data_list(ctx: &Context<'_>) -> Result<Vec<DataRow>, Error> {
         let below = ctx.home.data.join(&owner);
         for application in names(&below)? {
             let path = below.join(&application);
+            // Whoever uses what can't be read gets the error.
+            let usage = Usage::of(&path).unwrap_or_default();
             rows.push(DataRow {
                 name: DataName {
                     owner: decode(&owner),
                     application: decode(&application),
                 },
-                bytes: bytes_below(&path),
+                bytes: usage.bytes,
+                storage: usage.space,
                 path,
             });
         }
@@ -245,23 +253,6 @@ fn names(directory: &Path) -> Result<Vec<String>, Error> {
         }
     }
     Ok(names)
-}
-
-/// Bytes of the files below a directory, without following links. Its content is a
-/// guest's, so it is walked without recursion.
-fn bytes_below(directory: &Path) -> u64 {
-    let mut bytes: u64 = 0;
-    let mut left = vec![directory.to_path_buf()];
-    while let Some(path) = left.pop() {
-        for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() => left.push(entry.path()),
-                Ok(meta) => bytes = bytes.saturating_add(meta.len()),
-                Err(_) => {}
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]

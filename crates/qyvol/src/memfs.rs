@@ -19,7 +19,7 @@ use crate::shared_memory::SharedMemory;
 /// Bytes of all files, unless the manifest says otherwise.
 pub(crate) const DEFAULT_BYTES: u64 = 512 << 20;
 /// Bytes for each file that there may be: a file takes about a kilobyte of the
-/// kernel's memory beside its content.
+/// kernel's memory, or a block of a disk's, beside its content.
 const BYTES_PER_FILE: u64 = 8 << 10;
 /// Minimum number of files, however small it is.
 const MIN_FILES: u64 = 1024;
@@ -28,8 +28,13 @@ const MIN_FILES: u64 = 1024;
 pub(crate) fn limits(bytes: u64) -> TmpfsLimits {
     TmpfsLimits {
         bytes,
-        files: (bytes / BYTES_PER_FILE).max(MIN_FILES),
+        files: files_for(bytes),
     }
+}
+
+/// Maximum number of files and directories in a file system of so many bytes.
+pub(crate) fn files_for(bytes: u64) -> u64 {
+    (bytes / BYTES_PER_FILE).max(MIN_FILES)
 }
 
 /// A file system in memory. Dropped, it is gone.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qyvol_runtime::{Backing, Intent, Mount, Overlay};
+use qyvol_runtime::{Backing, Intent, Mount, Overlay, Quota};
 use qyvol_sandbox::{FsAccess, FsPath, FsPaths};
 use qyvol_store::Tree;
 use qyvol_types::{AppManifest, FsKind, Resources};
@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::assets;
+use crate::data::DEFAULT_QUOTA;
 use crate::memfs::{self, DEFAULT_BYTES, MemFs};
 use crate::netfs::{self, Mounted};
 use crate::{Context, DirGrant, Error};
@@ -87,18 +88,20 @@ impl Mounts {
                     // For listings of the root; opening it opens the mount over it.
                     memory.make_directory(&app.assets_root)?;
                 }
-                mounts.give(memory.root(), access)?;
+                mounts.give(memory.root(), access, None)?;
                 mounts.memory.push(memory);
             }
             (_, FsKind::Diskfs, _) => {
-                mounts.give(data()?, access)?;
-                mounts.give_temporary(ctx, limits, writable, dirs)?;
+                let data = data()?;
+                let quota = access.writes().then(|| quota(&data, limits)).transpose()?;
+                mounts.give(data, access, quota)?;
+                mounts.give_temporary(ctx, &beside_disk(limits), writable, dirs)?;
             }
             (_, FsKind::Netfs, _) => {
                 let bytes = limits.storage.unwrap_or(netfs::DEFAULT_BYTES);
                 let memory = MemFs::create(ctx.home.memory.as_deref(), bytes)?;
                 let (mounted, root) = remote(&memory)?;
-                mounts.push(root, ROOT, writable);
+                mounts.push(root, ROOT, writable, None);
                 if let Some(mount) = mounts.list.last_mut() {
                     mount.backing = Some(Arc::new(mounted.clone()));
                 }
@@ -111,7 +114,7 @@ impl Mounts {
             mounts.list.push(assets::mount(tree, &app.assets_root));
         }
         for dir in dirs {
-            mounts.push(dir.host.clone(), &dir.guest, dir.writable);
+            mounts.push(dir.host.clone(), &dir.guest, dir.writable, None);
         }
         Ok(mounts)
     }
@@ -126,25 +129,29 @@ impl Mounts {
     ) -> Result<(), Error> {
         if writable && !dirs.iter().any(|dir| dir.guest == TEMPORARY) {
             let memory = make_memory(ctx, limits)?;
-            self.push(memory.root(), TEMPORARY, true);
+            self.push(memory.root(), TEMPORARY, true, None);
             self.memory.push(memory);
         }
         Ok(())
     }
 
-    /// Mounts a file system for the guest: all of it, or some of its directories.
-    fn give(&mut self, root: PathBuf, access: &FsAccess) -> Result<(), Error> {
+    /// Mounts a file system for the guest: all of it, or some of its directories. Those
+    /// that it may only read have the quota too, because a file that it opened there may
+    /// be removed through another.
+    fn give(&mut self, root: PathBuf, access: &FsAccess, quota: Option<Arc<Quota>>) -> Result<(), Error> {
         let FsAccess::Paths(paths) = access else {
-            self.push(root, ROOT, access.is_writable());
+            self.push(root, ROOT, access.is_writable(), quota);
             return Ok(());
         };
-        paths.iter().try_for_each(|path| self.give_directory(&root, path))
+        paths
+            .iter()
+            .try_for_each(|path| self.give_directory(&root, path, quota.clone()))
     }
 
-    fn give_directory(&mut self, root: &Path, path: &FsPath) -> Result<(), Error> {
+    fn give_directory(&mut self, root: &Path, path: &FsPath, quota: Option<Arc<Quota>>) -> Result<(), Error> {
         let failed = |e| Error::file("make the directory", root.join(relative(&path.path)))(e);
         let directory = make_beneath(root, &path.path, &|_| Ok(())).map_err(failed)?;
-        self.push(by_descriptor(&directory), &path.path, path.writable);
+        self.push(by_descriptor(&directory), &path.path, path.writable, quota);
         self.directories.push(directory);
         Ok(())
     }
@@ -162,6 +169,7 @@ impl Mounts {
                 path: relative(&path.path).to_string(),
                 seal: Some(Arc::clone(&seal)),
                 backing: None,
+                quota: None,
             });
         }
         if !missing.is_empty() {
@@ -170,7 +178,7 @@ impl Mounts {
             self.memory.push(memory);
             missing
                 .into_iter()
-                .try_for_each(|path| self.give_directory(&root, path))?;
+                .try_for_each(|path| self.give_directory(&root, path, None))?;
         }
         Ok(())
     }
@@ -196,6 +204,7 @@ impl Mounts {
                 seal: Some(Arc::clone(&seal)),
                 // Who only reads changes nothing there.
                 backing: writable.then(|| Arc::clone(&overlay) as Arc<dyn Backing>),
+                quota: None,
             });
         };
         let FsAccess::Paths(paths) = access else {
@@ -211,7 +220,7 @@ impl Mounts {
         Ok(())
     }
 
-    fn push(&mut self, host: PathBuf, guest: &str, writable: bool) {
+    fn push(&mut self, host: PathBuf, guest: &str, writable: bool, quota: Option<Arc<Quota>>) {
         self.list.push(Mount {
             host,
             guest: guest.to_string(),
@@ -219,6 +228,7 @@ impl Mounts {
             path: String::new(),
             seal: None,
             backing: None,
+            quota,
         });
     }
 }
@@ -259,6 +269,13 @@ fn make_beneath(root: &Path, path: &str, unbar: &dyn Fn(&str) -> io::Result<()>)
     Ok(directory)
 }
 
+/// The quota of an application's own data.
+fn quota(data: &Path, limits: &Resources) -> Result<Arc<Quota>, Error> {
+    let bytes = limits.storage.unwrap_or(DEFAULT_QUOTA);
+    let quota = Quota::new(data, bytes, memfs::files_for(bytes));
+    quota.map(Arc::new).map_err(Error::file("open", data))
+}
+
 /// A file system in memory, bounded as the guest's own memory is unless there is a
 /// limit of its own.
 fn make_memory(ctx: &Context<'_>, limits: &Resources) -> Result<MemFs, Error> {
@@ -267,6 +284,16 @@ fn make_memory(ctx: &Context<'_>, limits: &Resources) -> Result<MemFs, Error> {
 
 fn memory_bytes(limits: &Resources) -> u64 {
     limits.storage.or(limits.memory).unwrap_or(DEFAULT_BYTES)
+}
+
+/// The limits of a `/tmp` in memory, for an application with data on disk, which may have
+/// a higher one.
+fn beside_disk(limits: &Resources) -> Resources {
+    let memory = limits.memory.unwrap_or(DEFAULT_BYTES);
+    Resources {
+        storage: Some(limits.storage.map_or(memory, |storage| storage.min(memory))),
+        ..*limits
+    }
 }
 
 #[cfg(test)]

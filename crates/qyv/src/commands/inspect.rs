@@ -148,6 +148,9 @@ fn image(view: &Inspection) -> String {
     if let Some(memory) = app.resources.memory {
         line("memory", size(memory));
     }
+    if let Some(storage) = app.resources.storage {
+        line("storage", size(storage));
+    }
     if let Some(timeout) = app.resources.timeout {
         line(
             "timeout",

@@ -280,6 +280,9 @@ impl RunEvents for Events<'_> {
             if let Some(source) = source {
                 self.ui.detail(&format!("granted: the files at {}", escape(source)));
             }
+            if *limits != Resources::default() {
+                self.ui.detail(&format!("limits: {limits}"));
+            }
         }
         if let Some(audit) = self.audit {
             let directory = |dir: &DirGrant| {

@@ -7,13 +7,15 @@
 mod p2;
 mod p3;
 mod p3_backed;
+mod p3_paths;
+mod p3_quota;
 
 use std::collections::BTreeSet;
 
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
 use crate::program::ComponentState;
-use crate::{Generation, Mount, RunSpec, process};
+use crate::{Generation, RunSpec, process, quota};
 
 type T = ComponentState;
 
@@ -45,9 +47,18 @@ pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec
             provide(linker, interface)?;
         }
     }
-    let is_backed = |mount: &Mount| mount.backing.is_some();
-    if spec.mounts.iter().any(is_backed) && linked.contains(&(Generation::Concurrent, FILES)) {
-        p3_backed::link(linker)?;
+    if linked.contains(&(Generation::Concurrent, FILES)) {
+        let is_backed = spec.mounts.iter().any(|mount| mount.backing.is_some());
+        let has_quota = quota::any(&spec.mounts);
+        if is_backed || has_quota || spec.observer.is_some() {
+            p3_paths::link(linker)?;
+        }
+        if is_backed {
+            p3_backed::link(linker)?;
+        }
+        if has_quota {
+            p3_quota::link(linker)?;
+        }
     }
     let http = linked.iter().any(|(_, interface)| interface.starts_with("wasi:http/"));
     Ok(Linked { http })

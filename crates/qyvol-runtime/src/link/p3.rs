@@ -1,6 +1,7 @@
 //! WASI 0.3: wasmtime-wasi's own, with the same checks as for 0.2 in front of the few
 //! calls that need them.
 
+use std::io;
 use std::net::IpAddr;
 
 use wasmtime::component::{Accessor, Linker, LinkerInstance, Resource, ResourceType};
@@ -20,13 +21,16 @@ use wasmtime_wasi::sockets::{TcpSocket, UdpSocket, WasiSockets, WasiSocketsView}
 use wasmtime_wasi_http::p3::bindings::http;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
-use super::p3_backed::check;
 use super::{count_closed, shadow};
 use crate::backing::Intent;
-use crate::filesystem::Filesystem;
-use crate::limits::{Count, Place};
+use crate::denials::Asked;
+use crate::filesystem::{Filesystem, FsView};
+use crate::limits::{self, Count};
 use crate::net::MAX_ANSWERS;
 use crate::program::ComponentState;
+use crate::quota::{Held, Plan, done};
+use crate::sealed::IntegrityError;
+use crate::watched::Place;
 
 type T = ComponentState;
 
@@ -79,6 +83,8 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
         "[method]descriptor.open-at",
         |accessor: &Accessor<T>, (directory, path_flags, path, open, flags): Open| {
             Box::pin(async move {
+                let action = open_action(open, flags);
+                let asked = ask(accessor, |files| files.denials.asked(action, directory.rep(), &path));
                 let place = accessor.with(|mut store| {
                     let files = store.get().files();
                     let intent = open_intent(open, flags);
@@ -87,22 +93,32 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
                 })?;
                 let place = match place {
                     Some(Ok(place)) => place,
-                    Some(Err(error)) => return Ok((Err(error.into()),)),
+                    Some(Err(error)) => return Ok((told(asked, Err(error.into())),)),
                     None => return Ok((Err(ErrorCode::InsufficientMemory),)),
                 };
+                let (held, plan) =
+                    match accessor.with(|mut store| plan(store.get(), &directory, path_flags, &path, open)) {
+                        Ok(planned) => planned,
+                        Err(error) => return Ok((Err(error.into()),)),
+                    };
                 let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
                 let opened = WasiFilesystem::open_at(&inner, directory, path_flags, path, open, flags).await;
                 let opened = untrapped(opened)?;
                 if let Ok(descriptor) = &opened {
+                    done(plan);
                     accessor.with(|mut store| {
-                        let files = store.get().files();
+                        let mut files = store.get().files();
+                        files.opened_from(held, descriptor)?;
                         files.files.opened(descriptor.rep());
                         if let Some(place) = place {
                             files.watched.opened(place, descriptor.rep());
                         }
-                    });
+                        files.denials.opened(asked, descriptor.rep());
+                        wasmtime::error::Ok(())
+                    })?;
+                    return Ok((opened,));
                 }
-                Ok((opened,))
+                Ok((told(asked, opened),))
             })
         },
     )?;
@@ -111,13 +127,14 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
         "[method]descriptor.stat-at",
         |accessor: &Accessor<T>, (directory, path_flags, path): Look| {
             Box::pin(async move {
+                let asked = ask(accessor, |files| files.denials.asked("read", directory.rep(), &path));
                 if let Err(error) = check(accessor, &directory, &path, Intent::Stat)? {
-                    return Ok((Err(error.into()),));
+                    return Ok((told(asked, Err(error.into())),));
                 }
                 let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
                 let stat: Result<DescriptorStat, ErrorCode> =
                     untrapped(WasiFilesystem::stat_at(&inner, directory, path_flags, path).await)?;
-                Ok((stat,))
+                Ok((told(asked, stat),))
             })
         },
     )?;
@@ -125,25 +142,76 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
         "[method]descriptor.metadata-hash-at",
         |accessor: &Accessor<T>, (directory, path_flags, path): Look| {
             Box::pin(async move {
+                let asked = ask(accessor, |files| files.denials.asked("read", directory.rep(), &path));
                 if let Err(error) = check(accessor, &directory, &path, Intent::Stat)? {
-                    return Ok((Err(error.into()),));
+                    return Ok((told(asked, Err(error.into())),));
                 }
                 let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
                 let hash: Result<MetadataHashValue, ErrorCode> =
                     untrapped(WasiFilesystem::metadata_hash_at(&inner, directory, path_flags, path).await)?;
-                Ok((hash,))
+                Ok((told(asked, hash),))
             })
         },
     )?;
     instance.resource("descriptor", ResourceType::host::<Descriptor>(), |mut store, handle| {
         let state: &mut T = store.data_mut();
-        let files = state.files();
-        files.watched.closed(handle);
-        files.files.closed(handle);
+        let mut files = state.files();
+        files.closing(&Resource::new_borrow(handle));
         files.inner.table.delete(Resource::<Descriptor>::new_own(handle))?;
         Ok(())
     })?;
     Ok(())
+}
+
+/// Calls `question` with the guest's file system.
+pub(super) fn ask<R>(accessor: &Accessor<T>, question: impl FnOnce(&mut FsView<'_>) -> R) -> R {
+    accessor.with(|mut store| question(&mut store.get().files()))
+}
+
+/// As [`Watched::check`](crate::watched::Watched::check).
+pub(super) fn check(
+    accessor: &Accessor<T>,
+    directory: &Resource<Descriptor>,
+    path: &str,
+    intent: Intent,
+) -> Result<io::Result<Option<Place>>, IntegrityError> {
+    ask(accessor, |files| files.watched.check(directory.rep(), path, intent))
+}
+
+/// Reports a call to the observer, if it was denied.
+pub(super) fn told<R>(asked: Option<Asked>, result: Result<R, ErrorCode>) -> Result<R, ErrorCode> {
+    if let (Some(asked), Err(ErrorCode::NotPermitted | ErrorCode::ReadOnly)) = (asked, &result) {
+        asked.denied();
+    }
+    result
+}
+
+/// The action that opening something with these flags is reported as.
+fn open_action(open: OpenFlags, flags: DescriptorFlags) -> &'static str {
+    if open.contains(OpenFlags::CREATE) {
+        "create"
+    } else if open.contains(OpenFlags::TRUNCATE) || flags.contains(DescriptorFlags::WRITE) {
+        "write"
+    } else {
+        "read"
+    }
+}
+
+/// What opening something takes of its quota.
+fn plan(
+    state: &mut T,
+    directory: &Resource<Descriptor>,
+    path_flags: PathFlags,
+    path: &str,
+    open: OpenFlags,
+) -> io::Result<(Option<Held>, Option<Plan>)> {
+    let Some(held) = state.files().held(directory) else {
+        return Ok((None, None));
+    };
+    let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+    let create = open.contains(OpenFlags::CREATE);
+    let plan = held.open(path, follow, create, open.contains(OpenFlags::TRUNCATE))?;
+    Ok((Some(held), plan))
 }
 
 /// What the guest is about to do when it opens something with these flags.
@@ -207,7 +275,7 @@ fn check_names(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
 
 /// Asks the system for a name's addresses. A guest that gives up does not end that: the
 /// place is free when it is done.
-async fn resolve(name: String, place: Place) -> Result<Vec<IpAddr>, ip_name_lookup::ErrorCode> {
+async fn resolve(name: String, place: limits::Place) -> Result<Vec<IpAddr>, ip_name_lookup::ErrorCode> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }

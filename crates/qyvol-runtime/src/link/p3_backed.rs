@@ -1,73 +1,30 @@
-//! The calls of WASI 0.3's files that take a path, beside those in [`super::p3`], for
-//! runs with a mount that is prepared as it is used. That blocks the guest's other tasks.
-
-use std::io;
+//! The calls of WASI 0.3's files on what is open, for runs with a mount that is prepared
+//! as it is used. That blocks the guest's other tasks.
 
 use wasmtime::component::{Access, Accessor, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView};
-use wasmtime_wasi::p3::bindings::filesystem::types::{
-    ErrorCode, HostDescriptorWithStore as _, NewTimestamp, PathFlags,
-};
+use wasmtime_wasi::p3::bindings::filesystem::types::{ErrorCode, HostDescriptorWithStore as _};
 
-use super::p3::{WASI_0_3, untrapped};
+use super::p3::{WASI_0_3, ask, untrapped};
 use super::{FILES, shadow};
 use crate::backing::Intent;
 use crate::program::ComponentState;
-use crate::sealed::IntegrityError;
-use crate::watched::{Place, Places, Watched};
 
 type T = ComponentState;
 type Dir = Resource<Descriptor>;
 
-/// Calls `question` with the guest's mounts.
-fn ask<R>(accessor: &Accessor<T>, question: impl FnOnce(&mut Watched) -> R) -> R {
-    accessor.with(|mut store| question(store.get().files().watched))
-}
-
-/// As [`Watched::check`].
-pub(super) fn check(
-    accessor: &Accessor<T>,
-    directory: &Dir,
-    path: &str,
-    intent: Intent,
-) -> Result<io::Result<Option<Place>>, IntegrityError> {
-    ask(accessor, |watched| watched.check(directory.rep(), path, intent))
-}
-
-/// The same for a path that is used and one where something is put.
-fn both(
-    accessor: &Accessor<T>,
-    (from, old, intent): (&Dir, &str, Intent),
-    (to, new): (&Dir, &str),
-) -> Result<io::Result<Places>, IntegrityError> {
-    let old = match check(accessor, from, old, intent)? {
-        Ok(old) => old,
-        Err(error) => return Ok(Err(error)),
-    };
-    let new = check(accessor, to, new, Intent::Create)?;
-    Ok(new.map(|new| (old, new)))
-}
-
-/// Replaces a call: `before` checks and provides what it needs, returns the call's error,
-/// or ends the guest; then comes the call itself; `after` reports it.
-macro_rules! replace {
-    ($instance:ident, $name:literal, $call:ident -> $returned:ty, ($($arg:ident: $ty:ty),+),
-        |$accessor:ident| $before:expr, |$watched:ident, $place:ident| $after:expr) => {
+/// Replaces a call that syncs: changes are sent before it.
+macro_rules! flush_before {
+    ($instance:ident, $name:literal, $call:ident) => {
         $instance.func_wrap_concurrent(
             concat!("[method]descriptor.", $name),
-            |accessor: &Accessor<T>, ($($arg,)+): ($($ty,)+)| {
+            |accessor: &Accessor<T>, (file,): (Dir,)| {
                 Box::pin(async move {
-                    let $accessor = accessor;
-                    let $place = match $before {
-                        Ok(place) => place,
-                        Err(error) => return Ok((Err(ErrorCode::from(error)),)),
-                    };
-                    let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
-                    let done: Result<$returned, ErrorCode> =
-                        untrapped(WasiFilesystem::$call(&inner, $($arg),+).await)?;
-                    if done.is_ok() {
-                        ask(accessor, |$watched| $after);
+                    if let Err(error) = ask(accessor, |files| files.watched.flush(file.rep())) {
+                        return Ok((Err(ErrorCode::from(error)),));
                     }
+                    let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
+                    let done: Result<(), ErrorCode> = untrapped(WasiFilesystem::$call(&inner, file).await)?;
                     Ok((done,))
                 })
             },
@@ -75,43 +32,10 @@ macro_rules! replace {
     };
 }
 
-/// There is nothing to report.
-fn nothing<P>(_: P) {}
-
 pub(super) fn link(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     shadow(linker, FILES, WASI_0_3, |instance| {
-        replace!(instance, "create-directory-at", create_directory_at -> (), (directory: Dir, path: String),
-            |accessor| check(accessor, &directory, &path, Intent::Create)?,
-            |watched, place| watched.made_directory(place));
-        replace!(instance, "remove-directory-at", remove_directory_at -> (), (directory: Dir, path: String),
-            |accessor| check(accessor, &directory, &path, Intent::Remove)?,
-            |watched, place| watched.removed(place));
-        replace!(instance, "unlink-file-at", unlink_file_at -> (), (directory: Dir, path: String),
-            |accessor| check(accessor, &directory, &path, Intent::Remove)?,
-            |watched, place| watched.removed(place));
-        replace!(instance, "readlink-at", readlink_at -> String, (directory: Dir, path: String),
-            |accessor| check(accessor, &directory, &path, Intent::Stat)?,
-            |_watched, place| nothing(place));
-        replace!(instance, "set-times-at", set_times_at -> (),
-            (directory: Dir, path_flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp),
-            |accessor| check(accessor, &directory, &path, Intent::Write)?,
-            |_watched, place| nothing(place));
-        replace!(instance, "rename-at", rename_at -> (), (from: Dir, old: String, to: Dir, new: String),
-            |accessor| both(accessor, (&from, &old, Intent::Rename), (&to, &new))?,
-            |watched, places| watched.renamed(places.0, places.1));
-        replace!(instance, "link-at", link_at -> (),
-            (from: Dir, path_flags: PathFlags, old: String, to: Dir, new: String),
-            |accessor| both(accessor, (&from, &old, Intent::Read), (&to, &new))?,
-            |_watched, place| nothing(place));
-        replace!(instance, "symlink-at", symlink_at -> (), (directory: Dir, target: String, path: String),
-            |accessor| ask(accessor, |watched| watched.refuse_link(directory.rep())),
-            |_watched, unit| nothing(unit));
-        replace!(instance, "sync", sync -> (), (file: Dir),
-            |accessor| ask(accessor, |watched| watched.flush(file.rep())),
-            |_watched, unit| nothing(unit));
-        replace!(instance, "sync-data", sync_data -> (), (file: Dir),
-            |accessor| ask(accessor, |watched| watched.flush(file.rep())),
-            |_watched, unit| nothing(unit));
+        flush_before!(instance, "sync", sync);
+        flush_before!(instance, "sync-data", sync_data);
         instance.func_wrap(
             "[method]descriptor.read-directory",
             |mut store, (directory,): (Dir,)| {

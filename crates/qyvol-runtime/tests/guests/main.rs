@@ -375,6 +375,7 @@ fn directory_that_is_not_there_is_named() {
             path: String::new(),
             seal: None,
             backing: None,
+            quota: None,
         }],
         ..RunSpec::default()
     };

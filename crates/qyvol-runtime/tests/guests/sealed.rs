@@ -42,6 +42,7 @@ fn run(refused: &'static str, calls: &str) -> (Result<Exit, RuntimeError>, Vec<S
         path: String::new(),
         seal,
         backing: None,
+        quota: None,
     };
     let spec = RunSpec {
         mounts: vec![mount("/", None), mount("/assets", Some(seal.clone()))],

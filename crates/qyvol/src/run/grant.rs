@@ -10,6 +10,7 @@ use qyvol_types::{AppManifest, FsKind, Resources, escape};
 
 use super::{DirGrant, RunRequest};
 use crate::Error;
+use crate::data::DEFAULT_QUOTA;
 use crate::memfs::DEFAULT_BYTES;
 
 /// Decides what a run may do. Fails if the operator asks for something that the manifest
@@ -154,14 +155,26 @@ fn tell(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
 
 /// The limits of a run. Files in memory take the host's memory, so a manifest's own
 /// `storage` is capped at the `memory` of the operator or the rule, unless these set
-/// `storage` too.
+/// `storage` too. For data on disk it is capped at the default.
 pub(super) fn limits(app: &AppManifest, ceiling: &Ceiling, request: &RunRequest<'_>) -> Resources {
     let given = request.overrides.limits;
     let mut limits = app.resources.overridden_by(given).least(ceiling.limits);
     let bound = given.least(ceiling.limits);
     if bound.storage.is_none() {
-        let most = bound.memory.unwrap_or(DEFAULT_BYTES);
+        let most = match app.fs.kind {
+            FsKind::Diskfs => DEFAULT_QUOTA,
+            FsKind::Memfs | FsKind::Netfs => bound.memory.unwrap_or(DEFAULT_BYTES),
+        };
         limits.storage = limits.storage.map(|storage| storage.min(most));
     }
     limits
+}
+
+/// The same, with the default for data on disk if the guest may write there.
+pub(super) fn with_data(limits: Resources, app: &AppManifest, fs: &FsAccess) -> Resources {
+    let storage = match app.fs.kind {
+        FsKind::Diskfs if fs.writes() => limits.storage.or(Some(DEFAULT_QUOTA)),
+        _ => limits.storage,
+    };
+    Resources { storage, ..limits }
 }

@@ -48,6 +48,7 @@ impl Launch {
         let ceiling = &judged.trusted.ceiling;
         grant::check_deterministic(&label, app, request)?;
         let grant = grant::decide(&label, &judged.capabilities, ceiling, request)?;
+        let limits = grant::with_data(limits, app, &grant.fs);
         let data = || crate::data::directory(ctx, &judged.trusted.data);
         let wanted = Wanted {
             app,

@@ -146,9 +146,13 @@ unsafe fn directory(name: &str) -> Result<u32, String> {
     Err("not-given".to_string())
 }
 
-/// `r`ead, `w`rite, `c`reate, `t`runcate, e`x`clusive, `d`irectory, `n`o following.
+/// `r`ead, `w`rite, `c`reate, `t`runcate, e`x`clusive, `d`irectory, `n`o following, `a`ppend.
 unsafe fn open(step: &Step, at: usize, flags: &str) -> Result<u32, String> {
     let (name, path) = step.path(at);
+    open_at(name, path, flags)
+}
+
+unsafe fn open_at(name: &str, path: &str, flags: &str) -> Result<u32, String> {
     let has = |flag: char| flags.contains(flag);
     let when = |flag: char, bit: u16| if has(flag) { bit } else { 0 };
     let oflags = when('c', wasi::OFLAGS_CREAT)
@@ -163,7 +167,57 @@ unsafe fn open(step: &Step, at: usize, flags: &str) -> Result<u32, String> {
         rights |= wasi::RIGHTS_FD_WRITE | wasi::RIGHTS_FD_FILESTAT_SET_SIZE;
     }
     let lookup = if has('n') { 0 } else { wasi::LOOKUPFLAGS_SYMLINK_FOLLOW };
-    wasi::path_open(directory(name)?, lookup, path, oflags, rights, rights, 0).map_err(error)
+    let end = when('a', wasi::FDFLAGS_APPEND);
+    wasi::path_open(directory(name)?, lookup, path, oflags, rights, rights, end).map_err(error)
+}
+
+/// Takes one more of what the host has.
+unsafe fn hoard(what: &str, (name, path): (&str, &str), n: u64) -> Outcome {
+    let bytes = [b'x'; 65536];
+    match what {
+        // Of one byte each.
+        "small" => {
+            let file = open_at(name, &format!("{path}{n}"), "wct")?;
+            write(file, b"x")?;
+            wasi::fd_close(file).map(ok).map_err(error)
+        }
+        "append" => {
+            let file = open_at(name, path, "wca")?;
+            write(file, &bytes)?;
+            wasi::fd_close(file).map(ok).map_err(error)
+        }
+        // The same bytes of a file.
+        "again" => {
+            let file = open_at(name, path, "wc")?;
+            write(file, &bytes)?;
+            wasi::fd_close(file).map(ok).map_err(error)
+        }
+        // They stay open without a name.
+        "nameless" => {
+            let file = open_at(name, path, "wct")?;
+            wasi::path_unlink_file(directory(name)?, path).map_err(error)?;
+            write(file, &bytes)
+        }
+        // Written and removed.
+        "passing" => {
+            let file = open_at(name, path, "wct")?;
+            write(file, &bytes)?;
+            wasi::path_unlink_file(directory(name)?, path).map_err(error)?;
+            wasi::fd_close(file).map(ok).map_err(error)
+        }
+        // A byte far from the next.
+        "holes" => {
+            let file = open_at(name, path, "wc")?;
+            let parts = [wasi::Ciovec { buf: bytes.as_ptr(), buf_len: 1 }];
+            wasi::fd_pwrite(file, &parts, (n + 1) * 65536 - 1).map_err(error)?;
+            wasi::fd_close(file).map(ok).map_err(error)
+        }
+        "links" => {
+            let given = directory(name)?;
+            wasi::path_link(given, 0, path, given, &format!("{path}{n}")).map(ok).map_err(error)
+        }
+        _ => Err("no-such-step".to_string()),
+    }
 }
 
 unsafe fn read(descriptor: u32, bytes: &mut [u8]) -> Result<usize, String> {
@@ -200,7 +254,12 @@ unsafe fn files(step: &Step) -> Outcome {
             let length = read(open(step, 0, "r")?, &mut bytes)?;
             return Ok(format!("read:{}", driver::text(&bytes[..length])));
         }
-        "write" => return write(open(step, 0, "wct")?, step.arg(1)),
+        "write" => {
+            let descriptor = open(step, 0, "wct")?;
+            let written = write(descriptor, step.arg(1));
+            wasi::fd_close(descriptor).map_err(error)?;
+            return written;
+        }
         "resize" => wasi::fd_filestat_set_size(open(step, 0, "w")?, step.number(1)),
         "list" => return names(open(step, 0, "rd")?),
         "stat" | "lstat" => {
@@ -252,6 +311,14 @@ unsafe fn files(step: &Step) -> Outcome {
             let (descriptor, bytes) = (open(step, 0, "wct")?, vec![b'x'; 65536]);
             for n in 0..step.number(1) {
                 if let Err(why) = write(descriptor, &bytes) {
+                    return Ok(format!("{n}:{why}"));
+                }
+            }
+            wasi::fd_close(descriptor)
+        }
+        "hoard" => {
+            for n in 0..step.number(2) {
+                if let Err(why) = hoard(step.text(1), (name, path), n) {
                     return Ok(format!("{n}:{why}"));
                 }
             }

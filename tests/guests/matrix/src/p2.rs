@@ -68,6 +68,10 @@ impl State {
     /// `r`ead, `w`rite, `c`reate, `t`runcate, e`x`clusive, `d`irectory, `n`o following.
     fn open(&self, step: &Step, flags: &str) -> Result<Descriptor, String> {
         let (name, path) = step.path(usize::from(step.op == "huge"));
+        self.open_at(name, path, flags)
+    }
+
+    fn open_at(&self, name: &str, path: &str, flags: &str) -> Result<Descriptor, String> {
         let has = |flag: char| flags.contains(flag);
         let mut open = OpenFlags::empty();
         open.set(OpenFlags::CREATE, has('c'));
@@ -80,6 +84,61 @@ impl State {
         let mut follow = PathFlags::empty();
         follow.set(PathFlags::SYMLINK_FOLLOW, !has('n'));
         self.directory(name)?.open_at(follow, path, open, use_).map_err(error)
+    }
+
+    /// Takes one more of what the host has.
+    fn hoard(&mut self, what: &str, (name, path): (&str, &str), n: u64) -> Outcome {
+        let bytes = [b'x'; 65536];
+        match what {
+            // Of one byte each.
+            "small" => {
+                let file = self.open_at(name, &format!("{path}{n}"), "wct")?;
+                send(&file.write_via_stream(0).map_err(error)?, b"x")
+            }
+            "append" => {
+                let file = self.open_at(name, path, "wc")?;
+                send(&file.append_via_stream().map_err(error)?, &bytes)
+            }
+            // The same bytes of a file, without waiting for each part.
+            "again" => {
+                let file = self.open_at(name, path, "wc")?;
+                let stream = file.write_via_stream(0).map_err(error)?;
+                let ready = stream.subscribe();
+                for part in bytes.chunks(4096) {
+                    while stream.check_write().map_err(stream_error)? < part.len() as u64 {
+                        ready.block();
+                    }
+                    stream.write(part).map_err(stream_error)?;
+                }
+                stream.blocking_flush().map(ok).map_err(stream_error)
+            }
+            // They stay open without a name, by a stream.
+            "nameless" => {
+                let file = self.open_at(name, path, "wct")?;
+                self.directory(name)?.unlink_file_at(path).map_err(error)?;
+                let stream = file.write_via_stream(0).map_err(error)?;
+                drop(file);
+                let sent = send(&stream, &bytes);
+                std::mem::forget(stream);
+                sent
+            }
+            // Written and removed.
+            "passing" => {
+                let file = self.open_at(name, path, "wct")?;
+                file.write(&bytes, 0).map_err(error)?;
+                self.directory(name)?.unlink_file_at(path).map(ok).map_err(error)
+            }
+            // A byte far from the next.
+            "holes" => {
+                let file = self.open_at(name, path, "wc")?;
+                file.write(b"x", (n + 1) * 65536 - 1).map(ok).map_err(error)
+            }
+            "links" => {
+                let given = self.directory(name)?;
+                given.link_at(PathFlags::empty(), path, given, &format!("{path}{n}")).map(ok).map_err(error)
+            }
+            _ => Err("no-such-step".to_string()),
+        }
     }
 
     fn perform(&mut self, step: &Step) -> Outcome {
@@ -256,6 +315,14 @@ impl State {
                 for n in 0..step.number(1) {
                     if let Err(code) = file.write(&bytes, n * 65536) {
                         return Ok(format!("{n}:{}", error(code)));
+                    }
+                }
+                Ok(())
+            }
+            "hoard" => {
+                for n in 0..step.number(2) {
+                    if let Err(why) = self.hoard(step.text(1), (name, path), n) {
+                        return Ok(format!("{n}:{why}"));
                     }
                 }
                 Ok(())

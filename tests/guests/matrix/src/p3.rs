@@ -76,6 +76,10 @@ impl State {
     /// `r`ead, `w`rite, `c`reate, `t`runcate, e`x`clusive, `d`irectory, `n`o following.
     async fn open(&self, step: &Step, flags: &str) -> Result<Descriptor, String> {
         let (name, path) = step.path(0);
+        self.open_at(name, path, flags).await
+    }
+
+    async fn open_at(&self, name: &str, path: &str, flags: &str) -> Result<Descriptor, String> {
         let has = |flag: char| flags.contains(flag);
         let mut open = OpenFlags::empty();
         open.set(OpenFlags::CREATE, has('c'));
@@ -89,6 +93,52 @@ impl State {
         follow.set(PathFlags::SYMLINK_FOLLOW, !has('n'));
         let directory = self.directory(name)?;
         directory.open_at(follow, path.to_string(), open, use_).await.map_err(error)
+    }
+
+    /// Takes one more of what the host has.
+    async fn hoard(&mut self, what: &str, (name, path): (&str, &str), n: u64) -> Outcome {
+        let bytes = vec![b'x'; 65536];
+        match what {
+            // Of one byte each.
+            "small" => {
+                let file = self.open_at(name, &format!("{path}{n}"), "wct").await?;
+                send(|data| file.write_via_stream(data, 0), b"x".to_vec()).await
+            }
+            "append" => {
+                let file = self.open_at(name, path, "wc").await?;
+                send(|data| file.append_via_stream(data), bytes).await
+            }
+            // The same bytes of a file.
+            "again" => {
+                let file = self.open_at(name, path, "wc").await?;
+                send(|data| file.write_via_stream(data, 0), bytes).await
+            }
+            // They stay open without a name.
+            "nameless" => {
+                let file = self.open_at(name, path, "wct").await?;
+                self.directory(name)?.unlink_file_at(path.to_string()).await.map_err(error)?;
+                let sent = send(|data| file.write_via_stream(data, 0), bytes).await;
+                self.held.push(file);
+                sent
+            }
+            // Written and removed.
+            "passing" => {
+                let file = self.open_at(name, path, "wct").await?;
+                send(|data| file.write_via_stream(data, 0), bytes).await?;
+                self.directory(name)?.unlink_file_at(path.to_string()).await.map(ok).map_err(error)
+            }
+            // A byte far from the next.
+            "holes" => {
+                let file = self.open_at(name, path, "wc").await?;
+                send(|data| file.write_via_stream(data, (n + 1) * 65536 - 1), b"x".to_vec()).await
+            }
+            "links" => {
+                let given = self.directory(name)?;
+                let made = given.link_at(PathFlags::empty(), path.to_string(), given, format!("{path}{n}"));
+                made.await.map(ok).map_err(error)
+            }
+            _ => Err("no-such-step".to_string()),
+        }
     }
 
     async fn perform(&mut self, step: &Step) -> Outcome {
@@ -277,6 +327,14 @@ impl State {
                 for n in 0..step.number(1) {
                     let data = vec![b'x'; 65536];
                     if let Err(why) = send(|data| file.write_via_stream(data, n * 65536), data).await {
+                        return Ok(format!("{n}:{why}"));
+                    }
+                }
+                Ok(())
+            }
+            "hoard" => {
+                for n in 0..step.number(2) {
+                    if let Err(why) = self.hoard(step.text(1), (name, &path), n).await {
                         return Ok(format!("{n}:{why}"));
                     }
                 }

@@ -1,0 +1,119 @@
+//! A stream of WASI 0.2 into a file under a quota.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use super::{Held, done};
+
+/// Takes what it writes from the quota first.
+pub(crate) struct QuotaStream {
+    /// None when it is dropped.
+    stream: Option<DynOutputStream>,
+    held: Held,
+    /// Where it writes next; None is at the end.
+    at: Option<u64>,
+    is_closed: bool,
+}
+
+impl QuotaStream {
+    pub(crate) fn new(stream: DynOutputStream, held: Held, at: Option<u64>) -> QuotaStream {
+        QuotaStream {
+            stream: Some(stream),
+            held,
+            at,
+            is_closed: false,
+        }
+    }
+
+    fn stream(&mut self) -> StreamResult<&mut DynOutputStream> {
+        match &mut self.stream {
+            Some(stream) if !self.is_closed => Ok(stream),
+            _ => Err(StreamError::Closed),
+        }
+    }
+
+    /// Writes all of it, or nothing where it does not fit.
+    async fn write_now(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.stream()?;
+        let length = bytes.len() as u64;
+        let plan = match self.held.write(self.at, length) {
+            Ok(plan) => plan,
+            Err(error) => {
+                // As with any error of writing.
+                self.is_closed = true;
+                return Err(StreamError::LastOperationFailed(error.into()));
+            }
+        };
+        let end = match self.at.map(|at| at.checked_add(length)) {
+            Some(None) => {
+                self.is_closed = true;
+                return Err(failed(Errno::FBIG));
+            }
+            Some(end) => end,
+            None => None,
+        };
+        self.stream()?.blocking_write_and_flush(bytes).await?;
+        self.at = end;
+        done(plan);
+        Ok(())
+    }
+}
+
+fn failed(error: Errno) -> StreamError {
+    StreamError::LastOperationFailed(io::Error::from(error).into())
+}
+
+#[wasmtime_wasi::async_trait]
+impl OutputStream for QuotaStream {
+    /// Not handed to another thread: what is counted must be there when the guest's next
+    /// call is counted.
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let mut written = pin!(self.write_now(bytes));
+        match written.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(written) => written,
+            // A guest's thread may block in a call (`allow_blocking_current_thread`).
+            Poll::Pending => Err(failed(Errno::IO)),
+        }
+    }
+
+    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.write_now(bytes).await
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.stream()?.flush()
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.stream()?.check_write()
+    }
+
+    async fn cancel(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.cancel().await;
+        }
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for QuotaStream {
+    async fn ready(&mut self) {
+        if let Ok(stream) = self.stream() {
+            stream.ready().await;
+        }
+    }
+}
+
+impl Drop for QuotaStream {
+    fn drop(&mut self) {
+        // It has the file open too.
+        self.stream = None;
+        self.held.quota.closing(&self.held.file);
+    }
+}

@@ -1,0 +1,200 @@
+//! What an application keeps on disk is bounded, whatever it does and in whatever
+//! version of WASI.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::matrix::{GUESTS, Guest};
+use crate::support::{CommandOutput, User};
+
+const LIMIT: u64 = 1 << 20;
+
+fn guest(version: u8) -> &'static Guest {
+    let is_one = |guest: &&Guest| guest.language == "rust" && guest.version == version;
+    GUESTS.iter().find(is_one).unwrap()
+}
+
+/// A guest's archive with a directory of its own on disk.
+fn built(user: &User, version: u8, permissions: &str) -> String {
+    let manifest = format!("permissions: {permissions}\nfs: {{ type: diskfs }}\n");
+    guest(version).archive(user, &manifest).unwrap()
+}
+
+/// What is listed of the application's data: lengths, and what counts.
+fn listed(user: &User) -> (u64, u64) {
+    let listed = user.qyv(&["data", "ls", "--format", "json"]).expect(0).json();
+    let data = &listed["data"][0];
+    (data["bytes"].as_u64().unwrap(), data["storage"].as_u64().unwrap())
+}
+
+/// Space that the files below a directory take on the disk, and their lengths.
+fn taken(directory: &Path) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    let (mut blocks, mut lengths) = (0, 0);
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() {
+            let below = taken(&entry.path());
+            (blocks, lengths) = (blocks + below.0, lengths + below.1);
+        } else {
+            lengths += meta.len();
+        }
+        // A file of several names is met by each.
+        let names = if meta.is_dir() { 1 } else { meta.nlink() };
+        blocks += meta.blocks() * 512 / names;
+    }
+    (blocks, lengths)
+}
+
+/// Steps with a limit of a mebibyte in an empty directory, and what they come to.
+const CASES: &[(&str, &str)] = &[
+    ("fill /:f 100", "16:insufficient-space"),
+    ("hoard /:f append 100", "16:insufficient-space"),
+    ("hoard /:f small 10000", "256:insufficient-space"),
+    ("hoard /:f holes 100", "16:insufficient-space"),
+    ("hoard /:f nameless 100", "16:insufficient-space"),
+    ("write /:f x + hoard /:f links 10000", "ok 1023:insufficient-space"),
+    ("many /:d 10000", "256:insufficient-space"),
+    ("deep /: 10000", "256:insufficient-space"),
+    (
+        "write /:f x + resize /:f 1048576 + resize /:f 1048577 + resize /:f 99999999999999",
+        "ok ok insufficient-space insufficient-space",
+    ),
+    // What is written over takes nothing, what is removed is free again.
+    ("fill /:f 16 + hoard /:f again 100", "ok ok"),
+    ("hoard /:f passing 100", "ok"),
+    (
+        "fill /:f 16 + write /:g x + unlink /:f + write /:g x",
+        "ok insufficient-space ok ok",
+    ),
+    (
+        "fill /:f 16 + write /:g x + write /:f x + write /:g x",
+        "ok insufficient-space ok ok",
+    ),
+    (
+        "fill /:f 16 + write /:g x + resize /:f 0 + fill /:g 16",
+        "ok insufficient-space ok ok",
+    ),
+    (
+        "fill /:f 15 + write /:g x + rename /:g /:f + fill /:g 15",
+        "ok ok ok ok",
+    ),
+    (
+        "many /:d 256 + write /:f x + rmdir /:d7 + write /:f x",
+        "ok insufficient-space ok ok",
+    ),
+    (
+        "fill /:f 16 + link /:f /:g + unlink /:f + write /:h x",
+        "ok ok ok insufficient-space",
+    ),
+];
+
+// [RUN-062] [RUN-063]
+#[test]
+fn what_a_guest_hoards_on_disk_has_an_end_that_its_call_tells() {
+    let mut wrong = Vec::new();
+    for version in [1, 2, 3] {
+        let user = User::new();
+        let app = built(&user, version, "{ fs: write }");
+        for (steps, expected) in CASES {
+            let mut args = vec!["run", "-q", "--limit", "storage=1MiB", &app];
+            args.extend(steps.split(' '));
+            let said = user.qyv(&args).expect(0).out;
+            let (blocks, lengths) = taken(&user.home().join("data"));
+            let (bytes, storage) = listed(&user);
+            let most = LIMIT / 10 * 12;
+            if said.trim_end() != *expected || blocks > most || storage > LIMIT || bytes > lengths {
+                wrong.push(format!(
+                    "{version} {steps}: {said}, not {expected}; {blocks} of the disk, {storage} listed"
+                ));
+            }
+            user.qyv(&["data", "rm", "app", "-q"]).expect(0);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+// [RUN-062]
+#[test]
+fn what_earlier_runs_have_left_counts_and_each_directory_of_a_list_too() {
+    for version in [1, 2, 3] {
+        let user = User::new();
+        let app = built(&user, version, "{ fs: { read: [/in], write: [/a, /b] } }");
+        let run = |steps: &str| {
+            let mut args = vec!["run", "-q", "--limit", "storage=1MiB", &app];
+            args.extend(steps.split(' '));
+            user.qyv(&args).expect(0).out.trim_end().to_string()
+        };
+        // Three directories take a block each.
+        assert_eq!(run("fill /a:f 15 + resize /a:f 1036288"), "ok ok");
+        assert_eq!(run("write /b:f x"), "insufficient-space");
+        assert_eq!(run("rename /a:f /b:f + resize /b:f 1032192 + write /a:g x"), "ok ok ok");
+        assert_eq!(listed(&user), (1_032_193, LIMIT));
+    }
+}
+
+// [RUN-062]
+#[test]
+fn storage_is_the_operators_the_rules_and_the_manifests_to_name() {
+    let user = User::new();
+    let app = built(&user, 2, "{ fs: write }\nresources: { storage: 100GB }");
+    let limit = |options: &[&str]| {
+        let mut args = vec!["run", "-q", "--audit", "audit"];
+        args.extend(options);
+        args.extend([&app, "args"]);
+        user.qyv(&args).expect(0);
+        let audit = fs::read_to_string(user.path("audit")).unwrap();
+        fs::remove_file(user.path("audit")).unwrap();
+        let granted: serde_json::Value = serde_json::from_str(audit.lines().next().unwrap()).unwrap();
+        granted["limits"]["storage"].as_u64()
+    };
+    // No manifest has more than the default by itself.
+    assert_eq!(limit(&[]), Some(4 << 30));
+    assert_eq!(limit(&["--limit", "storage=5GiB"]), Some(5 << 30));
+    assert_eq!(limit(&["--limit", "memory=64MiB"]), Some(4 << 30));
+    assert!(user.qyv(&["inspect", &app]).expect(0).out.contains("\nstorage      "));
+}
+
+// [RUN-062]
+#[test]
+fn directory_of_the_operators_has_no_quota_and_is_another_file_system() {
+    for version in [1, 2, 3] {
+        let user = User::new();
+        let app = built(&user, version, "{ fs: write }");
+        fs::create_dir(user.path("own")).unwrap();
+        let mut args = vec!["run", "-q", "--limit", "storage=1MiB", "--dir", "own::/own", &app];
+        args.extend(
+            "fill /own:f 20 + rename /own:f /:f + link /own:f /:f + write /:g x + rename /:g /own:g".split(' '),
+        );
+        let said = user.qyv(&args).expect(0).out;
+        assert_eq!(said, "ok io io ok io\n", "{version}");
+    }
+}
+
+// [RUN-063]
+#[test]
+fn runs_of_one_application_share_its_space() {
+    for version in [1, 2, 3] {
+        let user = User::new();
+        let app = built(&user, version, "{ fs: write }");
+        let mut command = user.command();
+        command.args(["run", "-q", "--limit", "storage=1MiB", &app]);
+        // It waits for its input while another runs.
+        command.args("fill /:a 8 + stdout ! + stdin + fill /:b 100".split(' '));
+        let mut first = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut mark = [0];
+        first.stdout.as_mut().unwrap().read_exact(&mut mark).unwrap();
+        let second = user.qyv(&["run", "-q", "--limit", "storage=1MiB", &app, "fill", "/:c", "100"]);
+        assert_eq!(second.expect(0).out, "8:insufficient-space\n", "{version}");
+        first.stdin.take().unwrap().write_all(b"x").unwrap();
+        CommandOutput::from(&first.wait_with_output().unwrap()).expect(0);
+        let (blocks, lengths) = taken(&user.home().join("data"));
+        assert!(
+            blocks <= LIMIT / 10 * 12 && lengths <= LIMIT / 10 * 12,
+            "{version}: {lengths}"
+        );
+    }
+}
