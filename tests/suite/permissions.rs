@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -403,10 +403,12 @@ fn audit_is_written_into_nothing_else_and_its_loss_ends_the_run() {
     }
     assert_eq!(fs::read(user.path(&app)).unwrap(), image);
     // What a run without room left there.
-    user.write("audit.jsonl", "{\"event\":\"den");
+    let half = "{\"event\":\"ended\",\"time\":\"2";
+    let audit = user.write("audit.jsonl", half);
+    fs::set_permissions(&audit, fs::Permissions::from_mode(0o600)).unwrap();
     user.qyv(&["run", "-q", "--audit", "audit.jsonl", &app]);
-    let text = fs::read_to_string(user.path("audit.jsonl")).unwrap();
-    assert!(text.starts_with("{\"event\":\"den\n{\"event\":\"granted\""), "{text}");
+    let text = fs::read_to_string(&audit).unwrap();
+    assert!(text.starts_with(&format!("{half}\n{{\"event\":\"granted\"")), "{text}");
 
     if lacks(&["root"]) {
         return;
@@ -425,4 +427,41 @@ fn audit_is_written_into_nothing_else_and_its_loss_ends_the_run() {
         .current_dir(user.path(""));
     let done = third_party("util-linux", &mut command).expect(125);
     assert!(done.err.contains("can't write the audit file"), "{}", done.err);
+}
+
+// [RUN-056]
+#[test]
+fn audit_that_somebody_else_could_change_is_refused() {
+    let user = User::new();
+    let app = user.built("app", "");
+    let refused = |args: &[&str], why: &str| {
+        let done = user.qyv(&[&["run", "-q"], args, &[&app, "args"]].concat()).expect(125);
+        assert!(done.err.contains(why), "{}", done.err);
+    };
+    fs::create_dir_all(user.path("share/below")).unwrap();
+    symlink("share", user.path("link")).unwrap();
+    for audit in ["share/audit.jsonl", "link/below/audit.jsonl"] {
+        refused(
+            &["--audit", audit, "--dir", "share::/data"],
+            "the guest could change it",
+        );
+        assert!(!user.path(audit).exists());
+    }
+    let run = [
+        "run",
+        "-q",
+        "--audit",
+        "share/audit.jsonl",
+        "--dir",
+        "share::/data:ro",
+        &app,
+        "args",
+    ];
+    user.qyv(&run).expect(0);
+    let audit = user.path("share/audit.jsonl");
+    fs::hard_link(&audit, user.path("other")).unwrap();
+    refused(&["--audit", "share/audit.jsonl"], "another name");
+    fs::remove_file(user.path("other")).unwrap();
+    fs::set_permissions(&audit, fs::Permissions::from_mode(0o660)).unwrap();
+    refused(&["--audit", "share/audit.jsonl"], "other users can change it");
 }

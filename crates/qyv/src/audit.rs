@@ -1,20 +1,20 @@
 //! What a run is granted, uses and is denied: for `-v`, and as lines of JSON in the
 //! file of `run --audit`.
 //!
-//! A guest can't make the file grow without limit, nor keep a line out of it: of equal
-//! events the first is written and the others are counted, only so many denials are
-//! written, and a use waits until there is room for its line. If a line
-//! can't be written, because the disk is full, the run ends: nothing is used unrecorded.
+//! A line is written before the guest gets what it tells of. A guest can't make the file
+//! grow without limit, nor keep a line out of it: of equal events the first is written and
+//! the others are counted, and of each permission only so many denials are written. If a
+//! line can't be written, because the disk is full, the run ends: nothing is used
+//! unrecorded.
 
-use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use qyvol::sandbox::{Event, Observer};
 use qyvol::types::{Resources, Timestamp, escape};
@@ -24,18 +24,19 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Lines that wait to be written.
-const QUEUE: usize = 1024;
-/// How long the end of a run waits for its last lines to be written.
+/// How long the end of a run waits for a line that is being written.
 const GRACE: Duration = Duration::from_millis(500);
-/// Maximum number of denials that are written.
+/// Maximum number of denials of one permission that are written.
 const MAX_DENIALS: usize = 1024;
 /// Maximum number of uses that are remembered, to find equal ones.
 const MAX_USES: usize = 4096;
-/// How many denials `-v` prints.
+/// How many denials of one permission `-v` prints.
 const MAX_TOLD: usize = 64;
-/// How each line begins.
-const LINE_START: &[u8] = b"{\"event\":\"";
+/// How the first line begins: a run that was refused has no other than its end.
+const STARTS: [&[u8]; 2] = [
+    b"{\"event\":\"granted\",\"time\":\"",
+    b"{\"event\":\"ended\",\"time\":\"",
+];
 /// Exit code for a failure of qyv itself.
 const FAILED: i32 = 125;
 
@@ -76,7 +77,7 @@ struct Use {
     object: String,
 }
 
-/// The file, and the thread that writes it.
+/// Writes what happens in a run.
 #[derive(Clone, Debug)]
 pub struct Audit {
     shared: Arc<Shared>,
@@ -85,18 +86,43 @@ pub struct Audit {
 #[derive(Debug)]
 struct Shared {
     verbose: bool,
-    queue: Mutex<Option<SyncSender<Line>>>,
-    /// The line to write after those in the queue.
-    last: Arc<Mutex<Option<Line>>>,
-    written: Mutex<Option<Receiver<()>>>,
+    file: Option<Mutex<AuditFile>>,
+    path: PathBuf,
     seen: Mutex<Seen>,
+}
+
+/// The open file.
+#[derive(Debug)]
+struct AuditFile {
+    file: File,
+    /// Its least length: what it had, and what was written.
+    length: u64,
+}
+
+impl AuditFile {
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(line)?;
+        bytes.push(b'\n');
+        self.file.write_all(&bytes)?;
+        self.length = self.length.saturating_add(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Fails if what was written is no longer there.
+    fn check(&self) -> io::Result<()> {
+        let meta = self.file.metadata()?;
+        match meta.nlink() == 0 || meta.len() < self.length {
+            true => Err(io::Error::other("it was removed or truncated during the run")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The events so far.
 #[derive(Debug, Default)]
 struct Seen {
     uses: HashSet<String>,
-    denials: HashSet<String>,
+    denials: HashMap<&'static str, HashSet<String>>,
     unwritten: u64,
 }
 
@@ -110,7 +136,7 @@ impl Seen {
     fn fate(&mut self, event: &Event) -> Fate {
         let (all, most) = match event.allowed {
             true => (&mut self.uses, MAX_USES),
-            false => (&mut self.denials, MAX_DENIALS),
+            false => (self.denials.entry(event.permission).or_default(), MAX_DENIALS),
         };
         let name = format!("{} {} {}", event.permission, event.action, event.object);
         if all.contains(&name) {
@@ -142,29 +168,17 @@ impl Audit {
         if file.is_none() && !verbose {
             return Ok(None);
         }
-        let (mut queue, mut written) = (None, None);
-        let last = Arc::default();
-        if let Some(path) = file {
-            let opened = open(path).map_err(|why| {
+        let opened = file.map(|path| {
+            open(path).map_err(|why| {
                 let path = path.to_string_lossy();
                 Failure::new(format!("can't write the audit file {}: {why}", escape(&path)))
-            })?;
-            let path = path.to_path_buf();
-            let (send, receive) = sync_channel(QUEUE);
-            let (done, is_done) = sync_channel(1);
-            let ending = Arc::clone(&last);
-            thread::spawn(move || {
-                write_lines(opened, &path, &receive, &ending);
-                let _ = done.send(());
-            });
-            (queue, written) = (Some(send), Some(is_done));
-        }
+            })
+        });
         Ok(Some(Audit {
             shared: Arc::new(Shared {
                 verbose,
-                queue: Mutex::new(queue),
-                last,
-                written: Mutex::new(written),
+                file: opened.transpose()?.map(Mutex::new),
+                path: file.unwrap_or(Path::new("")).to_path_buf(),
                 seen: Mutex::default(),
             }),
         }))
@@ -172,29 +186,38 @@ impl Audit {
 
     /// The guest is about to start.
     pub fn granted(&self, granted: Granted) {
-        self.push(Line::Granted(granted));
+        self.push(&Line::Granted(granted));
     }
 
-    /// Writes the remaining lines and the run's exit code. Waits for at most half a
-    /// second.
+    /// Writes the run's exit code. Waits for at most half a second for a line that is
+    /// being written; what keeps it from being written ends the process.
     pub fn finish(&self, code: u8) {
-        let Some(queue) = lock(&self.shared.queue).take() else {
-            return;
-        };
+        let Some(file) = &self.shared.file else { return };
         let unwritten = lock(&self.shared.seen).unwritten;
-        let time = now();
-        *lock(&self.shared.last) = Some(Line::Ended { time, code, unwritten });
-        drop(queue);
-        if let Some(written) = lock(&self.shared.written).take() {
-            let _ = written.recv_timeout(GRACE);
+        let line = Line::Ended {
+            time: now(),
+            code,
+            unwritten,
+        };
+        let until = Instant::now() + GRACE;
+        let written = loop {
+            match file.try_lock() {
+                Ok(mut file) => break file.write(&line).and_then(|()| file.check()),
+                Err(TryLockError::Poisoned(broken)) => break broken.into_inner().write(&line),
+                Err(TryLockError::WouldBlock) if Instant::now() > until => break Err(io::ErrorKind::TimedOut.into()),
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        if let Err(error) = written {
+            end(&self.shared.path, &error);
         }
     }
 
-    fn push(&self, line: Line) {
-        let queue = lock(&self.shared.queue).clone();
-        if let Some(queue) = queue {
-            // Fails only while the process ends because a line could not be written.
-            let _ = queue.send(line);
+    fn push(&self, line: &Line) {
+        if let Some(file) = &self.shared.file
+            && let Err(error) = lock(file).write(line)
+        {
+            end(&self.shared.path, &error);
         }
     }
 }
@@ -220,14 +243,14 @@ impl Observer for Audit {
             action,
             object,
         };
-        self.push(if allowed { Line::Used(use_) } else { Line::Denied(use_) });
+        self.push(&if allowed { Line::Used(use_) } else { Line::Denied(use_) });
     }
 }
 
 /// Opens the file to append to: a new file, an empty one, or one that begins with a line
-/// of an audit, so that nothing else of the operator's is written into. No link is
-/// followed: a guest may have left one in its place.
-fn open(path: &Path) -> Result<File, String> {
+/// of an audit, so that nothing else of the operator's is written into; and one that only
+/// this user can write. A link in its place is not followed.
+fn open(path: &Path) -> Result<AuditFile, String> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
     let mut options = OpenOptions::new();
@@ -237,44 +260,53 @@ fn open(path: &Path) -> Result<File, String> {
         Some(Errno::LOOP) => "it is a symbolic link, which is not followed".to_string(),
         _ => error.to_string(),
     })?;
-    let meta = file.metadata().map_err(|error| error.to_string())?;
+    let failed = |error: io::Error| error.to_string();
+    let meta = file.metadata().map_err(failed)?;
+    check_owner(&meta)?;
+    let mut start = Vec::new();
+    let longest = STARTS.iter().map(|start| start.len()).max().unwrap_or_default();
+    (&mut file)
+        .take(longest as u64)
+        .read_to_end(&mut start)
+        .map_err(failed)?;
+    if !start.is_empty() && !STARTS.iter().any(|known| start.starts_with(known)) {
+        return Err("it contains something other than an audit, which is left as it is".to_string());
+    }
+    let mut audit = AuditFile {
+        file,
+        length: meta.len(),
+    };
+    // A run on a full disk may have left half a line.
+    let mut last = [b'\n'];
+    if let Some(end) = meta.len().checked_sub(1) {
+        audit.file.read_exact_at(&mut last, end).map_err(failed)?;
+    }
+    if last != [b'\n'] {
+        audit.file.write_all(b"\n").map_err(failed)?;
+    }
+    Ok(audit)
+}
+
+/// Refuses a file that somebody else could change.
+fn check_owner(meta: &Metadata) -> Result<(), String> {
     if !meta.is_file() {
         return Err("it is not a file".to_string());
     }
-    let mut start = Vec::new();
-    let read = (&mut file).take(LINE_START.len() as u64).read_to_end(&mut start);
-    read.map_err(|error| error.to_string())?;
-    if !start.is_empty() && start != LINE_START {
-        return Err("it contains something other than an audit, which is left as it is".to_string());
+    if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+        return Err(format!(
+            "other users can change it: its mode is {:o}, and its owner the user {}",
+            meta.mode() & 0o7777,
+            meta.uid()
+        ));
     }
-    // A run on a full disk may have left half a line.
-    let mut last = [b'\n'];
-    let end = meta.len().checked_sub(1);
-    let read = end.map(|end| file.read_exact_at(&mut last, end));
-    read.transpose().map_err(|error| error.to_string())?;
-    if last != [b'\n'] {
-        file.write_all(b"\n").map_err(|error| error.to_string())?;
+    match meta.nlink() {
+        1 => Ok(()),
+        _ => Err("it has another name, too".to_string()),
     }
-    Ok(file)
 }
 
 pub fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
-}
-
-/// Writes lines until there are no more, then the last one.
-fn write_lines(mut file: File, path: &Path, lines: &Receiver<Line>, last: &Mutex<Option<Line>>) {
-    let mut write = |line: &Line| {
-        let mut bytes = serde_json::to_vec(line).unwrap_or_default();
-        bytes.push(b'\n');
-        if let Err(error) = file.write_all(&bytes) {
-            end(path, &error);
-        }
-    };
-    lines.iter().for_each(|line| write(&line));
-    if let Some(line) = lock(last).take() {
-        write(&line);
-    }
 }
 
 /// Ends the process, whether or not anybody reads stderr.

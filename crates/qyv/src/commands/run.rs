@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -32,9 +32,15 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     // The report is opened first: if that fails, the run is not started.
     let report = args.report.as_deref().map(Report::create).transpose();
     let report = report.map_err(Failure::before_guest)?;
+    let dirs = args.dirs.iter().map(|text| grant(text)).collect::<Result<Vec<_>, _>>();
+    let dirs = dirs.map_err(Failure::before_guest)?;
+    if let Some(path) = &args.audit {
+        check_audit(path, &dirs).map_err(Failure::before_guest)?;
+    }
     let audit = Audit::new(args.audit.as_deref(), ui.verbose).map_err(Failure::before_guest)?;
     let told = Told::default();
-    let ended = start(ctx, ui, &args, &told, audit.as_ref()).map_err(|failure| (failure.code, failure.before_guest()));
+    let ended =
+        start(ctx, ui, &args, dirs, &told, audit.as_ref()).map_err(|failure| (failure.code, failure.before_guest()));
     if let Ok(Outcome::TimedOut(_) | Outcome::OutOfCpuTime(_)) = &ended {
         end_soon();
     }
@@ -82,6 +88,28 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
             Ok(code)
         }
         Err((_, failure)) => Err(failure),
+    }
+}
+
+/// Refuses an audit file that the guest could change.
+fn check_audit(path: &Path, dirs: &[DirGrant]) -> Result<(), Failure> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    // If the directory isn't there, opening the file says so.
+    let Ok(parent) = fs::canonicalize(parent) else {
+        return Ok(());
+    };
+    let is_in = |dir: &&DirGrant| fs::canonicalize(&dir.host).is_ok_and(|host| parent.starts_with(host));
+    match dirs.iter().filter(|dir| dir.writable).find(is_in) {
+        None => Ok(()),
+        Some(dir) => Err(Failure::usage(format!(
+            "--audit {}: the guest could change it, because --dir grants {} for writing",
+            escape(&path.to_string_lossy()),
+            dir.host.display()
+        ))
+        .hint("name a file elsewhere, or grant the directory read-only, with :ro")),
     }
 }
 
@@ -155,7 +183,14 @@ fn executable(program: &str) -> Result<String, Failure> {
 }
 
 /// Runs the guest to its end.
-fn start(ctx: &Context<'_>, ui: &Ui, args: &RunArgs, told: &Told, audit: Option<&Audit>) -> Result<Outcome, Failure> {
+fn start(
+    ctx: &Context<'_>,
+    ui: &Ui,
+    args: &RunArgs,
+    dirs: Vec<DirGrant>,
+    told: &Told,
+    audit: Option<&Audit>,
+) -> Result<Outcome, Failure> {
     let Some((target_text, guest_args)) = args.target_and_args.split_first() else {
         return Err(Failure::usage("a target is expected"));
     };
@@ -176,7 +211,7 @@ fn start(ctx: &Context<'_>, ui: &Ui, args: &RunArgs, told: &Told, audit: Option<
         pull: pull(args.pull, &client),
         args: guest_args.to_vec(),
         env: guest_env::read(args)?,
-        dirs: args.dirs.iter().map(|d| grant(d)).collect::<Result<_, _>>()?,
+        dirs,
         fs_credentials: match &args.fs_credentials {
             Some(path) => qyvol::read_fs_credentials(path)?,
             None => FsCredentials::None,
