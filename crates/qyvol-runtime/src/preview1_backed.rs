@@ -31,8 +31,8 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     replace!(linker, fd_readdir, (directory: i32, buffer: i32, size: i32, cookie: i64, result: i32),
     |state| match cookie {
         0 => state.watched.check(directory.cast_unsigned(), "", Intent::List)?.map(|_| ()),
-        // It continues a listing that was started.
-        _ => Ok(()),
+        // It continues a listing, whose content was provided when it was started.
+        _ => state.watched.check(directory.cast_unsigned(), "", Intent::Stat)?.map(|_| ()),
     });
     replace!(linker, fd_sync, (file: i32), |state| state.watched.flush(file.cast_unsigned()));
     replace!(linker, fd_datasync, (file: i32), |state| state.watched.flush(file.cast_unsigned()));

@@ -378,7 +378,7 @@ impl Program {
         let mut linker = wasmtime::Linker::new(&self.engine);
         let wanted = Wanted {
             tracked: watched.any_sealed() || spec.limits.files.is_some(),
-            backed: watched.any_backed(),
+            backed: watched.any_backed() || watched.any_sealed(),
             quotas: quota::any(&spec.mounts),
             observed: spec.observer.is_some(),
         };

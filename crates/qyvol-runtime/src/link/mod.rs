@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
 use crate::program::ComponentState;
-use crate::{Generation, RunSpec, process, quota};
+use crate::{Generation, Mount, RunSpec, process, quota};
 
 type T = ComponentState;
 
@@ -32,7 +32,7 @@ pub(crate) struct Linked {
 pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec) -> wasmtime::Result<Linked> {
     let engine = linker.engine().clone();
     let kind = component.component_type();
-    p2::common(linker)?;
+    p2::common(linker, spec.deterministic.is_some())?;
     // Whether open files have to be tracked.
     if spec.limits.files.is_some() {
         p2::track_streams(linker)?;
@@ -48,12 +48,13 @@ pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec
         }
     }
     if linked.contains(&(Generation::Concurrent, FILES)) {
-        let is_backed = spec.mounts.iter().any(|mount| mount.backing.is_some());
+        let is_watched = |mount: &Mount| mount.backing.is_some() || mount.seal.is_some();
+        let is_watched = spec.mounts.iter().any(is_watched);
         let has_quota = quota::any(&spec.mounts);
-        if is_backed || has_quota || spec.observer.is_some() {
+        if is_watched || has_quota || spec.observer.is_some() {
             p3_paths::link(linker)?;
         }
-        if is_backed {
+        if is_watched {
             p3_backed::link(linker)?;
         }
         if has_quota {

@@ -3,12 +3,13 @@
 use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::p2::bindings::io::poll::HostPollable;
 use wasmtime_wasi::p2::bindings::io::streams::{HostInputStream, HostOutputStream};
 use wasmtime_wasi::p2::bindings::sockets::network::Host as _;
 use wasmtime_wasi::p2::bindings::sockets::tcp::{HostTcpSocket as _, InputStream, OutputStream};
 use wasmtime_wasi::p2::bindings::sockets::{tcp::TcpSocket, udp::UdpSocket};
 use wasmtime_wasi::p2::bindings::{cli, filesystem, random, sockets};
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, SocketResult};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, SocketResult};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi_http::p2::bindings::http::{self, outgoing_handler};
@@ -17,14 +18,31 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 use super::{count_closed, shadow};
 use crate::filesystem::Filesystem;
 use crate::net::NetInterfaces;
-use crate::process;
 use crate::program::ComponentState;
+use crate::{deterministic, process};
 
 type T = ComponentState;
 
 /// Streams, polls, clocks, random and stdio, which every command has.
-pub(super) fn common(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)
+pub(super) fn common(linker: &mut Linker<T>, is_deterministic: bool) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
+    // A guest may wait by asking again and again. Nothing would become ready in a thread
+    // that does nothing else.
+    shadow(linker, "wasi:io/poll", WASI_0_2, |instance| {
+        instance.func_wrap_async(
+            "[method]pollable.ready",
+            move |mut store, (pollable,): (Resource<DynPollable>,)| {
+                Box::new(async move {
+                    match is_deterministic {
+                        true => deterministic::tick().await,
+                        false => tokio::task::yield_now().await,
+                    }
+                    let state: &mut T = store.data_mut();
+                    Ok((HostPollable::ready(state.ctx().table, pollable).await?,))
+                })
+            },
+        )
+    })
 }
 
 /// When the guest drops a stream, counts the file that it held open as closed. Replaces

@@ -223,6 +223,7 @@ impl Quota {
         }
         if let Ok(stat) = rustix::fs::fstat(file)
             && stat.st_nlink == 0
+            && !self.state().open.has_other(identity(&stat), file)
         {
             self.free(Amount {
                 space: space_of(&stat),

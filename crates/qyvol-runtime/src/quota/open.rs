@@ -45,6 +45,12 @@ impl OpenFiles {
         open.is_some_and(|open| open.iter().any(|file| file.strong_count() > 0))
     }
 
+    /// Whether a file is open beside this.
+    pub(super) fn has_other(&self, identity: (u64, u64), file: &Arc<File>) -> bool {
+        let is_other = |open: &Weak<File>| open.strong_count() > 0 && open.as_ptr() != Arc::as_ptr(file);
+        self.files.get(&identity).is_some_and(|open| open.iter().any(is_other))
+    }
+
     /// What is open and has no name.
     pub(super) fn nameless(&mut self) -> Usage {
         self.prune();

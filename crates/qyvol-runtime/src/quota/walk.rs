@@ -20,8 +20,9 @@ const TRIES: usize = 8;
 pub struct Usage {
     /// Lengths of all files and links.
     pub bytes: u64,
-    /// What a quota counts: lengths in whole blocks of 4 KiB, holes too, and a block for
-    /// each directory.
+    /// What a quota counts: lengths in whole blocks of 4 KiB, holes too, those of
+    /// directories among them, which have a block at least. Some file systems never make
+    /// a directory smaller that was once large.
     pub space: u64,
     /// Names of files, links and directories.
     pub entries: u64,
@@ -63,7 +64,7 @@ pub(super) fn blocks(bytes: u64) -> u64 {
     bytes.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
 
-/// What a directory takes.
+/// What a new directory takes.
 pub(super) const DIRECTORY: u64 = BLOCK;
 
 fn length(stat: &Stat) -> u64 {
@@ -73,7 +74,7 @@ fn length(stat: &Stat) -> u64 {
 /// What a file, a link or a directory takes.
 pub(super) fn space_of(stat: &Stat) -> u64 {
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => DIRECTORY,
+        FileType::Directory => blocks(length(stat)).max(DIRECTORY),
         FileType::RegularFile | FileType::Symlink => blocks(length(stat)),
         _ => 0,
     }
@@ -101,6 +102,8 @@ fn walk(root: &OwnedFd, mut usage: Usage, enough: &impl Fn(&Usage) -> bool) -> R
     let mut linked = HashSet::new();
     let mut here = rustix::fs::openat(root, ".", flags(), Mode::empty())?;
     let mut levels = vec![list(&here, &mut usage, &mut linked)?];
+    // The one that is there from the beginning.
+    usage.space = usage.space.saturating_sub(DIRECTORY);
     while let Some(level) = levels.last_mut() {
         if enough(&usage) {
             return Ok(usage);
@@ -111,8 +114,10 @@ fn walk(root: &OwnedFd, mut usage: Usage, enough: &impl Fn(&Usage) -> bool) -> R
                     levels.push(list(&inner, &mut usage, &mut linked)?);
                     here = inner;
                 }
-                // Removed or replaced meanwhile, or none of this user's.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
+                // Removed or replaced meanwhile.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                // None of this user's.
+                Err(Errno::ACCESS) => usage.space = usage.space.saturating_add(DIRECTORY),
                 Err(error) => return Err(error),
             }
             continue;
@@ -140,23 +145,21 @@ fn list(directory: &OwnedFd, usage: &mut Usage, linked: &mut HashSet<(u64, u64)>
         }
         usage.entries = usage.entries.saturating_add(1);
         if entry.file_type() == FileType::Directory {
-            usage.space = usage.space.saturating_add(DIRECTORY);
             left.push(name.to_owned());
             continue;
         }
         match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                usage.space = usage.space.saturating_add(DIRECTORY);
-                left.push(name.to_owned());
-            }
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => left.push(name.to_owned()),
             Ok(stat) if stat.st_nlink > 1 && !linked.insert(identity(&stat)) => {}
             Ok(stat) => usage.add(&stat),
             Err(Errno::NOENT) => {}
             Err(error) => return Err(error),
         }
     }
+    let stat = rustix::fs::fstat(directory)?;
+    usage.space = usage.space.saturating_add(space_of(&stat));
     Ok(Level {
-        identity: identity(&rustix::fs::fstat(directory)?),
+        identity: identity(&stat),
         left,
     })
 }
@@ -185,6 +188,18 @@ mod tests {
         assert_eq!(usage.entries, 5);
         assert_eq!(usage.bytes, 4 + BLOCK * 10 + 1 + link);
         assert_eq!(usage.space, BLOCK * (1 + 1 + 11 + 1));
+    }
+
+    #[test]
+    fn directory_counts_as_large_as_it_once_was() {
+        let top = tempfile::tempdir().unwrap();
+        let directory = top.path().join("d");
+        fs::create_dir(&directory).unwrap();
+        let name = |n: usize| directory.join(format!("{n:0>250}"));
+        (0..500).for_each(|n| fs::write(name(n), "").unwrap());
+        (0..500).for_each(|n| fs::remove_file(name(n)).unwrap());
+        let size = fs::metadata(&directory).unwrap().len();
+        assert_eq!(Usage::of(top.path()).unwrap().space, blocks(size).max(BLOCK));
     }
 
     #[test]

@@ -399,3 +399,50 @@ fn phases_are_reported_in_order_from_another_thread() {
     .unwrap();
     assert_eq!(phases, [Phase::Link, Phase::Instantiate, Phase::Call]);
 }
+
+/// Waits for a millisecond by asking again and again whether it is over.
+const ASKS_AGAIN: &str = r#"
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $p (sub resource)))
+    (export "[method]pollable.ready" (func (param "self" (borrow $p)) (result bool)))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+    (alias outer 1 $pollable (type $outer))
+    (export "pollable" (type $p (eq $outer)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+  (core func $ready (canon lower (func $poll "[method]pollable.ready")))
+  (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+  (core module $m
+    (import "" "ready" (func $ready (param i32) (result i32)))
+    (import "" "subscribe" (func $subscribe (param i64) (result i32)))
+    (func (export "run") (result i32)
+      (local $p i32)
+      (local.set $p (call $subscribe (i64.const 1000000)))
+      (loop $again (br_if $again (i32.eqz (call $ready (local.get $p)))))
+      (i32.const 0)))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "ready" (func $ready)) (export "subscribe" (func $subscribe))))))
+  (func $run (result (result)) (canon lift (core func $i "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command))"#;
+
+#[test]
+fn guest_that_asks_again_and_again_sees_time_go_on() {
+    assert_eq!(run_component(ASKS_AGAIN).unwrap(), Exit::Code(0));
+    let wasm = wat::parse_str(format!("(component {ASKS_AGAIN})")).unwrap();
+    let engine = Engine::metered(Generation::Blocking).unwrap();
+    let code = engine.compile(&wasm).unwrap();
+    let run = || {
+        let spec = RunSpec {
+            deterministic: Some(0),
+            ..RunSpec::default()
+        };
+        load_code(&engine, WasmKind::Component, &wasm, &code)
+            .unwrap()
+            .run(spec)
+            .unwrap()
+    };
+    let ended = run();
+    assert_eq!(ended.exit, Exit::Code(0));
+    assert_eq!(run().fuel, ended.fuel);
+}
