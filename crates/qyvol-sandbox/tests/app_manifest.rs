@@ -62,7 +62,7 @@ fn every_problem_is_told_at_once() {
         "\"1.10\"",
         "entrypoint",
         "read-write",
-        "true or false",
+        "true, false, or endpoints",
         "cache",
     ] {
         assert!(text.contains(part), "{part} in {text}");
