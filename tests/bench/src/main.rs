@@ -189,7 +189,9 @@ fn command() -> Result<PathBuf, String> {
 /// just written are cached one by one: starting it costs half as many page faults more.
 fn installed(command: &Path, bin: &Path) -> Result<PathBuf, String> {
     let failed = |e| format!("copying {} to {}: {e}", command.display(), bin.display());
-    let name = command.file_name().ok_or_else(|| format!("{} is no file", command.display()))?;
+    let name = command
+        .file_name()
+        .ok_or_else(|| format!("{} is no file", command.display()))?;
     let copy = bin.join(name);
     std::fs::copy(command, &copy).map_err(failed)?;
     Ok(copy)
