@@ -3,6 +3,7 @@
 //! ```text
 //!   wasm --Engine::compile--> code, kept by a store that authenticates it
 //!   Verified<Descriptor> + code --Program::load--> Program --run--> Ended
+//!                                                  Program --Service::new--> Service --handle--> response
 //! ```
 //!
 //! Invariants:
@@ -20,12 +21,14 @@
 mod backing;
 mod check;
 mod compile;
+mod component;
 mod deterministic;
 mod engine;
 mod error;
 mod filesystem;
 mod http;
 mod limits;
+mod lines;
 mod link;
 mod namespace;
 mod net;
@@ -36,6 +39,7 @@ mod preview1_backed;
 mod process;
 mod program;
 mod sealed;
+mod service;
 mod spec;
 mod tmpfs;
 mod trap;
@@ -43,14 +47,15 @@ mod watched;
 
 pub use backing::{Backing, Change, Intent};
 pub use check::Incompatibility;
-pub use compile::{CompileLimits, Compiler, METERED, compile_worker};
-pub use engine::{Engine, Generation};
+pub use compile::{CompileLimits, Compiler, compile_worker};
+pub use engine::{CodeKind, Engine, Generation, serves};
 pub use error::RuntimeError;
 pub use limits::{Limit, RunLimits};
 pub use overlay::{Overlay, OverlayError};
 pub use process::Programs;
 pub use program::{Ended, Exit, Phase, Program, WasmKind};
 pub use sealed::Seal;
+pub use service::{Incomplete, ResponseBody, Service, ServiceError, ServiceLimits};
 pub use spec::{Mount, RunSpec};
 pub use tmpfs::{Tmpfs, TmpfsLimits};
 

@@ -24,8 +24,8 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 use wasmtime_wasi::p2::pipe::{AsyncReadStream, AsyncWriteStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
 
+use crate::component::ComponentState;
 use crate::net::MAX_TOLD;
-use crate::program::ComponentState;
 
 /// The interface, without its version.
 pub(crate) const INTERFACE: &str = "qyvol:process/process";

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
-use crate::program::ComponentState;
+use crate::component::ComponentState;
 use crate::{Generation, Mount, RunSpec, process};
 
 type T = ComponentState;
@@ -21,6 +21,7 @@ type T = ComponentState;
 const FILES: &str = "wasi:filesystem/types";
 
 /// What was linked.
+#[derive(Clone, Copy)]
 pub(crate) struct Linked {
     /// Whether requests over HTTP were linked.
     pub(crate) http: bool,

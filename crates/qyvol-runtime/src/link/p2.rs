@@ -15,10 +15,10 @@ use wasmtime_wasi_http::p2::bindings::http::{self, outgoing_handler};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::{count_closed, shadow};
+use crate::component::ComponentState;
 use crate::filesystem::Filesystem;
 use crate::net::NetInterfaces;
 use crate::process;
-use crate::program::ComponentState;
 
 type T = ComponentState;
 

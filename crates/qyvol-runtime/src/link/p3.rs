@@ -23,10 +23,10 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 use super::p3_backed::check;
 use super::{count_closed, shadow};
 use crate::backing::Intent;
+use crate::component::ComponentState;
 use crate::filesystem::Filesystem;
 use crate::limits::{Count, Place};
 use crate::net::MAX_ANSWERS;
-use crate::program::ComponentState;
 
 type T = ComponentState;
 

@@ -12,7 +12,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 use super::p3::{WASI_0_3, untrapped};
 use super::{FILES, shadow};
 use crate::backing::Intent;
-use crate::program::ComponentState;
+use crate::component::ComponentState;
 use crate::sealed::IntegrityError;
 use crate::watched::{Place, Places, Watched};
 
