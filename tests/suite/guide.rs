@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::needs::lacks;
 use crate::registry::Server;
 use crate::support::User;
 
@@ -18,7 +19,7 @@ const PORT: &str = ":5000";
 
 /// The examples that pages use: `examples/hello/hello.component.wasm` is their
 /// `hello.wasm`.
-const EXAMPLES: &[&str] = &["hello", "fetch", "notes", "weather", "tick"];
+const EXAMPLES: &[&str] = &["hello", "fetch", "notes", "weather", "http-hello", "tick"];
 
 struct Step {
     line: usize,
@@ -90,6 +91,9 @@ fn all_fit(expected: &[String], lines: &[String]) -> bool {
 fn run(name: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = fs::read_to_string(root.join("spec/guide").join(name)).unwrap();
+    if page.contains("$ curl ") && lacks(&["curl"]) {
+        return;
+    }
     let server = page.contains(PORT).then(|| Server::hub(&[]));
     let address = server.as_ref().map_or(PORT, |server| &server.address);
     let port = &address[address.rfind(':').unwrap()..];

@@ -12,8 +12,8 @@ pub use crate::cli_registry::{
     CatalogArgs, CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullWhen, PushArgs, RegistryArgs, TagsArgs,
 };
 #[cfg(feature = "hub")]
-pub use crate::cli_registry::{HubCommand, HubUserAddArgs, HubUserArgs, HubUserCommand, ServeArgs};
-pub use crate::cli_run::{CompileArgs, RunArgs};
+pub use crate::cli_registry::{HubCommand, HubServeArgs, HubUserAddArgs, HubUserArgs, HubUserCommand};
+pub use crate::cli_run::{CompileArgs, GuestArgs, RunArgs, ServeArgs};
 pub use crate::cli_trust::{DataCommand, IdentityArg, TrustCommand};
 use crate::complete::{images, keys, targets};
 
@@ -130,6 +130,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Verify an application and run it
     Run(RunArgs),
+    /// Verify an HTTP service and answer requests with it
+    Serve(ServeArgs),
     /// Verify an application and compile it ahead of its first run
     Compile(CompileArgs),
     /// Show what an image, an archive or a .wasm file is

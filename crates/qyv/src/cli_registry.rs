@@ -202,7 +202,7 @@ pub struct LogoutArgs {
 #[derive(Debug, Subcommand)]
 pub enum HubCommand {
     /// Serve a registry from this machine
-    Serve(ServeArgs),
+    Serve(HubServeArgs),
     /// Change who may use the registry
     User {
         #[command(subcommand)]
@@ -263,7 +263,7 @@ pub struct HubUsersArgs {
 #[command(
     after_help = "The address that was bound is printed on stdout, so port 0 works. The log is JSON lines on stderr.\n`hub user add` writes the file of users, JSON; it and the certificate are read again when they change:\n  {\"anonymous_read\": false, \"token\": true, \"users\": [{\"name\": \"ana\", \"password\": \"$argon2id$…\",\n   \"scopes\": [{\"repository\": \"team/*\", \"actions\": [\"read\", \"write\", \"delete\"]}]}]}"
 )]
-pub struct ServeArgs {
+pub struct HubServeArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,

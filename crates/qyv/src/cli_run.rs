@@ -1,5 +1,6 @@
-//! The options of `run` and `compile`.
+//! The options of `run`, `serve` and `compile`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -17,6 +18,32 @@ pub struct RunArgs {
     // One list, because clap reads its own options between two positional arguments.
     #[arg(required = true, num_args = 1.., trailing_var_arg = true, add = run_targets(), value_names = ["TARGET", "ARGS"])]
     pub target_and_args: Vec<String>,
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// Let the guest start this host program, named by its absolute path, if the manifest asks for it (repeatable)
+    #[arg(long, value_name = "PROGRAM")]
+    pub allow_exec: Vec<String>,
+    /// Limit the guest's access to its own file system
+    #[arg(long, value_name = "ACCESS", value_parser = ["none", "read"])]
+    pub fs: Option<String>,
+    /// Read the credentials for netfs from this file: user and password, token, or access-key and secret-key
+    #[arg(long, value_name = "FILE")]
+    pub fs_credentials: Option<PathBuf>,
+    /// Make the run repeatable: clocks and random numbers are the same in every run, stdin is read before the guest starts, and there is no network and no host program
+    #[arg(long, conflicts_with_all = ["allow_net", "allow_exec"])]
+    pub deterministic: bool,
+    /// Seed of the random numbers of a deterministic run [default: 0]
+    #[arg(long, value_name = "N", requires = "deterministic")]
+    pub seed: Option<u64>,
+    /// Create a JSON file that says who ended the run: the guest, a limit, trust, or qyv
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// What `run` and `serve` have in common: what a guest is given, and how its image is
+/// found and judged.
+#[derive(Debug, Args)]
+pub struct GuestArgs {
     /// Set an environment variable for the guest; NAME alone takes its value from qyv's environment (repeatable)
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
@@ -35,38 +62,44 @@ pub struct RunArgs {
     /// Give the guest no network, whatever its manifest asks for
     #[arg(long, conflicts_with = "allow_net")]
     pub no_net: bool,
-    /// Let the guest start this host program, named by its absolute path, if the manifest asks for it (repeatable)
-    #[arg(long, value_name = "PROGRAM")]
-    pub allow_exec: Vec<String>,
-    /// Limit the guest's access to its own file system
-    #[arg(long, value_name = "ACCESS", value_parser = ["none", "read"])]
-    pub fs: Option<String>,
-    /// Read the credentials for netfs from this file: user and password, token, or access-key and secret-key
-    #[arg(long, value_name = "FILE")]
-    pub fs_credentials: Option<PathBuf>,
     /// Set a limit in place of the manifest's: memory, timeout, cpu, fuel, storage, output, files or sockets (repeatable)
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     pub limits: Vec<String>,
-    /// Make the run repeatable: clocks and random numbers are the same in every run, stdin is read before the guest starts, and there is no network and no host program
-    #[arg(long, conflicts_with_all = ["allow_net", "allow_exec"])]
-    pub deterministic: bool,
-    /// Seed of the random numbers of a deterministic run [default: 0]
-    #[arg(long, value_name = "N", requires = "deterministic")]
-    pub seed: Option<u64>,
     /// Append lines of JSON to this file: what the guest is granted, its uses of the network and of host programs, and what it is denied
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
     #[arg(long, add = keys(), value_name = "FILE|NAME")]
     pub key: Option<String>,
-    /// Create a JSON file that says who ended the run: the guest, a limit, trust, or qyv
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
     /// When to contact the registry in the target's name [default: missing]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub pull: Option<PullWhen>,
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
+)]
+pub struct ServeArgs {
+    /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development
+    #[arg(add = run_targets())]
+    pub target: String,
+    /// Address and port to listen on; port 0 is any free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// How long a request may take, unless the manifest says less
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub request_timeout: humantime::Duration,
+    /// Requests that are answered at once; a further one waits for a second, and is then refused (503)
+    #[arg(long, value_name = "N", default_value = "128", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_requests: u32,
+    /// Size limit of a request's body
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub max_body: String,
+    #[command(flatten)]
+    pub guest: GuestArgs,
 }
 
 #[derive(Debug, Args)]

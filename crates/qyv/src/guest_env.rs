@@ -7,14 +7,14 @@ use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use crate::cli::RunArgs;
+use crate::cli::GuestArgs;
 use crate::failure::Failure;
 
 /// Bytes of a file of variables, or of a secret.
 const FILE_BYTES: u64 = 1 << 20;
 
 /// The variables in the order in which they are set.
-pub fn read(args: &RunArgs) -> Result<Vec<(String, String)>, Failure> {
+pub fn read(args: &GuestArgs) -> Result<Vec<(String, String)>, Failure> {
     let mut variables = Vec::new();
     for path in &args.env_file {
         env_file(path, &mut variables)?;

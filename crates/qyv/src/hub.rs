@@ -12,14 +12,14 @@ use std::time::SystemTime;
 
 use qyvol::Context;
 use qyvol_hub::{AccessControl, Config, Event, Hub, HubError, Level, Tls};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::cli::{HubCommand, HubUserCommand, ServeArgs};
+use crate::cli::{HubCommand, HubServeArgs, HubUserCommand};
 use crate::failure::{Failure, chain};
+use crate::open_files::open_files;
 use crate::ui::Ui;
 
 pub fn hub(ctx: &Context<'_>, ui: &Ui, command: HubCommand) -> Result<u8, Failure> {
@@ -48,7 +48,7 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|e| Failure::new(format!("can't start threads: {e}")))
 }
 
-fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
+fn serve(ctx: &Context<'_>, ui: &Ui, args: HubServeArgs) -> Result<u8, Failure> {
     let access = match &args.users {
         Some(path) => {
             let shown = qyvol::types::escape(&path.to_string_lossy()).to_string();
@@ -139,25 +139,6 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
         bound.serve(shutdown_signal()?).await.map_err(failed)
     })?;
     Ok(0)
-}
-
-/// How many files this process may have open, after asking for all it can get:
-/// each connection is one.
-fn open_files() -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit {
-            current: limit.maximum,
-            ..limit
-        };
-        // Where that is refused, the hub takes what it has.
-        if setrlimit(Resource::Nofile, raised).is_ok() {
-            limit = raised;
-        }
-    }
-    limit
-        .current
-        .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 /// Completes on SIGINT or SIGTERM.

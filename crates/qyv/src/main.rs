@@ -17,6 +17,7 @@ mod guest_env;
 mod hints;
 #[cfg(feature = "hub")]
 mod hub;
+mod open_files;
 mod paths;
 mod progress;
 mod quickstart;
@@ -105,6 +106,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Data { command } => commands::data::data(&ctx, ui, command),
         Command::Compile(args) => commands::compile::compile(&ctx, ui, args),
         Command::Run(args) => commands::run::run(&ctx, ui, args),
+        Command::Serve(args) => commands::serve::serve(&ctx, ui, args),
         Command::Inspect(args) => commands::inspect::inspect(&ctx, ui, args),
         Command::Images => commands::store::images(&ctx, ui),
         Command::Tag(args) => commands::store::tag(&ctx, ui, args),

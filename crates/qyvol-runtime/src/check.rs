@@ -13,7 +13,7 @@ use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, Types, TypesRef};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
-use crate::{Engine, Generation, link, preview1};
+use crate::{Engine, Generation, link, preview1, serves};
 
 /// The features of WebAssembly that are compiled and run: what wasmtime has on
 /// by default, without the component model's asynchronous built-ins. Those make
@@ -34,6 +34,8 @@ pub enum Incompatibility {
     MissingImports(Vec<String>),
     /// It has no entry point of a command; says what it is instead.
     NotACommand(String),
+    /// It does not answer requests over HTTP; says what it is instead.
+    NotAService(String),
 }
 
 impl fmt::Display for Incompatibility {
@@ -47,13 +49,14 @@ impl fmt::Display for Incompatibility {
                     names.join(", ")
                 )
             }
-            Incompatibility::NotACommand(what) => f.write_str(what),
+            Incompatibility::NotACommand(what) | Incompatibility::NotAService(what) => f.write_str(what),
         }
     }
 }
 
 impl Engine {
-    /// Why `wasm` can't be run as a command. Nothing is compiled.
+    /// Why `wasm` can't be run as a command, or as a service in an engine for those.
+    /// Nothing is compiled.
     pub fn check(&self, wasm: &[u8]) -> Vec<Incompatibility> {
         if has_too_many_parts(wasm) {
             return vec![Incompatibility::Invalid(format!(
@@ -88,7 +91,10 @@ impl Engine {
             let names = missing.iter().map(|name| escape(name).to_string());
             problems.push(Incompatibility::MissingImports(names.collect()));
         }
-        problems.extend(entry.map(Incompatibility::NotACommand));
+        problems.extend(entry.map(match self.kind.service {
+            true => Incompatibility::NotAService,
+            false => Incompatibility::NotACommand,
+        }));
         problems
     }
 
@@ -103,6 +109,10 @@ impl Engine {
             .filter(|import| !provided.contains(import))
             .map(|(module, name)| format!("{module}.{name}"))
             .collect();
+        if self.kind.service {
+            let what = "it is a core module: an HTTP service is a component that exports wasi:http/incoming-handler";
+            return Ok((missing, Some(what.to_string())));
+        }
         let mut exports = types.core_exports().into_iter().flatten();
         let is_function = |ty: EntityType| matches!(ty, EntityType::Func(_) | EntityType::FuncExact(_));
         let entry = match exports
@@ -132,35 +142,52 @@ impl Engine {
                 missing.insert(name);
             }
         }
+        Ok((missing, self.lacks_entry(&exports)))
+    }
+
+    /// What a component is if it has no entry point for this engine.
+    fn lacks_entry(&self, exports: &[String]) -> Option<String> {
         let exported = |generation, interface| {
             exports
                 .iter()
                 .any(|name| link::interface(name) == Some((generation, interface)))
         };
-        let entry = if exported(self.generation, "wasi:cli/run") {
-            None
-        } else if exported(Generation::Blocking, "wasi:http/incoming-handler")
-            || exported(Generation::Concurrent, "wasi:http/handler")
-        {
-            Some(
-                "it is an HTTP service (it exports a handler of wasi:http), not a command: it exports no wasi:cli/run"
+        let is_later = exported(Generation::Concurrent, "wasi:http/handler");
+        if self.kind.service {
+            return match serves(exports) {
+                true => None,
+                false if is_later => Some(LATER_SERVICE.to_string()),
+                false => {
+                    Some("it is not an HTTP service: it exports no wasi:http/incoming-handler of WASI 0.2".to_string())
+                }
+            };
+        }
+        if exported(self.generation, "wasi:cli/run") {
+            return None;
+        }
+        if serves(exports) {
+            return Some(
+                "it is an HTTP service (it exports wasi:http/incoming-handler), not a command: it exports no wasi:cli/run"
                     .to_string(),
-            )
-        } else {
-            let run = exports.iter().find(|name| name.starts_with("wasi:cli/run@"));
-            Some(match run {
-                Some(name) => format!(
-                    "it exports {}: this version runs those of WASI 0.2 and 0.3",
-                    escape(name)
-                ),
-                None => "it is a library, not a command: it exports no wasi:cli/run".to_string(),
-            })
-        };
-        Ok((missing, entry))
+            );
+        }
+        if is_later {
+            return Some(LATER_SERVICE.to_string());
+        }
+        let run = exports.iter().find(|name| name.starts_with("wasi:cli/run@"));
+        Some(match run {
+            Some(name) => format!(
+                "it exports {}: this version runs those of WASI 0.2 and 0.3",
+                escape(name)
+            ),
+            None => "it is a library, not a command: it exports no wasi:cli/run".to_string(),
+        })
     }
 }
 
-/// The names of missing imports, and what it is if it is not a command.
+const LATER_SERVICE: &str = "it is an HTTP service of WASI 0.3 (it exports wasi:http/handler): this version serves those of WASI 0.2, which export wasi:http/incoming-handler";
+
+/// The names of missing imports, and what it is if it has no entry point.
 type Found = (BTreeSet<String>, Option<String>);
 
 /// Whether it has so many parts that validating it would take too long.

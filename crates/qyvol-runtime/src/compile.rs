@@ -20,10 +20,7 @@ use qyvol_types::escape;
 use rustix::fs::MemfdFlags;
 use rustix::process::{Resource, Rlimit, Signal};
 
-use crate::{Engine, Generation, RuntimeError};
-
-/// The last argument of the child, for code that counts its work.
-pub const METERED: &str = "metered";
+use crate::{CodeKind, Engine, Generation, RuntimeError};
 
 const MIB: u64 = 1 << 20;
 /// Longest message that is read from the child.
@@ -55,7 +52,7 @@ pub struct Compiler {
     /// Finds this program; none if that is not certain.
     pub program: fn() -> Option<PathBuf>,
     /// The arguments that start [`compile_worker`]; the limits follow: seconds,
-    /// then bytes; then `metered`, if the code is to count its work.
+    /// then bytes; then the words of the code's kind.
     pub entry: Vec<OsString>,
     /// Seconds in place of those of [`CompileLimits::of`].
     pub seconds: Option<u64>,
@@ -94,7 +91,7 @@ impl Compiler {
             .args(&self.entry)
             .arg(limits.seconds.to_string())
             .arg(limits.memory.to_string())
-            .args(engine.metered.then_some(METERED))
+            .args(engine.kind.words())
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(input))
@@ -177,7 +174,7 @@ fn why(status: ExitStatus, limits: CompileLimits, told: io::Result<String>) -> S
 /// prints an error as one line and exits with a code that is not 0.
 pub fn compile_worker(
     limits: CompileLimits,
-    metered: bool,
+    kind: CodeKind,
     mut input: impl Read,
     mut output: impl Write,
 ) -> Result<(), RuntimeError> {
@@ -204,11 +201,7 @@ pub fn compile_worker(
     close_inherited_fds().map_err(failed)?;
     let mut wasm = Vec::new();
     input.read_to_end(&mut wasm).map_err(failed)?;
-    let generation = Generation::of(&wasm);
-    let engine = match metered {
-        true => Engine::metered(generation)?,
-        false => Engine::new(generation)?,
-    };
+    let engine = Engine::of_kind(Generation::of(&wasm), kind)?;
     let code = engine.compile_checked(&wasm)?;
     output.write_all(&code).map_err(failed)
 }

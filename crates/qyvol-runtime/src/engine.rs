@@ -13,7 +13,7 @@ use crate::error::chain;
 pub struct Engine {
     pub(crate) inner: wasmtime::Engine,
     pub(crate) generation: Generation,
-    pub(crate) metered: bool,
+    pub(crate) kind: CodeKind,
     id: String,
 }
 
@@ -58,9 +58,69 @@ impl Generation {
     }
 }
 
-/// The one configuration of a generation. Whatever changes code changes
+/// What code is made for. There is other code for each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeKind {
+    /// It counts the work that it does as fuel and does it alike on every processor, at
+    /// the price of some speed: for [`crate::RunLimits::fuel`] and
+    /// [`crate::RunSpec::deterministic`].
+    pub metered: bool,
+    /// It is a [`crate::Service`]: it can be interrupted, and waits without a thread.
+    pub service: bool,
+}
+
+impl CodeKind {
+    /// The kind of a component with these exports: a service if it answers requests and
+    /// is no command.
+    pub fn of_exports(exports: &[String]) -> CodeKind {
+        let is_command = exports
+            .iter()
+            .any(|name| matches!(crate::link::interface(name), Some((_, "wasi:cli/run"))));
+        CodeKind {
+            metered: false,
+            service: serves(exports) && !is_command,
+        }
+    }
+
+    /// The kind of a component or module. The answer for invalid ones has no meaning.
+    pub fn of(wasm: &[u8]) -> CodeKind {
+        crate::check::names(wasm).map_or(CodeKind::default(), |(_, exports)| CodeKind::of_exports(&exports))
+    }
+
+    /// As arguments of the process that compiles.
+    pub(crate) fn words(self) -> impl Iterator<Item = &'static str> {
+        let metered = self.metered.then_some(METERED);
+        let service = self.service.then_some(SERVICE);
+        metered.into_iter().chain(service)
+    }
+
+    /// The reverse of [`CodeKind::words`]; none for a word that is not one of them.
+    pub fn from_words(words: impl Iterator<Item = String>) -> Option<CodeKind> {
+        let mut kind = CodeKind::default();
+        for word in words {
+            match word.as_str() {
+                METERED => kind.metered = true,
+                SERVICE => kind.service = true,
+                _ => return None,
+            }
+        }
+        Some(kind)
+    }
+}
+
+const METERED: &str = "metered";
+const SERVICE: &str = "service";
+
+/// Whether a component with these exports can answer requests over HTTP here.
+pub fn serves(exports: &[String]) -> bool {
+    exports
+        .iter()
+        .any(|name| crate::link::interface(name) == Some((Generation::Blocking, "wasi:http/incoming-handler")))
+}
+
+/// The one configuration of a generation and kind. Whatever changes code changes
 /// [`Engine::id`] too: wasmtime's own compatibility hash sees to that.
-fn config(generation: Generation, metered: bool) -> wasmtime::Config {
+fn config(generation: Generation, kind: CodeKind) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     let features = generation.features();
     config.wasm_features(!features, false);
@@ -73,7 +133,10 @@ fn config(generation: Generation, metered: bool) -> wasmtime::Config {
     // Backtraces name functions and no addresses, which this map is for; a tenth
     // of the code's file is saved.
     config.generate_address_map(false);
-    if metered {
+    // Loops and calls then check the epoch, which takes time; a command is ended with its
+    // process instead.
+    config.epoch_interruption(kind.service);
+    if kind.metered {
         config.consume_fuel(true);
         // What WebAssembly leaves to the processor is done in one way.
         config.cranelift_nan_canonicalization(true);
@@ -85,20 +148,14 @@ fn config(generation: Generation, metered: bool) -> wasmtime::Config {
 }
 
 impl Engine {
-    /// An engine for this host.
+    /// An engine for commands on this host.
     pub fn new(generation: Generation) -> Result<Engine, RuntimeError> {
-        Engine::make(generation, false)
+        Engine::of_kind(generation, CodeKind::default())
     }
 
-    /// One whose code counts the work that it does as fuel and does it alike on every
-    /// processor, at the price of some speed: for [`crate::RunLimits::fuel`] and
-    /// [`crate::RunSpec::deterministic`].
-    pub fn metered(generation: Generation) -> Result<Engine, RuntimeError> {
-        Engine::make(generation, true)
-    }
-
-    fn make(generation: Generation, metered: bool) -> Result<Engine, RuntimeError> {
-        let inner = wasmtime::Engine::new(&config(generation, metered)).map_err(|e| RuntimeError::Engine(chain(&e)))?;
+    /// An engine for code of this kind.
+    pub fn of_kind(generation: Generation, kind: CodeKind) -> Result<Engine, RuntimeError> {
+        let inner = wasmtime::Engine::new(&config(generation, kind)).map_err(|e| RuntimeError::Engine(chain(&e)))?;
         let mut hasher = Sha(Hasher::new(Algorithm::Sha256));
         inner.precompile_compatibility_hash().hash(&mut hasher);
         let digest = hasher.0.finish();
@@ -106,7 +163,7 @@ impl Engine {
         Ok(Engine {
             inner,
             generation,
-            metered,
+            kind,
             id,
         })
     }
@@ -118,7 +175,7 @@ impl Engine {
     }
 
     /// Compiles a component or core module to code for this host. What can't run
-    /// as a command is refused first.
+    /// as a command, or as a service in an engine for those, is refused first.
     pub fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, RuntimeError> {
         let problems = self.check(wasm);
         if !problems.is_empty() {
@@ -161,7 +218,39 @@ mod tests {
         let id = |generation| Engine::new(generation).unwrap().id().to_string();
         assert_eq!(id(Generation::Blocking), id(Generation::Blocking));
         assert_ne!(id(Generation::Blocking), id(Generation::Concurrent));
-        let metered = Engine::metered(Generation::Blocking).unwrap();
-        assert_ne!(id(Generation::Blocking), metered.id());
+        let mut ids = vec![id(Generation::Blocking)];
+        for (metered, service) in [(true, false), (false, true), (true, true)] {
+            let engine = Engine::of_kind(Generation::Blocking, CodeKind { metered, service }).unwrap();
+            assert!(!ids.contains(&engine.id().to_string()), "{metered} {service}");
+            ids.push(engine.id().to_string());
+        }
+    }
+
+    #[test]
+    fn component_is_a_service_if_it_answers_requests_and_is_no_command() {
+        let is_service = |exports: &[&str]| {
+            let exports: Vec<String> = exports.iter().map(ToString::to_string).collect();
+            CodeKind::of_exports(&exports).service
+        };
+        assert!(is_service(&["wasi:http/incoming-handler@0.2.12"]));
+        assert!(!is_service(&[
+            "wasi:http/incoming-handler@0.2.12",
+            "wasi:cli/run@0.2.0"
+        ]));
+        assert!(!is_service(&[
+            "wasi:http/incoming-handler@0.2.12",
+            "wasi:cli/run@0.3.0"
+        ]));
+        assert!(!is_service(&["wasi:http/handler@0.3.0"]));
+        assert!(!is_service(&[]));
+    }
+
+    #[test]
+    fn kind_survives_being_passed_to_another_process() {
+        for (metered, service) in [(false, false), (true, false), (false, true), (true, true)] {
+            let kind = CodeKind { metered, service };
+            assert_eq!(CodeKind::from_words(kind.words().map(str::to_string)), Some(kind));
+        }
+        assert_eq!(CodeKind::from_words(["other".to_string()].into_iter()), None);
     }
 }

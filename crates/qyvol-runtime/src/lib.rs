@@ -3,6 +3,7 @@
 //! ```text
 //!   wasm --Engine::compile--> code, kept by a store that authenticates it
 //!   Verified<Descriptor> + code --Program::load--> Program --run--> Ended
+//!                                                  Program --Service::new--> Service --handle--> response
 //! ```
 //!
 //! Invariants:
@@ -20,6 +21,7 @@
 mod backing;
 mod check;
 mod compile;
+mod component;
 mod denials;
 mod deterministic;
 mod engine;
@@ -28,6 +30,7 @@ mod filesystem;
 mod filesystem_calls;
 mod http;
 mod limits;
+mod lines;
 mod link;
 mod namespace;
 mod net;
@@ -41,6 +44,7 @@ mod process;
 mod program;
 mod quota;
 mod sealed;
+mod service;
 mod spec;
 mod tmpfs;
 mod trap;
@@ -48,8 +52,8 @@ mod watched;
 
 pub use backing::{Backing, Change, Intent};
 pub use check::Incompatibility;
-pub use compile::{CompileLimits, Compiler, METERED, compile_worker};
-pub use engine::{Engine, Generation};
+pub use compile::{CompileLimits, Compiler, compile_worker};
+pub use engine::{CodeKind, Engine, Generation, serves};
 pub use error::RuntimeError;
 pub use limits::{Limit, RunLimits};
 pub use overlay::{Overlay, OverlayError};
@@ -57,6 +61,7 @@ pub use process::Programs;
 pub use program::{Ended, Exit, Phase, Program, WasmKind};
 pub use quota::{Quota, Usage};
 pub use sealed::Seal;
+pub use service::{Incomplete, ResponseBody, Service, ServiceError, ServiceLimits};
 pub use spec::{Mount, RunSpec};
 pub use tmpfs::{Tmpfs, TmpfsLimits};
 

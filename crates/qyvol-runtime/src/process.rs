@@ -25,7 +25,7 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 use wasmtime_wasi::p2::pipe::{AsyncReadStream, AsyncWriteStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
 
-use crate::program::ComponentState;
+use crate::component::ComponentState;
 
 /// The interface, without its version.
 pub(crate) const INTERFACE: &str = "qyvol:process/process";

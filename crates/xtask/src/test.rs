@@ -20,6 +20,7 @@ Installs what the tests need beside Rust and runs all of them. `cargo test
 
 /// A program that a test needs, and Debian's package of it.
 const PROGRAMS: &[(&str, &str)] = &[
+    ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("git", "git"),
     ("node", "nodejs"),

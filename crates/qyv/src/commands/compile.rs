@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use qyvol::runtime::{CompileLimits, Compiler, METERED, compile_worker};
+use qyvol::runtime::{CodeKind, CompileLimits, Compiler, compile_worker};
 use qyvol::types::{escape, parse_size};
 use qyvol::{Context, RunRequest, Target};
 
@@ -46,12 +46,10 @@ pub fn worker() -> Option<ExitCode> {
     let (Some(seconds), Some(memory)) = (number(), number()) else {
         return Some(ExitCode::from(2));
     };
-    let metered = match args.next().as_deref() {
-        None => false,
-        Some(METERED) => true,
-        Some(_) => return Some(ExitCode::from(2)),
+    let Some(kind) = CodeKind::from_words(args) else {
+        return Some(ExitCode::from(2));
     };
-    let done = compile_worker(CompileLimits { seconds, memory }, metered, io::stdin(), io::stdout());
+    let done = compile_worker(CompileLimits { seconds, memory }, kind, io::stdin(), io::stdout());
     Some(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod meta;
 pub mod remote;
 pub mod run;
+pub mod serve;
 pub mod store;
 pub mod trust;
 

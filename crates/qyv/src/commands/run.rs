@@ -15,7 +15,7 @@ use qyvol::types::{AppManifest, ImageConfig, Resources, escape};
 use qyvol::{Context, DirGrant, FsCredentials, Outcome, Overrides, Pull, RunEvents, RunRequest, Target};
 
 use crate::audit::{Audit, Granted, now};
-use crate::cli::{PullWhen, RunArgs};
+use crate::cli::{GuestArgs, PullWhen, RunArgs};
 use crate::failure::Failure;
 use crate::guest_env;
 use crate::run_report::{Ending, Report, Told};
@@ -32,12 +32,11 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     // The report is opened first: if that fails, the run is not started.
     let report = args.report.as_deref().map(Report::create).transpose();
     let report = report.map_err(Failure::before_guest)?;
-    let dirs = args.dirs.iter().map(|text| grant(text)).collect::<Result<Vec<_>, _>>();
-    let dirs = dirs.map_err(Failure::before_guest)?;
-    if let Some(path) = &args.audit {
+    let dirs = grants(&args.guest).map_err(Failure::before_guest)?;
+    if let Some(path) = &args.guest.audit {
         check_audit(path, &dirs).map_err(Failure::before_guest)?;
     }
-    let audit = Audit::new(args.audit.as_deref(), ui.verbose).map_err(Failure::before_guest)?;
+    let audit = Audit::new(args.guest.audit.as_deref(), ui.verbose).map_err(Failure::before_guest)?;
     let told = Told::default();
     let ended =
         start(ctx, ui, &args, dirs, &told, audit.as_ref()).map_err(|failure| (failure.code, failure.before_guest()));
@@ -92,7 +91,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
 }
 
 /// Refuses an audit file that the guest could change.
-fn check_audit(path: &Path, dirs: &[DirGrant]) -> Result<(), Failure> {
+pub fn check_audit(path: &Path, dirs: &[DirGrant]) -> Result<(), Failure> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -144,8 +143,8 @@ fn reached(limit: Limit, why: &str) -> String {
     }
 }
 
-/// What the operator grants or takes away.
-fn overrides(args: &RunArgs) -> Result<Overrides, Failure> {
+/// What the operator grants or takes away, for `run` and `serve`.
+pub fn overrides(args: &GuestArgs) -> Result<Overrides, Failure> {
     let mut limits = Resources::default();
     for limit in &args.limits {
         let set = limits.set(limit);
@@ -155,6 +154,14 @@ fn overrides(args: &RunArgs) -> Result<Overrides, Failure> {
     Ok(Overrides {
         net: args.allow_net.iter().map(endpoint).collect::<Result<_, _>>()?,
         no_net: args.no_net,
+        limits,
+        ..Overrides::default()
+    })
+}
+
+/// What the operator grants or takes away from a run.
+fn run_overrides(args: &RunArgs) -> Result<Overrides, Failure> {
+    Ok(Overrides {
         exec: args
             .allow_exec
             .iter()
@@ -164,8 +171,8 @@ fn overrides(args: &RunArgs) -> Result<Overrides, Failure> {
             "read" => FsAccess::Read,
             _ => FsAccess::None,
         }),
-        limits,
         deterministic: args.deterministic.then(|| args.seed.unwrap_or_default()),
+        ..overrides(&args.guest)?
     })
 }
 
@@ -195,34 +202,40 @@ fn start(
         return Err(Failure::usage("a target is expected"));
     };
     let target = Target::parse(target_text)?;
-    if args.pull.is_some() && matches!(target, Target::Manifest(_)) {
-        return Err(Failure::usage(format!(
-            "{} is a manifest under development, which no registry has: --pull can't apply to it",
-            escape(target_text)
-        )));
-    }
-    let client = || Ok(crate::registry::client(&ctx.home, ui, &args.registry)?);
+    check_pull(&args.guest, &target, target_text)?;
+    let client = || Ok(crate::registry::client(&ctx.home, ui, &args.guest.registry)?);
     let guest_args = match guest_args.split_first() {
         Some((first, rest)) if first == "--" => rest,
         _ => guest_args,
     };
     let request = RunRequest {
         target: &target,
-        pull: pull(args.pull, &client),
+        pull: pull(args.guest.pull, &client),
         args: guest_args.to_vec(),
-        env: guest_env::read(args)?,
+        env: guest_env::read(&args.guest)?,
         dirs,
         fs_credentials: match &args.fs_credentials {
             Some(path) => qyvol::read_fs_credentials(path)?,
             None => FsCredentials::None,
         },
-        overrides: overrides(args)?,
+        overrides: run_overrides(args)?,
         observer: audit.map(|audit| Arc::new(audit.clone()) as Arc<dyn Observer>),
-        key: args.key.as_deref(),
+        key: args.guest.key.as_deref(),
         last: true,
         events: &Events { ui, told, audit },
     };
     Ok(qyvol::run(ctx, &request)?)
+}
+
+/// Refuses to ask a registry for a manifest under development.
+pub fn check_pull(args: &GuestArgs, target: &Target, text: &str) -> Result<(), Failure> {
+    match args.pull.is_some() && matches!(target, Target::Manifest(_)) {
+        true => Err(Failure::usage(format!(
+            "{} is a manifest under development, which no registry has: --pull can't apply to it",
+            escape(text)
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// When a registry is asked for a target.
@@ -232,6 +245,11 @@ pub fn pull<'a>(when: Option<PullWhen>, client: &'a dyn Fn() -> Result<Arc<Clien
         PullWhen::Missing => Pull::Missing(client),
         PullWhen::Never => Pull::Never,
     }
+}
+
+/// The directories that the operator grants.
+pub fn grants(args: &GuestArgs) -> Result<Vec<DirGrant>, Failure> {
+    args.dirs.iter().map(|dir| grant(dir)).collect()
 }
 
 /// `HOST[::GUEST][:ro]`.
@@ -266,10 +284,11 @@ fn grant(text: &str) -> Result<DirGrant, Failure> {
     })
 }
 
-struct Events<'a> {
-    ui: &'a Ui,
-    told: &'a Told,
-    audit: Option<&'a Audit>,
+/// Prints the steps of a run or a server's start, and records what is granted.
+pub struct Events<'a> {
+    pub ui: &'a Ui,
+    pub told: &'a Told,
+    pub audit: Option<&'a Audit>,
 }
 
 impl RunEvents for Events<'_> {

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
-use crate::program::ComponentState;
+use crate::component::ComponentState;
 use crate::{Generation, Mount, RunSpec, process, quota};
 
 type T = ComponentState;
@@ -23,6 +23,7 @@ type T = ComponentState;
 const FILES: &str = "wasi:filesystem/types";
 
 /// What was linked.
+#[derive(Clone, Copy)]
 pub(crate) struct Linked {
     /// Whether requests over HTTP were linked.
     pub(crate) http: bool,

@@ -16,9 +16,9 @@ use wasmtime_wasi_http::p2::bindings::http::{self, outgoing_handler};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::{count_closed, shadow};
+use crate::component::ComponentState;
 use crate::filesystem::Filesystem;
 use crate::net::NetInterfaces;
-use crate::program::ComponentState;
 use crate::{deterministic, process};
 
 type T = ComponentState;

@@ -23,11 +23,11 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::{count_closed, shadow};
 use crate::backing::Intent;
+use crate::component::ComponentState;
 use crate::denials::Asked;
 use crate::filesystem::{Filesystem, FsView};
 use crate::limits::{self, Count};
 use crate::net::MAX_ANSWERS;
-use crate::program::ComponentState;
 use crate::quota::{Held, Plan, done};
 use crate::sealed::IntegrityError;
 use crate::watched::Place;

@@ -8,7 +8,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{ErrorCode, HostDescriptorWi
 use super::p3::{WASI_0_3, ask, untrapped};
 use super::{FILES, shadow};
 use crate::backing::Intent;
-use crate::program::ComponentState;
+use crate::component::ComponentState;
 
 type T = ComponentState;
 type Dir = Resource<Descriptor>;

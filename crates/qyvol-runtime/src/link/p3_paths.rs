@@ -14,7 +14,7 @@ use wasmtime_wasi::p3::filesystem::FilesystemError;
 use super::p3::{self, WASI_0_3, ask, told, untrapped};
 use super::{FILES, shadow};
 use crate::backing::Intent;
-use crate::program::ComponentState;
+use crate::component::ComponentState;
 use crate::quota::{Held, Plan, done};
 use crate::watched::{Place, Places};
 

@@ -18,7 +18,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{ErrorCode, HostDescriptorWi
 
 use super::p3::WASI_0_3;
 use super::{FILES, shadow};
-use crate::program::ComponentState;
+use crate::component::ComponentState;
 use crate::quota::{Held, done};
 
 type T = ComponentState;

@@ -1,7 +1,7 @@
 //! What is said of components and modules that can't run, before they are
 //! compiled.
 
-use qyvol_runtime::{Engine, Generation, Incompatibility};
+use qyvol_runtime::{CodeKind, Engine, Generation, Incompatibility};
 
 use crate::module;
 
@@ -78,6 +78,28 @@ fn non_command_is_described_by_what_it_is() {
             panic!("{problems:?}");
         };
         assert!(what.contains(name), "{what}");
+    }
+}
+
+// [RUN-022] [SERVE-002]
+#[test]
+fn engine_for_services_takes_services_alone() {
+    let kind = CodeKind {
+        service: true,
+        ..CodeKind::default()
+    };
+    let engine = Engine::of_kind(Generation::Blocking, kind).unwrap();
+    assert_eq!(engine.check(&exports("wasi:http/incoming-handler@0.2.0")), []);
+    for (wasm, why) in [
+        (exports("wasi:cli/run@0.2.0"), "no wasi:http/incoming-handler"),
+        (exports("wasi:http/handler@0.3.0"), "HTTP service of WASI 0.3"),
+        (module(r#"(func (export "_start"))"#), "core module"),
+    ] {
+        let problems = engine.check(&wasm);
+        let [Incompatibility::NotAService(what)] = problems.as_slice() else {
+            panic!("{problems:?}");
+        };
+        assert!(what.contains(why), "{what}");
     }
 }
 

@@ -155,7 +155,14 @@ impl Capability for Net {
             permission: "net: false",
             effect: "denies such calls",
             grant: "net: true     # or { connect: [\"api.example.com:443\"] }",
-            imports: program.imports_of(&["wasi:sockets/", "wasi:http/", "wasi_snapshot_preview1::sock_"]),
+            // A service imports wasi:http/types to answer requests, which needs no network.
+            imports: program.imports_of(&[
+                "wasi:sockets/",
+                "wasi:http/outgoing-handler",
+                "wasi:http/client",
+                "wasi:http/handler",
+                "wasi_snapshot_preview1::sock_",
+            ]),
         })
     }
 }

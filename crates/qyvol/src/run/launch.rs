@@ -20,11 +20,16 @@ use crate::{Context, Error};
 const DEFAULT_MEMORY: u64 = 2 << 30;
 
 /// A program with everything that it runs with.
-pub(super) struct Launch {
-    label: String,
-    program: Program,
-    spec: RunSpec,
-    time: TimeLimits,
+pub(crate) struct Launch {
+    pub(crate) label: String,
+    pub(crate) program: Program,
+    pub(crate) spec: RunSpec,
+    pub(crate) time: TimeLimits,
+    pub(crate) held: Held,
+}
+
+/// What is held while guests run.
+pub(crate) struct Held {
     memory: Vec<MemFs>,
     remote: Option<Mounted>,
     /// The directories that the mounts' paths lead to.
@@ -36,7 +41,7 @@ pub(super) struct Launch {
 
 impl Launch {
     /// Grants what the manifest and the operator say, and nothing else.
-    pub(super) fn new(ctx: &Context<'_>, prepared: Prepared, request: &RunRequest<'_>) -> Result<Launch, Error> {
+    pub(crate) fn new(ctx: &Context<'_>, prepared: Prepared, request: &RunRequest<'_>) -> Result<Launch, Error> {
         let Prepared {
             mut judged,
             program,
@@ -101,44 +106,29 @@ impl Launch {
             label,
             program,
             spec,
-            memory: mounts.memory,
-            remote: mounts.remote,
-            directories: mounts.directories,
-            assets: judged.manifest().layers().get(1).map(|layer| layer.digest),
-            store: judged.store,
-            lock: judged.lock,
+            held: Held {
+                memory: mounts.memory,
+                remote: mounts.remote,
+                directories: mounts.directories,
+                assets: judged.manifest().layers().get(1).map(|layer| layer.digest),
+                store: judged.store,
+                lock: judged.lock,
+            },
         })
     }
 
     /// Runs the guest to its end.
-    pub(super) fn run(self, ctx: &Context<'_>, events: &dyn RunEvents) -> Result<Outcome, Error> {
+    pub(crate) fn run(self, ctx: &Context<'_>, events: &dyn RunEvents) -> Result<Outcome, Error> {
         let programs = self.spec.programs.clone();
         let ended = match within(self.time, self.program, self.spec) {
             Ok(ended) => ended,
             Err(over) => {
                 programs.end();
-                // The guest's thread still runs, until the process ends.
-                self.memory.into_iter().for_each(MemFs::leave);
-                std::mem::forget((self.lock, self.directories));
-                tell_notices(ctx, self.remote.as_ref());
+                self.held.leave(ctx);
                 return Ok(over);
             }
         };
-        let unsent = self.remote.as_ref().and_then(Mounted::finish);
-        tell_notices(ctx, self.remote.as_ref());
-        drop(self.remote);
-        for memory in self.memory {
-            if let Err(error) = memory.close() {
-                ctx.report.warned(&error.to_string());
-            }
-        }
-        drop(self.directories);
-        drop(self.lock);
-        if let (Err(RuntimeError::Sealed { path, why }), Some(assets)) = (&ended, self.assets) {
-            // The next run unpacks it again.
-            self.store.quarantine_tree(&assets, &format!("{path}: {why}"));
-            ctx.report_notices(&self.store);
-        }
+        let unsent = self.held.finish(ctx, ended.as_ref().err());
         let ended = ended.map_err(Error::runtime(&self.label))?;
         if let Some(fuel) = ended.fuel {
             events.fuel_used(fuel);
@@ -157,6 +147,36 @@ impl Launch {
                 "it ended in a way this version does not know",
             )),
         }
+    }
+}
+
+impl Held {
+    /// Keeps everything for a guest whose thread still runs, until the process ends.
+    fn leave(self, ctx: &Context<'_>) {
+        self.memory.into_iter().for_each(MemFs::leave);
+        std::mem::forget((self.lock, self.directories));
+        tell_notices(ctx, self.remote.as_ref());
+    }
+
+    /// Ends it, once no guest runs any more. Assets that `failure` says are not what was
+    /// signed are unpacked again by the next run. Returns what could not be sent to a
+    /// netfs.
+    pub(crate) fn finish(self, ctx: &Context<'_>, failure: Option<&RuntimeError>) -> Option<String> {
+        let unsent = self.remote.as_ref().and_then(Mounted::finish);
+        tell_notices(ctx, self.remote.as_ref());
+        drop(self.remote);
+        for memory in self.memory {
+            if let Err(error) = memory.close() {
+                ctx.report.warned(&error.to_string());
+            }
+        }
+        drop(self.directories);
+        drop(self.lock);
+        if let (Some(RuntimeError::Sealed { path, why }), Some(assets)) = (failure, self.assets) {
+            self.store.quarantine_tree(&assets, &format!("{path}: {why}"));
+            ctx.report_notices(&self.store);
+        }
+        unsent
     }
 }
 
@@ -184,11 +204,11 @@ fn environment(app: &AppManifest, operator: &[(String, String)]) -> Vec<(String,
 
 /// How long a guest may run.
 #[derive(Clone, Copy)]
-struct TimeLimits {
+pub(crate) struct TimeLimits {
     /// Elapsed time, including time spent waiting.
-    wall: Option<Duration>,
+    pub(crate) wall: Option<Duration>,
     /// Processor time.
-    cpu: Option<Duration>,
+    pub(crate) cpu: Option<Duration>,
 }
 
 /// Runs the guest on a thread of its own for as long as its limits allow. If time runs

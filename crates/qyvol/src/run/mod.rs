@@ -4,7 +4,7 @@
 //! read. [`VerifiedTarget`](resolve::Judged): trust has accepted it, down to its config,
 //! and its run lock is held. [`Prepared`](prepare::Prepared): its blobs, assets
 //! and compiled code are on this host. [`Launch`](launch::Launch): the program
-//! with everything that it is given.
+//! with everything that it is given. [`crate::serve()`] makes the same four.
 
 mod grant;
 mod launch;
@@ -12,12 +12,13 @@ mod prepare;
 mod request;
 mod resolve;
 
-pub use request::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest};
+use qyvol_runtime::CodeKind;
 
-use launch::Launch;
-use prepare::Prepared;
-use request::StepTimer;
-use resolve::VerifiedTarget;
+pub(crate) use launch::Launch;
+pub(crate) use prepare::Prepared;
+pub(crate) use request::StepTimer;
+pub use request::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest};
+pub(crate) use resolve::VerifiedTarget;
 
 use crate::{Context, Error};
 
@@ -27,7 +28,8 @@ pub fn compile(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<(), Error>
     let mut clock = StepTimer::start(request.events);
     let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
-    Prepared::new(ctx, judged, request, &mut clock)?;
+    let kind = CodeKind::of_exports(judged.exports());
+    Prepared::new(ctx, judged, request, kind, &mut clock)?;
     Ok(())
 }
 
@@ -36,7 +38,10 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
     let mut clock = StepTimer::start(request.events);
     let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
-    let prepared = Prepared::new(ctx, judged, request, &mut clock)?;
+    if CodeKind::of_exports(judged.exports()).service {
+        return Err(Error::IsService { target: judged.label() });
+    }
+    let prepared = Prepared::new(ctx, judged, request, CodeKind::default(), &mut clock)?;
     let launch = Launch::new(ctx, prepared, request)?;
     let outcome = launch.run(ctx, request.events)?;
     clock.step("run");

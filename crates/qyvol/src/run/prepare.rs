@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::thread;
 
-use qyvol_runtime::{Engine, Generation, Program, WasmKind};
+use qyvol_runtime::{CodeKind, Engine, Generation, Program, WasmKind};
 use qyvol_store::{Fetch, Tree};
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor, Os, Resources, limits};
@@ -16,7 +16,7 @@ use crate::install::{InstallOptions, stage_images};
 use crate::{Context, Error, ImageSource};
 
 /// An image that is ready to start.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     pub(super) judged: VerifiedTarget,
     pub(super) program: Program,
     pub(super) assets: Option<Tree>,
@@ -48,21 +48,22 @@ impl Layers {
 }
 
 impl Prepared {
-    /// Looks up what is on this host already and makes the rest.
-    pub(super) fn new(
+    /// Looks up what is on this host already and makes the rest, with code of `kind`.
+    pub(crate) fn new(
         ctx: &Context<'_>,
         mut judged: VerifiedTarget,
         request: &RunRequest<'_>,
+        kind: CodeKind,
         clock: &mut StepTimer<'_>,
     ) -> Result<Prepared, Error> {
         let label = judged.label();
-        let component = judged.trusted.config.component.as_ref();
-        let generation = component.map_or(Generation::Blocking, |c| Generation::of_exports(&c.exports));
-        let limits = grant::limits(&judged.trusted.config.qyv.app, &judged.trusted.ceiling, request);
-        let engine = match limits.fuel.is_some() || request.overrides.deterministic.is_some() {
-            true => Engine::metered(generation),
-            false => Engine::new(generation),
+        let generation = match kind.service {
+            true => Generation::Blocking,
+            false => Generation::of_exports(judged.exports()),
         };
+        let limits = grant::limits(&judged.trusted.config.qyv.app, &judged.trusted.ceiling, request);
+        let metered = limits.fuel.is_some() || request.overrides.deterministic.is_some();
+        let engine = Engine::of_kind(generation, CodeKind { metered, ..kind });
         let engine = engine.map_err(Error::runtime(&label))?;
         let layers = Layers::of(&judged)?;
         let mut code = judged.store.code(engine.id(), &layers.component.digest)?;

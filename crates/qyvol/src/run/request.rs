@@ -152,20 +152,20 @@ pub enum Outcome {
 }
 
 /// Measures the time between steps.
-pub(super) struct StepTimer<'a> {
+pub(crate) struct StepTimer<'a> {
     events: &'a dyn RunEvents,
     last: Instant,
 }
 
 impl<'a> StepTimer<'a> {
-    pub(super) fn start(events: &'a dyn RunEvents) -> StepTimer<'a> {
+    pub(crate) fn start(events: &'a dyn RunEvents) -> StepTimer<'a> {
         StepTimer {
             events,
             last: Instant::now(),
         }
     }
 
-    pub(super) fn step(&mut self, what: &str) {
+    pub(crate) fn step(&mut self, what: &str) {
         let now = Instant::now();
         self.events.step(what, now - self.last);
         self.last = now;

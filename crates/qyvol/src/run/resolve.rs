@@ -21,19 +21,19 @@ use crate::{
 };
 
 /// The image behind a target, not judged.
-pub(super) struct Resolved {
+pub(crate) struct Resolved {
     source: ImageSource,
 }
 
 /// An image that trust has accepted. The store keeps what it needs until this
 /// is dropped.
-pub(super) struct VerifiedTarget {
-    pub(super) source: ImageSource,
-    pub(super) trusted: TrustedImage,
+pub(crate) struct VerifiedTarget {
+    pub(crate) source: ImageSource,
+    pub(crate) trusted: TrustedImage,
     /// What its manifest asks for.
-    pub(super) capabilities: Capabilities,
-    pub(super) store: LocalStore,
-    pub(super) lock: RunLock,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) store: LocalStore,
+    pub(crate) lock: RunLock,
 }
 
 impl Resolved {
@@ -99,7 +99,7 @@ impl Resolved {
 
 impl VerifiedTarget {
     /// Resolves and judges what is to run, and checks that this host can.
-    pub(super) fn new(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<VerifiedTarget, Error> {
+    pub(crate) fn new(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<VerifiedTarget, Error> {
         match request.target {
             Target::Manifest(path) => build_unsigned(ctx, path, request),
             Target::Wasm(path) => Err(Error::Usage(format!(
@@ -114,17 +114,23 @@ impl VerifiedTarget {
     }
 
     /// What the user named, for messages.
-    pub(super) fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         self.source.label()
     }
 
     /// The image as it was read.
-    pub(super) fn image(&self) -> Result<&SignedImage, Error> {
+    pub(crate) fn image(&self) -> Result<&SignedImage, Error> {
         self.source.single()
     }
 
+    /// What its component exports; nothing for a core module.
+    pub(crate) fn exports(&self) -> &[String] {
+        let component = self.trusted.config.component.as_ref();
+        component.map_or(&[], |component| component.exports.as_slice())
+    }
+
     /// Its manifest.
-    pub(super) fn manifest(&self) -> &Verified<ImageManifest> {
+    pub(crate) fn manifest(&self) -> &Verified<ImageManifest> {
         &self.trusted.manifest
     }
 }

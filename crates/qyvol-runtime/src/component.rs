@@ -1,0 +1,133 @@
+//! What the calls of a component work on, whether it is a command or answers a request.
+
+use std::sync::Arc;
+
+use qyvol_sandbox::Observer;
+use wasmtime::Store;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
+
+use crate::denials::Denials;
+use crate::filesystem::FsView;
+use crate::http::Http;
+use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limits};
+use crate::link::Linked;
+use crate::net::{Lookups, NetView, Network};
+use crate::output::OutputBudget;
+use crate::process::Programs;
+use crate::quota::Quotas;
+use crate::spec::{Guest, RunSpec, context};
+use crate::watched::Watched;
+use crate::{Program, RuntimeError};
+
+/// What a component's calls work on.
+pub(crate) struct ComponentState {
+    wasi: WasiCtx,
+    pub(crate) table: ResourceTable,
+    watched: Watched,
+    quotas: Quotas,
+    denials: Denials,
+    files: Count,
+    listings: Count,
+    network: Network,
+    lookups: Lookups,
+    sockets: Count,
+    /// Made for the first call that needs it.
+    http: Option<Http>,
+    programs: Programs,
+    observer: Option<Arc<dyn Observer>>,
+    pub(crate) limits: Limits,
+}
+
+impl ComponentState {
+    pub(crate) fn network(&mut self) -> NetView<'_> {
+        NetView {
+            inner: WasiSocketsCtxView {
+                ctx: self.wasi.sockets(),
+                table: &mut self.table,
+            },
+            network: &self.network,
+            lookups: &mut self.lookups,
+            sockets: &mut self.sockets,
+        }
+    }
+
+    pub(crate) fn files(&mut self) -> FsView<'_> {
+        FsView {
+            inner: WasiFilesystemCtxView {
+                ctx: self.wasi.filesystem(),
+                table: &mut self.table,
+            },
+            watched: &mut self.watched,
+            quotas: &mut self.quotas,
+            denials: &mut self.denials,
+            files: &mut self.files,
+            listings: &mut self.listings,
+        }
+    }
+
+    pub(crate) fn programs(&mut self) -> (&Programs, Option<&dyn Observer>, &mut ResourceTable) {
+        (&self.programs, self.observer.as_deref(), &mut self.table)
+    }
+}
+
+impl WasiView for ComponentState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for ComponentState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let make = || Http::new(self.network.clone(), self.sockets.places(), self.lookups.places());
+        let http = self.http.get_or_insert_with(make);
+        WasiHttpCtxView {
+            hooks: &mut http.hooks,
+            table: &mut self.table,
+            ctx: &mut http.context,
+        }
+    }
+}
+
+impl Program {
+    /// A store for an instance, with everything that `spec` gives it and limits it to.
+    /// `budget` is how much it may write to stdout and stderr.
+    pub(crate) fn component_store(
+        &self,
+        spec: &RunSpec,
+        guest: Guest,
+        network: Network,
+        budget: Option<OutputBudget>,
+        linked: Linked,
+    ) -> Result<Store<ComponentState>, RuntimeError> {
+        let mut wasi = context(spec, guest, budget)?;
+        network.grant(&mut wasi);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(if linked.http { HTTP_HANDLES } else { HANDLES });
+        let state = ComponentState {
+            wasi: wasi.build(),
+            table,
+            watched: Watched::new(&spec.mounts),
+            quotas: Quotas::new(&spec.mounts),
+            denials: Denials::new(&spec.mounts, spec.observer.as_ref()),
+            files: Count::new(spec.limits.files),
+            listings: Count::new(Some(LISTINGS)),
+            network,
+            lookups: Lookups::default(),
+            sockets: Count::new(spec.limits.sockets),
+            http: None,
+            programs: spec.programs.clone(),
+            observer: spec.observer.clone(),
+            limits: Limits::new(spec.limits),
+        };
+        let mut store = self.store(state, spec)?;
+        store.limiter(|state| &mut state.limits);
+        Ok(store)
+    }
+}

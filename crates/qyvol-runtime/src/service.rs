@@ -1,0 +1,412 @@
+//! A component that answers requests over HTTP.
+//!
+//! Each request has a store and an instance of its own, with everything that the
+//! [`RunSpec`] lists and nothing of another request. It runs as a task beside others:
+//! a guest that waits holds no thread, and one that computes gives its thread up at each
+//! tick of the epoch. It is ended at its deadline in two ways: by the epoch while it
+//! computes, and by dropping its future while it waits for the host.
+//!
+//! Deliberately absent: connections, and how many requests there are at once.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::{Request, Response};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use wasmtime::component::Linker;
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
+
+use crate::component::ComponentState;
+use crate::error::chain;
+use crate::link::Linked;
+use crate::net::Network;
+use crate::output::OutputBudget;
+use crate::process::Programs;
+use crate::program::Code;
+use crate::spec::Guest;
+use crate::{Exit, Limit, Program, RunSpec, RuntimeError, trap};
+
+/// How often guests that compute are interrupted, to let others run.
+const TICK: Duration = Duration::from_millis(10);
+/// Bytes that one call of a guest may pass to the host.
+const CALL_BYTES: usize = 16 << 20;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A service, ready to answer. Clones share it.
+#[derive(Clone)]
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    program: Program,
+    entry: ProxyPre<ComponentState>,
+    linked: Linked,
+    spec: RunSpec,
+    limits: ServiceLimits,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Service")
+    }
+}
+
+/// Limits of each request, in addition to those of [`RunSpec`].
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceLimits {
+    /// How long its guest may exist: until the response has been written and it has
+    /// returned.
+    pub time: Duration,
+    /// Processor time.
+    pub cpu: Option<Duration>,
+    /// Bytes of the request's body. Reading more fails.
+    pub body: usize,
+}
+
+/// The body of a response. It fails if the guest is ended before it has written all.
+pub type ResponseBody = UnsyncBoxBody<Bytes, Incomplete>;
+
+/// A guest was ended in the middle of its response.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the guest was ended in the middle of its response")]
+pub struct Incomplete;
+
+/// Why a guest did not answer a request, or not to its end.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// It trapped: why, and where in the guest.
+    #[error("it trapped: {0}")]
+    Trap(String),
+    /// A limit ended it; how it trapped then, if it did.
+    #[error("{0}{sep}{1}", sep = if .1.is_empty() { "" } else { "; it trapped: " })]
+    Limit(Limit, String),
+    /// It took longer.
+    #[error("it took more than {} s", .0.as_secs_f64())]
+    Time(Duration),
+    /// It used more processor time.
+    #[error("it used more than {} s of processor time", .0.as_secs_f64())]
+    CpuTime(Duration),
+    /// It exited.
+    #[error("it exited with {0}")]
+    Exit(i32),
+    /// It returned without a response.
+    #[error("it returned without a response")]
+    NoResponse,
+    /// It answered with an error in place of a response.
+    #[error("it answered with the error {0}")]
+    Declined(String),
+    /// The host's part failed, or an asset is not what was signed.
+    #[error(transparent)]
+    Runtime(RuntimeError),
+}
+
+impl Service {
+    /// Links a loaded program, whose engine must be one for services.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError::Host`] if its code is not that of a service, or counts no fuel and
+    /// `spec` limits that; [`RuntimeError::Instantiate`] if it does not fit what is linked.
+    pub fn new(program: Program, mut spec: RunSpec, limits: ServiceLimits) -> Result<Service, RuntimeError> {
+        let Code::Component(component) = &program.code else {
+            return Err(RuntimeError::Host("a core module is not a service".to_string()));
+        };
+        if !program.is_service() {
+            return Err(RuntimeError::Host(
+                "its code can't be interrupted, as that of a service must be".to_string(),
+            ));
+        }
+        program.check_fuel(&spec)?;
+        // They belong to one run.
+        spec.programs = Programs::default();
+        let mut linker = Linker::new(&program.engine);
+        let linked = crate::link::link(&mut linker, component, &spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
+        let unfit = |error| RuntimeError::Instantiate(chain(&error));
+        let entry = linker.instantiate_pre(component).map_err(unfit)?;
+        let entry = ProxyPre::new(entry).map_err(unfit)?;
+        start_ticking(&program.engine)?;
+        Ok(Service {
+            shared: Arc::new(Shared {
+                program,
+                entry,
+                linked,
+                spec,
+                limits,
+            }),
+        })
+    }
+
+    /// Answers a request, which must name its host. Called within a runtime of tokio with
+    /// several threads, time and I/O.
+    ///
+    /// The guest goes on after this returns, until it has written the response's body and
+    /// returned, or until its deadline. Then `ended` is called. If this future is dropped
+    /// before it returns, the guest is ended, and `ended` is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no response.
+    pub async fn handle<B>(
+        &self,
+        request: Request<B>,
+        ended: impl FnOnce(&Result<(), ServiceError>) + Send + 'static,
+    ) -> Result<Response<ResponseBody>, ServiceError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let progress = Arc::new(Progress::default());
+        let (shared, of_guest) = (Arc::clone(&self.shared), Arc::clone(&progress));
+        let guest = tokio::spawn(async move {
+            let answered = shared.answer(request, sender, &of_guest).await;
+            ended(&answered);
+            answered
+        });
+        let mut unless_answered = AbortOnDrop(Some(guest.abort_handle()));
+        if let Ok(response) = receiver.await {
+            unless_answered.0 = None;
+            let body = |inner| GuestBody { inner, progress }.boxed_unsync();
+            return Ok(response.map(body));
+        }
+        match guest.await {
+            Ok(Ok(())) => Err(ServiceError::NoResponse),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ServiceError::Runtime(RuntimeError::Host(
+                "answering it ended in a panic".to_string(),
+            ))),
+        }
+    }
+}
+
+/// Advances the engine's epoch for as long as it exists.
+fn start_ticking(engine: &wasmtime::Engine) -> Result<(), RuntimeError> {
+    let engine = engine.weak();
+    let tick = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(TICK);
+        }
+    };
+    let started = thread::Builder::new().name("epoch".to_string()).spawn(tick);
+    started
+        .map(|_| ())
+        .map_err(|e| RuntimeError::Host(format!("can't start a thread: {e}")))
+}
+
+/// Ends a guest whose request nobody waits for any more.
+struct AbortOnDrop(Option<AbortHandle>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(guest) = &self.0 {
+            guest.abort();
+        }
+    }
+}
+
+/// How far a guest has come.
+#[derive(Default)]
+struct Progress {
+    /// What it has answered: a response, or an error's name.
+    answered: OnceLock<Result<(), String>>,
+    /// Whether it was ended: a body that ends then may lack something.
+    broken: AtomicBool,
+}
+
+/// Marks what a guest has written as incomplete, unless it has returned.
+struct Running<'a>(&'a Progress);
+
+impl Running<'_> {
+    fn returned(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.broken.store(true, Ordering::Release);
+    }
+}
+
+/// The guest is past its deadline.
+#[derive(Debug, Error)]
+#[error("it is past its deadline")]
+struct PastDeadline;
+
+type Sender = oneshot::Sender<Response<HyperOutgoingBody>>;
+
+impl Shared {
+    /// Runs a guest for a request, to its end.
+    async fn answer<B>(&self, request: Request<B>, sender: Sender, progress: &Arc<Progress>) -> Result<(), ServiceError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let deadline = Instant::now() + self.limits.time;
+        let mut store = self.store(deadline).map_err(ServiceError::Runtime)?;
+        // Dropped before the store is, whose end looks like that of a whole body.
+        let running = Running(progress);
+        let call = self.call(&mut store, request, sender, progress);
+        let call = within(self.limits.cpu, call);
+        let returned = match tokio::time::timeout_at(deadline.into(), call).await {
+            Err(_) => return Err(ServiceError::Time(self.limits.time)),
+            Ok(Err(limit)) => return Err(ServiceError::CpuTime(limit)),
+            Ok(Ok(returned)) => returned,
+        };
+        let limits = &store.data().limits;
+        match returned {
+            Ok(()) => {}
+            Err(error) if error.is::<PastDeadline>() => return Err(ServiceError::Time(self.limits.time)),
+            Err(error) => match trap::end(&error, limits).map_err(ServiceError::Runtime)? {
+                Exit::Code(0) => {}
+                Exit::Code(code) => return Err(ServiceError::Exit(code)),
+                Exit::Trap(why) => return Err(ServiceError::Trap(why)),
+                Exit::Limit(limit, why) => return Err(ServiceError::Limit(limit, why)),
+            },
+        }
+        running.returned();
+        match progress.answered.get() {
+            Some(Ok(())) => Ok(()),
+            Some(Err(name)) => Err(ServiceError::Declined(name.clone())),
+            None => Err(ServiceError::NoResponse),
+        }
+    }
+
+    /// A store for one request.
+    fn store(&self, deadline: Instant) -> Result<Store<ComponentState>, RuntimeError> {
+        let spec = &self.spec;
+        let network = Network::new(&spec.net, spec.observer.clone());
+        let budget = spec.limits.output.map(OutputBudget::new);
+        let mut store = self
+            .program
+            .component_store(spec, Guest::Request, network, budget, self.linked)?;
+        store.set_hostcall_fuel(CALL_BYTES);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| match Instant::now() < deadline {
+            true => Ok(UpdateDeadline::Yield(1)),
+            false => Err(PastDeadline.into()),
+        });
+        Ok(store)
+    }
+
+    /// Instantiates the component and calls its handler.
+    async fn call<B>(
+        &self,
+        store: &mut Store<ComponentState>,
+        request: Request<B>,
+        sender: Sender,
+        progress: &Arc<Progress>,
+    ) -> wasmtime::Result<()>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let guest = self.entry.instantiate_async(&mut *store).await?;
+        let limit = self.limits.body;
+        let request = request.map(|body| Limited::new(body, limit).map_err(move |error| failure(&*error, limit)));
+        let mut http = store.data_mut().http();
+        let request = http.new_incoming_request(Scheme::Http, request)?;
+        let progress = Arc::clone(progress);
+        let answer = http.new_response_outparam_from_callback(move |answer| {
+            let _first = match answer {
+                Ok(response) => {
+                    let first = progress.answered.set(Ok(()));
+                    // Nobody waits for it any more.
+                    let _ = sender.send(response);
+                    first
+                }
+                Err(code) => progress.answered.set(Err(format!("{code:?}"))),
+            };
+        })?;
+        guest
+            .wasi_http_incoming_handler()
+            .call_handle(store, request, answer)
+            .await
+    }
+}
+
+/// The error that a guest gets for a request's body.
+fn failure(error: &(dyn std::error::Error + 'static), limit: usize) -> HttpError {
+    match error.is::<LengthLimitError>() {
+        true => HttpError::HttpRequestBodySize(Some(limit as u64)),
+        false => HttpError::ConnectionTerminated,
+    }
+}
+
+/// Polls a future for at most so much processor time. Guests give up their thread at
+/// each tick, so that it is exceeded by little more than one.
+async fn within<F: Future>(limit: Option<Duration>, future: F) -> Result<F::Output, Duration> {
+    let mut future = pin!(future);
+    let mut used = Duration::ZERO;
+    poll_fn(|cx| {
+        let Some(limit) = limit else {
+            return future.as_mut().poll(cx).map(Ok);
+        };
+        let before = thread_time();
+        let polled = future.as_mut().poll(cx);
+        used += thread_time().saturating_sub(before);
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if used >= limit => Poll::Ready(Err(limit)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Processor time of this thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
+
+/// What a guest writes, until it has finished or was ended.
+struct GuestBody {
+    inner: HyperOutgoingBody,
+    progress: Arc<Progress>,
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = Incomplete;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Err(_)) => Some(Err(Incomplete)),
+            None if self.progress.broken.load(Ordering::Acquire) => Some(Err(Incomplete)),
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

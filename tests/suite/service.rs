@@ -1,0 +1,246 @@
+//! A server of `qyv serve` with the suite's service, and clients that say exactly what is
+//! sent when.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use std::{fs, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::User;
+
+/// Ends a test whose server does not answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that runs.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    stderr: Arc<Mutex<String>>,
+    /// Receives when stderr is closed.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Server {
+    /// Starts one, and waits until it listens.
+    #[track_caller]
+    pub fn start(user: &User, options: &[&str], target: &str) -> Server {
+        let mut command = user.command();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(options)
+            .arg(target);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let ((listens, address), (ends, ended)) = (channel(), channel());
+        let text = Arc::clone(&stderr);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix("listening on http://") {
+                    let _ = listens.send(address.parse::<SocketAddr>().unwrap());
+                }
+                let mut text = text.lock().unwrap();
+                text.push_str(&line);
+                text.push('\n');
+            }
+            let _ = ends.send(());
+        });
+        let Ok(address) = address.recv_timeout(PATIENCE) else {
+            panic!("it does not listen: {}", stderr.lock().unwrap());
+        };
+        Server {
+            child,
+            address,
+            stderr,
+            ended: Mutex::new(ended),
+        }
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::new(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// One request on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        let mut client = self.connect();
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.answer()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until nothing listens any more.
+    pub fn refuses(&self) {
+        while TcpStream::connect(self.address).is_ok() {
+            thread::yield_now();
+        }
+    }
+
+    /// The end of the server: its status, stdout and stderr.
+    pub fn wait(mut self) -> (ExitStatus, String, String) {
+        self.ended.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        let mut out = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        let status = self.child.wait().unwrap();
+        let err = self.stderr.lock().unwrap().clone();
+        (status, out, err)
+    }
+
+    /// Ends the server gracefully.
+    #[track_caller]
+    pub fn end(self) -> (String, String) {
+        self.signal(Signal::TERM);
+        let (status, out, err) = self.wait();
+        assert_eq!(status.code(), Some(0), "{err}");
+        (out, err)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection.
+pub struct Client {
+    pub stream: BufReader<TcpStream>,
+}
+
+/// A response.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+    /// Whether the body has come to its end.
+    pub whole: bool,
+}
+
+impl Client {
+    pub fn new(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, text: &str) {
+        self.stream.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    pub fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.stream.read_line(&mut line).ok()?;
+        (read > 0).then(|| line.trim_end().to_string())
+    }
+
+    /// Status and head, if the connection is not closed.
+    pub fn head(&mut self) -> Option<(u16, String)> {
+        let status = self.line()?;
+        let status = status.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut head = String::new();
+        loop {
+            match self.line()? {
+                line if line.is_empty() => return Some((status, head)),
+                line => {
+                    head.push_str(&line.to_lowercase());
+                    head.push('\n');
+                }
+            }
+        }
+    }
+
+    /// The next chunk of a body; none if the connection is closed in it.
+    pub fn chunk(&mut self) -> Option<String> {
+        let length = usize::from_str_radix(&self.line()?, 16).ok()?;
+        let mut chunk = vec![0; length];
+        self.stream.read_exact(&mut chunk).ok()?;
+        self.line()?;
+        Some(String::from_utf8(chunk).unwrap())
+    }
+
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        let (status, head) = self.head()?;
+        let (mut body, mut whole) = (String::new(), true);
+        if head.contains("transfer-encoding: chunked") {
+            loop {
+                match self.chunk() {
+                    Some(chunk) if chunk.is_empty() => break,
+                    Some(chunk) => body.push_str(&chunk),
+                    None => {
+                        whole = false;
+                        break;
+                    }
+                }
+            }
+        } else if let Some((_, rest)) = head.split_once("content-length: ") {
+            let length = rest.lines().next().unwrap().parse().unwrap();
+            let mut bytes = vec![0; length];
+            whole = self.stream.read_exact(&mut bytes).is_ok();
+            body = String::from_utf8(bytes).unwrap();
+        }
+        Some(Answer {
+            status,
+            head,
+            body,
+            whole,
+        })
+    }
+
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        self.try_answer().expect("the connection was closed")
+    }
+
+    /// Begins a request that lasts until its body is ended, and waits until it is being
+    /// answered.
+    #[track_caller]
+    pub fn hold(&mut self) {
+        self.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(self.head().unwrap().0, 200);
+    }
+
+    /// Ends it.
+    #[track_caller]
+    pub fn release(&mut self) {
+        self.send("0\r\n\r\n");
+        assert_eq!(self.chunk().as_deref(), Some(""));
+    }
+
+    /// Whether nothing has been answered yet.
+    pub fn waits(&mut self) -> bool {
+        let stream = self.stream.get_mut();
+        stream.set_nonblocking(true).unwrap();
+        let waits = stream
+            .peek(&mut [0])
+            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        stream.set_nonblocking(false).unwrap();
+        waits
+    }
+}
+
+/// The suite's service, built.
+#[track_caller]
+pub fn service(user: &User, name: &str, more: &str) -> String {
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/service/service.component.wasm");
+    user.write(&format!("{name}/app.wasm"), fs::read(guest).unwrap());
+    let manifest = format!("name: {name}\nversion: 1.0.0\ntype: service\nentrypoint: app.wasm\n{more}");
+    user.write(&format!("{name}/app.qyv"), manifest);
+    let archive = format!("{name}.qyvbin");
+    user.qyv(&["build", name, "-o", &archive, "-q"]).expect(0);
+    archive
+}
