@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Write;
 
 use qyvol_runtime::{
-    Engine, Exit, Generation, Limit, Mount, Phase, Program, RunLimits, RunSpec, RuntimeError, WasmKind,
+    CodeKind, Engine, Exit, Generation, Limit, Mount, Phase, Program, RunLimits, RunSpec, RuntimeError, WasmKind,
 };
 use qyvol_sandbox::Net;
 use qyvol_trust::Verified;
@@ -430,7 +430,11 @@ const ASKS_AGAIN: &str = r#"
 fn guest_that_asks_again_and_again_sees_time_go_on() {
     assert_eq!(run_component(ASKS_AGAIN).unwrap(), Exit::Code(0));
     let wasm = wat::parse_str(format!("(component {ASKS_AGAIN})")).unwrap();
-    let engine = Engine::metered(Generation::Blocking).unwrap();
+    let metered = CodeKind {
+        metered: true,
+        ..CodeKind::default()
+    };
+    let engine = Engine::of_kind(Generation::Blocking, metered).unwrap();
     let code = engine.compile(&wasm).unwrap();
     let run = || {
         let spec = RunSpec {
