@@ -160,7 +160,7 @@ impl Client {
         let is_private = base.is_secure() || base.is_loopback() || config.allow_plain_credentials;
         if !is_private && !matches!(credentials, Credentials::None) {
             let why = format!(
-                "{} is not encrypted: use https, or allow this explicitly",
+                "{} is not encrypted, so no credentials are sent there: use https or davs",
                 base.origin()
             );
             return Err(Error::Credentials(why));
