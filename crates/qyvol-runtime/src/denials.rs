@@ -12,6 +12,7 @@ use std::sync::Arc;
 use qyvol_sandbox::{Event, Observer};
 
 use crate::Mount;
+use crate::watched::renumber;
 
 /// Maximum length of a recorded and reported path, in bytes.
 const MAX_SHOWN: usize = 512;
@@ -86,13 +87,7 @@ impl Denials {
 
     /// The guest renumbered a descriptor; the one that had the number is closed.
     pub(crate) fn renumbered(&mut self, from: u32, to: u32) {
-        if from == to {
-            return;
-        }
-        match self.open.remove(&from) {
-            Some(path) => self.open.insert(to, path),
-            None => self.open.remove(&to),
-        };
+        renumber(&mut self.open, from, to);
     }
 }
 

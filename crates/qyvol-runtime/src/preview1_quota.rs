@@ -18,6 +18,7 @@ use wiggle::{GuestMemory, GuestPtr};
 use crate::Mount;
 use crate::preview1::{FIRST_MOUNT, MODULE, ModuleState, errno, guest, text};
 use crate::quota::{self, Held, Plan, done};
+use crate::watched::renumber;
 
 /// The error of wasmtime-wasi for a link or a move from one file system to another.
 const IO: i32 = 29;
@@ -83,13 +84,7 @@ impl FileQuotas {
 
     /// The guest renumbered a descriptor; the one that had the number is closed.
     pub(crate) fn renumbered(&mut self, from: u32, to: u32) {
-        if from == to {
-            return;
-        }
-        match self.open.remove(&from) {
-            Some(open) => self.open.insert(to, open),
-            None => self.open.remove(&to),
-        };
+        renumber(&mut self.open, from, to);
     }
 }
 

@@ -12,6 +12,18 @@ use crate::sealed::{IntegrityError, Seal};
 /// Maximum length of a path, as in the operating system.
 const PATH_LIMIT: usize = 4096;
 
+/// Follows a descriptor that the guest renumbered, in what is kept by descriptor; the one
+/// that had the number is closed.
+pub(crate) fn renumber<V>(open: &mut HashMap<u32, V>, from: u32, to: u32) {
+    if from == to {
+        return;
+    }
+    match open.remove(&from) {
+        Some(kept) => open.insert(to, kept),
+        None => open.remove(&to),
+    };
+}
+
 /// A place in a watched mount.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -83,13 +95,7 @@ impl Watched {
 
     /// The guest renumbered a descriptor; the one that had the number is closed.
     pub(crate) fn renumbered(&mut self, from: u32, to: u32) {
-        if from == to {
-            return;
-        }
-        match self.open.remove(&from) {
-            Some(place) => self.open.insert(to, place),
-            None => self.open.remove(&to),
-        };
+        renumber(&mut self.open, from, to);
     }
 
     /// The place that `path` leads to from a descriptor, and its mount. None outside
