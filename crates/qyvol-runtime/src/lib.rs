@@ -32,6 +32,9 @@ mod http;
 mod limits;
 mod lines;
 mod link;
+#[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
+#[allow(unsafe_code, reason = "a function of C's library")]
+mod memmove;
 mod namespace;
 mod net;
 mod output;
