@@ -29,6 +29,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,8 @@ pub struct Quota {
     root: OwnedFd,
     limit: Amount,
     state: Mutex<State>,
+    /// Calls that may have made a file shorter.
+    cuts: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +123,7 @@ impl Quota {
                 entries: files,
             },
             state: Mutex::default(),
+            cuts: AtomicU64::new(0),
         })
     }
 
@@ -182,6 +186,16 @@ impl Quota {
             at,
             took: at.duration_since(started),
         })
+    }
+
+    /// A file may become shorter.
+    fn cut(&self) {
+        self.cuts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What changes when a file may have become shorter.
+    pub(crate) fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::Relaxed)
     }
 
     /// Frees an amount.
@@ -299,6 +313,7 @@ impl Held {
         let mut plan = self.quota.take(Amount { space: 0, entries })?;
         if let Some(stat) = there.filter(|_| truncate) {
             plan.freed.space = space_of(&stat);
+            self.quota.cut();
         }
         Ok(Some(plan))
     }
@@ -353,21 +368,30 @@ impl Held {
             entries: 0,
         })?;
         plan.freed.space = old.saturating_sub(new);
+        self.quota.cut();
         Ok(plan)
     }
 
     /// Writes so many bytes at an offset, or at the end. None where that takes nothing.
     pub(crate) fn write(&self, at: Option<u64>, length: u64) -> io::Result<Option<Plan>> {
+        self.write_into(self.size()?, at, length)
+    }
+
+    /// The same, in a file that has this size at least.
+    pub(crate) fn write_into(&self, size: u64, at: Option<u64>, length: u64) -> io::Result<Option<Plan>> {
         if length == 0 {
             return Ok(None);
         }
-        let stat = rustix::fs::fstat(&self.file)?;
-        let size = u64::try_from(stat.st_size).unwrap_or_default();
         let end = at.unwrap_or(size).saturating_add(length);
         match blocks(end).saturating_sub(blocks(size)) {
             0 => Ok(None),
             space => self.quota.take(Amount { space, entries: 0 }).map(Some),
         }
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstat(&self.file)?;
+        Ok(u64::try_from(stat.st_size).unwrap_or_default())
     }
 
     fn space(&self) -> io::Result<u64> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::{Held, done};
+use super::{Held, Plan, done};
 
 /// Takes what it writes from the quota first.
 pub(crate) struct QuotaStream {
@@ -18,7 +18,17 @@ pub(crate) struct QuotaStream {
     held: Held,
     /// Where it writes next; None is at the end.
     at: Option<u64>,
+    /// A size that the file has at least, as long as no more files were cut short than
+    /// these.
+    known: Option<Known>,
     is_closed: bool,
+}
+
+/// See [`QuotaStream::known`].
+#[derive(Clone, Copy)]
+struct Known {
+    size: u64,
+    cuts: u64,
 }
 
 impl QuotaStream {
@@ -27,6 +37,7 @@ impl QuotaStream {
             stream: Some(stream),
             held,
             at,
+            known: None,
             is_closed: false,
         }
     }
@@ -38,12 +49,28 @@ impl QuotaStream {
         }
     }
 
+    /// What a write takes, and what is known of the file then. Sparing the system the
+    /// question for the file's size makes small writes a tenth faster.
+    fn take(&self, length: u64) -> io::Result<(Option<Plan>, Known)> {
+        let cuts = self.held.quota.cuts();
+        if let (Some(known), Some(_)) = (self.known, self.at)
+            && known.cuts == cuts
+            && let Ok(plan) = self.held.write_into(known.size, self.at, length)
+        {
+            return Ok((plan, known));
+        }
+        // The file may have grown, so that less is taken.
+        let size = self.held.size()?;
+        let plan = self.held.write_into(size, self.at, length)?;
+        Ok((plan, Known { size, cuts }))
+    }
+
     /// Writes all of it, or nothing where it does not fit.
     async fn write_now(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.stream()?;
         let length = bytes.len() as u64;
-        let plan = match self.held.write(self.at, length) {
-            Ok(plan) => plan,
+        let (plan, known) = match self.take(length) {
+            Ok(taken) => taken,
             Err(error) => {
                 // As with any error of writing.
                 self.is_closed = true;
@@ -60,6 +87,10 @@ impl QuotaStream {
         };
         self.stream()?.blocking_write_and_flush(bytes).await?;
         self.at = end;
+        self.known = Some(Known {
+            size: known.size.max(end.unwrap_or_default()),
+            ..known
+        });
         done(plan);
         Ok(())
     }

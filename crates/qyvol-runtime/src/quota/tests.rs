@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 
+use wasmtime_wasi::p2::OutputStream as _;
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+
 use super::*;
 
 const KIB: u64 = 1024;
@@ -241,4 +244,30 @@ fn space_that_another_run_frees_is_found_and_walks_take_a_share_of_the_time() {
             entries: 2
         }
     );
+}
+
+// [RUN-062]
+#[test]
+fn stream_into_a_file_that_was_cut_short_takes_its_hole_too() {
+    let (directory, quota, top) = bounded();
+    let file = make(&top, &directory, "f").unwrap();
+    let before = counted(&quota).space;
+    let held = Held {
+        quota: Arc::clone(&quota),
+        file: Arc::clone(&file.file),
+    };
+    let pipe = MemoryOutputPipe::new(1 << 20);
+    let mut stream = QuotaStream::new(Box::new(pipe), held, Some(0));
+    let mut write = |length: u64| {
+        stream.write(vec![1; 4096].into()).unwrap();
+        // The pipe leaves the file as it is.
+        file.file.set_len(length).unwrap();
+        counted(&quota).space - before
+    };
+    assert_eq!(write(4096), 4096);
+    assert_eq!(write(8192), 8192);
+    file.resize(0).unwrap().done();
+    file.file.set_len(0).unwrap();
+    assert_eq!(write(12_288), 12_288);
+    assert_eq!(write(16_384), 16_384);
 }
