@@ -158,6 +158,14 @@ impl Program {
         }
     }
 
+    /// Whether it can have sockets or programs of the host. A core module can't.
+    fn imports_io(&self) -> bool {
+        match &self.code {
+            Code::Component(component) => crate::link::imports_io(component),
+            Code::Module(_) => false,
+        }
+    }
+
     /// Whether its code can be interrupted.
     pub(crate) fn is_service(&self) -> bool {
         self.kind.service
@@ -180,8 +188,8 @@ impl Program {
         runtime.enable_time().max_blocking_threads(BLOCKING_THREADS);
         runtime.start_paused(spec.deterministic.is_some());
         let network = Network::new(&spec.net, spec.observer.clone());
-        if !network.is_off() || !spec.programs.is_empty() {
-            // Sockets and pipes alone need the poller and its descriptors.
+        // Sockets and pipes alone need the poller and its descriptors.
+        if (!network.is_off() || !spec.programs.is_empty()) && self.imports_io() {
             runtime.enable_io();
         }
         let runtime = runtime.build().map_err(|e| RuntimeError::Host(e.to_string()))?;

@@ -66,6 +66,19 @@ pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec
     Ok(Linked { http })
 }
 
+/// Whether a component imports what the host does with sockets or pipes.
+pub(crate) fn imports_io(component: &Component) -> bool {
+    let kind = component.component_type();
+    kind.imports(component.engine())
+        .filter_map(|(name, _)| interface(name))
+        .any(|(_, interface)| {
+            interface == process::INTERFACE
+                || ["wasi:sockets/", "wasi:http/"]
+                    .iter()
+                    .any(|package| interface.starts_with(package))
+        })
+}
+
 /// Whether components are given an interface of this name.
 pub(crate) fn provides(engine: &wasmtime::Engine, generation: Generation, name: &str) -> wasmtime::Result<bool> {
     match interface(name) {
