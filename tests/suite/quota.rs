@@ -140,22 +140,36 @@ fn what_earlier_runs_have_left_counts_and_each_directory_of_a_list_too() {
 #[test]
 fn storage_is_the_operators_the_rules_and_the_manifests_to_name() {
     let user = User::new();
-    let app = built(&user, 2, "{ fs: write }\nresources: { storage: 100GB }");
-    let limit = |options: &[&str]| {
+    let limit_of = |app: &str, options: &[&str]| {
         let mut args = vec!["run", "-q", "--audit", "audit"];
         args.extend(options);
-        args.extend([&app, "args"]);
+        args.extend([app, "args"]);
         user.qyv(&args).expect(0);
         let audit = fs::read_to_string(user.path("audit")).unwrap();
         fs::remove_file(user.path("audit")).unwrap();
         let granted: serde_json::Value = serde_json::from_str(audit.lines().next().unwrap()).unwrap();
         granted["limits"]["storage"].as_u64()
     };
-    // No manifest has more than the default by itself.
-    assert_eq!(limit(&[]), Some(4 << 30));
-    assert_eq!(limit(&["--limit", "storage=5GiB"]), Some(5 << 30));
-    assert_eq!(limit(&["--limit", "memory=64MiB"]), Some(4 << 30));
-    assert!(user.qyv(&["inspect", &app]).expect(0).out.contains("\nstorage      "));
+    // No manifest has more than the default by itself. What is kept in memory is bounded
+    // by what the operator lets the guest have of that.
+    let (disk, memory, remote) = (
+        "{ type: diskfs }",
+        "{ type: memfs }",
+        "{ type: netfs, source: \"http://localhost:1\" }",
+    );
+    for (kind, most, in_memory) in [
+        (disk, 4 << 30, false),
+        (memory, 512 << 20, true),
+        (remote, 1 << 30, true),
+    ] {
+        let asked = format!("permissions: {{ fs: write }}\nresources: {{ storage: 100GB }}\nfs: {kind}\n");
+        let app = guest(2).archive(&user, &asked).unwrap();
+        assert_eq!(limit_of(&app, &[]), Some(most), "{kind}");
+        assert_eq!(limit_of(&app, &["--limit", "storage=5GiB"]), Some(5 << 30), "{kind}");
+        let bounded = if in_memory { 64 << 20 } else { most };
+        assert_eq!(limit_of(&app, &["--limit", "memory=64MiB"]), Some(bounded), "{kind}");
+        assert!(user.qyv(&["inspect", &app]).expect(0).out.contains("\nstorage      "));
+    }
 }
 
 // [RUN-062]

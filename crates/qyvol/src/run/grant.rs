@@ -9,9 +9,8 @@ use qyvol_trust::Ceiling;
 use qyvol_types::{AppManifest, FsKind, Resources, escape};
 
 use super::{DirGrant, RunRequest};
-use crate::Error;
 use crate::data::DEFAULT_QUOTA;
-use crate::memfs::DEFAULT_BYTES;
+use crate::{Error, memfs, netfs};
 
 /// Decides what a run may do. Fails if the operator asks for something that the manifest
 /// or the rule does not allow.
@@ -163,7 +162,8 @@ pub(super) fn limits(app: &AppManifest, ceiling: &Ceiling, request: &RunRequest<
     if bound.storage.is_none() {
         let most = match app.fs.kind {
             FsKind::Diskfs => DEFAULT_QUOTA,
-            FsKind::Memfs | FsKind::Netfs => bound.memory.unwrap_or(DEFAULT_BYTES),
+            FsKind::Memfs => bound.memory.unwrap_or(memfs::DEFAULT_BYTES),
+            FsKind::Netfs => bound.memory.unwrap_or(netfs::DEFAULT_BYTES),
         };
         limits.storage = limits.storage.map(|storage| storage.min(most));
     }
