@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::registry::Server;
@@ -457,4 +458,17 @@ fn hint_after_a_revocation_names_no_revoked_key_and_works() {
     user.qyv(&words).expect(0);
     user.qyv(&["sign", &file, "--key", "next"]).expect(0);
     user.qyv(&["verify", &file]).expect(0);
+}
+
+#[test]
+fn arguments_that_an_adapter_has_no_room_for_are_told() {
+    let user = User::new();
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/files.component.wasm");
+    user.write("app/app.wasm", fs::read(guest).unwrap());
+    user.write("app/app.qyv", "name: app\nversion: 1.0.0\nentrypoint: app.wasm\n");
+    user.qyv(&["build", "app", "-o", "app.qyvbin", "-q"]).expect(0);
+    let long = "a".repeat(100_000);
+    let done = user.qyv(&["run", "-q", "app.qyvbin", "stat", &long]);
+    assert_eq!(done.code, 134);
+    assert!(done.err.contains("its arguments have 100004 bytes"));
 }

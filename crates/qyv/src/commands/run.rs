@@ -25,6 +25,8 @@ use crate::ui::{Ui, format_duration};
 const LIMIT_REACHED: u8 = 124;
 /// How long the end of a guest that ran out of time waits for it to be told.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
+/// Bytes of arguments that may be too much for the adapter, with what else it keeps.
+const ADAPTER_ARGS: usize = 32 << 10;
 /// The guest trapped: 128 plus SIGABRT, as in a shell.
 const TRAPPED: u8 = 134;
 
@@ -68,7 +70,11 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     match ended {
         Ok(Outcome::Code(_)) => Ok(code),
         Ok(Outcome::Trap(why)) => {
-            ui.error(&Failure::new(format!("{target} trapped: {why}")));
+            let failure = Failure::new(format!("{target} trapped: {why}"));
+            ui.error(&match adapter_hint(&args.target_and_args, &why) {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            });
             Ok(code)
         }
         Ok(Outcome::TimedOut(limit)) => {
@@ -88,6 +94,18 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
         }
         Err((_, failure)) => Err(failure),
     }
+}
+
+/// What may have been wrong if a guest trapped in its adapter: that has one page of
+/// memory for all arguments and variables.
+fn adapter_hint(target_and_args: &[String], why: &str) -> Option<String> {
+    let bytes: usize = target_and_args.iter().skip(1).map(String::len).sum();
+    (bytes > ADAPTER_ARGS && why.contains("wasi_snapshot_preview1")).then(|| {
+        format!(
+            "its arguments have {bytes} bytes: a component that was made of a preview 1 module \
+             takes less than 64 KiB of arguments and variables"
+        )
+    })
 }
 
 /// Refuses an audit file that the guest could change.
