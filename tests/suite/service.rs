@@ -233,10 +233,25 @@ impl Client {
     }
 }
 
-/// The suite's service, built.
+/// The suite's services do the same in WASI 0.2 and 0.3.
+pub const VERSIONS: [u8; 2] = [2, 3];
+
+/// The suite's service of WASI 0.2, built.
 #[track_caller]
 pub fn service(user: &User, name: &str, more: &str) -> String {
-    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/service/service.component.wasm");
+    service_of(user, 2, name, more)
+}
+
+/// The suite's service of a version of WASI, built.
+#[track_caller]
+pub fn service_of(user: &User, version: u8, name: &str, more: &str) -> String {
+    let guest = match version {
+        2 => "service/service.component.wasm",
+        _ => "service-p3/service-p3.component.wasm",
+    };
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/guests")
+        .join(guest);
     user.write(&format!("{name}/app.wasm"), fs::read(guest).unwrap());
     let manifest = format!("name: {name}\nversion: 1.0.0\ntype: service\nentrypoint: app.wasm\n{more}");
     user.write(&format!("{name}/app.qyv"), manifest);

@@ -110,7 +110,7 @@ impl Engine {
             .map(|(module, name)| format!("{module}.{name}"))
             .collect();
         if self.kind.service {
-            let what = "it is a core module: an HTTP service is a component that exports wasi:http/incoming-handler";
+            let what = "it is a core module: an HTTP service is a component that exports wasi:http/incoming-handler or wasi:http/handler";
             return Ok((missing, Some(what.to_string())));
         }
         let mut exports = types.core_exports().into_iter().flatten();
@@ -152,27 +152,18 @@ impl Engine {
                 .iter()
                 .any(|name| link::interface(name) == Some((generation, interface)))
         };
-        let is_later = exported(Generation::Concurrent, "wasi:http/handler");
         if self.kind.service {
-            return match serves(exports) {
-                true => None,
-                false if is_later => Some(LATER_SERVICE.to_string()),
-                false => {
-                    Some("it is not an HTTP service: it exports no wasi:http/incoming-handler of WASI 0.2".to_string())
-                }
-            };
+            return (!serves(exports)).then(|| format!("it is not an HTTP service: it exports {NO_HANDLER}"));
         }
-        if exported(self.generation, "wasi:cli/run") {
+        let runs = |generation| exported(generation, "wasi:cli/run");
+        if runs(Generation::Blocking) || (self.generation == Generation::Concurrent && runs(Generation::Concurrent)) {
             return None;
         }
         if serves(exports) {
             return Some(
-                "it is an HTTP service (it exports wasi:http/incoming-handler), not a command: it exports no wasi:cli/run"
+                "it is an HTTP service (it exports a handler of wasi:http), not a command: it exports no wasi:cli/run"
                     .to_string(),
             );
-        }
-        if is_later {
-            return Some(LATER_SERVICE.to_string());
         }
         let run = exports.iter().find(|name| name.starts_with("wasi:cli/run@"));
         Some(match run {
@@ -185,7 +176,8 @@ impl Engine {
     }
 }
 
-const LATER_SERVICE: &str = "it is an HTTP service of WASI 0.3 (it exports wasi:http/handler): this version serves those of WASI 0.2, which export wasi:http/incoming-handler";
+/// What a component lacks that answers no requests.
+const NO_HANDLER: &str = "neither wasi:http/incoming-handler of WASI 0.2 nor wasi:http/handler of WASI 0.3";
 
 /// The names of missing imports, and what it is if it has no entry point.
 type Found = (BTreeSet<String>, Option<String>);

@@ -8,6 +8,7 @@ use wasmparser::WasmFeatures;
 use crate::RuntimeError;
 use crate::check::{ASYNC_FEATURES, FEATURES};
 use crate::error::chain;
+use crate::handler::{BLOCKING, CONCURRENT};
 
 /// Compiles components and loads what it compiled.
 pub struct Engine {
@@ -34,10 +35,16 @@ pub enum Generation {
 }
 
 impl Generation {
-    /// The generation that a component with these exports needs.
+    /// The generation that a component with these exports needs, whichever of them is
+    /// called.
     pub fn of_exports(exports: &[String]) -> Generation {
-        let runs = |name: &String| crate::link::interface(name) == Some((Generation::Concurrent, "wasi:cli/run"));
-        match exports.iter().any(runs) {
+        let is_concurrent = |name: &String| {
+            matches!(
+                crate::link::interface(name),
+                Some(CONCURRENT | (Generation::Concurrent, "wasi:cli/run"))
+            )
+        };
+        match exports.iter().any(is_concurrent) {
             true => Generation::Concurrent,
             false => Generation::Blocking,
         }
@@ -115,7 +122,7 @@ const SERVICE: &str = "service";
 pub fn serves(exports: &[String]) -> bool {
     exports
         .iter()
-        .any(|name| crate::link::interface(name) == Some((Generation::Blocking, "wasi:http/incoming-handler")))
+        .any(|name| crate::link::interface(name).is_some_and(|interface| [BLOCKING, CONCURRENT].contains(&interface)))
 }
 
 /// The one configuration of a generation and kind. Whatever changes code changes
@@ -241,8 +248,25 @@ mod tests {
             "wasi:http/incoming-handler@0.2.12",
             "wasi:cli/run@0.3.0"
         ]));
-        assert!(!is_service(&["wasi:http/handler@0.3.0"]));
+        assert!(is_service(&["wasi:http/handler@0.3.0"]));
+        assert!(!is_service(&["wasi:http/handler@0.3.0", "wasi:cli/run@0.2.0"]));
+        assert!(!is_service(&["wasi:http/handler@0.2.0"]));
         assert!(!is_service(&[]));
+    }
+
+    #[test]
+    fn export_of_the_later_version_decides_the_generation() {
+        let of = |exports: &[&str]| {
+            let exports: Vec<String> = exports.iter().map(ToString::to_string).collect();
+            Generation::of_exports(&exports)
+        };
+        assert_eq!(of(&["wasi:cli/run@0.2.0"]), Generation::Blocking);
+        assert_eq!(of(&["wasi:http/incoming-handler@0.2.12"]), Generation::Blocking);
+        assert_eq!(of(&["wasi:cli/run@0.3.0"]), Generation::Concurrent);
+        assert_eq!(
+            of(&["wasi:cli/run@0.2.0", "wasi:http/handler@0.3.0"]),
+            Generation::Concurrent
+        );
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod engine;
 mod error;
 mod filesystem;
 mod filesystem_calls;
+mod handler;
 mod http;
 mod limits;
 mod lines;

@@ -66,6 +66,27 @@ impl OutputBudget {
     }
 }
 
+/// Runs a guest until it ends or has written more than it may. In WASI 0.3, unlike 0.2,
+/// the write that is too much doesn't end it.
+pub(crate) async fn within<R>(
+    budget: Option<&OutputBudget>,
+    run: impl Future<Output = wasmtime::Result<R>>,
+) -> wasmtime::Result<R> {
+    let Some(budget) = budget else {
+        return run.await;
+    };
+    let returned = tokio::select! {
+        biased;
+        returned = run => returned,
+        reached = budget.exceeded() => return Err(reached.into()),
+    };
+    // It may have ended because of the error that it got.
+    match budget.is_exceeded() {
+        true => Err(budget.reached().into()),
+        false => returned,
+    }
+}
+
 /// A stream that counts what it writes against a budget.
 pub(crate) struct Bounded<S> {
     pub(crate) stream: S,

@@ -18,7 +18,7 @@ use crate::denials::Denials;
 use crate::error::chain;
 use crate::limits::{Count, Limit, Limits};
 use crate::net::Network;
-use crate::output::OutputBudget;
+use crate::output::{self, OutputBudget};
 use crate::preview1::{self, ModuleState, Wanted};
 use crate::preview1_quota::FileQuotas;
 use crate::quota;
@@ -235,9 +235,12 @@ impl Program {
         // Imports and entry point were checked when it was compiled.
         let unfit = |error| RuntimeError::Instantiate(chain(&error));
         let pre = linker.instantiate_pre(component).map_err(unfit)?;
+        let concurrent = (Generation::Concurrent, "wasi:cli/run");
         let command = match self.generation {
-            Generation::Blocking => Command::Blocking(p2::CommandPre::new(pre).map_err(unfit)?),
-            Generation::Concurrent => Command::Concurrent(p3::CommandPre::new(pre).map_err(unfit)?),
+            Generation::Concurrent if crate::link::exports(component, concurrent) => {
+                Command::Concurrent(p3::CommandPre::new(pre).map_err(unfit)?)
+            }
+            _ => Command::Blocking(p2::CommandPre::new(pre).map_err(unfit)?),
         };
         told(Phase::Link);
         // Also if it ends before its entry point is called.
@@ -262,7 +265,8 @@ impl Program {
                 match instance {
                     Ok(command) => {
                         let run = async |store: &_| command.wasi_cli_run().call_run(store).await;
-                        within_budget(budget.as_ref(), store.run_concurrent(run)).await
+                        let ran = async { store.run_concurrent(run).await.and_then(|returned| returned) };
+                        output::within(budget.as_ref(), ran).await
                     }
                     Err(error) => {
                         let exit = instantiation_failure(&error, &store.data().limits)?;
@@ -370,26 +374,6 @@ impl Program {
 /// What a guest has to begin with.
 fn fuel(spec: &RunSpec) -> u64 {
     spec.limits.fuel.unwrap_or(u64::MAX)
-}
-
-/// Runs a component of WASI 0.3 until it ends or has written more than it may.
-async fn within_budget<R>(
-    budget: Option<&OutputBudget>,
-    run: impl Future<Output = wasmtime::Result<wasmtime::Result<R>>>,
-) -> wasmtime::Result<R> {
-    let Some(budget) = budget else {
-        return run.await.and_then(|returned| returned);
-    };
-    let returned = tokio::select! {
-        biased;
-        returned = run => returned.and_then(|returned| returned),
-        reached = budget.exceeded() => return Err(reached.into()),
-    };
-    // It may have ended because of the error that it got.
-    match budget.is_exceeded() {
-        true => Err(budget.reached().into()),
-        false => returned,
-    }
 }
 
 /// The entry point of a component.

@@ -10,8 +10,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,16 +25,15 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use wasmtime::component::Linker;
 use wasmtime::{Store, UpdateDeadline};
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
-use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
 use crate::component::ComponentState;
 use crate::error::chain;
+use crate::handler::{Answer, Handler, Progress, Running};
 use crate::link::Linked;
 use crate::net::Network;
-use crate::output::OutputBudget;
+use crate::output::{self, OutputBudget};
 use crate::process::Programs;
 use crate::program::Code;
 use crate::spec::Guest;
@@ -56,7 +54,7 @@ pub struct Service {
 
 struct Shared {
     program: Program,
-    entry: ProxyPre<ComponentState>,
+    handler: Handler,
     linked: Linked,
     spec: RunSpec,
     limits: ServiceLimits,
@@ -140,13 +138,13 @@ impl Service {
         let mut linker = Linker::new(&program.engine);
         let linked = crate::link::link(&mut linker, component, &spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
         let unfit = |error| RuntimeError::Instantiate(chain(&error));
-        let entry = linker.instantiate_pre(component).map_err(unfit)?;
-        let entry = ProxyPre::new(entry).map_err(unfit)?;
+        let pre = linker.instantiate_pre(component).map_err(unfit)?;
+        let handler = Handler::new(component, pre).map_err(unfit)?;
         start_ticking(&program.engine)?;
         Ok(Service {
             shared: Arc::new(Shared {
                 program,
-                entry,
+                handler,
                 linked,
                 spec,
                 limits,
@@ -177,7 +175,7 @@ impl Service {
         let progress = Arc::new(Progress::default());
         let (shared, of_guest) = (Arc::clone(&self.shared), Arc::clone(&progress));
         let guest = tokio::spawn(async move {
-            let answered = shared.answer(request, sender, &of_guest).await;
+            let answered = shared.answer(request, sender, of_guest).await;
             ended(&answered);
             answered
         });
@@ -224,50 +222,36 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// How far a guest has come.
-#[derive(Default)]
-struct Progress {
-    /// What it has answered: a response, or an error's name.
-    answered: OnceLock<Result<(), String>>,
-    /// Whether it was ended: a body that ends then may lack something.
-    broken: AtomicBool,
-}
-
-/// Marks what a guest has written as incomplete, unless it has returned.
-struct Running<'a>(&'a Progress);
-
-impl Running<'_> {
-    fn returned(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.broken.store(true, Ordering::Release);
-    }
-}
-
 /// The guest is past its deadline.
 #[derive(Debug, Error)]
 #[error("it is past its deadline")]
 struct PastDeadline;
 
-type Sender = oneshot::Sender<Response<HyperOutgoingBody>>;
-
 impl Shared {
     /// Runs a guest for a request, to its end.
-    async fn answer<B>(&self, request: Request<B>, sender: Sender, progress: &Arc<Progress>) -> Result<(), ServiceError>
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        sender: oneshot::Sender<Response<HyperOutgoingBody>>,
+        progress: Arc<Progress>,
+    ) -> Result<(), ServiceError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let deadline = Instant::now() + self.limits.time;
-        let mut store = self.store(deadline).map_err(ServiceError::Runtime)?;
+        let budget = self.spec.limits.output.map(OutputBudget::new);
+        let mut store = self.store(deadline, budget.clone()).map_err(ServiceError::Runtime)?;
         // Dropped before the store is, whose end looks like that of a whole body.
-        let running = Running(progress);
-        let call = self.call(&mut store, request, sender, progress);
-        let call = within(self.limits.cpu, call);
+        let running = Running(&progress);
+        let limit = self.limits.body;
+        let request = request.map(|body| Limited::new(body, limit).map_err(move |error| failure(&*error, limit)));
+        let answer = Answer {
+            sender,
+            progress: Arc::clone(&progress),
+        };
+        let call = self.handler.call(&mut store, request, answer);
+        let call = within(self.limits.cpu, output::within(budget.as_ref(), call));
         let returned = match tokio::time::timeout_at(deadline.into(), call).await {
             Err(_) => return Err(ServiceError::Time(self.limits.time)),
             Ok(Err(limit)) => return Err(ServiceError::CpuTime(limit)),
@@ -285,7 +269,7 @@ impl Shared {
             },
         }
         running.returned();
-        match progress.answered.get() {
+        match progress.answered() {
             Some(Ok(())) => Ok(()),
             Some(Err(name)) => Err(ServiceError::Declined(name.clone())),
             None => Err(ServiceError::NoResponse),
@@ -293,10 +277,9 @@ impl Shared {
     }
 
     /// A store for one request.
-    fn store(&self, deadline: Instant) -> Result<Store<ComponentState>, RuntimeError> {
+    fn store(&self, deadline: Instant, budget: Option<OutputBudget>) -> Result<Store<ComponentState>, RuntimeError> {
         let spec = &self.spec;
         let network = Network::new(&spec.net, spec.observer.clone());
-        let budget = spec.limits.output.map(OutputBudget::new);
         let mut store = self
             .program
             .component_store(spec, Guest::Request, network, budget, self.linked)?;
@@ -307,41 +290,6 @@ impl Shared {
             false => Err(PastDeadline.into()),
         });
         Ok(store)
-    }
-
-    /// Instantiates the component and calls its handler.
-    async fn call<B>(
-        &self,
-        store: &mut Store<ComponentState>,
-        request: Request<B>,
-        sender: Sender,
-        progress: &Arc<Progress>,
-    ) -> wasmtime::Result<()>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let guest = self.entry.instantiate_async(&mut *store).await?;
-        let limit = self.limits.body;
-        let request = request.map(|body| Limited::new(body, limit).map_err(move |error| failure(&*error, limit)));
-        let mut http = store.data_mut().http();
-        let request = http.new_incoming_request(Scheme::Http, request)?;
-        let progress = Arc::clone(progress);
-        let answer = http.new_response_outparam_from_callback(move |answer| {
-            let _first = match answer {
-                Ok(response) => {
-                    let first = progress.answered.set(Ok(()));
-                    // Nobody waits for it any more.
-                    let _ = sender.send(response);
-                    first
-                }
-                Err(code) => progress.answered.set(Err(format!("{code:?}"))),
-            };
-        })?;
-        guest
-            .wasi_http_incoming_handler()
-            .call_handle(store, request, answer)
-            .await
     }
 }
 
@@ -397,13 +345,14 @@ impl Body for GuestBody {
         Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => Some(Ok(frame)),
             Some(Err(_)) => Some(Err(Incomplete)),
-            None if self.progress.broken.load(Ordering::Acquire) => Some(Err(Incomplete)),
+            None if self.progress.is_broken() => Some(Err(Incomplete)),
             None => None,
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        // What was ended is told from what is whole where it is polled.
+        self.inner.is_end_stream() && !self.progress.is_broken()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -258,7 +258,7 @@ pub enum Error {
     },
     /// What is to serve answers no requests.
     #[error(
-        "{} is not an HTTP service: it exports no wasi:http/incoming-handler of WASI 0.2",
+        "{} is not an HTTP service: it exports neither wasi:http/incoming-handler of WASI 0.2 nor wasi:http/handler of WASI 0.3",
         escape(target)
     )]
     NotAService {

@@ -29,18 +29,22 @@ def get_wasi_versions():
 
 
 def get_wasi_worlds():
-    return ["wasi:cli/command"]
+    return ["wasi:cli/command", "wasi:http/service"]
 
 
 def compute_argv(test_path, args_env_root, proposals, wasi_world, wasi_version):
     args, env, root = args_env_root
-    image = pack(test_path, "sockets" in " ".join(proposals) or "sockets" in str(test_path))
+    image = pack(test_path, any(name in str(test_path) for name in ["sockets", "http-client"]))
     argv = [QYV, "run", "--quiet"]
+    if wasi_world == "wasi:http/service":
+        # It says on stderr where it listens.
+        argv = [QYV, "serve", "--listen", "127.0.0.1:0"]
     for name, value in env.items():
         argv += ["--env", f"{name}={value}"]
     if root:
         argv += ["--dir", f"{root}::/"]
-    return argv + [str(image), "--"] + args
+    argv.append(str(image))
+    return argv + ["--"] + args if argv[1] == "run" else argv
 
 
 def pack(program, net):

@@ -88,6 +88,13 @@ pub(crate) fn provides(engine: &wasmtime::Engine, generation: Generation, name: 
     }
 }
 
+/// Whether a component exports an interface.
+pub(crate) fn exports(component: &Component, sought: (Generation, &str)) -> bool {
+    let kind = component.component_type();
+    kind.exports(component.engine())
+        .any(|(name, _)| interface(name) == Some(sought))
+}
+
 /// The interface in a name such as `wasi:cli/run@0.2.6`, and its version of WASI.
 pub(crate) fn interface(name: &str) -> Option<(Generation, &str)> {
     let (interface, version) = name.split_once('@')?;

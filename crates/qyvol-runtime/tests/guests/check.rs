@@ -90,9 +90,14 @@ fn engine_for_services_takes_services_alone() {
     };
     let engine = Engine::of_kind(Generation::Blocking, kind).unwrap();
     assert_eq!(engine.check(&exports("wasi:http/incoming-handler@0.2.0")), []);
+    let concurrent = Engine::of_kind(Generation::Concurrent, kind).unwrap();
+    assert_eq!(concurrent.check(&exports("wasi:http/handler@0.3.0")), []);
     for (wasm, why) in [
-        (exports("wasi:cli/run@0.2.0"), "no wasi:http/incoming-handler"),
-        (exports("wasi:http/handler@0.3.0"), "HTTP service of WASI 0.3"),
+        (
+            exports("wasi:cli/run@0.2.0"),
+            "neither wasi:http/incoming-handler of WASI 0.2",
+        ),
+        (exports("wasi:http/handler@0.2.0"), "nor wasi:http/handler of WASI 0.3"),
         (module(r#"(func (export "_start"))"#), "core module"),
     ] {
         let problems = engine.check(&wasm);

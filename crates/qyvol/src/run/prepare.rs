@@ -57,10 +57,7 @@ impl Prepared {
         clock: &mut StepTimer<'_>,
     ) -> Result<Prepared, Error> {
         let label = judged.label();
-        let generation = match kind.service {
-            true => Generation::Blocking,
-            false => Generation::of_exports(judged.exports()),
-        };
+        let generation = Generation::of_exports(judged.exports());
         let limits = grant::limits(&judged.trusted.config.qyv.app, &judged.trusted.ceiling, request);
         let metered = limits.fuel.is_some() || request.overrides.deterministic.is_some();
         let engine = Engine::of_kind(generation, CodeKind { metered, ..kind });

@@ -1,0 +1,212 @@
+//! The handler of requests that a service exports, in WASI 0.2 or 0.3, and one call of
+//! it.
+//!
+//! A call is over when nothing of the guest is left to run: it has returned, and in
+//! WASI 0.3 its tasks have ended, and the body that it answered with has been taken or
+//! given up. Until then it may write that body.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::header::HOST;
+use hyper::http::uri::{PathAndQuery, Scheme};
+use hyper::{Request, Response, Uri};
+use tokio::sync::oneshot;
+use wasmtime::Store;
+use wasmtime::component::{Accessor, Component, InstancePre};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme as Scheme02;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::p3;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
+
+use crate::Generation;
+use crate::component::ComponentState;
+
+/// The interface that answers requests in WASI 0.2.
+pub(crate) const BLOCKING: (Generation, &str) = (Generation::Blocking, "wasi:http/incoming-handler");
+/// The one in WASI 0.3.
+pub(crate) const CONCURRENT: (Generation, &str) = (Generation::Concurrent, "wasi:http/handler");
+
+/// The entry point of a service.
+pub(crate) enum Handler {
+    Blocking(ProxyPre<ComponentState>),
+    Concurrent(ServicePre<ComponentState>),
+}
+
+impl Handler {
+    /// That of a component: of two, the later version's. Fails if it exports none.
+    pub(crate) fn new(component: &Component, pre: InstancePre<ComponentState>) -> wasmtime::Result<Handler> {
+        match crate::link::exports(component, CONCURRENT) {
+            true => Ok(Handler::Concurrent(ServicePre::new(pre)?)),
+            false => Ok(Handler::Blocking(ProxyPre::new(pre)?)),
+        }
+    }
+
+    /// Instantiates the component and calls its handler.
+    pub(crate) async fn call<B>(
+        &self,
+        store: &mut Store<ComponentState>,
+        mut request: Request<B>,
+        answer: Answer,
+    ) -> wasmtime::Result<()>
+    where
+        B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+    {
+        make_absolute(&mut request);
+        match self {
+            Handler::Blocking(handler) => {
+                let guest = handler.instantiate_async(&mut *store).await?;
+                let scheme = match request.uri().scheme() {
+                    Some(scheme) if *scheme == Scheme::HTTPS => Scheme02::Https,
+                    _ => Scheme02::Http,
+                };
+                let mut http = store.data_mut().http();
+                let request = http.new_incoming_request(scheme, request)?;
+                let answer = http.new_response_outparam_from_callback(|answered| match answered {
+                    Ok(response) => answer.respond(response),
+                    Err(code) => answer.decline(&code),
+                })?;
+                let handler = guest.wasi_http_incoming_handler();
+                handler.call_handle(store, request, answer).await
+            }
+            Handler::Concurrent(handler) => {
+                let guest = handler.instantiate_async(&mut *store).await?;
+                let (request, sent) = p3::Request::from_http(store.data_mut().http().hooks, request);
+                let run = async |accessor: &Accessor<ComponentState>| -> wasmtime::Result<()> {
+                    match guest.handle(accessor, request).await? {
+                        Ok(response) => {
+                            let response = accessor.with(|store| response.into_http(store, sent))?;
+                            // What another service sends may pass through the guest, and
+                            // on when no task of the guest is left.
+                            let (held, released) = oneshot::channel();
+                            answer.respond(response.map(|body| Held { body, _held: held }.boxed_unsync()));
+                            let _ = released.await;
+                        }
+                        Err(code) => answer.decline(&code),
+                    }
+                    poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+                    Ok(())
+                };
+                store.run_concurrent(run).await?
+            }
+        }
+    }
+}
+
+/// Names the host of a request in its URI, which a guest of WASI 0.3 reads. What can't be
+/// named is left as it is.
+fn make_absolute<B>(request: &mut Request<B>) {
+    let mut uri = request.uri().clone().into_parts();
+    if uri.authority.is_none() {
+        let host = request.headers().get(HOST);
+        uri.authority = host.and_then(|host| host.to_str().ok()?.parse().ok());
+    }
+    uri.scheme.get_or_insert(Scheme::HTTP);
+    uri.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    if let Ok(uri) = Uri::from_parts(uri) {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// How far a guest has come.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// What it has answered: a response, or an error's name.
+    answered: OnceLock<Result<(), String>>,
+    /// Whether it was ended: a body that ends then may lack something.
+    broken: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn answered(&self) -> Option<&Result<(), String>> {
+        self.answered.get()
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+}
+
+/// Marks what a guest has written as incomplete, unless it has returned.
+pub(crate) struct Running<'a>(pub(crate) &'a Progress);
+
+impl Running<'_> {
+    pub(crate) fn returned(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.broken.store(true, Ordering::Release);
+    }
+}
+
+/// Where a guest's answer goes.
+pub(crate) struct Answer {
+    pub(crate) sender: oneshot::Sender<Response<HyperOutgoingBody>>,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl Answer {
+    fn respond(self, response: Response<HyperOutgoingBody>) {
+        let _first = self.progress.answered.set(Ok(()));
+        // If it fails, nobody waits for it any more.
+        let _ = self.sender.send(response);
+    }
+
+    fn decline(self, code: &dyn std::fmt::Debug) {
+        let _first = self.progress.answered.set(Err(format!("{code:?}")));
+    }
+}
+
+/// A body, and something that is dropped with it.
+struct Held {
+    body: HyperOutgoingBody,
+    _held: oneshot::Sender<()>,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uri_names_the_host_whatever_the_form_of_the_request() {
+        for (uri, host, absolute) in [
+            ("/a?b", "example.com:80", "http://example.com:80/a?b"),
+            ("http://a/", "a", "http://a/"),
+            ("https://a/b", "a", "https://a/b"),
+            ("*", "a", "http://a*"),
+        ] {
+            let mut request = Request::builder().uri(uri).header(HOST, host).body(()).unwrap();
+            make_absolute(&mut request);
+            assert_eq!(request.uri().to_string(), absolute);
+        }
+    }
+}
