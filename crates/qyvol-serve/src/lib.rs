@@ -17,7 +17,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qyvol_runtime::{Service, ServiceError};
+use qyvol_runtime::{Service, ServiceError, flush_printed};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
@@ -128,6 +128,7 @@ pub fn serve(
     });
     let ended = runtime.block_on(server.run(listener));
     runtime.shutdown_timeout(DROP_GRACE);
+    flush_printed(DROP_GRACE);
     ended
 }
 
