@@ -50,6 +50,7 @@ mod run_options;
 mod saved;
 mod serve;
 mod serve_end;
+mod serve_log;
 mod service;
 mod store;
 mod support;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::{PullWhen, RegistryArgs};
+use crate::commands::serve::parse_admin;
 use crate::complete::{keys, run_targets, targets};
 
 #[derive(Debug, Args)]
@@ -80,7 +81,7 @@ pub struct GuestArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
+    after_help = "Each request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once. SIGHUP opens the access log again.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
 )]
 pub struct ServeArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development
@@ -98,6 +99,12 @@ pub struct ServeArgs {
     /// Size limit of a request's body
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub max_body: String,
+    /// Append a line of JSON for each request to this file, or write it to stdout (-)
+    #[arg(long, value_name = "FILE|-")]
+    pub access_log: Option<PathBuf>,
+    /// Answer /healthz and /metrics on this address; a port alone is one of 127.0.0.1
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = parse_admin)]
+    pub admin: Option<SocketAddr>,
     #[command(flatten)]
     pub guest: GuestArgs,
 }

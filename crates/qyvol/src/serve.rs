@@ -1,12 +1,11 @@
 //! `serve`: what `run` does up to the guest, then a server in front of it.
 
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use qyvol_runtime::{CodeKind, RuntimeError, Service, ServiceError, ServiceLimits, serves};
-use qyvol_serve::{ServerEvent, ServerLimits, Stop};
+use qyvol_serve::{AccessSink, App, Keeper, ServerEvent, ServerLimits, Setup, Site, Stop};
 use qyvol_types::FsKind;
 
 use crate::run::{Launch, Prepared, StepTimer, VerifiedTarget};
@@ -18,10 +17,14 @@ pub struct ServeRequest<'a> {
     pub run: RunRequest<'a>,
     /// Where to listen; of port 0, any that is free.
     pub listen: SocketAddr,
+    /// Where to tell the operator of the server's health and counters.
+    pub admin: Option<SocketAddr>,
     /// Limits of the server.
     pub limits: ServeLimits,
     /// Tells the server to end.
     pub stop: Stop,
+    /// Receives each request once it is over, on any thread.
+    pub access: Option<AccessSink>,
     /// Receives notices, on any thread.
     pub notices: Arc<dyn Fn(ServeNotice) + Send + Sync>,
 }
@@ -45,8 +48,10 @@ pub struct ServeLimits {
 pub enum ServeNotice {
     /// It listens there.
     Listening(SocketAddr),
-    /// A request was not answered, or not to its end.
-    Failed(String),
+    /// It tells of its health and counters there.
+    Admin(SocketAddr),
+    /// A request was not answered, or not to its end: its number, and why.
+    Failed(u64, String),
     /// Something is wrong with the server itself.
     Trouble(String),
 }
@@ -60,6 +65,7 @@ pub fn serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error>
     let judged = VerifiedTarget::new(ctx, &request.run)?;
     clock.step("verify");
     let kind = check_servable(&judged)?;
+    let name = judged.trusted.config.qyv.app.name.clone();
     let prepared = Prepared::new(ctx, judged, &request.run, kind, &mut clock)?;
     let launch = Launch::new(ctx, prepared, &request.run)?;
     let limits = ServiceLimits {
@@ -77,12 +83,17 @@ pub fn serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error>
         held,
         ..
     } = launch;
-    let broken = Arc::new(Mutex::new(None));
+    let broken = Arc::new(Broken::default());
     let served = Service::new(program, spec, limits)
         .map_err(Error::runtime(&label))
         .and_then(|service| {
             clock.step("link");
-            listen(request, service, limits.time, &broken)
+            let keeper = Box::new(Kept(Arc::clone(&broken)));
+            listen(
+                request,
+                Site::new(&name, App { service, keeper }, request.limits.requests),
+                limits.time,
+            )
         });
     let broken = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
     // A service has no netfs: there is nothing to send.
@@ -110,30 +121,32 @@ fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
     })
 }
 
-/// Listens and serves. The first failure of an asset's check is left in `broken`.
-fn listen(
-    request: &ServeRequest<'_>,
-    service: Service,
-    time: Duration,
-    broken: &Arc<Mutex<Option<RuntimeError>>>,
-) -> Result<(), Error> {
-    let failed = |source: io::Error| Error::Serve {
-        address: request.listen,
-        source,
-    };
-    let listener = TcpListener::bind(request.listen).map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let (notices, broken) = (Arc::clone(&request.notices), Arc::clone(broken));
-    let sink = move |event: &ServerEvent<'_>| {
-        if let ServerEvent::Failed(ServiceError::Runtime(RuntimeError::Sealed { path, why })) = event {
-            let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+/// The first failure of an asset's check.
+type Broken = Mutex<Option<RuntimeError>>;
+
+/// What is kept of a service's failures.
+struct Kept(Arc<Broken>);
+
+impl Keeper for Kept {
+    fn failed(&self, error: &ServiceError) {
+        if let ServiceError::Runtime(RuntimeError::Sealed { path, why }) = error {
+            let mut broken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             broken.get_or_insert(RuntimeError::Sealed {
                 path: path.clone(),
                 why: why.clone(),
             });
         }
+    }
+}
+
+/// Listens and serves.
+fn listen(request: &ServeRequest<'_>, site: Site, time: Duration) -> Result<(), Error> {
+    let (listener, address) = bind(request.listen)?;
+    let admin = request.admin.map(bind).transpose()?;
+    let notices = Arc::clone(&request.notices);
+    let sink = move |event: &ServerEvent<'_>| {
         notices(match event {
-            ServerEvent::Failed(error) => ServeNotice::Failed(error.to_string()),
+            ServerEvent::Failed { id, error } => ServeNotice::Failed(*id, error.to_string()),
             ServerEvent::NotAccepted(error) => ServeNotice::Trouble(format!("can't accept a connection: {error}")),
             ServerEvent::CutOff(requests) => ServeNotice::Trouble(format!(
                 "{requests} requests and connections were cut off at the end of the grace period"
@@ -141,12 +154,30 @@ fn listen(
             _ => return,
         });
     };
-    let limits = ServerLimits {
-        requests: request.limits.requests,
-        connections: request.limits.connections,
-        body: request.limits.body,
-        grace: time + GRACE,
-    };
+    if let Some((_, address)) = &admin {
+        (request.notices)(ServeNotice::Admin(*address));
+    }
     (request.notices)(ServeNotice::Listening(address));
-    qyvol_serve::serve(service, listener, limits, request.stop.clone(), Arc::new(sink)).map_err(failed)
+    let setup = Setup {
+        site: Arc::new(site),
+        listener,
+        admin: admin.map(|(listener, _)| listener),
+        limits: ServerLimits {
+            connections: request.limits.connections,
+            body: request.limits.body,
+            grace: time + GRACE,
+        },
+        stop: request.stop.clone(),
+        sink: Arc::new(sink),
+        access: request.access.clone(),
+    };
+    qyvol_serve::serve(setup).map_err(|source| Error::Serve { address, source })
+}
+
+/// Listens on an address. It also says which port that is, if any would do.
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Serve { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
