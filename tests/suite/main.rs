@@ -51,6 +51,7 @@ mod saved;
 mod serve;
 mod serve_end;
 mod serve_log;
+mod serve_reload;
 mod service;
 mod store;
 mod support;

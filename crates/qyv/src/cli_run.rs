@@ -81,7 +81,7 @@ pub struct GuestArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once. SIGHUP opens the access log again.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
+    after_help = "Each request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once. SIGHUP opens the access log again\nand looks at the target at once, as --watch does: a file, a name of the store, or with --pull always a name\non its registry. What trust refuses, or what does not start, changes nothing.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
 )]
 pub struct ServeArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development
@@ -99,6 +99,9 @@ pub struct ServeArgs {
     /// Size limit of a request's body
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub max_body: String,
+    /// Look this often whether the target leads to something else; if trust accepts that and it starts, it answers from then on
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s")]
+    pub watch: Option<humantime::Duration>,
     /// Append a line of JSON for each request to this file, or write it to stdout (-)
     #[arg(long, value_name = "FILE|-")]
     pub access_log: Option<PathBuf>,

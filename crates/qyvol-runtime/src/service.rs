@@ -8,6 +8,8 @@
 //!
 //! Deliberately absent: connections, and how many requests there are at once.
 
+mod trial;
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};

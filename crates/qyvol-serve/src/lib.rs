@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use qyvol_runtime::{ServiceError, flush_printed};
+use qyvol_runtime::{RuntimeError, Service, ServiceError, flush_printed};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
@@ -94,7 +94,8 @@ impl Stop {
         self.told.send_replace(true);
     }
 
-    pub(crate) fn has_begun(&self) -> bool {
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
         *self.told.borrow()
     }
 
@@ -174,6 +175,20 @@ pub fn serve(setup: Setup) -> io::Result<()> {
     runtime.shutdown_timeout(DROP_GRACE);
     flush_printed(DROP_GRACE);
     ended
+}
+
+/// Tries one instance of a service, before it gets any request.
+///
+/// # Errors
+///
+/// Why there is none.
+pub fn try_out(service: &Service) -> Result<(), ServiceError> {
+    let host = |e: io::Error| ServiceError::Runtime(RuntimeError::Host(format!("can't start a thread: {e}")));
+    let mut builder = Builder::new_multi_thread();
+    let runtime = builder.enable_all().worker_threads(1).build().map_err(host)?;
+    let tried = runtime.block_on(service.try_out());
+    runtime.shutdown_timeout(DROP_GRACE);
+    tried
 }
 
 impl Server {

@@ -28,6 +28,8 @@ const REFUSALS: [(StatusCode, &str); 4] = [
     (StatusCode::BAD_REQUEST, "host"),
     (StatusCode::NOT_IMPLEMENTED, "method"),
 ];
+/// Results of reloads.
+const RELOADS: [&str; 2] = ["replaced", "failed"];
 /// How guests end.
 const ENDS: [&str; 10] = [
     "returned",
@@ -89,6 +91,7 @@ pub(crate) struct SiteMetrics {
     sent: AtomicU64,
     refusals: [AtomicU64; REFUSALS.len()],
     ends: [AtomicU64; ENDS.len()],
+    reloads: [AtomicU64; RELOADS.len()],
     pub(crate) open: Gauge,
     pub(crate) waiting: Gauge,
 }
@@ -118,6 +121,11 @@ impl SiteMetrics {
         if let Some(counter) = place.and_then(|place| self.refusals.get(place)) {
             add(counter, 1);
         }
+    }
+
+    pub(crate) fn reloaded(&self, is_replaced: bool) {
+        let [replaced, failed] = &self.reloads;
+        add(if is_replaced { replaced } else { failed }, 1);
     }
 
     pub(crate) fn ended(&self, ended: Option<&Result<(), ServiceError>>) {
@@ -227,6 +235,12 @@ fn write_page(page: &mut Page, server: &Server) -> fmt::Result {
     page.sample("guests", &[("app", app)], site.guests())?;
     page.family("guests_ended_total", "counter", "Guests that have ended, by reason")?;
     page.words("guests_ended_total", app, "reason", ENDS, &metrics.ends)?;
+    page.family(
+        "reloads_total",
+        "counter",
+        "Attempts to replace what answers, by result",
+    )?;
+    page.words("reloads_total", app, "result", RELOADS, &metrics.reloads)?;
     page.family("connections", "gauge", "Connections that are open")?;
     page.sample("connections", &[], read(&server.metrics.connections.0))?;
     page.family("connections_total", "counter", "Connections that were accepted")?;

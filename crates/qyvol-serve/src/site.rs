@@ -1,6 +1,6 @@
 //! What requests are answered with.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use qyvol_runtime::{Service, ServiceError};
 use tokio::sync::Semaphore;
@@ -25,7 +25,7 @@ pub trait Keeper: Send + Sync {
 /// An application under its name, with its own bound on requests and its own counters.
 pub struct Site {
     pub(crate) name: Arc<str>,
-    app: Arc<App>,
+    app: RwLock<Arc<App>>,
     requests: usize,
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) metrics: SiteMetrics,
@@ -37,16 +37,32 @@ impl Site {
     pub fn new(name: &str, app: App, requests: usize) -> Site {
         Site {
             name: name.into(),
-            app: Arc::new(app),
+            app: RwLock::new(Arc::new(app)),
             requests,
             turns: Arc::new(Semaphore::new(requests)),
             metrics: SiteMetrics::default(),
         }
     }
 
+    /// From the next request on, this answers. What was begun is not disturbed.
+    pub fn replace(&self, app: App) {
+        let app = Arc::new(app);
+        let mut current = self.app.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, app);
+        drop(current);
+        self.metrics.reloaded(true);
+        // Its end, if no guest of it exists, takes nobody's turn.
+        drop(before);
+    }
+
+    /// Counts something that was to answer, and can't.
+    pub fn not_replaced(&self) {
+        self.metrics.reloaded(false);
+    }
+
     /// What answers the next request.
     pub(crate) fn current(&self) -> Arc<App> {
-        Arc::clone(&self.app)
+        Arc::clone(&self.app.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Guests that exist now.

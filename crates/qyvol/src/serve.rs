@@ -1,14 +1,22 @@
 //! `serve`: what `run` does up to the guest, then a server in front of it.
 
+mod application;
+mod reload;
+mod watch;
+
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use qyvol_runtime::{CodeKind, RuntimeError, Service, ServiceError, ServiceLimits, serves};
-use qyvol_serve::{AccessSink, App, Keeper, ServerEvent, ServerLimits, Setup, Site, Stop};
-use qyvol_types::FsKind;
+use qyvol_serve::{AccessSink, ServerEvent, ServerLimits, Setup, Site, Stop};
+use qyvol_types::{Digest, Timestamp};
 
-use crate::run::{Launch, Prepared, StepTimer, VerifiedTarget};
+use self::application::Application;
+pub use self::reload::Reload;
+use self::reload::Supervisor;
+use self::watch::Sight;
+use crate::run::{StepTimer, VerifiedTarget};
 use crate::{Context, Error, RunRequest};
 
 /// What to serve.
@@ -21,6 +29,12 @@ pub struct ServeRequest<'a> {
     pub admin: Option<SocketAddr>,
     /// Limits of the server.
     pub limits: ServeLimits,
+    /// How often to look whether the target leads to something else.
+    pub watch: Option<Duration>,
+    /// Has it look at once.
+    pub reload: Reload,
+    /// The time that signatures are judged by then.
+    pub now: &'a dyn Fn() -> Timestamp,
     /// Tells the server to end.
     pub stop: Stop,
     /// Receives each request once it is over, on any thread.
@@ -43,7 +57,7 @@ pub struct ServeLimits {
 }
 
 /// What a server tells its operator.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeNotice {
     /// It listens there.
@@ -52,6 +66,15 @@ pub enum ServeNotice {
     Admin(SocketAddr),
     /// A request was not answered, or not to its end: its number, and why.
     Failed(u64, String),
+    /// Something else answers from now on.
+    Reloaded {
+        /// Its name and version.
+        image: String,
+        /// Its manifest's digest.
+        digest: Digest,
+    },
+    /// What the target leads to can't be served; what answered before still does.
+    NotReloaded(Box<Error>),
     /// Something is wrong with the server itself.
     Trouble(String),
 }
@@ -61,86 +84,60 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Serves a target until it is told to end. It listens once everything is ready to answer.
 pub fn serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error> {
-    let mut clock = StepTimer::start(request.run.events);
-    let judged = VerifiedTarget::new(ctx, &request.run)?;
-    clock.step("verify");
-    let kind = check_servable(&judged)?;
-    let name = judged.trusted.config.qyv.app.name.clone();
-    let prepared = Prepared::new(ctx, judged, &request.run, kind, &mut clock)?;
-    let launch = Launch::new(ctx, prepared, &request.run)?;
-    let limits = ServiceLimits {
-        time: launch
-            .time
-            .wall
-            .map_or(request.limits.time, |own| own.min(request.limits.time)),
-        cpu: launch.time.cpu,
-        body: request.limits.body,
-    };
-    let Launch {
-        label,
-        program,
-        spec,
-        held,
-        ..
-    } = launch;
-    let broken = Arc::new(Broken::default());
-    let served = Service::new(program, spec, limits)
-        .map_err(Error::runtime(&label))
-        .and_then(|service| {
-            clock.step("link");
-            let keeper = Box::new(Kept(Arc::clone(&broken)));
-            listen(
-                request,
-                Site::new(&name, App { service, keeper }, request.limits.requests),
-                limits.time,
-            )
-        });
-    let broken = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // A service has no netfs: there is nothing to send.
-    held.finish(ctx, broken.as_ref());
+    let served = load_and_serve(ctx, request);
+    // What was held for guests that have all ended.
+    request.reload.finish(ctx);
     served
 }
 
-/// The kind of a service's code; refuses what can't be served, before it is compiled.
-fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
-    let target = judged.label();
-    if !serves(judged.exports()) {
-        return Err(Error::NotAService { target });
-    }
-    if judged.trusted.config.qyv.app.fs.kind == FsKind::Netfs {
-        return Err(Error::NotPermitted {
-            target,
-            why:
-                "its files are those of another machine (`fs.type: netfs`), which this version gives to commands alone"
-                    .to_string(),
+fn load_and_serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error> {
+    // Before it is read: what is changed from here on is seen to have changed.
+    let seen = Sight::of(ctx, request).ok();
+    let mut clock = StepTimer::start(request.run.events);
+    let judged = VerifiedTarget::new(ctx, &request.run)?;
+    clock.step("verify");
+    let Application { app, identity } = Application::new(ctx, request, judged, &mut clock)?;
+    let site = Arc::new(Site::new(&identity.name, app, request.limits.requests));
+    let setup = listen(request, &site)?;
+    let mut supervisor = Supervisor {
+        ctx,
+        request,
+        site: &site,
+        identity,
+        seen,
+        told: None,
+    };
+    let served = thread::scope(|scope| {
+        let reload = &request.reload;
+        let server = scope.spawn(move || {
+            // Also if it ends in a panic.
+            let _told = TellEnd(reload);
+            qyvol_serve::serve(setup)
         });
-    }
-    Ok(CodeKind {
-        metered: false,
-        service: true,
-    })
-}
-
-/// The first failure of an asset's check.
-type Broken = Mutex<Option<RuntimeError>>;
-
-/// What is kept of a service's failures.
-struct Kept(Arc<Broken>);
-
-impl Keeper for Kept {
-    fn failed(&self, error: &ServiceError) {
-        if let ServiceError::Runtime(RuntimeError::Sealed { path, why }) = error {
-            let mut broken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            broken.get_or_insert(RuntimeError::Sealed {
-                path: path.clone(),
-                why: why.clone(),
-            });
-        }
+        supervisor.stay();
+        server.join()
+    });
+    let failed = |source| Error::Serve {
+        address: request.listen,
+        source,
+    };
+    match served {
+        Ok(served) => served.map_err(failed),
+        Err(_) => Err(failed(std::io::Error::other("the server ended in a panic"))),
     }
 }
 
-/// Listens and serves.
-fn listen(request: &ServeRequest<'_>, site: Site, time: Duration) -> Result<(), Error> {
+/// Tells who stays behind the server that it has ended.
+struct TellEnd<'a>(&'a Reload);
+
+impl Drop for TellEnd<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+/// Listens.
+fn listen(request: &ServeRequest<'_>, site: &Arc<Site>) -> Result<Setup, Error> {
     let (listener, address) = bind(request.listen)?;
     let admin = request.admin.map(bind).transpose()?;
     let notices = Arc::clone(&request.notices);
@@ -158,20 +155,19 @@ fn listen(request: &ServeRequest<'_>, site: Site, time: Duration) -> Result<(), 
         (request.notices)(ServeNotice::Admin(*address));
     }
     (request.notices)(ServeNotice::Listening(address));
-    let setup = Setup {
-        site: Arc::new(site),
+    Ok(Setup {
+        site: Arc::clone(site),
         listener,
         admin: admin.map(|(listener, _)| listener),
         limits: ServerLimits {
             connections: request.limits.connections,
             body: request.limits.body,
-            grace: time + GRACE,
+            grace: request.limits.time + GRACE,
         },
         stop: request.stop.clone(),
         sink: Arc::new(sink),
         access: request.access.clone(),
-    };
-    qyvol_serve::serve(setup).map_err(|source| Error::Serve { address, source })
+    })
 }
 
 /// Listens on an address. It also says which port that is, if any would do.

@@ -278,7 +278,7 @@ impl RunEvents for Events<'_> {
     }
 
     fn loaded(&self, image: &SignedImage, app: &AppManifest, path: &str) {
-        let _ = self.told.digest.set(image.manifest.digest().to_string());
+        *self.told.digest.borrow_mut() = Some(image.manifest.digest().to_string());
         if !self.ui.verbose {
             return;
         }
@@ -324,7 +324,7 @@ impl RunEvents for Events<'_> {
             };
             audit.granted(Granted {
                 time: now(),
-                digest: self.told.digest.get().cloned().unwrap_or_default(),
+                digest: self.told.digest.borrow().clone().unwrap_or_default(),
                 permissions: grant.to_string(),
                 directories: dirs.iter().map(directory).collect(),
                 files: source.map(str::to_string),

@@ -8,13 +8,13 @@ use std::time::Duration;
 use qyvol::sandbox::Observer;
 use qyvol::server::{AccessSink, Stop};
 use qyvol::types::{escape, parse_size};
-use qyvol::{Context, DirGrant, RunRequest, ServeLimits, ServeNotice, ServeRequest, Target};
+use qyvol::{Context, DirGrant, Reload, RunRequest, ServeLimits, ServeNotice, ServeRequest, Target};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::access_log::AccessLog;
-use crate::audit::Audit;
+use crate::audit::{Audit, now};
 use crate::cli::ServeArgs;
 use crate::commands::run::{Events, check_pull, grants, overrides, pull};
 use crate::failure::Failure;
@@ -63,6 +63,9 @@ fn start(
         let given = escape(&args.max_body);
         Failure::usage(format!("--max-body {given}: expected a size such as 16MiB"))
     })?;
+    if args.watch.is_some_and(|every| every.is_zero() || *every > REQUEST_TIME) {
+        return Err(Failure::usage("--watch: expected more than 0, and a day at most"));
+    }
     let time = *args.request_timeout;
     if time.is_zero() || time > REQUEST_TIME {
         return Err(Failure::usage(
@@ -85,7 +88,8 @@ fn start(
     let log = log.transpose()?;
     let voice = voice(ui)?;
     let stop = Stop::default();
-    heed_signals(&stop, log.clone())?;
+    let reload = Reload::default();
+    heed_signals(&stop, &reload, log.clone())?;
     let (notices, answered) = (voice.clone(), log.clone());
     let request = ServeRequest {
         run,
@@ -97,6 +101,9 @@ fn start(
             connections: (open_files() / CONNECTION_SHARE).clamp(1, CONNECTIONS),
             body,
         },
+        watch: args.watch.map(|every| *every),
+        reload,
+        now: &now,
         stop,
         access: answered.map(|log| Arc::new(move |answered| log.answered(answered)) as AccessSink),
         notices: Arc::new(move |notice| notices.push(notice)),
@@ -128,8 +135,21 @@ fn tell(ui: &Ui, notice: ServeNotice) {
         ServeNotice::Listening(address) => ui.note(&format!("listening on http://{address}")),
         ServeNotice::Admin(address) => ui.note(&format!("health and metrics on http://{address}")),
         ServeNotice::Failed(id, why) => ui.warn(&format!("a request failed: {why} (request {id})")),
+        ServeNotice::Reloaded { image, digest } => ui.note(&format!("reloaded: {image} {digest} answers")),
+        ServeNotice::NotReloaded(error) => not_reloaded(ui, *error),
         ServeNotice::Trouble(why) => ui.warn(&why),
         _ => {}
+    }
+}
+
+fn not_reloaded(ui: &Ui, error: qyvol::Error) {
+    let failure = Failure::from(error);
+    ui.warn(&format!(
+        "not reloaded, what answered before still does: {}",
+        failure.message
+    ));
+    for line in failure.details.iter().chain(&failure.hints) {
+        ui.note(line);
     }
 }
 
@@ -142,12 +162,12 @@ pub fn parse_admin(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Ends the server with the first SIGINT or SIGTERM, and the process with the second.
-/// SIGHUP opens the log again.
-fn heed_signals(stop: &Stop, log: Option<AccessLog>) -> Result<(), Failure> {
+/// SIGHUP opens the log again, and has the server look at its target.
+fn heed_signals(stop: &Stop, reload: &Reload, log: Option<AccessLog>) -> Result<(), Failure> {
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
     let heard = [SIGINT, SIGTERM].into_iter().chain(hangup);
     let mut signals = Signals::new(heard).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))?;
-    let stop = stop.clone();
+    let (stop, reload) = (stop.clone(), reload.clone());
     thread::spawn(move || {
         let mut is_ending = false;
         for signal in signals.forever() {
@@ -156,6 +176,7 @@ fn heed_signals(stop: &Stop, log: Option<AccessLog>) -> Result<(), Failure> {
                     if let Some(log) = &log {
                         log.reopen();
                     }
+                    reload.ask();
                 }
                 _ if std::mem::replace(&mut is_ending, true) => {
                     // Ends the process as the signal would have.
