@@ -50,6 +50,7 @@ mod run_options;
 mod saved;
 mod serve;
 mod serve_end;
+mod serve_http2;
 mod serve_log;
 mod serve_reload;
 mod service;

@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// Where it tells of itself, if it does.
     pub admin: Option<SocketAddr>,
     stderr: Arc<Mutex<String>>,
@@ -44,8 +46,10 @@ impl Server {
         let text = Arc::clone(&stderr);
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                if let Some(address) = line.strip_prefix("listening on http://") {
-                    let _ = listens.send(address.parse::<SocketAddr>().unwrap());
+                for scheme in ["http", "https"] {
+                    if let Some(address) = line.strip_prefix(&format!("listening on {scheme}://")) {
+                        let _ = listens.send((scheme, address.parse::<SocketAddr>().unwrap()));
+                    }
                 }
                 let mut text = text.lock().unwrap();
                 text.push_str(&line);
@@ -53,7 +57,7 @@ impl Server {
             }
             let _ = ends.send(());
         });
-        let Ok(address) = address.recv_timeout(PATIENCE) else {
+        let Ok((scheme, address)) = address.recv_timeout(PATIENCE) else {
             panic!("it does not listen: {}", stderr.lock().unwrap());
         };
         let told = stderr.lock().unwrap().clone();
@@ -63,6 +67,7 @@ impl Server {
         Server {
             child,
             address,
+            scheme,
             admin: admin.map(|address| address.parse().unwrap()),
             stderr,
             ended: Mutex::new(ended),

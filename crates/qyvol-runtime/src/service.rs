@@ -82,6 +82,10 @@ pub struct ServiceLimits {
     pub body: usize,
 }
 
+/// Marks a request that came over TLS, as one of its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Secure;
+
 /// The body of a response. It fails if the guest is ended before it has written all.
 pub type ResponseBody = UnsyncBoxBody<Bytes, Incomplete>;
 
@@ -327,7 +331,11 @@ impl Shared {
         let limit = self.limits.body;
         let request = request.map(|body| Limited::new(body, limit).map_err(move |error| failure(&*error, limit)));
         let mut http = store.data_mut().http();
-        let request = http.new_incoming_request(Scheme::Http, request)?;
+        let scheme = match request.extensions().get::<Secure>() {
+            Some(Secure) => Scheme::Https,
+            None => Scheme::Http,
+        };
+        let request = http.new_incoming_request(scheme, request)?;
         let progress = Arc::clone(progress);
         let answer = http.new_response_outparam_from_callback(move |answer| {
             let _first = match answer {

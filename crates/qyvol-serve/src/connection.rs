@@ -1,21 +1,32 @@
-//! One connection.
+//! One connection: TLS, the version of HTTP that its client speaks, and how long it may
+//! keep the server waiting.
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
 
 use crate::Server;
+use crate::activity::{Activity, Due};
+use crate::exchange::Exchange;
+use crate::opening::Opened;
 use crate::request::Caller;
 use crate::stalled::Stalled;
+use crate::tls::HTTP2;
 
 /// Bytes of a request's head.
 const HEAD: usize = 64 << 10;
+/// How long a client may take for a handshake of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client may take for a request's head, or leave its connection idle.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of what it is sent.
@@ -23,36 +34,125 @@ const STALL: Duration = Duration::from_secs(30);
 /// At the end, how long an open connection waits for one more request that may be on its
 /// way.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a connection that is idle has for its graceful close.
+const CLOSE: Duration = Duration::from_secs(1);
+/// Requests that are open at once on one connection of HTTP/2.
+const STREAMS: u32 = 64;
+/// Requests that a client has reset before they were begun. More of them end its
+/// connection: they cost it nothing.
+const RESETS: usize = 20;
+/// Bytes that one request of HTTP/2 may send before any of them is read, and that all of
+/// one connection may.
+const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
+/// Bytes of one response of HTTP/2 that wait for its client.
+const SENDING: usize = 64 << 10;
 
 impl Server {
     /// Serves requests until the client leaves, a timeout strikes, or the end has come.
     pub(crate) async fn connection(self: Arc<Server>, stream: TcpStream, caller: Caller) {
         // Without it, small responses may wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let server = &self;
-        let service = service_fn(async |request| {
-            let server = Arc::clone(server);
-            Ok::<_, Infallible>(server.response(request, caller).await)
+        let stream = Stalled::new(stream, STALL);
+        let Some(tls) = &self.tls else {
+            let opened = tokio::select! {
+                opened = Opened::read(stream) => opened,
+                () = self.patience(IDLE) => return,
+            };
+            if let Ok(opened) = opened {
+                let is_http2 = opened.is_http2;
+                self.serve(opened, is_http2, caller).await;
+            }
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = TlsAcceptor::from(tls.current()).accept(stream) => accepted,
+            () = self.patience(HANDSHAKE) => return,
+        };
+        if let Ok(stream) = accepted {
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+            self.serve(stream, is_http2, caller).await;
+        }
+    }
+
+    /// Lasts for so long, and not for much longer than until the end has begun.
+    async fn patience(&self, time: Duration) {
+        let ends = async {
+            self.stop.begun().await;
+            sleep(LINGER).await;
+        };
+        tokio::select! {
+            () = sleep(time) => {}
+            () = ends => {}
+        }
+    }
+
+    async fn serve<S>(self: &Arc<Server>, stream: S, is_http2: bool, caller: Caller)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = TokioIo::new(stream);
+        let activity = is_http2.then(|| Arc::new(Activity::new(IDLE, STALL)));
+        let (server, of_requests) = (Arc::clone(self), activity.clone());
+        let service = service_fn(move |request| {
+            // Here, so that it is counted even if its client has left by now.
+            let exchange = Exchange::new(&server, &request, caller.peer, of_requests.clone());
+            let server = Arc::clone(&server);
+            async move { Ok::<_, Infallible>(server.response(request, caller, exchange).await) }
         });
-        let stream = TokioIo::new(Stalled::new(stream, STALL));
-        let mut builder = hyper::server::conn::http1::Builder::new();
+        let Some(activity) = activity else {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(IDLE)
+                .max_buf_size(HEAD);
+            return self.drive(builder.serve_connection(stream, service), None).await;
+        };
+        let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .max_buf_size(HEAD);
-        let mut connection = pin!(builder.serve_connection(stream, service));
-        // Its errors are the client's: it left, or spoke something else.
-        tokio::select! {
-            biased;
-            _ = connection.as_mut() => return,
-            () = self.stop.begun() => {}
+            .max_concurrent_streams(STREAMS)
+            .max_pending_accept_reset_streams(RESETS)
+            .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
+            .initial_stream_window_size(WINDOWS.0)
+            .initial_connection_window_size(WINDOWS.1)
+            .max_send_buf_size(SENDING);
+        self.drive(builder.serve_connection(stream, service), Some(&activity))
+            .await;
+    }
+
+    /// Drives a connection to its end. That of HTTP/1 looks after idle clients by itself.
+    async fn drive(&self, connection: impl GracefulConnection, activity: Option<&Activity>) {
+        let mut connection = pin!(connection);
+        let mut ends = pin!(async {
+            self.stop.begun().await;
+            sleep(LINGER).await;
+        });
+        let mut look = pin!(sleep(IDLE));
+        let mut is_closing = false;
+        loop {
+            tokio::select! {
+                biased;
+                // Its errors are the client's: it left, or spoke something else.
+                _ = connection.as_mut() => return,
+                () = ends.as_mut(), if !is_closing => {
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = look.as_mut(), if activity.is_some() => {
+                    let now = Instant::now();
+                    match activity.map(|activity| activity.due(now)) {
+                        Some(Due::Stalled) => return,
+                        Some(Due::Idle(since)) if since + CLOSE <= now && is_closing => return,
+                        Some(Due::Idle(_)) => {
+                            is_closing = true;
+                            connection.as_mut().graceful_shutdown();
+                            look.as_mut().reset(now + CLOSE);
+                        }
+                        Some(Due::At(time)) => look.as_mut().reset(time),
+                        None => {}
+                    }
+                }
+            }
         }
-        tokio::select! {
-            biased;
-            _ = connection.as_mut() => return,
-            () = sleep(LINGER) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
     }
 }

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use qyvol_runtime::Incomplete;
 
 use crate::Server;
+use crate::activity::Activity;
 
 /// The client left before there was a response. Not a status of HTTP; nginx has it.
 const CLIENT_LEFT: u16 = 499;
@@ -34,7 +36,7 @@ pub struct Answered {
     pub application: Arc<str>,
     /// The client.
     pub peer: SocketAddr,
-    /// `HTTP/1.0` or `HTTP/1.1`.
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
     pub protocol: &'static str,
     /// The method, cut off after 32 bytes.
     pub method: String,
@@ -67,6 +69,7 @@ struct Asked {
 /// A request that is under way. It is over when this is dropped.
 pub(crate) struct Exchange {
     server: Arc<Server>,
+    activity: Option<Arc<Activity>>,
     pub(crate) id: u64,
     begun: Instant,
     asked: Option<Asked>,
@@ -99,6 +102,7 @@ impl Asked {
             peer,
             protocol: match request.version() {
                 Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2.0",
                 _ => "HTTP/1.1",
             },
             method: cut(request.method().as_str(), METHOD),
@@ -109,8 +113,16 @@ impl Asked {
 }
 
 impl Exchange {
-    pub(crate) fn new<B>(server: &Arc<Server>, request: &Request<B>, peer: SocketAddr) -> Exchange {
+    pub(crate) fn new<B>(
+        server: &Arc<Server>,
+        request: &Request<B>,
+        peer: SocketAddr,
+        activity: Option<Arc<Activity>>,
+    ) -> Exchange {
         server.site.metrics.open.up();
+        if let Some(activity) = &activity {
+            activity.begun();
+        }
         Exchange {
             id: server.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             begun: Instant::now(),
@@ -121,6 +133,7 @@ impl Exchange {
             length: None,
             whole: false,
             server: Arc::clone(server),
+            activity,
         }
     }
 
@@ -130,9 +143,20 @@ impl Exchange {
         self.status = status.as_u16();
         let length = response.headers().get(CONTENT_LENGTH);
         self.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        self.whole = self.is_head
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || response.body().is_end_stream();
+        let has_no_body = self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        self.whole = has_no_body || response.body().is_end_stream();
+        // With HTTP/1 it is left out when it is written.
+        if has_no_body && self.activity.is_some() {
+            let length = response.body().size_hint().exact();
+            let (mut head, _) = response.into_parts();
+            if self.is_head
+                && let Some(length) = length
+            {
+                head.headers.entry(CONTENT_LENGTH).or_insert(length.into());
+            }
+            let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            return Response::from_parts(head, Counted { body, exchange: self });
+        }
         response.map(|body| Counted { body, exchange: self })
     }
 }
@@ -141,6 +165,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
         let site = &self.server.site;
+        if let Some(activity) = &self.activity {
+            activity.ended(self.id);
+        }
         site.metrics.open.down();
         site.metrics.answered(self.status, self.bytes, duration);
         if let (Some(access), Some(asked)) = (&self.server.access, self.asked.take()) {
@@ -172,9 +199,16 @@ impl Body for Counted {
     type Error = Incomplete;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
+        let activity = self.exchange.activity.clone();
+        if let Some(activity) = &activity {
+            activity.asked(self.exchange.id);
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
+                if let Some(activity) = &activity {
+                    activity.gave(self.exchange.id);
+                }
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 self.exchange.bytes += bytes as u64;
                 self.exchange.whole = self.body.is_end_stream();

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server in front of a [`Service`].
+//! A server of HTTP/1.1 and HTTP/2 in front of a [`Service`].
 //!
 //! Every resource that a client can take is bounded: connections, requests at once, the
 //! time that one waits for its turn, heads, bodies, and how long a client keeps the
@@ -7,15 +7,18 @@
 //! It ends gracefully. Connections that wait to be accepted still are, each request that
 //! arrives in time is answered, and each answer closes its connection.
 //!
-//! Deliberately absent: TLS, HTTP/2, and names of hosts.
+//! Deliberately absent: files, and names of hosts.
 
+mod activity;
 mod admin;
 mod connection;
 mod exchange;
 mod metrics;
+mod opening;
 mod request;
 mod site;
 mod stalled;
+mod tls;
 
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
@@ -24,6 +27,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use qyvol_runtime::{RuntimeError, Service, ServiceError, flush_printed};
+use socket2::{SockFilter, SockRef};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
@@ -34,7 +38,10 @@ pub use crate::exchange::{AccessSink, Answered};
 use crate::metrics::ServerMetrics;
 use crate::request::Caller;
 pub use crate::site::{App, Keeper, Site};
+pub use crate::tls::Tls;
 
+/// How long the end waits for clients whose connection the system is still setting up.
+const HANDSHAKES: Duration = Duration::from_millis(250);
 /// After an error of `accept`, such as too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// Threads for what guests do to files, and for lookups of names.
@@ -112,6 +119,8 @@ pub struct Setup {
     pub site: Arc<Site>,
     /// Where its clients are accepted.
     pub listener: TcpListener,
+    /// Its certificate, if it has TLS.
+    pub tls: Option<Arc<Tls>>,
     /// Where its operator is told of its health and its counters.
     pub admin: Option<TcpListener>,
     /// Limits.
@@ -127,6 +136,7 @@ pub struct Setup {
 /// What the connections share.
 struct Server {
     site: Arc<Site>,
+    tls: Option<Arc<Tls>>,
     limits: ServerLimits,
     stop: Stop,
     sink: EventSink,
@@ -149,6 +159,7 @@ pub fn serve(setup: Setup) -> io::Result<()> {
     let Setup {
         site,
         listener,
+        tls,
         admin,
         limits,
         stop,
@@ -158,6 +169,7 @@ pub fn serve(setup: Setup) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let server = Arc::new(Server {
         site,
+        tls,
         limits,
         stop,
         sink,
@@ -175,6 +187,23 @@ pub fn serve(setup: Setup) -> io::Result<()> {
     runtime.shutdown_timeout(DROP_GRACE);
     flush_printed(DROP_GRACE);
     ended
+}
+
+/// Has the system take no notice of clients that begin to connect. A connection that it
+/// has promised to a client would be reset if it were set up after the last `accept`; a
+/// client that is not answered tries again, and is refused then.
+fn refuse_newcomers(listener: &tokio::net::TcpListener) {
+    // The classic BPF (bpf(4), filter.txt of Linux) sees a segment from its TCP header on:
+    // byte 13 has the flags, of which SYN is 0x02 and ACK 0x10.
+    let filter = [
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x54, 0, 0, 0x12),
+        SockFilter::new(0x15, 0, 1, 0x02),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    // Where that is barred, such a client is reset.
+    let _ = SockRef::from(listener).attach_filter(&filter);
 }
 
 /// Tries one instance of a service, before it gets any request.
@@ -199,7 +228,11 @@ impl Server {
         let mut connections = JoinSet::new();
         let begin = |connections: &mut JoinSet<()>, stream: TcpStream, peer, seat| {
             let server = Arc::clone(&self);
-            let caller = Caller { peer, address };
+            let caller = Caller {
+                peer,
+                address,
+                is_secure: server.tls.is_some(),
+            };
             connections.spawn(async move {
                 server.metrics.accepted();
                 Arc::clone(&server).connection(stream, caller).await;
@@ -207,11 +240,16 @@ impl Server {
                 drop(seat);
             });
         };
+        let mut closes = Box::pin(async {
+            self.stop.begun().await;
+            refuse_newcomers(&listener);
+            sleep(HANDSHAKES).await;
+        });
         loop {
             while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
                 biased;
-                () = self.stop.begun() => break,
+                () = closes.as_mut() => break,
                 accepted = async {
                     let seat = Arc::clone(&seats).acquire_owned().await;
                     (seat, listener.accept().await)
@@ -229,6 +267,7 @@ impl Server {
             }
         }
         // Clients that the system has let in already.
+        drop(closes);
         let listener = listener.into_std()?;
         while let Ok(seat) = Arc::clone(&seats).try_acquire_owned()
             && let Ok((stream, peer)) = listener.accept()

@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use qyvol_runtime::{Incomplete, ServiceError};
+use qyvol_runtime::{Incomplete, Secure, ServiceError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -30,6 +30,8 @@ pub(crate) struct Caller {
     pub(crate) peer: SocketAddr,
     /// The server's own address.
     pub(crate) address: SocketAddr,
+    /// Whether it has TLS.
+    pub(crate) is_secure: bool,
 }
 
 /// A guest that exists, or is about to. It has ended when this is dropped.
@@ -63,13 +65,19 @@ impl Drop for Guest {
 }
 
 impl Server {
-    pub(crate) async fn response(self: Arc<Server>, request: Request<Incoming>, caller: Caller) -> Response<Counted> {
-        let exchange = Exchange::new(&self, &request, caller.peer);
+    pub(crate) async fn response(
+        self: Arc<Server>,
+        request: Request<Incoming>,
+        caller: Caller,
+        exchange: Exchange,
+    ) -> Response<Counted> {
+        let is_http2 = request.version() == Version::HTTP_2;
         let mut response = match self.answer(request, caller, exchange.id).await {
             Ok(response) => response,
             Err(status) => refusal(status),
         };
-        if self.stop.has_begun() {
+        // HTTP/2 says it to the connection.
+        if !is_http2 && (self.stop.has_begun() || response.status() == StatusCode::PAYLOAD_TOO_LARGE) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
@@ -138,7 +146,11 @@ fn check(request: &mut Request<Incoming>, caller: Caller, body: usize) -> Result
     if request.body().size_hint().lower() > body as u64 {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
-    name_host(request, caller.address)
+    name_host(request, caller.address)?;
+    if caller.is_secure {
+        request.extensions_mut().insert(Secure);
+    }
+    Ok(())
 }
 
 /// What a client is told of a guest that failed.
@@ -161,24 +173,32 @@ fn refusal(status: StatusCode) -> Response<Body> {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    // What is left of the request's body is not read.
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }
 
-/// Sees to it that a request names one host (RFC 9112, 3.2). Requests of HTTP/1.0 may
-/// leave it out, and are for this server's address then.
+/// Sees to it that a request names one host (RFC 9112, 3.2; RFC 9113, 8.3.1). Requests of
+/// HTTP/1.0 may leave it out, and are for this server's address then; those of HTTP/2 name
+/// it as the authority, and may have it once more.
 fn name_host<B>(request: &mut Request<B>, address: SocketAddr) -> Result<(), StatusCode> {
     let hosts: Vec<&HeaderValue> = request.headers().get_all(HOST).iter().collect();
     let is_authority = |host: &str| {
         host.parse::<Authority>()
             .is_ok_and(|authority| !host.contains('@') && authority.as_str() == host)
     };
-    let named = match hosts.as_slice() {
-        [] if request.version() < Version::HTTP_11 => false,
-        [host] if host.to_str().is_ok_and(is_authority) => true,
+    let authority = match request.version() {
+        Version::HTTP_2 => request.uri().authority(),
+        _ => None,
+    };
+    let named = match (hosts.as_slice(), authority) {
+        ([], Some(authority)) => Some(authority.as_str().to_string()),
+        ([], None) if request.version() < Version::HTTP_11 => Some(address.to_string()),
+        ([host], authority)
+            if host.to_str().is_ok_and(|host| {
+                is_authority(host) && authority.is_none_or(|authority| authority.as_str().eq_ignore_ascii_case(host))
+            }) =>
+        {
+            None
+        }
         _ => return Err(StatusCode::BAD_REQUEST),
     };
     if request
@@ -188,9 +208,9 @@ fn name_host<B>(request: &mut Request<B>, address: SocketAddr) -> Result<(), Sta
     {
         return Err(StatusCode::BAD_REQUEST);
     }
-    if !named {
-        let address = HeaderValue::try_from(address.to_string()).map_err(|_| StatusCode::BAD_REQUEST)?;
-        request.headers_mut().insert(HOST, address);
+    if let Some(named) = named {
+        let named = HeaderValue::try_from(named).map_err(|_| StatusCode::BAD_REQUEST)?;
+        request.headers_mut().insert(HOST, named);
     }
     Ok(())
 }
@@ -218,6 +238,19 @@ mod tests {
         );
         assert_eq!(named(Version::HTTP_10, &["[::1]:80"]).as_deref(), Ok("[::1]:80"));
         assert_eq!(named(Version::HTTP_10, &[]).as_deref(), Ok("127.0.0.1:80"));
+        let authority = |hosts: &[&str]| {
+            let mut request = Request::builder().version(Version::HTTP_2).uri("http://a.example/");
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            let mut request = request.body(()).unwrap();
+            name_host(&mut request, ([127, 0, 0, 1], 80).into())?;
+            Ok(request.headers()[HOST].to_str().unwrap().to_string())
+        };
+        assert_eq!(authority(&[]).as_deref(), Ok("a.example"));
+        assert_eq!(authority(&["A.example"]).as_deref(), Ok("A.example"));
+        assert_eq!(authority(&["b.example"]), bad);
+        assert_eq!(named(Version::HTTP_2, &[]), bad);
         for hosts in [
             &[] as &[&str],
             &["a", "a"],

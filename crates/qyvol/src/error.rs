@@ -265,6 +265,16 @@ pub enum Error {
         /// What the user named.
         target: String,
     },
+    /// A server's certificate and key can't be used.
+    #[error("the certificate {} with the key {} can't be used: {why}", escape(&certificate.to_string_lossy()), escape(&key.to_string_lossy()))]
+    Certificate {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A first instance of what is to serve failed.
     #[error("{} does not start: {source}", escape(target))]
     Trial {

@@ -1,6 +1,7 @@
 //! `serve`: what `run` does up to the guest, then a server in front of it.
 
 mod application;
+mod certificate;
 mod reload;
 mod watch;
 
@@ -9,10 +10,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use qyvol_serve::{AccessSink, ServerEvent, ServerLimits, Setup, Site, Stop};
+use qyvol_serve::{AccessSink, ServerEvent, ServerLimits, Setup, Site, Stop, Tls};
 use qyvol_types::{Digest, Timestamp};
 
 use self::application::Application;
+use self::certificate::Certificate;
+pub use self::certificate::TlsFiles;
 pub use self::reload::Reload;
 use self::reload::Supervisor;
 use self::watch::Sight;
@@ -25,6 +28,8 @@ pub struct ServeRequest<'a> {
     pub run: RunRequest<'a>,
     /// Where to listen; of port 0, any that is free.
     pub listen: SocketAddr,
+    /// Its certificate, if it has TLS.
+    pub tls: Option<TlsFiles>,
     /// Where to tell the operator of the server's health and counters.
     pub admin: Option<SocketAddr>,
     /// Limits of the server.
@@ -61,7 +66,12 @@ pub struct ServeLimits {
 #[non_exhaustive]
 pub enum ServeNotice {
     /// It listens there.
-    Listening(SocketAddr),
+    Listening {
+        /// The address.
+        address: SocketAddr,
+        /// Whether it has TLS.
+        is_secure: bool,
+    },
     /// It tells of its health and counters there.
     Admin(SocketAddr),
     /// A request was not answered, or not to its end: its number, and why.
@@ -75,6 +85,10 @@ pub enum ServeNotice {
     },
     /// What the target leads to can't be served; what answered before still does.
     NotReloaded(Box<Error>),
+    /// The certificate was read again, and is used from now on.
+    Renewed,
+    /// The certificate has changed and can't be used; the one before still is.
+    NotRenewed(Box<Error>),
     /// Something is wrong with the server itself.
     Trouble(String),
 }
@@ -93,17 +107,20 @@ pub fn serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error>
 fn load_and_serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error> {
     // Before it is read: what is changed from here on is seen to have changed.
     let seen = Sight::of(ctx, request).ok();
+    let certificate = request.tls.as_ref().map(Certificate::open).transpose()?;
     let mut clock = StepTimer::start(request.run.events);
     let judged = VerifiedTarget::new(ctx, &request.run)?;
     clock.step("verify");
     let Application { app, identity } = Application::new(ctx, request, judged, &mut clock)?;
     let site = Arc::new(Site::new(&identity.name, app, request.limits.requests));
-    let setup = listen(request, &site)?;
+    let tls = certificate.as_ref().map(|certificate| Arc::clone(&certificate.tls));
+    let setup = listen(request, &site, tls)?;
     let mut supervisor = Supervisor {
         ctx,
         request,
         site: &site,
         identity,
+        certificate,
         seen,
         told: None,
     };
@@ -137,7 +154,7 @@ impl Drop for TellEnd<'_> {
 }
 
 /// Listens.
-fn listen(request: &ServeRequest<'_>, site: &Arc<Site>) -> Result<Setup, Error> {
+fn listen(request: &ServeRequest<'_>, site: &Arc<Site>, tls: Option<Arc<Tls>>) -> Result<Setup, Error> {
     let (listener, address) = bind(request.listen)?;
     let admin = request.admin.map(bind).transpose()?;
     let notices = Arc::clone(&request.notices);
@@ -154,10 +171,14 @@ fn listen(request: &ServeRequest<'_>, site: &Arc<Site>) -> Result<Setup, Error> 
     if let Some((_, address)) = &admin {
         (request.notices)(ServeNotice::Admin(*address));
     }
-    (request.notices)(ServeNotice::Listening(address));
+    (request.notices)(ServeNotice::Listening {
+        address,
+        is_secure: tls.is_some(),
+    });
     Ok(Setup {
         site: Arc::clone(site),
         listener,
+        tls,
         admin: admin.map(|(listener, _)| listener),
         limits: ServerLimits {
             connections: request.limits.connections,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use qyvol::sandbox::Observer;
 use qyvol::server::{AccessSink, Stop};
 use qyvol::types::{escape, parse_size};
-use qyvol::{Context, DirGrant, Reload, RunRequest, ServeLimits, ServeNotice, ServeRequest, Target};
+use qyvol::{Context, DirGrant, Reload, RunRequest, ServeLimits, ServeNotice, ServeRequest, Target, TlsFiles};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -94,6 +94,11 @@ fn start(
     let request = ServeRequest {
         run,
         listen: args.listen,
+        tls: args
+            .tls_cert
+            .clone()
+            .zip(args.tls_key.clone())
+            .map(|(certificate, key)| TlsFiles { certificate, key }),
         admin: args.admin,
         limits: ServeLimits {
             time,
@@ -132,22 +137,25 @@ fn voice(ui: &Ui) -> Result<Spool<ServeNotice>, Failure> {
 
 fn tell(ui: &Ui, notice: ServeNotice) {
     match notice {
-        ServeNotice::Listening(address) => ui.note(&format!("listening on http://{address}")),
+        ServeNotice::Listening { address, is_secure } => {
+            let scheme = if is_secure { "https" } else { "http" };
+            ui.note(&format!("listening on {scheme}://{address}"));
+        }
         ServeNotice::Admin(address) => ui.note(&format!("health and metrics on http://{address}")),
         ServeNotice::Failed(id, why) => ui.warn(&format!("a request failed: {why} (request {id})")),
         ServeNotice::Reloaded { image, digest } => ui.note(&format!("reloaded: {image} {digest} answers")),
-        ServeNotice::NotReloaded(error) => not_reloaded(ui, *error),
+        ServeNotice::NotReloaded(error) => stays(ui, "not reloaded, what answered before still does", *error),
+        ServeNotice::Renewed => ui.note("the certificate was read again"),
+        ServeNotice::NotRenewed(error) => stays(ui, "the certificate before is still used", *error),
         ServeNotice::Trouble(why) => ui.warn(&why),
         _ => {}
     }
 }
 
-fn not_reloaded(ui: &Ui, error: qyvol::Error) {
+/// Tells why something could not be replaced.
+fn stays(ui: &Ui, what: &str, error: qyvol::Error) {
     let failure = Failure::from(error);
-    ui.warn(&format!(
-        "not reloaded, what answered before still does: {}",
-        failure.message
-    ));
+    ui.warn(&format!("{what}: {}", failure.message));
     for line in failure.details.iter().chain(&failure.hints) {
         ui.note(line);
     }

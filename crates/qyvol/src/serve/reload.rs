@@ -11,6 +11,7 @@ use std::time::Instant;
 use qyvol_serve::Site;
 
 use super::application::{Application, Gone, Identity};
+use super::certificate::Certificate;
 use super::watch::Sight;
 use super::{ServeNotice, ServeRequest};
 use crate::run::{StepTimer, VerifiedTarget};
@@ -89,6 +90,8 @@ pub(super) struct Supervisor<'s> {
     pub(super) site: &'s Site,
     /// What answers.
     pub(super) identity: Identity,
+    /// The certificate, if there is one.
+    pub(super) certificate: Option<Certificate>,
     /// What the target led to when it was looked at last.
     pub(super) seen: Option<Sight>,
     /// The last failure that was told, so that it is told once.
@@ -112,9 +115,21 @@ impl Supervisor<'_> {
             }
             let is_due = due.is_some_and(|due| due <= Instant::now());
             if (waiting.is_asked || is_due) && !self.request.stop.has_begun() {
+                self.look_at_certificate();
                 self.look(waiting.is_asked);
                 due = next();
             }
+        }
+    }
+
+    fn look_at_certificate(&mut self) {
+        let Some(certificate) = &mut self.certificate else {
+            return;
+        };
+        match certificate.look() {
+            Ok(true) => (self.request.notices)(ServeNotice::Renewed),
+            Ok(false) => {}
+            Err(error) => (self.request.notices)(ServeNotice::NotRenewed(Box::new(error))),
         }
     }
 

@@ -22,9 +22,9 @@ pub(super) enum Sight {
 
 /// Which file it is, and when it was changed last: device, inode, size, and seconds and
 /// nanoseconds of its content and of its attributes.
-type Stamp = [i128; 7];
+pub(super) type Stamp = [i128; 7];
 
-fn stamp(path: &Path) -> Option<Stamp> {
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     let meta = fs::metadata(path).ok()?;
     Some([
         meta.dev().into(),
