@@ -145,6 +145,10 @@ impl Exchange {
         self.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let has_no_body = self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.whole = has_no_body || response.body().is_end_stream();
+        if let Some(activity) = &self.activity {
+            // Until more of it is asked for, the client has not even taken the head.
+            activity.gave(self.id);
+        }
         // With HTTP/1 it is left out when it is written.
         if has_no_body && self.activity.is_some() {
             let length = response.body().size_hint().exact();
