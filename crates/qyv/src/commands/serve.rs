@@ -156,8 +156,11 @@ fn tell(ui: &Ui, notice: ServeNotice) {
 fn stays(ui: &Ui, what: &str, error: qyvol::Error) {
     let failure = Failure::from(error);
     ui.warn(&format!("{what}: {}", failure.message));
-    for line in failure.details.iter().chain(&failure.hints) {
+    for line in &failure.details {
         ui.note(line);
+    }
+    for hint in &failure.hints {
+        ui.note(&format!("hint: {hint}"));
     }
 }
 
