@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,6 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Where it tells of itself, if it does.
+    pub admin: Option<SocketAddr>,
     stderr: Arc<Mutex<String>>,
     /// Receives when stderr is closed.
     ended: Mutex<Receiver<()>>,
@@ -42,8 +46,10 @@ impl Server {
         let text = Arc::clone(&stderr);
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                if let Some(address) = line.strip_prefix("listening on http://") {
-                    let _ = listens.send(address.parse::<SocketAddr>().unwrap());
+                for scheme in ["http", "https"] {
+                    if let Some(address) = line.strip_prefix(&format!("listening on {scheme}://")) {
+                        let _ = listens.send((scheme, address.parse::<SocketAddr>().unwrap()));
+                    }
                 }
                 let mut text = text.lock().unwrap();
                 text.push_str(&line);
@@ -51,12 +57,18 @@ impl Server {
             }
             let _ = ends.send(());
         });
-        let Ok(address) = address.recv_timeout(PATIENCE) else {
+        let Ok((scheme, address)) = address.recv_timeout(PATIENCE) else {
             panic!("it does not listen: {}", stderr.lock().unwrap());
         };
+        let told = stderr.lock().unwrap().clone();
+        let admin = told
+            .lines()
+            .find_map(|line| line.strip_prefix("health and metrics on http://"));
         Server {
             child,
             address,
+            scheme,
+            admin: admin.map(|address| address.parse().unwrap()),
             stderr,
             ended: Mutex::new(ended),
         }
@@ -72,6 +84,40 @@ impl Server {
         let mut client = self.connect();
         client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
         client.answer()
+    }
+
+    /// A page for the operator: its status and text.
+    #[track_caller]
+    pub fn told(&self, path: &str) -> (u16, String) {
+        let mut client = Client::new(TcpStream::connect(self.admin.unwrap()).unwrap());
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let answer = client.answer();
+        (answer.status, answer.body)
+    }
+
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits until stderr has this text.
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.stderr().contains(text) {
+            assert!(Instant::now() < until, "no {text:?}: {}", self.stderr());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// From here on, nobody reads its stdout.
+    pub fn close_stdout(&mut self) {
+        drop(self.child.stdout.take());
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -90,7 +136,9 @@ impl Server {
     pub fn wait(mut self) -> (ExitStatus, String, String) {
         self.ended.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         let mut out = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        if let Some(mut stdout) = self.child.stdout.take() {
+            stdout.read_to_string(&mut out).unwrap();
+        }
         let status = self.child.wait().unwrap();
         let err = self.stderr.lock().unwrap().clone();
         (status, out, err)

@@ -8,9 +8,9 @@
 //! unrecorded.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
@@ -18,11 +18,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use qyvol::sandbox::{Event, Observer};
 use qyvol::types::{Resources, Timestamp, escape};
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::log_file;
 
 /// How long the end of a run waits for a line that is being written.
 const GRACE: Duration = Duration::from_millis(500);
@@ -169,7 +168,9 @@ impl Audit {
             return Ok(None);
         }
         let opened = file.map(|path| {
-            open(path).map_err(|why| {
+            let opened = log_file::open(path, &STARTS, "an audit");
+            let opened = opened.map(|(file, length)| AuditFile { file, length });
+            opened.map_err(|why| {
                 let path = path.to_string_lossy();
                 Failure::new(format!("can't write the audit file {}: {why}", escape(&path)))
             })
@@ -244,64 +245,6 @@ impl Observer for Audit {
             object,
         };
         self.push(&if allowed { Line::Used(use_) } else { Line::Denied(use_) });
-    }
-}
-
-/// Opens the file to append to: a new file, an empty one, or one that begins with a line
-/// of an audit, so that nothing else of the operator's is written into; and one that only
-/// this user can write. A link in its place is not followed.
-fn open(path: &Path) -> Result<AuditFile, String> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600);
-    let opened = options.custom_flags(flags).open(path);
-    let mut file = opened.map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::LOOP) => "it is a symbolic link, which is not followed".to_string(),
-        _ => error.to_string(),
-    })?;
-    let failed = |error: io::Error| error.to_string();
-    let meta = file.metadata().map_err(failed)?;
-    check_owner(&meta)?;
-    let mut start = Vec::new();
-    let longest = STARTS.iter().map(|start| start.len()).max().unwrap_or_default();
-    (&mut file)
-        .take(longest as u64)
-        .read_to_end(&mut start)
-        .map_err(failed)?;
-    if !start.is_empty() && !STARTS.iter().any(|known| start.starts_with(known)) {
-        return Err("it contains something other than an audit, which is left as it is".to_string());
-    }
-    let mut audit = AuditFile {
-        file,
-        length: meta.len(),
-    };
-    // A run on a full disk may have left half a line.
-    let mut last = [b'\n'];
-    if let Some(end) = meta.len().checked_sub(1) {
-        audit.file.read_exact_at(&mut last, end).map_err(failed)?;
-    }
-    if last != [b'\n'] {
-        audit.file.write_all(b"\n").map_err(failed)?;
-    }
-    Ok(audit)
-}
-
-/// Refuses a file that somebody else could change.
-fn check_owner(meta: &Metadata) -> Result<(), String> {
-    if !meta.is_file() {
-        return Err("it is not a file".to_string());
-    }
-    if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-        return Err(format!(
-            "other users can change it: its mode is {:o}, and its owner the user {}",
-            meta.mode() & 0o7777,
-            meta.uid()
-        ));
-    }
-    match meta.nlink() {
-        1 => Ok(()),
-        _ => Err("it has another name, too".to_string()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::{PullWhen, RegistryArgs};
+use crate::commands::serve::parse_admin;
 use crate::complete::{keys, run_targets, targets};
 
 #[derive(Debug, Args)]
@@ -80,7 +81,7 @@ pub struct GuestArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
+    after_help = "Each request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once. SIGHUP opens the access log again,\nreads a certificate that has changed, and looks at the target at once, as --watch does: a file, a name of the store, or with --pull always a name\non its registry. What trust refuses, or what does not start, changes nothing.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
 )]
 pub struct ServeArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development
@@ -89,6 +90,12 @@ pub struct ServeArgs {
     /// Address and port to listen on; port 0 is any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Speak TLS, with the certificate in this file and those above it (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM), which nobody else may read
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// How long a request may take, unless the manifest says less
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub request_timeout: humantime::Duration,
@@ -98,6 +105,15 @@ pub struct ServeArgs {
     /// Size limit of a request's body
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub max_body: String,
+    /// Look this often whether the target leads to something else; if trust accepts that and it starts, it answers from then on
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s")]
+    pub watch: Option<humantime::Duration>,
+    /// Append a line of JSON for each request to this file, or write it to stdout (-)
+    #[arg(long, value_name = "FILE|-")]
+    pub access_log: Option<PathBuf>,
+    /// Answer /healthz and /metrics on this address; a port alone is one of 127.0.0.1
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = parse_admin)]
+    pub admin: Option<SocketAddr>,
     #[command(flatten)]
     pub guest: GuestArgs,
 }

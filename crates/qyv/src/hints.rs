@@ -91,9 +91,9 @@ pub fn hints(error: &Error) -> Vec<String> {
         Error::Overlay(error) => overlay_hints(error),
         Error::IsService { target } => vec![format!("`qyv serve {}` answers requests with it", escape(target))],
         Error::NotAService { target } => vec![format!("`qyv run {}` runs a command", escape(target))],
-        Error::Serve { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-            one("something else listens there: name another address with --listen, or port 0 for any free one")
-        }
+        Error::Serve { source, .. } if source.kind() == io::ErrorKind::AddrInUse => one(
+            "something else listens there: name another address with --listen or --admin, or port 0 for any free one",
+        ),
         _ => Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 //! directories, that prints, and that exits.
 #![allow(clippy::disallowed_methods, reason = "the command is where these belong")]
 
+mod access_log;
 mod audit;
 mod cli;
 mod cli_keys;
@@ -17,6 +18,7 @@ mod guest_env;
 mod hints;
 #[cfg(feature = "hub")]
 mod hub;
+mod log_file;
 mod open_files;
 mod paths;
 mod progress;
@@ -25,6 +27,7 @@ mod registry;
 mod run_report;
 mod secrets;
 mod signals;
+mod spool;
 mod trust_hints;
 mod ui;
 mod variables;

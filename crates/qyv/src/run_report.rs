@@ -1,7 +1,7 @@
 //! `run --report FILE`: who ended a run (`formats/run-report.schema.json`).
 //! Exit codes can't tell: 124 to 126 and 134 may also be the guest's own.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl Ending<'_> {
 #[derive(Debug, Default)]
 pub struct Told {
     /// The image's manifest digest.
-    pub digest: OnceCell<String>,
+    pub digest: RefCell<Option<String>>,
     /// The fuel that the guest used, if it was counted.
     pub fuel: OnceCell<u64>,
 }
@@ -101,10 +101,11 @@ impl Report {
 
     /// Writes the document. `code` is the exit code of qyv.
     pub fn write(mut self, target: &str, told: &Told, code: u8, ending: &Ending<'_>) -> Result<(), Failure> {
+        let digest = told.digest.borrow();
         let document = Document {
             schema: 1,
             target,
-            digest: told.digest.get().map(String::as_str),
+            digest: digest.as_deref(),
             code,
             fuel: told.fuel.get().copied(),
             ending,

@@ -15,10 +15,9 @@ use crate::failure::Failure;
 
 /// From now on, a signal that ends the process first removes the temporaries.
 pub fn cleanup_on_signal(temporaries: &TempFiles) -> Result<(), Failure> {
-    let ignored = ignored();
     let heard = [SIGHUP, SIGINT, SIGTERM]
         .into_iter()
-        .filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        .filter(|signal| !is_ignored(*signal));
     let mut signals = Signals::new(heard).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))?;
     let temporaries = temporaries.clone();
     thread::spawn(move || {
@@ -31,11 +30,11 @@ pub fn cleanup_on_signal(temporaries: &TempFiles) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The signals that whoever started this process has told it to ignore, signal
-/// 1 in the lowest bit (proc_pid_status(5)).
-fn ignored() -> u64 {
+/// Whether whoever started this process has told it to ignore a signal: signal 1 is in
+/// the lowest bit (proc_pid_status(5)).
+pub fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0) >> (signal - 1) & 1 != 0
 }

@@ -29,6 +29,7 @@ use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
 use crate::Generation;
 use crate::component::ComponentState;
+use crate::service::Secure;
 
 /// The interface that answers requests in WASI 0.2.
 pub(crate) const BLOCKING: (Generation, &str) = (Generation::Blocking, "wasi:http/incoming-handler");
@@ -50,6 +51,14 @@ impl Handler {
         }
     }
 
+    /// Instantiates the component and calls nothing.
+    pub(crate) async fn instantiate(&self, store: &mut Store<ComponentState>) -> wasmtime::Result<()> {
+        match self {
+            Handler::Blocking(handler) => handler.instantiate_async(store).await.map(drop),
+            Handler::Concurrent(handler) => handler.instantiate_async(store).await.map(drop),
+        }
+    }
+
     /// Instantiates the component and calls its handler.
     pub(crate) async fn call<B>(
         &self,
@@ -64,9 +73,9 @@ impl Handler {
         match self {
             Handler::Blocking(handler) => {
                 let guest = handler.instantiate_async(&mut *store).await?;
-                let scheme = match request.uri().scheme() {
-                    Some(scheme) if *scheme == Scheme::HTTPS => Scheme02::Https,
-                    _ => Scheme02::Http,
+                let scheme = match is_secure(&request) {
+                    true => Scheme02::Https,
+                    false => Scheme02::Http,
                 };
                 let mut http = store.data_mut().http();
                 let request = http.new_incoming_request(scheme, request)?;
@@ -101,15 +110,23 @@ impl Handler {
     }
 }
 
-/// Names the host of a request in its URI, which a guest of WASI 0.3 reads. What can't be
-/// named is left as it is.
+/// Whether a request came over TLS.
+fn is_secure<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<Secure>().is_some()
+}
+
+/// Names the host of a request in its URI, which a guest of WASI 0.3 reads, and the scheme
+/// of its connection, whatever its client says. What can't be named is left as it is.
 fn make_absolute<B>(request: &mut Request<B>) {
     let mut uri = request.uri().clone().into_parts();
     if uri.authority.is_none() {
         let host = request.headers().get(HOST);
         uri.authority = host.and_then(|host| host.to_str().ok()?.parse().ok());
     }
-    uri.scheme.get_or_insert(Scheme::HTTP);
+    uri.scheme = Some(match is_secure(request) {
+        true => Scheme::HTTPS,
+        false => Scheme::HTTP,
+    });
     uri.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
     if let Ok(uri) = Uri::from_parts(uri) {
         *request.uri_mut() = uri;
@@ -197,16 +214,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uri_names_the_host_whatever_the_form_of_the_request() {
+    fn uri_names_the_host_and_the_scheme_whatever_the_form_of_the_request() {
         for (uri, host, absolute) in [
             ("/a?b", "example.com:80", "http://example.com:80/a?b"),
             ("http://a/", "a", "http://a/"),
-            ("https://a/b", "a", "https://a/b"),
+            ("https://a/b", "a", "http://a/b"),
             ("*", "a", "http://a*"),
         ] {
             let mut request = Request::builder().uri(uri).header(HOST, host).body(()).unwrap();
             make_absolute(&mut request);
             assert_eq!(request.uri().to_string(), absolute);
+            request.extensions_mut().insert(Secure);
+            make_absolute(&mut request);
+            assert_eq!(request.uri().to_string(), absolute.replace("http:", "https:"));
         }
     }
 }

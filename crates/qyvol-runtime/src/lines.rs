@@ -4,12 +4,14 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::printer::Printer;
 
 /// Length up to which a line is kept together, in bytes.
 const LINE: usize = 8 << 10;
@@ -19,23 +21,32 @@ const WRITE: usize = 64 << 10;
 /// One guest's lines on their way to a stream of this process.
 pub(crate) struct Lines {
     shared: Arc<Mutex<Pending>>,
+    to: Arc<Printer>,
 }
 
 struct Pending {
     line: Vec<u8>,
-    to: Box<dyn OutputStream>,
+    to: Arc<Printer>,
 }
 
 impl Lines {
-    pub(crate) fn new(to: Box<dyn OutputStream>) -> Lines {
-        let line = Vec::new();
+    pub(crate) fn new(to: Arc<Printer>) -> Lines {
+        let pending = Pending {
+            line: Vec::new(),
+            to: Arc::clone(&to),
+        };
         Lines {
-            shared: Arc::new(Mutex::new(Pending { line, to })),
+            shared: Arc::new(Mutex::new(pending)),
+            to,
         }
     }
 
     fn writer(&self) -> Writer {
-        Writer(Arc::clone(&self.shared))
+        Writer {
+            pending: Arc::clone(&self.shared),
+            to: Arc::clone(&self.to),
+            waits: None,
+        }
     }
 }
 
@@ -49,8 +60,7 @@ impl Pending {
         };
         let rest = self.line.split_off(end);
         let lines = std::mem::replace(&mut self.line, rest);
-        // Nobody reads it any more; requests are answered all the same.
-        let _ = self.to.write(Bytes::from(lines));
+        self.to.print(lines);
     }
 }
 
@@ -78,11 +88,16 @@ impl StdoutStream for Lines {
     }
 }
 
-struct Writer(Arc<Mutex<Pending>>);
+struct Writer {
+    pending: Arc<Mutex<Pending>>,
+    to: Arc<Printer>,
+    /// Waits for room.
+    waits: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
 
 impl Writer {
     fn push(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
     }
 }
 
@@ -97,17 +112,27 @@ impl OutputStream for Writer {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE)
+        Ok(if self.to.is_ready() { WRITE } else { 0 })
     }
 }
 
 #[wasmtime_wasi::async_trait]
 impl Pollable for Writer {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        self.to.ready().await;
+    }
 }
 
 impl AsyncWrite for Writer {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.waits.is_none() && !self.to.is_ready() {
+            let to = Arc::clone(&self.to);
+            self.waits = Some(Box::pin(async move { to.ready().await }));
+        }
+        if let Some(waits) = &mut self.waits {
+            ready!(waits.as_mut().poll(cx));
+            self.waits = None;
+        }
         self.push(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -127,26 +152,32 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
     #[test]
     fn lines_of_two_guests_stay_whole() {
         let pipe = MemoryOutputPipe::new(1 << 20);
-        let [mut one, mut other] = [(); 2].map(|()| Lines::new(Box::new(pipe.clone())).p2_stream());
+        let printer = Printer::new(Box::new(pipe.clone()));
+        let [mut one, mut other] = [(); 2].map(|()| Lines::new(Arc::clone(&printer)).p2_stream());
         one.write("first, ".into()).unwrap();
         other.write("second\nand more".into()).unwrap();
         one.write("in parts\n".into()).unwrap();
         drop((one, other));
+        printer.flush(PATIENCE);
         assert_eq!(pipe.contents(), "second\nfirst, in parts\nand more\n");
     }
 
     #[test]
     fn line_without_an_end_takes_little_memory() {
         let pipe = MemoryOutputPipe::new(1 << 20);
-        let lines = Lines::new(Box::new(pipe.clone()));
+        let printer = Printer::new(Box::new(pipe.clone()));
+        let lines = Lines::new(Arc::clone(&printer));
         let mut stream = lines.p2_stream();
         for _ in 0..LINE {
             stream.write("0123456789".into()).unwrap();
         }
         assert!(lines.shared.lock().unwrap().line.len() < LINE);
+        printer.flush(PATIENCE);
         assert!(pipe.contents().len() > 9 * LINE);
     }
 }

@@ -8,6 +8,8 @@
 //!
 //! Deliberately absent: connections, and how many requests there are at once.
 
+mod trial;
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -77,6 +79,10 @@ pub struct ServiceLimits {
     /// Bytes of the request's body. Reading more fails.
     pub body: usize,
 }
+
+/// Marks a request that came over TLS, as one of its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Secure;
 
 /// The body of a response. It fails if the guest is ended before it has written all.
 pub type ResponseBody = UnsyncBoxBody<Bytes, Incomplete>;

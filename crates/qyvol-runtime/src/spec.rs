@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use qyvol_sandbox::{Net, Observer, Stdio};
-use wasmtime_wasi::cli::StdoutStream as _;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::error::chain;
 use crate::limits::RunLimits;
 use crate::lines::Lines;
 use crate::output::{Bounded, OutputBudget};
+use crate::printer::Printer;
 use crate::process::Programs;
 use crate::sealed::Seal;
 use crate::{Backing, Quota, RuntimeError, deterministic};
@@ -94,7 +94,7 @@ pub(crate) fn context(
     match budget.clone() {
         _ if !spec.stdio.stdout => &mut builder,
         Some(budget) if guest == Guest::Request => builder.stdout(Bounded {
-            stream: Lines::new(wasmtime_wasi::cli::stdout().p2_stream()),
+            stream: Lines::new(Printer::stdout()),
             budget,
             tells_terminal,
         }),
@@ -108,7 +108,7 @@ pub(crate) fn context(
     match budget {
         _ if !spec.stdio.stderr => &mut builder,
         Some(budget) if guest == Guest::Request => builder.stderr(Bounded {
-            stream: Lines::new(wasmtime_wasi::cli::stderr().p2_stream()),
+            stream: Lines::new(Printer::stderr()),
             budget,
             tells_terminal,
         }),

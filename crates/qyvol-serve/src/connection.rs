@@ -1,197 +1,158 @@
-//! One connection and its requests.
+//! One connection: TLS, the version of HTTP that its client speaks, and how long it may
+//! keep the server waiting.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
-use hyper::http::uri::Authority;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, Version};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use qyvol_runtime::{Incomplete, ServiceError};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
 
+use crate::Server;
+use crate::activity::{Activity, Due};
+use crate::exchange::Exchange;
+use crate::opening::Opened;
+use crate::request::Caller;
 use crate::stalled::Stalled;
-use crate::{Server, ServerEvent};
+use crate::tls::HTTP2;
 
 /// Bytes of a request's head.
 const HEAD: usize = 64 << 10;
+/// How long a client may take for a handshake of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client may take for a request's head, or leave its connection idle.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of what it is sent.
 const STALL: Duration = Duration::from_secs(30);
-/// How long a request waits for its turn.
-const TURN: Duration = Duration::from_secs(1);
 /// At the end, how long an open connection waits for one more request that may be on its
 /// way.
 const LINGER: Duration = Duration::from_secs(1);
-
-type Body = UnsyncBoxBody<Bytes, Incomplete>;
+/// How long a connection that is idle has for its graceful close.
+const CLOSE: Duration = Duration::from_secs(1);
+/// Requests that are open at once on one connection of HTTP/2.
+const STREAMS: u32 = 64;
+/// Requests that a client has reset before they were begun. More of them end its
+/// connection: they cost it nothing.
+const RESETS: usize = 20;
+/// Bytes that one request of HTTP/2 may send before any of them is read, and that all of
+/// one connection may.
+const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
+/// Bytes of one response of HTTP/2 that wait for its client.
+const SENDING: usize = 64 << 10;
 
 impl Server {
     /// Serves requests until the client leaves, a timeout strikes, or the end has come.
-    pub(crate) async fn connection(self: Arc<Server>, stream: TcpStream, address: SocketAddr) {
+    pub(crate) async fn connection(self: Arc<Server>, stream: TcpStream, caller: Caller) {
         // Without it, small responses may wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let server = &self;
-        let service = service_fn(async |request| Ok::<_, Infallible>(server.response(request, address).await));
-        let stream = TokioIo::new(Stalled::new(stream, STALL));
-        let mut builder = hyper::server::conn::http1::Builder::new();
+        let stream = Stalled::new(stream, STALL);
+        let Some(tls) = &self.tls else {
+            let opened = tokio::select! {
+                opened = Opened::read(stream) => opened,
+                () = self.patience(IDLE) => return,
+            };
+            if let Ok(opened) = opened {
+                let is_http2 = opened.is_http2;
+                self.serve(opened, is_http2, caller).await;
+            }
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = TlsAcceptor::from(tls.current()).accept(stream) => accepted,
+            () = self.patience(HANDSHAKE) => return,
+        };
+        if let Ok(stream) = accepted {
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+            self.serve(stream, is_http2, caller).await;
+        }
+    }
+
+    /// Lasts for so long, and not for much longer than until the end has begun.
+    async fn patience(&self, time: Duration) {
+        let ends = async {
+            self.stop.begun().await;
+            sleep(LINGER).await;
+        };
+        tokio::select! {
+            () = sleep(time) => {}
+            () = ends => {}
+        }
+    }
+
+    async fn serve<S>(self: &Arc<Server>, stream: S, is_http2: bool, caller: Caller)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = TokioIo::new(stream);
+        let activity = is_http2.then(|| Arc::new(Activity::new(IDLE, STALL)));
+        let (server, of_requests) = (Arc::clone(self), activity.clone());
+        let service = service_fn(move |request| {
+            // Here, so that it is counted even if its client has left by now.
+            let exchange = Exchange::new(&server, &request, caller.peer, of_requests.clone());
+            let server = Arc::clone(&server);
+            async move { Ok::<_, Infallible>(server.response(request, caller, exchange).await) }
+        });
+        let Some(activity) = activity else {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(IDLE)
+                .max_buf_size(HEAD);
+            return self.drive(builder.serve_connection(stream, service), None).await;
+        };
+        let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .max_buf_size(HEAD);
-        let mut connection = pin!(builder.serve_connection(stream, service));
-        // Its errors are the client's: it left, or spoke something else.
-        tokio::select! {
-            biased;
-            _ = connection.as_mut() => return,
-            () = self.stop.begun() => {}
-        }
-        tokio::select! {
-            biased;
-            _ = connection.as_mut() => return,
-            () = sleep(LINGER) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+            .max_concurrent_streams(STREAMS)
+            .max_pending_accept_reset_streams(RESETS)
+            .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
+            .initial_stream_window_size(WINDOWS.0)
+            .initial_connection_window_size(WINDOWS.1)
+            .max_send_buf_size(SENDING);
+        self.drive(builder.serve_connection(stream, service), Some(&activity))
+            .await;
     }
 
-    async fn response(&self, request: Request<Incoming>, address: SocketAddr) -> Response<Body> {
-        let mut response = match self.answer(request, address).await {
-            Ok(response) => response,
-            Err(status) => refusal(status),
-        };
-        if self.stop.has_begun() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        response
-    }
-
-    /// The guest's response, or the status of a refusal.
-    async fn answer(&self, mut request: Request<Incoming>, address: SocketAddr) -> Result<Response<Body>, StatusCode> {
-        if request.method() == Method::CONNECT {
-            return Err(StatusCode::NOT_IMPLEMENTED);
-        }
-        if request.body().size_hint().lower() > self.limits.body as u64 {
-            return Err(StatusCode::PAYLOAD_TOO_LARGE);
-        }
-        name_host(&mut request, address)?;
-        let turn = Arc::clone(&self.requests).acquire_owned();
-        let Ok(Ok(turn)) = timeout(TURN, turn).await else {
-            return Err(StatusCode::SERVICE_UNAVAILABLE);
-        };
-        let sink = Arc::clone(&self.sink);
-        let ended = move |ended: &Result<(), ServiceError>| {
-            // The next request begins when this guest is gone, not when its response is.
-            drop(turn);
-            if let Err(error) = ended {
-                sink(&ServerEvent::Failed(error));
+    /// Drives a connection to its end. That of HTTP/1 looks after idle clients by itself.
+    async fn drive(&self, connection: impl GracefulConnection, activity: Option<&Activity>) {
+        let mut connection = pin!(connection);
+        let mut ends = pin!(async {
+            self.stop.begun().await;
+            sleep(LINGER).await;
+        });
+        let mut look = pin!(sleep(IDLE));
+        let mut is_closing = false;
+        loop {
+            tokio::select! {
+                biased;
+                // Its errors are the client's: it left, or spoke something else.
+                _ = connection.as_mut() => return,
+                () = ends.as_mut(), if !is_closing => {
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = look.as_mut(), if activity.is_some() => {
+                    let now = Instant::now();
+                    match activity.map(|activity| activity.due(now)) {
+                        Some(Due::Stalled) => return,
+                        Some(Due::Idle(since)) if since + CLOSE <= now && is_closing => return,
+                        Some(Due::Idle(_)) => {
+                            is_closing = true;
+                            connection.as_mut().graceful_shutdown();
+                            look.as_mut().reset(now + CLOSE);
+                        }
+                        Some(Due::At(time)) => look.as_mut().reset(time),
+                        None => {}
+                    }
+                }
             }
-        };
-        self.service
-            .handle(request, ended)
-            .await
-            .map_err(|error| status(&error))
-    }
-}
-
-/// What a client is told of a guest that failed.
-fn status(error: &ServiceError) -> StatusCode {
-    match error {
-        ServiceError::Time(_) | ServiceError::CpuTime(_) => StatusCode::GATEWAY_TIMEOUT,
-        ServiceError::Exit(_) | ServiceError::NoResponse | ServiceError::Declined(_) => StatusCode::BAD_GATEWAY,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// A response of the server's own.
-fn refusal(status: StatusCode) -> Response<Body> {
-    let reason = status.canonical_reason().unwrap_or_default();
-    let body = Full::from(format!("{} {reason}\n", status.as_u16()));
-    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    // What is left of the request's body is not read.
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// Sees to it that a request names one host (RFC 9112, 3.2). Requests of HTTP/1.0 may
-/// leave it out, and are for this server's address then.
-fn name_host<B>(request: &mut Request<B>, address: SocketAddr) -> Result<(), StatusCode> {
-    let hosts: Vec<&HeaderValue> = request.headers().get_all(HOST).iter().collect();
-    let is_authority = |host: &str| {
-        host.parse::<Authority>()
-            .is_ok_and(|authority| !host.contains('@') && authority.as_str() == host)
-    };
-    let named = match hosts.as_slice() {
-        [] if request.version() < Version::HTTP_11 => false,
-        [host] if host.to_str().is_ok_and(is_authority) => true,
-        _ => return Err(StatusCode::BAD_REQUEST),
-    };
-    if request
-        .uri()
-        .authority()
-        .is_some_and(|authority| !is_authority(authority.as_str()))
-    {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    if !named {
-        let address = HeaderValue::try_from(address.to_string()).map_err(|_| StatusCode::BAD_REQUEST)?;
-        request.headers_mut().insert(HOST, address);
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_names_one_host() {
-        let named = |version, hosts: &[&str]| {
-            let mut request = Request::builder().version(version).uri("/");
-            for host in hosts {
-                request = request.header(HOST, *host);
-            }
-            let mut request = request.body(()).unwrap();
-            name_host(&mut request, ([127, 0, 0, 1], 80).into())?;
-            Ok(request.headers()[HOST].to_str().unwrap().to_string())
-        };
-        let bad = Err(StatusCode::BAD_REQUEST);
-        assert_eq!(
-            named(Version::HTTP_11, &["a.example:8080"]).as_deref(),
-            Ok("a.example:8080")
-        );
-        assert_eq!(named(Version::HTTP_10, &["[::1]:80"]).as_deref(), Ok("[::1]:80"));
-        assert_eq!(named(Version::HTTP_10, &[]).as_deref(), Ok("127.0.0.1:80"));
-        for hosts in [
-            &[] as &[&str],
-            &["a", "a"],
-            &["a", "b"],
-            &["user@a"],
-            &["a/b"],
-            &[""],
-            &["a b"],
-        ] {
-            assert_eq!(named(Version::HTTP_11, hosts), bad, "{hosts:?}");
         }
     }
 }

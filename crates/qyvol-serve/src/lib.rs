@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server in front of a [`Service`].
+//! A server of HTTP/1.1 and HTTP/2 in front of a [`Service`].
 //!
 //! Every resource that a client can take is bounded: connections, requests at once, the
 //! time that one waits for its turn, heads, bodies, and how long a client keeps the
@@ -7,23 +7,41 @@
 //! It ends gracefully. Connections that wait to be accepted still are, each request that
 //! arrives in time is answered, and each answer closes its connection.
 //!
-//! Deliberately absent: TLS, HTTP/2, and names of hosts.
+//! Deliberately absent: files, and names of hosts.
 
+mod activity;
+mod admin;
 mod connection;
+mod exchange;
+mod metrics;
+mod opening;
+mod request;
+mod site;
 mod stalled;
+mod tls;
 
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use qyvol_runtime::{Service, ServiceError};
+use qyvol_runtime::{RuntimeError, Service, ServiceError, flush_printed};
+use socket2::{SockFilter, SockRef};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+pub use crate::exchange::{AccessSink, Answered};
+use crate::metrics::ServerMetrics;
+use crate::request::Caller;
+pub use crate::site::{App, Keeper, Site};
+pub use crate::tls::Tls;
+
+/// How long the end waits for clients whose connection the system is still setting up.
+const HANDSHAKES: Duration = Duration::from_millis(250);
 /// After an error of `accept`, such as too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// Threads for what guests do to files, and for lookups of names.
@@ -34,9 +52,6 @@ const DROP_GRACE: Duration = Duration::from_secs(1);
 /// Limits of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// Requests that are answered at once. Further ones wait for a moment, and are then
-    /// refused with 503.
-    pub requests: usize,
     /// Connections that are open at once. Further ones wait to be accepted.
     pub connections: usize,
     /// Bytes of a request's body. A larger one is refused with 413 where its length is
@@ -51,7 +66,12 @@ pub struct ServerLimits {
 #[non_exhaustive]
 pub enum ServerEvent<'a> {
     /// A guest did not answer its request, or not to its end.
-    Failed(&'a ServiceError),
+    Failed {
+        /// The request's number.
+        id: u64,
+        /// Why.
+        error: &'a ServiceError,
+    },
     /// No connection could be accepted.
     NotAccepted(&'a io::Error),
     /// The grace of the end was not enough for this many requests and connections.
@@ -81,7 +101,8 @@ impl Stop {
         self.told.send_replace(true);
     }
 
-    pub(crate) fn has_begun(&self) -> bool {
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
         *self.told.borrow()
     }
 
@@ -92,43 +113,111 @@ impl Stop {
     }
 }
 
-/// What the connections share.
-struct Server {
-    service: Service,
-    limits: ServerLimits,
-    requests: Arc<Semaphore>,
-    stop: Stop,
-    sink: EventSink,
+/// A server that is about to serve.
+pub struct Setup {
+    /// What answers.
+    pub site: Arc<Site>,
+    /// Where its clients are accepted.
+    pub listener: TcpListener,
+    /// Its certificate, if it has TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// Where its operator is told of its health and its counters.
+    pub admin: Option<TcpListener>,
+    /// Limits.
+    pub limits: ServerLimits,
+    /// Tells it to end.
+    pub stop: Stop,
+    /// Receives what it reports.
+    pub sink: EventSink,
+    /// Receives each request.
+    pub access: Option<AccessSink>,
 }
 
-/// Serves until `stop` is told to begin, then until everything that was accepted has been
+/// What the connections share.
+struct Server {
+    site: Arc<Site>,
+    tls: Option<Arc<Tls>>,
+    limits: ServerLimits,
+    stop: Stop,
+    sink: EventSink,
+    access: Option<AccessSink>,
+    metrics: ServerMetrics,
+    last_id: AtomicU64,
+}
+
+/// Serves until it is told to stop, then until everything that was accepted has been
 /// answered, or the grace is over.
 ///
 /// # Errors
 ///
-/// If the threads can't be started or the listener can't be used.
-pub fn serve(
-    service: Service,
-    listener: TcpListener,
-    limits: ServerLimits,
-    stop: Stop,
-    sink: EventSink,
-) -> io::Result<()> {
+/// If the threads can't be started or a listener can't be used.
+pub fn serve(setup: Setup) -> io::Result<()> {
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()?;
-    listener.set_nonblocking(true)?;
-    let server = Arc::new(Server {
-        service,
+    let Setup {
+        site,
+        listener,
+        tls,
+        admin,
         limits,
-        requests: Arc::new(Semaphore::new(limits.requests)),
         stop,
         sink,
+        access,
+    } = setup;
+    listener.set_nonblocking(true)?;
+    let server = Arc::new(Server {
+        site,
+        tls,
+        limits,
+        stop,
+        sink,
+        access,
+        metrics: ServerMetrics::default(),
+        last_id: AtomicU64::new(0),
     });
-    let ended = runtime.block_on(server.run(listener));
+    let ended = runtime.block_on(async {
+        if let Some(admin) = admin {
+            admin.set_nonblocking(true)?;
+            tokio::spawn(Arc::clone(&server).administer(admin));
+        }
+        server.run(listener).await
+    });
     runtime.shutdown_timeout(DROP_GRACE);
+    flush_printed(DROP_GRACE);
     ended
+}
+
+/// Has the system take no notice of clients that begin to connect. A connection that it
+/// has promised to a client would be reset if it were set up after the last `accept`; a
+/// client that is not answered tries again, and is refused then.
+fn refuse_newcomers(listener: &tokio::net::TcpListener) {
+    // The classic BPF (bpf(4), filter.txt of Linux) sees a segment from its TCP header on:
+    // byte 13 has the flags, of which SYN is 0x02 and ACK 0x10.
+    let filter = [
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x54, 0, 0, 0x12),
+        SockFilter::new(0x15, 0, 1, 0x02),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    // Where that is barred, such a client is reset.
+    let _ = SockRef::from(listener).attach_filter(&filter);
+}
+
+/// Tries one instance of a service, before it gets any request.
+///
+/// # Errors
+///
+/// Why there is none.
+pub fn try_out(service: &Service) -> Result<(), ServiceError> {
+    let host = |e: io::Error| ServiceError::Runtime(RuntimeError::Host(format!("can't start a thread: {e}")));
+    let mut builder = Builder::new_multi_thread();
+    let runtime = builder.enable_all().worker_threads(1).build().map_err(host)?;
+    let tried = runtime.block_on(service.try_out());
+    runtime.shutdown_timeout(DROP_GRACE);
+    tried
 }
 
 impl Server {
@@ -137,25 +226,37 @@ impl Server {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let seats = Arc::new(Semaphore::new(self.limits.connections));
         let mut connections = JoinSet::new();
-        let begin = |connections: &mut JoinSet<()>, stream: TcpStream, seat| {
+        let begin = |connections: &mut JoinSet<()>, stream: TcpStream, peer, seat| {
             let server = Arc::clone(&self);
+            let caller = Caller {
+                peer,
+                address,
+                is_secure: server.tls.is_some(),
+            };
             connections.spawn(async move {
-                server.connection(stream, address).await;
+                server.metrics.accepted();
+                Arc::clone(&server).connection(stream, caller).await;
+                server.metrics.connections.down();
                 drop(seat);
             });
         };
+        let mut closes = Box::pin(async {
+            self.stop.begun().await;
+            refuse_newcomers(&listener);
+            sleep(HANDSHAKES).await;
+        });
         loop {
             while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
                 biased;
-                () = self.stop.begun() => break,
+                () = closes.as_mut() => break,
                 accepted = async {
                     let seat = Arc::clone(&seats).acquire_owned().await;
                     (seat, listener.accept().await)
                 } => accepted,
             };
             match accepted {
-                (Ok(seat), Ok((stream, _))) => begin(&mut connections, stream, seat),
+                (Ok(seat), Ok((stream, peer))) => begin(&mut connections, stream, peer, seat),
                 // That one client left before it was served.
                 (_, Err(error)) if error.kind() == ErrorKind::ConnectionAborted => {}
                 (_, Err(error)) => {
@@ -166,12 +267,13 @@ impl Server {
             }
         }
         // Clients that the system has let in already.
+        drop(closes);
         let listener = listener.into_std()?;
         while let Ok(seat) = Arc::clone(&seats).try_acquire_owned()
-            && let Ok((stream, _)) = listener.accept()
+            && let Ok((stream, peer)) = listener.accept()
         {
             stream.set_nonblocking(true)?;
-            begin(&mut connections, TcpStream::from_std(stream)?, seat);
+            begin(&mut connections, TcpStream::from_std(stream)?, peer, seat);
         }
         drop(listener);
         self.drain(connections).await;
@@ -180,14 +282,12 @@ impl Server {
 
     /// Waits for connections, and for guests that go on after their responses.
     async fn drain(&self, mut connections: JoinSet<()>) {
-        let all = u32::try_from(self.limits.requests).unwrap_or(u32::MAX);
         let drained = async {
             while connections.join_next().await.is_some() {}
-            // It is never closed.
-            let _all = self.requests.acquire_many(all).await;
+            self.site.emptied().await;
         };
         if timeout(self.limits.grace, drained).await.is_err() {
-            let guests = self.limits.requests - self.requests.available_permits();
+            let guests = self.site.guests();
             (self.sink)(&ServerEvent::CutOff(guests.max(connections.len())));
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use qyvol_image::ImageError;
 use qyvol_remote::RemoteError;
-use qyvol_runtime::{OverlayError, RuntimeError};
+use qyvol_runtime::{OverlayError, RuntimeError, ServiceError};
 use qyvol_store::{CopyError, StoreError};
 use qyvol_trust::{KeyError, VerifyError};
 use qyvol_types::yaml::Problems;
@@ -264,6 +264,24 @@ pub enum Error {
     NotAService {
         /// What the user named.
         target: String,
+    },
+    /// A server's certificate and key can't be used.
+    #[error("the certificate {} with the key {} can't be used: {why}", escape(&certificate.to_string_lossy()), escape(&key.to_string_lossy()))]
+    Certificate {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// A first instance of what is to serve failed.
+    #[error("{} does not start: {source}", escape(target))]
+    Trial {
+        /// What the user named.
+        target: String,
+        /// Why.
+        source: ServiceError,
     },
     /// The server can't listen there, or its threads can't be started.
     #[error("can't serve on {address}: {source}")]

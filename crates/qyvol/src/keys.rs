@@ -276,7 +276,7 @@ pub(crate) fn open_file(path: &Path, passphrase: Passphrase<'_>) -> Result<Opene
 
 /// Reads a private key's file, which nobody else may read: the file that was
 /// opened is asked, whatever its name leads to by then.
-fn read_private(path: &Path) -> Result<(Zeroizing<String>, FileId), Error> {
+pub(crate) fn read_private(path: &Path) -> Result<(Zeroizing<String>, FileId), Error> {
     let file = File::open(path).map_err(Error::file("open the key", path))?;
     let meta = file.metadata().map_err(Error::file("open the key", path))?;
     if meta.is_file() && meta.mode() & 0o077 != 0 {

@@ -1,15 +1,25 @@
 //! `serve`: what `run` does up to the guest, then a server in front of it.
 
-use std::io;
+mod application;
+mod certificate;
+mod reload;
+mod watch;
+
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use qyvol_runtime::{CodeKind, RuntimeError, Service, ServiceError, ServiceLimits, serves};
-use qyvol_serve::{ServerEvent, ServerLimits, Stop};
-use qyvol_types::FsKind;
+use qyvol_serve::{AccessSink, ServerEvent, ServerLimits, Setup, Site, Stop, Tls};
+use qyvol_types::{Digest, Timestamp};
 
-use crate::run::{Launch, Prepared, StepTimer, VerifiedTarget};
+use self::application::Application;
+use self::certificate::Certificate;
+pub use self::certificate::TlsFiles;
+pub use self::reload::Reload;
+use self::reload::Supervisor;
+use self::watch::Sight;
+use crate::run::{StepTimer, VerifiedTarget};
 use crate::{Context, Error, RunRequest};
 
 /// What to serve.
@@ -18,10 +28,22 @@ pub struct ServeRequest<'a> {
     pub run: RunRequest<'a>,
     /// Where to listen; of port 0, any that is free.
     pub listen: SocketAddr,
+    /// Its certificate, if it has TLS.
+    pub tls: Option<TlsFiles>,
+    /// Where to tell the operator of the server's health and counters.
+    pub admin: Option<SocketAddr>,
     /// Limits of the server.
     pub limits: ServeLimits,
+    /// How often to look whether the target leads to something else.
+    pub watch: Option<Duration>,
+    /// Has it look at once.
+    pub reload: Reload,
+    /// The time that signatures are judged by then.
+    pub now: &'a dyn Fn() -> Timestamp,
     /// Tells the server to end.
     pub stop: Stop,
+    /// Receives each request once it is over, on any thread.
+    pub access: Option<AccessSink>,
     /// Receives notices, on any thread.
     pub notices: Arc<dyn Fn(ServeNotice) + Send + Sync>,
 }
@@ -40,13 +62,33 @@ pub struct ServeLimits {
 }
 
 /// What a server tells its operator.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeNotice {
     /// It listens there.
-    Listening(SocketAddr),
-    /// A request was not answered, or not to its end.
-    Failed(String),
+    Listening {
+        /// The address.
+        address: SocketAddr,
+        /// Whether it has TLS.
+        is_secure: bool,
+    },
+    /// It tells of its health and counters there.
+    Admin(SocketAddr),
+    /// A request was not answered, or not to its end: its number, and why.
+    Failed(u64, String),
+    /// Something else answers from now on.
+    Reloaded {
+        /// Its name and version.
+        image: String,
+        /// Its manifest's digest.
+        digest: Digest,
+    },
+    /// What the target leads to can't be served; what answered before still does.
+    NotReloaded(Box<Error>),
+    /// The certificate was read again, and is used from now on.
+    Renewed,
+    /// The certificate has changed and can't be used; the one before still is.
+    NotRenewed(Box<Error>),
     /// Something is wrong with the server itself.
     Trouble(String),
 }
@@ -56,84 +98,69 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Serves a target until it is told to end. It listens once everything is ready to answer.
 pub fn serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error> {
-    let mut clock = StepTimer::start(request.run.events);
-    let judged = VerifiedTarget::new(ctx, &request.run)?;
-    clock.step("verify");
-    let kind = check_servable(&judged)?;
-    let prepared = Prepared::new(ctx, judged, &request.run, kind, &mut clock)?;
-    let launch = Launch::new(ctx, prepared, &request.run)?;
-    let limits = ServiceLimits {
-        time: launch
-            .time
-            .wall
-            .map_or(request.limits.time, |own| own.min(request.limits.time)),
-        cpu: launch.time.cpu,
-        body: request.limits.body,
-    };
-    let Launch {
-        label,
-        program,
-        spec,
-        held,
-        ..
-    } = launch;
-    let broken = Arc::new(Mutex::new(None));
-    let served = Service::new(program, spec, limits)
-        .map_err(Error::runtime(&label))
-        .and_then(|service| {
-            clock.step("link");
-            listen(request, service, limits.time, &broken)
-        });
-    let broken = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // A service has no netfs: there is nothing to send.
-    held.finish(ctx, broken.as_ref());
+    let served = load_and_serve(ctx, request);
+    // What was held for guests that have all ended.
+    request.reload.finish(ctx);
     served
 }
 
-/// The kind of a service's code; refuses what can't be served, before it is compiled.
-fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
-    let target = judged.label();
-    if !serves(judged.exports()) {
-        return Err(Error::NotAService { target });
-    }
-    if judged.trusted.config.qyv.app.fs.kind == FsKind::Netfs {
-        return Err(Error::NotPermitted {
-            target,
-            why:
-                "its files are those of another machine (`fs.type: netfs`), which this version gives to commands alone"
-                    .to_string(),
+fn load_and_serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error> {
+    // Before it is read: what is changed from here on is seen to have changed.
+    let seen = Sight::of(ctx, request).ok();
+    let certificate = request.tls.as_ref().map(Certificate::open).transpose()?;
+    let mut clock = StepTimer::start(request.run.events);
+    let judged = VerifiedTarget::new(ctx, &request.run)?;
+    clock.step("verify");
+    let Application { app, identity } = Application::new(ctx, request, judged, &mut clock)?;
+    let site = Arc::new(Site::new(&identity.name, app, request.limits.requests));
+    let tls = certificate.as_ref().map(|certificate| Arc::clone(&certificate.tls));
+    let setup = listen(request, &site, tls)?;
+    let mut supervisor = Supervisor {
+        ctx,
+        request,
+        site: &site,
+        identity,
+        certificate,
+        seen,
+        told: None,
+    };
+    let served = thread::scope(|scope| {
+        let reload = &request.reload;
+        let server = scope.spawn(move || {
+            // Also if it ends in a panic.
+            let _told = TellEnd(reload);
+            qyvol_serve::serve(setup)
         });
-    }
-    Ok(CodeKind {
-        metered: false,
-        service: true,
-    })
-}
-
-/// Listens and serves. The first failure of an asset's check is left in `broken`.
-fn listen(
-    request: &ServeRequest<'_>,
-    service: Service,
-    time: Duration,
-    broken: &Arc<Mutex<Option<RuntimeError>>>,
-) -> Result<(), Error> {
-    let failed = |source: io::Error| Error::Serve {
+        supervisor.stay();
+        server.join()
+    });
+    let failed = |source| Error::Serve {
         address: request.listen,
         source,
     };
-    let listener = TcpListener::bind(request.listen).map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let (notices, broken) = (Arc::clone(&request.notices), Arc::clone(broken));
+    match served {
+        Ok(served) => served.map_err(failed),
+        Err(_) => Err(failed(std::io::Error::other("the server ended in a panic"))),
+    }
+}
+
+/// Tells who stays behind the server that it has ended.
+struct TellEnd<'a>(&'a Reload);
+
+impl Drop for TellEnd<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+/// Listens.
+fn listen(request: &ServeRequest<'_>, site: &Arc<Site>, tls: Option<Arc<Tls>>) -> Result<Setup, Error> {
+    let (listener, address) = bind(request.listen)?;
+    let admin = request.admin.map(bind).transpose()?;
+    let notices = Arc::clone(&request.notices);
     let sink = move |event: &ServerEvent<'_>| {
-        if let ServerEvent::Failed(ServiceError::Runtime(RuntimeError::Sealed { path, why })) = event {
-            let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
-            broken.get_or_insert(RuntimeError::Sealed {
-                path: path.clone(),
-                why: why.clone(),
-            });
-        }
         notices(match event {
-            ServerEvent::Failed(error) => ServeNotice::Failed(error.to_string()),
+            ServerEvent::Failed { id, error } => ServeNotice::Failed(*id, error.to_string()),
             ServerEvent::NotAccepted(error) => ServeNotice::Trouble(format!("can't accept a connection: {error}")),
             ServerEvent::CutOff(requests) => ServeNotice::Trouble(format!(
                 "{requests} requests and connections were cut off at the end of the grace period"
@@ -141,12 +168,33 @@ fn listen(
             _ => return,
         });
     };
-    let limits = ServerLimits {
-        requests: request.limits.requests,
-        connections: request.limits.connections,
-        body: request.limits.body,
-        grace: time + GRACE,
-    };
-    (request.notices)(ServeNotice::Listening(address));
-    qyvol_serve::serve(service, listener, limits, request.stop.clone(), Arc::new(sink)).map_err(failed)
+    if let Some((_, address)) = &admin {
+        (request.notices)(ServeNotice::Admin(*address));
+    }
+    (request.notices)(ServeNotice::Listening {
+        address,
+        is_secure: tls.is_some(),
+    });
+    Ok(Setup {
+        site: Arc::clone(site),
+        listener,
+        tls,
+        admin: admin.map(|(listener, _)| listener),
+        limits: ServerLimits {
+            connections: request.limits.connections,
+            body: request.limits.body,
+            grace: request.limits.time + GRACE,
+        },
+        stop: request.stop.clone(),
+        sink: Arc::new(sink),
+        access: request.access.clone(),
+    })
+}
+
+/// Listens on an address. It also says which port that is, if any would do.
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Serve { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }

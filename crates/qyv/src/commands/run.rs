@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::audit::{Audit, Granted, now};
 use crate::cli::{GuestArgs, PullWhen, RunArgs};
 use crate::failure::Failure;
 use crate::guest_env;
+use crate::log_file::check_apart;
 use crate::run_report::{Ending, Report, Told};
 use crate::ui::{Ui, format_duration};
 
@@ -36,7 +37,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     let report = report.map_err(Failure::before_guest)?;
     let dirs = grants(&args.guest).map_err(Failure::before_guest)?;
     if let Some(path) = &args.guest.audit {
-        check_audit(path, &dirs).map_err(Failure::before_guest)?;
+        check_apart("--audit", path, &dirs).map_err(Failure::before_guest)?;
     }
     let audit = Audit::new(args.guest.audit.as_deref(), ui.verbose).map_err(Failure::before_guest)?;
     let told = Told::default();
@@ -106,28 +107,6 @@ fn adapter_hint(target_and_args: &[String], why: &str) -> Option<String> {
              takes less than 64 KiB of arguments and variables"
         )
     })
-}
-
-/// Refuses an audit file that the guest could change.
-pub fn check_audit(path: &Path, dirs: &[DirGrant]) -> Result<(), Failure> {
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    // If the directory isn't there, opening the file says so.
-    let Ok(parent) = fs::canonicalize(parent) else {
-        return Ok(());
-    };
-    let is_in = |dir: &&DirGrant| fs::canonicalize(&dir.host).is_ok_and(|host| parent.starts_with(host));
-    match dirs.iter().filter(|dir| dir.writable).find(is_in) {
-        None => Ok(()),
-        Some(dir) => Err(Failure::usage(format!(
-            "--audit {}: the guest could change it, because --dir grants {} for writing",
-            escape(&path.to_string_lossy()),
-            dir.host.display()
-        ))
-        .hint("name a file elsewhere, or grant the directory read-only, with :ro")),
-    }
 }
 
 /// Ends this process, whose guest's thread still runs. Telling why may wait for a
@@ -317,7 +296,7 @@ impl RunEvents for Events<'_> {
     }
 
     fn loaded(&self, image: &SignedImage, app: &AppManifest, path: &str) {
-        let _ = self.told.digest.set(image.manifest.digest().to_string());
+        *self.told.digest.borrow_mut() = Some(image.manifest.digest().to_string());
         if !self.ui.verbose {
             return;
         }
@@ -363,7 +342,7 @@ impl RunEvents for Events<'_> {
             };
             audit.granted(Granted {
                 time: now(),
-                digest: self.told.digest.get().cloned().unwrap_or_default(),
+                digest: self.told.digest.borrow().clone().unwrap_or_default(),
                 permissions: grant.to_string(),
                 directories: dirs.iter().map(directory).collect(),
                 files: source.map(str::to_string),

@@ -1,24 +1,29 @@
 //! `serve`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use qyvol::sandbox::Observer;
-use qyvol::server::Stop;
+use qyvol::server::{AccessSink, Stop};
 use qyvol::types::{escape, parse_size};
-use qyvol::{Context, DirGrant, RunRequest, ServeLimits, ServeNotice, ServeRequest, Target};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use qyvol::{Context, DirGrant, Reload, RunRequest, ServeLimits, ServeNotice, ServeRequest, Target, TlsFiles};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::audit::Audit;
+use crate::access_log::AccessLog;
+use crate::audit::{Audit, now};
 use crate::cli::ServeArgs;
-use crate::commands::run::{Events, check_audit, check_pull, grants, overrides, pull};
+use crate::commands::run::{Events, check_pull, grants, overrides, pull};
 use crate::failure::Failure;
 use crate::guest_env;
+use crate::log_file::check_apart;
 use crate::open_files::open_files;
 use crate::run_report::Told;
+use crate::signals::is_ignored;
+use crate::spool::Spool;
 use crate::ui::Ui;
 
 /// Share of the files that this process may have open which connections take: one in so
@@ -31,8 +36,10 @@ const REQUEST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure> {
     let dirs = grants(&args.guest).map_err(Failure::before_guest)?;
-    if let Some(path) = &args.guest.audit {
-        check_audit(path, &dirs).map_err(Failure::before_guest)?;
+    for (option, path) in [("--audit", &args.guest.audit), ("--access-log", &args.access_log)] {
+        if let Some(path) = path.as_ref().filter(|path| path.as_os_str() != "-") {
+            check_apart(option, path, &dirs).map_err(Failure::before_guest)?;
+        }
     }
     let audit = Audit::new(args.guest.audit.as_deref(), ui.verbose).map_err(Failure::before_guest)?;
     let served = start(ctx, ui, &args, dirs, audit.as_ref()).map_err(Failure::before_guest);
@@ -56,6 +63,9 @@ fn start(
         let given = escape(&args.max_body);
         Failure::usage(format!("--max-body {given}: expected a size such as 16MiB"))
     })?;
+    if args.watch.is_some_and(|every| every.is_zero() || *every > REQUEST_TIME) {
+        return Err(Failure::usage("--watch: expected more than 0, and a day at most"));
+    }
     let time = *args.request_timeout;
     if time.is_zero() || time > REQUEST_TIME {
         return Err(Failure::usage(
@@ -74,46 +84,117 @@ fn start(
         events: &Events { ui, told: &told, audit },
         ..RunRequest::new(&target)
     };
-    let voice = ui.clone();
+    let log = args.access_log.as_deref().map(|path| AccessLog::open(path, ui));
+    let log = log.transpose()?;
+    let voice = voice(ui)?;
     let stop = Stop::default();
-    end_on_signal(&stop)?;
+    let reload = Reload::default();
+    heed_signals(&stop, &reload, log.clone())?;
+    let (notices, answered) = (voice.clone(), log.clone());
     let request = ServeRequest {
         run,
         listen: args.listen,
+        tls: args
+            .tls_cert
+            .clone()
+            .zip(args.tls_key.clone())
+            .map(|(certificate, key)| TlsFiles { certificate, key }),
+        admin: args.admin,
         limits: ServeLimits {
             time,
             requests: usize::try_from(args.max_requests).unwrap_or(usize::MAX),
             connections: (open_files() / CONNECTION_SHARE).clamp(1, CONNECTIONS),
             body,
         },
+        watch: args.watch.map(|every| *every),
+        reload,
+        now: &now,
         stop,
-        notices: Arc::new(move |notice| tell(&voice, notice)),
+        access: answered.map(|log| Arc::new(move |answered| log.answered(answered)) as AccessSink),
+        notices: Arc::new(move |notice| notices.push(notice)),
     };
-    Ok(qyvol::serve(ctx, &request)?)
+    let served = qyvol::serve(ctx, &request);
+    voice.finish();
+    if let Some(log) = log {
+        log.finish();
+    }
+    Ok(served?)
+}
+
+/// Prints notices. If nobody reads stderr, requests are answered all the same.
+fn voice(ui: &Ui) -> Result<Spool<ServeNotice>, Failure> {
+    let ui = ui.clone();
+    let voice = Spool::start("notices", move |notices, lost| {
+        for notice in notices {
+            tell(&ui, notice);
+        }
+        if lost > 0 {
+            ui.warn(&format!("{lost} further reports were left out"));
+        }
+    });
+    voice.map_err(|e| Failure::new(format!("can't start a thread: {e}")))
 }
 
 fn tell(ui: &Ui, notice: ServeNotice) {
     match notice {
-        ServeNotice::Listening(address) => ui.note(&format!("listening on http://{address}")),
-        ServeNotice::Failed(why) => ui.warn(&format!("a request failed: {why}")),
+        ServeNotice::Listening { address, is_secure } => {
+            let scheme = if is_secure { "https" } else { "http" };
+            ui.note(&format!("listening on {scheme}://{address}"));
+        }
+        ServeNotice::Admin(address) => ui.note(&format!("health and metrics on http://{address}")),
+        ServeNotice::Failed(id, why) => ui.warn(&format!("a request failed: {why} (request {id})")),
+        ServeNotice::Reloaded { image, digest } => ui.note(&format!("reloaded: {image} {digest} answers")),
+        ServeNotice::NotReloaded(error) => stays(ui, "not reloaded, what answered before still does", *error),
+        ServeNotice::Renewed => ui.note("the certificate was read again"),
+        ServeNotice::NotRenewed(error) => stays(ui, "the certificate before is still used", *error),
         ServeNotice::Trouble(why) => ui.warn(&why),
         _ => {}
     }
 }
 
+/// Tells why something could not be replaced.
+fn stays(ui: &Ui, what: &str, error: qyvol::Error) {
+    let failure = Failure::from(error);
+    ui.warn(&format!("{what}: {}", failure.message));
+    for line in &failure.details {
+        ui.note(line);
+    }
+    for hint in &failure.hints {
+        ui.note(&format!("hint: {hint}"));
+    }
+}
+
+/// An address for the operator: with a port alone, one of this host's.
+pub fn parse_admin(text: &str) -> Result<SocketAddr, String> {
+    let loopback = text.parse::<u16>().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    loopback
+        .or_else(|_| text.parse())
+        .map_err(|_| "expected a port, or an address and a port such as 127.0.0.1:9090".to_string())
+}
+
 /// Ends the server with the first SIGINT or SIGTERM, and the process with the second.
-fn end_on_signal(stop: &Stop) -> Result<(), Failure> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM]).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))?;
-    let stop = stop.clone();
+/// SIGHUP opens the log again, and has the server look at its target.
+fn heed_signals(stop: &Stop, reload: &Reload, log: Option<AccessLog>) -> Result<(), Failure> {
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    let heard = [SIGINT, SIGTERM].into_iter().chain(hangup);
+    let mut signals = Signals::new(heard).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))?;
+    let (stop, reload) = (stop.clone(), reload.clone());
     thread::spawn(move || {
-        let mut signals = signals.forever();
-        if signals.next().is_some() {
-            stop.begin();
-        }
-        if let Some(signal) = signals.next() {
-            // Ends the process as the signal would have.
-            let _ = emulate_default_handler(signal);
+        let mut is_ending = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => {
+                    if let Some(log) = &log {
+                        log.reopen();
+                    }
+                    reload.ask();
+                }
+                _ if std::mem::replace(&mut is_ending, true) => {
+                    // Ends the process as the signal would have.
+                    let _ = emulate_default_handler(signal);
+                }
+                _ => stop.begin(),
+            }
         }
     });
     Ok(())

@@ -14,7 +14,7 @@ mod resolve;
 
 use qyvol_runtime::CodeKind;
 
-pub(crate) use launch::Launch;
+pub(crate) use launch::{Held, Launch};
 pub(crate) use prepare::Prepared;
 pub(crate) use request::StepTimer;
 pub use request::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest};

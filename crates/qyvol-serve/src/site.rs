@@ -1,0 +1,79 @@
+//! What requests are answered with.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use qyvol_runtime::{Service, ServiceError};
+use tokio::sync::Semaphore;
+
+use crate::metrics::SiteMetrics;
+
+/// A service, and what is told of its guests.
+pub struct App {
+    /// What answers.
+    pub service: Service,
+    /// Is told of guests that failed. Dropped once no guest of the service exists any
+    /// more.
+    pub keeper: Box<dyn Keeper>,
+}
+
+/// What belongs to a service for as long as guests of it exist.
+pub trait Keeper: Send + Sync {
+    /// A guest did not answer its request, or not to its end. Called on any thread.
+    fn failed(&self, error: &ServiceError);
+}
+
+/// An application under its name, with its own bound on requests and its own counters.
+pub struct Site {
+    pub(crate) name: Arc<str>,
+    app: RwLock<Arc<App>>,
+    requests: usize,
+    pub(crate) turns: Arc<Semaphore>,
+    pub(crate) metrics: SiteMetrics,
+}
+
+impl Site {
+    /// A site that answers so many requests at once. Further ones wait for a moment, and
+    /// are then refused with 503.
+    pub fn new(name: &str, app: App, requests: usize) -> Site {
+        Site {
+            name: name.into(),
+            app: RwLock::new(Arc::new(app)),
+            requests,
+            turns: Arc::new(Semaphore::new(requests)),
+            metrics: SiteMetrics::default(),
+        }
+    }
+
+    /// From the next request on, this answers. What was begun is not disturbed.
+    pub fn replace(&self, app: App) {
+        let app = Arc::new(app);
+        let mut current = self.app.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, app);
+        drop(current);
+        self.metrics.reloaded(true);
+        // Its end, if no guest of it exists, takes nobody's turn.
+        drop(before);
+    }
+
+    /// Counts something that was to answer, and can't.
+    pub fn not_replaced(&self) {
+        self.metrics.reloaded(false);
+    }
+
+    /// What answers the next request.
+    pub(crate) fn current(&self) -> Arc<App> {
+        Arc::clone(&self.app.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Guests that exist now.
+    pub(crate) fn guests(&self) -> usize {
+        self.requests.saturating_sub(self.turns.available_permits())
+    }
+
+    /// Waits until there are none.
+    pub(crate) async fn emptied(&self) {
+        let all = u32::try_from(self.requests).unwrap_or(u32::MAX);
+        // It is never closed.
+        let _all = self.turns.acquire_many(all).await;
+    }
+}

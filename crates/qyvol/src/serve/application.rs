@@ -1,0 +1,151 @@
+//! From a target to something that answers: the four values of a run, linked and tried.
+
+use std::sync::{Mutex, PoisonError};
+
+use qyvol_runtime::{CodeKind, RuntimeError, Service, ServiceError, ServiceLimits, serves};
+use qyvol_serve::{App, Keeper};
+use qyvol_trust::Ceiling;
+use qyvol_types::{Digest, FsKind};
+
+use super::ServeRequest;
+use super::reload::Reload;
+use crate::run::{Held, Launch, Prepared, StepTimer, VerifiedTarget};
+use crate::{Context, Error};
+
+/// An application that can answer.
+pub(super) struct Application {
+    pub(super) app: App,
+    pub(super) identity: Identity,
+}
+
+/// What an application is. Another one with the same identity may do the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) digest: Digest,
+    ceiling: Ceiling,
+}
+
+impl Identity {
+    pub(super) fn of(judged: &VerifiedTarget) -> Identity {
+        let app = &judged.trusted.config.qyv.app;
+        Identity {
+            name: app.name.clone(),
+            version: app.version.clone(),
+            digest: judged.trusted.digest,
+            ceiling: judged.trusted.ceiling.clone(),
+        }
+    }
+}
+
+impl Application {
+    /// Prepares what trust has accepted, links it, and tries one instance of it.
+    pub(super) fn new(
+        ctx: &Context<'_>,
+        request: &ServeRequest<'_>,
+        judged: VerifiedTarget,
+        clock: &mut StepTimer<'_>,
+    ) -> Result<Application, Error> {
+        let kind = check_servable(&judged)?;
+        let identity = Identity::of(&judged);
+        let prepared = Prepared::new(ctx, judged, &request.run, kind, clock)?;
+        let launch = Launch::new(ctx, prepared, &request.run)?;
+        let most = request.limits.time;
+        let limits = ServiceLimits {
+            time: launch.time.wall.map_or(most, |own| own.min(most)),
+            cpu: launch.time.cpu,
+            body: request.limits.body,
+        };
+        let Launch {
+            label,
+            program,
+            spec,
+            held,
+            ..
+        } = launch;
+        let keeper = Kept {
+            held: Mutex::new(Some(held)),
+            broken: Mutex::new(None),
+            reload: request.reload.clone(),
+        };
+        let service = Service::new(program, spec, limits).map_err(Error::runtime(&label))?;
+        clock.step("link");
+        if let Err(why) = qyvol_serve::try_out(&service) {
+            keeper.failed(&why);
+            return Err(Error::Trial {
+                target: label,
+                source: why,
+            });
+        }
+        clock.step("try");
+        let keeper = Box::new(keeper);
+        Ok(Application {
+            app: App { service, keeper },
+            identity,
+        })
+    }
+}
+
+/// The kind of a service's code; refuses what can't be served, before it is compiled.
+fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
+    let target = judged.label();
+    if !serves(judged.exports()) {
+        return Err(Error::NotAService { target });
+    }
+    if judged.trusted.config.qyv.app.fs.kind == FsKind::Netfs {
+        return Err(Error::NotPermitted {
+            target,
+            why:
+                "its files are those of another machine (`fs.type: netfs`), which this version gives to commands alone"
+                    .to_string(),
+        });
+    }
+    Ok(CodeKind {
+        metered: false,
+        service: true,
+    })
+}
+
+/// What an application holds while guests of it exist.
+struct Kept {
+    held: Mutex<Option<Held>>,
+    /// The first failure of an asset's check.
+    broken: Mutex<Option<RuntimeError>>,
+    reload: Reload,
+}
+
+impl Keeper for Kept {
+    fn failed(&self, error: &ServiceError) {
+        if let ServiceError::Runtime(RuntimeError::Sealed { path, why }) = error {
+            let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+            broken.get_or_insert(RuntimeError::Sealed {
+                path: path.clone(),
+                why: why.clone(),
+            });
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let broken = self.broken.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(held) = held {
+            self.reload.gone(Gone { held, broken });
+        }
+    }
+}
+
+/// What no guest needs any more.
+pub(super) struct Gone {
+    held: Held,
+    broken: Option<RuntimeError>,
+}
+
+impl Gone {
+    pub(super) fn finish(self, ctx: &Context<'_>) {
+        // A service has no netfs: there is nothing to send.
+        self.held.finish(ctx, self.broken.as_ref());
+    }
+}

@@ -1,0 +1,196 @@
+//! Replacing what answers: while requests are answered, and by nothing that trust, the
+//! compiler or a first instance refuses.
+//!
+//! The thread that has begun the server stays behind it. It looks at the target, makes
+//! what is to answer next, and gives back what the one before held once its last guest
+//! has ended.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use qyvol_serve::Site;
+
+use super::application::{Application, Gone, Identity};
+use super::certificate::Certificate;
+use super::watch::Sight;
+use super::{ServeNotice, ServeRequest};
+use crate::run::{StepTimer, VerifiedTarget};
+use crate::{Context, Error};
+
+/// Tells a server to look at its target at once. Clones tell the same one.
+#[derive(Clone, Default)]
+pub struct Reload {
+    desk: Arc<Desk>,
+}
+
+#[derive(Default)]
+struct Desk {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+/// What waits to be done.
+#[derive(Default)]
+struct Waiting {
+    is_asked: bool,
+    gone: Vec<Gone>,
+    has_ended: bool,
+}
+
+impl Reload {
+    /// Has it look.
+    pub fn ask(&self) {
+        self.waiting().is_asked = true;
+        self.desk.changed.notify_all();
+    }
+
+    pub(super) fn gone(&self, gone: Gone) {
+        self.waiting().gone.push(gone);
+        self.desk.changed.notify_all();
+    }
+
+    pub(super) fn ended(&self) {
+        self.waiting().has_ended = true;
+        self.desk.changed.notify_all();
+    }
+
+    /// Gives back what no guest needs any more.
+    pub(super) fn finish(&self, ctx: &Context<'_>) {
+        let gone = std::mem::take(&mut self.waiting().gone);
+        gone.into_iter().for_each(|gone| gone.finish(ctx));
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.desk.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is something to do, or until that time.
+    fn wait(&self, until: Option<Instant>) -> Waiting {
+        let mut waiting = self.waiting();
+        while !waiting.is_asked && !waiting.has_ended && waiting.gone.is_empty() {
+            let Some(until) = until else {
+                waiting = self.desk.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.desk.changed.wait_timeout(waiting, left);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        std::mem::take(&mut *waiting)
+    }
+}
+
+/// What stays behind a server.
+pub(super) struct Supervisor<'s> {
+    pub(super) ctx: &'s Context<'s>,
+    pub(super) request: &'s ServeRequest<'s>,
+    pub(super) site: &'s Site,
+    /// What answers.
+    pub(super) identity: Identity,
+    /// The certificate, if there is one.
+    pub(super) certificate: Option<Certificate>,
+    /// What the target led to when it was looked at last.
+    pub(super) seen: Option<Sight>,
+    /// The last failure that was told, so that it is told once.
+    pub(super) told: Option<String>,
+}
+
+impl Supervisor<'_> {
+    /// Looks at the target when it is asked or the time has come, until the server has
+    /// ended.
+    pub(super) fn stay(&mut self) {
+        let watch = self.request.watch;
+        let next = || watch.map(|every| Instant::now() + every);
+        let mut due = next();
+        loop {
+            let waiting = self.request.reload.wait(due);
+            for gone in waiting.gone {
+                gone.finish(self.ctx);
+            }
+            if waiting.has_ended {
+                return;
+            }
+            let is_due = due.is_some_and(|due| due <= Instant::now());
+            if (waiting.is_asked || is_due) && !self.request.stop.has_begun() {
+                self.look_at_certificate();
+                self.look(waiting.is_asked);
+                due = next();
+            }
+        }
+    }
+
+    fn look_at_certificate(&mut self) {
+        let Some(certificate) = &mut self.certificate else {
+            return;
+        };
+        match certificate.look() {
+            Ok(true) => (self.request.notices)(ServeNotice::Renewed),
+            Ok(false) => {}
+            Err(error) => (self.request.notices)(ServeNotice::NotRenewed(Box::new(error))),
+        }
+    }
+
+    /// Looks at the target. If it leads to something else, or if it must, it judges what
+    /// is there.
+    fn look(&mut self, must: bool) {
+        let ctx = Context {
+            home: self.ctx.home.clone(),
+            now: (self.request.now)(),
+            source_date: self.ctx.source_date,
+            report: self.ctx.report,
+            temporaries: self.ctx.temporaries,
+            compiler: self.ctx.compiler,
+            policy: self.ctx.policy.clone(),
+        };
+        let sight = match Sight::of(&ctx, self.request) {
+            Ok(sight) if !must && self.seen.as_ref() == Some(&sight) => return,
+            Ok(sight) => sight,
+            Err(error) => return self.failed(error),
+        };
+        match self.replacement(&ctx) {
+            Ok(replacement) => {
+                self.seen = Some(sight);
+                self.told = None;
+                if let Some(Application { app, identity }) = replacement {
+                    self.site.replace(app);
+                    (self.request.notices)(ServeNotice::Reloaded {
+                        image: format!("{}:{}", identity.name, identity.version),
+                        digest: identity.digest,
+                    });
+                    self.identity = identity;
+                }
+            }
+            Err(error) => {
+                // The same is not tried again, unless it is another time that it needs.
+                if error.class() != crate::ErrorClass::Temporary {
+                    self.seen = Some(sight);
+                }
+                self.failed(error);
+            }
+        }
+    }
+
+    /// What the target leads to, ready to answer; none if that answers already.
+    fn replacement(&self, ctx: &Context<'_>) -> Result<Option<Application>, Error> {
+        let mut clock = StepTimer::start(self.request.run.events);
+        let judged = VerifiedTarget::new(ctx, &self.request.run)?;
+        clock.step("verify");
+        if Identity::of(&judged) == self.identity {
+            return Ok(None);
+        }
+        Application::new(ctx, self.request, judged, &mut clock).map(Some)
+    }
+
+    /// What answered stays.
+    fn failed(&mut self, error: Error) {
+        self.site.not_replaced();
+        let what = error.to_string();
+        if self.told.as_ref() != Some(&what) {
+            self.told = Some(what);
+            (self.request.notices)(ServeNotice::NotReloaded(Box::new(error)));
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Whether what a target leads to is still the same.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use qyvol_remote::{Access, Repository};
+use qyvol_types::{Digest, Reference};
+
+use super::ServeRequest;
+use crate::run::Pull;
+use crate::{Context, Error, Target, validate};
+
+/// What a target leads to, as far as that can be told without reading all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// Files; none where there is none.
+    Files(Vec<Option<Stamp>>),
+    /// What a name is a name of.
+    Image(Option<Digest>),
+}
+
+/// Which file it is, and when it was changed last: device, inode, size, and seconds and
+/// nanoseconds of its content and of its attributes.
+pub(super) type Stamp = [i128; 7];
+
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = fs::metadata(path).ok()?;
+    Some([
+        meta.dev().into(),
+        meta.ino().into(),
+        meta.size().into(),
+        meta.mtime().into(),
+        meta.mtime_nsec().into(),
+        meta.ctime().into(),
+        meta.ctime_nsec().into(),
+    ])
+}
+
+impl Sight {
+    /// Looks at the files of a target, or at its name: in the store, or on its registry
+    /// if that is asked each time.
+    pub(super) fn of(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<Sight, Error> {
+        let name = match request.run.target {
+            Target::Archive(path) | Target::Wasm(path) => return Ok(Sight::Files(vec![stamp(path)])),
+            Target::Manifest(path) => return Ok(Sight::Files(of_manifest(path))),
+            Target::Image(name) => name,
+        };
+        let digest = match (name.reference(), name.in_registry(), &request.run.pull) {
+            (_, Some(name), Pull::Always(client)) => on_registry(&client()?, name)?,
+            (Some(name), _, _) => ctx.store()?.resolve(name)?.map(|descriptor| descriptor.digest),
+            // A digest is the name of one image for ever.
+            (None, _, _) => None,
+        };
+        Ok(Sight::Image(digest))
+    }
+}
+
+/// The manifest under development and its component.
+fn of_manifest(path: &Path) -> Vec<Option<Stamp>> {
+    match validate(path) {
+        Ok(manifest) => vec![
+            stamp(&manifest.path),
+            stamp(&manifest.directory.join(&manifest.app.entrypoint)),
+        ],
+        Err(_) => vec![stamp(path)],
+    }
+}
+
+fn on_registry(client: &std::sync::Arc<qyvol_remote::Client>, name: &Reference) -> Result<Option<Digest>, Error> {
+    let repository = Repository::new(client, name, Access::Pull)?;
+    Ok(repository.resolve(name)?.map(|descriptor| descriptor.digest))
+}
