@@ -69,6 +69,11 @@ impl Ui {
         self.write(&safe(text));
     }
 
+    /// Data that has nothing in it which a terminal would obey.
+    pub fn plain(&self, text: &str) {
+        self.write(text);
+    }
+
     fn write(&self, text: &str) {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

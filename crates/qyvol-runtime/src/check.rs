@@ -142,11 +142,12 @@ impl Engine {
                 missing.insert(name);
             }
         }
-        Ok((missing, self.lacks_entry(&exports)))
+        let has_functions = exports.iter().any(|name| has_functions(name, types));
+        Ok((missing, self.lacks_entry(&exports, has_functions)))
     }
 
     /// What a component is if it has no entry point for this engine.
-    fn lacks_entry(&self, exports: &[String]) -> Option<String> {
+    fn lacks_entry(&self, exports: &[String], has_functions: bool) -> Option<String> {
         let exported = |generation, interface| {
             exports
                 .iter()
@@ -154,12 +155,13 @@ impl Engine {
         };
         let is_later = exported(Generation::Concurrent, "wasi:http/handler");
         if self.kind.service {
-            return match serves(exports) {
+            return match serves(exports) || has_functions {
                 true => None,
                 false if is_later => Some(LATER_SERVICE.to_string()),
-                false => {
-                    Some("it is not an HTTP service: it exports no wasi:http/incoming-handler of WASI 0.2".to_string())
-                }
+                false => Some(
+                    "it is not an HTTP service, and has no functions to call: it exports no wasi:http/incoming-handler of WASI 0.2, and no function"
+                        .to_string(),
+                ),
             };
         }
         if exported(self.generation, "wasi:cli/run") {
@@ -223,6 +225,21 @@ fn shares_memory(wasm: &[u8]) -> bool {
             .any(|import| matches!(import.ty, wasmparser::TypeRef::Memory(memory) if memory.shared)),
         _ => false,
     })
+}
+
+/// Whether an export is a function to call, or has some.
+fn has_functions(name: &str, types: &Types) -> bool {
+    if crate::call::is_entry(name) {
+        return false;
+    }
+    match types.component_item_for_export(name).map(|item| &item.ty) {
+        Some(ComponentEntityType::Func(_)) => true,
+        Some(ComponentEntityType::Instance(id)) => types[*id].exports.iter().any(|(name, item)| {
+            // Others are of a resource.
+            matches!(item.ty, ComponentEntityType::Func(_)) && !name.starts_with('[')
+        }),
+        _ => false,
+    }
 }
 
 /// Whether something must be provided for an import. Types alone need nothing.

