@@ -321,6 +321,12 @@ fn each_end_has_its_code() {
     fs::copy(user.path(&app), other.path(&app)).unwrap();
     call(&other, &[&app, "twice", "1"]).expect(126);
     assert_eq!(other.stored(), Vec::<std::path::PathBuf>::new());
+    // Not 1, which would say that the function has failed.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = user.command();
+    command.args(["call", &app, "twice", "1"]).stdout(full);
+    let unwritten = CommandOutput::from(&command.output().unwrap()).expect(125);
+    assert!(unwritten.err.contains("can't write to stdout"), "{}", unwritten.err);
     call(&user, &["--limit", "memory=x", &app, "twice", "1"]).expect(2);
     call(&user, &["--workers", "0", &app]).expect(2);
     call(&user, &["--workers", "2", &app, "twice", "1"]).expect(2);

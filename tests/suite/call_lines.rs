@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
@@ -215,5 +216,41 @@ fn each_call_has_an_instance_of_its_own() {
     assert!(
         out.iter().all(|line| *line == json!({"id": null, "result": 1})),
         "{out:?}"
+    );
+}
+
+// [CALL-009] [CALL-011] [RUN-061]
+#[test]
+fn asset_that_was_changed_ends_its_call_and_is_told_at_the_end() {
+    let user = User::new();
+    user.write("app/share/a", "signed");
+    let app = echo(&user, "app", "assets: [share]\npermissions: { fs: read }\n");
+    let read = json!({"id": 1, "function": "read-file", "args": ["/assets/share/a"]});
+    let out = lines(&user, &["--workers", "1"], &app, std::slice::from_ref(&read));
+    assert_eq!(out, [json!({"id": 1, "result": {"ok": "signed"}})]);
+    let stored = user.stored();
+    let asset = stored.iter().find(|path| path.ends_with("share/a")).unwrap();
+    for path in [asset, asset.parent().unwrap()] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    fs::write(asset, "changed").unwrap();
+    let next = json!({"id": 2, "function": "twice", "args": [1]});
+    let text = format!("{read}\n{next}\n");
+    let out = user
+        .qyv_with_input(&["call", "--workers", "1", &app], &text)
+        .expect(125);
+    assert!(out.err.contains("it was changed after it was unpacked"), "{}", out.err);
+    assert!(!out.out.contains("changed\"}"), "{}", out.out);
+    let answers: Vec<Value> = out
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(answers[0]["error"]["kind"], "host");
+    assert_eq!(answers[1], json!({"id": 2, "result": 2}));
+    // It is unpacked again.
+    assert_eq!(
+        lines(&user, &["--workers", "1"], &app, &[read])[0]["result"]["ok"],
+        "signed"
     );
 }

@@ -72,11 +72,7 @@ fn start(
             workers: usize::from(workers),
             stop,
         };
-        let mut output = |line: &str| {
-            ui.plain(&format!("{line}\n"));
-            Ok(())
-        };
-        qyvol::call_lines(ctx, &request, io::stdin(), &mut output)?;
+        qyvol::call_lines(ctx, &request, io::stdin(), &mut |line| ui.plain(line))?;
         return Ok(0);
     }
     let Some((function, given)) = words.split_first() else {
@@ -97,7 +93,8 @@ fn start(
     match qyvol::call(ctx, &request)? {
         Called::Returned { text, is_err } => {
             if let Some(text) = text {
-                ui.plain(&format!("{text}\n"));
+                let written = ui.plain(&text);
+                written.map_err(|error| Failure::new(format!("can't write to stdout: {error}")))?;
             }
             Ok(if is_err { FAILED } else { 0 })
         }

@@ -135,7 +135,7 @@ impl Caller {
                     let message = "answering it ended in a panic".to_string();
                     error_line(&Json::Null, &Refused { kind: "host", message })
                 });
-                output(&line)?;
+                output(&line).map_err(|error| io::Error::other(format!("can't write an answer: {error}")))?;
             }
             Ok::<(), io::Error>(())
         });
