@@ -19,7 +19,7 @@ const PORT: &str = ":5000";
 
 /// The examples that pages use: `examples/hello/hello.component.wasm` is their
 /// `hello.wasm`.
-const EXAMPLES: &[&str] = &["hello", "fetch", "notes", "weather", "http-hello", "tick"];
+const EXAMPLES: &[&str] = &["hello", "fetch", "notes", "weather", "http-hello", "tick", "calc"];
 
 struct Step {
     line: usize,
@@ -170,6 +170,12 @@ fn permissions_page_matches_the_command() {
 #[test]
 fn examples_page_matches_the_command() {
     run("examples.md");
+}
+
+// [CALL-001]
+#[test]
+fn functions_page_matches_the_command() {
+    run("functions.md");
 }
 
 #[test]

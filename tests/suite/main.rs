@@ -12,6 +12,8 @@ mod needs;
 
 mod archive;
 mod build;
+mod call;
+mod call_lines;
 mod cli;
 mod clients;
 mod compile;

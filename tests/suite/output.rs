@@ -433,12 +433,11 @@ fn directory_that_a_glob_matches_but_does_not_enter_is_told() {
 // [MAN-050]
 #[test]
 fn validate_finds_what_build_refuses_and_writes_nothing() {
-    let cases: [(&str, &str); 8] = [
+    let cases: [(&str, &str); 7] = [
         ("assets: [none]\n", "none"),
         ("assets: [\"*.none\"]\n", "no file matches it"),
         ("permissions: { gfx: true }\n", "graphical"),
         ("type: gui\n", "graphical"),
-        ("type: function\n", "functions to call"),
         (
             "permissions: { fs: read }\nfs: { type: netfs, source: \"ftp://x.example/\" }\n",
             "does not start with https://",
@@ -450,8 +449,8 @@ fn validate_finds_what_build_refuses_and_writes_nothing() {
         let user = User::new();
         user.app("app", more);
         match index {
-            6 => fs::remove_file(user.path("app/probe.wasm")).unwrap(),
-            7 => drop(user.write("app/probe.wasm", "text")),
+            5 => fs::remove_file(user.path("app/probe.wasm")).unwrap(),
+            6 => drop(user.write("app/probe.wasm", "text")),
             _ => {}
         }
         for verb in [&["validate", "app"][..], &["build", "app", "-o", "x.qyvbin"]] {

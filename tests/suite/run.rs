@@ -235,7 +235,6 @@ fn what_this_version_does_not_enforce_is_refused() {
     for (name, more) in [
         ("gfx", "permissions: { gfx: true }\n"),
         ("gui", "type: gui\n"),
-        ("function", "type: function\n"),
         (
             "netfs",
             "permissions: { fs: { read: [/a] } }\nfs: { type: netfs, source: \"https://x.example/\" }\n",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::cli_call::CallArgs;
 pub use crate::cli_keys::{KeyKind, KeysCommand};
 #[cfg(feature = "import")]
 pub use crate::cli_registry::ImportArgs;
@@ -132,6 +133,8 @@ pub enum Command {
     Run(RunArgs),
     /// Verify an HTTP service and answer requests with it
     Serve(ServeArgs),
+    /// Verify an application and call one of its functions
+    Call(CallArgs),
     /// Verify an application and compile it ahead of its first run
     Compile(CompileArgs),
     /// Show what an image, an archive or a .wasm file is

@@ -1,4 +1,4 @@
-//! The options of `run`, `serve` and `compile`.
+//! The options of `run`, `serve` and `compile`, and those that `call` shares with them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub struct RunArgs {
     pub report: Option<PathBuf>,
 }
 
-/// What `run` and `serve` have in common: what a guest is given, and how its image is
+/// What `run`, `serve` and `call` have in common: what a guest is given, and how its image is
 /// found and judged.
 #[derive(Debug, Args)]
 pub struct GuestArgs {

@@ -14,7 +14,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathComplete
 use clap_complete::env::{CompleteEnv, Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
 use qyvol::store::NoopReporter;
 use qyvol::types::{Timestamp, escape};
-use qyvol::{Context, Keyring, TempFiles};
+use qyvol::{Context, Keyring, Target, TempFiles};
 
 use crate::cli::Cli;
 use crate::paths;
@@ -203,6 +203,55 @@ pub fn run_targets() -> ArgValueCompleter {
         let mut found = stored(current);
         found.extend(PathCompleter::any().complete(current));
         found
+    })
+}
+
+/// Completes the words of `call`: a target, then one of its functions, then anything. The
+/// engine does not tell which word it is: the ones before it do.
+pub fn call_words() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| match words_before().as_slice() {
+        [] => with_files(stored(current), current, &["qyvbin"]),
+        [target] => functions(target, current),
+        _ => PathCompleter::any().complete(current),
+    })
+}
+
+/// The words that `call` has before the one that is completed.
+fn words_before() -> Vec<String> {
+    // After the program and `--`, which shells put before the line.
+    let words: Vec<OsString> = std::env::args_os().skip(2).collect();
+    let index = std::env::var("_CLAP_COMPLETE_INDEX").ok();
+    let index = index
+        .and_then(|index| index.parse().ok())
+        .unwrap_or(words.len().saturating_sub(1));
+    let command = Cli::command().ignore_errors(true);
+    let matches = command.try_get_matches_from(words.into_iter().take(index));
+    let matches = matches
+        .ok()
+        .and_then(|matches| matches.subcommand_matches("call").cloned());
+    let words = matches.and_then(|matches| {
+        matches
+            .get_many::<String>("words")
+            .map(|words| words.cloned().collect())
+    });
+    words.unwrap_or_default()
+}
+
+/// The functions of a target, as its types tell: nothing is compiled.
+fn functions(target: &str, current: &OsStr) -> Vec<CompletionCandidate> {
+    named(current, |ctx| {
+        let functions = qyvol::functions(ctx, &Target::parse(target).ok()?).ok()?;
+        let whole = functions.iter().map(|(interface, name)| match interface {
+            Some(interface) => format!("{interface}.{name}"),
+            None => name.clone(),
+        });
+        let whole: Vec<String> = whole.collect();
+        let current = current.to_str()?;
+        // Who has begun with the name alone goes on with it.
+        Some(match whole.iter().any(|name| name.starts_with(current)) {
+            true => whole,
+            false => functions.into_iter().map(|(_, name)| name).collect(),
+        })
     })
 }
 

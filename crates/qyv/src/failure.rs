@@ -53,6 +53,14 @@ impl Failure {
         self
     }
 
+    /// The code that `call` exits with: its arguments are the user's, the rest as for `run`.
+    pub fn before_call(self) -> Failure {
+        match self.code {
+            USAGE => self,
+            _ => self.before_guest(),
+        }
+    }
+
     /// The code that `run` exits with: it must not be taken for the guest's.
     pub fn before_guest(mut self) -> Failure {
         self.code = if TRUST_CODES.contains(&self.code) { 126 } else { 125 };
@@ -130,6 +138,8 @@ fn details(error: &Error) -> Vec<String> {
         Error::Trust { source, .. } => source.report().lines(),
         Error::Layers { layers, .. } => layers.iter().map(|layer| format!("  {layer}")).collect(),
         Error::Platforms { platforms, .. } => platforms.iter().map(|platform| format!("  {platform}")).collect(),
+        Error::Function { source, .. } => source.signature().map(|text| format!("  {text}")).into_iter().collect(),
+        Error::Argument(error) => vec![format!("  {}", error.signature())],
         Error::Ambiguous { digests, .. } => digests.iter().map(|digest| format!("  {digest}")).collect(),
         _ => Vec::new(),
     }

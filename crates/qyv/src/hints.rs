@@ -90,7 +90,24 @@ pub fn hints(error: &Error) -> Vec<String> {
         Error::File { source, .. } => io_hints(source),
         Error::Overlay(error) => overlay_hints(error),
         Error::IsService { target } => vec![format!("`qyv serve {}` answers requests with it", escape(target))],
-        Error::NotAService { target } => vec![format!("`qyv run {}` runs a command", escape(target))],
+        Error::NotAService { target } => {
+            let target = escape(target);
+            vec![format!(
+                "`qyv run {target}` runs a command, `qyv call {target} FUNCTION` calls a function"
+            )]
+        }
+        Error::HasFunctions { target } => {
+            let target = escape(target);
+            vec![
+                format!("`qyv call {target} FUNCTION ARGS...` calls one"),
+                format!("`qyv inspect --wit {target}` shows them"),
+            ]
+        }
+        Error::NoFunctions { target, .. } => vec![format!(
+            "`qyv run {0}` runs a command, `qyv serve {0}` an HTTP service",
+            escape(target)
+        )],
+        Error::Function { target, .. } => vec![format!("`qyv inspect --wit {}` shows its functions", escape(target))],
         Error::Serve { source, .. } if source.kind() == io::ErrorKind::AddrInUse => one(
             "something else listens there: name another address with --listen or --admin, or port 0 for any free one",
         ),

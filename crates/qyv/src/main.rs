@@ -7,6 +7,7 @@
 mod access_log;
 mod audit;
 mod cli;
+mod cli_call;
 mod cli_keys;
 mod cli_registry;
 mod cli_run;
@@ -110,6 +111,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Compile(args) => commands::compile::compile(&ctx, ui, args),
         Command::Run(args) => commands::run::run(&ctx, ui, args),
         Command::Serve(args) => commands::serve::serve(&ctx, ui, args),
+        Command::Call(args) => commands::call::call(&ctx, ui, &args),
         Command::Inspect(args) => commands::inspect::inspect(&ctx, ui, args),
         Command::Images => commands::store::images(&ctx, ui),
         Command::Tag(args) => commands::store::tag(&ctx, ui, args),

@@ -30,6 +30,23 @@ pub fn cleanup_on_signal(temporaries: &TempFiles) -> Result<(), Failure> {
     Ok(())
 }
 
+/// From now on, the first SIGINT or SIGTERM is told, and the second ends the process.
+pub fn tell_first_signal(tell: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM]).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))?;
+    thread::spawn(move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            tell();
+        }
+        if let Some(signal) = signals.next() {
+            // Ends the process as the signal would have.
+            let _ = emulate_default_handler(signal);
+        }
+    });
+    Ok(())
+}
+
 /// Whether whoever started this process has told it to ignore a signal: signal 1 is in
 /// the lowest bit (proc_pid_status(5)).
 pub fn is_ignored(signal: i32) -> bool {

@@ -69,6 +69,20 @@ impl Ui {
         self.write(&safe(text));
     }
 
+    /// A line of data that has nothing in it which a terminal would obey.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be written, for callers with exit codes of their own. Where nobody reads
+    /// any more, the process ends.
+    pub fn plain(&self, line: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        match writeln!(out, "{line}").and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(141),
+            written => written,
+        }
+    }
+
     fn write(&self, text: &str) {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

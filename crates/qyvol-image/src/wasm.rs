@@ -4,6 +4,8 @@
 use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS};
 use qyvol_types::{Os, escape};
 use wasmparser::{Encoding, Parser, Payload as Section, Validator, WasmFeatures};
+use wit_component::DecodedWasm;
+use wit_parser::WorldItem;
 
 use crate::ImageError;
 
@@ -153,4 +155,32 @@ pub fn wit(component: &[u8]) -> Result<String, ImageError> {
         .print(decoded.resolve(), decoded.package(), &nested)
         .map_err(|e| failed(&format_args!("{e:#}")))?;
     Ok(printer.output.to_string())
+}
+
+/// The functions that a component exports: the interface, if it is one's, and the name.
+/// Those of resources are left out.
+pub fn functions(component: &[u8]) -> Result<Vec<(Option<String>, String)>, ImageError> {
+    let failed = |why: &str| ImageError::Wasm(format!("its WIT can't be read: {why}"));
+    let decoded = wit_component::decode(component).map_err(|e| failed(&format!("{e:#}")))?;
+    let DecodedWasm::Component(resolve, world) = &decoded else {
+        return Err(failed("it is no component"));
+    };
+    let mut found = Vec::new();
+    for (key, item) in &resolve.worlds[*world].exports {
+        match item {
+            WorldItem::Function(function) => found.push((None, function)),
+            WorldItem::Interface { id, .. } => {
+                let name = resolve.name_world_key(key);
+                let functions = resolve.interfaces[*id].functions.values();
+                found.extend(functions.map(|function| (Some(name.clone()), function)));
+            }
+            WorldItem::Type { .. } => {}
+        }
+    }
+    let free = found
+        .into_iter()
+        .filter(|(_, function)| function.kind.resource().is_none());
+    Ok(free
+        .map(|(interface, function)| (interface, function.name.clone()))
+        .collect())
 }

@@ -142,18 +142,20 @@ impl Engine {
                 missing.insert(name);
             }
         }
-        Ok((missing, self.lacks_entry(&exports)))
+        let has_functions = exports.iter().any(|name| has_functions(name, types));
+        Ok((missing, self.lacks_entry(&exports, has_functions)))
     }
 
     /// What a component is if it has no entry point for this engine.
-    fn lacks_entry(&self, exports: &[String]) -> Option<String> {
+    fn lacks_entry(&self, exports: &[String], has_functions: bool) -> Option<String> {
         let exported = |generation, interface| {
             exports
                 .iter()
                 .any(|name| link::interface(name) == Some((generation, interface)))
         };
         if self.kind.service {
-            return (!serves(exports)).then(|| format!("it is not an HTTP service: it exports {NO_HANDLER}"));
+            let what = "it is not an HTTP service, and has no functions to call: it exports";
+            return (!serves(exports) && !has_functions).then(|| format!("{what} {NO_HANDLER}, and no function"));
         }
         let runs = |generation| exported(generation, "wasi:cli/run");
         if runs(Generation::Blocking) || (self.generation == Generation::Concurrent && runs(Generation::Concurrent)) {
@@ -215,6 +217,21 @@ fn shares_memory(wasm: &[u8]) -> bool {
             .any(|import| matches!(import.ty, wasmparser::TypeRef::Memory(memory) if memory.shared)),
         _ => false,
     })
+}
+
+/// Whether an export is a function to call, or has some.
+fn has_functions(name: &str, types: &Types) -> bool {
+    if crate::call::is_entry(name) {
+        return false;
+    }
+    match types.component_item_for_export(name).map(|item| &item.ty) {
+        Some(ComponentEntityType::Func(_)) => true,
+        Some(ComponentEntityType::Instance(id)) => types[*id].exports.iter().any(|(name, item)| {
+            // Others are of a resource.
+            matches!(item.ty, ComponentEntityType::Func(_)) && !name.starts_with('[')
+        }),
+        _ => false,
+    }
 }
 
 /// Whether something must be provided for an import. Types alone need nothing.

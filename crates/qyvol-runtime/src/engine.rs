@@ -72,20 +72,21 @@ pub struct CodeKind {
     /// the price of some speed: for [`crate::RunLimits::fuel`] and
     /// [`crate::RunSpec::deterministic`].
     pub metered: bool,
-    /// It is a [`crate::Service`]: it can be interrupted, and waits without a thread.
+    /// It is for a [`crate::Service`] or a [`crate::Caller`]: it can be interrupted, and
+    /// waits without a thread.
     pub service: bool,
 }
 
 impl CodeKind {
-    /// The kind of a component with these exports: a service if it answers requests and
-    /// is no command.
+    /// The kind of a component with these exports: a service if it answers requests or
+    /// has functions to call, and is no command.
     pub fn of_exports(exports: &[String]) -> CodeKind {
         let is_command = exports
             .iter()
             .any(|name| matches!(crate::link::interface(name), Some((_, "wasi:cli/run"))));
         CodeKind {
             metered: false,
-            service: serves(exports) && !is_command,
+            service: (serves(exports) || exports_functions(exports)) && !is_command,
         }
     }
 
@@ -123,6 +124,12 @@ pub fn serves(exports: &[String]) -> bool {
     exports
         .iter()
         .any(|name| crate::link::interface(name).is_some_and(|interface| [BLOCKING, CONCURRENT].contains(&interface)))
+}
+
+/// Whether a component with these exports may have functions to call, which only its types
+/// tell for certain.
+pub fn exports_functions(exports: &[String]) -> bool {
+    exports.iter().any(|name| !crate::call::is_entry(name))
 }
 
 /// The one configuration of a generation and kind. Whatever changes code changes
@@ -252,6 +259,9 @@ mod tests {
         assert!(!is_service(&["wasi:http/handler@0.3.0", "wasi:cli/run@0.2.0"]));
         assert!(!is_service(&["wasi:http/handler@0.2.0"]));
         assert!(!is_service(&[]));
+        assert!(is_service(&["acme:calc/ops@1.0.0"]));
+        assert!(is_service(&["add"]));
+        assert!(!is_service(&["acme:calc/ops@1.0.0", "wasi:cli/run@0.2.0"]));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!   wasm --Engine::compile--> code, kept by a store that authenticates it
 //!   Verified<Descriptor> + code --Program::load--> Program --run--> Ended
 //!                                                  Program --Service::new--> Service --handle--> response
+//!                                                  Program --Caller::new--> Caller --call--> Answer
 //! ```
 //!
 //! Invariants:
@@ -19,6 +20,7 @@
 //! Deliberately absent: names, registries, policies, and where code is kept.
 
 mod backing;
+mod call;
 mod check;
 mod compile;
 mod component;
@@ -56,9 +58,13 @@ mod trap;
 mod watched;
 
 pub use backing::{Backing, Change, Intent};
+pub use call::{
+    ARGUMENT_BYTES, Answer, ArgumentError, Arguments, CallError, CallLimits, CallStop, Caller, Function, FunctionError,
+    Functions, Language, LineCalls,
+};
 pub use check::Incompatibility;
 pub use compile::{CompileLimits, Compiler, compile_worker};
-pub use engine::{CodeKind, Engine, Generation, serves};
+pub use engine::{CodeKind, Engine, Generation, exports_functions, serves};
 pub use error::RuntimeError;
 pub use limits::{Limit, RunLimits};
 pub use overlay::{Overlay, OverlayError};

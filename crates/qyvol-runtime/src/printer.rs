@@ -20,6 +20,9 @@ const QUEUE: usize = 1 << 20;
 /// How long a guest waits if nobody reads anything.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+static STDOUT: OnceLock<Arc<Printer>> = OnceLock::new();
+static STDERR: OnceLock<Arc<Printer>> = OnceLock::new();
+
 /// A stream, and the thread that writes it.
 pub(crate) struct Printer {
     state: Mutex<State>,
@@ -40,12 +43,10 @@ struct State {
 
 impl Printer {
     pub(crate) fn stdout() -> Arc<Printer> {
-        static STDOUT: OnceLock<Arc<Printer>> = OnceLock::new();
         Arc::clone(STDOUT.get_or_init(|| Printer::new(wasmtime_wasi::cli::stdout().p2_stream())))
     }
 
     pub(crate) fn stderr() -> Arc<Printer> {
-        static STDERR: OnceLock<Arc<Printer>> = OnceLock::new();
         Arc::clone(STDERR.get_or_init(|| Printer::new(wasmtime_wasi::cli::stderr().p2_stream())))
     }
 
@@ -152,11 +153,12 @@ impl Printer {
     }
 }
 
-/// Waits until what guests of services have printed is written, but for each of the two
+/// Waits until what guests of services and calls have printed is written, but for each of the two
 /// streams not for longer than that.
 pub fn flush_printed(patience: Duration) {
-    Printer::stdout().flush(patience);
-    Printer::stderr().flush(patience);
+    for printer in [&STDOUT, &STDERR].into_iter().filter_map(OnceLock::get) {
+        printer.flush(patience);
+    }
 }
 
 #[cfg(test)]

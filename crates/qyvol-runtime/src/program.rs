@@ -27,7 +27,7 @@ use crate::watched::Watched;
 use crate::{CodeKind, Engine, Generation, RuntimeError, trap};
 
 /// Threads for calls that block: lookups of names.
-const BLOCKING_THREADS: usize = 16;
+pub(crate) const BLOCKING_THREADS: usize = 16;
 
 /// What a payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

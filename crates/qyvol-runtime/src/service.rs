@@ -202,7 +202,7 @@ impl Service {
 }
 
 /// Advances the engine's epoch for as long as it exists.
-fn start_ticking(engine: &wasmtime::Engine) -> Result<(), RuntimeError> {
+pub(crate) fn start_ticking(engine: &wasmtime::Engine) -> Result<(), RuntimeError> {
     let engine = engine.weak();
     let tick = move || {
         while let Some(engine) = engine.upgrade() {
@@ -231,7 +231,7 @@ impl Drop for AbortOnDrop {
 /// The guest is past its deadline.
 #[derive(Debug, Error)]
 #[error("it is past its deadline")]
-struct PastDeadline;
+pub(crate) struct PastDeadline;
 
 impl Shared {
     /// Runs a guest for a request, to its end.
@@ -309,7 +309,7 @@ fn failure(error: &(dyn std::error::Error + 'static), limit: usize) -> HttpError
 
 /// Polls a future for at most so much processor time. Guests give up their thread at
 /// each tick, so that it is exceeded by little more than one.
-async fn within<F: Future>(limit: Option<Duration>, future: F) -> Result<F::Output, Duration> {
+pub(crate) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Result<F::Output, Duration> {
     let mut future = pin!(future);
     let mut used = Duration::ZERO;
     poll_fn(|cx| {

@@ -71,6 +71,15 @@ pub(crate) enum Guest {
     CoreModule,
     /// A component that answers one request, beside others.
     Request,
+    /// A component of which one function is called, beside others. Stdout is for what the
+    /// function returns: what it prints goes to stderr.
+    Call,
+}
+
+impl Guest {
+    fn is_beside_others(self) -> bool {
+        matches!(self, Guest::Request | Guest::Call)
+    }
 }
 
 /// Makes the WASI context. `budget` is how much may be written to stdout and stderr.
@@ -85,16 +94,21 @@ pub(crate) fn context(
     }
     match spec.deterministic {
         // Requests would take parts of it from one another.
-        _ if !spec.stdio.stdin || guest == Guest::Request => &mut builder,
+        _ if !spec.stdio.stdin || guest.is_beside_others() => &mut builder,
         Some(_) => builder.stdin(deterministic::stdin()?),
         None => builder.inherit_stdin(),
     };
-    let tells_terminal = spec.deterministic.is_none() && guest != Guest::Request;
+    let tells_terminal = spec.deterministic.is_none() && !guest.is_beside_others();
     let budget = budget.or_else(|| (!tells_terminal).then(|| OutputBudget::new(u64::MAX)));
     match budget.clone() {
         _ if !spec.stdio.stdout => &mut builder,
         Some(budget) if guest == Guest::Request => builder.stdout(Bounded {
             stream: Lines::new(Printer::stdout()),
+            budget,
+            tells_terminal,
+        }),
+        Some(budget) if guest == Guest::Call => builder.stdout(Bounded {
+            stream: Lines::new(Printer::stderr()),
             budget,
             tells_terminal,
         }),
@@ -107,7 +121,7 @@ pub(crate) fn context(
     };
     match budget {
         _ if !spec.stdio.stderr => &mut builder,
-        Some(budget) if guest == Guest::Request => builder.stderr(Bounded {
+        Some(budget) if guest.is_beside_others() => builder.stderr(Bounded {
             stream: Lines::new(Printer::stderr()),
             budget,
             tells_terminal,
@@ -127,7 +141,7 @@ pub(crate) fn context(
             // If it sleeps, it would block this thread, and the clock would stand still.
             Guest::CoreModule => spec.deterministic.is_none(),
             // Others use its thread too.
-            Guest::Request => false,
+            Guest::Request | Guest::Call => false,
         });
     for mount in &spec.mounts {
         // A part of the whole is opened here, and by no call of the guest.

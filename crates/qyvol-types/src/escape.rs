@@ -14,7 +14,7 @@ pub fn escape(text: &str) -> Escaped<'_> {
 }
 
 /// Characters that change how the text around them is shown.
-pub(crate) fn is_deceptive(c: char) -> bool {
+pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

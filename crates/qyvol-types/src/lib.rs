@@ -43,7 +43,7 @@ pub use config::{AssetsConfig, ComponentConfig, ConfigError, ImageConfig, Os, Qy
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use digest_prefix::{DigestPrefix, DigestPrefixError};
-pub use escape::{Escaped, escape};
+pub use escape::{Escaped, escape, is_deceptive};
 pub use manifest::{ImageManifest, ManifestError};
 pub use permissions::Permissions;
 pub use reference::{DEFAULT_TAG, Reference, ReferenceError, RepositoryName};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use qyvol_image::ImageError;
 use qyvol_remote::RemoteError;
-use qyvol_runtime::{OverlayError, RuntimeError, ServiceError};
+use qyvol_runtime::{ArgumentError, FunctionError, OverlayError, RuntimeError, ServiceError};
 use qyvol_store::{CopyError, StoreError};
 use qyvol_trust::{KeyError, VerifyError};
 use qyvol_types::yaml::Problems;
@@ -283,6 +283,31 @@ pub enum Error {
         /// Why.
         source: ServiceError,
     },
+    /// What is to run has functions to call, and is no command.
+    #[error("{} is not a command: it has functions to call", escape(target))]
+    HasFunctions {
+        /// What the user named.
+        target: String,
+    },
+    /// There is nothing to call.
+    #[error("{} has no functions to call: {what}", escape(target))]
+    NoFunctions {
+        /// What the user named.
+        target: String,
+        /// What it is.
+        what: String,
+    },
+    /// No such function, or none that can be called.
+    #[error("{}: {source}", escape(target))]
+    Function {
+        /// What the user named.
+        target: String,
+        /// Why.
+        source: FunctionError,
+    },
+    /// Arguments do not fit their function.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
     /// The server can't listen there, or its threads can't be started.
     #[error("can't serve on {address}: {source}")]
     Serve {

@@ -51,6 +51,9 @@ impl Error {
             | Error::AlreadyImage { .. }
             | Error::Layers { .. }
             | Error::Platforms { is_several: true, .. }
+            | Error::NoFunctions { .. }
+            | Error::Function { .. }
+            | Error::Argument(_)
             | Error::Usage(_) => ErrorClass::Usage,
             Error::NotArchive { .. } | Error::Malformed { .. } | Error::Foreign { .. } | Error::Platforms { .. } => {
                 ErrorClass::Refused(Refusal::Malformed)

@@ -195,9 +195,21 @@ pub fn assets(ctx: &Context<'_>, target: &Target) -> Result<Vec<ListedAsset>, Er
     list_assets(body, promise).map_err(Error::image(&label))
 }
 
-/// The WIT of a target's component. Of an image the component is read, against
-/// its digest.
+/// The WIT of a target's component.
 pub fn wit(ctx: &Context<'_>, target: &Target) -> Result<String, Error> {
+    let (label, bytes) = component(ctx, target)?;
+    qyvol_image::wit(&bytes).map_err(Error::image(&label))
+}
+
+/// The functions that a target's component exports, as its WIT has them: the interface, if
+/// there is one, and the name.
+pub fn functions(ctx: &Context<'_>, target: &Target) -> Result<Vec<(Option<String>, String)>, Error> {
+    let (label, bytes) = component(ctx, target)?;
+    qyvol_image::functions(&bytes).map_err(Error::image(&label))
+}
+
+/// A target's component. Of an image it is read against its digest.
+fn component(ctx: &Context<'_>, target: &Target) -> Result<(String, Vec<u8>), Error> {
     let (label, bytes) = match target {
         Target::Wasm(path) => (path.to_string_lossy().into_owned(), read_wasm(path)?),
         _ => {
@@ -218,7 +230,7 @@ pub fn wit(ctx: &Context<'_>, target: &Target) -> Result<String, Error> {
     if Payload::read(&bytes).map_err(Error::image(&label))?.os == Os::Wasip1 {
         return Err(Error::malformed(&label)("it is a core module, which has no WIT"));
     }
-    qyvol_image::wit(&bytes).map_err(Error::image(&label))
+    Ok((label, bytes))
 }
 
 pub(crate) fn read_wasm(path: &Path) -> Result<Vec<u8>, Error> {

@@ -72,6 +72,7 @@
 
 mod assets;
 mod build;
+mod call;
 mod context;
 mod data;
 mod error;
@@ -106,6 +107,7 @@ mod validate;
 mod verify;
 
 pub use build::{BuildReport, BuildRequest, build};
+pub use call::{CallArguments, CallRequest, Called, LinesRequest, call, call_lines};
 pub use context::{Context, Home};
 pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
 pub use error::Error;
@@ -115,7 +117,7 @@ pub use image_source::ImageSource;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 #[cfg(feature = "import")]
 pub use import::{ImportReport, ImportRequest, Origin, import};
-pub use inspect::{Inspection, SignatureView, SourceView, WasmView, assets, inspect, inspect_wasm, wit};
+pub use inspect::{Inspection, SignatureView, SourceView, WasmView, assets, functions, inspect, inspect_wasm, wit};
 pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
 pub use netfs::read_fs_credentials;
 pub use output::Destination;

@@ -29,9 +29,6 @@ fn unsupported(app: &AppManifest, capabilities: &Capabilities) -> Option<&'stati
     if app.app_type == AppType::Gui {
         return Some("it is a graphical application, which this version can't run");
     }
-    if app.app_type == AppType::Function {
-        return Some("it is a set of functions to call, not a program to run");
-    }
     if matches!(capabilities.fs, FsAccess::Paths(_)) && app.fs.kind == FsKind::Netfs {
         return Some("its file system is netfs, which is given as a whole: `fs` must be read or write");
     }

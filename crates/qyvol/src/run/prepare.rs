@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::thread;
 
-use qyvol_runtime::{CodeKind, Engine, Generation, Program, WasmKind};
+use qyvol_runtime::{CodeKind, Engine, Functions, Generation, Program, WasmKind};
 use qyvol_store::{Fetch, Tree};
 use qyvol_trust::Verified;
 use qyvol_types::{CompiledCode, Descriptor, Os, Resources, limits};
@@ -48,6 +48,11 @@ impl Layers {
 }
 
 impl Prepared {
+    /// The functions that its component exports.
+    pub(crate) fn functions(&self) -> Functions {
+        self.program.functions()
+    }
+
     /// Looks up what is on this host already and makes the rest, with code of `kind`.
     pub(crate) fn new(
         ctx: &Context<'_>,

@@ -1,0 +1,483 @@
+//! Functions of a component, called with values that somebody has written down.
+//!
+//! ```text
+//!   Program --functions--> Functions --find--> Function --read--> Arguments
+//!   Program --Caller::new--> Caller --call(Function, Arguments)--> Answer --write--> text
+//! ```
+//!
+//! A function is found and its arguments are read before anything is instantiated. Each
+//! call has a store and an instance of its own.
+
+mod convert;
+mod json;
+mod names;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod wave;
+mod words;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qyvol_types::escape;
+use thiserror::Error;
+use wasmtime::component::types::{ComponentFunc, ComponentItem};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, Type, Val};
+use wasmtime::{Store, UpdateDeadline};
+
+use self::convert::Reader;
+use self::json::Json;
+use self::names::Exported;
+use self::wave::Wave;
+use crate::component::ComponentState;
+use crate::error::chain;
+use crate::link::Linked;
+use crate::net::Network;
+use crate::output::OutputBudget;
+use crate::process::Programs;
+use crate::program::{BLOCKING_THREADS, Code};
+use crate::service::{PastDeadline, start_ticking, within};
+use crate::spec::Guest;
+use crate::{Exit, Limit, Program, RunSpec, RuntimeError, trap};
+
+pub use names::FunctionError;
+pub use stream::{CallStop, LineCalls};
+
+/// Bytes of the arguments of one call, as they are written.
+pub const ARGUMENT_BYTES: usize = 4 << 20;
+/// Bytes of host memory that a result may take, and that one call of the guest may pass to
+/// the host.
+const CALL_BYTES: usize = 64 << 20;
+/// How long the end waits for a reader of what guests have printed.
+const PRINTED: Duration = Duration::from_secs(1);
+
+/// A language that values are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// WAVE.
+    Wave,
+    /// JSON.
+    Json,
+}
+
+/// The functions that a component exports.
+#[derive(Debug)]
+pub struct Functions {
+    component: Option<Component>,
+    list: Vec<Exported>,
+}
+
+/// A function that can be called from outside.
+#[derive(Clone, Debug)]
+pub struct Function {
+    name: String,
+    index: ComponentExportIndex,
+    ty: ComponentFunc,
+}
+
+/// The arguments of a call: as many as the function has, of its types.
+#[derive(Debug)]
+pub struct Arguments(Vec<Val>);
+
+/// What a function has returned.
+#[derive(Debug)]
+pub struct Answer {
+    value: Option<Val>,
+}
+
+/// An argument that can't be passed, or a number of them.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{what}")]
+pub struct ArgumentError {
+    what: String,
+    signature: String,
+}
+
+impl ArgumentError {
+    /// The function's types, as WIT has them.
+    pub fn signature(&self) -> &str {
+        &self.signature
+    }
+}
+
+/// Why a function did not return.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It trapped: why, and where in the guest.
+    #[error("it trapped: {0}")]
+    Trap(String),
+    /// It exited in place of returning.
+    #[error("it exited with {0} in place of returning")]
+    Exit(i32),
+    /// A limit ended it; how it trapped then, if it did.
+    #[error("{0}{sep}{1}", sep = if .1.is_empty() { "" } else { "; it trapped: " })]
+    Limit(Limit, String),
+    /// It took longer.
+    #[error("it took more than {} s", .0.as_secs_f64())]
+    Time(Duration),
+    /// It used more processor time.
+    #[error("it used more than {} s of processor time", .0.as_secs_f64())]
+    CpuTime(Duration),
+    /// The host's part failed, or an asset is not what was signed.
+    #[error(transparent)]
+    Runtime(RuntimeError),
+}
+
+impl Program {
+    /// The functions that it exports. A core module has none with types.
+    pub fn functions(&self) -> Functions {
+        let Code::Component(component) = &self.code else {
+            return Functions {
+                component: None,
+                list: Vec::new(),
+            };
+        };
+        let ty = component.component_type();
+        let mut list = Vec::new();
+        for (name, item) in ty.exports(&self.engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(_) => list.push(Exported {
+                    interface: None,
+                    function: name.to_string(),
+                }),
+                ComponentItem::ComponentInstance(instance) if !is_entry(name) => {
+                    let functions = instance.exports(&self.engine);
+                    let functions = functions.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+                    list.extend(functions.map(|(function, _)| Exported {
+                        interface: Some(name.to_string()),
+                        function: function.to_string(),
+                    }));
+                }
+                _ => {}
+            }
+        }
+        Functions {
+            component: Some(component.clone()),
+            list,
+        }
+    }
+}
+
+/// Whether an export is what a command is run by, or a service answers with. Its functions
+/// are no others'.
+pub(crate) fn is_entry(name: &str) -> bool {
+    let interface = name.split_once('@').map_or(name, |(interface, _)| interface);
+    matches!(
+        interface,
+        "wasi:cli/run" | "wasi:http/incoming-handler" | "wasi:http/handler"
+    )
+}
+
+impl Functions {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Looks a function up: `ns:pkg/iface.func`, `iface#func`, or less of it where that is
+    /// not ambiguous.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or several, or it can't be called from outside.
+    pub fn find(&self, name: &str) -> Result<Function, FunctionError> {
+        let found = names::find(&self.list, name)?;
+        let lost = || FunctionError::Unknown {
+            name: found.name(),
+            known: Vec::new(),
+        };
+        let component = self.component.as_ref().ok_or_else(lost)?;
+        let instance = match &found.interface {
+            Some(interface) => Some(component.get_export_index(None, interface.as_str()).ok_or_else(lost)?),
+            None => None,
+        };
+        let export = component.get_export(instance.as_ref(), found.function.as_str());
+        let Some((ComponentItem::ComponentFunc(ty), index)) = export else {
+            return Err(lost());
+        };
+        match words::unfit(&ty) {
+            None => Ok(Function {
+                name: found.function.clone(),
+                index,
+                ty,
+            }),
+            Some(why) => Err(FunctionError::Unfit {
+                name: found.name(),
+                why,
+                signature: words::signature(&found.function, &ty),
+            }),
+        }
+    }
+}
+
+impl Function {
+    /// Its name and types, as WIT has them, cut where they are long.
+    pub fn signature(&self) -> String {
+        words::signature(&self.name, &self.ty)
+    }
+
+    /// Reads arguments, each a text of its own.
+    ///
+    /// # Errors
+    ///
+    /// If one is not of its type; names the argument, the place in it, what was expected
+    /// and what was there.
+    pub fn read(&self, language: Language, texts: &[String]) -> Result<Arguments, ArgumentError> {
+        let bytes: usize = texts.iter().map(String::len).sum();
+        if bytes > ARGUMENT_BYTES {
+            return Err(self.error(format!(
+                "the arguments of {} are more than {ARGUMENT_BYTES} bytes",
+                self.name
+            )));
+        }
+        let mut reader = Reader::new();
+        self.read_each(texts, |text, ty| match language {
+            Language::Wave => {
+                let value = wave::parse(text).map_err(|why| format!("not WAVE: {why}"))?;
+                let text = value.source();
+                let written = Wave {
+                    node: value.node(),
+                    text,
+                };
+                reader.read(written, ty).map_err(|error| error.to_string())
+            }
+            Language::Json => {
+                let value = json::parse(text.as_bytes()).map_err(|why| format!("not JSON: {why}"))?;
+                reader.read(&value, ty).map_err(|error| error.to_string())
+            }
+        })
+    }
+
+    /// Reads arguments that are in one JSON array.
+    ///
+    /// # Errors
+    ///
+    /// As [`Function::read`].
+    pub fn read_array(&self, text: &str) -> Result<Arguments, ArgumentError> {
+        if text.len() > ARGUMENT_BYTES {
+            return Err(self.error(format!(
+                "the arguments of {} are more than {ARGUMENT_BYTES} bytes",
+                self.name
+            )));
+        }
+        match json::parse(text.as_bytes()) {
+            Ok(Json::Array(items)) => self.read_json(&items),
+            Ok(_) => Err(self.error(format!("the arguments of {} are no JSON array", self.name))),
+            Err(why) => Err(self.error(format!("the arguments of {} are not JSON: {why}", self.name))),
+        }
+    }
+
+    fn read_json(&self, items: &[Json]) -> Result<Arguments, ArgumentError> {
+        let mut reader = Reader::new();
+        self.read_each(items, |item, ty| {
+            reader.read(item, ty).map_err(|error| error.to_string())
+        })
+    }
+
+    fn read_each<T>(
+        &self,
+        items: &[T],
+        mut read: impl FnMut(&T, &Type) -> Result<Val, String>,
+    ) -> Result<Arguments, ArgumentError> {
+        let parameters = self.ty.params();
+        let (expected, given) = (parameters.len(), items.len());
+        if given != expected {
+            let plural = if expected == 1 { "" } else { "s" };
+            let (name, what) = (escape(&self.name), format!("expected {expected} argument{plural}"));
+            return Err(self.error(format!("{name}: {what}, found {given}")));
+        }
+        let values = items
+            .iter()
+            .zip(parameters)
+            .enumerate()
+            .map(|(index, (item, (name, ty)))| {
+                read(item, &ty).map_err(|why| {
+                    let (number, function) = (index + 1, escape(&self.name));
+                    self.error(format!("argument {number} '{}' of {function}: {why}", escape(name)))
+                })
+            });
+        Ok(Arguments(values.collect::<Result<_, _>>()?))
+    }
+
+    fn error(&self, what: String) -> ArgumentError {
+        ArgumentError {
+            what,
+            signature: self.signature(),
+        }
+    }
+}
+
+impl Answer {
+    /// What was returned, as one line; nothing of a function that returns nothing.
+    pub fn write(&self, language: Language) -> Option<String> {
+        let value = self.value.as_ref()?;
+        let mut text = String::new();
+        match language {
+            Language::Wave => wave::write(&mut text, value),
+            Language::Json => json::write(&mut text, value),
+        }
+        Some(text)
+    }
+
+    /// Whether it is the error of a `result`.
+    pub fn is_err(&self) -> bool {
+        matches!(self.value, Some(Val::Result(Err(_))))
+    }
+}
+
+/// Limits of each call, in addition to those of [`RunSpec`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallLimits {
+    /// How long its guest may exist.
+    pub time: Option<Duration>,
+    /// Processor time.
+    pub cpu: Option<Duration>,
+}
+
+/// A component whose functions are ready to be called. Clones share it.
+#[derive(Clone)]
+pub struct Caller {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    program: Program,
+    entry: InstancePre<ComponentState>,
+    linked: Linked,
+    spec: RunSpec,
+    limits: CallLimits,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Caller")
+    }
+}
+
+impl Caller {
+    /// Links a loaded program, whose engine must be one for services.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError::Host`] if its code is not that of a service, or counts no fuel and
+    /// `spec` limits that; [`RuntimeError::Instantiate`] if it does not fit what is linked.
+    pub fn new(program: Program, mut spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
+        let Code::Component(component) = &program.code else {
+            return Err(RuntimeError::Host(
+                "a core module has no functions with types".to_string(),
+            ));
+        };
+        if !program.is_service() {
+            return Err(RuntimeError::Host(
+                "its code can't be interrupted, as that of a service must be".to_string(),
+            ));
+        }
+        program.check_fuel(&spec)?;
+        // They belong to one run.
+        spec.programs = Programs::default();
+        let mut linker = Linker::new(&program.engine);
+        let linked = crate::link::link(&mut linker, component, &spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
+        let unfit = |error| RuntimeError::Instantiate(chain(&error));
+        let entry = linker.instantiate_pre(component).map_err(unfit)?;
+        start_ticking(&program.engine)?;
+        Ok(Caller {
+            shared: Arc::new(Shared {
+                program,
+                entry,
+                linked,
+                spec,
+                limits,
+            }),
+        })
+    }
+
+    /// Calls a function, in an instance of its own.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not return.
+    pub fn call(&self, function: &Function, arguments: Arguments) -> Result<Answer, CallError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()
+            .map_err(|e| CallError::Runtime(RuntimeError::Host(e.to_string())))?;
+        let answer = runtime.block_on(self.answer(function, arguments));
+        // A name lookup that the guest has given up is not waited for.
+        runtime.shutdown_background();
+        crate::flush_printed(PRINTED);
+        answer
+    }
+
+    /// Calls a function within a runtime of tokio with time and I/O.
+    async fn answer(&self, function: &Function, arguments: Arguments) -> Result<Answer, CallError> {
+        let shared = &*self.shared;
+        // A time that the clock can't reach is no limit.
+        let deadline = shared
+            .limits
+            .time
+            .and_then(|time| Some((time, Instant::now().checked_add(time)?)));
+        let mut store = shared.store(deadline.map(|(_, at)| at)).map_err(CallError::Runtime)?;
+        let call = within(shared.limits.cpu, shared.run(&mut store, function, arguments));
+        let returned = match deadline {
+            Some((time, at)) => match tokio::time::timeout_at(at.into(), call).await {
+                Ok(returned) => returned,
+                Err(_) => return Err(CallError::Time(time)),
+            },
+            None => call.await,
+        };
+        let error = match returned.map_err(CallError::CpuTime)? {
+            Ok(value) => return Ok(Answer { value }),
+            Err(error) => error,
+        };
+        if let (true, Some((time, _))) = (error.is::<PastDeadline>(), deadline) {
+            return Err(CallError::Time(time));
+        }
+        Err(
+            match trap::end(&error, &store.data().limits).map_err(CallError::Runtime)? {
+                Exit::Code(code) => CallError::Exit(code),
+                Exit::Trap(why) => CallError::Trap(why),
+                Exit::Limit(limit, why) => CallError::Limit(limit, why),
+            },
+        )
+    }
+}
+
+impl Shared {
+    /// A store for one call.
+    fn store(&self, deadline: Option<Instant>) -> Result<Store<ComponentState>, RuntimeError> {
+        let spec = &self.spec;
+        let network = Network::new(&spec.net, spec.observer.clone());
+        let budget = spec.limits.output.map(OutputBudget::new);
+        let mut store = self
+            .program
+            .component_store(spec, Guest::Call, network, budget, self.linked)?;
+        store.set_hostcall_fuel(CALL_BYTES);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(
+            move |_| match deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                true => Ok(UpdateDeadline::Yield(1)),
+                false => Err(PastDeadline.into()),
+            },
+        );
+        Ok(store)
+    }
+
+    /// Instantiates the component and calls its function.
+    async fn run(
+        &self,
+        store: &mut Store<ComponentState>,
+        function: &Function,
+        Arguments(arguments): Arguments,
+    ) -> wasmtime::Result<Option<Val>> {
+        let instance = self.entry.instantiate_async(&mut *store).await?;
+        let Some(callee) = instance.get_func(&mut *store, function.index) else {
+            return Err(wasmtime::format_err!("the function is not there"));
+        };
+        let mut results = vec![Val::Bool(false); function.ty.results().len()];
+        callee.call_async(&mut *store, &arguments, &mut results).await?;
+        Ok(results.pop())
+    }
+}

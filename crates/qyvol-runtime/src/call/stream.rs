@@ -1,0 +1,346 @@
+//! Calls as lines of JSON: read, made beside one another, answered in their order.
+//!
+//! ```text
+//!   {"id":1,"function":"add","args":[1,2]}  -->  {"id":1,"result":3}
+//!   {"id":2,"function":"add","args":[]}     -->  {"id":2,"error":{"kind":"usage","message":"…"}}
+//! ```
+//!
+//! No line is read before there is room for its call: as many run at once as there are
+//! workers, and as many answers wait for an earlier one.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::json::{self, Json};
+use super::{ARGUMENT_BYTES, Answer, Arguments, CallError, Caller, Function, Functions, Language};
+use crate::RuntimeError;
+
+/// Bytes of a line: the arguments of a call, and what is around them.
+const LINE_BYTES: usize = ARGUMENT_BYTES + (64 << 10);
+/// Threads for what guests do to files, and for lookups of names.
+const BLOCKING_THREADS: usize = 64;
+
+/// Ends the reading of calls. Clones end the same.
+#[derive(Clone, Debug)]
+pub struct CallStop {
+    told: watch::Sender<bool>,
+}
+
+impl Default for CallStop {
+    fn default() -> CallStop {
+        CallStop {
+            told: watch::Sender::new(false),
+        }
+    }
+}
+
+impl CallStop {
+    /// No further line is read. What was read is answered.
+    pub fn begin(&self) {
+        self.told.send_replace(true);
+    }
+
+    async fn begun(&self) {
+        // The sender lives as long as this does.
+        let _ = self.told.subscribe().wait_for(|begun| *begun).await;
+    }
+}
+
+/// What is called by lines.
+#[derive(Debug)]
+pub struct LineCalls {
+    /// The functions that a line may name.
+    pub functions: Functions,
+    /// The one that is called where a line names none.
+    pub function: Option<Function>,
+    /// Calls that run at once.
+    pub workers: usize,
+}
+
+/// A line of the input.
+enum Line {
+    Text(Vec<u8>),
+    TooLong,
+}
+
+/// Why a line is answered with an error.
+struct Refused {
+    kind: &'static str,
+    message: String,
+}
+
+impl Refused {
+    fn usage(message: impl ToString) -> Refused {
+        Refused {
+            kind: "usage",
+            message: message.to_string(),
+        }
+    }
+}
+
+/// A call that a line asks for.
+struct Asked {
+    function: Function,
+    arguments: Arguments,
+}
+
+/// What the calls share.
+struct Job {
+    caller: Caller,
+    calls: LineCalls,
+    /// The first failure of the host's part.
+    failure: Mutex<Option<RuntimeError>>,
+}
+
+impl Caller {
+    /// Reads calls from `input` and writes an answer for each, without its newline, until
+    /// the input ends or `stop` begins.
+    ///
+    /// # Errors
+    ///
+    /// Of `output`; and the first failure of the host's part, after everything is answered.
+    pub fn answer_lines(
+        &self,
+        calls: LineCalls,
+        input: impl Read + Send + 'static,
+        output: &mut dyn FnMut(&str) -> io::Result<()>,
+        stop: &CallStop,
+    ) -> Result<(), RuntimeError> {
+        let host = |error: io::Error| RuntimeError::Host(error.to_string());
+        let workers = calls.workers.max(1);
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(workers);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()
+            .map_err(host)?;
+        let job = Arc::new(Job {
+            caller: self.clone(),
+            calls,
+            failure: Mutex::default(),
+        });
+        let lines = read_lines(input).map_err(host)?;
+        let (started, mut answers) = mpsc::channel(workers);
+        let written = runtime.block_on(async {
+            tokio::spawn(start_calls(Arc::clone(&job), lines, started, workers, stop.clone()));
+            while let Some(answer) = answers.recv().await {
+                let answer: JoinHandle<String> = answer;
+                let line = answer.await.unwrap_or_else(|_| {
+                    let message = "answering it ended in a panic".to_string();
+                    error_line(&Json::Null, &Refused { kind: "host", message })
+                });
+                output(&line).map_err(|error| io::Error::other(format!("can't write an answer: {error}")))?;
+            }
+            Ok::<(), io::Error>(())
+        });
+        // Nothing is waited for if nobody reads the answers any more.
+        runtime.shutdown_background();
+        crate::flush_printed(super::PRINTED);
+        written.map_err(host)?;
+        let failure = job.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Starts a call for each line, and hands its answer on in the order of the lines.
+async fn start_calls(
+    job: Arc<Job>,
+    mut lines: mpsc::Receiver<io::Result<Line>>,
+    started: mpsc::Sender<JoinHandle<String>>,
+    workers: usize,
+    stop: CallStop,
+) {
+    let running = Arc::new(Semaphore::new(workers));
+    loop {
+        // It is never closed.
+        let Ok(room) = Arc::clone(&running).acquire_owned().await else {
+            return;
+        };
+        let line = tokio::select! {
+            biased;
+            () = stop.begun() => return,
+            line = lines.recv() => line,
+        };
+        let line = match line {
+            None => return,
+            Some(Ok(line)) => line,
+            Some(Err(error)) => {
+                job.fail(RuntimeError::Host(format!("can't read calls: {error}")));
+                return;
+            }
+        };
+        let job = Arc::clone(&job);
+        let call = tokio::spawn(async move {
+            let answer = job.answer(line).await;
+            drop(room);
+            answer
+        });
+        if started.send(call).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads lines on a thread of its own, because reading can't be interrupted. It ends with
+/// the input, or when nobody receives lines any more.
+fn read_lines(input: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<io::Result<Line>>> {
+    let (send, receive) = mpsc::channel(1);
+    let read = move || {
+        let mut input = BufReader::new(input);
+        loop {
+            let line = match next_line(&mut input) {
+                Ok(Some(line)) => Ok(line),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            let failed = line.is_err();
+            if send.blocking_send(line).is_err() || failed {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("calls".to_string()).spawn(read)?;
+    Ok(receive)
+}
+
+/// The next line that is not empty. Of one that is too long, nothing is kept.
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<Line>> {
+    loop {
+        let mut text = Vec::new();
+        let read = input.take(LINE_BYTES as u64 + 1).read_until(b'\n', &mut text)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        if text.pop_if(|last| *last == b'\n').is_none() && text.len() > LINE_BYTES {
+            skip_line(input)?;
+            return Ok(Some(Line::TooLong));
+        }
+        if !text.trim_ascii().is_empty() {
+            return Ok(Some(Line::Text(text)));
+        }
+    }
+}
+
+fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let there = input.fill_buf()?;
+        let (skipped, is_end) = match there.iter().position(|byte| *byte == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (there.len(), there.is_empty()),
+        };
+        input.consume(skipped);
+        if is_end {
+            return Ok(());
+        }
+    }
+}
+
+impl Job {
+    /// The answer to a line.
+    async fn answer(&self, line: Line) -> String {
+        let (id, asked) = self.read(line);
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(refused) => return error_line(&id, &refused),
+        };
+        let kind = match self.caller.answer(&asked.function, asked.arguments).await {
+            Ok(answer) => return result_line(&id, &answer),
+            Err(error) => error,
+        };
+        let message = kind.to_string();
+        let kind = match kind {
+            CallError::Trap(_) | CallError::Exit(_) => "trap",
+            CallError::Limit(..) | CallError::Time(_) | CallError::CpuTime(_) => "limit",
+            CallError::Runtime(error) => {
+                self.fail(error);
+                "host"
+            }
+        };
+        error_line(&id, &Refused { kind, message })
+    }
+
+    fn fail(&self, error: RuntimeError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+    }
+
+    /// The id of a line, as far as it can be read, and its call.
+    fn read(&self, line: Line) -> (Json, Result<Asked, Refused>) {
+        let text = match line {
+            Line::Text(text) => text,
+            Line::TooLong => {
+                let why = format!("the line is longer than {LINE_BYTES} bytes");
+                return (Json::Null, Err(Refused::usage(why)));
+            }
+        };
+        let entries = match json::parse(&text) {
+            Ok(Json::Object(entries)) => entries,
+            Ok(_) => return (Json::Null, Err(Refused::usage("the line is no JSON object"))),
+            Err(why) => return (Json::Null, Err(Refused::usage(format!("the line is not JSON: {why}")))),
+        };
+        let (mut id, mut name, mut args, mut wrong) = (Json::Null, None, Vec::new(), None);
+        for (key, value) in entries {
+            match (key.as_str(), value) {
+                ("id", value @ (Json::Null | Json::Number(_) | Json::String(_))) => id = value,
+                ("function", Json::String(value)) => name = Some(value),
+                ("args", Json::Array(value)) => args = value,
+                ("id", _) => wrong = Some("\"id\" is neither a number nor a string".to_string()),
+                ("function", _) => wrong = Some("\"function\" is no string".to_string()),
+                ("args", _) => wrong = Some("\"args\" is no array".to_string()),
+                (key, _) => {
+                    let key = super::convert::quoted(key);
+                    wrong = Some(format!("unknown key \"{key}\": a call has id, function and args"));
+                }
+            }
+        }
+        let asked = match wrong {
+            Some(wrong) => Err(Refused::usage(wrong)),
+            None => self.asked(name.as_deref(), &args),
+        };
+        (id, asked)
+    }
+
+    fn asked(&self, name: Option<&str>, args: &[Json]) -> Result<Asked, Refused> {
+        let function = match (name, &self.calls.function) {
+            (Some(name), _) => self.calls.functions.find(name).map_err(Refused::usage)?,
+            (None, Some(function)) => function.clone(),
+            (None, None) => return Err(Refused::usage("the line names no function")),
+        };
+        let arguments = function
+            .read_json(args)
+            .map_err(|error| Refused::usage(format!("{error}; {}", error.signature())))?;
+        Ok(Asked { function, arguments })
+    }
+}
+
+fn begin(id: &Json) -> String {
+    let mut line = "{\"id\":".to_string();
+    match id {
+        Json::Number(number) => line.push_str(&number.to_string()),
+        Json::String(text) => json::string(&mut line, text),
+        _ => line.push_str("null"),
+    }
+    line
+}
+
+fn result_line(id: &Json, answer: &Answer) -> String {
+    let mut line = begin(id);
+    line.push_str(",\"result\":");
+    line.push_str(answer.write(Language::Json).as_deref().unwrap_or("null"));
+    line.push('}');
+    line
+}
+
+fn error_line(id: &Json, refused: &Refused) -> String {
+    let mut line = begin(id);
+    line.push_str(&format!(",\"error\":{{\"kind\":\"{}\",\"message\":", refused.kind));
+    json::string(&mut line, &refused.message);
+    line.push_str("}}");
+    line
+}

@@ -1,0 +1,208 @@
+//! `call`: what `run` does up to the guest, then calls of its functions.
+
+use std::io::{self, Read};
+
+use qyvol_runtime::{
+    Arguments, CallError, CallLimits, CallStop, Caller, CodeKind, Function, Functions, Generation, Language, LineCalls,
+    RuntimeError, exports_functions,
+};
+use qyvol_types::{FsKind, escape};
+
+use crate::run::{Launch, Prepared, StepTimer, VerifiedTarget};
+use crate::{Context, Error, RunRequest};
+
+/// A function to call, and what with.
+pub struct CallRequest<'a> {
+    /// The application and what it is given, as for a run of it.
+    pub run: RunRequest<'a>,
+    /// The name of the function, or as much of it as is not ambiguous.
+    pub function: &'a str,
+    /// The arguments.
+    pub arguments: CallArguments,
+    /// What the result is written in.
+    pub language: Language,
+}
+
+/// Arguments as they are written.
+#[derive(Clone, Debug)]
+pub enum CallArguments {
+    /// Each by itself.
+    Each(Language, Vec<String>),
+    /// All of them in one JSON array.
+    Array(String),
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum Called {
+    /// The function returned.
+    Returned {
+        /// What it returned, as one line; none if it returns nothing.
+        text: Option<String>,
+        /// Whether that is the error of a `result`.
+        is_err: bool,
+    },
+    /// It did not return. Failures of the host's part are errors of [`call`].
+    Failed(CallError),
+}
+
+/// Functions to call by lines of JSON.
+pub struct LinesRequest<'a> {
+    /// The application and what it is given, as for a run of it.
+    pub run: RunRequest<'a>,
+    /// The function that is called where a line names none.
+    pub function: Option<&'a str>,
+    /// Calls that run at once.
+    pub workers: usize,
+    /// Ends the reading of lines.
+    pub stop: CallStop,
+}
+
+/// Calls a function of a target. The function is found and its arguments are read before
+/// the guest is given anything.
+pub fn call(ctx: &Context<'_>, request: &CallRequest<'_>) -> Result<Called, Error> {
+    let mut clock = StepTimer::start(request.run.events);
+    let ready = Ready::new(ctx, &request.run, &mut clock)?;
+    let function = ready.find(request.function)?;
+    let arguments = read(&function, &request.arguments)?;
+    clock.step("read");
+    let called = ready.with_caller(ctx, &request.run, |caller, _| {
+        clock.step("link");
+        match caller.call(&function, arguments) {
+            Ok(answer) => Ok(Called::Returned {
+                text: answer.write(request.language),
+                is_err: answer.is_err(),
+            }),
+            Err(CallError::Runtime(error)) => Err(error),
+            Err(error) => Ok(Called::Failed(error)),
+        }
+    })?;
+    clock.step("call");
+    Ok(called)
+}
+
+/// Calls functions of a target, one for each line of `input`, and hands the answers to
+/// `output` in their order.
+pub fn call_lines(
+    ctx: &Context<'_>,
+    request: &LinesRequest<'_>,
+    input: impl Read + Send + 'static,
+    output: &mut dyn FnMut(&str) -> io::Result<()>,
+) -> Result<(), Error> {
+    let mut clock = StepTimer::start(request.run.events);
+    let ready = Ready::new(ctx, &request.run, &mut clock)?;
+    let function = request.function.map(|name| ready.find(name)).transpose()?;
+    ready.with_caller(ctx, &request.run, |caller, functions| {
+        clock.step("link");
+        let calls = LineCalls {
+            functions,
+            function,
+            workers: request.workers,
+        };
+        caller.answer_lines(calls, input, output, &request.stop)
+    })
+}
+
+fn read(function: &Function, arguments: &CallArguments) -> Result<Arguments, Error> {
+    Ok(match arguments {
+        CallArguments::Each(language, texts) => function.read(*language, texts)?,
+        CallArguments::Array(text) => function.read_array(text)?,
+    })
+}
+
+/// An application whose functions are known, on this host.
+struct Ready {
+    label: String,
+    functions: Functions,
+    prepared: Prepared,
+}
+
+impl Ready {
+    fn new(ctx: &Context<'_>, run: &RunRequest<'_>, clock: &mut StepTimer<'_>) -> Result<Ready, Error> {
+        let judged = VerifiedTarget::new(ctx, run)?;
+        clock.step("verify");
+        let label = judged.label();
+        check_callable(&judged)?;
+        let kind = CodeKind {
+            metered: false,
+            service: true,
+        };
+        let exports = judged.exports().to_vec();
+        let prepared = Prepared::new(ctx, judged, run, kind, clock)?;
+        let functions = prepared.functions();
+        if functions.is_empty() {
+            return Err(no_functions(label, &exports));
+        }
+        Ok(Ready {
+            label,
+            functions,
+            prepared,
+        })
+    }
+
+    fn find(&self, name: &str) -> Result<Function, Error> {
+        self.functions.find(name).map_err(|source| Error::Function {
+            target: self.label.clone(),
+            source,
+        })
+    }
+
+    /// Gives the application what it is granted, for as long as `work` calls its functions.
+    fn with_caller<T>(
+        self,
+        ctx: &Context<'_>,
+        run: &RunRequest<'_>,
+        work: impl FnOnce(&Caller, Functions) -> Result<T, RuntimeError>,
+    ) -> Result<T, Error> {
+        let Launch {
+            program,
+            spec,
+            time,
+            held,
+            ..
+        } = Launch::new(ctx, self.prepared, run)?;
+        let limits = CallLimits {
+            time: time.wall,
+            cpu: time.cpu,
+        };
+        let done = Caller::new(program, spec, limits).and_then(|caller| work(&caller, self.functions));
+        // It has no netfs: there is nothing to send.
+        held.finish(ctx, done.as_ref().err());
+        done.map_err(Error::runtime(&self.label))
+    }
+}
+
+/// Refuses what has nothing to call, before it is compiled.
+fn check_callable(judged: &VerifiedTarget) -> Result<(), Error> {
+    let target = judged.label();
+    let exports = judged.exports();
+    if !exports_functions(exports) {
+        return Err(no_functions(target, exports));
+    }
+    let refused = |why: &str| {
+        Err(Error::NotPermitted {
+            target: judged.label(),
+            why: why.to_string(),
+        })
+    };
+    if Generation::of_exports(exports) == Generation::Concurrent {
+        return refused("it is a command of WASI 0.3, whose functions this version does not call");
+    }
+    match judged.trusted.config.qyv.app.fs.kind {
+        FsKind::Netfs => refused(
+            "its files are those of another machine (`fs.type: netfs`), which this version gives to commands alone",
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn no_functions(target: String, exports: &[String]) -> Error {
+    let what = match exports {
+        [] => "it is a core module, or a component that exports nothing".to_string(),
+        exports => {
+            let names: Vec<String> = exports.iter().take(10).map(|name| escape(name).to_string()).collect();
+            format!("it exports {}", names.join(", "))
+        }
+    };
+    Error::NoFunctions { target, what }
+}
