@@ -108,7 +108,13 @@ fn guest_that_fails_is_told_by_a_status_and_harms_no_other_request() {
         let user = User::new();
         let app = service_of(&user, version, "app", "");
         let server = Server::start(&user, &[], &app);
-        for (path, status) in [("/trap", 500), ("/nothing", 502), ("/decline", 502), ("/exit", 502)] {
+        for (path, status) in [
+            ("/trap", 500),
+            ("/nothing", 502),
+            ("/decline", 502),
+            ("/informational", 502),
+            ("/exit", 502),
+        ] {
             // In WASI 0.3 a guest can't return without an answer.
             if (version, path) == (3, "/nothing") {
                 continue;
@@ -488,4 +494,40 @@ fn guest_of_wasi_0_3_goes_on_after_its_answer_until_its_deadline() {
     assert!(answered, "the guest was not ended");
     let (_, err) = server.end();
     assert!(err.contains("it took more than 2 s"), "{err}");
+}
+
+// [SERVE-005] [SERVE-006]
+#[test]
+fn what_a_guest_that_is_ended_was_sending_looks_complete_to_nobody() {
+    for version in VERSIONS {
+        let user = User::new();
+        let app = service_of(&user, version, "app", "");
+        let elsewhere = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let authority = elsewhere.local_addr().unwrap().to_string();
+        let options = ["--request-timeout", "1s", "--allow-net", &authority];
+        let server = Server::start(&user, &options, &app);
+        // A client that goes on sending does not keep it alive.
+        let mut held = server.connect();
+        let path = if version == 3 { "/pass" } else { "/echo" };
+        held.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ));
+        held.send("3\r\none\r\n");
+        assert_eq!(held.head().unwrap().0, 200);
+        assert_eq!(held.chunk().as_deref(), Some("one"));
+        assert_eq!(held.chunk(), None);
+        // The server that it was sending to is not told that this was all.
+        let receiver = thread::spawn(move || {
+            let (mut stream, _) = elsewhere.accept().unwrap();
+            let mut received = Vec::new();
+            // It may be a reset.
+            let _ = stream.read_to_end(&mut received);
+            String::from_utf8(received).unwrap()
+        });
+        assert_eq!(server.get(&format!("/upload?{authority}")).status, 504);
+        let received = receiver.join().unwrap();
+        assert!(received.contains("the first half"), "{received}");
+        assert!(!received.contains("\r\n0\r\n"), "{received}");
+        server.end();
+    }
 }

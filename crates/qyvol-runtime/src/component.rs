@@ -10,10 +10,11 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
+use crate::cut::Cut;
 use crate::denials::Denials;
 use crate::filesystem::FsView;
 use crate::http::Http;
-use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limits};
+use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limits, REQUEST_HANDLES};
 use crate::link::Linked;
 use crate::net::{Lookups, NetView, Network};
 use crate::output::OutputBudget;
@@ -40,6 +41,8 @@ pub(crate) struct ComponentState {
     programs: Programs,
     observer: Option<Arc<dyn Observer>>,
     pub(crate) limits: Limits,
+    /// Tells the bodies of its requests.
+    pub(crate) cut: Cut,
 }
 
 impl ComponentState {
@@ -85,7 +88,10 @@ impl WasiView for ComponentState {
 
 impl WasiHttpView for ComponentState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let make = || Http::new(self.network.clone(), self.sockets.places(), self.lookups.places());
+        let make = || {
+            let (sockets, lookups) = (self.sockets.places(), self.lookups.places());
+            Http::new(self.network.clone(), sockets, lookups, self.cut.clone())
+        };
         let http = self.http.get_or_insert_with(make);
         WasiHttpCtxView {
             hooks: &mut http.hooks,
@@ -109,7 +115,11 @@ impl Program {
         let mut wasi = context(spec, guest, budget)?;
         network.grant(&mut wasi);
         let mut table = ResourceTable::new();
-        table.set_max_capacity(if linked.http { HTTP_HANDLES } else { HANDLES });
+        table.set_max_capacity(match linked.http {
+            true if guest == Guest::Request => REQUEST_HANDLES,
+            true => HTTP_HANDLES,
+            false => HANDLES,
+        });
         let state = ComponentState {
             wasi: wasi.build(),
             table,
@@ -125,6 +135,7 @@ impl Program {
             programs: spec.programs.clone(),
             observer: spec.observer.clone(),
             limits: Limits::new(spec.limits),
+            cut: Cut::default(),
         };
         let mut store = self.store(state, spec)?;
         store.limiter(|state| &mut state.limits);

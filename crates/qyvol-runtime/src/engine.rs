@@ -182,6 +182,14 @@ impl Engine {
         })
     }
 
+    /// The same engine with another way to allocate instances, if the host gives it the
+    /// address space. It takes the same code.
+    pub(crate) fn pooled(&self, pool: &wasmtime::PoolingAllocationConfig) -> Option<wasmtime::Engine> {
+        let mut config = config(self.generation, self.kind);
+        config.allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool.clone()));
+        wasmtime::Engine::new(&config).ok()
+    }
+
     /// Names the compiler, its version and settings and the host's CPU: code
     /// made under one id loads in every engine of that id.
     pub fn id(&self) -> &str {

@@ -5,9 +5,9 @@
 //! WASI 0.3 its tasks have ended, and the body that it answered with has been taken or
 //! given up. Until then it may write that body.
 
+use std::fmt::{self, Write};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -29,7 +29,11 @@ use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
 use crate::Generation;
 use crate::component::ComponentState;
+use crate::cut::Cut;
 use crate::service::Secure;
+
+/// Most bytes of the error that a guest answers with that are told.
+const REASON: usize = 256;
 
 /// The interface that answers requests in WASI 0.2.
 pub(crate) const BLOCKING: (Generation, &str) = (Generation::Blocking, "wasi:http/incoming-handler");
@@ -138,22 +142,18 @@ fn make_absolute<B>(request: &mut Request<B>) {
 pub(crate) struct Progress {
     /// What it has answered: a response, or an error's name.
     answered: OnceLock<Result<(), String>>,
-    /// Whether it was ended: a body that ends then may lack something.
-    broken: AtomicBool,
+    /// Whether it was cut off.
+    pub(crate) cut: Cut,
 }
 
 impl Progress {
     pub(crate) fn answered(&self) -> Option<&Result<(), String>> {
         self.answered.get()
     }
-
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
-    }
 }
 
 /// Marks what a guest has written as incomplete, unless it has returned.
-pub(crate) struct Running<'a>(pub(crate) &'a Progress);
+pub(crate) struct Running<'a>(pub(crate) &'a Cut);
 
 impl Running<'_> {
     pub(crate) fn returned(self) {
@@ -163,7 +163,7 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.broken.store(true, Ordering::Release);
+        self.0.off();
     }
 }
 
@@ -175,13 +175,37 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn respond(self, response: Response<HyperOutgoingBody>) {
+        // They are a server's own: the connection that they are about is not the guest's.
+        if response.status().is_informational() {
+            return self.decline(&format_args!("status {}", response.status().as_u16()));
+        }
         let _first = self.progress.answered.set(Ok(()));
         // If it fails, nobody waits for it any more.
         let _ = self.sender.send(response);
     }
 
-    fn decline(self, code: &dyn std::fmt::Debug) {
-        let _first = self.progress.answered.set(Err(format!("{code:?}")));
+    fn decline(self, code: &dyn fmt::Debug) {
+        let mut name = Short(String::new());
+        // What does not fit is left out.
+        let _ = write!(name, "{code:?}");
+        let _first = self.progress.answered.set(Err(name.0));
+    }
+}
+
+/// A text that takes no more than [`REASON`] bytes: a guest may give one of megabytes.
+struct Short(String);
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut end = text.len().min(REASON - self.0.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.0.push_str(&text[..end]);
+        match end == text.len() {
+            true => Ok(()),
+            false => Err(fmt::Error),
+        }
     }
 }
 
@@ -212,6 +236,14 @@ impl Body for Held {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_cut_between_characters_and_is_not_formatted_further() {
+        let mut text = Short(String::new());
+        assert!(write!(text, "{}", "ä".repeat(200)).is_err());
+        assert_eq!(text.0, "ä".repeat(REASON / 2));
+        assert!(write!(text, "x").is_err());
+    }
 
     #[test]
     fn uri_names_the_host_and_the_scheme_whatever_the_form_of_the_request() {

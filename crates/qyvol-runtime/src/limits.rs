@@ -21,6 +21,9 @@ pub(crate) const HANDLES: usize = 65_536;
 /// host memory each.
 pub(crate) const HTTP_HANDLES: usize = 4096;
 
+/// The same for a guest that answers a request: there are many at once.
+pub(crate) const REQUEST_HANDLES: usize = 512;
+
 /// Maximum number of directory listings that a guest has open: each holds all names.
 pub(crate) const LISTINGS: u64 = 64;
 

@@ -109,44 +109,42 @@ impl Program {
                 got: *code.component(),
             });
         }
-        // The open file is mapped, not its name: what was authenticated is what
-        // runs, whatever happens to the path.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", code.file().as_raw_fd()));
-        let failed = |e: wasmtime::Error| RuntimeError::Load(chain(&e));
-        let loaded = match kind {
-            WasmKind::Component if !leads_to(&path, code.file()) => {
-                // Where procfs isn't mounted the code is read instead of mapped.
-                let bytes = read(code).map_err(|e| RuntimeError::Load(e.to_string()))?;
-                // SAFETY: as below.
-                #[allow(unsafe_code)]
-                let component = unsafe { Component::deserialize(&engine.inner, &bytes) };
-                Code::Component(component.map_err(failed)?)
-            }
-            WasmKind::Component => {
-                // SAFETY: the bytes were written by `Engine::compile` on this
-                // machine: the store checked an HMAC with its own key over the
-                // file's identity, owner and mode, or re-hashed it, and opened
-                // it read-only without following links. Broken by whoever can
-                // read that key or write files of this user: they could run
-                // code as this user anyway.
-                #[allow(unsafe_code)]
-                let component = unsafe { Component::deserialize_file(&engine.inner, &path) };
-                Code::Component(component.map_err(failed)?)
-            }
-            WasmKind::CoreModule => {
-                let file = code.file().try_clone();
-                let file = file.map_err(|e| RuntimeError::Load(e.to_string()))?;
-                // SAFETY: as above.
-                #[allow(unsafe_code)]
-                let module = unsafe { Module::deserialize_open_file(&engine.inner, file) };
-                Code::Module(module.map_err(failed)?)
-            }
-        };
+        let loaded = load(&engine.inner, kind, code)?;
         Ok(Program {
             engine: engine.inner.clone(),
             generation: engine.generation,
             kind: engine.kind,
             code: loaded,
+        })
+    }
+
+    /// Like [`Program::load`], for a service of which so many guests may exist at once:
+    /// what each of them needs of the address space is reserved ahead and used again. A
+    /// program for which that can't be done is loaded without: one of WASI 0.3, whose calls
+    /// take any number of stacks, and one that needs more than the address space has.
+    pub fn load_pooled(
+        engine: &Engine,
+        component: &Verified<Descriptor>,
+        kind: WasmKind,
+        code: &CompiledCode,
+        guests: usize,
+    ) -> Result<Program, RuntimeError> {
+        let program = Program::load(engine, component, kind, code)?;
+        let pooled = || {
+            let (Generation::Blocking, Code::Component(component)) = (program.generation, &program.code) else {
+                return None;
+            };
+            let pool = crate::pool::allocation(component, guests)?;
+            let pooled = engine.pooled(&pool)?;
+            Some((load(&pooled, kind, code).ok()?, pooled))
+        };
+        Ok(match pooled() {
+            Some((code, engine)) => Program {
+                engine,
+                code,
+                ..program
+            },
+            None => program,
         })
     }
 
@@ -206,6 +204,43 @@ impl Program {
         runtime.shutdown_background();
         exit
     }
+}
+
+/// Maps code that was made for the engine's configuration.
+fn load(engine: &wasmtime::Engine, kind: WasmKind, code: &CompiledCode) -> Result<Code, RuntimeError> {
+    // The open file is mapped, not its name: what was authenticated is what
+    // runs, whatever happens to the path.
+    let path = PathBuf::from(format!("/proc/self/fd/{}", code.file().as_raw_fd()));
+    let failed = |e: wasmtime::Error| RuntimeError::Load(chain(&e));
+    Ok(match kind {
+        WasmKind::Component if !leads_to(&path, code.file()) => {
+            // Where procfs isn't mounted the code is read instead of mapped.
+            let bytes = read(code).map_err(|e| RuntimeError::Load(e.to_string()))?;
+            // SAFETY: as below.
+            #[allow(unsafe_code)]
+            let component = unsafe { Component::deserialize(engine, &bytes) };
+            Code::Component(component.map_err(failed)?)
+        }
+        WasmKind::Component => {
+            // SAFETY: the bytes were written by `Engine::compile` on this
+            // machine: the store checked an HMAC with its own key over the
+            // file's identity, owner and mode, or re-hashed it, and opened
+            // it read-only without following links. Broken by whoever can
+            // read that key or write files of this user: they could run
+            // code as this user anyway.
+            #[allow(unsafe_code)]
+            let component = unsafe { Component::deserialize_file(engine, &path) };
+            Code::Component(component.map_err(failed)?)
+        }
+        WasmKind::CoreModule => {
+            let file = code.file().try_clone();
+            let file = file.map_err(|e| RuntimeError::Load(e.to_string()))?;
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            let module = unsafe { Module::deserialize_open_file(engine, file) };
+            Code::Module(module.map_err(failed)?)
+        }
+    })
 }
 
 /// Whether a path leads to an open file.

@@ -11,26 +11,26 @@
 mod trial;
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{Request, Response};
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 use wasmtime::component::Linker;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::component::ComponentState;
+use crate::cut::CutBody;
 use crate::error::chain;
 use crate::handler::{Answer, Handler, Progress, Running};
 use crate::link::Linked;
@@ -43,6 +43,8 @@ use crate::{Exit, Limit, Program, RunSpec, RuntimeError, trap};
 
 /// How often guests that compute are interrupted, to let others run.
 const TICK: Duration = Duration::from_millis(10);
+/// Handles of a guest's tables, those of streams and tasks in WASI 0.3 too.
+const HANDLES: usize = 4096;
 /// Bytes that one call of a guest may pass to the host.
 const CALL_BYTES: usize = 16 << 20;
 
@@ -91,6 +93,12 @@ pub type ResponseBody = UnsyncBoxBody<Bytes, Incomplete>;
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the guest was ended in the middle of its response")]
 pub struct Incomplete;
+
+impl From<HttpError> for Incomplete {
+    fn from(_: HttpError) -> Incomplete {
+        Incomplete
+    }
+}
 
 /// Why a guest did not answer a request, or not to its end.
 #[derive(Debug, Error)]
@@ -177,27 +185,31 @@ impl Service {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         let progress = Arc::new(Progress::default());
         let (shared, of_guest) = (Arc::clone(&self.shared), Arc::clone(&progress));
-        let guest = tokio::spawn(async move {
+        let mut guest = Box::pin(async move {
             let answered = shared.answer(request, sender, of_guest).await;
             ended(&answered);
             answered
         });
-        let mut unless_answered = AbortOnDrop(Some(guest.abort_handle()));
-        if let Ok(response) = receiver.await {
-            unless_answered.0 = None;
-            let body = |inner| GuestBody { inner, progress }.boxed_unsync();
-            return Ok(response.map(body));
+        // Most guests have returned by the time that they have answered, and need no task.
+        let answered = poll_fn(|cx| {
+            let returned = guest.as_mut().poll(cx);
+            match (receiver.try_recv(), returned) {
+                (Ok(response), Poll::Pending) => Poll::Ready(Ok((response, false))),
+                (Ok(response), Poll::Ready(_)) => Poll::Ready(Ok((response, true))),
+                (Err(_), Poll::Pending) => Poll::Pending,
+                (Err(_), Poll::Ready(Ok(()))) => Poll::Ready(Err(ServiceError::NoResponse)),
+                (Err(_), Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            }
+        });
+        let (response, has_returned) = answered.await?;
+        if !has_returned {
+            tokio::spawn(guest);
         }
-        match guest.await {
-            Ok(Ok(())) => Err(ServiceError::NoResponse),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(ServiceError::Runtime(RuntimeError::Host(
-                "answering it ended in a panic".to_string(),
-            ))),
-        }
+        let body = |body| CutBody::new(body, progress.cut.clone(), || Incomplete).boxed_unsync();
+        Ok(response.map(body))
     }
 }
 
@@ -215,17 +227,6 @@ pub(crate) fn start_ticking(engine: &wasmtime::Engine) -> Result<(), RuntimeErro
     started
         .map(|_| ())
         .map_err(|e| RuntimeError::Host(format!("can't start a thread: {e}")))
-}
-
-/// Ends a guest whose request nobody waits for any more.
-struct AbortOnDrop(Option<AbortHandle>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        if let Some(guest) = &self.0 {
-            guest.abort();
-        }
-    }
 }
 
 /// The guest is past its deadline.
@@ -249,7 +250,8 @@ impl Shared {
         let budget = self.spec.limits.output.map(OutputBudget::new);
         let mut store = self.store(deadline, budget.clone()).map_err(ServiceError::Runtime)?;
         // Dropped before the store is, whose end looks like that of a whole body.
-        let running = Running(&progress);
+        store.data_mut().cut = progress.cut.clone();
+        let running = Running(&progress.cut);
         let limit = self.limits.body;
         let request = request.map(|body| Limited::new(body, limit).map_err(move |error| failure(&*error, limit)));
         let answer = Answer {
@@ -290,6 +292,7 @@ impl Shared {
             .program
             .component_store(spec, Guest::Request, network, budget, self.linked)?;
         store.set_hostcall_fuel(CALL_BYTES);
+        store.set_max_component_handles(HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| match Instant::now() < deadline {
             true => Ok(UpdateDeadline::Yield(1)),
@@ -335,33 +338,4 @@ fn thread_time() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),
     )
-}
-
-/// What a guest writes, until it has finished or was ended.
-struct GuestBody {
-    inner: HyperOutgoingBody,
-    progress: Arc<Progress>,
-}
-
-impl Body for GuestBody {
-    type Data = Bytes;
-    type Error = Incomplete;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            Some(Ok(frame)) => Some(Ok(frame)),
-            Some(Err(_)) => Some(Err(Incomplete)),
-            None if self.progress.is_broken() => Some(Err(Incomplete)),
-            None => None,
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        // What was ended is told from what is whole where it is polled.
-        self.inner.is_end_stream() && !self.progress.is_broken()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }

@@ -82,6 +82,9 @@ impl Guest {
     }
 }
 
+/// Random bytes that one call gives a guest beside others.
+const RANDOM: u64 = 1 << 20;
+
 /// Makes the WASI context. `budget` is how much may be written to stdout and stderr.
 pub(crate) fn context(
     spec: &RunSpec,
@@ -91,6 +94,10 @@ pub(crate) fn context(
     let mut builder = WasiCtxBuilder::new();
     if let Some(seed) = spec.deterministic {
         deterministic::give(&mut builder, seed);
+    }
+    if guest.is_beside_others() {
+        // One call for many would keep others waiting.
+        builder.max_random_size(RANDOM);
     }
     match spec.deterministic {
         // Requests would take parts of it from one another.

@@ -128,7 +128,7 @@ impl Ready {
             service: true,
         };
         let exports = judged.exports().to_vec();
-        let prepared = Prepared::new(ctx, judged, run, kind, clock)?;
+        let prepared = Prepared::new(ctx, judged, run, kind, 1, clock)?;
         let functions = prepared.functions();
         if functions.is_empty() {
             return Err(no_functions(label, &exports));

@@ -59,6 +59,9 @@ pub struct ServeLimits {
     pub connections: usize,
     /// Bytes of a request's body.
     pub body: usize,
+    /// Files, and as many sockets, that a guest has open at once, if neither the manifest
+    /// nor the operator says how many.
+    pub files: u64,
 }
 
 /// What a server tells its operator.

@@ -26,9 +26,11 @@ use crate::signals::is_ignored;
 use crate::spool::Spool;
 use crate::ui::Ui;
 
-/// Share of the files that this process may have open which connections take: one in so
-/// many. Guests open the others.
-const CONNECTION_SHARE: usize = 4;
+/// Of the files that this process may have open, one in so many is for connections, as
+/// many are for guests' files and for their sockets, and the rest is its own.
+const SHARE: usize = 4;
+/// Files that a guest may open, however small its share is.
+const FILES: usize = 16;
 /// Maximum number of connections.
 const CONNECTIONS: usize = 4096;
 /// Maximum time of a request.
@@ -66,6 +68,7 @@ fn start(
     if args.watch.is_some_and(|every| every.is_zero() || *every > REQUEST_TIME) {
         return Err(Failure::usage("--watch: expected more than 0, and a day at most"));
     }
+    let requests = usize::try_from(args.max_requests).unwrap_or(usize::MAX);
     let time = *args.request_timeout;
     if time.is_zero() || time > REQUEST_TIME {
         return Err(Failure::usage(
@@ -102,9 +105,10 @@ fn start(
         admin: args.admin,
         limits: ServeLimits {
             time,
-            requests: usize::try_from(args.max_requests).unwrap_or(usize::MAX),
-            connections: (open_files() / CONNECTION_SHARE).clamp(1, CONNECTIONS),
+            requests,
+            connections: (open_files() / SHARE).clamp(1, CONNECTIONS),
             body,
+            files: (open_files() / SHARE / requests).max(FILES) as u64,
         },
         watch: args.watch.map(|every| *every),
         reload,

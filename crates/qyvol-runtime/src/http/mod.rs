@@ -28,6 +28,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpCtx, W
 
 use self::body::Paced;
 use self::connect::{ConnectError, Connector, InTime};
+use crate::cut::{Cut, CutBody};
 use crate::limits::Places;
 use crate::net::{Network, Refused};
 
@@ -58,7 +59,7 @@ pub(crate) struct Http {
 impl Http {
     /// `sockets` limits the connections together with the guest's own sockets; `lookups`
     /// limits how many names are looked up at once.
-    pub(crate) fn new(network: Network, sockets: Places, lookups: Places) -> Http {
+    pub(crate) fn new(network: Network, sockets: Places, lookups: Places, cut: Cut) -> Http {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(FIELDS);
         Http {
@@ -69,6 +70,7 @@ impl Http {
                     plain: OnceLock::new(),
                     secure: OnceLock::new(),
                 }),
+                cut,
             },
         }
     }
@@ -77,6 +79,7 @@ impl Http {
 /// Sends requests for wasmtime-wasi-http.
 pub(crate) struct Hooks {
     shared: Arc<Shared>,
+    cut: Cut,
 }
 
 struct Shared {
@@ -109,6 +112,9 @@ impl WasiHttpHooks for Hooks {
         _: Driver,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Driver)>> + Send> {
         let shared = Arc::clone(&self.shared);
+        // What a guest was writing when it was cut off must not look whole to the server.
+        let terminated = || Error::ConnectionTerminated;
+        let request = request.map(|body| CutBody::new(body, self.cut.clone(), terminated).boxed_unsync());
         Box::new(async move {
             let response = shared.send(request, options.unwrap_or_default()).await?;
             // Each connection has a task of its own.

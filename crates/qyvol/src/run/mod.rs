@@ -30,7 +30,7 @@ pub fn compile(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<(), Error>
     let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
     let kind = CodeKind::of_exports(judged.exports());
-    Prepared::new(ctx, judged, request, kind, &mut clock)?;
+    Prepared::new(ctx, judged, request, kind, 1, &mut clock)?;
     Ok(())
 }
 
@@ -46,7 +46,7 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
             false => Error::HasFunctions { target },
         });
     }
-    let prepared = Prepared::new(ctx, judged, request, CodeKind::default(), &mut clock)?;
+    let prepared = Prepared::new(ctx, judged, request, CodeKind::default(), 1, &mut clock)?;
     let launch = Launch::new(ctx, prepared, request)?;
     let outcome = launch.run(ctx, request.events)?;
     clock.step("run");

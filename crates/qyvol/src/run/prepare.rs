@@ -53,12 +53,14 @@ impl Prepared {
         self.program.functions()
     }
 
-    /// Looks up what is on this host already and makes the rest, with code of `kind`.
+    /// Looks up what is on this host already and makes the rest, with code of `kind`, for
+    /// so many guests at once.
     pub(crate) fn new(
         ctx: &Context<'_>,
         mut judged: VerifiedTarget,
         request: &RunRequest<'_>,
         kind: CodeKind,
+        guests: usize,
         clock: &mut StepTimer<'_>,
     ) -> Result<Prepared, Error> {
         let label = judged.label();
@@ -94,7 +96,11 @@ impl Prepared {
             Os::Wasip2 => WasmKind::Component,
             Os::Wasip1 => WasmKind::CoreModule,
         };
-        let program = Program::load(&engine, &layers.component, kind, &code).map_err(Error::runtime(&label))?;
+        let program = match guests {
+            1 => Program::load(&engine, &layers.component, kind, &code),
+            guests => Program::load_pooled(&engine, &layers.component, kind, &code, guests),
+        };
+        let program = program.map_err(Error::runtime(&label))?;
         clock.step("load");
         Ok(Prepared {
             judged,

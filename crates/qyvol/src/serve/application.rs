@@ -49,7 +49,7 @@ impl Application {
     ) -> Result<Application, Error> {
         let kind = check_servable(&judged)?;
         let identity = Identity::of(&judged);
-        let prepared = Prepared::new(ctx, judged, &request.run, kind, clock)?;
+        let prepared = Prepared::new(ctx, judged, &request.run, kind, request.limits.requests, clock)?;
         let launch = Launch::new(ctx, prepared, &request.run)?;
         let most = request.limits.time;
         let limits = ServiceLimits {
@@ -60,10 +60,12 @@ impl Application {
         let Launch {
             label,
             program,
-            spec,
+            mut spec,
             held,
             ..
         } = launch;
+        spec.limits.files.get_or_insert(request.limits.files);
+        spec.limits.sockets.get_or_insert(request.limits.files);
         let keeper = Kept {
             held: Mutex::new(Some(held)),
             broken: Mutex::new(None),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::client;
-use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
+use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
 use wasip3::wit_bindgen::{self, FutureReader, StreamReader, StreamResult, StreamWriter};
 use wasip3::{wit_future, wit_stream};
 
@@ -35,6 +35,7 @@ impl Guest for Service {
                 text("printed\n")
             }
             "/fetch" => text(&fetch(query).await),
+            "/upload" => upload(query).await,
             "/grow" => text(&format!("{}\n", vec![1u8; query.parse().unwrap()].len())),
             "/trap" => panic!("as asked"),
             "/trap-late" => {
@@ -56,6 +57,11 @@ impl Guest for Service {
             "/sleep-late" => {
                 wit_bindgen::spawn_local(wait_for(3_600_000_000_000));
                 text("answered\n")
+            }
+            "/informational" => {
+                let response = respond(Fields::new(), None);
+                response.set_status_code(103).unwrap();
+                response
             }
             "/decline" => return Err(ErrorCode::ConfigurationError),
             "/exit" => std::process::exit(3),
@@ -143,16 +149,33 @@ fn environment() -> String {
     text
 }
 
+/// Begins to send a body to an authority, and never ends it.
+async fn upload(authority: &str) -> Response {
+    let (mut output, data) = wit_stream::new();
+    wit_bindgen::spawn_local(async move {
+        write(&mut output, b"the first half".to_vec()).await;
+        wait_for(3_600_000_000_000).await;
+    });
+    let sent = client::send(outgoing(authority, Some(data))).await;
+    text(&format!("{}\n", sent.is_ok()))
+}
+
 /// Sends a request to an authority, and says what became of it.
 async fn fetch(authority: &str) -> String {
-    let (trailers, no_trailers) = wit_future::new(|| Ok(None));
-    drop(trailers);
-    let (request, _) = Request::new(Fields::new(), None, no_trailers, None);
-    request.set_scheme(Some(&Scheme::Http)).unwrap();
-    request.set_authority(Some(authority)).unwrap();
-    request.set_path_with_query(Some("/")).unwrap();
-    match client::send(request).await {
+    match client::send(outgoing(authority, None)).await {
         Ok(response) => format!("{}\n", response.get_status_code()),
         Err(code) => format!("{code:?}\n"),
     }
+}
+
+fn outgoing(authority: &str, data: Option<StreamReader<u8>>) -> Request {
+    let (trailers, no_trailers) = wit_future::new(|| Ok(None));
+    drop(trailers);
+    let method = if data.is_some() { Method::Post } else { Method::Get };
+    let (request, _) = Request::new(Fields::new(), data, no_trailers, None);
+    request.set_method(&method).unwrap();
+    request.set_scheme(Some(&Scheme::Http)).unwrap();
+    request.set_authority(Some(authority)).unwrap();
+    request.set_path_with_query(Some("/")).unwrap();
+    request
 }

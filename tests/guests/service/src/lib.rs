@@ -6,7 +6,7 @@ use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
+    ErrorCode, Fields, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
 };
 use wasip2::io::streams::StreamError;
 
@@ -35,6 +35,7 @@ impl Guest for Service {
                 text(out, "printed\n");
             }
             "/fetch" => text(out, &fetch(query)),
+            "/upload" => upload(query),
             "/grow" => text(out, &format!("{}\n", vec![1u8; query.parse().unwrap()].len())),
             "/trap" => panic!("as asked"),
             "/trap-late" => {
@@ -48,6 +49,11 @@ impl Guest for Service {
             },
             "/sleep" => subscribe_duration(3_600_000_000_000).block(),
             "/nothing" => {}
+            "/informational" => {
+                let response = OutgoingResponse::new(Fields::new());
+                response.set_status_code(103).unwrap();
+                ResponseOutparam::set(out, Ok(response));
+            }
             "/decline" => ResponseOutparam::set(out, Err(ErrorCode::ConfigurationError)),
             "/exit" => std::process::exit(3),
             _ => text(out, "what?\n"),
@@ -121,6 +127,20 @@ fn environment() -> String {
         text.push_str(&format!("{name}={value}\n"));
     }
     text
+}
+
+/// Begins to send a body to an authority, and never ends it.
+fn upload(authority: &str) {
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_method(&Method::Post).unwrap();
+    request.set_scheme(Some(&Scheme::Http)).unwrap();
+    request.set_authority(Some(authority)).unwrap();
+    request.set_path_with_query(Some("/")).unwrap();
+    let body = request.body().unwrap();
+    let _response = outgoing_handler::handle(request, None).unwrap();
+    let output = body.write().unwrap();
+    output.blocking_write_and_flush(b"the first half").unwrap();
+    subscribe_duration(3_600_000_000_000).block();
 }
 
 /// Sends a request to an authority, and says what became of it.
