@@ -17,9 +17,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Server;
 use crate::activity::{Activity, Due};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Of};
 use crate::opening::Opened;
 use crate::request::Caller;
+use crate::socket::{Socket, Unfinished};
 use crate::stalled::Stalled;
 use crate::tls::HTTP2;
 
@@ -47,12 +48,21 @@ const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
 /// Bytes of one response of HTTP/2 that wait for its client.
 const SENDING: usize = 64 << 10;
 
+/// A connection, beside what reads and writes it.
+struct Connected {
+    caller: Caller,
+    unfinished: Unfinished,
+}
+
 impl Server {
     /// Serves requests until the client leaves, a timeout strikes, or the end has come.
     pub(crate) async fn connection(self: Arc<Server>, stream: TcpStream, caller: Caller) {
         // Without it, small responses may wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let stream = Stalled::new(stream, STALL);
+        let unfinished = Unfinished::default();
+        let socket = Socket::new(Arc::new(stream), unfinished.clone());
+        let connected = Connected { caller, unfinished };
+        let stream = Stalled::new(socket, STALL);
         let Some(tls) = &self.tls else {
             let opened = tokio::select! {
                 opened = Opened::read(stream) => opened,
@@ -60,7 +70,7 @@ impl Server {
             };
             if let Ok(opened) = opened {
                 let is_http2 = opened.is_http2;
-                self.serve(opened, is_http2, caller).await;
+                self.serve(opened, is_http2, &connected).await;
             }
             return;
         };
@@ -70,7 +80,7 @@ impl Server {
         };
         if let Ok(stream) = accepted {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-            self.serve(stream, is_http2, caller).await;
+            self.serve(stream, is_http2, &connected).await;
         }
     }
 
@@ -86,13 +96,17 @@ impl Server {
         }
     }
 
-    async fn serve<S>(self: &Arc<Server>, stream: S, is_http2: bool, caller: Caller)
+    async fn serve<S>(self: &Arc<Server>, stream: S, is_http2: bool, connected: &Connected)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = TokioIo::new(stream);
         let activity = is_http2.then(|| Arc::new(Activity::new(IDLE, STALL)));
-        let (server, of_requests) = (Arc::clone(self), activity.clone());
+        let (server, caller) = (Arc::clone(self), connected.caller);
+        let of_requests = Of {
+            activity: activity.clone(),
+            unfinished: connected.unfinished.clone(),
+        };
         let service = service_fn(move |request| {
             // Here, so that it is counted even if its client has left by now.
             let exchange = Exchange::new(&server, &request, caller.peer, of_requests.clone());
@@ -105,7 +119,9 @@ impl Server {
                 .timer(TokioTimer::new())
                 .header_read_timeout(IDLE)
                 .max_buf_size(HEAD);
-            return self.drive(builder.serve_connection(stream, service), None).await;
+            return self
+                .drive(builder.serve_connection(stream, service), connected, None)
+                .await;
         };
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -116,12 +132,12 @@ impl Server {
             .initial_stream_window_size(WINDOWS.0)
             .initial_connection_window_size(WINDOWS.1)
             .max_send_buf_size(SENDING);
-        self.drive(builder.serve_connection(stream, service), Some(&activity))
+        self.drive(builder.serve_connection(stream, service), connected, Some(&activity))
             .await;
     }
 
     /// Drives a connection to its end. That of HTTP/1 looks after idle clients by itself.
-    async fn drive(&self, connection: impl GracefulConnection, activity: Option<&Activity>) {
+    async fn drive(&self, connection: impl GracefulConnection, connected: &Connected, activity: Option<&Activity>) {
         let mut connection = pin!(connection);
         let mut ends = pin!(async {
             self.stop.begun().await;
@@ -132,8 +148,14 @@ impl Server {
         loop {
             tokio::select! {
                 biased;
-                // Its errors are the client's: it left, or spoke something else.
-                _ = connection.as_mut() => return,
+                ended = connection.as_mut() => {
+                    // Its errors are those of the client, which left or spoke something
+                    // else, or of a response that was cut off.
+                    if ended.is_ok() {
+                        connected.unfinished.end();
+                    }
+                    return;
+                }
                 () = ends.as_mut(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
