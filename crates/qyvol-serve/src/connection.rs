@@ -20,7 +20,7 @@ use crate::activity::{Activity, Due};
 use crate::exchange::{Exchange, Of};
 use crate::opening::Opened;
 use crate::request::Caller;
-use crate::socket::{Socket, Unfinished};
+use crate::socket::{Socket, Unfinished, left};
 use crate::stalled::Stalled;
 use crate::tls::HTTP2;
 
@@ -32,6 +32,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of what it is sent.
 const STALL: Duration = Duration::from_secs(30);
+/// How long a connection is kept whose client has closed it, or its own side: what it has
+/// sent before is read until then.
+const LEAVE: Duration = Duration::from_secs(1);
 /// At the end, how long an open connection waits for one more request that may be on its
 /// way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -51,6 +54,7 @@ const SENDING: usize = 64 << 10;
 /// A connection, beside what reads and writes it.
 struct Connected {
     caller: Caller,
+    stream: Arc<TcpStream>,
     unfinished: Unfinished,
 }
 
@@ -60,8 +64,13 @@ impl Server {
         // Without it, small responses may wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         let unfinished = Unfinished::default();
-        let socket = Socket::new(Arc::new(stream), unfinished.clone());
-        let connected = Connected { caller, unfinished };
+        let stream = Arc::new(stream);
+        let socket = Socket::new(Arc::clone(&stream), unfinished.clone());
+        let connected = Connected {
+            caller,
+            stream,
+            unfinished,
+        };
         let stream = Stalled::new(socket, STALL);
         let Some(tls) = &self.tls else {
             let opened = tokio::select! {
@@ -143,6 +152,12 @@ impl Server {
             self.stop.begun().await;
             sleep(LINGER).await;
         });
+        // hyper does not read while a guest leaves a request's body unread, and does not see
+        // that its client has left.
+        let mut leaves = pin!(async {
+            left(&connected.stream).await;
+            sleep(LEAVE).await;
+        });
         let mut look = pin!(sleep(IDLE));
         let mut is_closing = false;
         loop {
@@ -156,6 +171,7 @@ impl Server {
                     }
                     return;
                 }
+                () = leaves.as_mut() => return,
                 () = ends.as_mut(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();

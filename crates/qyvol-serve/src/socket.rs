@@ -1,4 +1,5 @@
-//! The socket of a connection: it cuts off what must not look complete.
+//! The socket of a connection: it tells when its client has left, and cuts off what must
+//! not look complete.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
@@ -9,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Whether a response is under way that has no end but that of its connection.
@@ -30,6 +31,15 @@ impl Unfinished {
     fn is_under_way(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Waits until the client of a connection sends nothing any more: it has closed the
+/// connection, or its own side of it, or has reset it. It is noticed even while nothing of
+/// what it has sent is read.
+pub(crate) async fn left(stream: &TcpStream) {
+    // What is ready with this interest is urgent data, which is not asked for, or the end
+    // of reading. Its errors are those of a runtime that ends.
+    let _ = stream.ready(Interest::PRIORITY).await;
 }
 
 /// A socket that is read and written. When it is dropped in the middle of a response that
