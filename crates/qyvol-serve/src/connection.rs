@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Server;
-use crate::activity::{Activity, Due};
+use crate::activity::{Activity, Due, Sent, Tasks};
 use crate::exchange::{Exchange, Of};
 use crate::opening::Opened;
 use crate::request::Caller;
@@ -35,6 +35,8 @@ const STALL: Duration = Duration::from_secs(30);
 /// How long a connection is kept whose client has closed it, or its own side: what it has
 /// sent before is read until then.
 const LEAVE: Duration = Duration::from_secs(1);
+/// How long a client may take for 64 KiB of a response of HTTP/2 while it takes others.
+const SLOW: Duration = Duration::from_secs(300);
 /// At the end, how long an open connection waits for one more request that may be on its
 /// way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -56,6 +58,7 @@ struct Connected {
     caller: Caller,
     stream: Arc<TcpStream>,
     unfinished: Unfinished,
+    sent: Sent,
 }
 
 impl Server {
@@ -63,13 +66,14 @@ impl Server {
     pub(crate) async fn connection(self: Arc<Server>, stream: TcpStream, caller: Caller) {
         // Without it, small responses may wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let unfinished = Unfinished::default();
+        let (unfinished, sent) = (Unfinished::default(), Sent::default());
         let stream = Arc::new(stream);
-        let socket = Socket::new(Arc::clone(&stream), unfinished.clone());
+        let socket = Socket::new(Arc::clone(&stream), unfinished.clone(), sent.clone());
         let connected = Connected {
             caller,
             stream,
             unfinished,
+            sent,
         };
         let stream = Stalled::new(socket, STALL);
         let Some(tls) = &self.tls else {
@@ -110,7 +114,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = TokioIo::new(stream);
-        let activity = is_http2.then(|| Arc::new(Activity::new(IDLE, STALL)));
+        let activity = is_http2.then(|| Arc::new(Activity::new(IDLE, STALL, SLOW, connected.sent.clone())));
         let (server, caller) = (Arc::clone(self), connected.caller);
         let of_requests = Of {
             activity: activity.clone(),
@@ -132,7 +136,7 @@ impl Server {
                 .drive(builder.serve_connection(stream, service), connected, None)
                 .await;
         };
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder = http2::Builder::new(Tasks(Arc::clone(&activity)));
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)

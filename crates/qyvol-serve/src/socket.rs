@@ -13,6 +13,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::activity::Sent;
+
 /// Whether a response is under way that has no end but that of its connection.
 #[derive(Clone, Default)]
 pub(crate) struct Unfinished(Arc<AtomicBool>);
@@ -47,11 +49,16 @@ pub(crate) async fn left(stream: &TcpStream) {
 pub(crate) struct Socket {
     stream: Arc<TcpStream>,
     unfinished: Unfinished,
+    sent: Sent,
 }
 
 impl Socket {
-    pub(crate) fn new(stream: Arc<TcpStream>, unfinished: Unfinished) -> Socket {
-        Socket { stream, unfinished }
+    pub(crate) fn new(stream: Arc<TcpStream>, unfinished: Unfinished, sent: Sent) -> Socket {
+        Socket {
+            stream,
+            unfinished,
+            sent,
+        }
     }
 
     /// Tries to write for as long as the system says that it could.
@@ -64,7 +71,10 @@ impl Socket {
             ready!(self.stream.poll_write_ready(cx))?;
             match send(&self.stream) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent),
+                sent => {
+                    self.sent.more();
+                    return Poll::Ready(sent);
+                }
             }
         }
     }
