@@ -362,6 +362,7 @@ fn request_that_is_not_unmistakable_is_refused() {
         ("GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         ("GET /hello HTTP/1.1\r\nHost: user@a\r\n\r\n", 400),
         ("GET http://user@a/hello HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET http://b/hello HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (
             "GET /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n12",
             400,
@@ -375,7 +376,7 @@ fn request_that_is_not_unmistakable_is_refused() {
             200,
         ),
         ("GET /hello HTTP/1.0\r\n\r\n", 200),
-        ("GET http://a/hello HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("GET http://A/hello HTTP/1.1\r\nHost: a\r\n\r\n", 200),
     ] {
         let mut client = server.connect();
         client.send(request);

@@ -14,7 +14,7 @@ use crate::support::User;
 
 /// Its lines, once there are so many.
 #[track_caller]
-fn lines(log: &Path, number: usize) -> Vec<Value> {
+pub fn lines(log: &Path, number: usize) -> Vec<Value> {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let text = fs::read_to_string(log).unwrap_or_default();

@@ -89,13 +89,14 @@ impl AccessLog {
 
     /// A request is over.
     pub fn answered(&self, answered: Answered) {
-        self.spool.push(Entry::Answered(SystemTime::now(), answered));
+        let bytes = answered.method.len() + answered.host.len() + answered.path.len();
+        self.spool.push(Entry::Answered(SystemTime::now(), answered), bytes);
     }
 
     /// Opens the file at the same path again, which may be another one by now.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
-        self.spool.push(Entry::Look);
+        self.spool.push(Entry::Look, 0);
     }
 
     /// Waits until all is written, but not for long.

@@ -1,15 +1,18 @@
 //! What is written for people and logs while requests are answered: by a thread of its
-//! own, so that a slow disk, or a pipe that nobody reads, keeps no request waiting.
+//! own, so that a slow disk, or a pipe that nobody reads, keeps no request waiting. What
+//! waits is bounded, by items and by bytes: their texts are those of clients and guests.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Items that wait at once. Further ones are lost, and counted.
 const QUEUE: usize = 8192;
+/// Bytes of their texts.
+const BYTES: usize = 1 << 20;
 /// Items that are passed on at once.
 const BATCH: usize = 256;
 /// How long the end waits for what is still to be written.
@@ -18,20 +21,28 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A queue, and the thread behind it. Clones share them.
 pub struct Spool<T> {
     orders: SyncSender<Order<T>>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    lost: AtomicU64,
+    /// Bytes of what waits.
+    bytes: AtomicUsize,
 }
 
 impl<T> Clone for Spool<T> {
     fn clone(&self) -> Spool<T> {
         Spool {
             orders: self.orders.clone(),
-            lost: Arc::clone(&self.lost),
+            counts: Arc::clone(&self.counts),
         }
     }
 }
 
 enum Order<T> {
-    Item(T),
+    /// With its bytes.
+    Item(T, usize),
     End(SyncSender<()>),
 }
 
@@ -40,20 +51,27 @@ impl<T: Send + 'static> Spool<T> {
     /// it was called last.
     pub fn start(name: &str, write: impl FnMut(Vec<T>, u64) + Send + 'static) -> io::Result<Spool<T>> {
         let (orders, received) = sync_channel(QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&lost);
+        let counts = Arc::new(Counts::default());
+        let counted = Arc::clone(&counts);
         let name = name.to_string();
         thread::Builder::new()
             .name(name)
             .spawn(move || work(&received, &counted, write))?;
-        Ok(Spool { orders, lost })
+        Ok(Spool { orders, counts })
     }
 
-    /// Passes an item on, if there is room for it.
-    pub fn push(&self, item: T) {
-        if let Err(TrySendError::Full(_)) = self.orders.try_send(Order::Item(item)) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+    /// Passes an item on that has so many bytes of text, if there is room for it.
+    pub fn push(&self, item: T, bytes: usize) {
+        let Counts { lost, bytes: waiting } = &*self.counts;
+        let fits = |waiting: usize| waiting.checked_add(bytes).filter(|sum| *sum <= BYTES);
+        let has_room = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if has_room {
+            match self.orders.try_send(Order::Item(item, bytes)) {
+                Ok(()) => return,
+                Err(_) => waiting.fetch_sub(bytes, Ordering::Relaxed),
+            };
         }
+        lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until all is written, but not for long. What comes later is lost.
@@ -73,23 +91,28 @@ impl<T: Send + 'static> Spool<T> {
     }
 }
 
-fn work<T>(received: &Receiver<Order<T>>, lost: &AtomicU64, mut write: impl FnMut(Vec<T>, u64)) {
+fn work<T>(received: &Receiver<Order<T>>, counts: &Counts, mut write: impl FnMut(Vec<T>, u64)) {
     let mut done = None;
     while done.is_none()
         && let Ok(first) = received.recv()
     {
-        let mut items = Vec::new();
+        let (mut items, mut taken) = (Vec::new(), 0);
         let more = std::iter::from_fn(|| received.try_recv().ok());
         for order in std::iter::once(first).chain(more).take(BATCH) {
             match order {
-                Order::Item(item) => items.push(item),
+                Order::Item(item, bytes) => {
+                    items.push(item);
+                    taken += bytes;
+                }
                 Order::End(told) => {
                     done = Some(told);
                     break;
                 }
             }
         }
-        write(items, lost.swap(0, Ordering::Relaxed));
+        write(items, counts.lost.swap(0, Ordering::Relaxed));
+        // Only now: what is being written takes its room too.
+        counts.bytes.fetch_sub(taken, Ordering::Relaxed);
     }
     if let Some(done) = done {
         // Nobody may wait any more.
@@ -113,12 +136,40 @@ mod tests {
         });
         let spool = spool.unwrap();
         let pushed = 3 * QUEUE;
-        (0..pushed).for_each(|n| spool.push(n));
+        (0..pushed).for_each(|n| spool.push(n, 1));
         drop(go);
         spool.finish();
         let (items, lost): (Vec<_>, Vec<_>) = read.try_iter().unzip();
         let items = items.concat();
         assert!(items.is_sorted() && items.len() >= QUEUE, "{}", items.len());
         assert_eq!(items.len() as u64 + lost.iter().sum::<u64>(), pushed as u64);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_bytes() {
+        let (written, read) = channel();
+        let (go, gone) = channel::<()>();
+        let spool = Spool::start("test", move |items: Vec<usize>, lost| {
+            let _ = gone.recv();
+            written.send((items, lost)).unwrap();
+        });
+        let spool = spool.unwrap();
+        // One that is too large takes no room.
+        spool.push(0, BYTES + 1);
+        (1..=20).for_each(|n| spool.push(n, BYTES / 4));
+        go.send(()).unwrap();
+        let (first, _) = read.recv().unwrap();
+        drop(go);
+        let mut taken = first.len();
+        while taken < 4 {
+            taken += read.recv().unwrap().0.len();
+        }
+        assert_eq!(taken, 4);
+        // What was written makes room, once it is.
+        while spool.counts.bytes.load(Ordering::Relaxed) > 0 {
+            thread::yield_now();
+        }
+        spool.push(21, BYTES);
+        assert_eq!(read.recv().unwrap().0, [21]);
     }
 }

@@ -1,10 +1,18 @@
-//! Since when a connection of HTTP/2 waits for its client: with no request open, or with a
-//! part of a response that the client does not take.
+//! Since when a connection of HTTP/2 waits for its client: with no request open, or with
+//! parts of responses that the client does not take.
+//!
+//! hyper asks for no more of a response, and does not look at its body, while the client
+//! takes nothing of it. Such a response is ended by dropping its task, which resets its
+//! stream; the others go on.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::rt::Executor;
+use tokio::sync::oneshot;
+use tokio::task::{self, AbortHandle};
 use tokio::time::Instant;
 
 /// When it is looked at again while it waits for nothing.
@@ -14,6 +22,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(crate) struct Activity {
     idle: Duration,
     stall: Duration,
+    slow: Duration,
+    sent: Sent,
     state: Mutex<State>,
 }
 
@@ -21,8 +31,31 @@ struct State {
     open: usize,
     /// Since when none is open.
     idle: Instant,
-    /// Since when a part of a response has been handed over and no further one asked for.
-    given: HashMap<u64, Instant>,
+    /// Responses of which a part has been handed over and no further one asked for: since
+    /// when, and by which task.
+    given: HashMap<u64, (Instant, Option<task::Id>)>,
+    tasks: HashMap<task::Id, AbortHandle>,
+}
+
+/// When the system has taken bytes for a client last.
+#[derive(Clone)]
+pub(crate) struct Sent(Arc<Mutex<Instant>>);
+
+impl Default for Sent {
+    fn default() -> Sent {
+        Sent(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Sent {
+    /// It takes some now.
+    pub(crate) fn more(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What becomes of a connection.
@@ -32,20 +65,24 @@ pub(crate) enum Due {
     At(Instant),
     /// It has been idle for too long; since when it has been that.
     Idle(Instant),
-    /// Its client takes nothing.
+    /// Its client takes nothing, and no other request is open.
     Stalled,
 }
 
 impl Activity {
-    /// A connection that may be idle, and stalled, for so long.
-    pub(crate) fn new(idle: Duration, stall: Duration) -> Activity {
+    /// A connection that may be idle for so long, whose client may take nothing for so long,
+    /// and a single response so slowly that no further part of it is asked for in that time.
+    pub(crate) fn new(idle: Duration, stall: Duration, slow: Duration, sent: Sent) -> Activity {
         Activity {
             idle,
             stall,
+            slow,
+            sent,
             state: Mutex::new(State {
                 open: 0,
                 idle: Instant::now(),
                 given: HashMap::new(),
+                tasks: HashMap::new(),
             }),
         }
     }
@@ -70,47 +107,145 @@ impl Activity {
         self.state().given.remove(&id);
     }
 
-    /// It has been handed a part of it.
+    /// It has been handed a part of it, by the task that this is called in.
     pub(crate) fn gave(&self, id: u64) {
-        self.state().given.insert(id, Instant::now());
+        self.state().given.insert(id, (Instant::now(), task::try_id()));
     }
 
+    /// What is due. Ends responses that the client does not take while others are open.
     pub(crate) fn due(&self, now: Instant) -> Due {
-        let state = self.state();
+        let (mut state, sent) = (self.state(), self.sent.last());
         if state.open == 0 {
-            let due = state.idle + self.idle;
+            // What is still to be sent of responses that have ended is not idle.
+            let due = state.idle.max(sent) + self.idle;
             return if due <= now { Due::Idle(due) } else { Due::At(due) };
         }
-        match state.given.values().min() {
-            Some(since) if *since + self.stall <= now => Due::Stalled,
-            _ => Due::At(now + AGAIN),
+        let is_still = sent + self.stall <= now;
+        let is_stalled = |since: Instant| (is_still && since + self.stall <= now) || since + self.slow <= now;
+        let stalled: Vec<_> = state
+            .given
+            .iter()
+            .filter(|(_, (since, _))| is_stalled(*since))
+            .collect();
+        if stalled.len() == state.open && is_still {
+            return Due::Stalled;
         }
+        let tasks: Vec<task::Id> = stalled.iter().filter_map(|(_, (_, task))| *task).collect();
+        for task in tasks {
+            if let Some(task) = state.tasks.remove(&task) {
+                task.abort();
+            }
+        }
+        Due::At(now + AGAIN)
+    }
+}
+
+/// Starts the tasks of requests, each of which can be ended alone.
+#[derive(Clone)]
+pub(crate) struct Tasks(pub(crate) Arc<Activity>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, future: F) {
+        let activity = Arc::clone(&self.0);
+        let future: Pin<Box<F>> = Box::pin(future);
+        let (listed, is_listed) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            // Otherwise it may end before, and stay in the list.
+            let _ = is_listed.await;
+            future.await;
+            activity.state().tasks.remove(&task::id());
+        });
+        self.0.state().tasks.insert(task.id(), task.abort_handle());
+        // Not if the runtime ends.
+        let _ = listed.send(());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::yield_now;
+
     use super::*;
+
+    const IDLE: Duration = Duration::from_secs(30);
+    const STALL: Duration = Duration::from_secs(20);
+    const SLOW: Duration = Duration::from_secs(200);
 
     #[test]
     fn connection_is_closed_once_it_is_idle_or_its_client_takes_nothing() {
-        let (idle, stall) = (Duration::from_secs(30), Duration::from_secs(20));
-        let activity = Activity::new(idle, stall);
+        let activity = Activity::new(IDLE, STALL, SLOW, Sent::default());
         let start = Instant::now();
         assert!(matches!(activity.due(start), Due::At(_)));
-        assert!(matches!(activity.due(start + 2 * idle), Due::Idle(_)));
-        activity.begun();
+        assert!(matches!(activity.due(start + 2 * IDLE), Due::Idle(_)));
         activity.begun();
         // The guest is at work.
-        assert!(matches!(activity.due(start + 2 * idle), Due::At(_)));
+        assert!(matches!(activity.due(start + 2 * IDLE), Due::At(_)));
         activity.gave(1);
-        assert_eq!(activity.due(Instant::now() + stall), Due::Stalled);
+        assert_eq!(activity.due(Instant::now() + STALL), Due::Stalled);
         activity.asked(1);
-        assert!(matches!(activity.due(start + 2 * idle), Due::At(_)));
+        assert!(matches!(activity.due(start + 2 * IDLE), Due::At(_)));
         activity.gave(1);
         activity.ended(1);
-        assert!(matches!(activity.due(start + 2 * idle), Due::At(_)));
-        activity.ended(2);
-        assert!(matches!(activity.due(Instant::now() + idle), Due::Idle(_)));
+        assert!(matches!(activity.due(Instant::now() + IDLE), Due::Idle(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_system_takes_is_progress() {
+        let activity = Activity::new(IDLE, STALL, SLOW, Sent::default());
+        activity.begun();
+        activity.gave(1);
+        for _ in 0..5 {
+            tokio::time::advance(STALL * 2 / 3).await;
+            activity.sent.more();
+            assert!(matches!(activity.due(Instant::now()), Due::At(_)));
+        }
+        // What is left of the response is still being sent.
+        activity.ended(1);
+        tokio::time::advance(IDLE * 2 / 3).await;
+        activity.sent.more();
+        tokio::time::advance(IDLE * 2 / 3).await;
+        assert!(matches!(activity.due(Instant::now()), Due::At(_)));
+        tokio::time::advance(IDLE).await;
+        assert!(matches!(activity.due(Instant::now()), Due::Idle(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn response_that_is_not_taken_is_ended_alone() {
+        struct Open(Arc<Activity>, u64);
+        impl Drop for Open {
+            fn drop(&mut self) {
+                self.0.ended(self.1);
+            }
+        }
+        for is_busy in [false, true] {
+            let activity = Arc::new(Activity::new(IDLE, STALL, SLOW, Sent::default()));
+            for id in 1..=3 {
+                activity.begun();
+                let open = Open(Arc::clone(&activity), id);
+                Tasks(Arc::clone(&activity)).execute(async move {
+                    // The guest of the third is at work.
+                    if open.1 < 3 {
+                        open.0.gave(open.1);
+                    }
+                    std::future::pending().await
+                });
+            }
+            yield_now().await;
+            let open = || activity.state().open;
+            tokio::time::advance(STALL).await;
+            activity.asked(2);
+            if is_busy {
+                // Somebody else's response moves; this one may be slow.
+                activity.sent.more();
+                assert!(matches!(activity.due(Instant::now()), Due::At(_)));
+                yield_now().await;
+                assert_eq!(open(), 3);
+                tokio::time::advance(SLOW).await;
+                activity.sent.more();
+            }
+            assert!(matches!(activity.due(Instant::now()), Due::At(_)));
+            yield_now().await;
+            assert_eq!((open(), activity.state().tasks.len()), (2, 2));
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Server;
-use crate::activity::{Activity, Due};
-use crate::exchange::Exchange;
+use crate::activity::{Activity, Due, Sent, Tasks};
+use crate::exchange::{Exchange, Of};
 use crate::opening::Opened;
 use crate::request::Caller;
+use crate::socket::{Socket, Unfinished, left};
 use crate::stalled::Stalled;
 use crate::tls::HTTP2;
 
@@ -31,6 +32,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a client may take nothing of what it is sent.
 const STALL: Duration = Duration::from_secs(30);
+/// How long a connection is kept whose client has closed it, or its own side: what it has
+/// sent before is read until then.
+const LEAVE: Duration = Duration::from_secs(1);
+/// How long a client may take for 64 KiB of a response of HTTP/2 while it takes others.
+const SLOW: Duration = Duration::from_secs(300);
 /// At the end, how long an open connection waits for one more request that may be on its
 /// way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -47,12 +53,29 @@ const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
 /// Bytes of one response of HTTP/2 that wait for its client.
 const SENDING: usize = 64 << 10;
 
+/// A connection, beside what reads and writes it.
+struct Connected {
+    caller: Caller,
+    stream: Arc<TcpStream>,
+    unfinished: Unfinished,
+    sent: Sent,
+}
+
 impl Server {
     /// Serves requests until the client leaves, a timeout strikes, or the end has come.
     pub(crate) async fn connection(self: Arc<Server>, stream: TcpStream, caller: Caller) {
         // Without it, small responses may wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let stream = Stalled::new(stream, STALL);
+        let (unfinished, sent) = (Unfinished::default(), Sent::default());
+        let stream = Arc::new(stream);
+        let socket = Socket::new(Arc::clone(&stream), unfinished.clone(), sent.clone());
+        let connected = Connected {
+            caller,
+            stream,
+            unfinished,
+            sent,
+        };
+        let stream = Stalled::new(socket, STALL);
         let Some(tls) = &self.tls else {
             let opened = tokio::select! {
                 opened = Opened::read(stream) => opened,
@@ -60,7 +83,7 @@ impl Server {
             };
             if let Ok(opened) = opened {
                 let is_http2 = opened.is_http2;
-                self.serve(opened, is_http2, caller).await;
+                self.serve(opened, is_http2, &connected).await;
             }
             return;
         };
@@ -70,7 +93,7 @@ impl Server {
         };
         if let Ok(stream) = accepted {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-            self.serve(stream, is_http2, caller).await;
+            self.serve(stream, is_http2, &connected).await;
         }
     }
 
@@ -86,13 +109,17 @@ impl Server {
         }
     }
 
-    async fn serve<S>(self: &Arc<Server>, stream: S, is_http2: bool, caller: Caller)
+    async fn serve<S>(self: &Arc<Server>, stream: S, is_http2: bool, connected: &Connected)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = TokioIo::new(stream);
-        let activity = is_http2.then(|| Arc::new(Activity::new(IDLE, STALL)));
-        let (server, of_requests) = (Arc::clone(self), activity.clone());
+        let activity = is_http2.then(|| Arc::new(Activity::new(IDLE, STALL, SLOW, connected.sent.clone())));
+        let (server, caller) = (Arc::clone(self), connected.caller);
+        let of_requests = Of {
+            activity: activity.clone(),
+            unfinished: connected.unfinished.clone(),
+        };
         let service = service_fn(move |request| {
             // Here, so that it is counted even if its client has left by now.
             let exchange = Exchange::new(&server, &request, caller.peer, of_requests.clone());
@@ -105,9 +132,11 @@ impl Server {
                 .timer(TokioTimer::new())
                 .header_read_timeout(IDLE)
                 .max_buf_size(HEAD);
-            return self.drive(builder.serve_connection(stream, service), None).await;
+            return self
+                .drive(builder.serve_connection(stream, service), connected, None)
+                .await;
         };
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder = http2::Builder::new(Tasks(Arc::clone(&activity)));
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
@@ -116,24 +145,37 @@ impl Server {
             .initial_stream_window_size(WINDOWS.0)
             .initial_connection_window_size(WINDOWS.1)
             .max_send_buf_size(SENDING);
-        self.drive(builder.serve_connection(stream, service), Some(&activity))
+        self.drive(builder.serve_connection(stream, service), connected, Some(&activity))
             .await;
     }
 
     /// Drives a connection to its end. That of HTTP/1 looks after idle clients by itself.
-    async fn drive(&self, connection: impl GracefulConnection, activity: Option<&Activity>) {
+    async fn drive(&self, connection: impl GracefulConnection, connected: &Connected, activity: Option<&Activity>) {
         let mut connection = pin!(connection);
         let mut ends = pin!(async {
             self.stop.begun().await;
             sleep(LINGER).await;
+        });
+        // hyper does not read while a guest leaves a request's body unread, and does not see
+        // that its client has left.
+        let mut leaves = pin!(async {
+            left(&connected.stream).await;
+            sleep(LEAVE).await;
         });
         let mut look = pin!(sleep(IDLE));
         let mut is_closing = false;
         loop {
             tokio::select! {
                 biased;
-                // Its errors are the client's: it left, or spoke something else.
-                _ = connection.as_mut() => return,
+                ended = connection.as_mut() => {
+                    // Its errors are those of the client, which left or spoke something
+                    // else, or of a response that was cut off.
+                    if ended.is_ok() {
+                        connected.unfinished.end();
+                    }
+                    return;
+                }
+                () = leaves.as_mut() => return,
                 () = ends.as_mut(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();

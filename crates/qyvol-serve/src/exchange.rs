@@ -17,6 +17,7 @@ use qyvol_runtime::Incomplete;
 
 use crate::Server;
 use crate::activity::Activity;
+use crate::socket::Unfinished;
 
 /// The client left before there was a response. Not a status of HTTP; nginx has it.
 const CLIENT_LEFT: u16 = 499;
@@ -57,6 +58,14 @@ pub struct Answered {
 /// Receives what is told of each request once it is over, on any thread.
 pub type AccessSink = Arc<dyn Fn(Answered) + Send + Sync>;
 
+/// What requests tell their connection.
+#[derive(Clone)]
+pub(crate) struct Of {
+    /// Of HTTP/2.
+    pub(crate) activity: Option<Arc<Activity>>,
+    pub(crate) unfinished: Unfinished,
+}
+
 /// What is told of the request itself.
 struct Asked {
     peer: SocketAddr,
@@ -70,11 +79,14 @@ struct Asked {
 pub(crate) struct Exchange {
     server: Arc<Server>,
     activity: Option<Arc<Activity>>,
+    unfinished: Unfinished,
     pub(crate) id: u64,
     begun: Instant,
     asked: Option<Asked>,
     /// Whether the response has no body, whatever its head says.
     is_head: bool,
+    /// Whether a response without a length ends where its connection does.
+    is_http10: bool,
     status: u16,
     bytes: u64,
     /// The length of the body, if the head says it.
@@ -117,7 +129,7 @@ impl Exchange {
         server: &Arc<Server>,
         request: &Request<B>,
         peer: SocketAddr,
-        activity: Option<Arc<Activity>>,
+        Of { activity, unfinished }: Of,
     ) -> Exchange {
         server.site.metrics.open.up();
         if let Some(activity) = &activity {
@@ -128,12 +140,14 @@ impl Exchange {
             begun: Instant::now(),
             asked: server.access.is_some().then(|| Asked::new(request, peer)),
             is_head: request.method() == Method::HEAD,
+            is_http10: request.version() == Version::HTTP_10,
             status: CLIENT_LEFT,
             bytes: 0,
             length: None,
             whole: false,
             server: Arc::clone(server),
             activity,
+            unfinished,
         }
     }
 
@@ -145,6 +159,10 @@ impl Exchange {
         self.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let has_no_body = self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.whole = has_no_body || response.body().is_end_stream();
+        let has_length = self.length.is_some() || response.body().size_hint().exact().is_some();
+        if self.is_http10 && !self.whole && !has_length {
+            self.unfinished.begin();
+        }
         if let Some(activity) = &self.activity {
             // Until more of it is asked for, the client has not even taken the head.
             activity.gave(self.id);

@@ -17,6 +17,7 @@ mod metrics;
 mod opening;
 mod request;
 mod site;
+mod socket;
 mod stalled;
 mod tls;
 

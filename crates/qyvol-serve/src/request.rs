@@ -178,19 +178,18 @@ fn refusal(status: StatusCode) -> Response<Body> {
 
 /// Sees to it that a request names one host (RFC 9112, 3.2; RFC 9113, 8.3.1). Requests of
 /// HTTP/1.0 may leave it out, and are for this server's address then; those of HTTP/2 name
-/// it as the authority, and may have it once more.
+/// it as the authority, and may have it once more. One that names two is refused: the guest,
+/// the access log and a proxy in front might each take another.
 fn name_host<B>(request: &mut Request<B>, address: SocketAddr) -> Result<(), StatusCode> {
     let hosts: Vec<&HeaderValue> = request.headers().get_all(HOST).iter().collect();
     let is_authority = |host: &str| {
         host.parse::<Authority>()
             .is_ok_and(|authority| !host.contains('@') && authority.as_str() == host)
     };
-    let authority = match request.version() {
-        Version::HTTP_2 => request.uri().authority(),
-        _ => None,
-    };
+    let authority = request.uri().authority();
+    let may_lack_host = request.version() != Version::HTTP_11;
     let named = match (hosts.as_slice(), authority) {
-        ([], Some(authority)) => Some(authority.as_str().to_string()),
+        ([], Some(authority)) if may_lack_host => Some(authority.as_str().to_string()),
         ([], None) if request.version() < Version::HTTP_11 => Some(address.to_string()),
         ([host], authority)
             if host.to_str().is_ok_and(|host| {
@@ -201,11 +200,7 @@ fn name_host<B>(request: &mut Request<B>, address: SocketAddr) -> Result<(), Sta
         }
         _ => return Err(StatusCode::BAD_REQUEST),
     };
-    if request
-        .uri()
-        .authority()
-        .is_some_and(|authority| !is_authority(authority.as_str()))
-    {
+    if authority.is_some_and(|authority| !is_authority(authority.as_str())) {
         return Err(StatusCode::BAD_REQUEST);
     }
     if let Some(named) = named {
@@ -238,8 +233,8 @@ mod tests {
         );
         assert_eq!(named(Version::HTTP_10, &["[::1]:80"]).as_deref(), Ok("[::1]:80"));
         assert_eq!(named(Version::HTTP_10, &[]).as_deref(), Ok("127.0.0.1:80"));
-        let authority = |hosts: &[&str]| {
-            let mut request = Request::builder().version(Version::HTTP_2).uri("http://a.example/");
+        let authority = |version, hosts: &[&str]| {
+            let mut request = Request::builder().version(version).uri("http://a.example/");
             for host in hosts {
                 request = request.header(HOST, *host);
             }
@@ -247,9 +242,15 @@ mod tests {
             name_host(&mut request, ([127, 0, 0, 1], 80).into())?;
             Ok(request.headers()[HOST].to_str().unwrap().to_string())
         };
-        assert_eq!(authority(&[]).as_deref(), Ok("a.example"));
-        assert_eq!(authority(&["A.example"]).as_deref(), Ok("A.example"));
-        assert_eq!(authority(&["b.example"]), bad);
+        for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+            assert_eq!(authority(version, &["A.example"]).as_deref(), Ok("A.example"));
+            for other in ["b.example", "a.example:80"] {
+                assert_eq!(authority(version, &[other]), bad, "{version:?} {other}");
+            }
+        }
+        assert_eq!(authority(Version::HTTP_2, &[]).as_deref(), Ok("a.example"));
+        assert_eq!(authority(Version::HTTP_10, &[]).as_deref(), Ok("a.example"));
+        assert_eq!(authority(Version::HTTP_11, &[]), bad);
         assert_eq!(named(Version::HTTP_2, &[]), bad);
         for hosts in [
             &[] as &[&str],

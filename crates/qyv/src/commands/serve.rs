@@ -115,7 +115,10 @@ fn start(
         now: &now,
         stop,
         access: answered.map(|log| Arc::new(move |answered| log.answered(answered)) as AccessSink),
-        notices: Arc::new(move |notice| notices.push(notice)),
+        notices: Arc::new(move |notice| {
+            let bytes = size(&notice);
+            notices.push(notice, bytes);
+        }),
     };
     let served = qyvol::serve(ctx, &request);
     voice.finish();
@@ -137,6 +140,15 @@ fn voice(ui: &Ui) -> Result<Spool<ServeNotice>, Failure> {
         }
     });
     voice.map_err(|e| Failure::new(format!("can't start a thread: {e}")))
+}
+
+/// Bytes of what a notice says. What a guest traps with is as long as it likes; the other
+/// texts are the host's own.
+fn size(notice: &ServeNotice) -> usize {
+    match notice {
+        ServeNotice::Failed(_, why) => why.len(),
+        _ => 0,
+    }
 }
 
 fn tell(ui: &Ui, notice: ServeNotice) {

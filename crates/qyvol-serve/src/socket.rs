@@ -1,0 +1,132 @@
+//! The socket of a connection: it tells when its client has left, and cuts off what must
+//! not look complete.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::activity::Sent;
+
+/// Whether a response is under way that has no end but that of its connection.
+#[derive(Clone, Default)]
+pub(crate) struct Unfinished(Arc<AtomicBool>);
+
+impl Unfinished {
+    /// Such a response begins.
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection has come to its end.
+    pub(crate) fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Waits until the client of a connection sends nothing any more: it has closed the
+/// connection, or its own side of it, or has reset it. It is noticed even while nothing of
+/// what it has sent is read.
+pub(crate) async fn left(stream: &TcpStream) {
+    // What is ready with this interest is urgent data, which is not asked for, or the end
+    // of reading. Its errors are those of a runtime that ends.
+    let _ = stream.ready(Interest::PRIORITY).await;
+}
+
+/// A socket that is read and written. When it is dropped in the middle of a response that
+/// is [`Unfinished`], the client gets a reset in place of an end.
+pub(crate) struct Socket {
+    stream: Arc<TcpStream>,
+    unfinished: Unfinished,
+    sent: Sent,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: Arc<TcpStream>, unfinished: Unfinished, sent: Sent) -> Socket {
+        Socket {
+            stream,
+            unfinished,
+            sent,
+        }
+    }
+
+    /// Tries to write for as long as the system says that it could.
+    fn poll_sent(
+        &self,
+        cx: &mut Context<'_>,
+        send: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match send(&self.stream) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                sent => {
+                    self.sent.more();
+                    return Poll::Ready(sent);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.unfinished.is_under_way() {
+            // It fails for sockets that are closed.
+            let _ = SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read(buffer.initialize_unfilled()) {
+                Ok(read) => {
+                    buffer.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_sent(cx, |stream| stream.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_sent(cx, |stream| stream.try_write_vectored(parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
+    }
+}
