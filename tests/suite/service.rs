@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::SIGHUP;
 
 use crate::support::User;
 
@@ -34,6 +35,9 @@ impl Server {
     /// Starts one, and waits until it listens.
     #[track_caller]
     pub fn start(user: &User, options: &[&str], target: &str) -> Server {
+        // Whoever started the suite may have it ignore this signal, and what ignores it passes
+        // that on. What handles it does not.
+        signal_hook::flag::register(SIGHUP, Arc::default()).unwrap();
         let mut command = user.command();
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
