@@ -3,11 +3,10 @@
 //! waits is bounded, by items and by bytes: their texts are those of clients and guests.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Items that wait at once. Further ones are lost, and counted.
 const QUEUE: usize = 8192;
@@ -20,15 +19,16 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// A queue, and the thread behind it. Clones share them.
 pub struct Spool<T> {
-    orders: SyncSender<Order<T>>,
-    counts: Arc<Counts>,
+    orders: Sender<Order<T>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Default)]
 struct Counts {
-    lost: AtomicU64,
-    /// Bytes of what waits.
-    bytes: AtomicUsize,
+    /// What waits, or is being written.
+    items: usize,
+    bytes: usize,
+    lost: u64,
 }
 
 impl<T> Clone for Spool<T> {
@@ -43,15 +43,15 @@ impl<T> Clone for Spool<T> {
 enum Order<T> {
     /// With its bytes.
     Item(T, usize),
-    End(SyncSender<()>),
+    End(Sender<()>),
 }
 
 impl<T: Send + 'static> Spool<T> {
     /// Starts the thread. `write` gets items in their order, and how many were lost since
     /// it was called last.
     pub fn start(name: &str, write: impl FnMut(Vec<T>, u64) + Send + 'static) -> io::Result<Spool<T>> {
-        let (orders, received) = sync_channel(QUEUE);
-        let counts = Arc::new(Counts::default());
+        let (orders, received) = channel();
+        let counts = Arc::new(Mutex::default());
         let counted = Arc::clone(&counts);
         let name = name.to_string();
         thread::Builder::new()
@@ -62,36 +62,32 @@ impl<T: Send + 'static> Spool<T> {
 
     /// Passes an item on that has so many bytes of text, if there is room for it.
     pub fn push(&self, item: T, bytes: usize) {
-        let Counts { lost, bytes: waiting } = &*self.counts;
-        let fits = |waiting: usize| waiting.checked_add(bytes).filter(|sum| *sum <= BYTES);
-        let has_room = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
-        if has_room {
-            match self.orders.try_send(Order::Item(item, bytes)) {
-                Ok(()) => return,
-                Err(_) => waiting.fetch_sub(bytes, Ordering::Relaxed),
-            };
+        let mut counts = lock(&self.counts);
+        let sum = counts.bytes.saturating_add(bytes);
+        // While the counts are locked, so that what was taken is counted before.
+        if counts.items < QUEUE && sum <= BYTES && self.orders.send(Order::Item(item, bytes)).is_ok() {
+            counts.items += 1;
+            counts.bytes = sum;
+        } else {
+            counts.lost += 1;
         }
-        lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until all is written, but not for long. What comes later is lost.
     pub fn finish(&self) {
-        let until = Instant::now() + GRACE;
-        let (done, is_done) = sync_channel(1);
-        let mut order = Order::End(done);
-        while let Err(TrySendError::Full(back)) = self.orders.try_send(order) {
-            if Instant::now() > until {
-                return;
-            }
-            order = back;
-            thread::sleep(Duration::from_millis(5));
+        let (done, is_done) = channel();
+        if self.orders.send(Order::End(done)).is_ok() {
+            // What is not written by then is left: the process ends.
+            let _ = is_done.recv_timeout(GRACE);
         }
-        // What is not written by then is left: the process ends.
-        let _ = is_done.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
-fn work<T>(received: &Receiver<Order<T>>, counts: &Counts, mut write: impl FnMut(Vec<T>, u64)) {
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn work<T>(received: &Receiver<Order<T>>, counts: &Mutex<Counts>, mut write: impl FnMut(Vec<T>, u64)) {
     let mut done = None;
     while done.is_none()
         && let Ok(first) = received.recv()
@@ -110,9 +106,12 @@ fn work<T>(received: &Receiver<Order<T>>, counts: &Counts, mut write: impl FnMut
                 }
             }
         }
-        write(items, counts.lost.swap(0, Ordering::Relaxed));
+        let (number, lost) = (items.len(), std::mem::take(&mut lock(counts).lost));
+        write(items, lost);
         // Only now: what is being written takes its room too.
-        counts.bytes.fetch_sub(taken, Ordering::Relaxed);
+        let mut counts = lock(counts);
+        counts.items -= number;
+        counts.bytes -= taken;
     }
     if let Some(done) = done {
         // Nobody may wait any more.
@@ -122,8 +121,6 @@ fn work<T>(received: &Receiver<Order<T>>, counts: &Counts, mut write: impl FnMut
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
     use super::*;
 
     #[test]
@@ -166,7 +163,7 @@ mod tests {
         }
         assert_eq!(taken, 4);
         // What was written makes room, once it is.
-        while spool.counts.bytes.load(Ordering::Relaxed) > 0 {
+        while lock(&spool.counts).bytes > 0 {
             thread::yield_now();
         }
         spool.push(21, BYTES);
