@@ -3,27 +3,23 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::service::{Server, service};
+use crate::service::{Server, service, until};
 use crate::support::User;
 
 /// Its lines, once there are so many.
 #[track_caller]
 pub fn lines(log: &Path, number: usize) -> Vec<Value> {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
+    until(|| {
         let text = fs::read_to_string(log).unwrap_or_default();
-        if text.lines().count() >= number && text.ends_with('\n') {
-            return text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        match text.lines().count() >= number && text.ends_with('\n') {
+            true => Ok(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()),
+            false => Err(format!("{} lacks lines: {text}", log.display())),
         }
-        assert!(Instant::now() < until, "{} lacks lines: {text}", log.display());
-        thread::sleep(Duration::from_millis(5));
-    }
+    })
 }
 
 // [SERVE-010]
@@ -103,11 +99,7 @@ fn access_log_that_was_moved_is_made_again() {
     lines(&log, 1);
     fs::rename(&log, &old).unwrap();
     server.signal(Signal::HUP);
-    let until = Instant::now() + Duration::from_secs(60);
-    while !log.exists() {
-        assert!(Instant::now() < until, "{}", server.stderr());
-        thread::sleep(Duration::from_millis(5));
-    }
+    until(|| log.exists().then_some(()).ok_or_else(|| server.stderr()));
     server.get("/hello");
     assert_eq!(lines(&log, 1)[0]["id"], 2);
     server.end();

@@ -3,12 +3,11 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::registry;
-use crate::service::{Server, service};
+use crate::service::{Server, service, until};
 use crate::support::User;
 
 /// The suite's service, which tells this word.
@@ -30,11 +29,7 @@ fn word(server: &Server) -> String {
 /// Waits until it has said so often that something else answers.
 #[track_caller]
 fn reloads(server: &Server, times: usize) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while server.stderr().matches("reloaded: app:1.0.0 sha256:").count() < times {
-        assert!(Instant::now() < until, "{}", server.stderr());
-        thread::sleep(Duration::from_millis(5));
-    }
+    server.says_often("reloaded: app:1.0.0 sha256:", times);
 }
 
 // [SERVE-012]
@@ -125,11 +120,7 @@ fn what_can_not_answer_leaves_what_does() {
         }
         server.signal(Signal::HUP);
         times += 1;
-        let until = Instant::now() + Duration::from_secs(60);
-        while server.stderr().matches(KEPT).count() < times {
-            assert!(Instant::now() < until, "{why}: {}", server.stderr());
-            thread::sleep(Duration::from_millis(5));
-        }
+        server.says_often(KEPT, times);
         let err = server.stderr();
         let last = err.rsplit(KEPT).next().unwrap();
         assert!(last.contains(why), "{why}: {err}");
@@ -199,11 +190,10 @@ fn what_the_one_before_held_is_given_back_after_its_last_request() {
     assert_eq!(held.chunk().as_deref(), Some("still"));
     held.release();
     drop(held);
-    let until = Instant::now() + Duration::from_secs(60);
-    while files() >= before {
-        assert!(Instant::now() < until, "{before} files were open, and {} are", files());
-        thread::sleep(Duration::from_millis(5));
-    }
+    until(|| match files() {
+        open if open < before => Ok(()),
+        open => Err(format!("{before} files were open, and {open} are")),
+    });
     let (_, err) = server.end();
     assert!(!err.contains("warning"), "{err}");
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Once};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -26,7 +26,8 @@ pub struct Server {
     pub scheme: &'static str,
     /// Where it tells of itself, if it does.
     pub admin: Option<SocketAddr>,
-    stderr: Arc<Mutex<String>>,
+    /// What it has written there, and a signal for each line.
+    stderr: Arc<(Mutex<String>, Condvar)>,
     /// Receives when stderr is closed.
     ended: Mutex<Receiver<()>>,
 }
@@ -37,7 +38,10 @@ impl Server {
     pub fn start(user: &User, options: &[&str], target: &str) -> Server {
         // Whoever started the suite may have it ignore this signal, and what ignores it passes
         // that on. What handles it does not.
-        signal_hook::flag::register(SIGHUP, Arc::default()).unwrap();
+        static HANDLED: Once = Once::new();
+        HANDLED.call_once(|| {
+            signal_hook::flag::register(SIGHUP, Arc::default()).unwrap();
+        });
         let mut command = user.command();
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
@@ -45,9 +49,9 @@ impl Server {
             .arg(target);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let stderr = Arc::new(Mutex::new(String::new()));
+        let stderr = Arc::new((Mutex::default(), Condvar::new()));
         let ((listens, address), (ends, ended)) = (channel(), channel());
-        let text = Arc::clone(&stderr);
+        let said = Arc::clone(&stderr);
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 for scheme in ["http", "https"] {
@@ -55,16 +59,18 @@ impl Server {
                         let _ = listens.send((scheme, address.parse::<SocketAddr>().unwrap()));
                     }
                 }
+                let (text, written): &(Mutex<String>, Condvar) = &said;
                 let mut text = text.lock().unwrap();
                 text.push_str(&line);
                 text.push('\n');
+                written.notify_all();
             }
             let _ = ends.send(());
         });
         let Ok((scheme, address)) = address.recv_timeout(PATIENCE) else {
-            panic!("it does not listen: {}", stderr.lock().unwrap());
+            panic!("it does not listen: {}", stderr.0.lock().unwrap());
         };
-        let told = stderr.lock().unwrap().clone();
+        let told = stderr.0.lock().unwrap().clone();
         let admin = told
             .lines()
             .find_map(|line| line.strip_prefix("health and metrics on http://"));
@@ -101,17 +107,24 @@ impl Server {
 
     /// What it has written to stderr so far.
     pub fn stderr(&self) -> String {
-        self.stderr.lock().unwrap().clone()
+        self.stderr.0.lock().unwrap().clone()
     }
 
     /// Waits until stderr has this text.
     #[track_caller]
     pub fn says(&self, text: &str) {
-        let until = Instant::now() + PATIENCE;
-        while !self.stderr().contains(text) {
-            assert!(Instant::now() < until, "no {text:?}: {}", self.stderr());
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.says_often(text, 1);
+    }
+
+    /// Waits until stderr has this text so often.
+    #[track_caller]
+    pub fn says_often(&self, text: &str, times: usize) {
+        let (stderr, written) = &*self.stderr;
+        let lacks = |stderr: &mut String| stderr.matches(text).count() < times;
+        let (stderr, waited) = written
+            .wait_timeout_while(stderr.lock().unwrap(), PATIENCE, lacks)
+            .unwrap();
+        assert!(!waited.timed_out(), "no {text:?}: {stderr}");
     }
 
     /// From here on, nobody reads its stdout.
@@ -144,7 +157,7 @@ impl Server {
             stdout.read_to_string(&mut out).unwrap();
         }
         let status = self.child.wait().unwrap();
-        let err = self.stderr.lock().unwrap().clone();
+        let err = self.stderr.0.lock().unwrap().clone();
         (status, out, err)
     }
 
@@ -155,6 +168,20 @@ impl Server {
         let (status, out, err) = self.wait();
         assert_eq!(status.code(), Some(0), "{err}");
         (out, err)
+    }
+}
+
+/// What there is once it is there, where no event tells of it; until then, what there is
+/// instead.
+#[track_caller]
+pub fn until<T>(get: impl Fn() -> Result<T, String>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match get() {
+            Ok(there) => return there,
+            Err(instead) => assert!(Instant::now() < end, "{instead}"),
+        }
+        thread::yield_now();
     }
 }
 
