@@ -7,6 +7,7 @@ use std::fs;
 use std::thread;
 
 use qyvol::TempFiles;
+use qyvol::runtime::Stop;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -18,7 +19,7 @@ pub fn cleanup_on_signal(temporaries: &TempFiles) -> Result<(), Failure> {
     let heard = [SIGHUP, SIGINT, SIGTERM]
         .into_iter()
         .filter(|signal| !is_ignored(*signal));
-    let mut signals = Signals::new(heard).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))?;
+    let mut signals = listen(heard)?;
     let temporaries = temporaries.clone();
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
@@ -30,26 +31,35 @@ pub fn cleanup_on_signal(temporaries: &TempFiles) -> Result<(), Failure> {
     Ok(())
 }
 
-/// From now on, the first SIGINT or SIGTERM is told, and the second ends the process.
-pub fn tell_first_signal(tell: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM]).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))?;
+/// From now on, the first SIGINT or SIGTERM begins the end, and the second ends the process.
+/// `hang_up` is called at each SIGHUP, which ends the process if there is none.
+pub fn end_in_two_steps(stop: &Stop, hang_up: Option<impl Fn() + Send + 'static>) -> Result<(), Failure> {
+    let hang_up = hang_up.filter(|_| !is_ignored(SIGHUP));
+    let heard = [SIGINT, SIGTERM].into_iter().chain(hang_up.as_ref().map(|_| SIGHUP));
+    let mut signals = listen(heard)?;
+    let stop = stop.clone();
     thread::spawn(move || {
-        let mut signals = signals.forever();
-        if signals.next().is_some() {
-            tell();
-        }
-        if let Some(signal) = signals.next() {
-            // Ends the process as the signal would have.
-            let _ = emulate_default_handler(signal);
+        for signal in signals.forever() {
+            match (signal, &hang_up) {
+                (SIGHUP, Some(hang_up)) => hang_up(),
+                _ if stop.has_begun() => {
+                    // Ends the process as the signal would have.
+                    let _ = emulate_default_handler(signal);
+                }
+                _ => stop.begin(),
+            }
         }
     });
     Ok(())
 }
 
+fn listen(signals: impl Iterator<Item = i32>) -> Result<Signals, Failure> {
+    Signals::new(signals).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))
+}
+
 /// Whether whoever started this process has told it to ignore a signal: signal 1 is in
 /// the lowest bit (proc_pid_status(5)).
-pub fn is_ignored(signal: i32) -> bool {
+fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

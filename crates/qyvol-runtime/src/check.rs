@@ -179,7 +179,7 @@ impl Engine {
 }
 
 /// What a component lacks that answers no requests.
-const NO_HANDLER: &str = "neither wasi:http/incoming-handler of WASI 0.2 nor wasi:http/handler of WASI 0.3";
+pub const NO_HANDLER: &str = "neither wasi:http/incoming-handler of WASI 0.2 nor wasi:http/handler of WASI 0.3";
 
 /// The names of missing imports, and what it is if it has no entry point.
 type Found = (BTreeSet<String>, Option<String>);

@@ -19,7 +19,7 @@ use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{Request, Response, Uri};
 use tokio::sync::oneshot;
 use wasmtime::Store;
-use wasmtime::component::{Accessor, Component, InstancePre};
+use wasmtime::component::{Accessor, InstancePre};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme as Scheme02;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -48,8 +48,8 @@ pub(crate) enum Handler {
 
 impl Handler {
     /// That of a component: of two, the later version's. Fails if it exports none.
-    pub(crate) fn new(component: &Component, pre: InstancePre<ComponentState>) -> wasmtime::Result<Handler> {
-        match crate::link::exports(component, CONCURRENT) {
+    pub(crate) fn new(pre: InstancePre<ComponentState>) -> wasmtime::Result<Handler> {
+        match crate::link::exports(pre.component(), CONCURRENT) {
             true => Ok(Handler::Concurrent(ServicePre::new(pre)?)),
             false => Ok(Handler::Blocking(ProxyPre::new(pre)?)),
         }
@@ -73,7 +73,6 @@ impl Handler {
     where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
-        make_absolute(&mut request);
         match self {
             Handler::Blocking(handler) => {
                 let guest = handler.instantiate_async(&mut *store).await?;
@@ -92,6 +91,7 @@ impl Handler {
             }
             Handler::Concurrent(handler) => {
                 let guest = handler.instantiate_async(&mut *store).await?;
+                make_absolute(&mut request);
                 let (request, sent) = p3::Request::from_http(store.data_mut().http().hooks, request);
                 let run = async |accessor: &Accessor<ComponentState>| -> wasmtime::Result<()> {
                     match guest.handle(accessor, request).await? {

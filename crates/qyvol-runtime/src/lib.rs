@@ -14,12 +14,14 @@
 //! - a guest has what its [`RunSpec`] lists, and nothing of the host's
 //!   environment, directories or network beside it.
 //!
-//! `unsafe` lives in this crate alone: mapping compiled code ([`Program::load`])
-//! and the child that mounts a [`Tmpfs`] or an [`Overlay`] can't be checked by the compiler.
+//! `unsafe` lives in this crate alone: mapping compiled code ([`Program::load`]), the child
+//! that mounts a [`Tmpfs`] or an [`Overlay`] and the `memmove` of static releases can't be
+//! checked by the compiler.
 //!
 //! Deliberately absent: names, registries, policies, and where code is kept.
 
 mod backing;
+mod beside;
 mod call;
 mod check;
 mod compile;
@@ -55,16 +57,17 @@ mod quota;
 mod sealed;
 mod service;
 mod spec;
+mod stop;
 mod tmpfs;
 mod trap;
 mod watched;
 
 pub use backing::{Backing, Change, Intent};
 pub use call::{
-    ARGUMENT_BYTES, Answer, ArgumentError, Arguments, CallError, CallLimits, CallStop, Caller, Function, FunctionError,
+    ARGUMENT_BYTES, Answer, ArgumentError, Arguments, CallError, CallLimits, Caller, Function, FunctionError,
     Functions, Language, LineCalls,
 };
-pub use check::Incompatibility;
+pub use check::{Incompatibility, NO_HANDLER};
 pub use compile::{CompileLimits, Compiler, compile_worker};
 pub use engine::{CodeKind, Engine, Generation, exports_functions, serves};
 pub use error::RuntimeError;
@@ -77,6 +80,7 @@ pub use quota::{Quota, Usage};
 pub use sealed::Seal;
 pub use service::{Incomplete, ResponseBody, Secure, Service, ServiceError, ServiceLimits};
 pub use spec::{Mount, RunSpec};
+pub use stop::Stop;
 pub use tmpfs::{Tmpfs, TmpfsLimits};
 
 /// The version of wasmtime inside, for `qyv version`.

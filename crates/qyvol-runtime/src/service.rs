@@ -1,20 +1,16 @@
 //! A component that answers requests over HTTP.
 //!
 //! Each request has a store and an instance of its own, with everything that the
-//! [`RunSpec`] lists and nothing of another request. It runs as a task beside others:
-//! a guest that waits holds no thread, and one that computes gives its thread up at each
-//! tick of the epoch. It is ended at its deadline in two ways: by the epoch while it
-//! computes, and by dropping its future while it waits for the host.
+//! [`RunSpec`] lists and nothing of another request: a guest that waits holds no thread,
+//! and one that computes gives its thread up at each tick of the epoch.
 //!
 //! Deliberately absent: connections, and how many requests there are at once.
 
 mod trial;
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,25 +20,19 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{Request, Response};
 use thiserror::Error;
 use tokio::sync::oneshot;
-use wasmtime::component::Linker;
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::Store;
 use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+use crate::beside::{Failed, Guests, Terms};
 use crate::component::ComponentState;
 use crate::cut::CutBody;
 use crate::error::chain;
 use crate::handler::{Answer, Handler, Progress, Running};
-use crate::link::Linked;
-use crate::net::Network;
 use crate::output::{self, OutputBudget};
-use crate::process::Programs;
-use crate::program::Code;
 use crate::spec::Guest;
-use crate::{Exit, Limit, Program, RunSpec, RuntimeError, trap};
+use crate::{Limit, Program, RunSpec, RuntimeError};
 
-/// How often guests that compute are interrupted, to let others run.
-const TICK: Duration = Duration::from_millis(10);
 /// Handles of a guest's tables, those of streams and tasks in WASI 0.3 too.
 const HANDLES: usize = 4096;
 /// Bytes that one call of a guest may pass to the host.
@@ -57,11 +47,10 @@ pub struct Service {
 }
 
 struct Shared {
-    program: Program,
+    guests: Guests,
     handler: Handler,
-    linked: Linked,
-    spec: RunSpec,
-    limits: ServiceLimits,
+    /// Bytes of a request's body.
+    body: usize,
 }
 
 impl std::fmt::Debug for Service {
@@ -130,6 +119,19 @@ pub enum ServiceError {
     Runtime(RuntimeError),
 }
 
+impl From<Failed> for ServiceError {
+    fn from(failed: Failed) -> ServiceError {
+        match failed {
+            Failed::Trap(why) => ServiceError::Trap(why),
+            Failed::Limit(limit, why) => ServiceError::Limit(limit, why),
+            Failed::Time(limit) => ServiceError::Time(limit),
+            Failed::CpuTime(limit) => ServiceError::CpuTime(limit),
+            Failed::Exit(code) => ServiceError::Exit(code),
+            Failed::Runtime(error) => ServiceError::Runtime(error),
+        }
+    }
+}
+
 impl Service {
     /// Links a loaded program, whose engine must be one for services.
     ///
@@ -137,31 +139,20 @@ impl Service {
     ///
     /// [`RuntimeError::Host`] if its code is not that of a service, or counts no fuel and
     /// `spec` limits that; [`RuntimeError::Instantiate`] if it does not fit what is linked.
-    pub fn new(program: Program, mut spec: RunSpec, limits: ServiceLimits) -> Result<Service, RuntimeError> {
-        let Code::Component(component) = &program.code else {
-            return Err(RuntimeError::Host("a core module is not a service".to_string()));
+    pub fn new(program: Program, spec: RunSpec, limits: ServiceLimits) -> Result<Service, RuntimeError> {
+        let terms = Terms {
+            guest: Guest::Request,
+            time: Some(limits.time),
+            cpu: limits.cpu,
+            call_bytes: CALL_BYTES,
         };
-        if !program.is_service() {
-            return Err(RuntimeError::Host(
-                "its code can't be interrupted, as that of a service must be".to_string(),
-            ));
-        }
-        program.check_fuel(&spec)?;
-        // They belong to one run.
-        spec.programs = Programs::default();
-        let mut linker = Linker::new(&program.engine);
-        let linked = crate::link::link(&mut linker, component, &spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
-        let unfit = |error| RuntimeError::Instantiate(chain(&error));
-        let pre = linker.instantiate_pre(component).map_err(unfit)?;
-        let handler = Handler::new(component, pre).map_err(unfit)?;
-        start_ticking(&program.engine)?;
+        let (guests, entry) = Guests::new(program, spec, terms, "a core module is not a service")?;
+        let handler = Handler::new(entry).map_err(|error| RuntimeError::Instantiate(chain(&error)))?;
         Ok(Service {
             shared: Arc::new(Shared {
-                program,
+                guests,
                 handler,
-                linked,
-                spec,
-                limits,
+                body: limits.body,
             }),
         })
     }
@@ -213,27 +204,6 @@ impl Service {
     }
 }
 
-/// Advances the engine's epoch for as long as it exists.
-pub(crate) fn start_ticking(engine: &wasmtime::Engine) -> Result<(), RuntimeError> {
-    let engine = engine.weak();
-    let tick = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            thread::sleep(TICK);
-        }
-    };
-    let started = thread::Builder::new().name("epoch".to_string()).spawn(tick);
-    started
-        .map(|_| ())
-        .map_err(|e| RuntimeError::Host(format!("can't start a thread: {e}")))
-}
-
-/// The guest is past its deadline.
-#[derive(Debug, Error)]
-#[error("it is past its deadline")]
-pub(crate) struct PastDeadline;
-
 impl Shared {
     /// Runs a guest for a request, to its end.
     async fn answer<B>(
@@ -246,35 +216,24 @@ impl Shared {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let deadline = Instant::now() + self.limits.time;
-        let budget = self.spec.limits.output.map(OutputBudget::new);
-        let mut store = self.store(deadline, budget.clone()).map_err(ServiceError::Runtime)?;
-        // Dropped before the store is, whose end looks like that of a whole body.
+        let (deadline, budget) = (self.guests.deadline(), self.guests.budget());
+        let mut store = self.store(deadline, budget.clone())?;
         store.data_mut().cut = progress.cut.clone();
+        // Dropped before the store is, whose end looks like that of a whole body.
         let running = Running(&progress.cut);
-        let limit = self.limits.body;
+        let limit = self.body;
         let request = request.map(|body| Limited::new(body, limit).map_err(move |error| failure(&*error, limit)));
         let answer = Answer {
             sender,
             progress: Arc::clone(&progress),
         };
         let call = self.handler.call(&mut store, request, answer);
-        let call = within(self.limits.cpu, output::within(budget.as_ref(), call));
-        let returned = match tokio::time::timeout_at(deadline.into(), call).await {
-            Err(_) => return Err(ServiceError::Time(self.limits.time)),
-            Ok(Err(limit)) => return Err(ServiceError::CpuTime(limit)),
-            Ok(Ok(returned)) => returned,
-        };
-        let limits = &store.data().limits;
-        match returned {
-            Ok(()) => {}
-            Err(error) if error.is::<PastDeadline>() => return Err(ServiceError::Time(self.limits.time)),
-            Err(error) => match trap::end(&error, limits).map_err(ServiceError::Runtime)? {
-                Exit::Code(0) => {}
-                Exit::Code(code) => return Err(ServiceError::Exit(code)),
-                Exit::Trap(why) => return Err(ServiceError::Trap(why)),
-                Exit::Limit(limit, why) => return Err(ServiceError::Limit(limit, why)),
-            },
+        let call = output::within(budget.as_ref(), call);
+        if let Err(error) = self.guests.run(deadline, call).await? {
+            match self.guests.failed(&error, &store.data().limits) {
+                Failed::Exit(0) => {}
+                failed => return Err(failed.into()),
+            }
         }
         running.returned();
         match progress.answered() {
@@ -285,19 +244,13 @@ impl Shared {
     }
 
     /// A store for one request.
-    fn store(&self, deadline: Instant, budget: Option<OutputBudget>) -> Result<Store<ComponentState>, RuntimeError> {
-        let spec = &self.spec;
-        let network = Network::new(&spec.net, spec.observer.clone());
-        let mut store = self
-            .program
-            .component_store(spec, Guest::Request, network, budget, self.linked)?;
-        store.set_hostcall_fuel(CALL_BYTES);
+    fn store(
+        &self,
+        deadline: Option<Instant>,
+        budget: Option<OutputBudget>,
+    ) -> Result<Store<ComponentState>, ServiceError> {
+        let mut store = self.guests.store(deadline, budget).map_err(ServiceError::Runtime)?;
         store.set_max_component_handles(HANDLES);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| match Instant::now() < deadline {
-            true => Ok(UpdateDeadline::Yield(1)),
-            false => Err(PastDeadline.into()),
-        });
         Ok(store)
     }
 }
@@ -308,34 +261,4 @@ fn failure(error: &(dyn std::error::Error + 'static), limit: usize) -> HttpError
         true => HttpError::HttpRequestBodySize(Some(limit as u64)),
         false => HttpError::ConnectionTerminated,
     }
-}
-
-/// Polls a future for at most so much processor time. Guests give up their thread at
-/// each tick, so that it is exceeded by little more than one.
-pub(crate) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Result<F::Output, Duration> {
-    let mut future = pin!(future);
-    let mut used = Duration::ZERO;
-    poll_fn(|cx| {
-        let Some(limit) = limit else {
-            return future.as_mut().poll(cx).map(Ok);
-        };
-        let before = thread_time();
-        let polled = future.as_mut().poll(cx);
-        used += thread_time().saturating_sub(before);
-        match polled {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending if used >= limit => Poll::Ready(Err(limit)),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
-}
-
-/// Processor time of this thread.
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    )
 }

@@ -27,11 +27,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+pub use qyvol_runtime::Stop;
 use qyvol_runtime::{RuntimeError, Service, ServiceError, flush_printed};
 use socket2::{SockFilter, SockRef};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -81,38 +82,6 @@ pub enum ServerEvent<'a> {
 
 /// Receives events, on any thread.
 pub type EventSink = Arc<dyn Fn(&ServerEvent<'_>) + Send + Sync>;
-
-/// Tells a server to end. Clones tell the same one.
-#[derive(Clone, Debug)]
-pub struct Stop {
-    told: watch::Sender<bool>,
-}
-
-impl Default for Stop {
-    fn default() -> Stop {
-        Stop {
-            told: watch::Sender::new(false),
-        }
-    }
-}
-
-impl Stop {
-    /// Begins the end.
-    pub fn begin(&self) {
-        self.told.send_replace(true);
-    }
-
-    /// Whether it has begun.
-    pub fn has_begun(&self) -> bool {
-        *self.told.borrow()
-    }
-
-    /// Waits for the end to begin.
-    pub(crate) async fn begun(&self) {
-        // The sender lives as long as this does.
-        let _ = self.told.subscribe().wait_for(|begun| *begun).await;
-    }
-}
 
 /// A server that is about to serve.
 pub struct Setup {

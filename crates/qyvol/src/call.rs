@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 
 use qyvol_runtime::{
-    Arguments, CallError, CallLimits, CallStop, Caller, CodeKind, Function, Functions, Generation, Language, LineCalls,
-    RuntimeError, exports_functions,
+    Arguments, CallError, CallLimits, Caller, CodeKind, Function, Functions, Generation, Language, LineCalls,
+    RuntimeError, Stop, exports_functions,
 };
 use qyvol_types::{FsKind, escape};
 
@@ -55,7 +55,7 @@ pub struct LinesRequest<'a> {
     /// Calls that run at once.
     pub workers: usize,
     /// Ends the reading of lines.
-    pub stop: CallStop,
+    pub stop: Stop,
 }
 
 /// Calls a function of a target. The function is found and its arguments are read before

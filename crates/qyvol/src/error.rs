@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use qyvol_image::ImageError;
 use qyvol_remote::RemoteError;
-use qyvol_runtime::{ArgumentError, FunctionError, OverlayError, RuntimeError, ServiceError};
+use qyvol_runtime::{ArgumentError, FunctionError, NO_HANDLER, OverlayError, RuntimeError, ServiceError};
 use qyvol_store::{CopyError, StoreError};
 use qyvol_trust::{KeyError, VerifyError};
 use qyvol_types::yaml::Problems;
@@ -257,10 +257,7 @@ pub enum Error {
         target: String,
     },
     /// What is to serve answers no requests.
-    #[error(
-        "{} is not an HTTP service: it exports neither wasi:http/incoming-handler of WASI 0.2 nor wasi:http/handler of WASI 0.3",
-        escape(target)
-    )]
+    #[error("{} is not an HTTP service: it exports {NO_HANDLER}", escape(target))]
     NotAService {
         /// What the user named.
         target: String,

@@ -2,23 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::Arc;
 
-use qyvol::runtime::{ARGUMENT_BYTES, CallError, CallStop, Language};
-use qyvol::sandbox::Observer;
+use qyvol::runtime::{ARGUMENT_BYTES, CallError, Language, Stop};
 use qyvol::types::escape;
-use qyvol::{CallArguments, CallRequest, Called, Context, DirGrant, LinesRequest, RunRequest, Target};
+use qyvol::{CallArguments, CallRequest, Called, Context, DirGrant, LinesRequest, Target};
 
 use crate::audit::Audit;
 use crate::cli::CallArgs;
-use crate::commands::run::{
-    Events, LIMIT_REACHED, TRAPPED, check_pull, grants, out_of_cpu_time, overrides, pull, reached,
-};
+use crate::commands::run::{Events, LIMIT_REACHED, TRAPPED, check_pull, grants, out_of_cpu_time, reached, request};
 use crate::failure::{FAILED, Failure};
-use crate::guest_env;
 use crate::log_file::check_apart;
 use crate::run_report::Told;
-use crate::signals::tell_first_signal;
+use crate::signals::end_in_two_steps;
 use crate::ui::{Ui, format_duration};
 
 pub fn call(ctx: &Context<'_>, ui: &Ui, args: &CallArgs) -> Result<u8, Failure> {
@@ -48,25 +43,16 @@ fn start(
     check_pull(&args.guest, &target, target_text)?;
     let client = || Ok(crate::registry::client(&ctx.home, ui, &args.guest.registry)?);
     let told = Told::default();
-    let run = RunRequest {
-        pull: pull(args.guest.pull, &client),
-        env: guest_env::read(&args.guest)?,
-        dirs,
-        overrides: overrides(&args.guest)?,
-        observer: audit.map(|audit| Arc::new(audit.clone()) as Arc<dyn Observer>),
-        key: args.guest.key.as_deref(),
-        events: &Events { ui, told: &told, audit },
-        ..RunRequest::new(&target)
-    };
+    let events = Events { ui, told: &told, audit };
+    let run = request(&target, &args.guest, dirs, &client, &events)?;
     if let Some(workers) = args.workers {
         let function = match words {
             [] => None,
             [function] => Some(function.as_str()),
             _ => return Err(Failure::usage("with --workers, arguments come from stdin")),
         };
-        let stop = CallStop::default();
-        let begin = stop.clone();
-        tell_first_signal(move || begin.begin())?;
+        let stop = Stop::default();
+        end_in_two_steps(&stop, None::<fn()>)?;
         let request = LinesRequest {
             run,
             function,

@@ -156,8 +156,8 @@ pub fn overrides(args: &GuestArgs) -> Result<Overrides, Failure> {
     })
 }
 
-/// What the operator grants or takes away from a run.
-fn run_overrides(args: &RunArgs) -> Result<Overrides, Failure> {
+/// The same, and what only a run is granted.
+fn run_overrides(args: &RunArgs, given: Overrides) -> Result<Overrides, Failure> {
     Ok(Overrides {
         exec: args
             .allow_exec
@@ -169,7 +169,7 @@ fn run_overrides(args: &RunArgs) -> Result<Overrides, Failure> {
             _ => FsAccess::None,
         }),
         deterministic: args.deterministic.then(|| args.seed.unwrap_or_default()),
-        ..overrides(&args.guest)?
+        ..given
     })
 }
 
@@ -205,21 +205,17 @@ fn start(
         Some((first, rest)) if first == "--" => rest,
         _ => guest_args,
     };
+    let events = Events { ui, told, audit };
+    let given = request(&target, &args.guest, dirs, &client, &events)?;
     let request = RunRequest {
-        target: &target,
-        pull: pull(args.guest.pull, &client),
         args: guest_args.to_vec(),
-        env: guest_env::read(&args.guest)?,
-        dirs,
         fs_credentials: match &args.fs_credentials {
             Some(path) => qyvol::read_fs_credentials(path)?,
             None => FsCredentials::None,
         },
-        overrides: run_overrides(args)?,
-        observer: audit.map(|audit| Arc::new(audit.clone()) as Arc<dyn Observer>),
-        key: args.guest.key.as_deref(),
+        overrides: run_overrides(args, given.overrides)?,
         last: true,
-        events: &Events { ui, told, audit },
+        ..given
     };
     Ok(qyvol::run(ctx, &request)?)
 }
@@ -233,6 +229,26 @@ pub fn check_pull(args: &GuestArgs, target: &Target, text: &str) -> Result<(), F
         ))),
         false => Ok(()),
     }
+}
+
+/// What `run`, `serve` and `call` have in common.
+pub fn request<'a>(
+    target: &'a Target,
+    args: &'a GuestArgs,
+    dirs: Vec<DirGrant>,
+    client: &'a dyn Fn() -> Result<Arc<Client>, qyvol::Error>,
+    events: &'a Events<'a>,
+) -> Result<RunRequest<'a>, Failure> {
+    Ok(RunRequest {
+        pull: pull(args.pull, client),
+        env: guest_env::read(args)?,
+        dirs,
+        overrides: overrides(args)?,
+        observer: events.audit.map(|audit| Arc::new(audit.clone()) as Arc<dyn Observer>),
+        key: args.key.as_deref(),
+        events,
+        ..RunRequest::new(target)
+    })
 }
 
 /// When a registry is asked for a target.

@@ -2,27 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use qyvol::sandbox::Observer;
 use qyvol::server::{AccessSink, Stop};
 use qyvol::types::{escape, parse_size};
-use qyvol::{Context, DirGrant, Reload, RunRequest, ServeLimits, ServeNotice, ServeRequest, Target, TlsFiles};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use signal_hook::low_level::emulate_default_handler;
+use qyvol::{Context, DirGrant, Reload, ServeLimits, ServeNotice, ServeRequest, Target, TlsFiles};
 
 use crate::access_log::AccessLog;
 use crate::audit::{Audit, now};
 use crate::cli::ServeArgs;
-use crate::commands::run::{Events, check_pull, grants, overrides, pull};
+use crate::commands::run::{Events, check_pull, grants, request};
 use crate::failure::Failure;
-use crate::guest_env;
 use crate::log_file::check_apart;
 use crate::open_files::open_files;
 use crate::run_report::Told;
-use crate::signals::is_ignored;
+use crate::signals::end_in_two_steps;
 use crate::spool::Spool;
 use crate::ui::Ui;
 
@@ -77,22 +71,21 @@ fn start(
     }
     let client = || Ok(crate::registry::client(&ctx.home, ui, &args.guest.registry)?);
     let told = Told::default();
-    let run = RunRequest {
-        pull: pull(args.guest.pull, &client),
-        env: guest_env::read(&args.guest)?,
-        dirs,
-        overrides: overrides(&args.guest)?,
-        observer: audit.map(|audit| Arc::new(audit.clone()) as Arc<dyn Observer>),
-        key: args.guest.key.as_deref(),
-        events: &Events { ui, told: &told, audit },
-        ..RunRequest::new(&target)
-    };
+    let events = Events { ui, told: &told, audit };
+    let run = request(&target, &args.guest, dirs, &client, &events)?;
     let log = args.access_log.as_deref().map(|path| AccessLog::open(path, ui));
     let log = log.transpose()?;
     let voice = voice(ui)?;
     let stop = Stop::default();
     let reload = Reload::default();
-    heed_signals(&stop, &reload, log.clone())?;
+    let (hung_up, reopened) = (reload.clone(), log.clone());
+    let hang_up = move || {
+        if let Some(log) = &reopened {
+            log.reopen();
+        }
+        hung_up.ask();
+    };
+    end_in_two_steps(&stop, Some(hang_up))?;
     let (notices, answered) = (voice.clone(), log.clone());
     let request = ServeRequest {
         run,
@@ -186,32 +179,4 @@ pub fn parse_admin(text: &str) -> Result<SocketAddr, String> {
     loopback
         .or_else(|_| text.parse())
         .map_err(|_| "expected a port, or an address and a port such as 127.0.0.1:9090".to_string())
-}
-
-/// Ends the server with the first SIGINT or SIGTERM, and the process with the second.
-/// SIGHUP opens the log again, and has the server look at its target.
-fn heed_signals(stop: &Stop, reload: &Reload, log: Option<AccessLog>) -> Result<(), Failure> {
-    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
-    let heard = [SIGINT, SIGTERM].into_iter().chain(hangup);
-    let mut signals = Signals::new(heard).map_err(|e| Failure::new(format!("can't listen for signals: {e}")))?;
-    let (stop, reload) = (stop.clone(), reload.clone());
-    thread::spawn(move || {
-        let mut is_ending = false;
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => {
-                    if let Some(log) = &log {
-                        log.reopen();
-                    }
-                    reload.ask();
-                }
-                _ if std::mem::replace(&mut is_ending, true) => {
-                    // Ends the process as the signal would have.
-                    let _ = emulate_default_handler(signal);
-                }
-                _ => stop.begin(),
-            }
-        }
-    });
-    Ok(())
 }

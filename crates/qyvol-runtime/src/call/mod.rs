@@ -18,31 +18,26 @@ mod wave;
 mod words;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qyvol_types::escape;
 use thiserror::Error;
+use wasmtime::Store;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, Type, Val};
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Type, Val};
 
 use self::convert::Reader;
 use self::json::Json;
 use self::names::Exported;
 use self::wave::Wave;
+use crate::beside::{Failed, Guests, Terms};
 use crate::component::ComponentState;
-use crate::error::chain;
-use crate::link::Linked;
-use crate::net::Network;
-use crate::output::OutputBudget;
-use crate::process::Programs;
 use crate::program::{BLOCKING_THREADS, Code};
-use crate::service::{PastDeadline, start_ticking, within};
 use crate::spec::Guest;
-use crate::{Exit, Limit, Program, RunSpec, RuntimeError, trap};
+use crate::{Limit, Program, RunSpec, RuntimeError};
 
 pub use names::FunctionError;
-pub use stream::{CallStop, LineCalls};
+pub use stream::LineCalls;
 
 /// Bytes of the arguments of one call, as they are written.
 pub const ARGUMENT_BYTES: usize = 4 << 20;
@@ -123,6 +118,19 @@ pub enum CallError {
     /// The host's part failed, or an asset is not what was signed.
     #[error(transparent)]
     Runtime(RuntimeError),
+}
+
+impl From<Failed> for CallError {
+    fn from(failed: Failed) -> CallError {
+        match failed {
+            Failed::Trap(why) => CallError::Trap(why),
+            Failed::Limit(limit, why) => CallError::Limit(limit, why),
+            Failed::Time(limit) => CallError::Time(limit),
+            Failed::CpuTime(limit) => CallError::CpuTime(limit),
+            Failed::Exit(code) => CallError::Exit(code),
+            Failed::Runtime(error) => CallError::Runtime(error),
+        }
+    }
 }
 
 impl Program {
@@ -343,11 +351,8 @@ pub struct Caller {
 }
 
 struct Shared {
-    program: Program,
+    guests: Guests,
     entry: InstancePre<ComponentState>,
-    linked: Linked,
-    spec: RunSpec,
-    limits: CallLimits,
 }
 
 impl std::fmt::Debug for Caller {
@@ -363,33 +368,16 @@ impl Caller {
     ///
     /// [`RuntimeError::Host`] if its code is not that of a service, or counts no fuel and
     /// `spec` limits that; [`RuntimeError::Instantiate`] if it does not fit what is linked.
-    pub fn new(program: Program, mut spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
-        let Code::Component(component) = &program.code else {
-            return Err(RuntimeError::Host(
-                "a core module has no functions with types".to_string(),
-            ));
+    pub fn new(program: Program, spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
+        let terms = Terms {
+            guest: Guest::Call,
+            time: limits.time,
+            cpu: limits.cpu,
+            call_bytes: CALL_BYTES,
         };
-        if !program.is_service() {
-            return Err(RuntimeError::Host(
-                "its code can't be interrupted, as that of a service must be".to_string(),
-            ));
-        }
-        program.check_fuel(&spec)?;
-        // They belong to one run.
-        spec.programs = Programs::default();
-        let mut linker = Linker::new(&program.engine);
-        let linked = crate::link::link(&mut linker, component, &spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
-        let unfit = |error| RuntimeError::Instantiate(chain(&error));
-        let entry = linker.instantiate_pre(component).map_err(unfit)?;
-        start_ticking(&program.engine)?;
+        let (guests, entry) = Guests::new(program, spec, terms, "a core module has no functions with types")?;
         Ok(Caller {
-            shared: Arc::new(Shared {
-                program,
-                entry,
-                linked,
-                spec,
-                limits,
-            }),
+            shared: Arc::new(Shared { guests, entry }),
         })
     }
 
@@ -413,71 +401,29 @@ impl Caller {
 
     /// Calls a function within a runtime of tokio with time and I/O.
     async fn answer(&self, function: &Function, arguments: Arguments) -> Result<Answer, CallError> {
-        let shared = &*self.shared;
-        // A time that the clock can't reach is no limit.
-        let deadline = shared
-            .limits
-            .time
-            .and_then(|time| Some((time, Instant::now().checked_add(time)?)));
-        let mut store = shared.store(deadline.map(|(_, at)| at)).map_err(CallError::Runtime)?;
-        let call = within(shared.limits.cpu, shared.run(&mut store, function, arguments));
-        let returned = match deadline {
-            Some((time, at)) => match tokio::time::timeout_at(at.into(), call).await {
-                Ok(returned) => returned,
-                Err(_) => return Err(CallError::Time(time)),
-            },
-            None => call.await,
-        };
-        let error = match returned.map_err(CallError::CpuTime)? {
-            Ok(value) => return Ok(Answer { value }),
-            Err(error) => error,
-        };
-        if let (true, Some((time, _))) = (error.is::<PastDeadline>(), deadline) {
-            return Err(CallError::Time(time));
+        let Shared { guests, entry } = &*self.shared;
+        let deadline = guests.deadline();
+        let mut store = guests.store(deadline, guests.budget()).map_err(CallError::Runtime)?;
+        let call = run(entry, &mut store, function, arguments);
+        match guests.run(deadline, call).await? {
+            Ok(value) => Ok(Answer { value }),
+            Err(error) => Err(guests.failed(&error, &store.data().limits).into()),
         }
-        Err(
-            match trap::end(&error, &store.data().limits).map_err(CallError::Runtime)? {
-                Exit::Code(code) => CallError::Exit(code),
-                Exit::Trap(why) => CallError::Trap(why),
-                Exit::Limit(limit, why) => CallError::Limit(limit, why),
-            },
-        )
     }
 }
 
-impl Shared {
-    /// A store for one call.
-    fn store(&self, deadline: Option<Instant>) -> Result<Store<ComponentState>, RuntimeError> {
-        let spec = &self.spec;
-        let network = Network::new(&spec.net, spec.observer.clone());
-        let budget = spec.limits.output.map(OutputBudget::new);
-        let mut store = self
-            .program
-            .component_store(spec, Guest::Call, network, budget, self.linked)?;
-        store.set_hostcall_fuel(CALL_BYTES);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(
-            move |_| match deadline.is_none_or(|deadline| Instant::now() < deadline) {
-                true => Ok(UpdateDeadline::Yield(1)),
-                false => Err(PastDeadline.into()),
-            },
-        );
-        Ok(store)
-    }
-
-    /// Instantiates the component and calls its function.
-    async fn run(
-        &self,
-        store: &mut Store<ComponentState>,
-        function: &Function,
-        Arguments(arguments): Arguments,
-    ) -> wasmtime::Result<Option<Val>> {
-        let instance = self.entry.instantiate_async(&mut *store).await?;
-        let Some(callee) = instance.get_func(&mut *store, function.index) else {
-            return Err(wasmtime::format_err!("the function is not there"));
-        };
-        let mut results = vec![Val::Bool(false); function.ty.results().len()];
-        callee.call_async(&mut *store, &arguments, &mut results).await?;
-        Ok(results.pop())
-    }
+/// Instantiates the component and calls its function.
+async fn run(
+    entry: &InstancePre<ComponentState>,
+    store: &mut Store<ComponentState>,
+    function: &Function,
+    Arguments(arguments): Arguments,
+) -> wasmtime::Result<Option<Val>> {
+    let instance = entry.instantiate_async(&mut *store).await?;
+    let Some(callee) = instance.get_func(&mut *store, function.index) else {
+        return Err(wasmtime::format_err!("the function is not there"));
+    };
+    let mut results = vec![Val::Bool(false); function.ty.results().len()];
+    callee.call_async(&mut *store, &arguments, &mut results).await?;
+    Ok(results.pop())
 }

@@ -13,43 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::json::{self, Json};
 use super::{ARGUMENT_BYTES, Answer, Arguments, CallError, Caller, Function, Functions, Language};
-use crate::RuntimeError;
+use crate::{RuntimeError, Stop};
 
 /// Bytes of a line: the arguments of a call, and what is around them.
 const LINE_BYTES: usize = ARGUMENT_BYTES + (64 << 10);
 /// Threads for what guests do to files, and for lookups of names.
 const BLOCKING_THREADS: usize = 64;
-
-/// Ends the reading of calls. Clones end the same.
-#[derive(Clone, Debug)]
-pub struct CallStop {
-    told: watch::Sender<bool>,
-}
-
-impl Default for CallStop {
-    fn default() -> CallStop {
-        CallStop {
-            told: watch::Sender::new(false),
-        }
-    }
-}
-
-impl CallStop {
-    /// No further line is read. What was read is answered.
-    pub fn begin(&self) {
-        self.told.send_replace(true);
-    }
-
-    async fn begun(&self) {
-        // The sender lives as long as this does.
-        let _ = self.told.subscribe().wait_for(|begun| *begun).await;
-    }
-}
 
 /// What is called by lines.
 #[derive(Debug)]
@@ -99,7 +73,7 @@ struct Job {
 
 impl Caller {
     /// Reads calls from `input` and writes an answer for each, without its newline, until
-    /// the input ends or `stop` begins.
+    /// the input ends or `stop` begins: what was read by then is answered.
     ///
     /// # Errors
     ///
@@ -109,7 +83,7 @@ impl Caller {
         calls: LineCalls,
         input: impl Read + Send + 'static,
         output: &mut dyn FnMut(&str) -> io::Result<()>,
-        stop: &CallStop,
+        stop: &Stop,
     ) -> Result<(), RuntimeError> {
         let host = |error: io::Error| RuntimeError::Host(error.to_string());
         let workers = calls.workers.max(1);
@@ -154,7 +128,7 @@ async fn start_calls(
     mut lines: mpsc::Receiver<io::Result<Line>>,
     started: mpsc::Sender<JoinHandle<String>>,
     workers: usize,
-    stop: CallStop,
+    stop: Stop,
 ) {
     let running = Arc::new(Semaphore::new(workers));
     loop {

@@ -68,7 +68,7 @@ fn no_line_is_read_before_there_is_room_for_it() {
         Ok(())
     };
     caller
-        .answer_lines(calls, input, &mut output, &CallStop::default())
+        .answer_lines(calls, input, &mut output, &crate::Stop::default())
         .unwrap();
     assert!(answers[0].contains("\"kind\":\"limit\""), "{}", answers[0]);
     for (n, answer) in answers[1..].iter().enumerate() {

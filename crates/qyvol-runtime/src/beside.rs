@@ -1,0 +1,211 @@
+//! Guests beside one another: those of a [`crate::Service`] and of a [`crate::Caller`]. The
+//! program is linked once, and each guest has a store of its own.
+//!
+//! A guest is ended at its deadline in two ways: by the epoch while it computes, and by
+//! dropping its future while it waits for the host.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use wasmtime::component::{InstancePre, Linker};
+use wasmtime::{Store, UpdateDeadline};
+
+use crate::component::ComponentState;
+use crate::error::chain;
+use crate::limits::Limits;
+use crate::link::Linked;
+use crate::net::Network;
+use crate::output::OutputBudget;
+use crate::process::Programs;
+use crate::program::Code;
+use crate::spec::Guest;
+use crate::{Exit, Limit, Program, RunSpec, RuntimeError, trap};
+
+/// How often guests that compute are interrupted, to let others run.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A linked program and what each of its guests is given.
+pub(crate) struct Guests {
+    program: Program,
+    linked: Linked,
+    pub(crate) spec: RunSpec,
+    terms: Terms,
+}
+
+/// What differs between guests of services and those of calls.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) guest: Guest,
+    /// How long one may exist.
+    pub(crate) time: Option<Duration>,
+    /// Processor time of one.
+    pub(crate) cpu: Option<Duration>,
+    /// Bytes that one call of its may pass to the host.
+    pub(crate) call_bytes: usize,
+}
+
+/// Why a guest did not come to its end.
+pub(crate) enum Failed {
+    Trap(String),
+    Limit(Limit, String),
+    Time(Duration),
+    CpuTime(Duration),
+    Exit(i32),
+    Runtime(RuntimeError),
+}
+
+/// The guest is past its deadline.
+#[derive(Debug, Error)]
+#[error("it is past its deadline")]
+struct PastDeadline;
+
+impl Guests {
+    /// Links a loaded program, whose engine must be one for services. `no_module` says what
+    /// a core module is not.
+    pub(crate) fn new(
+        program: Program,
+        mut spec: RunSpec,
+        terms: Terms,
+        no_module: &str,
+    ) -> Result<(Guests, InstancePre<ComponentState>), RuntimeError> {
+        let Code::Component(component) = &program.code else {
+            return Err(RuntimeError::Host(no_module.to_string()));
+        };
+        if !program.is_service() {
+            return Err(RuntimeError::Host(
+                "its code can't be interrupted, as that of a service must be".to_string(),
+            ));
+        }
+        program.check_fuel(&spec)?;
+        // They belong to one run.
+        spec.programs = Programs::default();
+        let mut linker = Linker::new(&program.engine);
+        let linked = crate::link::link(&mut linker, component, &spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
+        let unfit = |error| RuntimeError::Instantiate(chain(&error));
+        let entry = linker.instantiate_pre(component).map_err(unfit)?;
+        start_ticking(&program.engine)?;
+        let guests = Guests {
+            program,
+            linked,
+            spec,
+            terms,
+        };
+        Ok((guests, entry))
+    }
+
+    /// When a guest that begins now is ended. A time that the clock can't reach is no limit.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.terms.time.and_then(|time| Instant::now().checked_add(time))
+    }
+
+    /// A budget for what one guest prints, if that is limited.
+    pub(crate) fn budget(&self) -> Option<OutputBudget> {
+        self.spec.limits.output.map(OutputBudget::new)
+    }
+
+    /// A store for one guest.
+    pub(crate) fn store(
+        &self,
+        deadline: Option<Instant>,
+        budget: Option<OutputBudget>,
+    ) -> Result<Store<ComponentState>, RuntimeError> {
+        let spec = &self.spec;
+        let network = Network::new(&spec.net, spec.observer.clone());
+        let mut store = self
+            .program
+            .component_store(spec, self.terms.guest, network, budget, self.linked)?;
+        store.set_hostcall_fuel(self.terms.call_bytes);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(
+            move |_| match deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                true => Ok(UpdateDeadline::Yield(1)),
+                false => Err(PastDeadline.into()),
+            },
+        );
+        Ok(store)
+    }
+
+    /// Runs a call of a guest until it returns, or for as long as it may.
+    pub(crate) async fn run<R>(
+        &self,
+        deadline: Option<Instant>,
+        call: impl Future<Output = wasmtime::Result<R>>,
+    ) -> Result<wasmtime::Result<R>, Failed> {
+        let call = within(self.terms.cpu, call);
+        let returned = match deadline {
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), call).await {
+                Ok(returned) => returned,
+                Err(_) => return Err(self.out_of_time()),
+            },
+            None => call.await,
+        };
+        returned.map_err(Failed::CpuTime)
+    }
+
+    /// What the error means with which a call has returned.
+    pub(crate) fn failed(&self, error: &wasmtime::Error, limits: &Limits) -> Failed {
+        if error.is::<PastDeadline>() {
+            return self.out_of_time();
+        }
+        match trap::end(error, limits) {
+            Ok(Exit::Code(code)) => Failed::Exit(code),
+            Ok(Exit::Trap(why)) => Failed::Trap(why),
+            Ok(Exit::Limit(limit, why)) => Failed::Limit(limit, why),
+            Err(error) => Failed::Runtime(error),
+        }
+    }
+
+    fn out_of_time(&self) -> Failed {
+        Failed::Time(self.terms.time.unwrap_or_default())
+    }
+}
+
+/// Advances the engine's epoch for as long as it exists.
+fn start_ticking(engine: &wasmtime::Engine) -> Result<(), RuntimeError> {
+    let engine = engine.weak();
+    let tick = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(TICK);
+        }
+    };
+    let started = thread::Builder::new().name("epoch".to_string()).spawn(tick);
+    started
+        .map(|_| ())
+        .map_err(|e| RuntimeError::Host(format!("can't start a thread: {e}")))
+}
+
+/// Polls a future for at most so much processor time. Guests give up their thread at
+/// each tick, so that it is exceeded by little more than one.
+async fn within<F: Future>(limit: Option<Duration>, future: F) -> Result<F::Output, Duration> {
+    let mut future = pin!(future);
+    let mut used = Duration::ZERO;
+    poll_fn(|cx| {
+        let Some(limit) = limit else {
+            return future.as_mut().poll(cx).map(Ok);
+        };
+        let before = thread_time();
+        let polled = future.as_mut().poll(cx);
+        used += thread_time().saturating_sub(before);
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if used >= limit => Poll::Ready(Err(limit)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Processor time of this thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
