@@ -181,6 +181,11 @@ impl Limits {
         true
     }
 
+    /// Bytes that are taken. They only grow: WebAssembly gives no memory back.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
     /// The limit, if memory has been refused because of it.
     pub(crate) fn reached(&self) -> Option<Limit> {
         self.memory.filter(|_| self.refused).map(Limit::Memory)
