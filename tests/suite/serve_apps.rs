@@ -80,6 +80,26 @@ fn applications_answer_by_host_and_path() {
     server.end();
 }
 
+#[test]
+fn applications_that_nobody_asks_share_one_thread_that_ticks() {
+    let user = User::new();
+    three(&user);
+    let app = |name: &str| format!("  - {{ target: {name}.qyvbin, host: {name} }}\n");
+    user.write("apps.yaml", format!("apps:\n{}{}{}", app("a"), app("b"), app("c")));
+    let server = Server::launch(&user, &["--apps", "apps.yaml", "--request-timeout", "500ms"]);
+    let threads = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+    let names = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
+    assert_eq!(names.filter(|name| name.trim() == "epoch").count(), 1);
+    // It goes on when the engine that it was started for is gone.
+    service(&user, "a", "env: { NEW: '1' }\n");
+    server.signal(Signal::HUP);
+    server.says("reloaded: a:1.0.0 sha256:");
+    for name in ["a", "b", "c"] {
+        assert_eq!(server.get_of(name, "/loop").status, 504);
+    }
+    server.end();
+}
+
 // [SERVE-015]
 #[test]
 fn failures_and_limits_of_an_application_are_its_own() {

@@ -6,13 +6,14 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use wasmtime::component::{InstancePre, Linker};
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::{EngineWeak, Store, UpdateDeadline};
 
 use crate::component::ComponentState;
 use crate::error::chain;
@@ -164,20 +165,34 @@ impl Guests {
     }
 }
 
+/// The engines whose epochs advance. One thread does it for all of them, for as long as
+/// there are any: a host may have a thousand services that nobody asks for anything.
+static TICKING: Mutex<Vec<EngineWeak>> = Mutex::new(Vec::new());
+
 /// Advances the engine's epoch for as long as it exists.
 fn start_ticking(engine: &wasmtime::Engine) -> Result<(), RuntimeError> {
-    let engine = engine.weak();
+    let lock = || TICKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut engines = lock();
+    engines.push(engine.weak());
+    if engines.len() > 1 {
+        return Ok(());
+    }
     let tick = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
+        loop {
             thread::sleep(TICK);
+            let mut engines = lock();
+            engines.retain(|engine| engine.upgrade().map(|engine| engine.increment_epoch()).is_some());
+            if engines.is_empty() {
+                return;
+            }
         }
     };
     let started = thread::Builder::new().name("epoch".to_string()).spawn(tick);
-    started
-        .map(|_| ())
-        .map_err(|e| RuntimeError::Host(format!("can't start a thread: {e}")))
+    if let Err(e) = started {
+        engines.clear();
+        return Err(RuntimeError::Host(format!("can't start a thread: {e}")));
+    }
+    Ok(())
 }
 
 /// Polls a future for at most so much processor time. Guests give up their thread at

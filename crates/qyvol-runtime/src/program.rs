@@ -19,6 +19,7 @@ use crate::error::chain;
 use crate::limits::{Count, Limit, Limits};
 use crate::net::Network;
 use crate::output::{self, OutputBudget};
+use crate::pool::Places;
 use crate::preview1::{self, ModuleState, Wanted};
 use crate::preview1_quota::FileQuotas;
 use crate::quota;
@@ -83,6 +84,8 @@ pub struct Program {
     generation: Generation,
     kind: CodeKind,
     pub(crate) code: Code,
+    /// What its pool has of the address space. After the engine, whose pool that is.
+    _places: Option<Places>,
 }
 
 pub(crate) enum Code {
@@ -120,6 +123,7 @@ impl Program {
             generation: engine.generation,
             kind: engine.kind,
             code: loaded,
+            _places: None,
         })
     }
 
@@ -139,14 +143,15 @@ impl Program {
             let (Generation::Blocking, Code::Component(component)) = (program.generation, &program.code) else {
                 return None;
             };
-            let pool = crate::pool::allocation(component, guests)?;
+            let (pool, places) = crate::pool::allocation(component, guests)?;
             let pooled = engine.pooled(&pool)?;
-            Some((load(&pooled, kind, code).ok()?, pooled))
+            Some((load(&pooled, kind, code).ok()?, pooled, places))
         };
         Ok(match pooled() {
-            Some((code, engine)) => Program {
+            Some((code, engine, places)) => Program {
                 engine,
                 code,
+                _places: Some(places),
                 ..program
             },
             None => program,
