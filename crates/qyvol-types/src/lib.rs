@@ -33,6 +33,7 @@ mod permissions;
 mod reference;
 mod resources;
 mod time;
+mod wit_name;
 pub mod yaml;
 
 pub use app::{AppManifest, AppType, AssetRule, AssetTarget, FileSystem, FsKind, Runtime};
@@ -49,3 +50,4 @@ pub use permissions::Permissions;
 pub use reference::{DEFAULT_TAG, Reference, ReferenceError, RepositoryName};
 pub use resources::{Resources, parse_duration, parse_size};
 pub use time::{Timestamp, TimestampError};
+pub use wit_name::{WitName, WitNameError};
