@@ -1,3 +1,5 @@
+//! Compositions of small components, written as text.
+
 use qyvol_types::WitName;
 
 use super::*;
@@ -292,6 +294,40 @@ fn components_that_cost_too_much_or_are_none_are_refused() {
         ),
     ] {
         let problems = link(&app, &[("acme:calc/ops", &wasm)]).unwrap_err();
+        assert!(problems[0].starts_with(&format!("dep-1: {why}")), "{problems:?}");
+    }
+}
+
+// [COMP-016]
+#[test]
+fn types_of_a_hostile_component_are_bounded() {
+    let app = component("(component (import \"acme:calc/ops@1.0.0\" (instance)))");
+    let of = |types: &str| {
+        component(&format!(
+            "(component (import \"host:a/b@1.0.0\" (instance {types}))
+                (instance $e) (export \"acme:calc/ops@1.0.0\" (instance $e)))"
+        ))
+    };
+    // Each type has what `fields` says of the one before.
+    let chain = |length: usize, fields: &[&str]| {
+        let first = "(type $d0 (record (field \"a\" u8)))(export \"t0\" (type $e0 (eq $d0)))".to_string();
+        (1..length).fold(first, |types, n| {
+            let fields: String = fields.iter().map(|f| format!("(field \"{f}\" $e{})", n - 1)).collect();
+            format!("{types}(type $d{n} (record {fields}))(export \"t{n}\" (type $e{n} (eq $d{n})))")
+        })
+    };
+    link(&app, &[("acme:calc/ops", &of(&chain(98, &["a"])))]).unwrap();
+    for (types, why) in [
+        (chain(200, &["a"]), "its types can't be read: "),
+        (chain(40, &["a", "b"]), "its types can't be read: effective type size"),
+        (
+            (0..50)
+                .map(|n| format!("(export \"{}{n}\" (func))", "a".repeat(99_000)))
+                .collect(),
+            "its imports and exports have more than 4194304 bytes of types",
+        ),
+    ] {
+        let problems = link(&app, &[("acme:calc/ops", &of(&types))]).unwrap_err();
         assert!(problems[0].starts_with(&format!("dep-1: {why}")), "{problems:?}");
     }
 }

@@ -3,10 +3,12 @@
 //! Source: the component model's `plainname`s and `interfacename`s (Explainer.md, "Import and
 //! Export Definitions"), without nested namespaces.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use semver::Version;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 /// The longest name that is read, in bytes.
@@ -48,9 +50,15 @@ impl WitName {
 
     /// Those of some covered imports that are one interface in several versions.
     pub fn ambiguous_among(&self, imports: &[String]) -> Option<Vec<String>> {
-        let interface = |import: &str| import.split('@').next().map(str::to_string);
-        let versions = |import: &&String| imports.iter().filter(|i| interface(i) == interface(import)).count();
-        let several: Vec<String> = imports.iter().filter(|import| versions(import) > 1).cloned().collect();
+        let interface = |import: &'_ String| import.split('@').next().unwrap_or_default().to_string();
+        let mut versions: BTreeMap<String, usize> = BTreeMap::new();
+        for import in imports {
+            *versions.entry(interface(import)).or_default() += 1;
+        }
+        let several = imports
+            .iter()
+            .filter(|import| versions.get(&interface(import)) > Some(&1));
+        let several: Vec<String> = several.cloned().collect();
         (!several.is_empty()).then_some(several)
     }
 
@@ -116,6 +124,20 @@ impl fmt::Display for WitName {
             Some(version) => write!(f, "@{version}"),
             None => Ok(()),
         }
+    }
+}
+
+impl Serialize for WitName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for WitName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WitName, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
