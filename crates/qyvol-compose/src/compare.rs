@@ -8,9 +8,10 @@ use std::collections::HashSet;
 use std::fmt::{self, Write};
 
 use qyvol_types::escape;
-use wit_parser::{Function, Handle, InterfaceId, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
+use wit_parser::{Function, Handle, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
 
 use crate::name::Track;
+use crate::part::View;
 
 /// Characters of a type that a message shows.
 const MAX_SHOWN: usize = 240;
@@ -40,20 +41,22 @@ impl fmt::Display for Difference {
 }
 
 /// An interface in its own types.
-pub(crate) type In<'a> = (&'a Resolve, InterfaceId);
+pub(crate) type In<'a> = (&'a Resolve, &'a View);
 
 /// Checks that an export has all that an import needs, with the same types.
 pub(crate) fn satisfies(import: In<'_>, export: In<'_>) -> Result<(), Difference> {
     let mut comparison = Comparison::new(import.0, export.0);
-    let (ours, theirs) = (&import.0.interfaces[import.1], &export.0.interfaces[export.1]);
-    for (name, wanted) in &ours.types {
-        comparison.at(format!("type `{name}`"), |c| match theirs.types.get(name) {
+    let (ours, theirs) = (&import.0.interfaces[import.1.id], &export.0.interfaces[export.1.id]);
+    for (name, wanted) in ours.types.iter().filter(|(name, _)| import.1.has(name)) {
+        let found = theirs.types.get(name).filter(|_| export.1.has(name));
+        comparison.at(format!("type `{name}`"), |c| match found {
             Some(found) => c.ty(Type::Id(*wanted), Type::Id(*found)),
             None => c.differ(definition(c.ours, Type::Id(*wanted)), "nothing".to_string()),
         })?;
     }
-    for (name, wanted) in &ours.functions {
-        comparison.at(format!("function `{name}`"), |c| match theirs.functions.get(name) {
+    for (name, wanted) in ours.functions.iter().filter(|(name, _)| import.1.has(name)) {
+        let found = theirs.functions.get(name).filter(|_| export.1.has(name));
+        comparison.at(format!("function `{name}`"), |c| match found {
             Some(found) => c.function(wanted, found),
             None => c.differ(signature(c.ours, wanted), "nothing".to_string()),
         })?;

@@ -39,7 +39,7 @@ pub(crate) fn encode(composition: &Composition) -> Result<Vec<u8>, ComposeError>
             Some(Open {
                 part: index,
                 name,
-                interface: *part.imports.get(name)?,
+                interface: part.imports.get(name)?,
             })
         }));
     }

@@ -316,7 +316,7 @@ impl Composition {
                 exports: from.interfaces().map(|(name, _)| name.to_string()).collect(),
             });
         };
-        compare::satisfies((&to.resolve, *wanted), (&from.resolve, offered)).map_err(|difference| Problem::Types {
+        compare::satisfies((&to.resolve, wanted), (&from.resolve, offered)).map_err(|difference| Problem::Types {
             importer: to.label.clone(),
             import: import.to_string(),
             exporter: from.label.clone(),

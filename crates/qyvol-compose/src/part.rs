@@ -1,9 +1,10 @@
 //! One component of a composition: what it imports and exports, and their types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qyvol_types::escape;
-use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload};
+use wasmparser::component_types::{ComponentEntityType, ComponentItem};
+use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, Validator, WasmFeatures};
 use wit_component::DecodedWasm;
 use wit_parser::{InterfaceId, Resolve, WorldItem};
 
@@ -22,7 +23,7 @@ pub(crate) struct Part {
     /// Its types.
     pub(crate) resolve: Resolve,
     /// The interfaces that it imports.
-    pub(crate) imports: BTreeMap<String, InterfaceId>,
+    pub(crate) imports: BTreeMap<String, View>,
     /// The imports in its order.
     pub(crate) import_order: Vec<String>,
     /// In its order.
@@ -34,7 +35,23 @@ pub(crate) struct Export {
     pub(crate) name: String,
     pub(crate) kind: ComponentExternalKind,
     /// The interface, if it is one.
-    pub(crate) interface: Option<InterfaceId>,
+    pub(crate) interface: Option<View>,
+}
+
+/// An interface as one import or export has it. In the types of a component, what it imports and what it
+/// exports of an interface are one.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) id: InterfaceId,
+    /// The types and functions that are there.
+    names: BTreeSet<String>,
+}
+
+impl View {
+    /// Whether a type or function is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
 }
 
 /// What stands in a component's own sections.
@@ -52,6 +69,18 @@ impl Part {
             why,
         };
         let externs = externs(wasm).map_err(failed)?;
+        let types = Validator::new_with_features(WasmFeatures::all())
+            .validate_all(wasm)
+            .map_err(|e| failed(format!("it is not valid: {}", escape(e.message()))))?;
+        let types = types.as_ref();
+        let view = |id: InterfaceId, item: Option<&ComponentItem>| {
+            let names = match item.map(|item| item.ty) {
+                Some(ComponentEntityType::Instance(instance)) => types.get(instance).map(|ty| ty.exports.keys()),
+                _ => None,
+            };
+            let names = names.into_iter().flatten().cloned().collect();
+            View { id, names }
+        };
         let decoded = wit_component::decode(wasm)
             .map_err(|e| failed(format!("its types can't be read: {}", escape(&format!("{e:#}")))))?;
         let DecodedWasm::Component(resolve, world) = decoded else {
@@ -64,7 +93,8 @@ impl Part {
             let name = resolve.name_world_key(key);
             match item {
                 WorldItem::Interface { id, .. } if resolve.interfaces[*id].name.is_some() => {
-                    imports.insert(name, *id);
+                    let view = view(*id, types.component_item_for_import(&name));
+                    imports.insert(name, view);
                 }
                 _ => return Err(missing(&name)),
             }
@@ -75,13 +105,15 @@ impl Part {
         let mut interfaces = BTreeMap::new();
         for (key, item) in &world.exports {
             if let WorldItem::Interface { id, .. } = item {
-                interfaces.insert(resolve.name_world_key(key), *id);
+                let name = resolve.name_world_key(key);
+                let view = view(*id, types.component_item_for_export(&name));
+                interfaces.insert(name, view);
             }
         }
         let exports = externs.exports.into_iter();
         let exports = exports
             .map(|(name, kind)| Export {
-                interface: interfaces.get(&name).copied(),
+                interface: interfaces.get(&name).cloned(),
                 name,
                 kind,
             })
@@ -97,15 +129,15 @@ impl Part {
     }
 
     /// The interfaces that it exports, in its order.
-    pub(crate) fn interfaces(&self) -> impl Iterator<Item = (&str, InterfaceId)> {
+    pub(crate) fn interfaces(&self) -> impl Iterator<Item = (&str, &View)> {
         self.exports
             .iter()
-            .filter_map(|export| Some((export.name.as_str(), export.interface?)))
+            .filter_map(|export| Some((export.name.as_str(), export.interface.as_ref()?)))
     }
 
     /// The interface that it exports under a name.
-    pub(crate) fn interface(&self, name: &str) -> Option<InterfaceId> {
-        self.interfaces().find(|(own, _)| *own == name).map(|(_, id)| id)
+    pub(crate) fn interface(&self, name: &str) -> Option<&View> {
+        self.interfaces().find(|(own, _)| *own == name).map(|(_, view)| view)
     }
 }
 

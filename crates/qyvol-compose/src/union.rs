@@ -15,7 +15,7 @@ use wit_parser::{
 use crate::Problem;
 use crate::compare::Comparison;
 use crate::name::{Track, package_of};
-use crate::part::Part;
+use crate::part::{Part, View};
 
 /// An import of a part that is one of the result too.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ pub(crate) struct Open<'a> {
     pub(crate) part: usize,
     /// As the part names it.
     pub(crate) name: &'a str,
-    pub(crate) interface: InterfaceId,
+    pub(crate) interface: &'a View,
 }
 
 /// The imports of the result, as the only world of a package.
@@ -108,7 +108,7 @@ pub(crate) fn unite(parts: &[Part], open: &[Open<'_>]) -> Result<Union, Problem>
 
 fn track(parts: &[Part], import: Open<'_>) -> Result<Track, Problem> {
     let part = &parts[import.part];
-    Track::of(&part.resolve, import.interface).ok_or_else(|| no_name(part, import.name))
+    Track::of(&part.resolve, import.interface.id).ok_or_else(|| no_name(part, import.name))
 }
 
 fn no_name(part: &Part, what: &str) -> Problem {
@@ -124,9 +124,14 @@ fn order(parts: &[Part], views: &BTreeMap<Track, Vec<Open<'_>>>, seen: &[Track])
     for (track, all) in views {
         for view in all {
             let part = &parts[view.part];
-            for used in part.resolve.interface_direct_deps(view.interface) {
+            for used in part.resolve.interface_direct_deps(view.interface.id) {
                 let used = Track::of(&part.resolve, used).ok_or_else(|| no_name(part, view.name))?;
                 if !views.contains_key(&used) {
+                    let mut imports = part.imports.values();
+                    // What an export of the same interface uses is not asked for here.
+                    if !imports.any(|import| Track::of(&part.resolve, import.id).as_ref() == Some(&used)) {
+                        continue;
+                    }
                     return Err(Problem::Uses {
                         importer: part.label.clone(),
                         import: view.name.to_string(),
@@ -177,15 +182,15 @@ impl Builder<'_> {
     /// Makes an interface of all that parts see of it.
     fn interface(&mut self, track: &Track, views: &[Open<'_>]) -> Result<InterfaceId, Problem> {
         let newest = |view: &&Open<'_>| {
-            let name = package_of(&self.parts[view.part].resolve, view.interface);
+            let name = package_of(&self.parts[view.part].resolve, view.interface.id);
             name.and_then(|name| name.version.clone())
         };
         let Some(first) = views.iter().max_by_key(newest) else {
             return Err(Problem::Cycle { parts: Vec::new() });
         };
         let part = &self.parts[first.part];
-        let template = &part.resolve.interfaces[first.interface];
-        let Some(name) = package_of(&part.resolve, first.interface) else {
+        let template = &part.resolve.interfaces[first.interface.id];
+        let Some(name) = package_of(&part.resolve, first.interface.id) else {
             return Err(no_name(part, first.name));
         };
         let package = self.package(&name.clone());
@@ -201,11 +206,12 @@ impl Builder<'_> {
         }
         self.interfaces.insert(track.clone(), id);
         for view in views {
-            let interface = &self.parts[view.part].resolve.interfaces[view.interface];
-            for (_, ty) in &interface.types {
+            let interface = &self.parts[view.part].resolve.interfaces[view.interface.id];
+            for (_, ty) in interface.types.iter().filter(|(name, _)| view.interface.has(name)) {
                 self.type_id(*view, views, *ty)?;
             }
-            for (name, function) in &interface.functions {
+            let functions = interface.functions.iter();
+            for (name, function) in functions.filter(|(name, _)| view.interface.has(name)) {
                 self.function(*view, views, id, name, function)?;
             }
         }
