@@ -346,10 +346,9 @@ fn odd_components_are_linked_or_refused_without_a_panic() {
         format!("(import \"root:root/root\" {})", f("u8")),
         // One interface imported and exported, with one type and with two.
         format!("(import \"a:b/c@1.0.0\" {}) (instance $e) (export \"a:b/c@1.0.0\" (instance $e))", f("u8")),
-        format!(
-            "(import \"a:b/c@1.0.0\" (instance $i (export \"f\" (func)))) (instance $e (export \"g\" (func $i \"f\")))
+        "(import \"a:b/c@1.0.0\" (instance $i (export \"f\" (func)))) (instance $e (export \"g\" (func $i \"f\")))
              (export \"a:b/c@1.0.0\" (instance $e))"
-        ),
+            .to_string(),
         // Versions of one interface that are compatible, and that are not.
         format!("(import \"a:b/c@1.0.0\" {}) (import \"a:b/c@1.2.0\" {})", f("u8"), f("u16")),
         format!("(import \"a:b/c@1.0.0\" {}) (import \"a:b/c@2.0.0\" {})", f("u8"), f("u16")),
