@@ -19,7 +19,18 @@ const PORT: &str = ":5000";
 
 /// The examples that pages use: `examples/hello/hello.component.wasm` is their
 /// `hello.wasm`.
-const EXAMPLES: &[&str] = &["hello", "fetch", "notes", "weather", "http-hello", "tick", "calc"];
+const EXAMPLES: &[&str] = &[
+    "hello",
+    "fetch",
+    "notes",
+    "weather",
+    "http-hello",
+    "tick",
+    "calc",
+    "kitchen",
+    "kitchen/menu",
+    "kitchen/prices",
+];
 
 struct Step {
     line: usize,
@@ -101,8 +112,9 @@ fn run(name: &str) {
     assert!(!steps.is_empty());
     let user = User::new();
     for example in EXAMPLES {
-        let component = format!("examples/{example}/{example}.component.wasm");
-        fs::copy(root.join(component), user.path(&format!("{example}.wasm"))).unwrap();
+        let name = example.rsplit('/').next().unwrap();
+        let component = format!("examples/{example}/{name}.component.wasm");
+        fs::copy(root.join(component), user.path(&format!("{name}.wasm"))).unwrap();
     }
     user.write("hello.qyv", "name: hello\nversion: 1.0.0\nentrypoint: hello.wasm\n");
     for (name, text) in files {
@@ -173,6 +185,11 @@ fn examples_page_matches_the_command() {
 }
 
 // [CALL-001]
+#[test]
+fn composition_page_matches_the_command() {
+    run("composition.md");
+}
+
 #[test]
 fn functions_page_matches_the_command() {
     run("functions.md");

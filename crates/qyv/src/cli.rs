@@ -118,6 +118,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Build a signed .qyvbin from a .qyv, and tag it in the store
     Build(BuildArgs),
+    /// Resolve the dependencies of a .qyv anew, and rewrite its qyv.lock
+    Update(UpdateArgs),
     /// Add a signature to a .qyvbin or a stored image
     Sign(SignArgs),
     /// Remove the signatures that no trusted key has made
@@ -214,7 +216,7 @@ pub struct ValidateArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed."
+    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed.\n\nImages under `dependencies` are judged by the trust policy and linked into the component. qyv.lock, in the\nmanifest's directory, records which they were; a build uses those, and adds what it lacks."
 )]
 pub struct BuildArgs {
     /// A .qyv file, or the directory of one
@@ -238,8 +240,34 @@ pub struct BuildArgs {
     /// Make a component of a core WASI module
     #[arg(long)]
     pub componentize: bool,
+    /// Refuse to build if qyv.lock does not have every dependency as the manifest asks for it
+    #[arg(long)]
+    pub locked: bool,
+    /// When to contact the registries in the names of dependencies [default: missing]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub pull: Option<PullWhen>,
     #[command(flatten)]
     pub claims: ClaimArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A dependency whose name has a registry is looked up there; any other in the store, or in its file. Each\nmust be accepted by the trust policy, ask for nothing that the application lacks, and fit its\nimports; if one does not, qyv.lock stays as it is. Exit codes: 10-19 refused by trust; 69 a registry\nfailed, and trying again won't help; 75 it may."
+)]
+pub struct UpdateArgs {
+    /// The dependencies to resolve anew, by their keys in the manifest [default: all]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// A .qyv file, or the directory of one
+    #[arg(long, default_value = ".", value_name = "DIR|FILE.qyv")]
+    pub path: PathBuf,
+    /// When to contact the registries in the names of dependencies [default: always]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub pull: Option<PullWhen>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// What a signature says.

@@ -23,6 +23,9 @@ pub fn hints(error: &Error) -> Vec<String> {
     match error {
         Error::Trust { target, source } => trust_hints(target, source),
         Error::Yaml { .. } => one("`qyv help manifest` describes the manifest's keys"),
+        Error::Lock { .. } => {
+            one("if that is intended, `qyv update` resolves the dependencies anew and rewrites qyv.lock")
+        }
         Error::NoKey { .. } => one(
             "`qyv keys list` shows the keys; a key in a file is named by its path, with a `/` or ending in .pub, .pem or .key",
         ),

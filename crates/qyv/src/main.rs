@@ -81,7 +81,6 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Version => return commands::meta::version(ui),
         Command::Reference => return commands::meta::reference(ui, Cli::command()),
         Command::Help(args) => return commands::help::help(ui, &args.words, Cli::command()),
-        Command::Validate(args) => return commands::author::validate(ui, args),
         _ => {}
     }
     if matches!(cli.command, Command::Build(_) | Command::Sign(_) | Command::Keys { .. }) {
@@ -102,7 +101,9 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         policy: cli.global.policy.clone(),
     };
     match cli.command {
+        Command::Validate(args) => commands::author::validate(&ctx, ui, &args),
         Command::Build(args) => commands::author::build(&ctx, ui, args),
+        Command::Update(args) => commands::dependencies::update(&ctx, ui, &args),
         Command::Sign(args) => commands::author::sign(&ctx, ui, args),
         Command::Clean(args) => commands::author::clean(&ctx, ui, args),
         Command::Keys { command } => commands::keys::keys(&ctx, ui, command),
@@ -134,19 +135,14 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Save(args) => commands::store::save(&ctx, ui, args),
         Command::Load(args) => commands::store::load(&ctx, ui, args),
         Command::Quickstart(args) => quickstart::quickstart(&ctx, ui, args),
-        Command::Completions(_)
-        | Command::Man(_)
-        | Command::Reference
-        | Command::Version
-        | Command::Help(_)
-        | Command::Validate(_) => Ok(0),
+        Command::Completions(_) | Command::Man(_) | Command::Reference | Command::Version | Command::Help(_) => Ok(0),
     }
 }
 
 /// Whether the command may be ended while it writes a file.
 fn writes_archives(command: &Command) -> bool {
     match command {
-        Command::Build(_) | Command::Sign(_) | Command::Save(_) => true,
+        Command::Build(_) | Command::Update(_) | Command::Sign(_) | Command::Save(_) => true,
         Command::Clean(args) => !args.dry_run,
         #[cfg(feature = "import")]
         Command::Import(_) => true,

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use qyvol_store::{Ingest, Push, Reporter};
 use qyvol_types::{
-    AppManifest, ComponentConfig, Descriptor, Digest, ImageConfig, ImageManifest, Os, QyvConfig, Reference, Timestamp,
-    limits, media_type,
+    AppManifest, ComponentConfig, Descriptor, Digest, ImageConfig, ImageManifest, Lock, Os, QyvConfig, Reference,
+    Timestamp, limits, media_type,
 };
 
 use crate::assets::{AssetPlan, pack, plan_assets};
@@ -40,6 +40,7 @@ pub struct ImageBuilder {
     component: Vec<u8>,
     payload: Payload,
     assets: AssetPlan,
+    lock: Option<Lock>,
 }
 
 /// An image whose blobs have been staged.
@@ -97,6 +98,7 @@ impl ImageBuilder {
             app.entrypoint = name.to_string();
         }
         app.assets = Vec::new();
+        app.dependencies = Vec::new();
         Ok(ImageBuilder {
             app,
             created: options.created,
@@ -105,7 +107,18 @@ impl ImageBuilder {
             component,
             payload,
             assets,
+            lock: None,
         })
+    }
+
+    /// The same application with the component that it comes to once its dependencies
+    /// are linked, and what those are.
+    pub fn linked(mut self, component: Vec<u8>, lock: Lock) -> Result<ImageBuilder, ImageError> {
+        lock.check().map_err(ImageError::format)?;
+        self.payload = Payload::read(&component)?;
+        self.component = component;
+        self.lock = Some(lock);
+        Ok(self)
     }
 
     /// Records what the image was made from, in the annotations of its manifest
@@ -140,6 +153,11 @@ impl ImageBuilder {
     /// The files that will be packed.
     pub fn assets(&self) -> &AssetPlan {
         &self.assets
+    }
+
+    /// What was linked into the component, if anything was.
+    pub fn lock(&self) -> Option<&Lock> {
+        self.lock.as_ref()
     }
 
     /// The application's manifest as the image will have it.
@@ -190,6 +208,7 @@ impl ImageBuilder {
                 app: self.app.clone(),
                 assets,
             },
+            lock: self.lock.clone(),
         };
         let config_bytes = config.encode().map_err(|e| ImageError::format(e.to_string()))?;
         let config_descriptor = Descriptor::of(media_type::WASM_CONFIG, &config_bytes);

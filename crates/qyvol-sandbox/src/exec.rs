@@ -37,6 +37,17 @@ impl Exec {
     }
 }
 
+impl Exec {
+    /// Whether every program that `asked` allows is allowed.
+    pub(crate) fn has(&self, asked: &Exec) -> bool {
+        match asked {
+            Exec::None => true,
+            Exec::Any => *self == Exec::Any,
+            Exec::Only(programs) => programs.iter().all(|program| self.allows(program)),
+        }
+    }
+}
+
 impl fmt::Display for Exec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

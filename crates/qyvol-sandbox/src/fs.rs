@@ -148,6 +148,25 @@ impl FsAccess {
     }
 }
 
+impl FsAccess {
+    /// Whether everything that `asked` allows is allowed.
+    pub(crate) fn has(&self, asked: &FsAccess) -> bool {
+        match (self, asked) {
+            (_, FsAccess::None) | (FsAccess::Full, _) | (FsAccess::Read, FsAccess::Read) => true,
+            (FsAccess::Write, asked) => *asked != FsAccess::Full,
+            (FsAccess::Read, FsAccess::Paths(_)) => !asked.writes(),
+            (FsAccess::Paths(own), FsAccess::Paths(asked)) => asked.iter().all(|path| {
+                let mut outer = own.iter().filter(|own| is_within(&path.path, &own.path));
+                match path.writable {
+                    true => own.may_write(&path.path),
+                    false => outer.next().is_some(),
+                }
+            }),
+            _ => false,
+        }
+    }
+}
+
 impl FsPaths {
     /// Whether a path may be written: the innermost directory decides.
     fn may_write(&self, path: &str) -> bool {

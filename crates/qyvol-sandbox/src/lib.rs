@@ -22,6 +22,7 @@ mod net;
 mod operator;
 mod preset;
 mod streams;
+mod within;
 
 use std::fmt;
 
@@ -38,6 +39,7 @@ pub use crate::grant::Grant;
 pub use crate::net::{Endpoint, Net, NetGuard, NetRules, NetUse};
 pub use crate::operator::{Args, Env};
 pub use crate::streams::Stdio;
+pub use crate::within::Given;
 
 /// Maximum length of an unknown permission in messages, in characters.
 const MAX_SHOWN: usize = 60;

@@ -38,6 +38,23 @@ impl Env {
     }
 }
 
+impl Env {
+    /// Whether every variable that `asked` allows is allowed.
+    pub(crate) fn has(&self, asked: &Env) -> bool {
+        let Env::Only(asked) = asked else {
+            return *self == Env::Any;
+        };
+        asked.iter().all(|name| match (self, name.strip_suffix('*')) {
+            (Env::Any, _) => true,
+            (_, None) => self.allows(name),
+            (Env::Only(own), Some(start)) => own
+                .iter()
+                .filter_map(|own| own.strip_suffix('*'))
+                .any(|own| start.starts_with(own)),
+        })
+    }
+}
+
 impl fmt::Display for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

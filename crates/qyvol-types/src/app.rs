@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::AssetPath;
+use crate::dependencies::DependencyRule;
 use crate::permissions::Permissions;
 use crate::reference::{is_repository, is_tag};
 use crate::resources::Resources;
@@ -53,6 +54,10 @@ pub struct AppManifest {
     /// What to pack as assets; only in the `.qyv`, never in an image.
     #[serde(skip)]
     pub assets: Vec<AssetRule>,
+    /// Images that are linked into the component; only in the `.qyv`. What they were resolved to
+    /// is in the image's [`Lock`](crate::Lock).
+    #[serde(skip)]
+    pub dependencies: Vec<DependencyRule>,
 }
 
 /// What an application runs on.

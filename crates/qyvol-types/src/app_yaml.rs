@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::app::{check_argv0, check_assets_at_root, check_assets_root, check_env_name, check_language, check_no_nul};
+use crate::dependencies_yaml::dependencies;
 use crate::reference::{is_repository, is_tag};
 use crate::yaml::{self, Fields, Node, Problems, Reader, Value};
 use crate::{
@@ -26,6 +27,7 @@ const KEYS: &[&str] = &[
     "type",
     "permissions",
     "fs",
+    "dependencies",
     "assets",
     "assets_root",
     "env",
@@ -82,6 +84,9 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
         .map_or(Some(Permissions::default()), |node| read_permissions(r, node));
     let fs = file_system(r, fields.get("fs"));
     let assets = fields.get("assets").map(|n| assets(r, n)).unwrap_or_default();
+    let dependencies = fields
+        .get("dependencies")
+        .map_or(Some(Vec::new()), |n| dependencies(r, n));
     let kind = fs.as_ref().map(|fs| fs.kind);
     let assets_root = assets_root(r, &fields, permissions.as_ref().zip(kind));
     let env = fields.get("env").map(|n| env(r, n)).unwrap_or_default();
@@ -105,6 +110,7 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
         args,
         resources: resources?,
         assets,
+        dependencies: dependencies?,
     })
 }
 

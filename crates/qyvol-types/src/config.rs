@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{AppManifest, Digest, Timestamp, json, limits};
+use crate::{AppManifest, Digest, Lock, Timestamp, json, limits};
 
 /// What the payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,10 @@ pub struct ImageConfig {
     pub component: Option<ComponentConfig>,
     /// Qyvol's part.
     pub qyv: QyvConfig,
+    /// What was linked into the component. It is no part of `qyv`, in which an older version would refuse
+    /// it: the component needs nothing of it to run.
+    #[serde(default, rename = "qyvLock", skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
 }
 
 /// The world of a component.
@@ -146,6 +150,9 @@ impl ImageConfig {
                 "more files or bytes".to_string(),
                 "numbers within the limits",
             );
+        }
+        if let Some(Err(why)) = config.lock.as_ref().map(Lock::check) {
+            return value("qyvLock", why, "a lock that `qyv build` wrote");
         }
         Ok(config)
     }

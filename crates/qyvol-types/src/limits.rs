@@ -54,6 +54,13 @@ pub const IMPORT_ENTRIES: usize = 250_000;
 /// Layers of files that are searched.
 pub const IMPORT_LAYERS: usize = 32;
 
+/// Dependencies of one application.
+pub const DEPENDENCIES: usize = 32;
+/// The same with what those were built with themselves.
+pub const DEPENDENCIES_ALL: usize = 256;
+/// How many dependencies may be built one with the other, in a row.
+pub const DEPENDENCY_DEPTH: usize = 8;
+
 /// Most components and modules in one component. To validate it takes the square of their
 /// number, for each has the types of those before it.
 pub const COMPONENT_PARTS: usize = 1000;

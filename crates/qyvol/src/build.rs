@@ -13,7 +13,7 @@ use crate::output::{Output, OutputPath};
 use crate::sign::{Claims, sign_image};
 use crate::signer::{FirstKey, SignerChoice, signer};
 use crate::validate::{Application, prepare};
-use crate::{Context, Destination, Error};
+use crate::{Context, Destination, Error, Linking, LockUse, Pull, dependencies};
 
 /// What to build.
 pub struct BuildRequest<'a> {
@@ -33,6 +33,8 @@ pub struct BuildRequest<'a> {
     pub passphrase: Passphrase<'a>,
     /// Whether a core module is made a component.
     pub componentize: bool,
+    /// How dependencies are found.
+    pub linking: Linking<'a>,
 }
 
 impl<'a> BuildRequest<'a> {
@@ -48,6 +50,10 @@ impl<'a> BuildRequest<'a> {
             claims: Claims::default(),
             passphrase: &no_passphrase,
             componentize: false,
+            linking: Linking {
+                pull: Pull::Never,
+                lock: LockUse::Extended,
+            },
         }
     }
 }
@@ -71,6 +77,8 @@ pub struct BuildReport {
     pub assets: AssetPlan,
     /// Imports that the permissions make useless.
     pub denied_imports: Vec<Denied>,
+    /// The lock, if it was written.
+    pub lock: Option<PathBuf>,
 }
 
 /// Builds. Every fault of the input is found before anything is written; the
@@ -89,6 +97,9 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
     };
     let mut place = OutputPath::new(ctx, &to)?;
     place.inputs().add(manifest.id, &manifest.path);
+    for path in dependencies::files(&manifest.directory, &manifest.app) {
+        place.inputs().add_path(&path);
+    }
     // An archive of before is made anew, not packed.
     let skip = place.holds_archive().then(|| place.real());
     let options = BuildOptions {
@@ -96,7 +107,7 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
         componentize: request.componentize,
         skip: skip.into_iter().collect(),
     };
-    let application = prepare(manifest, options)?;
+    let mut application = prepare(ctx, manifest, options, &request.linking)?;
     for (path, id) in application.builder.inputs() {
         place.inputs().add_real(id, path);
     }
@@ -109,6 +120,8 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
         passphrase: request.passphrase,
         keeps_names: false,
     };
+    place.check()?;
+    application.linkage.remember(ctx)?;
     work.write(ctx, &application, place)
 }
 
@@ -157,6 +170,12 @@ impl PendingBuild<'_> {
             place.inputs().add(*id, path);
         }
         let mut file = Output::create(ctx, place)?;
+        let lock = application
+            .linkage
+            .lock
+            .as_ref()
+            .map(|lock| lock.stage(ctx))
+            .transpose()?;
 
         let store = ctx.store()?;
         let mut stage: Ingest = store.begin()?;
@@ -185,6 +204,9 @@ impl PendingBuild<'_> {
         }
         stage.commit()?;
         let size = file.finish()?;
+        if let Some(lock) = lock {
+            lock.finish()?;
+        }
         Ok(BuildReport {
             output: output.to_path_buf(),
             size,
@@ -194,6 +216,7 @@ impl PendingBuild<'_> {
             first_key: signer.first_key,
             assets: builder.assets().clone(),
             denied_imports: application.denied_imports(),
+            lock: application.linkage.lock.as_ref().map(|lock| lock.path().to_path_buf()),
         })
     }
 }

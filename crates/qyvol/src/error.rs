@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use qyvol_compose::ComposeError;
 use qyvol_image::ImageError;
 use qyvol_remote::RemoteError;
 use qyvol_runtime::{ArgumentError, FunctionError, NO_HANDLER, OverlayError, RuntimeError, ServiceError};
@@ -157,6 +158,32 @@ pub enum Error {
         is_several: bool,
         /// Its platforms.
         platforms: Vec<String>,
+    },
+    /// An image can't be a dependency.
+    #[error("the dependency `{}` ({}): {why}", escape(key), escape(image))]
+    Dependency {
+        /// Its key in the manifest.
+        key: String,
+        /// The image, and the version that is asked for.
+        image: String,
+        /// Why not.
+        why: String,
+    },
+    /// The lock does not fit the manifest, or an image.
+    #[error("the dependency `{}` is not as qyv.lock has it: {why}", escape(key))]
+    Lock {
+        /// Its key in the manifest.
+        key: String,
+        /// What differs.
+        why: String,
+    },
+    /// Dependencies can't be linked.
+    #[error("{}: its dependencies can't be linked: {source}", escape(target))]
+    Compose {
+        /// What the user named.
+        target: String,
+        /// All that is wrong.
+        source: ComposeError,
     },
     /// The store failed.
     #[error(transparent)]

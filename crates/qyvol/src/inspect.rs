@@ -8,7 +8,7 @@ use std::path::Path;
 use qyvol_image::{ListedAsset, Payload, SignedImage, list_assets};
 use qyvol_store::Fetch;
 use qyvol_trust::Envelope;
-use qyvol_types::{AppManifest, AssetsConfig, ImageConfig, ImageManifest, Os, limits, media_type};
+use qyvol_types::{AppManifest, AssetsConfig, ImageConfig, ImageManifest, LockedDependency, Os, limits, media_type};
 use serde::Serialize;
 
 use crate::{Context, Error, ImageSource, Target};
@@ -48,6 +48,9 @@ pub struct Inspection {
     /// What it was imported from, as whoever built it says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceView>,
+    /// What was linked into its component, as whoever built it says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<LockedDependency>,
     /// Its assets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assets: Option<AssetsConfig>,
@@ -139,6 +142,7 @@ pub(crate) fn view(label: &str, image: &SignedImage, archive_size: Option<u64>) 
         imports,
         exports,
         source: source(&image.manifest),
+        dependencies: config.lock.map(|lock| lock.dependencies).unwrap_or_default(),
         assets: config.qyv.assets,
         signatures: image.signatures.iter().map(signature).collect(),
         app,

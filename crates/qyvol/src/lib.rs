@@ -75,6 +75,7 @@ mod build;
 mod call;
 mod context;
 mod data;
+mod dependencies;
 mod error;
 mod error_class;
 mod hosts;
@@ -110,6 +111,7 @@ pub use build::{BuildReport, BuildRequest, build};
 pub use call::{CallArguments, CallRequest, Called, LinesRequest, call, call_lines};
 pub use context::{Context, Home};
 pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
+pub use dependencies::{Linking, LockChange, LockUse, UpdateReport, UpdateRequest, update};
 pub use error::Error;
 pub use error_class::ErrorClass;
 pub use hosts::{hosts_files, hosts_path, load_hosts, read_certificates};
@@ -146,6 +148,7 @@ pub use verify::{Explanation, VerifyReport, explain, verify};
 )]
 mod needs;
 
+pub use qyvol_compose as compose;
 pub use qyvol_image as image;
 pub use qyvol_netfs::Credentials as FsCredentials;
 pub use qyvol_remote as remote_store;

@@ -9,9 +9,10 @@ use qyvol_image::{BuildOptions, FileId, ImageBuilder};
 use qyvol_sandbox::{Capabilities, Denied, parse_app_manifest};
 use qyvol_types::{AppManifest, Timestamp, escape, limits};
 
-use crate::Error;
+use crate::dependencies::{Linkage, Linked, Linking, link, lock_path};
 use crate::runnable::check_runnable;
 use crate::supported::check_supported;
+use crate::{Context, Error};
 
 /// A manifest and where it came from.
 #[derive(Clone, Debug)]
@@ -31,13 +32,19 @@ pub struct Validated {
 pub struct Application {
     /// What makes the image of it.
     pub builder: ImageBuilder,
+    /// Its dependencies.
+    pub(crate) linkage: Linkage,
     capabilities: Capabilities,
 }
 
 impl Application {
     fn new(builder: ImageBuilder, capabilities: Capabilities, component: &str) -> Result<Self, Error> {
         check_runnable(component, builder.component())?;
-        Ok(Application { builder, capabilities })
+        Ok(Application {
+            builder,
+            linkage: Linkage::default(),
+            capabilities,
+        })
     }
 
     /// Imports that the permissions make useless.
@@ -80,13 +87,44 @@ pub fn validate(path: &Path) -> Result<Validated, Error> {
 
 /// Reads all that an application is made of and finds every fault, before
 /// anything is written.
-pub(crate) fn prepare(manifest: Validated, mut options: BuildOptions) -> Result<Application, Error> {
+pub(crate) fn prepare(
+    ctx: &Context<'_>,
+    manifest: Validated,
+    options: BuildOptions,
+    linking: &Linking<'_>,
+) -> Result<Application, Error> {
     let label = manifest.path.to_string_lossy().into_owned();
     let capabilities = check_supported(&label, &manifest.app)?;
-    options.skip.extend(manifest.path.canonicalize());
     let entrypoint = manifest.directory.join(&manifest.app.entrypoint);
-    let builder = ImageBuilder::read(manifest.app, &manifest.directory, &options).map_err(Error::image(&label))?;
-    Application::new(builder, capabilities, &entrypoint.to_string_lossy())
+    let (builder, linkage) = read_linked(ctx, &label, &manifest, options, &capabilities, linking)?;
+    let application = Application::new(builder, capabilities, &entrypoint.to_string_lossy())?;
+    Ok(Application { linkage, ..application })
+}
+
+/// Reads what an application is made of, and links its dependencies.
+pub(crate) fn read_linked(
+    ctx: &Context<'_>,
+    label: &str,
+    manifest: &Validated,
+    mut options: BuildOptions,
+    capabilities: &Capabilities,
+    linking: &Linking<'_>,
+) -> Result<(ImageBuilder, Linkage), Error> {
+    let Validated {
+        path, directory, app, ..
+    } = manifest;
+    options.skip.extend(path.canonicalize());
+    if !app.dependencies.is_empty() {
+        options.skip.extend(lock_path(directory).canonicalize());
+    }
+    let builder = ImageBuilder::read(app.clone(), directory, &options).map_err(Error::image(label))?;
+    let linked = Linked {
+        label,
+        directory,
+        app,
+        capabilities,
+    };
+    link(ctx, &linked, builder, linking)
 }
 
 /// The same with a component that came otherwise than from the file that the
@@ -99,19 +137,25 @@ pub(crate) fn prepare_component(
     component: Vec<u8>,
     options: &BuildOptions,
 ) -> Result<Application, Error> {
+    if !app.dependencies.is_empty() {
+        return Err(Error::Usage(format!(
+            "{}: `dependencies` are linked by a build, not by an import",
+            escape(label)
+        )));
+    }
     let capabilities = check_supported(label, &app)?;
     let builder = ImageBuilder::with_component(app, directory, component, options).map_err(Error::image(label))?;
     Application::new(builder, capabilities, label)
 }
 
-/// Checks an application as a build would, without writing anything.
-pub fn check_application(manifest: Validated) -> Result<Application, Error> {
+/// Checks an application as a build would, without opening a connection or writing anything.
+pub fn check_application(ctx: &Context<'_>, manifest: Validated) -> Result<Application, Error> {
     let options = BuildOptions {
         created: Timestamp::EPOCH,
         componentize: false,
         skip: HashSet::new(),
     };
-    prepare(manifest, options)
+    prepare(ctx, manifest, options, &Linking::OFFLINE)
 }
 
 /// The one `.qyv` of a directory.

@@ -3,7 +3,7 @@
 use qyvol_image::SignedImage;
 use qyvol_store::{Fetch, LocalStore, StoreError};
 use qyvol_trust::{Ceiling, Report, RollbackState, Rule, Subject, TrustPolicy, Verified};
-use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, Reference};
+use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, LockedDependency, Reference};
 use serde::Serialize;
 
 use crate::image_source::own_name;
@@ -48,6 +48,9 @@ pub struct VerifyReport {
     pub image: String,
     /// The image manifest's digest.
     pub digest: String,
+    /// What was linked into its component, as the accepted signature binds it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<LockedDependency>,
     /// Every signature with its verdict.
     #[serde(flatten)]
     pub trust: Report,
@@ -67,6 +70,12 @@ pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&str>) -> Result<V
             name: label.clone(),
             image: format!("{}:{}", app.name, app.version),
             digest: image.manifest.digest().to_string(),
+            dependencies: trusted
+                .config
+                .lock
+                .iter()
+                .flat_map(|lock| lock.dependencies.clone())
+                .collect(),
             trust: trusted.report.ok_or_else(|| Error::malformed(&label)("no verdict"))?,
         });
     }

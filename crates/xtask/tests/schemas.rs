@@ -9,8 +9,8 @@
 use std::path::{Path, PathBuf};
 
 use qyvol_sandbox::parse_app_manifest;
-use qyvol_types::json;
 use qyvol_types::yaml::{self, Node, Value as Yaml};
+use qyvol_types::{Lock, json};
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
@@ -199,6 +199,10 @@ fn schema_knows_the_keys_that_the_reader_knows() {
             format!("assets: [{{ from: a, {unlike}: 0 }}]\n"),
         ),
         (
+            "/properties/dependencies/additionalProperties/properties",
+            format!("dependencies: {{ \"a:b\": {{ image: a, version: \"1\", {unlike}: 0 }} }}\n"),
+        ),
+        (
             "/properties/resources/properties",
             format!("resources: {{ {unlike}: 0 }}\n"),
         ),
@@ -289,6 +293,36 @@ fn each_is_refused(schema: &Value, good: &Value, changes: &[(&str, Value)]) {
             other => other[key.parse::<usize>().unwrap()] = value.clone(),
         }
         assert!(!valid(schema, schema, &bad), "{pointer}: {bad}");
+    }
+}
+
+// COMP-020
+#[test]
+fn lock_that_a_reader_refuses_is_not_valid() {
+    let digest = format!("sha256:{}", "5b".repeat(32));
+    let good = json!({ "version": 1, "dependencies": [{
+        "for": "acme:calc/ops@1.0.0-rc.1", "image": "registry.example/acme/calc", "version": "1.0.0",
+        "name": "acme/calc:1.0.0", "manifest": digest, "component": digest, "signers": ["SHA256:x"]
+    }] });
+    let changes = [
+        ("/version", json!(2)),
+        ("/extra", json!(1)),
+        ("/dependencies", json!({})),
+        ("/dependencies/0/for", json!("calc")),
+        ("/dependencies/0/name", json!("registry.example:5000/calc:1.0.0")),
+        ("/dependencies/0/manifest", json!("sha256:0")),
+        ("/dependencies/0/component", json!(1)),
+        ("/dependencies/0/signers", json!("SHA256:x")),
+        ("/dependencies/0/extra", json!(1)),
+    ];
+    each_is_refused(&schema("lock.schema.json"), &good, &changes);
+    let text = serde_json::to_string(&good).unwrap();
+    assert_eq!(Lock::parse_yaml(&text).unwrap().dependencies.len(), 1);
+    for (pointer, value) in changes {
+        let mut bad = good.clone();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        bad.pointer_mut(parent).unwrap()[key] = value;
+        Lock::parse_yaml(&bad.to_string()).unwrap_err();
     }
 }
 

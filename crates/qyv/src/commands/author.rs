@@ -3,7 +3,9 @@
 use qyvol::image::AssetPlan;
 use qyvol::sandbox::Denied;
 use qyvol::types::{Reference, Timestamp, escape};
-use qyvol::{BuildReport, BuildRequest, Claims, CleanRequest, Context, Error, FirstKey, SignRequest, Target};
+use qyvol::{
+    BuildReport, BuildRequest, Claims, CleanRequest, Context, Error, FirstKey, Linking, LockUse, SignRequest, Target,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -13,9 +15,9 @@ use crate::failure::{Failure, chain};
 use crate::secrets;
 use crate::ui::{Ui, count, size};
 
-pub fn validate(ui: &Ui, args: &ValidateArgs) -> Result<u8, Failure> {
+pub fn validate(ctx: &Context<'_>, ui: &Ui, args: &ValidateArgs) -> Result<u8, Failure> {
     let (path, checked) = match qyvol::validate(&args.path) {
-        Ok(manifest) => (manifest.path.clone(), qyvol::check_application(manifest)),
+        Ok(manifest) => (manifest.path.clone(), qyvol::check_application(ctx, manifest)),
         Err(error) => (args.path.clone(), Err(error)),
     };
     if ui.format == Format::Text {
@@ -90,6 +92,7 @@ pub fn more_names(tags: &[String]) -> Result<Vec<Reference>, Failure> {
 
 pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure> {
     let signer = secrets::Signer::read()?;
+    let client = || Ok(crate::registry::client(&ctx.home, ui, &args.registry)?);
     let request = BuildRequest {
         path: &args.path,
         output: args.output.as_deref(),
@@ -99,6 +102,13 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
         claims: claims(ctx, &args.claims)?,
         passphrase: &secrets::passphrase,
         componentize: args.componentize,
+        linking: Linking {
+            pull: super::run::pull(args.pull, &client),
+            lock: match args.locked {
+                true => LockUse::Locked,
+                false => LockUse::Extended,
+            },
+        },
     };
     let report = qyvol::build(ctx, &request)?;
     report_build(ui, &report);
@@ -110,6 +120,16 @@ pub fn report_build(ui: &Ui, report: &BuildReport) {
     report_first_key(ui, report.first_key.as_ref());
     for file in &report.assets.files {
         ui.detail(&format!("packed {} ({})", escape(file.path.as_str()), size(file.size)));
+    }
+    let linked = report.built.config.lock.iter().flat_map(|lock| &lock.dependencies);
+    for dependency in linked {
+        ui.note(&format!(
+            "linked {} for {}: it has the application's permissions",
+            dependency.name, dependency.key
+        ));
+    }
+    if let Some(lock) = &report.lock {
+        ui.note(&format!("wrote {}", escape(&lock.to_string_lossy())));
     }
     notes(ui, &report.assets, &report.denied_imports);
     if report.signed_by.is_none() {

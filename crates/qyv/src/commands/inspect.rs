@@ -121,6 +121,10 @@ fn image(view: &Inspection) -> String {
         let (name, digest) = (qyvol::types::escape(&source.name), qyvol::types::escape(&source.digest));
         line("imported", format!("from {name}, {digest}"));
     }
+    for (index, dependency) in view.dependencies.iter().enumerate() {
+        let label = if index == 0 { "linked" } else { "" };
+        line(label, super::dependencies::shown(dependency));
+    }
     if let Some(language) = &app.language {
         line("language", qyvol::types::escape(language).to_string());
     }

@@ -4,6 +4,7 @@ pub mod author;
 pub mod call;
 pub mod compile;
 pub mod data;
+pub mod dependencies;
 pub mod help;
 #[cfg(feature = "import")]
 pub mod import;

@@ -52,6 +52,9 @@ fn accepted(ui: &Ui, target: &str, report: &VerifyReport) {
     for line in report.trust.lines() {
         ui.note(&line);
     }
+    for dependency in &report.dependencies {
+        ui.note(&format!("  linked: {}", super::dependencies::shown(dependency)));
+    }
 }
 
 pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Failure> {

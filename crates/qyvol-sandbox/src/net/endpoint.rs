@@ -129,6 +129,18 @@ impl Endpoint {
         Ok(Endpoint { host, port })
     }
 
+    /// Whether it allows all that `other` allows. A name never covers an address, nor the other way.
+    pub(super) fn covers(&self, other: &Endpoint) -> bool {
+        let below = |name: &str, of: &str| name.strip_suffix(of).is_some_and(|start| start.ends_with('.'));
+        let host = match (&self.host, &other.host) {
+            (Host::Below(own), Host::Name(other)) => below(other, own),
+            (Host::Below(own), Host::Below(other)) => own == other || below(other, own),
+            (Host::Block(own), Host::Block(other)) => own.contains(other),
+            (own, other) => own == other,
+        };
+        host && (self.port == Port::Any || self.port == other.port)
+    }
+
     /// Whether it is an address and a port to listen on.
     pub(super) fn is_address(&self) -> bool {
         matches!(self.host, Host::Block(_)) || self.is_localhost()

@@ -71,6 +71,20 @@ impl Net {
         }
     }
 
+    /// Whether every endpoint that `asked` allows is allowed.
+    pub(crate) fn has(&self, asked: &Net) -> bool {
+        match (self, asked) {
+            (Net::All, _) | (_, Net::None) => true,
+            (Net::Only(own), Net::Only(asked)) => {
+                let covered = |own: &[Endpoint], asked: &[Endpoint]| {
+                    asked.iter().all(|asked| own.iter().any(|own| own.covers(asked)))
+                };
+                covered(&own.connect, &asked.connect) && covered(&own.listen, &asked.listen)
+            }
+            _ => false,
+        }
+    }
+
     /// Connections to these endpoints.
     pub fn to(connect: Vec<Endpoint>) -> Net {
         match connect.is_empty() {

@@ -1,9 +1,10 @@
 //! From a target to an image that may run: resolved, then judged.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use qyvol_image::{BuildOptions, ImageBuilder, SignedImage};
+use qyvol_image::{BuildOptions, SignedImage};
 use qyvol_remote::Client;
 use qyvol_sandbox::Capabilities;
 use qyvol_store::{LocalStore, RunLock};
@@ -14,10 +15,11 @@ use super::{Pull, RunRequest};
 use crate::data::DEVELOPMENT;
 use crate::image_source::read_image;
 use crate::supported::check_supported;
+use crate::validate::read_linked;
 use crate::verify::{TrustedImage, bind, verify_source};
 use crate::{
-    Context, DataName, Error, ImageName, ImageSource, PullRequest, Target, load_policy, policy_or_key, policy_path,
-    validate,
+    Context, DataName, Error, ImageName, ImageSource, Linking, LockUse, PullRequest, Target, load_policy,
+    policy_or_key, policy_path, validate,
 };
 
 /// The image behind a target, not judged.
@@ -161,9 +163,14 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
     let options = BuildOptions {
         created: Timestamp::EPOCH,
         componentize: false,
-        skip: manifest.path.canonicalize().into_iter().collect(),
+        skip: HashSet::new(),
     };
-    let builder = ImageBuilder::read(manifest.app, &manifest.directory, &options).map_err(Error::image(&label))?;
+    let linking = Linking {
+        pull: request.pull,
+        lock: LockUse::Unwritten,
+    };
+    let (builder, mut linkage) = read_linked(ctx, &label, &manifest, options, &capabilities, &linking)?;
+    linkage.remember(ctx)?;
     let store = ctx.store()?;
     let mut stage = store.begin()?;
     let built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;
