@@ -1,6 +1,7 @@
 //! What the calls of a component work on, whether it is a command or answers a request.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use qyvol_sandbox::Observer;
 use wasmtime::Store;
@@ -41,6 +42,8 @@ pub(crate) struct ComponentState {
     programs: Programs,
     observer: Option<Arc<dyn Observer>>,
     pub(crate) limits: Limits,
+    /// When it is ended, if it is one of several.
+    pub(crate) deadline: Option<Instant>,
     /// Tells the bodies of its requests.
     pub(crate) cut: Cut,
 }
@@ -135,6 +138,7 @@ impl Program {
             programs: spec.programs.clone(),
             observer: spec.observer.clone(),
             limits: Limits::new(spec.limits),
+            deadline: None,
             cut: Cut::default(),
         };
         let mut store = self.store(state, spec)?;

@@ -181,6 +181,16 @@ impl Limits {
         true
     }
 
+    /// Begins another call of the same guest, which keeps the memory that it has.
+    pub(crate) fn begin_call(&mut self) {
+        self.refused = false;
+    }
+
+    /// Bytes that it has.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
     /// The limit, if memory has been refused because of it.
     pub(crate) fn reached(&self) -> Option<Limit> {
         self.memory.filter(|_| self.refused).map(Limit::Memory)

@@ -37,6 +37,11 @@ impl OutputBudget {
         }
     }
 
+    /// All of it may be written again.
+    pub(crate) fn renew(&self) {
+        self.left.store(self.limit, Ordering::Relaxed);
+    }
+
     /// Whether the limit was exceeded.
     pub(crate) fn is_exceeded(&self) -> bool {
         self.over.is_over.load(Ordering::Relaxed)

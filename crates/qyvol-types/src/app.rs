@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::AssetPath;
+use crate::functions::{self, AppFunction, AppProcess};
 use crate::permissions::Permissions;
 use crate::reference::{is_repository, is_tag};
 use crate::resources::Resources;
@@ -50,6 +51,12 @@ pub struct AppManifest {
     pub args: Vec<String>,
     /// Limits.
     pub resources: Resources,
+    /// Functions by the names that they are called by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub functions: BTreeMap<String, AppFunction>,
+    /// Processes by the names that they are run by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub processes: BTreeMap<String, AppProcess>,
     /// What to pack as assets; only in the `.qyv`, never in an image.
     #[serde(skip)]
     pub assets: Vec<AssetRule>,
@@ -124,6 +131,11 @@ pub enum AssetTarget {
 }
 
 impl AppManifest {
+    /// Whether its component is made of its functions, and no file.
+    pub fn is_made(&self) -> bool {
+        self.functions.values().any(|function| function.code.is_some())
+    }
+
     /// Checks what the types don't say, for a manifest that came in a config;
     /// returns what is wrong.
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -151,7 +163,7 @@ impl AppManifest {
         for arg in &self.args {
             check_no_nul("argument", arg)?;
         }
-        Ok(())
+        functions::check(&self.functions, &self.processes)
     }
 }
 

@@ -77,6 +77,7 @@ mod context;
 mod data;
 mod error;
 mod error_class;
+mod functions;
 mod hosts;
 mod image_source;
 mod images;

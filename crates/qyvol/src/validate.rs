@@ -9,9 +9,9 @@ use qyvol_image::{BuildOptions, FileId, ImageBuilder};
 use qyvol_sandbox::{Capabilities, Denied, parse_app_manifest};
 use qyvol_types::{AppManifest, Timestamp, escape, limits};
 
-use crate::Error;
 use crate::runnable::check_runnable;
 use crate::supported::check_supported;
+use crate::{Error, functions};
 
 /// A manifest and where it came from.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ pub struct Application {
 impl Application {
     fn new(builder: ImageBuilder, capabilities: Capabilities, component: &str) -> Result<Self, Error> {
         check_runnable(component, builder.component())?;
+        functions::check(component, &builder)?;
         Ok(Application { builder, capabilities })
     }
 
@@ -85,8 +86,12 @@ pub(crate) fn prepare(manifest: Validated, mut options: BuildOptions) -> Result<
     let capabilities = check_supported(&label, &manifest.app)?;
     options.skip.extend(manifest.path.canonicalize());
     let entrypoint = manifest.directory.join(&manifest.app.entrypoint);
+    let component = match manifest.app.is_made() {
+        true => label.clone(),
+        false => entrypoint.to_string_lossy().into_owned(),
+    };
     let builder = ImageBuilder::read(manifest.app, &manifest.directory, &options).map_err(Error::image(&label))?;
-    Application::new(builder, capabilities, &entrypoint.to_string_lossy())
+    Application::new(builder, capabilities, &component)
 }
 
 /// The same with a component that came otherwise than from the file that the

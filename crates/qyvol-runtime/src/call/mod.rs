@@ -6,11 +6,12 @@
 //! ```
 //!
 //! A function is found and its arguments are read before anything is instantiated. Each
-//! call has a store and an instance of its own.
+//! call has a store and an instance of its own, unless the function has a pool of them.
 
 mod convert;
 mod json;
 mod names;
+mod pool;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -20,24 +21,24 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qyvol_types::escape;
+use qyvol_types::{Pool as PoolSettings, escape};
 use thiserror::Error;
-use wasmtime::Store;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Type, Val};
 
 use self::convert::Reader;
 use self::json::Json;
 use self::names::Exported;
+use self::pool::{Instance, Pool};
 use self::wave::Wave;
 use crate::beside::{Failed, Guests, Terms};
 use crate::component::ComponentState;
 use crate::program::{BLOCKING_THREADS, Code};
 use crate::spec::Guest;
-use crate::{Limit, Program, RunSpec, RuntimeError};
+use crate::{Limit, Program, RunLimits, RunSpec, RuntimeError};
 
-pub use names::FunctionError;
-pub use stream::LineCalls;
+pub use names::{FunctionError, check_name};
+pub use stream::{Callee, LineCalls};
 
 /// Bytes of the arguments of one call, as they are written.
 pub const ARGUMENT_BYTES: usize = 4 << 20;
@@ -63,12 +64,19 @@ pub struct Functions {
     list: Vec<Exported>,
 }
 
-/// A function that can be called from outside.
+/// A function that can be called from outside. Clones share what was found.
 #[derive(Clone, Debug)]
 pub struct Function {
+    found: Arc<Found>,
+}
+
+#[derive(Debug)]
+struct Found {
     name: String,
     index: ComponentExportIndex,
     ty: ComponentFunc,
+    /// Of its type: one, or none.
+    results: usize,
 }
 
 /// The arguments of a call: as many as the function has, of its types.
@@ -115,6 +123,14 @@ pub enum CallError {
     /// It used more processor time.
     #[error("it used more than {} s of processor time", .0.as_secs_f64())]
     CpuTime(Duration),
+    /// All its instances are in use, and enough calls wait.
+    #[error("all of its {instances} instances are in use, and {queue} calls wait")]
+    Busy {
+        /// Most instances.
+        instances: usize,
+        /// Most calls that wait.
+        queue: usize,
+    },
     /// The host's part failed, or an asset is not what was signed.
     #[error(transparent)]
     Runtime(RuntimeError),
@@ -205,11 +221,15 @@ impl Functions {
         let Some((ComponentItem::ComponentFunc(ty), index)) = export else {
             return Err(lost());
         };
+        let results = ty.results().len();
         match words::unfit(&ty) {
             None => Ok(Function {
-                name: found.function.clone(),
-                index,
-                ty,
+                found: Arc::new(Found {
+                    name: found.function.clone(),
+                    index,
+                    results,
+                    ty,
+                }),
             }),
             Some(why) => Err(FunctionError::Unfit {
                 name: found.name(),
@@ -223,7 +243,7 @@ impl Functions {
 impl Function {
     /// Its name and types, as WIT has them, cut where they are long.
     pub fn signature(&self) -> String {
-        words::signature(&self.name, &self.ty)
+        words::signature(&self.found.name, &self.found.ty)
     }
 
     /// Reads arguments, each a text of its own.
@@ -237,7 +257,7 @@ impl Function {
         if bytes > ARGUMENT_BYTES {
             return Err(self.error(format!(
                 "the arguments of {} are more than {ARGUMENT_BYTES} bytes",
-                self.name
+                self.found.name
             )));
         }
         let mut reader = Reader::new();
@@ -267,13 +287,13 @@ impl Function {
         if text.len() > ARGUMENT_BYTES {
             return Err(self.error(format!(
                 "the arguments of {} are more than {ARGUMENT_BYTES} bytes",
-                self.name
+                self.found.name
             )));
         }
         match json::parse(text.as_bytes()) {
             Ok(Json::Array(items)) => self.read_json(&items),
-            Ok(_) => Err(self.error(format!("the arguments of {} are no JSON array", self.name))),
-            Err(why) => Err(self.error(format!("the arguments of {} are not JSON: {why}", self.name))),
+            Ok(_) => Err(self.error(format!("the arguments of {} are no JSON array", self.found.name))),
+            Err(why) => Err(self.error(format!("the arguments of {} are not JSON: {why}", self.found.name))),
         }
     }
 
@@ -289,11 +309,14 @@ impl Function {
         items: &[T],
         mut read: impl FnMut(&T, &Type) -> Result<Val, String>,
     ) -> Result<Arguments, ArgumentError> {
-        let parameters = self.ty.params();
+        let parameters = self.found.ty.params();
         let (expected, given) = (parameters.len(), items.len());
         if given != expected {
             let plural = if expected == 1 { "" } else { "s" };
-            let (name, what) = (escape(&self.name), format!("expected {expected} argument{plural}"));
+            let (name, what) = (
+                escape(&self.found.name),
+                format!("expected {expected} argument{plural}"),
+            );
             return Err(self.error(format!("{name}: {what}, found {given}")));
         }
         let values = items
@@ -302,7 +325,7 @@ impl Function {
             .enumerate()
             .map(|(index, (item, (name, ty)))| {
                 read(item, &ty).map_err(|why| {
-                    let (number, function) = (index + 1, escape(&self.name));
+                    let (number, function) = (index + 1, escape(&self.found.name));
                     self.error(format!("argument {number} '{}' of {function}: {why}", escape(name)))
                 })
             });
@@ -344,6 +367,14 @@ pub struct CallLimits {
     pub cpu: Option<Duration>,
 }
 
+/// Those of a call without limits.
+const TERMS: Terms = Terms {
+    guest: Guest::Call,
+    time: None,
+    cpu: None,
+    call_bytes: CALL_BYTES,
+};
+
 /// A component whose functions are ready to be called. Clones share it.
 #[derive(Clone)]
 pub struct Caller {
@@ -353,6 +384,7 @@ pub struct Caller {
 struct Shared {
     guests: Guests,
     entry: InstancePre<ComponentState>,
+    pool: Option<Arc<Pool>>,
 }
 
 impl std::fmt::Debug for Caller {
@@ -370,18 +402,41 @@ impl Caller {
     /// `spec` limits that; [`RuntimeError::Instantiate`] if it does not fit what is linked.
     pub fn new(program: Program, spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
         let terms = Terms {
-            guest: Guest::Call,
             time: limits.time,
             cpu: limits.cpu,
-            call_bytes: CALL_BYTES,
+            ..TERMS
         };
         let (guests, entry) = Guests::new(program, spec, terms, "a core module has no functions with types")?;
-        Ok(Caller {
-            shared: Arc::new(Shared { guests, entry }),
-        })
+        Ok(Caller::of(guests, entry, None))
     }
 
-    /// Calls a function, in an instance of its own.
+    fn of(guests: Guests, entry: InstancePre<ComponentState>, pool: Option<Arc<Pool>>) -> Caller {
+        Caller {
+            shared: Arc::new(Shared { guests, entry, pool }),
+        }
+    }
+
+    /// The same component, with limits and instances for the calls of one function.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError::Host`] if its code counts no fuel and `run` limits that.
+    pub fn for_function(
+        &self,
+        run: RunLimits,
+        limits: CallLimits,
+        pool: &PoolSettings,
+    ) -> Result<Caller, RuntimeError> {
+        let terms = Terms {
+            time: limits.time,
+            cpu: limits.cpu,
+            ..TERMS
+        };
+        let guests = self.shared.guests.with_limits(run, terms)?;
+        Ok(Caller::of(guests, self.shared.entry.clone(), Pool::new(pool)))
+    }
+
+    /// Calls a function.
     ///
     /// # Errors
     ///
@@ -401,29 +456,38 @@ impl Caller {
 
     /// Calls a function within a runtime of tokio with time and I/O.
     async fn answer(&self, function: &Function, arguments: Arguments) -> Result<Answer, CallError> {
-        let Shared { guests, entry } = &*self.shared;
-        let deadline = guests.deadline();
-        let mut store = guests.store(deadline, guests.budget()).map_err(CallError::Runtime)?;
-        let call = run(entry, &mut store, function, arguments);
-        match guests.run(deadline, call).await? {
-            Ok(value) => Ok(Answer { value }),
-            Err(error) => Err(guests.failed(&error, &store.data().limits).into()),
-        }
+        let Shared { guests, entry, pool } = &*self.shared;
+        let Some(pool) = pool else {
+            let deadline = guests.deadline();
+            let mut instance = Instance::new(guests, deadline).map_err(CallError::Runtime)?;
+            let value = instance.run(guests, entry, deadline, function, &arguments).await?;
+            return Ok(Answer { value });
+        };
+        let (mut taken, deadline) = pool.take(guests).await?;
+        let mut instance = match taken.instance.take() {
+            Some(instance) => instance,
+            None => Instance::new(guests, deadline).map_err(CallError::Runtime)?,
+        };
+        // If it fails, or this is given up, the instance is dropped.
+        let value = instance.run(guests, entry, deadline, function, &arguments).await?;
+        pool.keep(instance, taken);
+        Ok(Answer { value })
     }
-}
 
-/// Instantiates the component and calls its function.
-async fn run(
-    entry: &InstancePre<ComponentState>,
-    store: &mut Store<ComponentState>,
-    function: &Function,
-    Arguments(arguments): Arguments,
-) -> wasmtime::Result<Option<Val>> {
-    let instance = entry.instantiate_async(&mut *store).await?;
-    let Some(callee) = instance.get_func(&mut *store, function.index) else {
-        return Err(wasmtime::format_err!("the function is not there"));
-    };
-    let mut results = vec![Val::Bool(false); function.ty.results().len()];
-    callee.call_async(&mut *store, &arguments, &mut results).await?;
-    Ok(results.pop())
+    /// Makes the instances that are there from the start, within a runtime of tokio.
+    async fn fill(&self) -> Result<(), CallError> {
+        let Shared { guests, entry, pool } = &*self.shared;
+        let Some(pool) = pool else { return Ok(()) };
+        let mut made = Vec::new();
+        for _ in 0..pool.from_start() {
+            let (taken, deadline) = pool.take(guests).await?;
+            let mut instance = Instance::new(guests, deadline).map_err(CallError::Runtime)?;
+            instance.start(guests, entry, deadline).await?;
+            made.push((instance, taken));
+        }
+        for (instance, taken) in made {
+            pool.keep(instance, taken);
+        }
+        Ok(())
+    }
 }

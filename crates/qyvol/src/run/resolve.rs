@@ -12,6 +12,7 @@ use qyvol_types::{ImageManifest, Timestamp, escape};
 
 use super::{Pull, RunRequest};
 use crate::data::DEVELOPMENT;
+use crate::functions;
 use crate::image_source::read_image;
 use crate::supported::check_supported;
 use crate::verify::{TrustedImage, bind, verify_source};
@@ -164,6 +165,7 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
         skip: manifest.path.canonicalize().into_iter().collect(),
     };
     let builder = ImageBuilder::read(manifest.app, &manifest.directory, &options).map_err(Error::image(&label))?;
+    functions::check(&label, &builder)?;
     let store = ctx.store()?;
     let mut stage = store.begin()?;
     let built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;

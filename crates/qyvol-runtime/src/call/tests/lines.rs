@@ -57,6 +57,7 @@ fn no_line_is_read_before_there_is_room_for_it() {
         ahead: Arc::clone(&ahead),
     };
     let calls = LineCalls {
+        named: Default::default(),
         functions,
         function: None,
         workers: WORKERS,

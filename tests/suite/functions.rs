@@ -1,0 +1,245 @@
+//! Functions that a manifest names: made at build, called with their limits and instances.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::call::echo;
+use crate::support::User;
+
+/// Counts the calls of its instance; grows its memory; traps.
+const COUNTER: &str = r#"
+  (module
+    (memory (export "memory") 1)
+    (global $calls (mut i32) (i32.const 0))
+    (func (export "count") (result i32)
+      (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+      (global.get $calls))
+    (func (export "fail") (unreachable))
+    (func (export "spin") (loop $more (br $more))))"#;
+
+/// Returns its argument, between brackets.
+const GREET: &str = r#"
+  (module
+    (memory (export "memory") 1)
+    (data (i32.const 0) "hello, ")
+    (global $next (mut i32) (i32.const 1024))
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (global.get $next))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at))
+    (func (export "greet") (param $at i32) (param $size i32) (result i32)
+      (memory.copy (i32.const 7) (local.get $at) (local.get $size))
+      (i32.store (i32.const 512) (i32.const 0))
+      (i32.store (i32.const 516) (i32.add (local.get $size) (i32.const 7)))
+      (i32.const 512)))"#;
+
+fn wat(text: &str) -> String {
+    format!(
+        "|\n{}\n",
+        text.lines()
+            .map(|line| format!("      {line}"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    )
+}
+
+/// Builds an application of this manifest, without its name.
+fn built(user: &User, name: &str, more: &str) -> String {
+    user.write(
+        &format!("{name}/app.qyv"),
+        format!("name: {name}\nversion: 1.0.0\ntype: function\n{more}"),
+    );
+    let archive = format!("{name}.qyvbin");
+    user.qyv(&["build", name, "-o", &archive, "-q"]).expect(0);
+    archive
+}
+
+fn refused(user: &User, manifest: &str) -> String {
+    user.write("bad/app.qyv", format!("name: bad\nversion: 1.0.0\n{manifest}"));
+    let validated = user.qyv(&["validate", "bad"]).expect(1).err;
+    let refused = user.qyv(&["build", "bad", "-o", "bad.qyvbin"]);
+    assert_ne!(refused.code, 0);
+    assert!(!user.path("bad.qyvbin").exists());
+    validated
+}
+
+// [MAN-068] [CALL-013]
+#[test]
+fn functions_of_wat_are_one_component() {
+    let user = User::new();
+    let manifest = format!(
+        "functions:\n  answer:\n    wat: '(module (func (export \"answer\") (result i32) i32.const 42))'\n    wit: 'answer: func() -> s32'\n  greet:\n    wit: 'greet: func(name: string) -> string'\n    wat: {}",
+        wat(GREET)
+    );
+    let app = built(&user, "app", &manifest);
+    assert_eq!(user.qyv(&["call", &app, "answer"]).expect(0).out, "42\n");
+    assert_eq!(
+        user.qyv(&["call", &app, "greet", "\"mundo ñ\""]).expect(0).out,
+        "\"hello, mundo ñ\"\n"
+    );
+    let wit = user.qyv(&["inspect", "--wit", &app]).expect(0).out;
+    assert!(wit.contains("export greet: func(name: string) -> string;"), "{wit}");
+    // The same bytes again, and nothing of the sources in the image.
+    let first = fs::read(user.path("app.qyvbin")).unwrap();
+    built(&user, "app", &manifest);
+    assert_eq!(fs::read(user.path("app.qyvbin")).unwrap(), first);
+    // Under development, and from one module for two functions.
+    fs::write(user.path("two.wasm"), wat_module(COUNTER)).unwrap();
+    user.write("two/app.qyv", "name: two\nfunctions:\n  count: { wasm: two.wasm, wit: 'count: func() -> u32' }\n  fail: { wasm: two.wasm, wit: 'fail: func()' }\n");
+    fs::rename(user.path("two.wasm"), user.path("two/two.wasm")).unwrap();
+    assert_eq!(user.qyv(&["call", "two/", "count"]).expect(0).out, "1\n");
+    user.qyv(&["call", "two/", "fail"]).expect(134);
+}
+
+fn wat_module(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}
+
+// [MAN-068] [MAN-061]
+#[test]
+fn module_that_lacks_something_is_told_what() {
+    let user = User::new();
+    let of = |wit: &str, wat: &str| format!("functions:\n  f:\n    wit: '{wit}'\n    wat: '{wat}'\n");
+    for (manifest, told) in [
+        (of("f: func()", "(module)"), "it exports no function `f`"),
+        (
+            of(
+                "f: func() -> string",
+                "(module (func (export \"f\") (result i32) i32.const 0))",
+            ),
+            "it exports no `memory`",
+        ),
+        (
+            of(
+                "f: func(a: list<u8>)",
+                "(module (memory (export \"memory\") 1) (func (export \"f\") (param i32 i32)))",
+            ),
+            "it exports no function `cabi_realloc`",
+        ),
+        (
+            of("f: func()", "(module (func (export \"f\") (result i32) i32.const 0))"),
+            "can't be made a component",
+        ),
+        (
+            of("f: func(", "(module (func (export \"f\")))"),
+            "its wit can't be read",
+        ),
+        (
+            of("f: func(a: thing)", "(module (func (export \"f\")))"),
+            "its wit can't be read",
+        ),
+        (
+            of("f: func()", "(module (func (export \"f\")"),
+            "the wat of f: expected",
+        ),
+        (of("f: func()", "(component)"), "it is a component"),
+        (
+            of(
+                "f: func()",
+                "(module (import \"a\" \"b\" (func)) (func (export \"f\")))",
+            ),
+            "can't be made a component",
+        ),
+    ] {
+        let err = refused(&user, &manifest);
+        assert!(err.contains(told), "{manifest}\n{err}");
+    }
+    let err = refused(&user, "functions:\n  f: { wasm: missing.wasm, wit: 'f: func()' }\n");
+    assert!(
+        err.contains("can't read the module") && err.contains("missing.wasm"),
+        "{err}"
+    );
+}
+
+// [MAN-063]
+#[test]
+fn manifest_names_only_what_there_is() {
+    let user = User::new();
+    echo(&user, "app", "");
+    user.write("bad/app.wasm", fs::read(user.path("app/app.wasm")).unwrap());
+    let err = refused(
+        &user,
+        "entrypoint: app.wasm\nfunctions:\n  plus: { method: subtract }\n",
+    );
+    assert!(err.contains("it exports no function subtract; it has "), "{err}");
+    let err = refused(
+        &user,
+        "entrypoint: app.wasm\nprocesses:\n  worker: { method: subtract }\n",
+    );
+    assert!(err.contains("it exports no function subtract; it has "), "{err}");
+}
+
+// [MAN-064]
+#[test]
+fn imports_that_are_listed_are_the_only_ones() {
+    let user = User::new();
+    echo(&user, "app", "");
+    user.write("bad/app.wasm", fs::read(user.path("app/app.wasm")).unwrap());
+    let err = refused(
+        &user,
+        "entrypoint: app.wasm\nfunctions:\n  add: { imports: [wasi:cli] }\n",
+    );
+    assert!(
+        err.contains("functions.add imports wasi:") && err.contains("which its `imports` does not list"),
+        "{err}"
+    );
+    assert!(!err.contains("imports wasi:cli/"), "{err}");
+    let all = "wasi:cli, wasi:io, wasi:clocks, wasi:filesystem, wasi:random, wasi:sockets, wasi:http";
+    let app = echo(&user, "all", &format!("functions:\n  add: {{ imports: [{all}] }}\n"));
+    assert_eq!(user.qyv(&["call", &app, "add", "1", "2"]).expect(0).out, "ok(3)\n");
+}
+
+// [CALL-013]
+#[test]
+fn function_of_the_manifest_comes_first_with_its_limits() {
+    let user = User::new();
+    // One that exists under the name of another.
+    let app = echo(
+        &user,
+        "app",
+        "functions:\n  twice: { method: add }\n  act: { method: act.sleep, limits: { timeout: 100ms } }\n",
+    );
+    assert_eq!(user.qyv(&["call", &app, "twice", "1", "2"]).expect(0).out, "ok(3)\n");
+    assert_eq!(user.qyv(&["call", &app, "same-u8", "7"]).expect(0).out, "7\n");
+    let late = user.qyv(&["call", &app, "act"]).expect(124);
+    assert!(late.err.contains("longer than 100"), "{}", late.err);
+    // The operator's is lower.
+    let late = user.qyv(&["call", "--limit", "timeout=50ms", &app, "act"]).expect(124);
+    assert!(late.err.contains("longer than 50"), "{}", late.err);
+    let late = user.qyv(&["call", "--limit", "timeout=1h", &app, "act"]).expect(124);
+    assert!(late.err.contains("longer than 100"), "{}", late.err);
+}
+
+// [CALL-014] [CALL-015]
+#[test]
+fn pool_of_the_manifest_keeps_instances() {
+    let user = User::new();
+    let functions = |pool: &str| {
+        format!(
+            "functions:\n  count:\n    pool: {pool}\n    wit: 'count: func() -> u32'\n    wat: {}",
+            wat(COUNTER)
+        )
+    };
+    for (pool, expected) in [
+        ("inline", [1, 1, 1]),
+        ("{ type: lazy, max: 1 }", [1, 2, 3]),
+        ("{ type: static, size: 1 }", [1, 2, 3]),
+        ("{ type: adaptive, max: 1 }", [1, 2, 3]),
+    ] {
+        let app = built(&user, "app", &functions(pool));
+        let lines = "{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n";
+        let out = user
+            .qyv_with_input(&["call", "--workers", "1", &app, "count"], lines)
+            .expect(0)
+            .out;
+        let results: Vec<Value> = out
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["result"].take())
+            .collect();
+        assert_eq!(results, expected.map(|n| json!(n)), "{pool}");
+        // One call has nothing of an earlier command's.
+        assert_eq!(user.qyv(&["call", &app, "count"]).expect(0).out, "1\n");
+    }
+}
