@@ -52,6 +52,7 @@ mod run;
 mod run_options;
 mod saved;
 mod serve;
+mod serve_apps;
 mod serve_connections;
 mod serve_end;
 mod serve_http2;

@@ -33,9 +33,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one, and waits until it listens.
+    /// Starts one of this target, and waits until it listens.
     #[track_caller]
     pub fn start(user: &User, options: &[&str], target: &str) -> Server {
+        Server::launch(user, &[options, &[target]].concat())
+    }
+
+    /// Starts one, and waits until it listens.
+    #[track_caller]
+    pub fn launch(user: &User, args: &[&str]) -> Server {
         // Whoever started the suite may have it ignore this signal, and what ignores it passes
         // that on. What handles it does not.
         static HANDLED: Once = Once::new();
@@ -43,10 +49,7 @@ impl Server {
             signal_hook::flag::register(SIGHUP, Arc::default()).unwrap();
         });
         let mut command = user.command();
-        command
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(options)
-            .arg(target);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let stderr = Arc::new((Mutex::default(), Condvar::new()));
@@ -91,8 +94,14 @@ impl Server {
     /// One request on a connection of its own.
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {
+        self.get_of("a", path)
+    }
+
+    /// The same of this host.
+    #[track_caller]
+    pub fn get_of(&self, host: &str, path: &str) -> Answer {
         let mut client = self.connect();
-        client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         client.answer()
     }
 

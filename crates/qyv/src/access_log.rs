@@ -30,7 +30,7 @@ const REPORT: Duration = Duration::from_secs(60);
 struct Line<'a> {
     time: String,
     id: u64,
-    application: &'a str,
+    application: Option<&'a str>,
     peer: String,
     protocol: &'a str,
     method: String,
@@ -235,7 +235,7 @@ fn line(time: SystemTime, answered: &Answered) -> Vec<u8> {
     let line = Line {
         time: rfc3339(time),
         id: answered.id,
-        application: &answered.application,
+        application: answered.application.as_deref(),
         peer: answered.peer.to_string(),
         protocol: answered.protocol,
         method: text(&answered.method),
@@ -266,7 +266,7 @@ mod tests {
     fn line_is_one_whatever_a_client_sends() {
         let answered = Answered {
             id: 7,
-            application: "app".into(),
+            application: Some("app".into()),
             peer: ([192, 0, 2, 1], 4711).into(),
             protocol: "HTTP/1.1",
             method: "GET".to_string(),

@@ -85,8 +85,11 @@ pub struct GuestArgs {
 )]
 pub struct ServeArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development
-    #[arg(add = run_targets())]
-    pub target: String,
+    #[arg(add = run_targets(), required_unless_present = "apps")]
+    pub target: Option<String>,
+    /// Serve the applications in this file, each under a host or a path of its own
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    pub apps: Option<PathBuf>,
     /// Address and port to listen on; port 0 is any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,

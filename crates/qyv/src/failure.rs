@@ -132,9 +132,10 @@ fn exit_code(class: ErrorClass) -> u8 {
 /// What stands below the message, a line each.
 fn details(error: &Error) -> Vec<String> {
     match error {
-        Error::Yaml { path, problems } | Error::PolicyYaml { path, problems } | Error::HostsYaml { path, problems } => {
-            problem_details(path, problems)
-        }
+        Error::Yaml { path, problems }
+        | Error::PolicyYaml { path, problems }
+        | Error::HostsYaml { path, problems }
+        | Error::AppsYaml { path, problems } => problem_details(path, problems),
         Error::Trust { source, .. } => source.report().lines(),
         Error::Layers { layers, .. } => layers.iter().map(|layer| format!("  {layer}")).collect(),
         Error::Platforms { platforms, .. } => platforms.iter().map(|platform| format!("  {platform}")).collect(),

@@ -101,13 +101,18 @@ fn env_file(path: &Path, variables: &mut Vec<(String, String)>) -> Result<(), Fa
     Ok(())
 }
 
-/// `NAME=FILE`: the file's content without one newline at its end.
+/// `NAME=FILE`.
 fn secret(text: &str) -> Result<(String, String), Failure> {
     let Some((name, path)) = text.split_once('=').filter(|(_, path)| !path.is_empty()) else {
         return Err(Failure::usage("--secret: NAME=FILE is expected"));
     };
+    secret_of(name, Path::new(path))
+}
+
+/// The variable of a name, and a file's content without one newline at its end.
+pub fn secret_of(name: &str, path: &Path) -> Result<(String, String), Failure> {
     let name = checked("--secret", name)?;
-    let mut value = read_file("--secret", Path::new(path))?;
+    let mut value = read_file("--secret", path)?;
     if value.ends_with('\n') {
         value.pop();
         if value.ends_with('\r') {

@@ -108,6 +108,7 @@ pub fn hints(error: &Error) -> Vec<String> {
             escape(target)
         )],
         Error::Function { target, .. } => vec![format!("`qyv inspect --wit {}` shows its functions", escape(target))],
+        Error::SameName { .. } => one("give each a `name` of its own in the applications file"),
         Error::Serve { source, .. } if source.kind() == io::ErrorKind::AddrInUse => one(
             "something else listens there: name another address with --listen or --admin, or port 0 for any free one",
         ),

@@ -11,12 +11,14 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{CONTENT_LENGTH, HOST};
+use hyper::header::CONTENT_LENGTH;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use qyvol_runtime::Incomplete;
 
 use crate::Server;
 use crate::activity::Activity;
+use crate::route::named_host;
+use crate::site::Site;
 use crate::socket::Unfinished;
 
 /// The client left before there was a response. Not a status of HTTP; nginx has it.
@@ -33,8 +35,8 @@ const PATH: usize = 1024;
 pub struct Answered {
     /// Its number, from 1 on. Reports of failed guests have it too.
     pub id: u64,
-    /// The application's name.
-    pub application: Arc<str>,
+    /// The application's name; none if no application answers such requests.
+    pub application: Option<Arc<str>>,
     /// The client.
     pub peer: SocketAddr,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
@@ -78,6 +80,8 @@ struct Asked {
 /// A request that is under way. It is over when this is dropped.
 pub(crate) struct Exchange {
     server: Arc<Server>,
+    /// What answers it, if anything does.
+    pub(crate) site: Option<Arc<Site>>,
     activity: Option<Arc<Activity>>,
     unfinished: Unfinished,
     pub(crate) id: u64,
@@ -103,13 +107,6 @@ fn cut(text: &str, most: usize) -> String {
 
 impl Asked {
     fn new<B>(request: &Request<B>, peer: SocketAddr) -> Asked {
-        let host = match request.uri().authority() {
-            Some(authority) => authority.as_str(),
-            None => {
-                let host = request.headers().get(HOST);
-                host.and_then(|host| host.to_str().ok()).unwrap_or_default()
-            }
-        };
         Asked {
             peer,
             protocol: match request.version() {
@@ -118,7 +115,7 @@ impl Asked {
                 _ => "HTTP/1.1",
             },
             method: cut(request.method().as_str(), METHOD),
-            host: cut(host, HOST_NAME),
+            host: cut(named_host(request).unwrap_or_default(), HOST_NAME),
             path: cut(request.uri().path(), PATH),
         }
     }
@@ -131,7 +128,8 @@ impl Exchange {
         peer: SocketAddr,
         Of { activity, unfinished }: Of,
     ) -> Exchange {
-        server.site.metrics.open.up();
+        let site = server.sites.find(request).cloned();
+        server.metrics_of(site.as_deref()).open.up();
         if let Some(activity) = &activity {
             activity.begun();
         }
@@ -146,6 +144,7 @@ impl Exchange {
             length: None,
             whole: false,
             server: Arc::clone(server),
+            site,
             activity,
             unfinished,
         }
@@ -186,16 +185,17 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
-        let site = &self.server.site;
+        let site = self.site.take();
+        let metrics = self.server.metrics_of(site.as_deref());
         if let Some(activity) = &self.activity {
             activity.ended(self.id);
         }
-        site.metrics.open.down();
-        site.metrics.answered(self.status, self.bytes, duration);
+        metrics.open.down();
+        metrics.answered(self.status, self.bytes, duration);
         if let (Some(access), Some(asked)) = (&self.server.access, self.asked.take()) {
             access(Answered {
                 id: self.id,
-                application: Arc::clone(&site.name),
+                application: site.map(|site| Arc::clone(&site.name)),
                 peer: asked.peer,
                 protocol: asked.protocol,
                 method: asked.method,

@@ -16,6 +16,7 @@ mod exchange;
 mod metrics;
 mod opening;
 mod request;
+mod route;
 mod site;
 mod socket;
 mod stalled;
@@ -37,8 +38,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub use crate::exchange::{AccessSink, Answered};
-use crate::metrics::ServerMetrics;
+use crate::metrics::{ServerMetrics, SiteMetrics};
 use crate::request::Caller;
+pub use crate::route::{Route, RouteError, Sites};
 pub use crate::site::{App, Keeper, Site};
 pub use crate::tls::Tls;
 
@@ -69,6 +71,8 @@ pub struct ServerLimits {
 pub enum ServerEvent<'a> {
     /// A guest did not answer its request, or not to its end.
     Failed {
+        /// The application's name.
+        application: &'a str,
         /// The request's number.
         id: u64,
         /// Why.
@@ -86,7 +90,7 @@ pub type EventSink = Arc<dyn Fn(&ServerEvent<'_>) + Send + Sync>;
 /// A server that is about to serve.
 pub struct Setup {
     /// What answers.
-    pub site: Arc<Site>,
+    pub sites: Sites,
     /// Where its clients are accepted.
     pub listener: TcpListener,
     /// Its certificate, if it has TLS.
@@ -105,7 +109,7 @@ pub struct Setup {
 
 /// What the connections share.
 struct Server {
-    site: Arc<Site>,
+    sites: Sites,
     tls: Option<Arc<Tls>>,
     limits: ServerLimits,
     stop: Stop,
@@ -127,7 +131,7 @@ pub fn serve(setup: Setup) -> io::Result<()> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()?;
     let Setup {
-        site,
+        sites,
         listener,
         tls,
         admin,
@@ -138,7 +142,7 @@ pub fn serve(setup: Setup) -> io::Result<()> {
     } = setup;
     listener.set_nonblocking(true)?;
     let server = Arc::new(Server {
-        site,
+        sites,
         tls,
         limits,
         stop,
@@ -250,14 +254,21 @@ impl Server {
         Ok(())
     }
 
+    /// The counters of an application, or of the requests that none answers.
+    fn metrics_of<'a>(&'a self, site: Option<&'a Site>) -> &'a SiteMetrics {
+        site.map_or(&self.metrics.unrouted, |site| &site.metrics)
+    }
+
     /// Waits for connections, and for guests that go on after their responses.
     async fn drain(&self, mut connections: JoinSet<()>) {
         let drained = async {
             while connections.join_next().await.is_some() {}
-            self.site.emptied().await;
+            for site in self.sites.all() {
+                site.emptied().await;
+            }
         };
         if timeout(self.limits.grace, drained).await.is_err() {
-            let guests = self.site.guests();
+            let guests: usize = self.sites.all().iter().map(|site| site.guests()).sum();
             (self.sink)(&ServerEvent::CutOff(guests.max(connections.len())));
         }
     }

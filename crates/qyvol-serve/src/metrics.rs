@@ -11,7 +11,6 @@ use hyper::StatusCode;
 use qyvol_runtime::{ServiceError, WASMTIME_VERSION};
 
 use crate::Server;
-use crate::site::Site;
 
 /// Upper bounds of the histogram of durations, in microseconds: Prometheus' usual ones,
 /// and more where services are quick or slow.
@@ -22,11 +21,12 @@ const BUCKETS: [u64; 14] = [
 /// Classes of status codes.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Why the server answered by itself.
-const REFUSALS: [(StatusCode, &str); 4] = [
+const REFUSALS: [(StatusCode, &str); 5] = [
     (StatusCode::SERVICE_UNAVAILABLE, "busy"),
     (StatusCode::PAYLOAD_TOO_LARGE, "body"),
     (StatusCode::BAD_REQUEST, "host"),
     (StatusCode::NOT_IMPLEMENTED, "method"),
+    (StatusCode::NOT_FOUND, "route"),
 ];
 /// Results of reloads.
 const RELOADS: [&str; 2] = ["replaced", "failed"];
@@ -101,6 +101,8 @@ pub(crate) struct SiteMetrics {
 pub(crate) struct ServerMetrics {
     pub(crate) connections: Gauge,
     pub(crate) accepted: AtomicU64,
+    /// Those of requests that no application answers.
+    pub(crate) unrouted: SiteMetrics,
 }
 
 impl SiteMetrics {
@@ -167,20 +169,41 @@ impl Page {
         writeln!(self.text, "{close} {value}")
     }
 
-    /// One counter for each word of a closed set.
-    fn words<'w>(
+    /// One counter for each word of a closed set, for each application.
+    fn words<const N: usize>(
         &mut self,
         name: &str,
-        app: &str,
+        of: &[Counted<'_>],
         label: &str,
-        words: impl IntoIterator<Item = &'w str>,
-        counters: &[AtomicU64],
+        words: [&str; N],
+        counters: impl Fn(&SiteMetrics) -> &[AtomicU64; N],
     ) -> fmt::Result {
-        words
-            .into_iter()
-            .zip(counters)
-            .try_for_each(|(word, counter)| self.sample(name, &[("app", app), (label, word)], read(counter)))
+        for Counted { app, metrics, .. } in of {
+            for (word, counter) in words.into_iter().zip(counters(metrics)) {
+                self.sample(name, &[("app", app), (label, word)], read(counter))?;
+            }
+        }
+        Ok(())
     }
+
+    /// One number for each application.
+    fn numbers<T: fmt::Display>(
+        &mut self,
+        name: &str,
+        of: &[Counted<'_>],
+        number: impl Fn(&Counted<'_>) -> T,
+    ) -> fmt::Result {
+        of.iter()
+            .try_for_each(|counted| self.sample(name, &[("app", counted.app)], number(counted)))
+    }
+}
+
+/// What the counters are those of: an application, or requests that none answers.
+struct Counted<'s> {
+    /// Empty for the latter, which is the same as no label.
+    app: &'s str,
+    metrics: &'s SiteMetrics,
+    guests: usize,
 }
 
 /// The value of a label.
@@ -199,48 +222,56 @@ pub(crate) fn page(server: &Server) -> String {
 }
 
 fn write_page(page: &mut Page, server: &Server) -> fmt::Result {
-    let site = &server.site;
-    let (app, metrics) = (&*site.name, &site.metrics);
+    let sites = server.sites.all().iter();
+    let mut of: Vec<Counted<'_>> = sites
+        .map(|site| Counted {
+            app: &site.name,
+            metrics: &site.metrics,
+            guests: site.guests(),
+        })
+        .collect();
+    if !server.sites.answer_all() {
+        of.push(Counted {
+            app: "",
+            metrics: &server.metrics.unrouted,
+            guests: 0,
+        });
+    }
     page.family(
         "requests_total",
         "counter",
         "Requests that were answered, by class of status; 4xx has those whose client left",
     )?;
-    page.words("requests_total", app, "class", CLASSES, &metrics.classes)?;
+    page.words("requests_total", &of, "class", CLASSES, |of| &of.classes)?;
     page.family(
         "request_seconds",
         "histogram",
         "From the head of a request to the end of its response",
     )?;
-    durations(page, site)?;
+    of.iter().try_for_each(|of| durations(page, of))?;
     page.family("response_bytes_total", "counter", "Bytes of the bodies of responses")?;
-    page.sample("response_bytes_total", &[("app", app)], read(&metrics.sent))?;
+    page.numbers("response_bytes_total", &of, |of| read(&of.metrics.sent))?;
     page.family("requests_open", "gauge", "Requests that are being answered")?;
-    page.sample("requests_open", &[("app", app)], read(&metrics.open.0))?;
+    page.numbers("requests_open", &of, |of| read(&of.metrics.open.0))?;
     page.family("requests_waiting", "gauge", "Requests that wait for their turn")?;
-    page.sample("requests_waiting", &[("app", app)], read(&metrics.waiting.0))?;
+    page.numbers("requests_waiting", &of, |of| read(&of.metrics.waiting.0))?;
     page.family(
         "refused_total",
         "counter",
         "Requests that no guest was asked to answer, by reason",
     )?;
-    page.words(
-        "refused_total",
-        app,
-        "reason",
-        REFUSALS.map(|(_, word)| word),
-        &metrics.refusals,
-    )?;
+    let reasons = REFUSALS.map(|(_, word)| word);
+    page.words("refused_total", &of, "reason", reasons, |of| &of.refusals)?;
     page.family("guests", "gauge", "Guests that exist")?;
-    page.sample("guests", &[("app", app)], site.guests())?;
+    page.numbers("guests", &of, |of| of.guests)?;
     page.family("guests_ended_total", "counter", "Guests that have ended, by reason")?;
-    page.words("guests_ended_total", app, "reason", ENDS, &metrics.ends)?;
+    page.words("guests_ended_total", &of, "reason", ENDS, |of| &of.ends)?;
     page.family(
         "reloads_total",
         "counter",
         "Attempts to replace what answers, by result",
     )?;
-    page.words("reloads_total", app, "result", RELOADS, &metrics.reloads)?;
+    page.words("reloads_total", &of, "result", RELOADS, |of| &of.reloads)?;
     page.family("connections", "gauge", "Connections that are open")?;
     page.sample("connections", &[], read(&server.metrics.connections.0))?;
     page.family("connections_total", "counter", "Connections that were accepted")?;
@@ -250,8 +281,7 @@ fn write_page(page: &mut Page, server: &Server) -> fmt::Result {
     page.sample("build_info", &build, 1)
 }
 
-fn durations(page: &mut Page, site: &Site) -> fmt::Result {
-    let (app, metrics) = (&*site.name, &site.metrics);
+fn durations(page: &mut Page, Counted { app, metrics, .. }: &Counted<'_>) -> fmt::Result {
     let mut total = 0;
     for (place, bucket) in metrics.buckets.iter().enumerate() {
         total += read(bucket);

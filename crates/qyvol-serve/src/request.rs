@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::exchange::{Counted, Exchange};
-use crate::site::App;
+use crate::site::{App, Site};
 use crate::{Server, ServerEvent};
 
 /// How long a request waits for its turn.
@@ -37,6 +37,7 @@ pub(crate) struct Caller {
 /// A guest that exists, or is about to. It has ended when this is dropped.
 struct Guest {
     server: Arc<Server>,
+    site: Arc<Site>,
     /// Kept for as long as it exists.
     app: Arc<App>,
     id: u64,
@@ -48,10 +49,14 @@ struct Guest {
 impl Guest {
     fn ended(mut self, ended: &Result<(), ServiceError>) {
         self.has_ended = true;
-        self.server.site.metrics.ended(Some(ended));
+        self.site.metrics.ended(Some(ended));
         if let Err(error) = ended {
             self.app.keeper.failed(error);
-            (self.server.sink)(&ServerEvent::Failed { id: self.id, error });
+            (self.server.sink)(&ServerEvent::Failed {
+                application: &self.site.name,
+                id: self.id,
+                error,
+            });
         }
     }
 }
@@ -59,7 +64,7 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.server.site.metrics.ended(None);
+            self.site.metrics.ended(None);
         }
     }
 }
@@ -72,7 +77,7 @@ impl Server {
         exchange: Exchange,
     ) -> Response<Counted> {
         let is_http2 = request.version() == Version::HTTP_2;
-        let mut response = match self.answer(request, caller, exchange.id).await {
+        let mut response = match self.answer(request, caller, &exchange).await {
             Ok(response) => response,
             Err(status) => refusal(status),
         };
@@ -89,52 +94,55 @@ impl Server {
         self: &Arc<Server>,
         mut request: Request<Incoming>,
         caller: Caller,
-        id: u64,
+        exchange: &Exchange,
     ) -> Result<Response<Body>, StatusCode> {
         let turn = async {
             check(&mut request, caller, self.limits.body)?;
-            self.turn().await
+            let site = exchange.site.as_ref().ok_or(StatusCode::NOT_FOUND)?;
+            Ok((Arc::clone(site), turn(site).await?))
         };
-        let turn = turn.await.inspect_err(|status| self.site.metrics.refused(*status))?;
-        let app = self.site.current();
+        let metrics = self.metrics_of(exchange.site.as_deref());
+        let (site, turn) = turn.await.inspect_err(|status| metrics.refused(*status))?;
+        let app = site.current();
         let guest = Guest {
             server: Arc::clone(self),
+            site,
             app: Arc::clone(&app),
-            id,
+            id: exchange.id,
             _turn: turn,
             has_ended: false,
         };
         let answered = app.service.handle(request, move |ended| guest.ended(ended)).await;
         answered.map_err(|error| status(&error))
     }
+}
 
-    /// Waits until there may be one more guest.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, StatusCode> {
-        let turns = Arc::clone(&self.site.turns);
-        if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
-            return Ok(turn);
-        }
-        let _waiting = Waiting::new(self);
-        match timeout(TURN, turns.acquire_owned()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(StatusCode::SERVICE_UNAVAILABLE),
-        }
+/// Waits until there may be one more guest.
+async fn turn(site: &Site) -> Result<OwnedSemaphorePermit, StatusCode> {
+    let turns = Arc::clone(&site.turns);
+    if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
+        return Ok(turn);
+    }
+    let _waiting = Waiting::new(site);
+    match timeout(TURN, turns.acquire_owned()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(StatusCode::SERVICE_UNAVAILABLE),
     }
 }
 
 /// Counts a request that waits for its turn.
-struct Waiting<'a>(&'a Server);
+struct Waiting<'a>(&'a Site);
 
 impl Waiting<'_> {
-    fn new(server: &Server) -> Waiting<'_> {
-        server.site.metrics.waiting.up();
-        Waiting(server)
+    fn new(site: &Site) -> Waiting<'_> {
+        site.metrics.waiting.up();
+        Waiting(site)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.site.metrics.waiting.down();
+        self.0.metrics.waiting.down();
     }
 }
 

@@ -44,6 +44,11 @@ impl Site {
         }
     }
 
+    /// Its name in the access log and in the counters.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// From the next request on, this answers. What was begun is not disturbed.
     pub fn replace(&self, app: App) {
         let app = Arc::new(app);

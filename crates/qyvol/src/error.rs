@@ -43,6 +43,28 @@ pub enum Error {
         /// The problems.
         problems: Problems,
     },
+    /// A file of a server's applications has problems, each with its place.
+    #[error("{} {}", escape(&path.to_string_lossy()), plural(problems.0.len()))]
+    AppsYaml {
+        /// The file.
+        path: PathBuf,
+        /// The problems.
+        problems: Problems,
+    },
+    /// A file of a server's applications can't be used.
+    #[error("applications file {}: {why}", escape(&path.to_string_lossy()))]
+    Apps {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Two applications of one server have one name.
+    #[error("two applications have the name {}", escape(name))]
+    SameName {
+        /// The name.
+        name: String,
+    },
     /// `hosts.yaml` can't be used.
     #[error("hosts file {}: {why}", escape(&path.to_string_lossy()))]
     Hosts {

@@ -46,6 +46,9 @@ impl Error {
             Error::PolicyYaml { .. } | Error::Policy { .. } => ErrorClass::BadPolicy,
             Error::HostsYaml { .. }
             | Error::Hosts { .. }
+            | Error::AppsYaml { .. }
+            | Error::Apps { .. }
+            | Error::SameName { .. }
             | Error::InvalidTarget { .. }
             | Error::Ambiguous { .. }
             | Error::AlreadyImage { .. }

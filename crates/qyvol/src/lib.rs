@@ -129,7 +129,7 @@ pub use policy::{
 pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
 pub use run::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
-pub use serve::{Reload, ServeLimits, ServeNotice, ServeRequest, TlsFiles, serve};
+pub use serve::{AppEntry, Reload, ServeLimits, ServeNotice, ServeRequest, ServedApp, TlsFiles, read_apps, serve};
 pub use sign::{Claims, SignReport, SignRequest, sign};
 pub use signatures::{CleanRequest, RemovedSignature, clean};
 pub use signer::{FirstKey, SignerChoice};

@@ -1,31 +1,31 @@
 //! `serve`: what `run` does up to the guest, then a server in front of it.
 
 mod application;
+mod apps;
 mod certificate;
 mod reload;
 mod watch;
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use qyvol_serve::{AccessSink, ServerEvent, ServerLimits, Setup, Site, Stop, Tls};
+use qyvol_serve::{AccessSink, Route, ServerEvent, ServerLimits, Setup, Sites, Stop, Tls};
 use qyvol_types::{Digest, Timestamp};
 
-use self::application::Application;
+pub use self::apps::{AppEntry, read_apps};
 use self::certificate::Certificate;
 pub use self::certificate::TlsFiles;
 pub use self::reload::Reload;
-use self::reload::Supervisor;
-use self::watch::Sight;
-use crate::run::{StepTimer, VerifiedTarget};
+use self::reload::{Answering, Supervisor};
 use crate::{Context, Error, RunRequest};
 
 /// What to serve.
 pub struct ServeRequest<'a> {
-    /// The service and what it is given, as for a run of it.
-    pub run: RunRequest<'a>,
+    /// The applications. No two of them have the same name or the same route.
+    pub apps: Vec<ServedApp<'a>>,
     /// Where to listen; of port 0, any that is free.
     pub listen: SocketAddr,
     /// Its certificate, if it has TLS.
@@ -48,20 +48,31 @@ pub struct ServeRequest<'a> {
     pub notices: Arc<dyn Fn(ServeNotice) + Send + Sync>,
 }
 
-/// Limits of a server.
-#[derive(Clone, Copy, Debug)]
-pub struct ServeLimits {
+/// One of the applications that a server answers with. They have nothing in common but
+/// the engine, the threads and the connections.
+pub struct ServedApp<'a> {
+    /// Its name in the access log and in the counters, if that is not the image's.
+    pub name: Option<String>,
+    /// The requests that it answers.
+    pub route: Route,
+    /// The service and what it is given, as for a run of it.
+    pub run: RunRequest<'a>,
     /// How long a request may take, if the manifest doesn't say less.
     pub time: Duration,
     /// Requests that are answered at once.
     pub requests: usize,
+    /// Files, and as many sockets, that a guest has open at once, if neither the manifest
+    /// nor the operator says how many.
+    pub files: u64,
+}
+
+/// Limits of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeLimits {
     /// Connections that are open at once.
     pub connections: usize,
     /// Bytes of a request's body.
     pub body: usize,
-    /// Files, and as many sockets, that a guest has open at once, if neither the manifest
-    /// nor the operator says how many.
-    pub files: u64,
 }
 
 /// What a server tells its operator.
@@ -77,8 +88,15 @@ pub enum ServeNotice {
     },
     /// It tells of its health and counters there.
     Admin(SocketAddr),
-    /// A request was not answered, or not to its end: its number, and why.
-    Failed(u64, String),
+    /// A request was not answered, or not to its end.
+    Failed {
+        /// The application's name.
+        application: String,
+        /// The request's number.
+        id: u64,
+        /// Why.
+        why: String,
+    },
     /// Something else answers from now on.
     Reloaded {
         /// Its name and version.
@@ -87,7 +105,12 @@ pub enum ServeNotice {
         digest: Digest,
     },
     /// What the target leads to can't be served; what answered before still does.
-    NotReloaded(Box<Error>),
+    NotReloaded {
+        /// The application's name.
+        application: String,
+        /// Why.
+        error: Box<Error>,
+    },
     /// The certificate was read again, and is used from now on.
     Renewed,
     /// The certificate has changed and can't be used; the one before still is.
@@ -99,7 +122,8 @@ pub enum ServeNotice {
 /// How long the end waits beyond the time of one request.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves a target until it is told to end. It listens once everything is ready to answer.
+/// Serves applications until it is told to end. It listens once all of them are ready to
+/// answer.
 pub fn serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error> {
     let served = load_and_serve(ctx, request);
     // What was held for guests that have all ended.
@@ -108,24 +132,20 @@ pub fn serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error>
 }
 
 fn load_and_serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error> {
-    // Before it is read: what is changed from here on is seen to have changed.
-    let seen = Sight::of(ctx, request).ok();
     let certificate = request.tls.as_ref().map(Certificate::open).transpose()?;
-    let mut clock = StepTimer::start(request.run.events);
-    let judged = VerifiedTarget::new(ctx, &request.run)?;
-    clock.step("verify");
-    let Application { app, identity } = Application::new(ctx, request, judged, &mut clock)?;
-    let site = Arc::new(Site::new(&identity.name, app, request.limits.requests));
+    let answering = request.apps.iter().map(|app| Answering::new(ctx, request, app));
+    let answering = answering.collect::<Result<Vec<_>, _>>()?;
+    check_names(&answering)?;
+    let sites = answering
+        .iter()
+        .map(|one| (one.app.route.clone(), Arc::clone(&one.site)));
     let tls = certificate.as_ref().map(|certificate| Arc::clone(&certificate.tls));
-    let setup = listen(request, &site, tls)?;
+    let setup = listen(request, Sites::new(sites), tls)?;
     let mut supervisor = Supervisor {
         ctx,
         request,
-        site: &site,
-        identity,
+        answering,
         certificate,
-        seen,
-        told: None,
     };
     let served = thread::scope(|scope| {
         let reload = &request.reload;
@@ -147,6 +167,17 @@ fn load_and_serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), E
     }
 }
 
+/// Refuses two applications of one name: their counters could not be told apart.
+fn check_names(answering: &[Answering<'_>]) -> Result<(), Error> {
+    let mut names = HashSet::new();
+    match answering.iter().find(|one| !names.insert(one.site.name())) {
+        Some(one) => Err(Error::SameName {
+            name: one.site.name().to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Tells who stays behind the server that it has ended.
 struct TellEnd<'a>(&'a Reload);
 
@@ -157,13 +188,17 @@ impl Drop for TellEnd<'_> {
 }
 
 /// Listens.
-fn listen(request: &ServeRequest<'_>, site: &Arc<Site>, tls: Option<Arc<Tls>>) -> Result<Setup, Error> {
+fn listen(request: &ServeRequest<'_>, sites: Sites, tls: Option<Arc<Tls>>) -> Result<Setup, Error> {
     let (listener, address) = bind(request.listen)?;
     let admin = request.admin.map(bind).transpose()?;
     let notices = Arc::clone(&request.notices);
     let sink = move |event: &ServerEvent<'_>| {
         notices(match event {
-            ServerEvent::Failed { id, error } => ServeNotice::Failed(*id, error.to_string()),
+            ServerEvent::Failed { application, id, error } => ServeNotice::Failed {
+                application: application.to_string(),
+                id: *id,
+                why: error.to_string(),
+            },
             ServerEvent::NotAccepted(error) => ServeNotice::Trouble(format!("can't accept a connection: {error}")),
             ServerEvent::CutOff(requests) => ServeNotice::Trouble(format!(
                 "{requests} requests and connections were cut off at the end of the grace period"
@@ -179,14 +214,14 @@ fn listen(request: &ServeRequest<'_>, site: &Arc<Site>, tls: Option<Arc<Tls>>) -
         is_secure: tls.is_some(),
     });
     Ok(Setup {
-        site: Arc::clone(site),
+        sites,
         listener,
         tls,
         admin: admin.map(|(listener, _)| listener),
         limits: ServerLimits {
             connections: request.limits.connections,
             body: request.limits.body,
-            grace: request.limits.time + GRACE,
+            grace: request.apps.iter().map(|app| app.time).max().unwrap_or_default() + GRACE,
         },
         stop: request.stop.clone(),
         sink: Arc::new(sink),

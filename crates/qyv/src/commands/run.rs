@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -262,18 +262,18 @@ pub fn pull<'a>(when: Option<PullWhen>, client: &'a dyn Fn() -> Result<Arc<Clien
 
 /// The directories that the operator grants.
 pub fn grants(args: &GuestArgs) -> Result<Vec<DirGrant>, Failure> {
-    args.dirs.iter().map(|dir| grant(dir)).collect()
+    args.dirs.iter().map(|dir| grant(Path::new(""), dir)).collect()
 }
 
-/// `HOST[::GUEST][:ro]`.
-fn grant(text: &str) -> Result<DirGrant, Failure> {
+/// `HOST[::GUEST][:ro]`; a relative HOST begins at `base`.
+pub fn grant(base: &Path, text: &str) -> Result<DirGrant, Failure> {
     let (rest, writable) = match (text.strip_suffix(":ro"), text.strip_suffix(":rw")) {
         (Some(rest), _) => (rest, false),
         (None, Some(rest)) => (rest, true),
         (None, None) => (text, true),
     };
     let (host, guest) = rest.split_once("::").unwrap_or((rest, rest));
-    let host = PathBuf::from(host);
+    let host = base.join(host);
     // A guest looks paths up part by part, and would never find a part that is `..`.
     if guest.is_empty() || guest.split('/').any(|part| part == "..") {
         return Err(
@@ -396,13 +396,13 @@ mod tests {
 
     #[test]
     fn directory_is_granted_under_a_path_that_a_guest_can_look_up() {
-        let granted = grant("/tmp::/data:ro").unwrap();
+        let granted = grant(Path::new(""), "/tmp::/data:ro").unwrap();
         assert_eq!((granted.guest.as_str(), granted.writable), ("/data", false));
-        assert_eq!(grant("/tmp").unwrap().guest, "/tmp");
-        let granted = grant("/tmp::/data:rw").unwrap();
+        assert_eq!(grant(Path::new(""), "/tmp").unwrap().guest, "/tmp");
+        let granted = grant(Path::new(""), "/tmp::/data:rw").unwrap();
         assert_eq!((granted.guest.as_str(), granted.writable), ("/data", true));
         for text in ["/tmp::/a/../b", "/tmp::..", "/tmp::", "../tmp"] {
-            let failure = grant(text).unwrap_err();
+            let failure = grant(Path::new(""), text).unwrap_err();
             assert!(failure.message.contains("without `..`"), "{text}: {}", failure.message);
         }
     }

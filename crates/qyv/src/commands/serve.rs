@@ -1,18 +1,23 @@
 //! `serve`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qyvol::server::{AccessSink, Stop};
+use qyvol::server::{AccessSink, Route, Stop};
 use qyvol::types::{escape, parse_size};
-use qyvol::{Context, DirGrant, Reload, ServeLimits, ServeNotice, ServeRequest, Target, TlsFiles};
+use qyvol::{
+    AppEntry, Context, DirGrant, Reload, RunRequest, ServeLimits, ServeNotice, ServeRequest, ServedApp, Target,
+    TlsFiles,
+};
 
 use crate::access_log::AccessLog;
 use crate::audit::{Audit, now};
-use crate::cli::ServeArgs;
-use crate::commands::run::{Events, check_pull, grants, request};
+use crate::cli::{GuestArgs, ServeArgs};
+use crate::commands::run::{Events, check_pull, grant, grants, request};
 use crate::failure::Failure;
+use crate::guest_env::secret_of;
 use crate::log_file::check_apart;
 use crate::open_files::open_files;
 use crate::run_report::Told;
@@ -45,6 +50,94 @@ pub fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure>
     served.map(|()| 0)
 }
 
+/// An application as the operator has named it: on the command line, or in the file of
+/// `--apps`.
+struct Named {
+    target: Target,
+    dirs: Vec<DirGrant>,
+    /// What the file says of it.
+    entry: Option<AppEntry>,
+}
+
+/// The applications to serve.
+fn named(args: &ServeArgs, dirs: Vec<DirGrant>) -> Result<Vec<Named>, Failure> {
+    let Some(file) = &args.apps else {
+        let text = args.target.as_deref().unwrap_or_default();
+        let target = Target::parse(text)?;
+        check_pull(&args.guest, &target, text)?;
+        return Ok(vec![Named {
+            target,
+            dirs,
+            entry: None,
+        }]);
+    };
+    check_shared(&args.guest)?;
+    let base = file.parent().unwrap_or(Path::new(""));
+    let mut apps = Vec::new();
+    for entry in qyvol::read_apps(file)? {
+        let dirs = entry.dirs.iter().map(|dir| grant(base, dir));
+        apps.push(Named {
+            target: entry.target.clone(),
+            dirs: dirs.collect::<Result<_, _>>()?,
+            entry: Some(entry),
+        });
+    }
+    Ok(apps)
+}
+
+/// Refuses options that give one application something: with `--apps`, its file does.
+fn check_shared(guest: &GuestArgs) -> Result<(), Failure> {
+    let given = [
+        ("--env", guest.env.is_empty(), "env"),
+        ("--env-file", guest.env_file.is_empty(), "env"),
+        ("--secret", guest.secrets.is_empty(), "secrets"),
+        ("--dir", guest.dirs.is_empty(), "dirs"),
+        ("--allow-net", guest.allow_net.is_empty(), "allow_net"),
+        ("--limit", guest.limits.is_empty(), "limits"),
+    ];
+    match given.into_iter().find(|(_, is_absent, _)| !is_absent) {
+        Some((option, _, key)) => Err(Failure::usage(format!(
+            "{option} and --apps can't be used together: each application has what the file gives it"
+        ))
+        .hint(format!("write it as `{key}:` of the application that needs it"))),
+        None => Ok(()),
+    }
+}
+
+/// What an application is served with.
+fn served<'a>(app: &Named, run: RunRequest<'a>, args: &ServeArgs) -> Result<ServedApp<'a>, Failure> {
+    let mut served = ServedApp {
+        name: None,
+        route: Route::all(),
+        run,
+        time: *args.request_timeout,
+        requests: usize::try_from(args.max_requests).unwrap_or(usize::MAX),
+        files: 0,
+    };
+    if let Some(entry) = &app.entry {
+        served.name = entry.name.clone();
+        served.route = entry.route.clone();
+        served.time = entry.time.unwrap_or(served.time);
+        served.requests = entry.requests.unwrap_or(served.requests);
+        let run = &mut served.run;
+        run.env.extend(entry.env.iter().cloned());
+        for (name, path) in &entry.secrets {
+            run.env.push(secret_of(name, path)?);
+        }
+        run.overrides.limits = entry.limits;
+        if !run.overrides.no_net {
+            run.overrides.net.extend(entry.net.iter().cloned());
+        }
+    }
+    if served.time.is_zero() || served.time > REQUEST_TIME {
+        return Err(Failure::usage(match &app.entry {
+            Some(_) => "request_timeout: expected more than 0, and a day at most",
+            None => "--request-timeout: expected more than 0, and a day at most",
+        }));
+    }
+    Ok(served)
+}
+
 fn start(
     ctx: &Context<'_>,
     ui: &Ui,
@@ -52,8 +145,7 @@ fn start(
     dirs: Vec<DirGrant>,
     audit: Option<&Audit>,
 ) -> Result<(), Failure> {
-    let target = Target::parse(&args.target)?;
-    check_pull(&args.guest, &target, &args.target)?;
+    let named = named(args, dirs)?;
     let body = parse_size(&args.max_body).and_then(|bytes| usize::try_from(bytes).ok());
     let body = body.ok_or_else(|| {
         let given = escape(&args.max_body);
@@ -62,20 +154,21 @@ fn start(
     if args.watch.is_some_and(|every| every.is_zero() || *every > REQUEST_TIME) {
         return Err(Failure::usage("--watch: expected more than 0, and a day at most"));
     }
-    let requests = usize::try_from(args.max_requests).unwrap_or(usize::MAX);
-    let time = *args.request_timeout;
-    if time.is_zero() || time > REQUEST_TIME {
-        return Err(Failure::usage(
-            "--request-timeout: expected more than 0, and a day at most",
-        ));
-    }
     let client = || Ok(crate::registry::client(&ctx.home, ui, &args.guest.registry)?);
     let told = Told::default();
     let events = Events { ui, told: &told, audit };
-    let run = request(&target, &args.guest, dirs, &client, &events)?;
+    let mut apps = Vec::new();
+    for app in &named {
+        let run = request(&app.target, &args.guest, app.dirs.clone(), &client, &events)?;
+        apps.push(served(app, run, args)?);
+    }
+    let requests: usize = apps.iter().map(|app| app.requests).sum();
+    for app in &mut apps {
+        app.files = (open_files() / SHARE / requests).max(FILES) as u64;
+    }
     let log = args.access_log.as_deref().map(|path| AccessLog::open(path, ui));
     let log = log.transpose()?;
-    let voice = voice(ui)?;
+    let voice = voice(ui, args.apps.is_some())?;
     let stop = Stop::default();
     let reload = Reload::default();
     let (hung_up, reopened) = (reload.clone(), log.clone());
@@ -88,7 +181,7 @@ fn start(
     end_in_two_steps(&stop, Some(hang_up))?;
     let (notices, answered) = (voice.clone(), log.clone());
     let request = ServeRequest {
-        run,
+        apps,
         listen: args.listen,
         tls: args
             .tls_cert
@@ -97,11 +190,8 @@ fn start(
             .map(|(certificate, key)| TlsFiles { certificate, key }),
         admin: args.admin,
         limits: ServeLimits {
-            time,
-            requests,
             connections: (open_files() / SHARE).clamp(1, CONNECTIONS),
             body,
-            files: (open_files() / SHARE / requests).max(FILES) as u64,
         },
         watch: args.watch.map(|every| *every),
         reload,
@@ -122,11 +212,11 @@ fn start(
 }
 
 /// Prints notices. If nobody reads stderr, requests are answered all the same.
-fn voice(ui: &Ui) -> Result<Spool<ServeNotice>, Failure> {
+fn voice(ui: &Ui, has_several: bool) -> Result<Spool<ServeNotice>, Failure> {
     let ui = ui.clone();
     let voice = Spool::start("notices", move |notices, lost| {
         for notice in notices {
-            tell(&ui, notice);
+            tell(&ui, has_several, notice);
         }
         if lost > 0 {
             ui.warn(&format!("{lost} further reports were left out"));
@@ -139,21 +229,35 @@ fn voice(ui: &Ui) -> Result<Spool<ServeNotice>, Failure> {
 /// texts are the host's own.
 fn size(notice: &ServeNotice) -> usize {
     match notice {
-        ServeNotice::Failed(_, why) => why.len(),
+        ServeNotice::Failed { why, .. } => why.len(),
         _ => 0,
     }
 }
 
-fn tell(ui: &Ui, notice: ServeNotice) {
+/// `has_several`: whether it matters which application a notice is of.
+fn tell(ui: &Ui, has_several: bool, notice: ServeNotice) {
+    let of = |application: String| match has_several {
+        true => format!(" of {}", escape(&application)),
+        false => String::new(),
+    };
     match notice {
         ServeNotice::Listening { address, is_secure } => {
             let scheme = if is_secure { "https" } else { "http" };
             ui.note(&format!("listening on {scheme}://{address}"));
         }
         ServeNotice::Admin(address) => ui.note(&format!("health and metrics on http://{address}")),
-        ServeNotice::Failed(id, why) => ui.warn(&format!("a request failed: {why} (request {id})")),
+        ServeNotice::Failed { application, id, why } => {
+            ui.warn(&format!("a request{} failed: {why} (request {id})", of(application)));
+        }
         ServeNotice::Reloaded { image, digest } => ui.note(&format!("reloaded: {image} {digest} answers")),
-        ServeNotice::NotReloaded(error) => stays(ui, "not reloaded, what answered before still does", *error),
+        ServeNotice::NotReloaded { application, error } => match has_several {
+            true => stays(
+                ui,
+                &format!("{} not reloaded, what answered before still does", escape(&application)),
+                *error,
+            ),
+            false => stays(ui, "not reloaded, what answered before still does", *error),
+        },
         ServeNotice::Renewed => ui.note("the certificate was read again"),
         ServeNotice::NotRenewed(error) => stays(ui, "the certificate before is still used", *error),
         ServeNotice::Trouble(why) => ui.warn(&why),

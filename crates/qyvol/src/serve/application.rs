@@ -7,8 +7,8 @@ use qyvol_serve::{App, Keeper};
 use qyvol_trust::Ceiling;
 use qyvol_types::{Digest, FsKind};
 
-use super::ServeRequest;
 use super::reload::Reload;
+use super::{ServeRequest, ServedApp};
 use crate::run::{Held, Launch, Prepared, StepTimer, VerifiedTarget};
 use crate::{Context, Error};
 
@@ -44,14 +44,15 @@ impl Application {
     pub(super) fn new(
         ctx: &Context<'_>,
         request: &ServeRequest<'_>,
+        served: &ServedApp<'_>,
         judged: VerifiedTarget,
         clock: &mut StepTimer<'_>,
     ) -> Result<Application, Error> {
         let kind = check_servable(&judged)?;
         let identity = Identity::of(&judged);
-        let prepared = Prepared::new(ctx, judged, &request.run, kind, request.limits.requests, clock)?;
-        let launch = Launch::new(ctx, prepared, &request.run)?;
-        let most = request.limits.time;
+        let prepared = Prepared::new(ctx, judged, &served.run, kind, served.requests, clock)?;
+        let launch = Launch::new(ctx, prepared, &served.run)?;
+        let most = served.time;
         let limits = ServiceLimits {
             time: launch.time.wall.map_or(most, |own| own.min(most)),
             cpu: launch.time.cpu,
@@ -64,8 +65,8 @@ impl Application {
             held,
             ..
         } = launch;
-        spec.limits.files.get_or_insert(request.limits.files);
-        spec.limits.sockets.get_or_insert(request.limits.files);
+        spec.limits.files.get_or_insert(served.files);
+        spec.limits.sockets.get_or_insert(served.files);
         let keeper = Kept {
             held: Mutex::new(Some(held)),
             broken: Mutex::new(None),

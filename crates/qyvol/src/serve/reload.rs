@@ -13,7 +13,7 @@ use qyvol_serve::Site;
 use super::application::{Application, Gone, Identity};
 use super::certificate::Certificate;
 use super::watch::Sight;
-use super::{ServeNotice, ServeRequest};
+use super::{ServeNotice, ServeRequest, ServedApp};
 use crate::run::{StepTimer, VerifiedTarget};
 use crate::{Context, Error};
 
@@ -87,19 +87,26 @@ impl Reload {
 pub(super) struct Supervisor<'s> {
     pub(super) ctx: &'s Context<'s>,
     pub(super) request: &'s ServeRequest<'s>,
-    pub(super) site: &'s Site,
-    /// What answers.
-    pub(super) identity: Identity,
+    pub(super) answering: Vec<Answering<'s>>,
     /// The certificate, if there is one.
     pub(super) certificate: Option<Certificate>,
+}
+
+/// An application that answers.
+pub(super) struct Answering<'s> {
+    request: &'s ServeRequest<'s>,
+    pub(super) app: &'s ServedApp<'s>,
+    pub(super) site: Arc<Site>,
+    /// What answers.
+    identity: Identity,
     /// What the target led to when it was looked at last.
-    pub(super) seen: Option<Sight>,
+    seen: Option<Sight>,
     /// The last failure that was told, so that it is told once.
-    pub(super) told: Option<String>,
+    told: Option<String>,
 }
 
 impl Supervisor<'_> {
-    /// Looks at the target when it is asked or the time has come, until the server has
+    /// Looks at the targets when it is asked or the time has come, until the server has
     /// ended.
     pub(super) fn stay(&mut self) {
         let watch = self.request.watch;
@@ -114,11 +121,32 @@ impl Supervisor<'_> {
                 return;
             }
             let is_due = due.is_some_and(|due| due <= Instant::now());
-            if (waiting.is_asked || is_due) && !self.request.stop.has_begun() {
-                self.look_at_certificate();
+            if waiting.is_asked || is_due {
                 self.look(waiting.is_asked);
                 due = next();
             }
+        }
+    }
+
+    /// Looks at the certificate and at all targets, until the end begins.
+    fn look(&mut self, must: bool) {
+        if !self.request.stop.has_begun() {
+            self.look_at_certificate();
+        }
+        for one in &mut self.answering {
+            if self.request.stop.has_begun() {
+                return;
+            }
+            let ctx = Context {
+                home: self.ctx.home.clone(),
+                now: (self.request.now)(),
+                source_date: self.ctx.source_date,
+                report: self.ctx.report,
+                temporaries: self.ctx.temporaries,
+                compiler: self.ctx.compiler,
+                policy: self.ctx.policy.clone(),
+            };
+            one.look(&ctx, must);
         }
     }
 
@@ -132,25 +160,41 @@ impl Supervisor<'_> {
             Err(error) => (self.request.notices)(ServeNotice::NotRenewed(Box::new(error))),
         }
     }
+}
+
+impl<'s> Answering<'s> {
+    /// Judges, prepares and tries an application.
+    pub(super) fn new(
+        ctx: &Context<'_>,
+        request: &'s ServeRequest<'s>,
+        app: &'s ServedApp<'s>,
+    ) -> Result<Answering<'s>, Error> {
+        // Before it is read: what is changed from here on is seen to have changed.
+        let seen = Sight::of(ctx, &app.run).ok();
+        let mut clock = StepTimer::start(app.run.events);
+        let judged = VerifiedTarget::new(ctx, &app.run)?;
+        clock.step("verify");
+        let Application { app: first, identity } = Application::new(ctx, request, app, judged, &mut clock)?;
+        let name = app.name.as_ref().unwrap_or(&identity.name);
+        Ok(Answering {
+            site: Arc::new(Site::new(name, first, app.requests)),
+            request,
+            app,
+            identity,
+            seen,
+            told: None,
+        })
+    }
 
     /// Looks at the target. If it leads to something else, or if it must, it judges what
     /// is there.
-    fn look(&mut self, must: bool) {
-        let ctx = Context {
-            home: self.ctx.home.clone(),
-            now: (self.request.now)(),
-            source_date: self.ctx.source_date,
-            report: self.ctx.report,
-            temporaries: self.ctx.temporaries,
-            compiler: self.ctx.compiler,
-            policy: self.ctx.policy.clone(),
-        };
-        let sight = match Sight::of(&ctx, self.request) {
+    fn look(&mut self, ctx: &Context<'_>, must: bool) {
+        let sight = match Sight::of(ctx, &self.app.run) {
             Ok(sight) if !must && self.seen.as_ref() == Some(&sight) => return,
             Ok(sight) => sight,
             Err(error) => return self.failed(error),
         };
-        match self.replacement(&ctx) {
+        match self.replacement(ctx) {
             Ok(replacement) => {
                 self.seen = Some(sight);
                 self.told = None;
@@ -175,13 +219,13 @@ impl Supervisor<'_> {
 
     /// What the target leads to, ready to answer; none if that answers already.
     fn replacement(&self, ctx: &Context<'_>) -> Result<Option<Application>, Error> {
-        let mut clock = StepTimer::start(self.request.run.events);
-        let judged = VerifiedTarget::new(ctx, &self.request.run)?;
+        let mut clock = StepTimer::start(self.app.run.events);
+        let judged = VerifiedTarget::new(ctx, &self.app.run)?;
         clock.step("verify");
         if Identity::of(&judged) == self.identity {
             return Ok(None);
         }
-        Application::new(ctx, self.request, judged, &mut clock).map(Some)
+        Application::new(ctx, self.request, self.app, judged, &mut clock).map(Some)
     }
 
     /// What answered stays.
@@ -190,7 +234,10 @@ impl Supervisor<'_> {
         let what = error.to_string();
         if self.told.as_ref() != Some(&what) {
             self.told = Some(what);
-            (self.request.notices)(ServeNotice::NotReloaded(Box::new(error)));
+            (self.request.notices)(ServeNotice::NotReloaded {
+                application: self.site.name().to_string(),
+                error: Box::new(error),
+            });
         }
     }
 }

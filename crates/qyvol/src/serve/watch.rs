@@ -7,9 +7,8 @@ use std::path::Path;
 use qyvol_remote::{Access, Repository};
 use qyvol_types::{Digest, Reference};
 
-use super::ServeRequest;
 use crate::run::Pull;
-use crate::{Context, Error, Target, validate};
+use crate::{Context, Error, RunRequest, Target, validate};
 
 /// What a target leads to, as far as that can be told without reading all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +39,13 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 impl Sight {
     /// Looks at the files of a target, or at its name: in the store, or on its registry
     /// if that is asked each time.
-    pub(super) fn of(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<Sight, Error> {
-        let name = match request.run.target {
+    pub(super) fn of(ctx: &Context<'_>, run: &RunRequest<'_>) -> Result<Sight, Error> {
+        let name = match run.target {
             Target::Archive(path) | Target::Wasm(path) => return Ok(Sight::Files(vec![stamp(path)])),
             Target::Manifest(path) => return Ok(Sight::Files(of_manifest(path))),
             Target::Image(name) => name,
         };
-        let digest = match (name.reference(), name.in_registry(), &request.run.pull) {
+        let digest = match (name.reference(), name.in_registry(), &run.pull) {
             (_, Some(name), Pull::Always(client)) => on_registry(&client()?, name)?,
             (Some(name), _, _) => ctx.store()?.resolve(name)?.map(|descriptor| descriptor.digest),
             // A digest is the name of one image for ever.
