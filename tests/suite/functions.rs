@@ -243,3 +243,219 @@ fn pool_of_the_manifest_keeps_instances() {
         assert_eq!(user.qyv(&["call", &app, "count"]).expect(0).out, "1\n");
     }
 }
+
+/// Tells who has called: the case of the actor, the number of the user, and how many words
+/// the scope has.
+const WHO: &str = r#"
+  (module
+    (import "qyvol:call/context@0.1.0" "actor" (func $actor (param i32)))
+    (import "qyvol:call/context@0.1.0" "scope" (func $scope (param i32)))
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 1024))
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at))
+    (func (export "who") (result i32)
+      (call $actor (i32.const 0))
+      (call $scope (i32.const 16))
+      (i32.store (i32.const 32) (i32.load8_u (i32.const 0)))
+      (i32.store (i32.const 36) (i32.load (i32.const 4)))
+      (i32.store (i32.const 40) (i32.load (i32.const 20)))
+      (i32.const 32)))"#;
+
+fn who() -> String {
+    format!(
+        "functions:\n  who:\n    imports: [qyvol:call]\n    wit: 'who: func() -> tuple<u32, u32, u32>'\n    wat: {}",
+        wat(WHO)
+    )
+}
+
+// [CALL-016]
+#[test]
+fn function_is_told_who_has_called_it() {
+    let user = User::new();
+    let app = built(&user, "app", &who());
+    let uid = rustix::process::geteuid().as_raw();
+    let told = user.qyv(&["call", &app, "who"]).expect(0).out;
+    assert_eq!(told, format!("(1, {uid}, 0)\n"));
+    let told = user
+        .qyv(&["call", "--scope", "admin", "--scope", "team:a/b", &app, "who"])
+        .expect(0)
+        .out;
+    assert_eq!(told, format!("(1, {uid}, 2)\n"));
+    let refused = user.qyv(&["call", "--scope", "a b", &app, "who"]).expect(2);
+    assert!(refused.err.contains("letters, digits"), "{}", refused.err);
+}
+
+// [RUN-070]
+#[test]
+fn process_is_started_again_as_its_manifest_says() {
+    let user = User::new();
+    let app = built(
+        &user,
+        "app",
+        &format!(
+            "functions:\n  count:\n    wit: 'count: func() -> u32'\n    wat: {0}  fail:\n    wit: 'fail: func()'\n    wat: {0}processes:\n  once: {{ method: count }}\n  bad: {{ method: fail }}\n  again: {{ method: fail, restart: on-failure }}\n  forever: {{ method: count, restart: always }}\n",
+            wat(COUNTER)
+        ),
+    );
+    let once = user.qyv(&["run", &app, "once"]).expect(0);
+    assert_eq!((once.out.as_str(), once.err.as_str()), ("", ""));
+    let bad = user.qyv(&["run", &app, "bad"]).expect(134);
+    assert!(!bad.err.contains("started again"), "{}", bad.err);
+    // It is given up in the end.
+    let again = user.qyv(&["run", &app, "again"]).expect(134);
+    assert_eq!(again.err.matches("again: it trapped").count(), 4, "{}", again.err);
+    assert!(again.err.contains("it is started again in 800"), "{}", again.err);
+    let unknown = user.qyv(&["run", &app, "other"]);
+    assert_eq!(unknown.code, 125);
+    assert!(
+        unknown
+            .err
+            .contains("it has no process other; it has again, bad, forever, once"),
+        "{}",
+        unknown.err
+    );
+    let none = user.qyv(&["run", &app]);
+    assert_eq!(none.code, 125);
+    assert!(none.err.contains("the name of a process is expected"), "{}", none.err);
+    // One that returns is started again until a signal ends it.
+    let mut forever = user.command();
+    let mut forever = forever
+        .args(["run", &app, "forever"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = std::io::BufReader::new(forever.stderr.take().unwrap());
+    let notes: Vec<String> = std::io::BufRead::lines(stderr)
+        .map(Result::unwrap)
+        .filter(|line| line.contains("forever: it returned; it is started again in 100"))
+        .take(7)
+        .collect();
+    assert_eq!(notes.len(), 7);
+    let pid = rustix::process::Pid::from_child(&forever);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(!forever.wait().unwrap().success());
+}
+
+// [CALL-017] [CALL-018]
+#[test]
+fn functions_are_called_over_http() {
+    let user = User::new();
+    let manifest = format!(
+        "{}  add:\n    wit: 'add: func(a: s32, b: s32) -> s32'\n    pool: static\n    wat: '(module (func (export \"add\") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'\n",
+        functions_that_fail()
+    );
+    let app = built(&user, "app", &manifest);
+    let server = crate::service::Server::start(&user, &[], &app);
+    let post = |path: &str, head: &str, body: &str| {
+        let mut client = server.connect();
+        client.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let answer = client.answer();
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        assert!(
+            answer.head.contains("content-type: application/json\n"),
+            "{}",
+            answer.head
+        );
+        (answer.status, body)
+    };
+    let json_type = "Content-Type: application/json\r\n";
+    for body in ["[1, 2]", "{\"b\": 2, \"a\": 1}"] {
+        assert_eq!(post("/add", json_type, body), (200, json!({"result": 3})), "{body}");
+    }
+    let with_charset = "content-type: Application/JSON; charset=utf-8\r\n";
+    assert_eq!(post("/add", with_charset, "[1, 2]").0, 200);
+    for (path, head, body, status, kind, told) in [
+        ("/add", json_type, "[1]", 400, "usage", "expected 2 arguments, found 1"),
+        (
+            "/add",
+            json_type,
+            "[1, \"x\"]",
+            400,
+            "usage",
+            "argument 2 'b' of add: expected s32",
+        ),
+        (
+            "/add",
+            json_type,
+            "{\"a\": 1}",
+            400,
+            "usage",
+            "the argument 'b' is missing",
+        ),
+        (
+            "/add",
+            json_type,
+            "{\"a\": 1, \"b\": 2, \"c\": 3}",
+            400,
+            "usage",
+            "unknown argument 'c'",
+        ),
+        ("/add", json_type, "1", 400, "usage", "neither an array nor an object"),
+        ("/add", json_type, "[1", 400, "usage", "not JSON"),
+        ("/add", "", "[1, 2]", 415, "usage", "application/json"),
+        (
+            "/add",
+            "Content-Type: text/plain\r\n",
+            "[1, 2]",
+            415,
+            "usage",
+            "application/json",
+        ),
+        ("/sub", json_type, "[]", 404, "usage", "no such function"),
+        ("/", json_type, "[]", 404, "usage", "no such function"),
+        ("/fail", json_type, "[]", 500, "trap", "did not return"),
+        ("/spin", json_type, "[]", 504, "limit", "too long"),
+    ] {
+        let (found, answer) = post(path, head, body);
+        let message = answer["error"]["message"].as_str().unwrap_or_default().to_string();
+        assert_eq!(
+            (found, answer["error"]["kind"].as_str()),
+            (status, Some(kind)),
+            "{path} {body}: {answer}"
+        );
+        assert!(message.contains(told), "{message}");
+    }
+    // A page whose name leads here can't call.
+    let mut client = server.connect();
+    client.send(&format!(
+        "POST /add HTTP/1.1\r\nHost: page.example\r\n{json_type}Content-Length: 6\r\n\r\n[1, 2]"
+    ));
+    assert_eq!(client.answer().status, 421);
+    let get = server.get("/add");
+    assert_eq!(get.status, 421);
+    let mut client = server.connect();
+    client.send("GET /add HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    let refused = client.answer();
+    assert_eq!(refused.status, 405);
+    assert!(refused.head.contains("allow: post\n"), "{}", refused.head);
+    // The operator is told what the client is not.
+    let (_, err) = server.end();
+    assert!(err.contains("unreachable"), "{err}");
+}
+
+fn functions_that_fail() -> String {
+    format!(
+        "functions:\n  fail:\n    wit: 'fail: func()'\n    wat: {0}  spin:\n    wit: 'spin: func()'\n    limits: {{ timeout: 100ms }}\n    wat: {0}",
+        wat(COUNTER)
+    )
+}
+
+// [CALL-016]
+#[test]
+fn client_of_a_server_is_nobody_whatever_it_says() {
+    let user = User::new();
+    let app = built(&user, "app", &who());
+    let server = crate::service::Server::start(&user, &[], &app);
+    let mut client = server.connect();
+    client.send("POST /who HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nX-Forwarded-User: root\r\nAuthorization: Basic cm9vdDo=\r\nContent-Length: 2\r\n\r\n[]");
+    let answer: Value = serde_json::from_str(&client.answer().body).unwrap();
+    assert_eq!(answer["result"][0], 0);
+    server.end();
+}

@@ -24,6 +24,11 @@ use crate::build::read_wasm;
 use crate::wasm::{PREVIEW1, Payload};
 use crate::{FileId, ImageError};
 
+/// What a module imports the interface of its caller by, and a function's name after it.
+const CONTEXT: &str = "qyvol:call/context@0.1.0::";
+/// The interface.
+const CONTEXT_WIT: &str = include_str!("../../../formats/wit/call.wit");
+
 /// What is made of the functions of a manifest.
 pub(crate) struct Made {
     /// The component.
@@ -99,12 +104,16 @@ fn component(module: &[u8], signatures: &Signatures<'_>) -> Result<Vec<u8>, Stri
     }
     check_exports(module, signatures)?;
     let mut resolve = Resolve::default();
+    let has_context = payload.imports.iter().any(|import| import.starts_with(CONTEXT));
+    if has_context {
+        resolve.push_source("call.wit", CONTEXT_WIT).map_err(failed)?;
+    }
     let package = resolve
-        .push_source("wit", &world(signatures))
+        .push_source("wit", &world(signatures, has_context))
         .map_err(|error| format!("its wit can't be read: {}", failed(error)))?;
     let world = resolve.select_world(&[package], Some("functions")).map_err(failed)?;
     let found = &resolve.worlds[world].exports;
-    if found.len() != signatures.len() || !resolve.worlds[world].imports.is_empty() {
+    if found.len() != signatures.len() || resolve.worlds[world].imports.len() != usize::from(has_context) {
         return Err("its wit is more than a function".to_string());
     }
     let mut module = module.to_vec();
@@ -119,8 +128,11 @@ fn component(module: &[u8], signatures: &Signatures<'_>) -> Result<Vec<u8>, Stri
 
 /// A world that exports functions with these types. The manifest's reader has checked that
 /// a signature has no characters that could make it anything else.
-fn world(signatures: &Signatures<'_>) -> String {
+fn world(signatures: &Signatures<'_>, has_context: bool) -> String {
     let mut text = "package qyvol:made;\n\nworld functions {\n".to_string();
+    if has_context {
+        text.push_str("  import qyvol:call/context@0.1.0;\n");
+    }
     for signature in signatures.values() {
         text.push_str(&format!("  export {signature};\n"));
     }

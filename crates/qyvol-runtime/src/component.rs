@@ -23,7 +23,7 @@ use crate::process::Programs;
 use crate::quota::Quotas;
 use crate::spec::{Guest, RunSpec, context};
 use crate::watched::Watched;
-use crate::{Program, RuntimeError};
+use crate::{Identity, Program, RuntimeError};
 
 /// What a component's calls work on.
 pub(crate) struct ComponentState {
@@ -41,6 +41,7 @@ pub(crate) struct ComponentState {
     http: Option<Http>,
     programs: Programs,
     observer: Option<Arc<dyn Observer>>,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) limits: Limits,
     /// When it is ended, if it is one of several.
     pub(crate) deadline: Option<Instant>,
@@ -137,6 +138,7 @@ impl Program {
             http: None,
             programs: spec.programs.clone(),
             observer: spec.observer.clone(),
+            identity: Arc::clone(&spec.caller),
             limits: Limits::new(spec.limits),
             deadline: None,
             cut: Cut::default(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::AssetPath;
-use crate::functions::{self, AppFunction, AppProcess};
+use crate::functions::{self, AppFunction, AppProcess, ModuleSource};
 use crate::permissions::Permissions;
 use crate::reference::{is_repository, is_tag};
 use crate::resources::Resources;
@@ -134,6 +134,20 @@ impl AppManifest {
     /// Whether its component is made of its functions, and no file.
     pub fn is_made(&self) -> bool {
         self.functions.values().any(|function| function.code.is_some())
+    }
+
+    /// The files of its WebAssembly, relative to the manifest's directory; none if all of
+    /// it is in the manifest.
+    pub fn wasm_files(&self) -> Vec<&str> {
+        if !self.is_made() {
+            return vec![&self.entrypoint];
+        }
+        let modules = self.functions.values().filter_map(|function| function.code.as_ref());
+        let files = modules.filter_map(|code| match &code.module {
+            ModuleSource::File(path) => Some(path.as_str()),
+            ModuleSource::Wat(_) => None,
+        });
+        files.collect()
     }
 
     /// Checks what the types don't say, for a manifest that came in a config;

@@ -9,6 +9,7 @@
 //! call has a store and an instance of its own, unless the function has a pool of them.
 
 mod convert;
+mod http;
 mod json;
 mod names;
 mod pool;
@@ -37,6 +38,7 @@ use crate::program::{BLOCKING_THREADS, Code};
 use crate::spec::Guest;
 use crate::{Limit, Program, RunLimits, RunSpec, RuntimeError};
 
+pub(crate) use http::{JsonError, error_body};
 pub use names::{FunctionError, check_name};
 pub use stream::{Callee, LineCalls};
 
@@ -410,6 +412,22 @@ impl Caller {
         Ok(Caller::of(guests, entry, None))
     }
 
+    /// The same for a function that runs for itself: what it prints to stdout goes there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::new`].
+    pub fn for_process(program: Program, spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
+        let terms = Terms {
+            guest: Guest::Process,
+            time: limits.time,
+            cpu: limits.cpu,
+            ..TERMS
+        };
+        let (guests, entry) = Guests::new(program, spec, terms, "a core module has no functions with types")?;
+        Ok(Caller::of(guests, entry, None))
+    }
+
     fn of(guests: Guests, entry: InstancePre<ComponentState>, pool: Option<Arc<Pool>>) -> Caller {
         Caller {
             shared: Arc::new(Shared { guests, entry, pool }),
@@ -472,6 +490,18 @@ impl Caller {
         let value = instance.run(guests, entry, deadline, function, &arguments).await?;
         pool.keep(instance, taken);
         Ok(Answer { value })
+    }
+
+    /// Makes the instances that are there from the start, or one on trial where there are
+    /// none, within a runtime of tokio.
+    pub(crate) async fn fill_or_try(&self) -> Result<(), CallError> {
+        let Shared { guests, entry, pool } = &*self.shared;
+        if pool.as_ref().is_some_and(|pool| pool.from_start() > 0) {
+            return self.fill().await;
+        }
+        let deadline = guests.deadline();
+        let mut instance = Instance::new(guests, deadline).map_err(CallError::Runtime)?;
+        instance.start(guests, entry, deadline).await
     }
 
     /// Makes the instances that are there from the start, within a runtime of tokio.
