@@ -132,7 +132,7 @@ fn module_that_lacks_something_is_told_what() {
         ),
         (
             of("f: func()", "(module (func (export \"f\")"),
-            "the wat of f: expected",
+            "the wat of f: expected `)` (line 1, column ",
         ),
         (of("f: func()", "(component)"), "it is a component"),
         (
@@ -371,6 +371,8 @@ fn functions_are_called_over_http() {
     }
     let with_charset = "content-type: Application/JSON; charset=utf-8\r\n";
     assert_eq!(post("/add", with_charset, "[1, 2]").0, 200);
+    // Below the path of the application.
+    assert_eq!(post("/sums/add", json_type, "[1, 2]").0, 200);
     for (path, head, body, status, kind, told) in [
         ("/add", json_type, "[1]", 400, "usage", "expected 2 arguments, found 1"),
         (

@@ -29,6 +29,9 @@ const CONTEXT: &str = "qyvol:call/context@0.1.0::";
 /// The interface.
 const CONTEXT_WIT: &str = include_str!("../../../formats/wit/call.wit");
 
+/// Length of an error of the WebAssembly tools that is told, in characters.
+const MESSAGE: usize = 300;
+
 /// What is made of the functions of a manifest.
 pub(crate) struct Made {
     /// The component.
@@ -89,11 +92,18 @@ fn failed(error: impl std::fmt::Display) -> String {
     shown(&format_args!("{error:#}"))
 }
 
-/// The first lines of an error, without characters that a terminal would obey.
+/// What an error says first, and where in the text, without characters that a terminal
+/// would obey.
 fn shown(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
-    let lines: Vec<String> = text.lines().take(6).map(|line| escape(line).to_string()).collect();
-    lines.join("\n")
+    let mut lines = text.lines();
+    let what: String = lines.next().unwrap_or_default().chars().take(MESSAGE).collect();
+    let place = lines.find_map(|line| line.trim_start().strip_prefix("--> <anon>:"));
+    let place = place.and_then(|place| place.split_once(':'));
+    let place = place.map_or(String::new(), |(line, column)| {
+        format!(" (line {line}, column {column} of it)")
+    });
+    escape(&format!("{what}{place}")).to_string()
 }
 
 /// Makes a component of a core module.

@@ -154,7 +154,7 @@ impl Pool {
     }
 
     /// How many instances are made at the start.
-    pub(super) fn from_start(&self) -> usize {
+    pub(super) fn at_start(&self) -> usize {
         match self.settings.kind {
             PoolKind::Static => self.instances,
             _ => 0,

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::load;
+use crate::RunSpec;
 
 /// Gives one line at a time, and asks before each whether it is too early.
 struct Watched {

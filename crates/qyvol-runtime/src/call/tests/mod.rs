@@ -11,7 +11,7 @@ use qyvol_types::{CompiledCode, Descriptor};
 use wasmtime::component::{Type, Val};
 
 use super::*;
-use crate::{CodeKind, Engine, Generation, WasmKind};
+use crate::{CodeKind, Engine, Generation, RunSpec, WasmKind};
 
 /// A program whose functions return their one argument, of these types: text of a
 /// component's declarations, and the names of types.

@@ -4,6 +4,7 @@ use qyvol_types::{Pool as Settings, PoolKind};
 
 use super::super::*;
 use super::load;
+use crate::{RunLimits, RunSpec};
 
 /// Counts its calls, as long as its instance lives.
 const COUNTER: &str = r#"(component
