@@ -41,7 +41,7 @@ fn denied_calls_on_files_are_told_in_every_version() {
             let app = guest.archive(&user, &manifest).unwrap();
             let steps: Vec<&str> = DENIED.iter().map(|(steps, ..)| *steps).collect();
             let steps = format!("write /:f x + {} + read /:f", steps.join(" + "));
-            let mut args = vec!["run", "-v", "--audit", "audit", &app];
+            let mut args = vec!["run", "-v", "--stats", "--audit", "audit", &app];
             args.extend(steps.split(' '));
             let done = user.qyv(&args).expect(0);
             let audit = fs::read_to_string(user.path("audit")).unwrap();
@@ -64,6 +64,8 @@ fn denied_calls_on_files_are_told_in_every_version() {
                 guest.language, guest.version, done.out
             );
             assert!(done.err.contains("denied: fs create /assets/new\n"), "{}", done.err);
+            let counted = format!("\n  denied       {} calls\n", DENIED.len());
+            assert!(done.err.contains(&counted), "{}", done.err);
             assert!(done.out.ends_with("read:x\n"), "{}", done.out);
         }
     }

@@ -150,6 +150,56 @@ fn report_says_who_ended_the_run() {
     assert_eq!(value["digest"], Value::Null);
 }
 
+// [RUN-067]
+#[test]
+fn figures_of_a_run_are_printed_and_reported() {
+    let user = User::new();
+    let app = user.built("app", "");
+    let done = user
+        .qyv(&["run", "--stats", "--report", "r.json", &app, "exit", "3"])
+        .expect(3);
+    for row in [
+        "verify",
+        "load",
+        "instantiate",
+        "execute",
+        "processor",
+        "memory",
+        "process",
+    ] {
+        assert!(
+            done.err.lines().any(|line| line.trim().starts_with(row)),
+            "{row}: {}",
+            done.err
+        );
+    }
+    assert!(done.err.contains("\n  denied       0 calls\n"), "{}", done.err);
+    let report = |file: &str| -> Value { serde_json::from_slice(&fs::read(user.path(file)).unwrap()).unwrap() };
+    let figures = &report("r.json")["figures"];
+    assert!(figures["steps"]["verify"].as_f64().unwrap() > 0.0, "{figures}");
+    assert!(figures["execute"].as_f64().unwrap() > 0.0, "{figures}");
+    assert!(figures["memory"].as_u64().unwrap() >= 65_536, "{figures}");
+    // What it writes is counted.
+    let done = user
+        .qyv(&["run", "--report", "e.json", "--env", "A=b", &app, "env"])
+        .expect(0);
+    let figures = &report("e.json")["figures"];
+    assert_eq!(figures["output"], (done.out.len() + done.err.len()) as u64);
+    assert_eq!(figures["denied"], 0);
+    // A guest that does not come to an end has steps alone.
+    let quick = user.built("quick", "resources: { timeout: 100ms }\n");
+    user.qyv(&["run", "--stats", "--report", "t.json", &quick, "spin"])
+        .expect(124);
+    let figures = &report("t.json")["figures"];
+    assert!(
+        figures["steps"]["load"].is_number() && figures["execute"].is_null(),
+        "{figures}"
+    );
+    // Without the option nothing is printed.
+    let done = user.qyv(&["run", &app, "exit", "0"]).expect(0);
+    assert_eq!(done.err, "");
+}
+
 // [RUN-043]
 #[test]
 fn report_is_always_a_new_file_and_is_there_before_the_guest() {

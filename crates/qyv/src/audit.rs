@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -88,6 +89,7 @@ struct Shared {
     file: Option<Mutex<AuditFile>>,
     path: PathBuf,
     seen: Mutex<Seen>,
+    denied: AtomicU64,
 }
 
 /// The open file.
@@ -164,9 +166,14 @@ impl Audit {
     /// Opens the file, if one is to be written. With `verbose`, denials are printed on
     /// stderr. `None` if there is neither.
     pub fn new(file: Option<&Path>, verbose: bool) -> Result<Option<Audit>, Failure> {
-        if file.is_none() && !verbose {
-            return Ok(None);
+        match file.is_none() && !verbose {
+            true => Ok(None),
+            false => Audit::open(file, verbose).map(Some),
         }
+    }
+
+    /// The same; without both, denials are counted alone.
+    pub fn open(file: Option<&Path>, verbose: bool) -> Result<Audit, Failure> {
         let opened = file.map(|path| {
             let opened = log_file::open(path, &STARTS, "an audit");
             let opened = opened.map(|(file, length)| AuditFile { file, length });
@@ -175,14 +182,20 @@ impl Audit {
                 Failure::new(format!("can't write the audit file {}: {why}", escape(&path)))
             })
         });
-        Ok(Some(Audit {
+        Ok(Audit {
             shared: Arc::new(Shared {
                 verbose,
                 file: opened.transpose()?.map(Mutex::new),
                 path: file.unwrap_or(Path::new("")).to_path_buf(),
                 seen: Mutex::default(),
+                denied: AtomicU64::new(0),
             }),
-        }))
+        })
+    }
+
+    /// How often the guest was denied something.
+    pub fn denied(&self) -> u64 {
+        self.shared.denied.load(Ordering::Relaxed)
     }
 
     /// The guest is about to start.
@@ -225,6 +238,9 @@ impl Audit {
 
 impl Observer for Audit {
     fn observed(&self, event: Event) {
+        if !event.allowed {
+            self.shared.denied.fetch_add(1, Ordering::Relaxed);
+        }
         let fate = lock(&self.shared.seen).fate(&event);
         let Fate::Written { told } = fate else { return };
         let Event {

@@ -36,7 +36,10 @@ pub struct RunArgs {
     /// Seed of the random numbers of a deterministic run [default: 0]
     #[arg(long, value_name = "N", requires = "deterministic")]
     pub seed: Option<u64>,
-    /// Create a JSON file that says who ended the run: the guest, a limit, trust, or qyv
+    /// Print how long the steps took, and what memory, processor time and output the guest needed
+    #[arg(long)]
+    pub stats: bool,
+    /// Create a JSON file that says who ended the run (the guest, a limit, trust, or qyv), with the figures of --stats
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }

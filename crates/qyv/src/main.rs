@@ -26,6 +26,7 @@ mod progress;
 mod quickstart;
 mod registry;
 mod run_report;
+mod run_stats;
 mod secrets;
 mod signals;
 mod spool;

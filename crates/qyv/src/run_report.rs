@@ -2,11 +2,13 @@
 //! Exit codes can't tell: 124 to 126 and 134 may also be the guest's own.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use qyvol::RunFigures;
 use serde::Serialize;
 
 use crate::failure::{Failure, TRUST_CODES};
@@ -55,8 +57,10 @@ impl Ending<'_> {
 pub struct Told {
     /// The image's manifest digest.
     pub digest: RefCell<Option<String>>,
-    /// The fuel that the guest used, if it was counted.
-    pub fuel: OnceCell<u64>,
+    /// The steps until then, and how long each took.
+    pub steps: RefCell<Vec<(String, Duration)>>,
+    /// What the guest took, if it came to an end.
+    pub figures: OnceCell<RunFigures>,
 }
 
 #[derive(Serialize)]
@@ -69,8 +73,44 @@ struct Document<'a> {
     code: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     fuel: Option<u64>,
+    figures: Figures<'a>,
     #[serde(flatten)]
     ending: &'a Ending<'a>,
+}
+
+/// Times in seconds, sizes in bytes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Figures<'a> {
+    steps: BTreeMap<&'a str, f64>,
+    denied: u64,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    guest: Option<GuestFigures>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GuestFigures {
+    link: f64,
+    instantiate: f64,
+    execute: f64,
+    cpu: f64,
+    memory: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<u64>,
+}
+
+impl From<&RunFigures> for GuestFigures {
+    fn from(figures: &RunFigures) -> GuestFigures {
+        GuestFigures {
+            link: figures.link.as_secs_f64(),
+            instantiate: figures.instantiate.as_secs_f64(),
+            execute: figures.execute.as_secs_f64(),
+            cpu: figures.cpu.as_secs_f64(),
+            memory: figures.memory,
+            output: figures.output,
+        }
+    }
 }
 
 /// A report that is open and will be written at the end of the run. It stays empty if
@@ -99,15 +139,31 @@ impl Report {
         })
     }
 
-    /// Writes the document. `code` is the exit code of qyv.
-    pub fn write(mut self, target: &str, told: &Told, code: u8, ending: &Ending<'_>) -> Result<(), Failure> {
-        let digest = told.digest.borrow();
+    /// Writes the document. `code` is the exit code of qyv, `denied` the number of calls
+    /// that the guest was denied.
+    pub fn write(
+        mut self,
+        target: &str,
+        told: &Told,
+        denied: u64,
+        code: u8,
+        ending: &Ending<'_>,
+    ) -> Result<(), Failure> {
+        let (digest, steps) = (told.digest.borrow(), told.steps.borrow());
         let document = Document {
             schema: 1,
             target,
             digest: digest.as_deref(),
             code,
-            fuel: told.fuel.get().copied(),
+            fuel: told.figures.get().and_then(|figures| figures.fuel),
+            figures: Figures {
+                steps: steps
+                    .iter()
+                    .map(|(step, took)| (step.as_str(), took.as_secs_f64()))
+                    .collect(),
+                denied,
+                guest: told.figures.get().map(GuestFigures::from),
+            },
             ending,
         };
         let failed = |why: String| Failure::new(format!("can't write the report {}: {why}", show(&self.path)));

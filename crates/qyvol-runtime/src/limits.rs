@@ -186,7 +186,7 @@ impl Limits {
         self.refused = false;
     }
 
-    /// Bytes that it has.
+    /// Bytes that are taken. They only grow: WebAssembly gives no memory back.
     pub(crate) fn used(&self) -> u64 {
         self.used
     }

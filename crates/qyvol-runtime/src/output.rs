@@ -42,6 +42,11 @@ impl OutputBudget {
         self.left.store(self.limit, Ordering::Relaxed);
     }
 
+    /// Bytes that were written.
+    pub(crate) fn written(&self) -> u64 {
+        self.limit.saturating_sub(self.left.load(Ordering::Relaxed))
+    }
+
     /// Whether the limit was exceeded.
     pub(crate) fn is_exceeded(&self) -> bool {
         self.over.is_over.load(Ordering::Relaxed)

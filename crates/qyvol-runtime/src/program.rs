@@ -46,6 +46,11 @@ pub struct Ended {
     pub exit: Exit,
     /// The fuel that it used, if its engine counts that.
     pub fuel: Option<u64>,
+    /// Bytes of linear memory and tables that it had in the end, which is the most that it
+    /// ever had.
+    pub memory: u64,
+    /// Bytes that it wrote to stdout and stderr, if there was a limit on them.
+    pub output: Option<u64>,
 }
 
 /// How a guest ended.
@@ -290,7 +295,7 @@ impl Program {
                     Ok(command) => command.wasi_cli_run().call_run(&mut store).await,
                     Err(error) => {
                         let exit = instantiation_failure(&error, &store.data().limits)?;
-                        return Ok(self.ended(exit, &store, spec));
+                        return Ok(self.ended(exit, &store, spec, budget.as_ref()));
                     }
                 }
             }
@@ -305,7 +310,7 @@ impl Program {
                     }
                     Err(error) => {
                         let exit = instantiation_failure(&error, &store.data().limits)?;
-                        return Ok(self.ended(exit, &store, spec));
+                        return Ok(self.ended(exit, &store, spec, budget.as_ref()));
                     }
                 }
             }
@@ -316,7 +321,7 @@ impl Program {
             Ok(Err(())) => Exit::Code(1),
             Err(error) => trap::end(&error, &store.data().limits)?,
         };
-        let ended = self.ended(exit, &store, spec);
+        let ended = self.ended(exit, &store, spec, budget.as_ref());
         if spec.last {
             std::mem::forget((store, linker));
         }
@@ -353,7 +358,7 @@ impl Program {
             denials.opened_mount(mount, descriptor);
         }
         let budget = spec.limits.output.map(OutputBudget::new);
-        let mut wasi = context(spec, Guest::CoreModule, budget)?.build_p1();
+        let mut wasi = context(spec, Guest::CoreModule, budget.clone())?.build_p1();
         let quotas = FileQuotas::new(&spec.mounts, &mut wasi).map_err(host)?;
         let state = ModuleState {
             wasi,
@@ -371,7 +376,7 @@ impl Program {
             Ok(instance) => instance,
             Err(error) => {
                 let exit = instantiation_failure(&error, &store.data().limits)?;
-                return Ok(self.ended(exit, &store, spec));
+                return Ok(self.ended(exit, &store, spec, budget.as_ref()));
             }
         };
         let start = instance
@@ -383,7 +388,7 @@ impl Program {
             Ok(()) => Exit::Code(0),
             Err(error) => trap::end(&error, &store.data().limits)?,
         };
-        Ok(self.ended(exit, &store, spec))
+        Ok(self.ended(exit, &store, spec, budget.as_ref()))
     }
 
     /// A store, with its fuel.
@@ -401,13 +406,38 @@ impl Program {
         }
     }
 
-    /// An end, with the fuel that is gone.
-    fn ended<S>(&self, exit: Exit, store: &Store<S>, spec: &RunSpec) -> Ended {
+    /// An end, with what the guest has taken.
+    fn ended<S: HasLimits>(
+        &self,
+        exit: Exit,
+        store: &Store<S>,
+        spec: &RunSpec,
+        budget: Option<&OutputBudget>,
+    ) -> Ended {
         let left = self.kind.metered.then(|| store.get_fuel().unwrap_or_default());
         Ended {
             exit,
             fuel: left.map(|left| fuel(spec).saturating_sub(left)),
+            memory: store.data().limits().used(),
+            output: budget.map(OutputBudget::written),
         }
+    }
+}
+
+/// The state of a guest of either kind.
+trait HasLimits {
+    fn limits(&self) -> &Limits;
+}
+
+impl HasLimits for ComponentState {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+impl HasLimits for ModuleState {
+    fn limits(&self) -> &Limits {
+        &self.limits
     }
 }
 

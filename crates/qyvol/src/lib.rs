@@ -127,7 +127,7 @@ pub use policy::{
     policy_path, public_key, revocation,
 };
 pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
-pub use run::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest, compile, run};
+pub use run::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use serve::{AppEntry, Reload, ServeLimits, ServeNotice, ServeRequest, ServedApp, TlsFiles, read_apps, serve};
 pub use sign::{Claims, SignReport, SignRequest, sign};

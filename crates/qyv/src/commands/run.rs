@@ -12,7 +12,7 @@ use qyvol::remote_store::Client;
 use qyvol::runtime::{Actor, Identity, Limit};
 use qyvol::sandbox::{Endpoint, FsAccess, Grant, Observer};
 use qyvol::types::{AppManifest, ImageConfig, Resources, escape};
-use qyvol::{Context, DirGrant, FsCredentials, Outcome, Overrides, Pull, RunEvents, RunRequest, Target};
+use qyvol::{Context, DirGrant, FsCredentials, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, Target};
 
 use crate::audit::{Audit, Granted, now};
 use crate::cli::{GuestArgs, PullWhen, RunArgs};
@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::guest_env;
 use crate::log_file::check_apart;
 use crate::run_report::{Ending, Report, Told};
+use crate::run_stats;
 use crate::ui::{Ui, format_duration};
 
 /// A limit ended the guest.
@@ -28,6 +29,8 @@ pub const LIMIT_REACHED: u8 = 124;
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 /// Bytes of arguments that may be too much for the adapter, with what else it keeps.
 const ADAPTER_ARGS: usize = 32 << 10;
+/// Steps of a run that are remembered.
+const STEPS: usize = 64;
 /// The guest trapped: 128 plus SIGABRT, as in a shell.
 pub const TRAPPED: u8 = 134;
 
@@ -39,7 +42,12 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     if let Some(path) = &args.guest.audit {
         check_apart("--audit", path, &dirs).map_err(Failure::before_guest)?;
     }
-    let audit = Audit::new(args.guest.audit.as_deref(), ui.verbose).map_err(Failure::before_guest)?;
+    let counts = args.stats || report.is_some();
+    let audit = match counts {
+        true => Audit::open(args.guest.audit.as_deref(), ui.verbose).map(Some),
+        false => Audit::new(args.guest.audit.as_deref(), ui.verbose),
+    };
+    let audit = audit.map_err(Failure::before_guest)?;
     let told = Told::default();
     let ended =
         start(ctx, ui, &args, dirs, &told, audit.as_ref()).map_err(|failure| (failure.code, failure.before_guest()));
@@ -58,8 +66,12 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
         Ok(Outcome::Limit(limit, why)) => (LIMIT_REACHED, Ending::limit(name(*limit), reached(*limit, why))),
         Err((verdict, failure)) => (failure.code, Ending::failure(*verdict, failure)),
     };
+    let denied = audit.as_ref().map_or(0, Audit::denied);
+    if args.stats {
+        run_stats::print(ui, target, &told, denied);
+    }
     let written = match report {
-        Some(report) => report.write(target, &told, code, &ending),
+        Some(report) => report.write(target, &told, denied, code, &ending),
         None => Ok(()),
     };
     if let Err(failure) = &written {
@@ -215,6 +227,7 @@ fn start(
         },
         overrides: run_overrides(args, given.overrides)?,
         caller: this_user(Vec::new()),
+        measured: args.stats || args.report.is_some(),
         last: true,
         ..given
     };
@@ -315,6 +328,11 @@ pub struct Events<'a> {
 
 impl RunEvents for Events<'_> {
     fn step(&self, what: &str, time: Duration) {
+        let mut steps = self.told.steps.borrow_mut();
+        // A server takes the same again and again.
+        if steps.len() < STEPS {
+            steps.push((what.to_string(), time));
+        }
         if self.ui.verbose {
             self.ui.detail(&format!("{what:>9}  {}", format_duration(time)));
         }
@@ -382,9 +400,9 @@ impl RunEvents for Events<'_> {
             .note(&format!("{process}: {why}; it is started again in {after}"));
     }
 
-    fn fuel_used(&self, fuel: u64) {
-        let _ = self.told.fuel.set(fuel);
-        if self.ui.verbose {
+    fn ended(&self, figures: &RunFigures) {
+        let _ = self.told.figures.set(figures.clone());
+        if let (true, Some(fuel)) = (self.ui.verbose, figures.fuel) {
             self.ui.detail(&format!("fuel used: {fuel}"));
         }
     }

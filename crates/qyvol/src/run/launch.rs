@@ -5,12 +5,13 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use qyvol_runtime::{Ended, Exit, Program, Programs, RunLimits, RunSpec, RuntimeError};
+use qyvol_runtime::{Ended, Exit, Phase, Program, Programs, RunLimits, RunSpec, RuntimeError};
 use qyvol_store::{LocalStore, RunLock};
 use qyvol_types::{AppManifest, Digest};
+use rustix::time::ClockId;
 
 use super::prepare::Prepared;
-use super::{Outcome, RunEvents, RunRequest, grant};
+use super::{Outcome, RunEvents, RunFigures, RunRequest, grant};
 use crate::memfs::MemFs;
 use crate::mounts::{Mounts, Wanted};
 use crate::netfs::{self, Mounted};
@@ -90,7 +91,7 @@ impl Launch {
             limits: RunLimits {
                 memory: Some(limits.memory.unwrap_or(DEFAULT_MEMORY)),
                 fuel: limits.fuel,
-                output: limits.output,
+                output: limits.output.or(request.measured.then_some(u64::MAX)),
                 files: limits.files,
                 sockets: limits.sockets,
             },
@@ -121,8 +122,8 @@ impl Launch {
     /// Runs the guest to its end.
     pub(crate) fn run(self, ctx: &Context<'_>, events: &dyn RunEvents) -> Result<Outcome, Error> {
         let programs = self.spec.programs.clone();
-        let ended = match within(self.time, self.program, self.spec) {
-            Ok(ended) => ended,
+        let (ended, mut figures) = match within(self.time, self.program, self.spec) {
+            Ok(measured) => measured,
             Err(over) => {
                 programs.end();
                 self.held.leave(ctx);
@@ -131,9 +132,10 @@ impl Launch {
         };
         let unsent = self.held.finish(ctx, ended.as_ref().err());
         let ended = ended.map_err(Error::runtime(&self.label))?;
-        if let Some(fuel) = ended.fuel {
-            events.fuel_used(fuel);
-        }
+        figures.memory = ended.memory;
+        figures.output = ended.output;
+        figures.fuel = ended.fuel;
+        events.ended(&figures);
         if let Some(why) = unsent {
             return Err(Error::Unsent {
                 target: self.label,
@@ -212,24 +214,27 @@ pub(crate) struct TimeLimits {
     pub(crate) cpu: Option<Duration>,
 }
 
+/// How a guest ended, and how long it took.
+type Measured = (Result<Ended, RuntimeError>, RunFigures);
+
 /// Runs the guest on a thread of its own for as long as its limits allow. If time runs
 /// out, the thread is left running, because the command exits then.
-fn within(limits: TimeLimits, program: Program, spec: RunSpec) -> Result<Result<Ended, RuntimeError>, Outcome> {
+fn within(limits: TimeLimits, program: Program, spec: RunSpec) -> Result<Measured, Outcome> {
     if limits.wall.is_none() && limits.cpu.is_none() {
-        return Ok(program.run(spec));
+        return Ok(measure(program, spec));
     }
     let (send, receive) = mpsc::sync_channel(1);
-    let (started, cpu_before) = (Instant::now(), cpu_time());
+    let (started, cpu_before) = (Instant::now(), cpu_time(ClockId::ProcessCPUTime));
     thread::spawn(move || {
         // Nobody receives this once time has run out.
-        let _ = send.send(program.run(spec));
+        let _ = send.send(measure(program, spec));
     });
     loop {
         let wall_left = limits.wall.map(|limit| limit.saturating_sub(started.elapsed()));
         // A guest has one thread, so its processor time can't grow faster than the clock.
         let cpu_left = limits
             .cpu
-            .map(|limit| limit.saturating_sub(cpu_time().saturating_sub(cpu_before)));
+            .map(|limit| limit.saturating_sub(cpu_time(ClockId::ProcessCPUTime).saturating_sub(cpu_before)));
         match (limits.wall, limits.cpu) {
             (Some(limit), _) if wall_left == Some(Duration::ZERO) => return Err(Outcome::TimedOut(limit)),
             (_, Some(limit)) if cpu_left == Some(Duration::ZERO) => return Err(Outcome::OutOfCpuTime(limit)),
@@ -241,15 +246,35 @@ fn within(limits: TimeLimits, program: Program, spec: RunSpec) -> Result<Result<
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let why = "its thread ended without a result".to_string();
-                return Ok(Err(RuntimeError::Host(why)));
+                return Ok((Err(RuntimeError::Host(why)), RunFigures::default()));
             }
         }
     }
 }
 
-/// Processor time of this process.
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+/// Runs the guest on this thread.
+fn measure(program: Program, spec: RunSpec) -> Measured {
+    let mut figures = RunFigures::default();
+    let cpu_before = cpu_time(ClockId::ThreadCPUTime);
+    let mut last = Instant::now();
+    let ended = program.run_with_phases(spec, &mut |phase| {
+        let now = Instant::now();
+        let took = match phase {
+            Phase::Link => &mut figures.link,
+            Phase::Instantiate => &mut figures.instantiate,
+            Phase::Call => &mut figures.execute,
+            _ => return,
+        };
+        *took = now - last;
+        last = now;
+    });
+    figures.cpu = cpu_time(ClockId::ThreadCPUTime).saturating_sub(cpu_before);
+    (ended, figures)
+}
+
+/// Processor time of this process, or of this thread.
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),

@@ -19,7 +19,7 @@ use qyvol_runtime::{CodeKind, serves};
 pub(crate) use launch::{Held, Launch};
 pub(crate) use prepare::Prepared;
 pub(crate) use request::StepTimer;
-pub use request::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunRequest};
+pub use request::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest};
 pub(crate) use resolve::VerifiedTarget;
 
 use crate::{Context, Error};

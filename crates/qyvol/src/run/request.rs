@@ -68,6 +68,8 @@ pub struct RunRequest<'a> {
     pub key: Option<&'a str>,
     /// Whether an image is fetched from the registry that its name has in it.
     pub pull: Pull<'a>,
+    /// Whether bytes of output are counted where nothing limits them.
+    pub measured: bool,
     /// Whether the process ends with this run.
     pub last: bool,
     /// Is told what is loaded.
@@ -88,6 +90,7 @@ impl<'a> RunRequest<'a> {
             caller: Identity::default(),
             key: None,
             pull: Pull::Never,
+            measured: false,
             last: false,
             events: &NoEvents,
         }
@@ -129,9 +132,9 @@ pub trait RunEvents {
     fn restarting(&self, process: &str, why: &str, after: Duration) {
         let _ = (process, why, after);
     }
-    /// The guest has ended and used so much fuel.
-    fn fuel_used(&self, fuel: u64) {
-        let _ = fuel;
+    /// The guest has ended by itself or by a limit other than its time.
+    fn ended(&self, figures: &RunFigures) {
+        let _ = figures;
     }
     /// An unsigned manifest under development is run.
     fn unsigned(&self, reason: &str) {
@@ -141,6 +144,26 @@ pub trait RunEvents {
     fn granted(&self, what: &str) {
         let _ = what;
     }
+}
+
+/// What a guest took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunFigures {
+    /// Describing the host's interfaces to it.
+    pub link: Duration,
+    /// Giving it its memory, and what it runs before its entry.
+    pub instantiate: Duration,
+    /// Its entry, with all that it waited for.
+    pub execute: Duration,
+    /// Processor time of its thread in these three.
+    pub cpu: Duration,
+    /// Bytes of linear memory and tables, at most.
+    pub memory: u64,
+    /// Bytes that it wrote to stdout and stderr, if they were counted.
+    pub output: Option<u64>,
+    /// Fuel, if it was counted.
+    pub fuel: Option<u64>,
 }
 
 /// How a run ended.

@@ -1,0 +1,45 @@
+//! `run --stats`: what a run took, on stderr. `--report` has the same as JSON.
+
+use std::fs;
+
+use qyvol::types::escape;
+
+use crate::run_report::Told;
+use crate::ui::{Ui, format_duration, size};
+
+/// Prints what is known of a run that has ended.
+pub fn print(ui: &Ui, target: &str, told: &Told, denied: u64) {
+    ui.note(&format!("figures of {}", escape(target)));
+    let row = |what: &str, figure: String| ui.note(&format!("  {what:<12} {figure}"));
+    for (step, took) in told.steps.borrow().iter() {
+        // What it consists of follows.
+        if step != "run" {
+            row(step, format_duration(*took));
+        }
+    }
+    if let Some(guest) = told.figures.get() {
+        row("link", format_duration(guest.link));
+        row("instantiate", format_duration(guest.instantiate));
+        row("execute", format_duration(guest.execute));
+        row("processor", format_duration(guest.cpu));
+        row("memory", size(guest.memory));
+        if let Some(output) = guest.output {
+            row("output", size(output));
+        }
+        if let Some(fuel) = guest.fuel {
+            row("fuel", fuel.to_string());
+        }
+    }
+    if let Some(process) = resident() {
+        row("process", format!("{} of memory at most", size(process)));
+    }
+    row("denied", format!("{denied} calls"));
+}
+
+/// Bytes of memory that this process had at most, where the system tells (`proc(5)`).
+fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
