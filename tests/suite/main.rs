@@ -24,6 +24,7 @@ mod denials;
 mod deterministic;
 mod exhaustion;
 mod forged;
+mod functions;
 mod guest_files;
 mod guide;
 mod hints;

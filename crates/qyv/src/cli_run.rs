@@ -12,7 +12,7 @@ use crate::complete::{keys, run_targets, targets};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "qyv run [OPTIONS] <TARGET> [ARGS]...",
-    after_help = "Options of qyv come before TARGET; everything after it goes to the guest, and a first `--` is dropped.\nThe guest's exit code is passed through. 124: a limit ended the guest; 125: qyv itself failed;\n126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. If a variable is set more than once, the last value\ncounts: the manifest's, then --env-file, --env, --secret."
+    after_help = "Options of qyv come before TARGET; everything after it goes to the guest, and a first `--` is dropped.\nIf the manifest has `processes`, the first argument is the name of one, which is started again as it says.\nThe guest's exit code is passed through. 124: a limit ended the guest; 125: qyv itself failed;\n126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. If a variable is set more than once, the last value\ncounts: the manifest's, then --env-file, --env, --secret."
 )]
 pub struct RunArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development; then the guest's arguments
@@ -84,7 +84,7 @@ pub struct GuestArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once. SIGHUP opens the access log again,\nreads a certificate that has changed, and looks at the target at once, as --watch does: a file, a name of the store, or with --pull always a name\non its registry. What trust refuses, or what does not start, changes nothing.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
+    after_help = "Without a handler of wasi:http, the functions that the manifest names are called by POST /NAME, with JSON.\n\nEach request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once. SIGHUP opens the access log again,\nreads a certificate that has changed, and looks at the target at once, as --watch does: a file, a name of the store, or with --pull always a name\non its registry. What trust refuses, or what does not start, changes nothing.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
 )]
 pub struct ServeArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development

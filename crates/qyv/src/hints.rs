@@ -96,7 +96,7 @@ pub fn hints(error: &Error) -> Vec<String> {
         Error::NotAService { target } => {
             let target = escape(target);
             vec![format!(
-                "`qyv run {target}` runs a command, `qyv call {target} FUNCTION` calls a function"
+                "`qyv run {target}` runs a command, `qyv call {target} FUNCTION` calls a function; those that the manifest names under `functions` can be served"
             )]
         }
         Error::HasFunctions { target } => {

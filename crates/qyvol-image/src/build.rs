@@ -12,6 +12,7 @@ use qyvol_types::{
 };
 
 use crate::assets::{AssetPlan, pack, plan_assets};
+use crate::functions;
 use crate::wasm::{Payload, componentize};
 use crate::{FileId, ImageError, SignedImage};
 
@@ -34,8 +35,9 @@ pub struct BuildOptions {
 pub struct ImageBuilder {
     app: AppManifest,
     created: Timestamp,
-    /// The file that the component was read from; none where it came otherwise.
-    entrypoint: Option<(PathBuf, FileId)>,
+    /// The files that the component was read from, or made of; none where it came
+    /// otherwise.
+    sources: Vec<(PathBuf, FileId)>,
     annotations: BTreeMap<String, String>,
     component: Vec<u8>,
     payload: Payload,
@@ -60,8 +62,11 @@ impl ImageBuilder {
     /// Reads the component and plans the assets of `app`, whose paths are
     /// relative to `directory`.
     pub fn read(app: AppManifest, directory: &Path, options: &BuildOptions) -> Result<ImageBuilder, ImageError> {
-        let (component, entrypoint) = read_entrypoint(directory, &app.entrypoint)?;
-        ImageBuilder::assemble(app, directory, component, Some(entrypoint), options)
+        if let Some(made) = functions::make(&app.functions, directory)? {
+            return ImageBuilder::assemble(app, directory, made.component, made.files, options);
+        }
+        let (component, entrypoint) = read_wasm(directory, &app.entrypoint, "read the entrypoint")?;
+        ImageBuilder::assemble(app, directory, component, vec![entrypoint], options)
     }
 
     /// The same with a component that did not come from a file: `app` only
@@ -72,26 +77,26 @@ impl ImageBuilder {
         component: Vec<u8>,
         options: &BuildOptions,
     ) -> Result<ImageBuilder, ImageError> {
-        ImageBuilder::assemble(app, directory, component, None, options)
+        ImageBuilder::assemble(app, directory, component, Vec::new(), options)
     }
 
     fn assemble(
         mut app: AppManifest,
         directory: &Path,
         mut component: Vec<u8>,
-        entrypoint: Option<(PathBuf, FileId)>,
+        sources: Vec<(PathBuf, FileId)>,
         options: &BuildOptions,
     ) -> Result<ImageBuilder, ImageError> {
-        let named = |error| match &entrypoint {
-            Some(_) => in_file(error, &app.entrypoint),
-            None => error,
+        let named = |error| match sources.is_empty() || app.is_made() {
+            false => in_file(error, &app.entrypoint),
+            true => error,
         };
         if options.componentize {
             component = componentize(&component).map_err(named)?;
         }
         let payload = Payload::read(&component).map_err(named)?;
         let mut skip = options.skip.clone();
-        skip.extend(entrypoint.iter().map(|(path, _)| path.clone()));
+        skip.extend(sources.iter().map(|(path, _)| path.clone()));
         let assets = plan_assets(directory, &app.assets, &skip)?;
         // What is signed names the file, not where it lay when it was built.
         if let Some(name) = app.entrypoint.rsplit('/').next() {
@@ -99,10 +104,13 @@ impl ImageBuilder {
         }
         app.assets = Vec::new();
         app.dependencies = Vec::new();
+        for function in app.functions.values_mut() {
+            function.code = None;
+        }
         Ok(ImageBuilder {
             app,
             created: options.created,
-            entrypoint,
+            sources,
             annotations: BTreeMap::new(),
             component,
             payload,
@@ -133,11 +141,11 @@ impl ImageBuilder {
     }
 
     /// The files that the image is made of, by their real paths: the
-    /// entrypoint and the assets.
+    /// WebAssembly and the assets.
     pub fn inputs(&self) -> impl Iterator<Item = (&Path, FileId)> {
         let assets = self.assets.files.iter().map(|file| (file.source.as_path(), file.id));
-        let entrypoint = self.entrypoint.iter().map(|(path, id)| (path.as_path(), *id));
-        entrypoint.chain(assets)
+        let sources = self.sources.iter().map(|(path, id)| (path.as_path(), *id));
+        sources.chain(assets)
     }
 
     /// What is known of the component or module.
@@ -232,11 +240,15 @@ impl ImageBuilder {
     }
 }
 
-/// Reads the entrypoint: a regular file inside the directory, within the bound.
-fn read_entrypoint(directory: &Path, entrypoint: &str) -> Result<(Vec<u8>, (PathBuf, FileId)), ImageError> {
-    let path = directory.join(entrypoint);
+/// Reads WebAssembly: a regular file inside the directory, within the bound.
+pub(crate) fn read_wasm(
+    directory: &Path,
+    name: &str,
+    action: &'static str,
+) -> Result<(Vec<u8>, (PathBuf, FileId)), ImageError> {
+    let path = directory.join(name);
     let failed = |source| ImageError::File {
-        action: "read the entrypoint",
+        action,
         path: path.clone(),
         source,
     };
@@ -244,13 +256,13 @@ fn read_entrypoint(directory: &Path, entrypoint: &str) -> Result<(Vec<u8>, (Path
     let real = fs::canonicalize(&path).map_err(failed)?;
     if !real.starts_with(&root) {
         return Err(ImageError::asset(
-            entrypoint,
-            "the entrypoint is a link that leaves the manifest's directory",
+            name,
+            "it is a link that leaves the manifest's directory",
         ));
     }
     // Opening a pipe would wait for its writer.
     if !fs::metadata(&real).map_err(failed)?.is_file() {
-        return Err(ImageError::asset(entrypoint, "the entrypoint is not a regular file"));
+        return Err(ImageError::asset(name, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
     let file = File::open(&real).map_err(failed)?;
@@ -260,7 +272,7 @@ fn read_entrypoint(directory: &Path, entrypoint: &str) -> Result<(Vec<u8>, (Path
         .map_err(failed)?;
     if bytes.len() as u64 > limits::COMPONENT_BYTES {
         return Err(ImageError::Limit {
-            what: "size of the entrypoint in bytes",
+            what: "size of the WebAssembly in bytes",
             got: meta.len(),
             limit: limits::COMPONENT_BYTES,
         });

@@ -27,6 +27,7 @@ mod foreign_files;
 #[cfg(feature = "import")]
 mod foreign_tar;
 pub mod frames;
+mod functions;
 mod head;
 mod ignore_rules;
 mod layout;

@@ -22,7 +22,7 @@ pub struct Payload {
 }
 
 /// The module through which WASI preview 1 is imported.
-const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// Refuses what would take too long to validate.
 fn check_parts(wasm: &[u8]) -> Result<(), ImageError> {

@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,14 +24,14 @@ use crate::output::OutputBudget;
 use crate::process::Programs;
 use crate::program::Code;
 use crate::spec::Guest;
-use crate::{Exit, Limit, Program, RunSpec, RuntimeError, trap};
+use crate::{Exit, Limit, Program, RunLimits, RunSpec, RuntimeError, trap};
 
 /// How often guests that compute are interrupted, to let others run.
 const TICK: Duration = Duration::from_millis(10);
 
 /// A linked program and what each of its guests is given.
 pub(crate) struct Guests {
-    program: Program,
+    program: Arc<Program>,
     linked: Linked,
     pub(crate) spec: RunSpec,
     terms: Terms,
@@ -90,12 +90,27 @@ impl Guests {
         let entry = linker.instantiate_pre(component).map_err(unfit)?;
         start_ticking(&program.engine)?;
         let guests = Guests {
-            program,
+            program: Arc::new(program),
             linked,
             spec,
             terms,
         };
         Ok((guests, entry))
+    }
+
+    /// The same program for other guests, with these limits.
+    pub(crate) fn with_limits(&self, limits: RunLimits, terms: Terms) -> Result<Guests, RuntimeError> {
+        let spec = RunSpec {
+            limits,
+            ..self.spec.clone()
+        };
+        self.program.check_fuel(&spec)?;
+        Ok(Guests {
+            program: Arc::clone(&self.program),
+            linked: self.linked,
+            spec,
+            terms,
+        })
     }
 
     /// When a guest that begins now is ended. A time that the clock can't reach is no limit.
@@ -121,13 +136,27 @@ impl Guests {
             .component_store(spec, self.terms.guest, network, budget, self.linked)?;
         store.set_hostcall_fuel(self.terms.call_bytes);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(
-            move |_| match deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        store.data_mut().deadline = deadline;
+        store.epoch_deadline_callback(|store| {
+            match store.data().deadline.is_none_or(|deadline| Instant::now() < deadline) {
                 true => Ok(UpdateDeadline::Yield(1)),
                 false => Err(PastDeadline.into()),
-            },
-        );
+            }
+        });
         Ok(store)
+    }
+
+    /// Begins another call of a guest, with the limits of a first one. It keeps its memory.
+    pub(crate) fn begin_call(
+        &self,
+        store: &mut Store<ComponentState>,
+        deadline: Option<Instant>,
+    ) -> Result<(), RuntimeError> {
+        store.set_epoch_deadline(1);
+        let state = store.data_mut();
+        state.deadline = deadline;
+        state.limits.begin_call();
+        self.program.refuel(store, &self.spec)
     }
 
     /// Runs a call of a guest until it returns, or for as long as it may.

@@ -1,6 +1,7 @@
 //! What the calls of a component work on, whether it is a command or answers a request.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use qyvol_sandbox::Observer;
 use wasmtime::Store;
@@ -22,7 +23,7 @@ use crate::process::Programs;
 use crate::quota::Quotas;
 use crate::spec::{Guest, RunSpec, context};
 use crate::watched::Watched;
-use crate::{Program, RuntimeError};
+use crate::{Identity, Program, RuntimeError};
 
 /// What a component's calls work on.
 pub(crate) struct ComponentState {
@@ -40,7 +41,10 @@ pub(crate) struct ComponentState {
     http: Option<Http>,
     programs: Programs,
     observer: Option<Arc<dyn Observer>>,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) limits: Limits,
+    /// When it is ended, if it is one of several.
+    pub(crate) deadline: Option<Instant>,
     /// Tells the bodies of its requests.
     pub(crate) cut: Cut,
 }
@@ -134,7 +138,9 @@ impl Program {
             http: None,
             programs: spec.programs.clone(),
             observer: spec.observer.clone(),
+            identity: Arc::clone(&spec.caller),
             limits: Limits::new(spec.limits),
+            deadline: None,
             cut: Cut::default(),
         };
         let mut store = self.store(state, spec)?;

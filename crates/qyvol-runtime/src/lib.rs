@@ -35,6 +35,7 @@ mod filesystem;
 mod filesystem_calls;
 mod handler;
 mod http;
+mod identity;
 mod limits;
 mod lines;
 mod link;
@@ -64,13 +65,14 @@ mod watched;
 
 pub use backing::{Backing, Change, Intent};
 pub use call::{
-    ARGUMENT_BYTES, Answer, ArgumentError, Arguments, CallError, CallLimits, Caller, Function, FunctionError,
-    Functions, Language, LineCalls,
+    ARGUMENT_BYTES, Answer, ArgumentError, Arguments, CallError, CallLimits, Callee, Caller, Function, FunctionError,
+    Functions, Language, LineCalls, check_name,
 };
 pub use check::{Incompatibility, NO_HANDLER};
 pub use compile::{CompileLimits, Compiler, compile_worker};
 pub use engine::{CodeKind, Engine, Generation, exports_functions, serves};
 pub use error::RuntimeError;
+pub use identity::{Actor, Identity};
 pub use limits::{Limit, RunLimits};
 pub use overlay::{Overlay, OverlayError};
 pub use printer::flush_printed;

@@ -181,6 +181,11 @@ impl Limits {
         true
     }
 
+    /// Begins another call of the same guest, which keeps the memory that it has.
+    pub(crate) fn begin_call(&mut self) {
+        self.refused = false;
+    }
+
     /// Bytes that are taken. They only grow: WebAssembly gives no memory back.
     pub(crate) fn used(&self) -> u64 {
         self.used

@@ -37,6 +37,11 @@ impl OutputBudget {
         }
     }
 
+    /// All of it may be written again.
+    pub(crate) fn renew(&self) {
+        self.left.store(self.limit, Ordering::Relaxed);
+    }
+
     /// Bytes that were written.
     pub(crate) fn written(&self) -> u64 {
         self.limit.saturating_sub(self.left.load(Ordering::Relaxed))

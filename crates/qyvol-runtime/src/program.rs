@@ -399,11 +399,16 @@ impl Program {
     /// A store, with its fuel.
     pub(crate) fn store<S: 'static>(&self, state: S, spec: &RunSpec) -> Result<Store<S>, RuntimeError> {
         let mut store = Store::new(&self.engine, state);
-        if self.kind.metered {
-            let filled = store.set_fuel(fuel(spec));
-            filled.map_err(|e| RuntimeError::Host(chain(&e)))?;
-        }
+        self.refuel(&mut store, spec)?;
         Ok(store)
+    }
+
+    /// Gives a store the fuel of a call, if its code counts that.
+    pub(crate) fn refuel<S: 'static>(&self, store: &mut Store<S>, spec: &RunSpec) -> Result<(), RuntimeError> {
+        match self.kind.metered {
+            true => store.set_fuel(fuel(spec)).map_err(|e| RuntimeError::Host(chain(&e))),
+            false => Ok(()),
+        }
     }
 
     /// An end, with what the guest has taken.

@@ -4,10 +4,15 @@
 //! [`RunSpec`] lists and nothing of another request: a guest that waits holds no thread,
 //! and one that computes gives its thread up at each tick of the epoch.
 //!
+//! A component with functions has a service too, which calls one for each request, with
+//! the instances that the function has.
+//!
 //! Deliberately absent: connections, and how many requests there are at once.
 
+mod functions;
 mod trial;
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -24,6 +29,7 @@ use wasmtime::Store;
 use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+use self::functions::FunctionService;
 use crate::beside::{Failed, Guests, Terms};
 use crate::component::ComponentState;
 use crate::cut::CutBody;
@@ -31,7 +37,7 @@ use crate::error::chain;
 use crate::handler::{Answer, Handler, Progress, Running};
 use crate::output::{self, OutputBudget};
 use crate::spec::Guest;
-use crate::{Limit, Program, RunSpec, RuntimeError};
+use crate::{Callee, Limit, Program, RunSpec, RuntimeError};
 
 /// Handles of a guest's tables, those of streams and tasks in WASI 0.3 too.
 const HANDLES: usize = 4096;
@@ -43,7 +49,14 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A service, ready to answer. Clones share it.
 #[derive(Clone)]
 pub struct Service {
-    shared: Arc<Shared>,
+    answers: Answers,
+}
+
+/// What answers requests.
+#[derive(Clone)]
+enum Answers {
+    Handler(Arc<Shared>),
+    Functions(Arc<FunctionService>),
 }
 
 struct Shared {
@@ -149,12 +162,21 @@ impl Service {
         let (guests, entry) = Guests::new(program, spec, terms, "a core module is not a service")?;
         let handler = Handler::new(entry).map_err(|error| RuntimeError::Instantiate(chain(&error)))?;
         Ok(Service {
-            shared: Arc::new(Shared {
+            answers: Answers::Handler(Arc::new(Shared {
                 guests,
                 handler,
                 body: limits.body,
-            }),
+            })),
         })
+    }
+
+    /// Answers requests by calling functions by their names. `limits.cpu` is no part of it,
+    /// as each function has its own.
+    pub fn of_functions(functions: BTreeMap<String, Callee>, limits: ServiceLimits) -> Service {
+        let service = FunctionService::new(functions, limits.body, limits.time);
+        Service {
+            answers: Answers::Functions(Arc::new(service)),
+        }
     }
 
     /// Answers a request, which must name its host. Called within a runtime of tokio with
@@ -176,9 +198,13 @@ impl Service {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let shared = match &self.answers {
+            Answers::Handler(shared) => Arc::clone(shared),
+            Answers::Functions(functions) => return Ok(functions.handle(request, ended).await),
+        };
         let (sender, mut receiver) = oneshot::channel();
         let progress = Arc::new(Progress::default());
-        let (shared, of_guest) = (Arc::clone(&self.shared), Arc::clone(&progress));
+        let of_guest = Arc::clone(&progress);
         let mut guest = Box::pin(async move {
             let answered = shared.answer(request, sender, of_guest).await;
             ended(&answered);

@@ -13,7 +13,7 @@ use crate::output::{Bounded, OutputBudget};
 use crate::printer::Printer;
 use crate::process::Programs;
 use crate::sealed::Seal;
-use crate::{Backing, Quota, RuntimeError, deterministic};
+use crate::{Backing, Identity, Quota, RuntimeError, deterministic};
 
 /// Everything that a guest is given.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct RunSpec {
     pub programs: Programs,
     /// Receives what the guest uses and what it is denied.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Who has called it.
+    pub caller: Arc<Identity>,
     /// Limits.
     pub limits: RunLimits,
     /// The seed of a deterministic run: clocks and random numbers are the same in every
@@ -74,11 +76,13 @@ pub(crate) enum Guest {
     /// A component of which one function is called, beside others. Stdout is for what the
     /// function returns: what it prints goes to stderr.
     Call,
+    /// A component of which one function runs for itself.
+    Process,
 }
 
 impl Guest {
     fn is_beside_others(self) -> bool {
-        matches!(self, Guest::Request | Guest::Call)
+        matches!(self, Guest::Request | Guest::Call | Guest::Process)
     }
 }
 
@@ -109,7 +113,7 @@ pub(crate) fn context(
     let budget = budget.or_else(|| (!tells_terminal).then(|| OutputBudget::new(u64::MAX)));
     match budget.clone() {
         _ if !spec.stdio.stdout => &mut builder,
-        Some(budget) if guest == Guest::Request => builder.stdout(Bounded {
+        Some(budget) if matches!(guest, Guest::Request | Guest::Process) => builder.stdout(Bounded {
             stream: Lines::new(Printer::stdout()),
             budget,
             tells_terminal,
@@ -148,7 +152,7 @@ pub(crate) fn context(
             // If it sleeps, it would block this thread, and the clock would stand still.
             Guest::CoreModule => spec.deterministic.is_none(),
             // Others use its thread too.
-            Guest::Request | Guest::Call => false,
+            Guest::Request | Guest::Call | Guest::Process => false,
         });
     for mount in &spec.mounts {
         // A part of the whole is opened here, and by no call of the guest.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::AssetPath;
 use crate::dependencies::DependencyRule;
+use crate::functions::{self, AppFunction, AppProcess, ModuleSource};
 use crate::permissions::Permissions;
 use crate::reference::{is_repository, is_tag};
 use crate::resources::Resources;
@@ -51,6 +52,12 @@ pub struct AppManifest {
     pub args: Vec<String>,
     /// Limits.
     pub resources: Resources,
+    /// Functions by the names that they are called by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub functions: BTreeMap<String, AppFunction>,
+    /// Processes by the names that they are run by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub processes: BTreeMap<String, AppProcess>,
     /// What to pack as assets; only in the `.qyv`, never in an image.
     #[serde(skip)]
     pub assets: Vec<AssetRule>,
@@ -129,6 +136,25 @@ pub enum AssetTarget {
 }
 
 impl AppManifest {
+    /// Whether its component is made of its functions, and no file.
+    pub fn is_made(&self) -> bool {
+        self.functions.values().any(|function| function.code.is_some())
+    }
+
+    /// The files of its WebAssembly, relative to the manifest's directory; none if all of
+    /// it is in the manifest.
+    pub fn wasm_files(&self) -> Vec<&str> {
+        if !self.is_made() {
+            return vec![&self.entrypoint];
+        }
+        let modules = self.functions.values().filter_map(|function| function.code.as_ref());
+        let files = modules.filter_map(|code| match &code.module {
+            ModuleSource::File(path) => Some(path.as_str()),
+            ModuleSource::Wat(_) => None,
+        });
+        files.collect()
+    }
+
     /// Checks what the types don't say, for a manifest that came in a config;
     /// returns what is wrong.
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -156,7 +182,7 @@ impl AppManifest {
         for arg in &self.args {
             check_no_nul("argument", arg)?;
         }
-        Ok(())
+        functions::check(&self.functions, &self.processes)
     }
 }
 

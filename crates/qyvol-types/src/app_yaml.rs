@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::app::{check_argv0, check_assets_at_root, check_assets_root, check_env_name, check_language, check_no_nul};
 use crate::dependencies_yaml::dependencies;
+use crate::functions;
 use crate::reference::{is_repository, is_tag};
 use crate::yaml::{self, Fields, Node, Problems, Reader, Value};
 use crate::{
@@ -34,6 +35,8 @@ const KEYS: &[&str] = &[
     "argv0",
     "args",
     "resources",
+    "functions",
+    "processes",
 ];
 
 /// Reads what stands under `permissions`: `qyvol-sandbox` knows how.
@@ -51,7 +54,7 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
     let fields = r.fields(root, "the manifest", KEYS)?;
     let name = name(r, &fields);
     let version = version(r, &fields);
-    let entrypoint = entrypoint(r, &fields);
+    let entries = functions::from_yaml(r, &fields);
     let runtime = match fields.get("runtime") {
         Some(node) => r.word(node, "runtime", &[("wasi", Runtime::Wasi)]),
         None => Some(Runtime::Wasi),
@@ -98,7 +101,7 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
     Some(AppManifest {
         name: name?,
         version: version?,
-        entrypoint: entrypoint?,
+        entrypoint: entries.entrypoint?,
         runtime: runtime?,
         language,
         app_type: app_type?,
@@ -109,6 +112,8 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
         argv0,
         args,
         resources: resources?,
+        functions: entries.functions,
+        processes: entries.processes,
         assets,
         dependencies: dependencies?,
     })
@@ -147,13 +152,8 @@ fn version(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
     Some(text.to_string())
 }
 
-fn entrypoint(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
-    let node = r.required(fields, "entrypoint", "the manifest")?;
-    relative(r, node, "entrypoint").map(|p| p.to_string())
-}
-
 /// A path inside the manifest's directory; a leading `./` is dropped.
-fn relative(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<AssetPath> {
+pub(crate) fn relative(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<AssetPath> {
     let text = r.text(node, what)?;
     let mut path = text;
     while let Some(rest) = path.strip_prefix("./") {

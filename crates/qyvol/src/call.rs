@@ -3,11 +3,12 @@
 use std::io::{self, Read};
 
 use qyvol_runtime::{
-    Arguments, CallError, CallLimits, Caller, CodeKind, Function, Functions, Generation, Language, LineCalls,
-    RuntimeError, Stop, exports_functions,
+    Arguments, CallError, CallLimits, Callee, Caller, CodeKind, Function, FunctionError, Functions, Generation,
+    Language, LineCalls, RunLimits, RuntimeError, Stop, exports_functions,
 };
-use qyvol_types::{FsKind, escape};
+use qyvol_types::{AppManifest, FsKind, escape};
 
+use crate::functions::{self, Found};
 use crate::run::{Launch, Prepared, StepTimer, VerifiedTarget};
 use crate::{Context, Error, RunRequest};
 
@@ -62,13 +63,14 @@ pub struct LinesRequest<'a> {
 /// the guest is given anything.
 pub fn call(ctx: &Context<'_>, request: &CallRequest<'_>) -> Result<Called, Error> {
     let mut clock = StepTimer::start(request.run.events);
-    let ready = Ready::new(ctx, &request.run, &mut clock)?;
-    let function = ready.find(request.function)?;
-    let arguments = read(&function, &request.arguments)?;
+    let ready = Ready::new(ctx, &request.run, 1, &mut clock)?;
+    let found = ready.find(request.function)?;
+    let arguments = read(&found.function, &request.arguments)?;
     clock.step("read");
-    let called = ready.with_caller(ctx, &request.run, |caller, _| {
+    let called = ready.with_caller(ctx, &request.run, |calling| {
+        let callee = calling.bind(found)?;
         clock.step("link");
-        match caller.call(&function, arguments) {
+        match callee.caller.call(&callee.function, arguments) {
             Ok(answer) => Ok(Called::Returned {
                 text: answer.write(request.language),
                 is_err: answer.is_err(),
@@ -90,11 +92,17 @@ pub fn call_lines(
     output: &mut dyn FnMut(&str) -> io::Result<()>,
 ) -> Result<(), Error> {
     let mut clock = StepTimer::start(request.run.events);
-    let ready = Ready::new(ctx, &request.run, &mut clock)?;
+    let ready = Ready::new(ctx, &request.run, request.workers, &mut clock)?;
     let function = request.function.map(|name| ready.find(name)).transpose()?;
-    ready.with_caller(ctx, &request.run, |caller, functions| {
+    let named = functions::named(ready.app(), &ready.functions).map_err(ready.no_function())?;
+    ready.with_caller(ctx, &request.run, |calling| {
+        let named = named.into_iter().map(|(name, found)| Ok((name, calling.bind(found)?)));
+        let named = named.collect::<Result<_, RuntimeError>>()?;
+        let function = function.map(|found| calling.bind(found)).transpose()?;
         clock.step("link");
+        let Calling { caller, functions, .. } = calling;
         let calls = LineCalls {
+            named,
             functions,
             function,
             workers: request.workers,
@@ -118,17 +126,23 @@ struct Ready {
 }
 
 impl Ready {
-    fn new(ctx: &Context<'_>, run: &RunRequest<'_>, clock: &mut StepTimer<'_>) -> Result<Ready, Error> {
+    /// For so many calls at once.
+    fn new(ctx: &Context<'_>, run: &RunRequest<'_>, workers: usize, clock: &mut StepTimer<'_>) -> Result<Ready, Error> {
         let judged = VerifiedTarget::new(ctx, run)?;
         clock.step("verify");
         let label = judged.label();
         check_callable(&judged)?;
+        let app = &judged.trusted.config.qyv.app;
         let kind = CodeKind {
-            metered: false,
+            metered: functions::metered(app),
             service: true,
         };
+        let guests = match workers {
+            1 => 1,
+            workers => workers.saturating_add(functions::instances(app)),
+        };
         let exports = judged.exports().to_vec();
-        let prepared = Prepared::new(ctx, judged, run, kind, 1, clock)?;
+        let prepared = Prepared::new(ctx, judged, run, kind, guests, clock)?;
         let functions = prepared.functions();
         if functions.is_empty() {
             return Err(no_functions(label, &exports));
@@ -140,11 +154,17 @@ impl Ready {
         })
     }
 
-    fn find(&self, name: &str) -> Result<Function, Error> {
-        self.functions.find(name).map_err(|source| Error::Function {
-            target: self.label.clone(),
-            source,
-        })
+    fn app(&self) -> &AppManifest {
+        self.prepared.app()
+    }
+
+    fn find(&self, name: &str) -> Result<Found, Error> {
+        functions::find(self.app(), &self.functions, name).map_err(self.no_function())
+    }
+
+    fn no_function(&self) -> impl FnOnce(FunctionError) -> Error + use<> {
+        let target = self.label.clone();
+        |source| Error::Function { target, source }
     }
 
     /// Gives the application what it is granted, for as long as `work` calls its functions.
@@ -152,7 +172,7 @@ impl Ready {
         self,
         ctx: &Context<'_>,
         run: &RunRequest<'_>,
-        work: impl FnOnce(&Caller, Functions) -> Result<T, RuntimeError>,
+        work: impl FnOnce(Calling) -> Result<T, RuntimeError>,
     ) -> Result<T, Error> {
         let Launch {
             program,
@@ -165,10 +185,32 @@ impl Ready {
             time: time.wall,
             cpu: time.cpu,
         };
-        let done = Caller::new(program, spec, limits).and_then(|caller| work(&caller, self.functions));
+        let run = spec.limits;
+        let done = Caller::new(program, spec, limits).and_then(|caller| {
+            work(Calling {
+                caller,
+                functions: self.functions,
+                run,
+                limits,
+            })
+        });
         // It has no netfs: there is nothing to send.
         held.finish(ctx, done.as_ref().err());
         done.map_err(Error::runtime(&self.label))
+    }
+}
+
+/// What calls the functions of an application, and the limits that it has.
+struct Calling {
+    caller: Caller,
+    functions: Functions,
+    run: RunLimits,
+    limits: CallLimits,
+}
+
+impl Calling {
+    fn bind(&self, found: Found) -> Result<Callee, RuntimeError> {
+        found.bind(&self.caller, self.run, self.limits)
     }
 }
 

@@ -78,6 +78,7 @@ mod data;
 mod dependencies;
 mod error;
 mod error_class;
+mod functions;
 mod hosts;
 mod image_source;
 mod images;

@@ -12,7 +12,7 @@ use qyvol_types::{AppManifest, Timestamp, escape, limits};
 use crate::dependencies::{Linkage, Linked, Linking, link, lock_path};
 use crate::runnable::check_runnable;
 use crate::supported::check_supported;
-use crate::{Context, Error};
+use crate::{Context, Error, functions};
 
 /// A manifest and where it came from.
 #[derive(Clone, Debug)]
@@ -40,6 +40,7 @@ pub struct Application {
 impl Application {
     fn new(builder: ImageBuilder, capabilities: Capabilities, component: &str) -> Result<Self, Error> {
         check_runnable(component, builder.component())?;
+        functions::check(component, &builder)?;
         Ok(Application {
             builder,
             linkage: Linkage::default(),
@@ -96,8 +97,12 @@ pub(crate) fn prepare(
     let label = manifest.path.to_string_lossy().into_owned();
     let capabilities = check_supported(&label, &manifest.app)?;
     let entrypoint = manifest.directory.join(&manifest.app.entrypoint);
+    let component = match manifest.app.is_made() {
+        true => label.clone(),
+        false => entrypoint.to_string_lossy().into_owned(),
+    };
     let (builder, linkage) = read_linked(ctx, &label, &manifest, options, &capabilities, linking)?;
-    let application = Application::new(builder, capabilities, &entrypoint.to_string_lossy())?;
+    let application = Application::new(builder, capabilities, &component)?;
     Ok(Application { linkage, ..application })
 }
 

@@ -5,11 +5,13 @@ use std::io::{self, Read};
 
 use qyvol::runtime::{ARGUMENT_BYTES, CallError, Language, Stop};
 use qyvol::types::escape;
-use qyvol::{CallArguments, CallRequest, Called, Context, DirGrant, LinesRequest, Target};
+use qyvol::{CallArguments, CallRequest, Called, Context, DirGrant, LinesRequest, RunRequest, Target};
 
 use crate::audit::Audit;
 use crate::cli::CallArgs;
-use crate::commands::run::{Events, LIMIT_REACHED, TRAPPED, check_pull, grants, out_of_cpu_time, reached, request};
+use crate::commands::run::{
+    Events, LIMIT_REACHED, TRAPPED, check_pull, grants, out_of_cpu_time, reached, request, this_user,
+};
 use crate::failure::{FAILED, Failure};
 use crate::log_file::check_apart;
 use crate::run_report::Told;
@@ -44,7 +46,10 @@ fn start(
     let client = || Ok(crate::registry::client(&ctx.home, ui, &args.guest.registry)?);
     let told = Told::default();
     let events = Events { ui, told: &told, audit };
-    let run = request(&target, &args.guest, dirs, &client, &events)?;
+    let run = RunRequest {
+        caller: this_user(args.scope.clone()),
+        ..request(&target, &args.guest, dirs, &client, &events)?
+    };
     if let Some(workers) = args.workers {
         let function = match words {
             [] => None,

@@ -1,7 +1,7 @@
 //! `inspect`.
 
 use qyvol::sandbox::Capabilities;
-use qyvol::types::{AppManifest, Os, Resources};
+use qyvol::types::{AppFunction, AppManifest, Os, Resources};
 use qyvol::{Context, Inspection, Target, WasmView};
 
 use crate::cli::InspectArgs;
@@ -93,6 +93,28 @@ fn word<T: serde::Serialize>(value: &T) -> String {
     }
 }
 
+/// A function that the manifest names.
+fn described(name: &str, function: &AppFunction) -> String {
+    let method = function.method.as_deref();
+    let method = method.map_or(String::new(), |method| format!(": {}", qyvol::types::escape(method)));
+    let pool = match function.pool.instances() {
+        Some(instances) => format!(
+            ", {} pool of {}",
+            word(&function.pool.kind),
+            count(instances, "instance", "instances")
+        ),
+        None => String::new(),
+    };
+    format!("{name}{method}{pool}{}", own_limits(&function.limits))
+}
+
+fn own_limits(limits: &Resources) -> String {
+    match *limits == Resources::default() {
+        true => String::new(),
+        false => format!(", {limits}"),
+    }
+}
+
 fn image(view: &Inspection) -> String {
     let app = &view.app;
     let mut out = String::new();
@@ -168,6 +190,17 @@ fn image(view: &Inspection) -> String {
     };
     if others != Resources::default() {
         line("limits", others.to_string());
+    }
+    for (index, (name, function)) in app.functions.iter().enumerate() {
+        line(if index == 0 { "functions" } else { "" }, described(name, function));
+    }
+    for (index, (name, process)) in app.processes.iter().enumerate() {
+        let label = if index == 0 { "processes" } else { "" };
+        let (method, restart) = (qyvol::types::escape(&process.method), word(&process.restart));
+        line(
+            label,
+            format!("{name}: {method}, restart {restart}{}", own_limits(&process.limits)),
+        );
     }
     for (index, (name, value)) in app.env.iter().enumerate() {
         let label = if index == 0 { "env" } else { "" };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use qyvol::image::SignedImage;
 use qyvol::remote_store::Client;
-use qyvol::runtime::Limit;
+use qyvol::runtime::{Actor, Identity, Limit};
 use qyvol::sandbox::{Endpoint, FsAccess, Grant, Observer};
 use qyvol::types::{AppManifest, ImageConfig, Resources, escape};
 use qyvol::{Context, DirGrant, FsCredentials, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, Target};
@@ -226,6 +226,7 @@ fn start(
             None => FsCredentials::None,
         },
         overrides: run_overrides(args, given.overrides)?,
+        caller: this_user(Vec::new()),
         measured: args.stats || args.report.is_some(),
         last: true,
         ..given
@@ -262,6 +263,14 @@ pub fn request<'a>(
         events,
         ..RunRequest::new(target)
     })
+}
+
+/// Whoever runs this process, for what the operator says.
+pub fn this_user(scope: Vec<String>) -> Identity {
+    Identity {
+        actor: Actor::User(rustix::process::geteuid().as_raw()),
+        scope,
+    }
 }
 
 /// When a registry is asked for a target.
@@ -383,6 +392,12 @@ impl RunEvents for Events<'_> {
                 limits: *limits,
             });
         }
+    }
+
+    fn restarting(&self, process: &str, why: &str, after: Duration) {
+        let (process, after) = (escape(process), format_duration(after));
+        self.ui
+            .note(&format!("{process}: {why}; it is started again in {after}"));
     }
 
     fn ended(&self, figures: &RunFigures) {

@@ -6,11 +6,14 @@
 //! ```
 //!
 //! A function is found and its arguments are read before anything is instantiated. Each
-//! call has a store and an instance of its own.
+//! call has a store and an instance of its own, unless the function has a pool of them.
 
+mod caller;
 mod convert;
+mod http;
 mod json;
 mod names;
+mod pool;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -22,28 +25,24 @@ use std::time::Duration;
 
 use qyvol_types::escape;
 use thiserror::Error;
-use wasmtime::Store;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Type, Val};
+use wasmtime::component::{Component, ComponentExportIndex, Type, Val};
 
 use self::convert::Reader;
 use self::json::Json;
 use self::names::Exported;
 use self::wave::Wave;
-use crate::beside::{Failed, Guests, Terms};
-use crate::component::ComponentState;
-use crate::program::{BLOCKING_THREADS, Code};
-use crate::spec::Guest;
-use crate::{Limit, Program, RunSpec, RuntimeError};
+use crate::beside::Failed;
+use crate::program::Code;
+use crate::{Limit, Program, RuntimeError};
 
-pub use names::FunctionError;
-pub use stream::LineCalls;
+pub use caller::{CallLimits, Caller};
+pub(crate) use http::{JsonError, error_body};
+pub use names::{FunctionError, check_name};
+pub use stream::{Callee, LineCalls};
 
 /// Bytes of the arguments of one call, as they are written.
 pub const ARGUMENT_BYTES: usize = 4 << 20;
-/// Bytes of host memory that a result may take, and that one call of the guest may pass to
-/// the host.
-const CALL_BYTES: usize = 64 << 20;
 /// How long the end waits for a reader of what guests have printed.
 const PRINTED: Duration = Duration::from_secs(1);
 
@@ -63,12 +62,19 @@ pub struct Functions {
     list: Vec<Exported>,
 }
 
-/// A function that can be called from outside.
+/// A function that can be called from outside. Clones share what was found.
 #[derive(Clone, Debug)]
 pub struct Function {
+    found: Arc<Found>,
+}
+
+#[derive(Debug)]
+struct Found {
     name: String,
     index: ComponentExportIndex,
     ty: ComponentFunc,
+    /// Of its type: one, or none.
+    results: usize,
 }
 
 /// The arguments of a call: as many as the function has, of its types.
@@ -115,6 +121,14 @@ pub enum CallError {
     /// It used more processor time.
     #[error("it used more than {} s of processor time", .0.as_secs_f64())]
     CpuTime(Duration),
+    /// All its instances are in use, and enough calls wait.
+    #[error("all of its {instances} instances are in use, and {queue} calls wait")]
+    Busy {
+        /// Most instances.
+        instances: usize,
+        /// Most calls that wait.
+        queue: usize,
+    },
     /// The host's part failed, or an asset is not what was signed.
     #[error(transparent)]
     Runtime(RuntimeError),
@@ -205,11 +219,15 @@ impl Functions {
         let Some((ComponentItem::ComponentFunc(ty), index)) = export else {
             return Err(lost());
         };
+        let results = ty.results().len();
         match words::unfit(&ty) {
             None => Ok(Function {
-                name: found.function.clone(),
-                index,
-                ty,
+                found: Arc::new(Found {
+                    name: found.function.clone(),
+                    index,
+                    results,
+                    ty,
+                }),
             }),
             Some(why) => Err(FunctionError::Unfit {
                 name: found.name(),
@@ -223,7 +241,7 @@ impl Functions {
 impl Function {
     /// Its name and types, as WIT has them, cut where they are long.
     pub fn signature(&self) -> String {
-        words::signature(&self.name, &self.ty)
+        words::signature(&self.found.name, &self.found.ty)
     }
 
     /// Reads arguments, each a text of its own.
@@ -237,7 +255,7 @@ impl Function {
         if bytes > ARGUMENT_BYTES {
             return Err(self.error(format!(
                 "the arguments of {} are more than {ARGUMENT_BYTES} bytes",
-                self.name
+                self.found.name
             )));
         }
         let mut reader = Reader::new();
@@ -267,13 +285,13 @@ impl Function {
         if text.len() > ARGUMENT_BYTES {
             return Err(self.error(format!(
                 "the arguments of {} are more than {ARGUMENT_BYTES} bytes",
-                self.name
+                self.found.name
             )));
         }
         match json::parse(text.as_bytes()) {
             Ok(Json::Array(items)) => self.read_json(&items),
-            Ok(_) => Err(self.error(format!("the arguments of {} are no JSON array", self.name))),
-            Err(why) => Err(self.error(format!("the arguments of {} are not JSON: {why}", self.name))),
+            Ok(_) => Err(self.error(format!("the arguments of {} are no JSON array", self.found.name))),
+            Err(why) => Err(self.error(format!("the arguments of {} are not JSON: {why}", self.found.name))),
         }
     }
 
@@ -289,11 +307,14 @@ impl Function {
         items: &[T],
         mut read: impl FnMut(&T, &Type) -> Result<Val, String>,
     ) -> Result<Arguments, ArgumentError> {
-        let parameters = self.ty.params();
+        let parameters = self.found.ty.params();
         let (expected, given) = (parameters.len(), items.len());
         if given != expected {
             let plural = if expected == 1 { "" } else { "s" };
-            let (name, what) = (escape(&self.name), format!("expected {expected} argument{plural}"));
+            let (name, what) = (
+                escape(&self.found.name),
+                format!("expected {expected} argument{plural}"),
+            );
             return Err(self.error(format!("{name}: {what}, found {given}")));
         }
         let values = items
@@ -302,7 +323,7 @@ impl Function {
             .enumerate()
             .map(|(index, (item, (name, ty)))| {
                 read(item, &ty).map_err(|why| {
-                    let (number, function) = (index + 1, escape(&self.name));
+                    let (number, function) = (index + 1, escape(&self.found.name));
                     self.error(format!("argument {number} '{}' of {function}: {why}", escape(name)))
                 })
             });
@@ -333,97 +354,4 @@ impl Answer {
     pub fn is_err(&self) -> bool {
         matches!(self.value, Some(Val::Result(Err(_))))
     }
-}
-
-/// Limits of each call, in addition to those of [`RunSpec`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CallLimits {
-    /// How long its guest may exist.
-    pub time: Option<Duration>,
-    /// Processor time.
-    pub cpu: Option<Duration>,
-}
-
-/// A component whose functions are ready to be called. Clones share it.
-#[derive(Clone)]
-pub struct Caller {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    guests: Guests,
-    entry: InstancePre<ComponentState>,
-}
-
-impl std::fmt::Debug for Caller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Caller")
-    }
-}
-
-impl Caller {
-    /// Links a loaded program, whose engine must be one for services.
-    ///
-    /// # Errors
-    ///
-    /// [`RuntimeError::Host`] if its code is not that of a service, or counts no fuel and
-    /// `spec` limits that; [`RuntimeError::Instantiate`] if it does not fit what is linked.
-    pub fn new(program: Program, spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
-        let terms = Terms {
-            guest: Guest::Call,
-            time: limits.time,
-            cpu: limits.cpu,
-            call_bytes: CALL_BYTES,
-        };
-        let (guests, entry) = Guests::new(program, spec, terms, "a core module has no functions with types")?;
-        Ok(Caller {
-            shared: Arc::new(Shared { guests, entry }),
-        })
-    }
-
-    /// Calls a function, in an instance of its own.
-    ///
-    /// # Errors
-    ///
-    /// Why it did not return.
-    pub fn call(&self, function: &Function, arguments: Arguments) -> Result<Answer, CallError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(BLOCKING_THREADS)
-            .build()
-            .map_err(|e| CallError::Runtime(RuntimeError::Host(e.to_string())))?;
-        let answer = runtime.block_on(self.answer(function, arguments));
-        // A name lookup that the guest has given up is not waited for.
-        runtime.shutdown_background();
-        crate::flush_printed(PRINTED);
-        answer
-    }
-
-    /// Calls a function within a runtime of tokio with time and I/O.
-    async fn answer(&self, function: &Function, arguments: Arguments) -> Result<Answer, CallError> {
-        let Shared { guests, entry } = &*self.shared;
-        let deadline = guests.deadline();
-        let mut store = guests.store(deadline, guests.budget()).map_err(CallError::Runtime)?;
-        let call = run(entry, &mut store, function, arguments);
-        match guests.run(deadline, call).await? {
-            Ok(value) => Ok(Answer { value }),
-            Err(error) => Err(guests.failed(&error, &store.data().limits).into()),
-        }
-    }
-}
-
-/// Instantiates the component and calls its function.
-async fn run(
-    entry: &InstancePre<ComponentState>,
-    store: &mut Store<ComponentState>,
-    function: &Function,
-    Arguments(arguments): Arguments,
-) -> wasmtime::Result<Option<Val>> {
-    let instance = entry.instantiate_async(&mut *store).await?;
-    let Some(callee) = instance.get_func(&mut *store, function.index) else {
-        return Err(wasmtime::format_err!("the function is not there"));
-    };
-    let mut results = vec![Val::Bool(false); function.ty.results().len()];
-    callee.call_async(&mut *store, &arguments, &mut results).await?;
-    Ok(results.pop())
 }

@@ -131,6 +131,24 @@ pub(super) fn find<'a>(functions: &'a [Exported], name: &str) -> Result<&'a Expo
     }
 }
 
+/// Whether a name stands for one of these functions: their interfaces, and their names.
+///
+/// # Errors
+///
+/// If it is the name of none, or of several.
+pub fn check_name(functions: &[(Option<String>, String)], name: &str) -> Result<(), FunctionError> {
+    let exported = functions
+        .iter()
+        .filter(|(interface, _)| !interface.as_deref().is_some_and(super::is_entry));
+    let exported: Vec<Exported> = exported
+        .map(|(interface, function)| Exported {
+            interface: interface.clone(),
+            function: function.clone(),
+        })
+        .collect();
+    find(&exported, name).map(drop)
+}
+
 fn split(name: &str) -> (Option<&str>, &str) {
     // A method, as in `iface.[method]thing.do`, has a dot of its own.
     let method = name

@@ -8,6 +8,7 @@
 //! No line is read before there is room for its call: as many run at once as there are
 //! workers, and as many answers wait for an earlier one.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -25,13 +26,24 @@ const LINE_BYTES: usize = ARGUMENT_BYTES + (64 << 10);
 /// Threads for what guests do to files, and for lookups of names.
 const BLOCKING_THREADS: usize = 64;
 
+/// A function, and what calls it.
+#[derive(Clone, Debug)]
+pub struct Callee {
+    /// The function.
+    pub function: Function,
+    /// With the limits and the instances that it has.
+    pub caller: Caller,
+}
+
 /// What is called by lines.
 #[derive(Debug)]
 pub struct LineCalls {
+    /// Functions with limits or instances of their own, which come first, by their names.
+    pub named: BTreeMap<String, Callee>,
     /// The functions that a line may name.
     pub functions: Functions,
     /// The one that is called where a line names none.
-    pub function: Option<Function>,
+    pub function: Option<Callee>,
     /// Calls that run at once.
     pub workers: usize,
 }
@@ -59,7 +71,7 @@ impl Refused {
 
 /// A call that a line asks for.
 struct Asked {
-    function: Function,
+    callee: Callee,
     arguments: Arguments,
 }
 
@@ -99,6 +111,13 @@ impl Caller {
             calls,
             failure: Mutex::default(),
         });
+        for callee in job.calls.named.values() {
+            let filled = runtime.block_on(callee.caller.fill());
+            filled.map_err(|error| match error {
+                CallError::Runtime(error) => error,
+                error => RuntimeError::Instantiate(error.to_string()),
+            })?;
+        }
         let lines = read_lines(input).map_err(host)?;
         let (started, mut answers) = mpsc::channel(workers);
         let written = runtime.block_on(async {
@@ -223,14 +242,15 @@ impl Job {
             Ok(asked) => asked,
             Err(refused) => return error_line(&id, &refused),
         };
-        let kind = match self.caller.answer(&asked.function, asked.arguments).await {
+        let Callee { function, caller } = &asked.callee;
+        let kind = match caller.answer(function, asked.arguments).await {
             Ok(answer) => return result_line(&id, &answer),
             Err(error) => error,
         };
         let message = kind.to_string();
         let kind = match kind {
             CallError::Trap(_) | CallError::Exit(_) => "trap",
-            CallError::Limit(..) | CallError::Time(_) | CallError::CpuTime(_) => "limit",
+            CallError::Limit(..) | CallError::Time(_) | CallError::CpuTime(_) | CallError::Busy { .. } => "limit",
             CallError::Runtime(error) => {
                 self.fail(error);
                 "host"
@@ -280,16 +300,27 @@ impl Job {
         (id, asked)
     }
 
+    fn find(&self, name: &str) -> Result<Callee, Refused> {
+        if let Some(callee) = self.calls.named.get(name) {
+            return Ok(callee.clone());
+        }
+        Ok(Callee {
+            function: self.calls.functions.find(name).map_err(Refused::usage)?,
+            caller: self.caller.clone(),
+        })
+    }
+
     fn asked(&self, name: Option<&str>, args: &[Json]) -> Result<Asked, Refused> {
-        let function = match (name, &self.calls.function) {
-            (Some(name), _) => self.calls.functions.find(name).map_err(Refused::usage)?,
-            (None, Some(function)) => function.clone(),
+        let callee = match (name, &self.calls.function) {
+            (Some(name), _) => self.find(name)?,
+            (None, Some(callee)) => callee.clone(),
             (None, None) => return Err(Refused::usage("the line names no function")),
         };
-        let arguments = function
+        let arguments = callee
+            .function
             .read_json(args)
             .map_err(|error| Refused::usage(format!("{error}; {}", error.signature())))?;
-        Ok(Asked { function, arguments })
+        Ok(Asked { callee, arguments })
     }
 }
 

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
 use crate::component::ComponentState;
-use crate::{Generation, Mount, RunSpec, process, quota};
+use crate::{Generation, Mount, RunSpec, identity, process, quota};
 
 type T = ComponentState;
 
@@ -98,7 +98,7 @@ pub(crate) fn exports(component: &Component, sought: (Generation, &str)) -> bool
 /// The interface in a name such as `wasi:cli/run@0.2.6`, and its version of WASI.
 pub(crate) fn interface(name: &str) -> Option<(Generation, &str)> {
     let (interface, version) = name.split_once('@')?;
-    if interface == process::INTERFACE && version.starts_with("0.1.") {
+    if [process::INTERFACE, identity::INTERFACE].contains(&interface) && version.starts_with("0.1.") {
         return Some((Generation::Blocking, interface));
     }
     if version.starts_with("0.2.") {

@@ -19,7 +19,7 @@ use super::{count_closed, shadow};
 use crate::component::ComponentState;
 use crate::filesystem::Filesystem;
 use crate::net::NetInterfaces;
-use crate::{deterministic, process};
+use crate::{deterministic, identity, process};
 
 type T = ComponentState;
 
@@ -135,6 +135,7 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
             sockets::ip_name_lookup::add_to_linker::<T, NetInterfaces>(l, T::network)?;
         }
         process::INTERFACE => process::add_to_linker(l)?,
+        identity::INTERFACE => identity::add_to_linker(l)?,
         "wasi:http/outgoing-handler" => outgoing_handler::add_to_linker::<T, WasiHttp>(l, T::http)?,
         "wasi:http/types" => {
             let options = http::types::LinkOptions::default();

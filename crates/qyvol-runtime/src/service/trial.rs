@@ -1,6 +1,6 @@
 //! A first instance of a service, before it gets any request.
 
-use super::{Service, ServiceError};
+use super::{Answers, Service, ServiceError};
 
 impl Service {
     /// Instantiates the component once, as for a request, and drops the instance. Called
@@ -10,7 +10,10 @@ impl Service {
     ///
     /// Why there is no instance.
     pub async fn try_out(&self) -> Result<(), ServiceError> {
-        let shared = &self.shared;
+        let shared = match &self.answers {
+            Answers::Handler(shared) => shared,
+            Answers::Functions(functions) => return functions.try_out().await,
+        };
         let deadline = shared.guests.deadline();
         let mut store = shared.store(deadline, None)?;
         let instance = shared.handler.instantiate(&mut store);

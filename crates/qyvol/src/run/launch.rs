@@ -1,7 +1,7 @@
 //! The guest and everything that it is given: arguments, environment, mounts, limits.
 
 use std::os::fd::OwnedFd;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -87,6 +87,7 @@ impl Launch {
             stdio: grant.stdio,
             programs: Programs::new(grant.exec),
             observer: request.observer.clone(),
+            caller: Arc::new(request.caller.clone()),
             limits: RunLimits {
                 memory: Some(limits.memory.unwrap_or(DEFAULT_MEMORY)),
                 fuel: limits.fuel,

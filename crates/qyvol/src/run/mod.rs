@@ -12,6 +12,7 @@ mod launch;
 mod prepare;
 mod request;
 mod resolve;
+mod restart;
 
 use qyvol_runtime::{CodeKind, serves};
 
@@ -39,6 +40,9 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
     let mut clock = StepTimer::start(request.events);
     let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
+    if let Some(process) = restart::process(&judged, request)? {
+        return restart::run(ctx, judged, process, request, &mut clock);
+    }
     if CodeKind::of_exports(judged.exports()).service {
         let target = judged.label();
         return Err(match serves(judged.exports()) {

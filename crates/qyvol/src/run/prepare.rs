@@ -7,7 +7,7 @@ use std::thread;
 use qyvol_runtime::{CodeKind, Engine, Functions, Generation, Program, WasmKind};
 use qyvol_store::{Fetch, Tree};
 use qyvol_trust::Verified;
-use qyvol_types::{CompiledCode, Descriptor, Os, Resources, limits};
+use qyvol_types::{AppManifest, CompiledCode, Descriptor, Os, Resources, limits};
 
 use super::request::StepTimer;
 use super::resolve::VerifiedTarget;
@@ -48,6 +48,11 @@ impl Layers {
 }
 
 impl Prepared {
+    /// What its manifest says.
+    pub(crate) fn app(&self) -> &AppManifest {
+        &self.judged.trusted.config.qyv.app
+    }
+
     /// The functions that its component exports.
     pub(crate) fn functions(&self) -> Functions {
         self.program.functions()
@@ -67,7 +72,13 @@ impl Prepared {
         let generation = Generation::of_exports(judged.exports());
         let limits = grant::limits(&judged.trusted.config.qyv.app, &judged.trusted.ceiling, request);
         let metered = limits.fuel.is_some() || request.overrides.deterministic.is_some();
-        let engine = Engine::of_kind(generation, CodeKind { metered, ..kind });
+        let engine = Engine::of_kind(
+            generation,
+            CodeKind {
+                metered: metered || kind.metered,
+                ..kind
+            },
+        );
         let engine = engine.map_err(Error::runtime(&label))?;
         let layers = Layers::of(&judged)?;
         let mut code = judged.store.code(engine.id(), &layers.component.digest)?;

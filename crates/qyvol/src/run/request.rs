@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use qyvol_image::SignedImage;
 use qyvol_netfs::Credentials;
 use qyvol_remote::Client;
-use qyvol_runtime::Limit;
+use qyvol_runtime::{Identity, Limit};
 use qyvol_sandbox::{Endpoint, FsAccess, Grant, Observer};
 use qyvol_types::{AppManifest, Resources};
 
@@ -45,6 +45,7 @@ pub struct Overrides {
 }
 
 /// What to run.
+#[derive(Clone)]
 pub struct RunRequest<'a> {
     /// An archive, an image, or a manifest under development.
     pub target: &'a Target,
@@ -60,6 +61,8 @@ pub struct RunRequest<'a> {
     pub overrides: Overrides,
     /// Receives what the guest uses and what it is denied.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Who runs or calls it, for guests that ask.
+    pub caller: Identity,
     /// A public key to trust instead of the policy: its file, or its name in
     /// the keyring.
     pub key: Option<&'a str>,
@@ -84,6 +87,7 @@ impl<'a> RunRequest<'a> {
             fs_credentials: Credentials::None,
             overrides: Overrides::default(),
             observer: None,
+            caller: Identity::default(),
             key: None,
             pull: Pull::Never,
             measured: false,
@@ -123,6 +127,10 @@ pub trait RunEvents {
     /// What the guest is given, once everything is decided.
     fn started(&self, app: &AppManifest, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
         let _ = (app, grant, limits, dirs);
+    }
+    /// A process has ended, and is started again after that time.
+    fn restarting(&self, process: &str, why: &str, after: Duration) {
+        let _ = (process, why, after);
     }
     /// The guest has ended by itself or by a limit other than its time.
     fn ended(&self, figures: &RunFigures) {

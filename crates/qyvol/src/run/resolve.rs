@@ -13,6 +13,7 @@ use qyvol_types::{ImageManifest, Timestamp, escape};
 
 use super::{Pull, RunRequest};
 use crate::data::DEVELOPMENT;
+use crate::functions;
 use crate::image_source::read_image;
 use crate::supported::check_supported;
 use crate::validate::read_linked;
@@ -171,6 +172,7 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
     };
     let (builder, mut linkage) = read_linked(ctx, &label, &manifest, options, &capabilities, &linking)?;
     linkage.remember(ctx)?;
+    functions::check(&label, &builder)?;
     let store = ctx.store()?;
     let mut stage = store.begin()?;
     let built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;

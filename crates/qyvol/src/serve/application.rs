@@ -1,14 +1,18 @@
 //! From a target to something that answers: the four values of a run, linked and tried.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use qyvol_runtime::{CodeKind, RuntimeError, Service, ServiceError, ServiceLimits, serves};
+use qyvol_runtime::{
+    CallLimits, Caller, CodeKind, Program, RunSpec, RuntimeError, Service, ServiceError, ServiceLimits, serves,
+};
 use qyvol_serve::{App, Keeper};
 use qyvol_trust::Ceiling;
 use qyvol_types::{Digest, FsKind};
 
 use super::reload::Reload;
 use super::{ServeRequest, ServedApp};
+use crate::functions::{self, Found};
 use crate::run::{Held, Launch, Prepared, StepTimer, VerifiedTarget};
 use crate::{Context, Error};
 
@@ -50,7 +54,14 @@ impl Application {
     ) -> Result<Application, Error> {
         let kind = check_servable(&judged)?;
         let identity = Identity::of(&judged);
-        let prepared = Prepared::new(ctx, judged, &served.run, kind, served.requests, clock)?;
+        let app = judged.trusted.config.qyv.app.clone();
+        let has_handler = serves(judged.exports());
+        let guests = match has_handler {
+            true => served.requests,
+            false => served.requests.saturating_add(functions::instances(&app)),
+        };
+        let prepared = Prepared::new(ctx, judged, &served.run, kind, guests, clock)?;
+        let exported = prepared.functions();
         let launch = Launch::new(ctx, prepared, &served.run)?;
         let most = served.time;
         let limits = ServiceLimits {
@@ -72,7 +83,16 @@ impl Application {
             broken: Mutex::new(None),
             reload: request.reload.clone(),
         };
-        let service = Service::new(program, spec, limits).map_err(Error::runtime(&label))?;
+        let service = match has_handler {
+            true => Service::new(program, spec, limits).map_err(Error::runtime(&label))?,
+            false => {
+                let named = functions::named(&app, &exported).map_err(|source| Error::Function {
+                    target: label.clone(),
+                    source,
+                })?;
+                functions_service(program, spec, limits, named).map_err(Error::runtime(&label))?
+            }
+        };
         clock.step("link");
         if let Err(why) = qyvol_serve::try_out(&service) {
             keeper.failed(&why);
@@ -90,10 +110,33 @@ impl Application {
     }
 }
 
+/// A service that calls the functions that the manifest names.
+fn functions_service(
+    program: Program,
+    spec: RunSpec,
+    limits: ServiceLimits,
+    named: BTreeMap<String, Found>,
+) -> Result<Service, RuntimeError> {
+    let run = spec.limits;
+    let call = CallLimits {
+        time: Some(limits.time),
+        cpu: limits.cpu,
+    };
+    let caller = Caller::new(program, spec, call)?;
+    let bound = named
+        .into_iter()
+        .map(|(name, found)| Ok((name, found.bind(&caller, run, call)?)));
+    Ok(Service::of_functions(
+        bound.collect::<Result<_, RuntimeError>>()?,
+        limits,
+    ))
+}
+
 /// The kind of a service's code; refuses what can't be served, before it is compiled.
 fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
     let target = judged.label();
-    if !serves(judged.exports()) {
+    let app = &judged.trusted.config.qyv.app;
+    if !serves(judged.exports()) && app.functions.is_empty() {
         return Err(Error::NotAService { target });
     }
     if judged.trusted.config.qyv.app.fs.kind == FsKind::Netfs {
@@ -105,7 +148,7 @@ fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
         });
     }
     Ok(CodeKind {
-        metered: false,
+        metered: functions::metered(app),
         service: true,
     })
 }

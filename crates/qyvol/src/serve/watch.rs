@@ -55,13 +55,14 @@ impl Sight {
     }
 }
 
-/// The manifest under development and its component.
+/// The manifest under development and its WebAssembly.
 fn of_manifest(path: &Path) -> Vec<Option<Stamp>> {
     match validate(path) {
-        Ok(manifest) => vec![
-            stamp(&manifest.path),
-            stamp(&manifest.directory.join(&manifest.app.entrypoint)),
-        ],
+        Ok(manifest) => {
+            let files = manifest.app.wasm_files().into_iter();
+            let files = files.map(|file| stamp(&manifest.directory.join(file)));
+            std::iter::once(stamp(&manifest.path)).chain(files).collect()
+        }
         Err(_) => vec![stamp(path)],
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::load;
+use crate::RunSpec;
 
 /// Gives one line at a time, and asks before each whether it is too early.
 struct Watched {
@@ -57,6 +58,7 @@ fn no_line_is_read_before_there_is_room_for_it() {
         ahead: Arc::clone(&ahead),
     };
     let calls = LineCalls {
+        named: Default::default(),
         functions,
         function: None,
         workers: WORKERS,

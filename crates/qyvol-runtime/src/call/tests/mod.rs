@@ -1,6 +1,7 @@
 //! Generated types and values, through both languages and a real component.
 
 mod lines;
+mod pool;
 mod texts;
 
 use std::io::Write as _;
@@ -10,7 +11,7 @@ use qyvol_types::{CompiledCode, Descriptor};
 use wasmtime::component::{Type, Val};
 
 use super::*;
-use crate::{CodeKind, Engine, Generation, WasmKind};
+use crate::{CodeKind, Engine, Generation, RunSpec, WasmKind};
 
 /// A program whose functions return their one argument, of these types: text of a
 /// component's declarations, and the names of types.
@@ -286,7 +287,7 @@ fn every_value_of_every_type_comes_back_through_both_languages_and_a_component()
             .collect();
         let caller = Caller::new(program, RunSpec::default(), CallLimits::default()).unwrap();
         for function in &found {
-            let (_, ty) = function.ty.params().next().unwrap();
+            let (_, ty) = function.found.ty.params().next().unwrap();
             for _ in 0..VALUES {
                 let value = generate(rng, &ty);
                 let returned = call(&caller, function, value.clone()).unwrap();

@@ -8,6 +8,7 @@ use wasmtime::component::Val;
 use super::super::convert::VALUES;
 use super::super::*;
 use super::{load, program};
+use crate::RunSpec;
 
 /// A type of each kind, by its name: the filler is beside the value.
 fn samples() -> &'static (Functions, Caller) {

@@ -1,0 +1,205 @@
+//! A component of core modules and the types of their functions.
+//!
+//! ```text
+//!   WAT, .wasm --one for each source--> core module + world --wit-component--> component
+//!   several components --nested, instantiated, their functions exported--> one component
+//! ```
+//!
+//! Functions of one source share a module, and with it its memory. Components of several
+//! sources are put into one only if they import nothing: what they import would have to be
+//! imported once for all of them.
+//!
+//! The bytes are a pure function of the manifest and the files that it names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use qyvol_types::{AppFunction, FunctionCode, ModuleSource, Os, escape};
+use wasm_encoder::{ComponentBuilder, ComponentExportKind};
+use wasmparser::{ExternalKind, Parser, Payload as Section};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+use crate::build::read_wasm;
+use crate::wasm::{PREVIEW1, Payload};
+use crate::{FileId, ImageError};
+
+/// What a module imports the interface of its caller by, and a function's name after it.
+const CONTEXT: &str = "qyvol:call/context@0.1.0::";
+/// The interface.
+const CONTEXT_WIT: &str = include_str!("../../../formats/wit/call.wit");
+
+/// Length of an error of the WebAssembly tools that is told, in characters.
+const MESSAGE: usize = 300;
+
+/// What is made of the functions of a manifest.
+pub(crate) struct Made {
+    /// The component.
+    pub(crate) component: Vec<u8>,
+    /// The files that it is made of.
+    pub(crate) files: Vec<(PathBuf, FileId)>,
+}
+
+/// The functions of one source, by their names.
+type Signatures<'a> = BTreeMap<&'a str, &'a str>;
+
+/// Makes the component of functions that bring their code; none if there are none.
+pub(crate) fn make(functions: &BTreeMap<String, AppFunction>, directory: &Path) -> Result<Option<Made>, ImageError> {
+    let mut sources: BTreeMap<&ModuleSource, Signatures<'_>> = BTreeMap::new();
+    for (name, function) in functions {
+        if let Some(FunctionCode { module, signature }) = &function.code {
+            sources.entry(module).or_default().insert(name, signature);
+        }
+    }
+    let mut files = Vec::new();
+    let mut parts = Vec::new();
+    for (source, signatures) in sources {
+        let label = label(source, &signatures);
+        let module = match source {
+            ModuleSource::Wat(text) => {
+                wat::parse_str(text).map_err(|error| ImageError::Wasm(format!("{label}: {}", shown(&error))))?
+            }
+            ModuleSource::File(path) => {
+                let (bytes, file) = read_wasm(directory, path, "read the module")?;
+                files.push(file);
+                bytes
+            }
+        };
+        let component = component(&module, &signatures).map_err(|why| ImageError::Wasm(format!("{label}: {why}")))?;
+        parts.push((label, component, signatures));
+    }
+    let component = match parts.len() {
+        0 => return Ok(None),
+        1 => parts.pop().map(|(_, component, _)| component).unwrap_or_default(),
+        _ => join(&parts)?,
+    };
+    Ok(Some(Made { component, files }))
+}
+
+/// How messages name a source.
+fn label(source: &ModuleSource, signatures: &Signatures<'_>) -> String {
+    match source {
+        ModuleSource::File(path) => format!("`{}`", escape(path)),
+        ModuleSource::Wat(_) => {
+            let names: Vec<&str> = signatures.keys().copied().collect();
+            format!("the wat of {}", names.join(", "))
+        }
+    }
+}
+
+/// An error with its causes.
+fn failed(error: impl std::fmt::Display) -> String {
+    shown(&format_args!("{error:#}"))
+}
+
+/// What an error says first, and where in the text, without characters that a terminal
+/// would obey.
+fn shown(error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines();
+    let what: String = lines.next().unwrap_or_default().chars().take(MESSAGE).collect();
+    let place = lines.find_map(|line| line.trim_start().strip_prefix("--> <anon>:"));
+    let place = place.and_then(|place| place.split_once(':'));
+    let place = place.map_or(String::new(), |(line, column)| {
+        format!(" (line {line}, column {column} of it)")
+    });
+    escape(&format!("{what}{place}")).to_string()
+}
+
+/// Makes a component of a core module.
+fn component(module: &[u8], signatures: &Signatures<'_>) -> Result<Vec<u8>, String> {
+    let payload = Payload::read(module).map_err(|error| error.to_string())?;
+    if payload.os == Os::Wasip2 {
+        return Err("it is a component, whose functions have types: name them by `method`, without wit".to_string());
+    }
+    check_exports(module, signatures)?;
+    let mut resolve = Resolve::default();
+    let has_context = payload.imports.iter().any(|import| import.starts_with(CONTEXT));
+    if has_context {
+        resolve.push_source("call.wit", CONTEXT_WIT).map_err(failed)?;
+    }
+    let package = resolve
+        .push_source("wit", &world(signatures, has_context))
+        .map_err(|error| format!("its wit can't be read: {}", failed(error)))?;
+    let world = resolve.select_world(&[package], Some("functions")).map_err(failed)?;
+    let found = &resolve.worlds[world].exports;
+    if found.len() != signatures.len() || resolve.worlds[world].imports.len() != usize::from(has_context) {
+        return Err("its wit is more than a function".to_string());
+    }
+    let mut module = module.to_vec();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(failed)?;
+    let adapter = wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
+    ComponentEncoder::default()
+        .module(&module)
+        .and_then(|encoder| encoder.adapter(PREVIEW1, adapter))
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| format!("it can't be made a component: {}", failed(error)))
+}
+
+/// A world that exports functions with these types. The manifest's reader has checked that
+/// a signature has no characters that could make it anything else.
+fn world(signatures: &Signatures<'_>, has_context: bool) -> String {
+    let mut text = "package qyvol:made;\n\nworld functions {\n".to_string();
+    if has_context {
+        text.push_str("  import qyvol:call/context@0.1.0;\n");
+    }
+    for signature in signatures.values() {
+        text.push_str(&format!("  export {signature};\n"));
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// Whether a module exports what its functions need.
+fn check_exports(module: &[u8], signatures: &Signatures<'_>) -> Result<(), String> {
+    let mut exports: Vec<(String, ExternalKind)> = Vec::new();
+    for section in Parser::new(0).parse_all(module).flatten() {
+        if let Section::ExportSection(reader) = section {
+            let found = reader.into_iter().flatten();
+            exports.extend(found.map(|export| (export.name.to_string(), export.kind)));
+        }
+    }
+    let has = |name: &str, kind: ExternalKind| exports.iter().any(|(own, is)| own == name && *is == kind);
+    for (name, signature) in signatures {
+        if !has(name, ExternalKind::Func) {
+            return Err(format!("it exports no function `{}`", escape(name)));
+        }
+        let (parameters, result) = signature.split_once("->").unwrap_or((signature, ""));
+        let needs_memory = |types: &str| types.contains("string") || types.contains("list");
+        let types = escape(signature);
+        if (needs_memory(parameters) || needs_memory(result)) && !has("memory", ExternalKind::Memory) {
+            return Err(format!(
+                "it exports no `memory`, through which {types} passes strings and lists"
+            ));
+        }
+        if needs_memory(parameters) && !has("cabi_realloc", ExternalKind::Func) {
+            return Err(format!(
+                "it exports no function `cabi_realloc`, which makes room for the strings and lists of {types}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Puts components that import nothing into one, which exports their functions.
+fn join(parts: &[(String, Vec<u8>, Signatures<'_>)]) -> Result<Vec<u8>, ImageError> {
+    let mut builder = ComponentBuilder::default();
+    for (label, part, signatures) in parts {
+        let payload = Payload::read(part)?;
+        if let Some(import) = payload.imports.first() {
+            return Err(ImageError::Wasm(format!(
+                "{label} imports {}: functions with imports must all be of one module, and these are of {}",
+                escape(import),
+                parts.len()
+            )));
+        }
+        let component = builder.component_raw(None, part);
+        let none: [(&str, ComponentExportKind, u32); 0] = [];
+        let instance = builder.instantiate(None, component, none);
+        for name in signatures.keys() {
+            let function = builder.alias_export(instance, name, ComponentExportKind::Func);
+            builder.export(*name, ComponentExportKind::Func, function, None);
+        }
+    }
+    Ok(builder.finish())
+}

@@ -1,0 +1,181 @@
+//! What calls functions: a linked component, with limits and, if they are kept, instances.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qyvol_types::Pool as PoolSettings;
+use wasmtime::component::InstancePre;
+
+use super::pool::{Instance, Pool};
+use super::{Answer, Arguments, CallError, Function, PRINTED};
+use crate::beside::{Guests, Terms};
+use crate::component::ComponentState;
+use crate::program::BLOCKING_THREADS;
+use crate::spec::Guest;
+use crate::{Program, RunLimits, RunSpec, RuntimeError};
+
+/// Bytes of host memory that a result may take, and that one call of the guest may pass to
+/// the host.
+const CALL_BYTES: usize = 64 << 20;
+
+/// Limits of each call, in addition to those of [`RunSpec`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallLimits {
+    /// How long its guest may exist.
+    pub time: Option<Duration>,
+    /// Processor time.
+    pub cpu: Option<Duration>,
+}
+
+/// Those of a call without limits.
+const TERMS: Terms = Terms {
+    guest: Guest::Call,
+    time: None,
+    cpu: None,
+    call_bytes: CALL_BYTES,
+};
+
+/// A component whose functions are ready to be called. Clones share it.
+#[derive(Clone)]
+pub struct Caller {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    guests: Guests,
+    entry: InstancePre<ComponentState>,
+    pub(super) pool: Option<Arc<Pool>>,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Caller")
+    }
+}
+
+impl Caller {
+    /// Links a loaded program, whose engine must be one for services.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError::Host`] if its code is not that of a service, or counts no fuel and
+    /// `spec` limits that; [`RuntimeError::Instantiate`] if it does not fit what is linked.
+    pub fn new(program: Program, spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
+        let terms = Terms {
+            time: limits.time,
+            cpu: limits.cpu,
+            ..TERMS
+        };
+        let (guests, entry) = Guests::new(program, spec, terms, "a core module has no functions with types")?;
+        Ok(Caller::of(guests, entry, None))
+    }
+
+    /// The same for a function that runs for itself: what it prints to stdout goes there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::new`].
+    pub fn for_process(program: Program, spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
+        let terms = Terms {
+            guest: Guest::Process,
+            time: limits.time,
+            cpu: limits.cpu,
+            ..TERMS
+        };
+        let (guests, entry) = Guests::new(program, spec, terms, "a core module has no functions with types")?;
+        Ok(Caller::of(guests, entry, None))
+    }
+
+    fn of(guests: Guests, entry: InstancePre<ComponentState>, pool: Option<Arc<Pool>>) -> Caller {
+        Caller {
+            shared: Arc::new(Shared { guests, entry, pool }),
+        }
+    }
+
+    /// The same component, with limits and instances for the calls of one function.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError::Host`] if its code counts no fuel and `run` limits that.
+    pub fn for_function(
+        &self,
+        run: RunLimits,
+        limits: CallLimits,
+        pool: &PoolSettings,
+    ) -> Result<Caller, RuntimeError> {
+        let terms = Terms {
+            time: limits.time,
+            cpu: limits.cpu,
+            ..TERMS
+        };
+        let guests = self.shared.guests.with_limits(run, terms)?;
+        Ok(Caller::of(guests, self.shared.entry.clone(), Pool::new(pool)))
+    }
+
+    /// Calls a function.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not return.
+    pub fn call(&self, function: &Function, arguments: Arguments) -> Result<Answer, CallError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()
+            .map_err(|e| CallError::Runtime(RuntimeError::Host(e.to_string())))?;
+        let answer = runtime.block_on(self.answer(function, arguments));
+        // A name lookup that the guest has given up is not waited for.
+        runtime.shutdown_background();
+        crate::flush_printed(PRINTED);
+        answer
+    }
+
+    /// Calls a function within a runtime of tokio with time and I/O.
+    pub(super) async fn answer(&self, function: &Function, arguments: Arguments) -> Result<Answer, CallError> {
+        let Shared { guests, entry, pool } = &*self.shared;
+        let Some(pool) = pool else {
+            let deadline = guests.deadline();
+            let mut instance = Instance::new(guests, deadline).map_err(CallError::Runtime)?;
+            let value = instance.run(guests, entry, deadline, function, &arguments).await?;
+            return Ok(Answer { value });
+        };
+        let (mut taken, deadline) = pool.take(guests).await?;
+        let mut instance = match taken.instance.take() {
+            Some(instance) => instance,
+            None => Instance::new(guests, deadline).map_err(CallError::Runtime)?,
+        };
+        // If it fails, or this is given up, the instance is dropped.
+        let value = instance.run(guests, entry, deadline, function, &arguments).await?;
+        pool.keep(instance, taken);
+        Ok(Answer { value })
+    }
+
+    /// Makes the instances that are there from the start, or one on trial where there are
+    /// none, within a runtime of tokio.
+    pub(crate) async fn fill_or_try(&self) -> Result<(), CallError> {
+        let Shared { guests, entry, pool } = &*self.shared;
+        if pool.as_ref().is_some_and(|pool| pool.at_start() > 0) {
+            return self.fill().await;
+        }
+        let deadline = guests.deadline();
+        let mut instance = Instance::new(guests, deadline).map_err(CallError::Runtime)?;
+        instance.start(guests, entry, deadline).await
+    }
+
+    /// Makes the instances that are there from the start, within a runtime of tokio.
+    pub(super) async fn fill(&self) -> Result<(), CallError> {
+        let Shared { guests, entry, pool } = &*self.shared;
+        let Some(pool) = pool else { return Ok(()) };
+        let mut made = Vec::new();
+        for _ in 0..pool.at_start() {
+            let (taken, deadline) = pool.take(guests).await?;
+            let mut instance = Instance::new(guests, deadline).map_err(CallError::Runtime)?;
+            instance.start(guests, entry, deadline).await?;
+            made.push((instance, taken));
+        }
+        for (instance, taken) in made {
+            pool.keep(instance, taken);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,267 @@
+//! Instances that are kept for more than one call.
+//!
+//! An instance belongs to one call at a time. It comes back to its pool only if that call
+//! has returned; one that trapped, exited, met a limit or was given up is dropped with its
+//! call, and so is one that has more memory than the pool keeps.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use qyvol_types::{Pool as Settings, PoolKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant as Timestamp;
+use wasmtime::Store;
+use wasmtime::component::{Instance as Exports, InstancePre, Val};
+
+use super::{Arguments, CallError, Function};
+use crate::RuntimeError;
+use crate::beside::Guests;
+use crate::component::ComponentState;
+use crate::output::OutputBudget;
+
+/// A component's instance, or a store for one.
+pub(super) struct Instance {
+    store: Store<ComponentState>,
+    exports: Option<Exports>,
+    budget: Option<OutputBudget>,
+}
+
+impl Instance {
+    /// A store for an instance that the first call makes.
+    pub(super) fn new(guests: &Guests, deadline: Option<Instant>) -> Result<Instance, RuntimeError> {
+        let budget = guests.budget();
+        Ok(Instance {
+            store: guests.store(deadline, budget.clone())?,
+            exports: None,
+            budget,
+        })
+    }
+
+    /// Begins a call of an instance that has had others.
+    fn begin_call(&mut self, guests: &Guests, deadline: Option<Instant>) -> Result<(), RuntimeError> {
+        if let Some(budget) = &self.budget {
+            budget.renew();
+        }
+        guests.begin_call(&mut self.store, deadline)
+    }
+
+    async fn exports(&mut self, entry: &InstancePre<ComponentState>) -> wasmtime::Result<Exports> {
+        Ok(match self.exports {
+            Some(exports) => exports,
+            None => *self.exports.insert(entry.instantiate_async(&mut self.store).await?),
+        })
+    }
+
+    async fn call(
+        &mut self,
+        entry: &InstancePre<ComponentState>,
+        function: &Function,
+        arguments: &[Val],
+    ) -> wasmtime::Result<Option<Val>> {
+        let exports = self.exports(entry).await?;
+        let Some(callee) = exports.get_func(&mut self.store, function.found.index) else {
+            return Err(wasmtime::format_err!("the function is not there"));
+        };
+        let mut result = [Val::Bool(false)];
+        let results = &mut result[..function.found.results];
+        callee.call_async(&mut self.store, arguments, results).await?;
+        let [result] = result;
+        Ok((function.found.results > 0).then_some(result))
+    }
+
+    /// Runs one call within its limits.
+    pub(super) async fn run(
+        &mut self,
+        guests: &Guests,
+        entry: &InstancePre<ComponentState>,
+        deadline: Option<Instant>,
+        function: &Function,
+        Arguments(arguments): &Arguments,
+    ) -> Result<Option<Val>, CallError> {
+        let call = self.call(entry, function, arguments);
+        match guests.run(deadline, call).await? {
+            Ok(value) => Ok(value),
+            Err(error) => Err(guests.failed(&error, &self.store.data().limits).into()),
+        }
+    }
+
+    /// Instantiates the component and calls nothing.
+    pub(super) async fn start(
+        &mut self,
+        guests: &Guests,
+        entry: &InstancePre<ComponentState>,
+        deadline: Option<Instant>,
+    ) -> Result<(), CallError> {
+        let started = self.exports(entry);
+        match guests.run(deadline, started).await? {
+            Ok(_) => Ok(()),
+            Err(error) => Err(guests.failed(&error, &self.store.data().limits).into()),
+        }
+    }
+
+    /// Bytes of linear memory and tables.
+    fn memory(&self) -> u64 {
+        self.store.data().limits.used()
+    }
+}
+
+/// The instances that are kept for the calls of one function.
+pub(super) struct Pool {
+    settings: Settings,
+    instances: usize,
+    /// One for each instance that may exist.
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// Those that nobody uses, the one that was used last at the end.
+    idle: Mutex<Vec<Idle>>,
+    /// Whether a task looks after those that were not used for long.
+    is_swept: AtomicBool,
+}
+
+struct Idle {
+    instance: Instance,
+    since: Timestamp,
+}
+
+/// The right to have an instance, and one that was kept, if there is one.
+pub(super) struct Taken {
+    pub(super) instance: Option<Instance>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Counts a call for as long as it waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    /// None where each call has an instance of its own.
+    pub(super) fn new(settings: &Settings) -> Option<Arc<Pool>> {
+        let instances = settings.instances()?.clamp(1, Semaphore::MAX_PERMITS);
+        Some(Arc::new(Pool {
+            settings: *settings,
+            instances,
+            places: Arc::new(Semaphore::new(instances)),
+            waiting: AtomicUsize::new(0),
+            idle: Mutex::default(),
+            is_swept: AtomicBool::new(false),
+        }))
+    }
+
+    /// How many instances are made at the start.
+    pub(super) fn at_start(&self) -> usize {
+        match self.settings.kind {
+            PoolKind::Static => self.instances,
+            _ => 0,
+        }
+    }
+
+    /// Waits for an instance, or for a place where one can be made.
+    pub(super) async fn take(&self, guests: &Guests) -> Result<(Taken, Option<Instant>), CallError> {
+        let place = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => self.wait().await?,
+        };
+        let mut instance = self.idle().pop().map(|idle| idle.instance);
+        let deadline = guests.deadline();
+        if let Some(instance) = &mut instance {
+            instance.begin_call(guests, deadline).map_err(CallError::Runtime)?;
+        }
+        let taken = Taken {
+            instance,
+            _place: place,
+        };
+        Ok((taken, deadline))
+    }
+
+    async fn wait(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        let queue = self
+            .settings
+            .queue
+            .map_or(0, |queue| usize::try_from(queue).unwrap_or(usize::MAX));
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        let busy = || CallError::Busy {
+            instances: self.instances,
+            queue,
+        };
+        if before >= queue {
+            return Err(busy());
+        }
+        // It is never closed.
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        place.map_err(|_| busy())
+    }
+
+    /// Keeps an instance whose call has returned, if it may be kept.
+    pub(super) fn keep(self: &Arc<Self>, instance: Instance, taken: Taken) {
+        let retained = self.settings.retained;
+        if retained.is_none_or(|retained| instance.memory() <= retained) {
+            self.idle().push(Idle {
+                instance,
+                since: Timestamp::now(),
+            });
+            self.look_after();
+        }
+        // The place is free once the instance is there.
+        drop(taken);
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the task that gives up instances which nobody calls, if the pool has one and
+    /// it does not run.
+    fn look_after(self: &Arc<Self>) {
+        let Some(idle) = self.settings.idle.map(Duration::from_millis) else {
+            return;
+        };
+        if self.is_swept.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let pool = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut pause = idle;
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(pool) = pool.upgrade() else { return };
+                match pool.sweep(idle) {
+                    Some(next) => pause = next,
+                    None => return,
+                }
+            }
+        });
+    }
+
+    /// Drops the instances that were not used for so long. Returns when to look again;
+    /// none if nothing is left, and the task is to end.
+    fn sweep(&self, idle: Duration) -> Option<Duration> {
+        let now = Timestamp::now();
+        let mut kept = self.idle();
+        // The oldest are first.
+        let old = kept.partition_point(|one| now.saturating_duration_since(one.since) >= idle);
+        let dropped: Vec<Idle> = kept.drain(..old).collect();
+        let next = kept
+            .first()
+            .map(|one| idle.saturating_sub(now.saturating_duration_since(one.since)));
+        if next.is_none() {
+            // Under the lock, so that whoever adds the next one starts a task for it.
+            self.is_swept.store(false, Ordering::Release);
+        }
+        drop(kept);
+        drop(dropped);
+        next
+    }
+
+    /// Instances that nobody uses.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.idle().len()
+    }
+}

@@ -1,0 +1,243 @@
+//! Functions over HTTP: `POST /NAME` with the arguments as JSON, answered by JSON. What
+//! comes before the last component of the path is the server's.
+//!
+//! A browser sends such a request for a page of another site only after it has asked, for
+//! `application/json` is none of the types that forms send; and a site whose name leads to
+//! this server's address is refused by the host that the request names, unless TLS has
+//! told the client where it is.
+//!
+//! What went wrong inside is for the operator: the client is told its kind alone.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::{BoxError, ResponseBody, Secure, ServiceError};
+use crate::call::{ARGUMENT_BYTES, Callee, JsonError};
+use crate::{CallError, RuntimeError};
+
+const JSON: &str = "application/json";
+
+/// What answers requests by calling functions.
+pub(super) struct FunctionService {
+    functions: BTreeMap<String, Callee>,
+    /// Bytes of a request's body.
+    body: usize,
+    /// How long the body may take to arrive.
+    time: Duration,
+}
+
+/// A request that is not answered by a result.
+struct Refused {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    /// What the operator is told, if the guest failed.
+    why: Option<ServiceError>,
+}
+
+impl Refused {
+    fn usage(status: StatusCode, message: impl Into<String>) -> Refused {
+        Refused {
+            status,
+            kind: "usage",
+            message: message.into(),
+            why: None,
+        }
+    }
+}
+
+impl From<CallError> for Refused {
+    fn from(error: CallError) -> Refused {
+        let (status, kind, message) = match &error {
+            CallError::Trap(_) | CallError::Exit(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "trap", "the function did not return")
+            }
+            CallError::Time(_) | CallError::CpuTime(_) => {
+                (StatusCode::GATEWAY_TIMEOUT, "limit", "the function took too long")
+            }
+            CallError::Limit(..) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "limit",
+                "the function needs more than it may have",
+            ),
+            CallError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "limit", "too many calls wait"),
+            CallError::Runtime(_) => (StatusCode::INTERNAL_SERVER_ERROR, "host", "the call could not be made"),
+        };
+        Refused {
+            status,
+            kind,
+            message: message.to_string(),
+            why: match error {
+                CallError::Trap(why) => Some(ServiceError::Trap(why)),
+                CallError::Exit(code) => Some(ServiceError::Exit(code)),
+                CallError::Limit(limit, why) => Some(ServiceError::Limit(limit, why)),
+                CallError::Time(limit) => Some(ServiceError::Time(limit)),
+                CallError::CpuTime(limit) => Some(ServiceError::CpuTime(limit)),
+                CallError::Runtime(error) => Some(ServiceError::Runtime(error)),
+                CallError::Busy { .. } => None,
+            },
+        }
+    }
+}
+
+impl FunctionService {
+    pub(super) fn new(functions: BTreeMap<String, Callee>, body: usize, time: Duration) -> FunctionService {
+        FunctionService {
+            functions,
+            body: body.min(ARGUMENT_BYTES),
+            time,
+        }
+    }
+
+    /// Answers a request, also if that fails.
+    pub(super) async fn handle<B>(
+        &self,
+        request: Request<B>,
+        ended: impl FnOnce(&Result<(), ServiceError>),
+    ) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        match self.call(request).await {
+            Ok(text) => {
+                ended(&Ok(()));
+                response(StatusCode::OK, text)
+            }
+            Err(refused) => {
+                let text = crate::call::error_body(refused.kind, &refused.message);
+                let mut response = response(refused.status, text);
+                let headers = response.headers_mut();
+                match refused.status {
+                    StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
+                    StatusCode::SERVICE_UNAVAILABLE => {
+                        drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1")));
+                    }
+                    _ => {}
+                }
+                ended(&refused.why.map_or(Ok(()), Err));
+                response
+            }
+        }
+    }
+
+    async fn call<B>(&self, request: Request<B>) -> Result<String, Refused>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let callee = self.callee(&request)?;
+        let collected = Limited::new(request.into_body(), self.body).collect();
+        let collected = tokio::time::timeout(self.time, collected).await;
+        let collected =
+            collected.map_err(|_| Refused::usage(StatusCode::REQUEST_TIMEOUT, "the arguments took too long"))?;
+        let body = collected.map_err(|error| match error.is::<LengthLimitError>() {
+            true => {
+                let message = format!("the arguments are more than {} bytes", self.body);
+                Refused::usage(StatusCode::PAYLOAD_TOO_LARGE, message)
+            }
+            false => Refused::usage(StatusCode::BAD_REQUEST, "the arguments did not arrive"),
+        })?;
+        callee.call_json(&body.to_bytes()).await.map_err(|error| match error {
+            JsonError::Arguments(why) => Refused::usage(StatusCode::BAD_REQUEST, why),
+            JsonError::Call(error) => error.into(),
+        })
+    }
+
+    /// The function that a request is for.
+    fn callee<B>(&self, request: &Request<B>) -> Result<&Callee, Refused> {
+        if !is_for_this_server(request) {
+            return Err(Refused::usage(
+                StatusCode::MISDIRECTED_REQUEST,
+                "without TLS, the host must be an address or localhost",
+            ));
+        }
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let Some(callee) = self.functions.get(name) else {
+            return Err(Refused::usage(StatusCode::NOT_FOUND, "there is no such function"));
+        };
+        if request.method() != Method::POST {
+            return Err(Refused::usage(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "a function is called by POST",
+            ));
+        }
+        let content = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        let content = content.map(|value| value.split(';').next().unwrap_or_default().trim());
+        if !content.is_some_and(|content| content.eq_ignore_ascii_case(JSON)) {
+            let message = format!("the arguments must be of the type {JSON}");
+            return Err(Refused::usage(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        Ok(callee)
+    }
+
+    /// Makes the instances that are there from the start, or one on trial.
+    pub(super) async fn try_out(&self) -> Result<(), ServiceError> {
+        for callee in self.functions.values() {
+            callee.caller.fill_or_try().await.map_err(|error| {
+                let text = error.to_string();
+                Refused::from(error)
+                    .why
+                    .unwrap_or(ServiceError::Runtime(RuntimeError::Instantiate(text)))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the host that a request names can't be one that somebody else has given this
+/// server's address.
+fn is_for_this_server<B>(request: &Request<B>) -> bool {
+    if request.extensions().get::<Secure>().is_some() {
+        return true;
+    }
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host();
+        let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<std::net::Ipv4Addr>().is_ok()
+            || v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
+    })
+}
+
+fn response(status: StatusCode, text: String) -> Response<ResponseBody> {
+    let body = Full::from(text).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_that_anyone_can_give_an_address_is_refused_without_tls() {
+        let request = |host: &str| Request::builder().header(HOST, host).body(()).unwrap();
+        for host in ["127.0.0.1", "10.0.0.1:8080", "[::1]:8080", "localhost", "LOCALHOST:80"] {
+            assert!(is_for_this_server(&request(host)), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.example", ""] {
+            assert!(!is_for_this_server(&request(host)), "{host}");
+            let mut secure = request(host);
+            secure.extensions_mut().insert(Secure);
+            assert!(is_for_this_server(&secure), "{host}");
+        }
+    }
+}

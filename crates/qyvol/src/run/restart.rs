@@ -1,0 +1,187 @@
+//! Processes that a manifest names: a function that runs for itself, and is started again
+//! as the manifest says.
+//!
+//! A process that fails again and again at once is given up, for whoever watches `qyv` to
+//! see.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use qyvol_runtime::{CallError, CallLimits, Caller, CodeKind, Function, Generation, Language};
+use qyvol_types::{AppProcess, FsKind, Restart, escape};
+
+use super::request::StepTimer;
+use super::{Launch, Outcome, Prepared, RunRequest, VerifiedTarget};
+use crate::{Context, Error, functions};
+
+/// The pause before a process is started again. It doubles with each failure.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Failures in a row, each soon after a start, after which a process is given up.
+const FAILURES: u32 = 5;
+/// A process that has run for so long has not failed soon.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// A process that is asked for.
+pub(super) struct Asked {
+    name: String,
+    process: AppProcess,
+}
+
+/// The process that the first of the user's arguments names, if the application has
+/// processes.
+pub(super) fn process(judged: &VerifiedTarget, request: &RunRequest<'_>) -> Result<Option<Asked>, Error> {
+    let processes = &judged.trusted.config.qyv.app.processes;
+    let named = request.args.first().and_then(|name| processes.get_key_value(name));
+    if let Some((name, process)) = named {
+        return Ok(Some(Asked {
+            name: name.clone(),
+            process: process.clone(),
+        }));
+    }
+    if processes.is_empty() || !CodeKind::of_exports(judged.exports()).service {
+        return Ok(None);
+    }
+    let known: Vec<&str> = processes.keys().map(String::as_str).collect();
+    let found = match request.args.first() {
+        Some(name) => format!("it has no process {}", escape(name)),
+        None => "the name of a process is expected after it".to_string(),
+    };
+    Err(Error::Usage(format!(
+        "{}: {found}; it has {}",
+        escape(&judged.label()),
+        known.join(", ")
+    )))
+}
+
+/// Runs a process until it is not started again.
+pub(super) fn run(
+    ctx: &Context<'_>,
+    judged: VerifiedTarget,
+    asked: Asked,
+    request: &RunRequest<'_>,
+    clock: &mut StepTimer<'_>,
+) -> Result<Outcome, Error> {
+    check(&judged, request)?;
+    let Asked { name, process } = asked;
+    // What follows its name is for the guest.
+    let request = &RunRequest {
+        args: request.args.iter().skip(1).cloned().collect(),
+        ..request.clone()
+    };
+    let label = judged.label();
+    let kind = CodeKind {
+        metered: process.limits.fuel.is_some(),
+        service: true,
+    };
+    let prepared = Prepared::new(ctx, judged, request, kind, 1, clock)?;
+    let function = prepared.functions().find(&process.method);
+    let function = function.map_err(|source| Error::Function {
+        target: label.clone(),
+        source,
+    })?;
+    // It has no parameters, or is refused here.
+    function.read(Language::Wave, &[])?;
+    let Launch {
+        program,
+        mut spec,
+        time,
+        held,
+        ..
+    } = Launch::new(ctx, prepared, request)?;
+    let limits = CallLimits {
+        time: time.wall,
+        cpu: time.cpu,
+    };
+    let (run, limits) = functions::lowered(spec.limits, limits, &process.limits);
+    spec.limits = run;
+    let caller = Caller::for_process(program, spec, limits).map_err(Error::runtime(&label))?;
+    clock.step("link");
+    let ended = supervise(&caller, &function, &name, process.restart, request);
+    // It has no netfs: there is nothing to send.
+    let failure = match &ended {
+        Err(CallError::Runtime(error)) => Some(error),
+        _ => None,
+    };
+    held.finish(ctx, failure);
+    clock.step("run");
+    outcome(ended).map_err(Error::runtime(&label))
+}
+
+/// Refuses what a process can't have.
+fn check(judged: &VerifiedTarget, request: &RunRequest<'_>) -> Result<(), Error> {
+    let app = &judged.trusted.config.qyv.app;
+    let why = if app.fs.kind == FsKind::Netfs {
+        "its files are those of another machine (`fs.type: netfs`), which this version gives to commands alone"
+    } else if Generation::of_exports(judged.exports()) == Generation::Concurrent {
+        "it is of WASI 0.3, whose functions this version does not call"
+    } else if request.overrides.deterministic.is_some() {
+        "a process can't be run with --deterministic"
+    } else if !request.overrides.exec.is_empty() {
+        "a process is given no programs of the host (--allow-exec)"
+    } else {
+        return Ok(());
+    };
+    Err(Error::NotPermitted {
+        target: judged.label(),
+        why: why.to_string(),
+    })
+}
+
+/// Calls the function, and again as long as `restart` says so. Returns how it has ended
+/// last: whether it has returned an error, or why it has not returned.
+fn supervise(
+    caller: &Caller,
+    function: &Function,
+    name: &str,
+    restart: Restart,
+    request: &RunRequest<'_>,
+) -> Result<bool, CallError> {
+    let (mut failures, mut pause) = (0, PAUSE);
+    loop {
+        let began = Instant::now();
+        let Ok(arguments) = function.read(Language::Wave, &[]) else {
+            return Ok(true);
+        };
+        let (ended, why) = match caller.call(function, arguments) {
+            Ok(answer) if answer.is_err() => {
+                let text = answer.write(Language::Wave).unwrap_or_default();
+                (Ok(true), format!("it returned {}", escape(&text)))
+            }
+            Ok(_) => (Ok(false), "it returned".to_string()),
+            Err(error @ CallError::Runtime(_)) => return Err(error),
+            Err(error) => {
+                let why = error.to_string();
+                (Err(error), why)
+            }
+        };
+        let has_failed = !matches!(ended, Ok(false) | Err(CallError::Exit(0)));
+        if began.elapsed() >= STEADY || !has_failed {
+            (failures, pause) = (0, PAUSE);
+        }
+        failures += u32::from(has_failed);
+        let again = match restart {
+            Restart::No => false,
+            Restart::OnFailure => has_failed,
+            Restart::Always => true,
+        };
+        if !again || failures >= FAILURES {
+            return ended;
+        }
+        request.events.restarting(name, &why, pause);
+        thread::sleep(pause);
+        pause = pause.saturating_mul(2);
+    }
+}
+
+fn outcome(ended: Result<bool, CallError>) -> Result<Outcome, qyvol_runtime::RuntimeError> {
+    Ok(match ended {
+        Ok(is_err) => Outcome::Code(i32::from(is_err)),
+        Err(CallError::Exit(code)) => Outcome::Code(code),
+        Err(CallError::Trap(why)) => Outcome::Trap(why),
+        Err(CallError::Limit(limit, why)) => Outcome::Limit(limit, why),
+        Err(CallError::Time(limit)) => Outcome::TimedOut(limit),
+        Err(CallError::CpuTime(limit)) => Outcome::OutOfCpuTime(limit),
+        Err(CallError::Runtime(error)) => return Err(error),
+        Err(error) => Outcome::Trap(error.to_string()),
+    })
+}

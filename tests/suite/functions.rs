@@ -1,0 +1,463 @@
+//! Functions that a manifest names: made at build, called with their limits and instances.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::call::echo;
+use crate::support::User;
+
+/// Counts the calls of its instance; grows its memory; traps.
+const COUNTER: &str = r#"
+  (module
+    (memory (export "memory") 1)
+    (global $calls (mut i32) (i32.const 0))
+    (func (export "count") (result i32)
+      (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+      (global.get $calls))
+    (func (export "fail") (unreachable))
+    (func (export "spin") (loop $more (br $more))))"#;
+
+/// Returns its argument, between brackets.
+const GREET: &str = r#"
+  (module
+    (memory (export "memory") 1)
+    (data (i32.const 0) "hello, ")
+    (global $next (mut i32) (i32.const 1024))
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (global.get $next))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at))
+    (func (export "greet") (param $at i32) (param $size i32) (result i32)
+      (memory.copy (i32.const 7) (local.get $at) (local.get $size))
+      (i32.store (i32.const 512) (i32.const 0))
+      (i32.store (i32.const 516) (i32.add (local.get $size) (i32.const 7)))
+      (i32.const 512)))"#;
+
+fn wat(text: &str) -> String {
+    format!(
+        "|\n{}\n",
+        text.lines()
+            .map(|line| format!("      {line}"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    )
+}
+
+/// Builds an application of this manifest, without its name.
+fn built(user: &User, name: &str, more: &str) -> String {
+    user.write(
+        &format!("{name}/app.qyv"),
+        format!("name: {name}\nversion: 1.0.0\ntype: function\n{more}"),
+    );
+    let archive = format!("{name}.qyvbin");
+    user.qyv(&["build", name, "-o", &archive, "-q"]).expect(0);
+    archive
+}
+
+fn refused(user: &User, manifest: &str) -> String {
+    user.write("bad/app.qyv", format!("name: bad\nversion: 1.0.0\n{manifest}"));
+    let validated = user.qyv(&["validate", "bad"]).expect(1).err;
+    let refused = user.qyv(&["build", "bad", "-o", "bad.qyvbin"]);
+    assert_ne!(refused.code, 0);
+    assert!(!user.path("bad.qyvbin").exists());
+    validated
+}
+
+// [MAN-068] [CALL-013]
+#[test]
+fn functions_of_wat_are_one_component() {
+    let user = User::new();
+    let manifest = format!(
+        "functions:\n  answer:\n    wat: '(module (func (export \"answer\") (result i32) i32.const 42))'\n    wit: 'answer: func() -> s32'\n  greet:\n    wit: 'greet: func(name: string) -> string'\n    wat: {}",
+        wat(GREET)
+    );
+    let app = built(&user, "app", &manifest);
+    assert_eq!(user.qyv(&["call", &app, "answer"]).expect(0).out, "42\n");
+    assert_eq!(
+        user.qyv(&["call", &app, "greet", "\"mundo ñ\""]).expect(0).out,
+        "\"hello, mundo ñ\"\n"
+    );
+    let wit = user.qyv(&["inspect", "--wit", &app]).expect(0).out;
+    assert!(wit.contains("export greet: func(name: string) -> string;"), "{wit}");
+    // The same bytes again, and nothing of the sources in the image.
+    let first = fs::read(user.path("app.qyvbin")).unwrap();
+    built(&user, "app", &manifest);
+    assert_eq!(fs::read(user.path("app.qyvbin")).unwrap(), first);
+    // Under development, and from one module for two functions.
+    fs::write(user.path("two.wasm"), wat_module(COUNTER)).unwrap();
+    user.write("two/app.qyv", "name: two\nfunctions:\n  count: { wasm: two.wasm, wit: 'count: func() -> u32' }\n  fail: { wasm: two.wasm, wit: 'fail: func()' }\n");
+    fs::rename(user.path("two.wasm"), user.path("two/two.wasm")).unwrap();
+    assert_eq!(user.qyv(&["call", "two/", "count"]).expect(0).out, "1\n");
+    user.qyv(&["call", "two/", "fail"]).expect(134);
+}
+
+fn wat_module(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}
+
+// [MAN-068] [MAN-061]
+#[test]
+fn module_that_lacks_something_is_told_what() {
+    let user = User::new();
+    let of = |wit: &str, wat: &str| format!("functions:\n  f:\n    wit: '{wit}'\n    wat: '{wat}'\n");
+    for (manifest, told) in [
+        (of("f: func()", "(module)"), "it exports no function `f`"),
+        (
+            of(
+                "f: func() -> string",
+                "(module (func (export \"f\") (result i32) i32.const 0))",
+            ),
+            "it exports no `memory`",
+        ),
+        (
+            of(
+                "f: func(a: list<u8>)",
+                "(module (memory (export \"memory\") 1) (func (export \"f\") (param i32 i32)))",
+            ),
+            "it exports no function `cabi_realloc`",
+        ),
+        (
+            of("f: func()", "(module (func (export \"f\") (result i32) i32.const 0))"),
+            "can't be made a component",
+        ),
+        (
+            of("f: func(", "(module (func (export \"f\")))"),
+            "its wit can't be read",
+        ),
+        (
+            of("f: func(a: thing)", "(module (func (export \"f\")))"),
+            "its wit can't be read",
+        ),
+        (
+            of("f: func()", "(module (func (export \"f\")"),
+            "the wat of f: expected `)` (line 1, column ",
+        ),
+        (of("f: func()", "(component)"), "it is a component"),
+        (
+            of(
+                "f: func()",
+                "(module (import \"a\" \"b\" (func)) (func (export \"f\")))",
+            ),
+            "can't be made a component",
+        ),
+    ] {
+        let err = refused(&user, &manifest);
+        assert!(err.contains(told), "{manifest}\n{err}");
+    }
+    let err = refused(&user, "functions:\n  f: { wasm: missing.wasm, wit: 'f: func()' }\n");
+    assert!(
+        err.contains("can't read the module") && err.contains("missing.wasm"),
+        "{err}"
+    );
+}
+
+// [MAN-063]
+#[test]
+fn manifest_names_only_what_there_is() {
+    let user = User::new();
+    echo(&user, "app", "");
+    user.write("bad/app.wasm", fs::read(user.path("app/app.wasm")).unwrap());
+    let err = refused(
+        &user,
+        "entrypoint: app.wasm\nfunctions:\n  plus: { method: subtract }\n",
+    );
+    assert!(err.contains("it exports no function subtract; it has "), "{err}");
+    let err = refused(
+        &user,
+        "entrypoint: app.wasm\nprocesses:\n  worker: { method: subtract }\n",
+    );
+    assert!(err.contains("it exports no function subtract; it has "), "{err}");
+}
+
+// [MAN-064]
+#[test]
+fn imports_that_are_listed_are_the_only_ones() {
+    let user = User::new();
+    echo(&user, "app", "");
+    user.write("bad/app.wasm", fs::read(user.path("app/app.wasm")).unwrap());
+    let err = refused(
+        &user,
+        "entrypoint: app.wasm\nfunctions:\n  add: { imports: [wasi:cli] }\n",
+    );
+    assert!(
+        err.contains("functions.add imports wasi:") && err.contains("which its `imports` does not list"),
+        "{err}"
+    );
+    assert!(!err.contains("imports wasi:cli/"), "{err}");
+    let all = "wasi:cli, wasi:io, wasi:clocks, wasi:filesystem, wasi:random, wasi:sockets, wasi:http";
+    let app = echo(&user, "all", &format!("functions:\n  add: {{ imports: [{all}] }}\n"));
+    assert_eq!(user.qyv(&["call", &app, "add", "1", "2"]).expect(0).out, "ok(3)\n");
+}
+
+// [CALL-013]
+#[test]
+fn function_of_the_manifest_comes_first_with_its_limits() {
+    let user = User::new();
+    // One that exists under the name of another.
+    let app = echo(
+        &user,
+        "app",
+        "functions:\n  twice: { method: add }\n  act: { method: act.sleep, limits: { timeout: 100ms } }\n",
+    );
+    assert_eq!(user.qyv(&["call", &app, "twice", "1", "2"]).expect(0).out, "ok(3)\n");
+    assert_eq!(user.qyv(&["call", &app, "same-u8", "7"]).expect(0).out, "7\n");
+    let late = user.qyv(&["call", &app, "act"]).expect(124);
+    assert!(late.err.contains("longer than 100"), "{}", late.err);
+    // The operator's is lower.
+    let late = user.qyv(&["call", "--limit", "timeout=50ms", &app, "act"]).expect(124);
+    assert!(late.err.contains("longer than 50"), "{}", late.err);
+    let late = user.qyv(&["call", "--limit", "timeout=1h", &app, "act"]).expect(124);
+    assert!(late.err.contains("longer than 100"), "{}", late.err);
+}
+
+// [CALL-014] [CALL-015]
+#[test]
+fn pool_of_the_manifest_keeps_instances() {
+    let user = User::new();
+    let functions = |pool: &str| {
+        format!(
+            "functions:\n  count:\n    pool: {pool}\n    wit: 'count: func() -> u32'\n    wat: {}",
+            wat(COUNTER)
+        )
+    };
+    for (pool, expected) in [
+        ("inline", [1, 1, 1]),
+        ("{ type: lazy, max: 1 }", [1, 2, 3]),
+        ("{ type: static, size: 1 }", [1, 2, 3]),
+        ("{ type: adaptive, max: 1 }", [1, 2, 3]),
+    ] {
+        let app = built(&user, "app", &functions(pool));
+        let lines = "{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n";
+        let out = user
+            .qyv_with_input(&["call", "--workers", "1", &app, "count"], lines)
+            .expect(0)
+            .out;
+        let results: Vec<Value> = out
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["result"].take())
+            .collect();
+        assert_eq!(results, expected.map(|n| json!(n)), "{pool}");
+        // One call has nothing of an earlier command's.
+        assert_eq!(user.qyv(&["call", &app, "count"]).expect(0).out, "1\n");
+    }
+}
+
+/// Tells who has called: the case of the actor, the number of the user, and how many words
+/// the scope has.
+const WHO: &str = r#"
+  (module
+    (import "qyvol:call/context@0.1.0" "actor" (func $actor (param i32)))
+    (import "qyvol:call/context@0.1.0" "scope" (func $scope (param i32)))
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 1024))
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at))
+    (func (export "who") (result i32)
+      (call $actor (i32.const 0))
+      (call $scope (i32.const 16))
+      (i32.store (i32.const 32) (i32.load8_u (i32.const 0)))
+      (i32.store (i32.const 36) (i32.load (i32.const 4)))
+      (i32.store (i32.const 40) (i32.load (i32.const 20)))
+      (i32.const 32)))"#;
+
+fn who() -> String {
+    format!(
+        "functions:\n  who:\n    imports: [qyvol:call]\n    wit: 'who: func() -> tuple<u32, u32, u32>'\n    wat: {}",
+        wat(WHO)
+    )
+}
+
+// [CALL-016]
+#[test]
+fn function_is_told_who_has_called_it() {
+    let user = User::new();
+    let app = built(&user, "app", &who());
+    let uid = rustix::process::geteuid().as_raw();
+    let told = user.qyv(&["call", &app, "who"]).expect(0).out;
+    assert_eq!(told, format!("(1, {uid}, 0)\n"));
+    let told = user
+        .qyv(&["call", "--scope", "admin", "--scope", "team:a/b", &app, "who"])
+        .expect(0)
+        .out;
+    assert_eq!(told, format!("(1, {uid}, 2)\n"));
+    let refused = user.qyv(&["call", "--scope", "a b", &app, "who"]).expect(2);
+    assert!(refused.err.contains("letters, digits"), "{}", refused.err);
+}
+
+// [RUN-070]
+#[test]
+fn process_is_started_again_as_its_manifest_says() {
+    let user = User::new();
+    let app = built(
+        &user,
+        "app",
+        &format!(
+            "functions:\n  count:\n    wit: 'count: func() -> u32'\n    wat: {0}  fail:\n    wit: 'fail: func()'\n    wat: {0}processes:\n  once: {{ method: count }}\n  bad: {{ method: fail }}\n  again: {{ method: fail, restart: on-failure }}\n  forever: {{ method: count, restart: always }}\n",
+            wat(COUNTER)
+        ),
+    );
+    let once = user.qyv(&["run", &app, "once"]).expect(0);
+    assert_eq!((once.out.as_str(), once.err.as_str()), ("", ""));
+    let bad = user.qyv(&["run", &app, "bad"]).expect(134);
+    assert!(!bad.err.contains("started again"), "{}", bad.err);
+    // It is given up in the end.
+    let again = user.qyv(&["run", &app, "again"]).expect(134);
+    assert_eq!(again.err.matches("again: it trapped").count(), 4, "{}", again.err);
+    assert!(again.err.contains("it is started again in 800"), "{}", again.err);
+    let unknown = user.qyv(&["run", &app, "other"]);
+    assert_eq!(unknown.code, 125);
+    assert!(
+        unknown
+            .err
+            .contains("it has no process other; it has again, bad, forever, once"),
+        "{}",
+        unknown.err
+    );
+    let none = user.qyv(&["run", &app]);
+    assert_eq!(none.code, 125);
+    assert!(none.err.contains("the name of a process is expected"), "{}", none.err);
+    // One that returns is started again until a signal ends it.
+    let mut forever = user.command();
+    let mut forever = forever
+        .args(["run", &app, "forever"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = std::io::BufReader::new(forever.stderr.take().unwrap());
+    let notes: Vec<String> = std::io::BufRead::lines(stderr)
+        .map(Result::unwrap)
+        .filter(|line| line.contains("forever: it returned; it is started again in 100"))
+        .take(7)
+        .collect();
+    assert_eq!(notes.len(), 7);
+    let pid = rustix::process::Pid::from_child(&forever);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(!forever.wait().unwrap().success());
+}
+
+// [CALL-017] [CALL-018]
+#[test]
+fn functions_are_called_over_http() {
+    let user = User::new();
+    let manifest = format!(
+        "{}  add:\n    wit: 'add: func(a: s32, b: s32) -> s32'\n    pool: static\n    wat: '(module (func (export \"add\") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'\n",
+        functions_that_fail()
+    );
+    let app = built(&user, "app", &manifest);
+    let server = crate::service::Server::start(&user, &[], &app);
+    let post = |path: &str, head: &str, body: &str| {
+        let mut client = server.connect();
+        client.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let answer = client.answer();
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        assert!(
+            answer.head.contains("content-type: application/json\n"),
+            "{}",
+            answer.head
+        );
+        (answer.status, body)
+    };
+    let json_type = "Content-Type: application/json\r\n";
+    for body in ["[1, 2]", "{\"b\": 2, \"a\": 1}"] {
+        assert_eq!(post("/add", json_type, body), (200, json!({"result": 3})), "{body}");
+    }
+    let with_charset = "content-type: Application/JSON; charset=utf-8\r\n";
+    assert_eq!(post("/add", with_charset, "[1, 2]").0, 200);
+    // Below the path of the application.
+    assert_eq!(post("/sums/add", json_type, "[1, 2]").0, 200);
+    for (path, head, body, status, kind, told) in [
+        ("/add", json_type, "[1]", 400, "usage", "expected 2 arguments, found 1"),
+        (
+            "/add",
+            json_type,
+            "[1, \"x\"]",
+            400,
+            "usage",
+            "argument 2 'b' of add: expected s32",
+        ),
+        (
+            "/add",
+            json_type,
+            "{\"a\": 1}",
+            400,
+            "usage",
+            "the argument 'b' is missing",
+        ),
+        (
+            "/add",
+            json_type,
+            "{\"a\": 1, \"b\": 2, \"c\": 3}",
+            400,
+            "usage",
+            "unknown argument 'c'",
+        ),
+        ("/add", json_type, "1", 400, "usage", "neither an array nor an object"),
+        ("/add", json_type, "[1", 400, "usage", "not JSON"),
+        ("/add", "", "[1, 2]", 415, "usage", "application/json"),
+        (
+            "/add",
+            "Content-Type: text/plain\r\n",
+            "[1, 2]",
+            415,
+            "usage",
+            "application/json",
+        ),
+        ("/sub", json_type, "[]", 404, "usage", "no such function"),
+        ("/", json_type, "[]", 404, "usage", "no such function"),
+        ("/fail", json_type, "[]", 500, "trap", "did not return"),
+        ("/spin", json_type, "[]", 504, "limit", "too long"),
+    ] {
+        let (found, answer) = post(path, head, body);
+        let message = answer["error"]["message"].as_str().unwrap_or_default().to_string();
+        assert_eq!(
+            (found, answer["error"]["kind"].as_str()),
+            (status, Some(kind)),
+            "{path} {body}: {answer}"
+        );
+        assert!(message.contains(told), "{message}");
+    }
+    // A page whose name leads here can't call.
+    let mut client = server.connect();
+    client.send(&format!(
+        "POST /add HTTP/1.1\r\nHost: page.example\r\n{json_type}Content-Length: 6\r\n\r\n[1, 2]"
+    ));
+    assert_eq!(client.answer().status, 421);
+    let get = server.get("/add");
+    assert_eq!(get.status, 421);
+    let mut client = server.connect();
+    client.send("GET /add HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    let refused = client.answer();
+    assert_eq!(refused.status, 405);
+    assert!(refused.head.contains("allow: post\n"), "{}", refused.head);
+    // The operator is told what the client is not.
+    let (_, err) = server.end();
+    assert!(err.contains("unreachable"), "{err}");
+}
+
+fn functions_that_fail() -> String {
+    format!(
+        "functions:\n  fail:\n    wit: 'fail: func()'\n    wat: {0}  spin:\n    wit: 'spin: func()'\n    limits: {{ timeout: 100ms }}\n    wat: {0}",
+        wat(COUNTER)
+    )
+}
+
+// [CALL-016]
+#[test]
+fn client_of_a_server_is_nobody_whatever_it_says() {
+    let user = User::new();
+    let app = built(&user, "app", &who());
+    let server = crate::service::Server::start(&user, &[], &app);
+    let mut client = server.connect();
+    client.send("POST /who HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nX-Forwarded-User: root\r\nAuthorization: Basic cm9vdDo=\r\nContent-Length: 2\r\n\r\n[]");
+    let answer: Value = serde_json::from_str(&client.answer().body).unwrap();
+    assert_eq!(answer["result"][0], 0);
+    server.end();
+}
