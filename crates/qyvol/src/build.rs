@@ -120,7 +120,6 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
         passphrase: request.passphrase,
         keeps_names: false,
     };
-    place.check()?;
     application.linkage.remember(ctx)?;
     work.write(ctx, &application, place)
 }
