@@ -15,7 +15,7 @@ use crate::cut::Cut;
 use crate::denials::Denials;
 use crate::filesystem::FsView;
 use crate::http::Http;
-use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limits, REQUEST_HANDLES};
+use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limits, request_handles};
 use crate::link::Linked;
 use crate::net::{Lookups, NetView, Network};
 use crate::output::OutputBudget;
@@ -120,7 +120,7 @@ impl Program {
         network.grant(&mut wasi);
         let mut table = ResourceTable::new();
         table.set_max_capacity(match linked.http {
-            true if guest == Guest::Request => REQUEST_HANDLES,
+            true if guest == Guest::Request => request_handles(spec.limits.memory),
             true => HTTP_HANDLES,
             false => HANDLES,
         });

@@ -21,8 +21,18 @@ pub(crate) const HANDLES: usize = 65_536;
 /// host memory each.
 pub(crate) const HTTP_HANDLES: usize = 4096;
 
-/// The same for a guest that answers a request: there are many at once.
-pub(crate) const REQUEST_HANDLES: usize = 512;
+/// Bytes of host memory that such a handle may stand for, with what belongs to it.
+const HTTP_HANDLE: u64 = 160 << 10;
+
+/// The least that a guest has that answers a request.
+const REQUEST_HANDLES: u64 = 512;
+
+/// The same for a guest that answers a request, of which there are many at once: what its
+/// handles stand for is no more than the memory that it may have itself.
+pub(crate) fn request_handles(memory: Option<u64>) -> usize {
+    let handles = memory.map_or(u64::MAX, |bytes| bytes / HTTP_HANDLE);
+    usize::try_from(handles.max(REQUEST_HANDLES)).map_or(HTTP_HANDLES, |handles| handles.min(HTTP_HANDLES))
+}
 
 /// Maximum number of directory listings that a guest has open: each holds all names.
 pub(crate) const LISTINGS: u64 = 64;
@@ -228,6 +238,16 @@ mod tests {
             memory,
             ..RunLimits::default()
         })
+    }
+
+    #[test]
+    fn handles_of_a_request_stand_for_no_more_than_its_memory() {
+        let handles = |mebibytes: u64| request_handles(Some(mebibytes << 20));
+        assert_eq!(
+            [handles(1), handles(80), handles(160), handles(2048)],
+            [512, 512, 1024, 4096]
+        );
+        assert_eq!(request_handles(None), HTTP_HANDLES);
     }
 
     #[test]

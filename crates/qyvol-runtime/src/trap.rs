@@ -1,6 +1,7 @@
 //! How a guest ended, from the error that wasmtime returns.
 
 use qyvol_types::escape;
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -40,7 +41,12 @@ pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Result<E
 
 /// The trap of a guest that the host ended, for a call that can't be answered.
 fn failed(error: &wasmtime::Error, limits: &Limits) -> Exit {
-    let mut text = chain(error);
+    let mut text = match error.downcast_ref::<ResourceTableError>() {
+        Some(ResourceTableError::Full) => {
+            "it has too many handles open: bodies, fields, streams, pollables, descriptors or sockets".to_string()
+        }
+        _ => chain(error),
+    };
     push_frames(&mut text, error);
     trapped(text, limits)
 }
