@@ -461,3 +461,29 @@ fn client_of_a_server_is_nobody_whatever_it_says() {
     assert_eq!(answer["result"][0], 0);
     server.end();
 }
+
+// [MAN-068] [CALL-015]
+#[test]
+fn example_of_functions_in_a_manifest_does_what_it_says() {
+    let user = User::new();
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/wat-functions");
+    user.qyv(&["build", example.to_str().unwrap(), "-o", "app.qyvbin", "-q"])
+        .expect(0);
+    let app = "app.qyvbin";
+    assert_eq!(user.qyv(&["call", app, "gcd", "48", "180"]).expect(0).out, "12\n");
+    assert_eq!(
+        user.qyv(&["call", app, "shout", "\"hello\""]).expect(0).out,
+        "\"HELLO\"\n"
+    );
+    // More than its memory has at first.
+    user.write("long", format!("\"{}\"", "a".repeat(200_000)));
+    let long = user.qyv(&["call", "--args-from", "long", app, "shout"]).expect(0).out;
+    assert_eq!(long, format!("\"{}\"\n", "A".repeat(200_000)));
+    let lines = "{\"id\":1}\n{\"id\":2}\n";
+    let visits = user
+        .qyv_with_input(&["call", "--workers", "2", app, "visit"], lines)
+        .expect(0)
+        .out;
+    assert_eq!(visits, "{\"id\":1,\"result\":1}\n{\"id\":2,\"result\":2}\n");
+    user.qyv(&["run", app, "first-visit"]).expect(0);
+}
