@@ -36,7 +36,7 @@ const CASES: &[(u8, &str, &str, &str, &str)] = &[
         "{}",
         "",
         "pollables-many 1000000",
-        "134 error: rust2.qyvbin trapped: resource table has no free keys",
+        "134 error: rust2.qyvbin trapped: it has too many handles open",
     ),
     (3, "{}", "", "streams-many 1000000", "store handle limit exceeded"),
     (3, "{}", "", "futures-many 1000000", "store handle limit exceeded"),
