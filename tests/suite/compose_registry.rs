@@ -96,6 +96,52 @@ fn lock_decides_by_digest_when_the_tag_has_moved() {
     assert_eq!(twice(&user), "142\n");
 }
 
+// [COMP-024]
+#[test]
+fn old_lock_is_no_way_around_a_refused_rollback() {
+    let server = Server::hub(&[]);
+    let publisher = User::new();
+    let release = |version: &str, more: i32| {
+        let file = built(&publisher, "calc", version, &calc("1.0.0", more), "");
+        publisher
+            .qyv(&["push", &file, &server.name("acme/calc:stable")])
+            .expect(0);
+    };
+    release("1.0.0", 0);
+    let user = User::new();
+    let more = format!(
+        "dependencies: {{ \"acme:calc/ops\": {{ image: \"{}\", version: stable }} }}\n",
+        server.name("acme/calc")
+    );
+    project(&user, "app", "1.0.0", &doubler(&["acme:calc/ops@1.0.0"]), &more);
+    user.write(
+        "publisher.pub",
+        publisher.qyv(&["keys", "export", "default"]).expect(0).out,
+    );
+    let scope = server.name("**");
+    user.qyv(&[
+        "trust",
+        "add",
+        &scope,
+        "--key",
+        "./publisher.pub",
+        "--identity",
+        "repository",
+    ])
+    .expect(0);
+    user.qyv(&["keys", "generate"]).expect(0);
+    build(&user, &[]).expect(0);
+    let old = fs::read(user.path("app/qyv.lock")).unwrap();
+    release("2.0.0", 100);
+    user.qyv(&["update", "--path", "app"]).expect(0);
+    build(&user, &["--locked"]).expect(0);
+    let built = fs::read(user.path("app.qyvbin")).unwrap();
+    user.write("app/qyv.lock", old);
+    let refused = build(&user, &["--locked"]);
+    assert_eq!(refused.code, 15, "{}", refused.err);
+    assert_eq!(fs::read(user.path("app.qyvbin")).unwrap(), built);
+}
+
 // [COMP-003]
 #[test]
 fn dependency_that_the_policy_refuses_is_not_fetched() {

@@ -67,7 +67,7 @@ fn file(directory: &Path, rule: &DependencyRule, path: &str) -> Result<ImageSour
     if !real.starts_with(root) {
         return Err(refused(rule, "it is a link that leaves the manifest's directory"));
     }
-    ImageSource::archive(&path)
+    ImageSource::archive(&real)
 }
 
 /// An image of the store, fetched first if need be and allowed.
