@@ -244,6 +244,30 @@ fn pool_of_the_manifest_keeps_instances() {
     }
 }
 
+// [SERVE-003] [CALL-014]
+#[test]
+fn request_has_an_instance_of_its_own_whatever_the_pool() {
+    let user = User::new();
+    let manifest = format!(
+        "functions:\n  count:\n    pool: {{ type: static, size: 1 }}\n    wit: 'count: func() -> u32'\n    wat: {}",
+        wat(COUNTER)
+    );
+    built(&user, "app", &manifest);
+    // A host that the operator has named is no other's.
+    user.write("apps.yaml", "apps:\n  - { target: app.qyvbin, host: api.example }\n");
+    let server = crate::service::Server::launch(&user, &["--apps", "apps.yaml"]);
+    for _ in 0..3 {
+        let mut client = server.connect();
+        client.send("POST /count HTTP/1.1\r\nHost: api.example\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]");
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.body.as_str()), (200, "{\"result\":1}"));
+    }
+    let mut client = server.connect();
+    client.send("POST /count HTTP/1.1\r\nHost: api.example\r\nContent-Type: application/json\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n[]");
+    assert_eq!(client.answer().status, 415);
+    server.end();
+}
+
 /// Tells who has called: the case of the actor, the number of the user, and how many words
 /// the scope has.
 const WHO: &str = r#"

@@ -80,7 +80,7 @@ pub use process::Programs;
 pub use program::{Ended, Exit, Phase, Program, WasmKind};
 pub use quota::{Quota, Usage};
 pub use sealed::Seal;
-pub use service::{Incomplete, ResponseBody, Secure, Service, ServiceError, ServiceLimits};
+pub use service::{Incomplete, NamedHost, ResponseBody, Secure, Service, ServiceError, ServiceLimits};
 pub use spec::{Mount, RunSpec};
 pub use stop::Stop;
 pub use tmpfs::{Tmpfs, TmpfsLimits};

@@ -88,6 +88,10 @@ pub struct ServiceLimits {
 #[derive(Clone, Copy, Debug)]
 pub struct Secure;
 
+/// Marks a request whose host the operator has named as one of this server's.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedHost;
+
 /// The body of a response. It fails if the guest is ended before it has written all.
 pub type ResponseBody = UnsyncBoxBody<Bytes, Incomplete>;
 

@@ -82,6 +82,8 @@ pub(crate) struct Exchange {
     server: Arc<Server>,
     /// What answers it, if anything does.
     pub(crate) site: Option<Arc<Site>>,
+    /// Whether the operator has named the host that it names.
+    pub(crate) is_named: bool,
     activity: Option<Arc<Activity>>,
     unfinished: Unfinished,
     pub(crate) id: u64,
@@ -128,7 +130,9 @@ impl Exchange {
         peer: SocketAddr,
         Of { activity, unfinished }: Of,
     ) -> Exchange {
-        let site = server.sites.find(request).cloned();
+        let routed = server.sites.find(request);
+        let is_named = routed.as_ref().is_some_and(|routed| routed.is_named);
+        let site = routed.map(|routed| routed.site);
         server.metrics_of(site.as_deref()).open.up();
         if let Some(activity) = &activity {
             activity.begun();
@@ -145,6 +149,7 @@ impl Exchange {
             whole: false,
             server: Arc::clone(server),
             site,
+            is_named,
             activity,
             unfinished,
         }

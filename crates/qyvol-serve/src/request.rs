@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use qyvol_runtime::{Incomplete, Secure, ServiceError};
+use qyvol_runtime::{Incomplete, NamedHost, Secure, ServiceError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -98,6 +98,9 @@ impl Server {
     ) -> Result<Response<Body>, StatusCode> {
         let turn = async {
             check(&mut request, caller, self.limits.body)?;
+            if exchange.is_named {
+                request.extensions_mut().insert(NamedHost);
+            }
             let site = exchange.site.as_ref().ok_or(StatusCode::NOT_FOUND)?;
             Ok((Arc::clone(site), turn(site).await?))
         };

@@ -134,7 +134,7 @@ impl Sites {
     /// What answers a request: a route with its host before one for any host, then the
     /// longest path. One that names several hosts is looked up by the first, and refused
     /// later.
-    pub(crate) fn find<B>(&self, request: &Request<B>) -> Option<&Arc<Site>> {
+    pub(crate) fn find<B>(&self, request: &Request<B>) -> Option<Routed> {
         let path = request.uri().path();
         let of_host = match self.hosts.is_empty() {
             true => None,
@@ -143,11 +143,20 @@ impl Sites {
                 .and_then(|host| self.hosts.get(&host)),
         };
         let routes = of_host.into_iter().flatten().chain(&self.any);
-        routes
-            .into_iter()
-            .find(|(route, _)| route.covers(path))
-            .map(|(_, site)| site)
+        let mut routes = routes.into_iter();
+        let (route, site) = routes.find(|(route, _)| route.covers(path))?;
+        Some(Routed {
+            site: Arc::clone(site),
+            is_named: route.host.is_some(),
+        })
     }
+}
+
+/// What answers a request.
+pub(crate) struct Routed {
+    pub(crate) site: Arc<Site>,
+    /// Whether its route has the host that the request names.
+    pub(crate) is_named: bool,
 }
 
 /// The host that a request names, as it was sent.

@@ -184,6 +184,7 @@ impl Ready {
         let limits = CallLimits {
             time: time.wall,
             cpu: time.cpu,
+            bytes: None,
         };
         let run = spec.limits;
         let done = Caller::new(program, spec, limits).and_then(|caller| {
@@ -210,7 +211,7 @@ struct Calling {
 
 impl Calling {
     fn bind(&self, found: Found) -> Result<Callee, RuntimeError> {
-        found.bind(&self.caller, self.run, self.limits)
+        found.bind_pooled(&self.caller, self.run, self.limits)
     }
 }
 

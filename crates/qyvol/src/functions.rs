@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qyvol_image::{ImageBuilder, ImageError};
 use qyvol_runtime::{CallLimits, Callee, Caller, Function, FunctionError, Functions, RunLimits, RuntimeError};
-use qyvol_types::{AppFunction, AppManifest, Resources, escape};
+use qyvol_types::{AppFunction, AppManifest, Pool, Resources, escape};
 
 use crate::Error;
 
@@ -101,12 +101,33 @@ pub(crate) fn named(app: &AppManifest, functions: &Functions) -> Result<BTreeMap
 
 impl Found {
     /// The function with what calls it. `run` and `limits` are those of the application:
-    /// its own are at most these.
+    /// its own are at most these. Instances are kept for calls of one user alone.
+    pub(crate) fn bind_pooled(
+        self,
+        caller: &Caller,
+        run: RunLimits,
+        limits: CallLimits,
+    ) -> Result<Callee, RuntimeError> {
+        let pool = self.of.as_ref().map(|of| of.pool);
+        self.bind_with(caller, run, limits, pool.as_ref())
+    }
+
+    /// The same, where each call has an instance of its own.
     pub(crate) fn bind(self, caller: &Caller, run: RunLimits, limits: CallLimits) -> Result<Callee, RuntimeError> {
+        self.bind_with(caller, run, limits, None)
+    }
+
+    fn bind_with(
+        self,
+        caller: &Caller,
+        run: RunLimits,
+        limits: CallLimits,
+        pool: Option<&Pool>,
+    ) -> Result<Callee, RuntimeError> {
         let caller = match &self.of {
             Some(of) => {
                 let (run, limits) = lowered(run, limits, &of.limits);
-                caller.for_function(run, limits, &of.pool)?
+                caller.for_function(run, limits, pool)?
             }
             None => caller.clone(),
         };
@@ -132,6 +153,7 @@ pub(crate) fn lowered(run: RunLimits, call: CallLimits, own: &Resources) -> (Run
     let call = CallLimits {
         time: time(call.time, own.timeout),
         cpu: time(call.cpu, own.cpu),
+        ..call
     };
     (run, call)
 }
@@ -169,7 +191,7 @@ mod tests {
         }
         let call = CallLimits {
             time: Some(Duration::from_secs(1)),
-            cpu: None,
+            ..CallLimits::default()
         };
         let (run, call) = lowered(run, call, &own);
         assert_eq!((run.memory, run.files, run.fuel), (Some(10), Some(3), None));

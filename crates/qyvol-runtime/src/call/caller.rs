@@ -25,15 +25,21 @@ pub struct CallLimits {
     pub time: Option<Duration>,
     /// Processor time.
     pub cpu: Option<Duration>,
+    /// Bytes of host memory that a result may take, and that one call of the guest may pass
+    /// to the host; [`CALL_BYTES`] at most, and if it is not set.
+    pub bytes: Option<usize>,
 }
 
-/// Those of a call without limits.
-const TERMS: Terms = Terms {
-    guest: Guest::Call,
-    time: None,
-    cpu: None,
-    call_bytes: CALL_BYTES,
-};
+impl CallLimits {
+    fn terms(self, guest: Guest) -> Terms {
+        Terms {
+            guest,
+            time: self.time,
+            cpu: self.cpu,
+            call_bytes: self.bytes.map_or(CALL_BYTES, |bytes| bytes.min(CALL_BYTES)),
+        }
+    }
+}
 
 /// A component whose functions are ready to be called. Clones share it.
 #[derive(Clone)]
@@ -61,13 +67,7 @@ impl Caller {
     /// [`RuntimeError::Host`] if its code is not that of a service, or counts no fuel and
     /// `spec` limits that; [`RuntimeError::Instantiate`] if it does not fit what is linked.
     pub fn new(program: Program, spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
-        let terms = Terms {
-            time: limits.time,
-            cpu: limits.cpu,
-            ..TERMS
-        };
-        let (guests, entry) = Guests::new(program, spec, terms, "a core module has no functions with types")?;
-        Ok(Caller::of(guests, entry, None))
+        Caller::link(program, spec, limits.terms(Guest::Call))
     }
 
     /// The same for a function that runs for itself: what it prints to stdout goes there.
@@ -76,12 +76,10 @@ impl Caller {
     ///
     /// As [`Caller::new`].
     pub fn for_process(program: Program, spec: RunSpec, limits: CallLimits) -> Result<Caller, RuntimeError> {
-        let terms = Terms {
-            guest: Guest::Process,
-            time: limits.time,
-            cpu: limits.cpu,
-            ..TERMS
-        };
+        Caller::link(program, spec, limits.terms(Guest::Process))
+    }
+
+    fn link(program: Program, spec: RunSpec, terms: Terms) -> Result<Caller, RuntimeError> {
         let (guests, entry) = Guests::new(program, spec, terms, "a core module has no functions with types")?;
         Ok(Caller::of(guests, entry, None))
     }
@@ -92,7 +90,8 @@ impl Caller {
         }
     }
 
-    /// The same component, with limits and instances for the calls of one function.
+    /// The same component, with limits for the calls of one function, and with instances
+    /// that are kept for them, if there is a pool.
     ///
     /// # Errors
     ///
@@ -101,15 +100,10 @@ impl Caller {
         &self,
         run: RunLimits,
         limits: CallLimits,
-        pool: &PoolSettings,
+        pool: Option<&PoolSettings>,
     ) -> Result<Caller, RuntimeError> {
-        let terms = Terms {
-            time: limits.time,
-            cpu: limits.cpu,
-            ..TERMS
-        };
-        let guests = self.shared.guests.with_limits(run, terms)?;
-        Ok(Caller::of(guests, self.shared.entry.clone(), Pool::new(pool)))
+        let guests = self.shared.guests.with_limits(run, limits.terms(Guest::Call))?;
+        Ok(Caller::of(guests, self.shared.entry.clone(), pool.and_then(Pool::new)))
     }
 
     /// Calls a function.
@@ -150,13 +144,9 @@ impl Caller {
         Ok(Answer { value })
     }
 
-    /// Makes the instances that are there from the start, or one on trial where there are
-    /// none, within a runtime of tokio.
-    pub(crate) async fn fill_or_try(&self) -> Result<(), CallError> {
-        let Shared { guests, entry, pool } = &*self.shared;
-        if pool.as_ref().is_some_and(|pool| pool.at_start() > 0) {
-            return self.fill().await;
-        }
+    /// Makes one instance and drops it, within a runtime of tokio.
+    pub(crate) async fn try_out(&self) -> Result<(), CallError> {
+        let Shared { guests, entry, .. } = &*self.shared;
         let deadline = guests.deadline();
         let mut instance = Instance::new(guests, deadline).map_err(CallError::Runtime)?;
         instance.start(guests, entry, deadline).await

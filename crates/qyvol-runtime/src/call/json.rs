@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -395,7 +395,8 @@ pub(super) fn string(out: &mut String, text: &str) {
             '\t' => out.push_str("\\t"),
             c if is_deceptive(c) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    // Writing to a string can't fail.
+                    let _ = write!(out, "\\u{unit:04x}");
                 }
             }
             c => out.push(c),

@@ -9,17 +9,20 @@
 //! What went wrong inside is for the operator: the client is told its kind alone.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::Ipv6Addr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::{BoxError, ResponseBody, Secure, ServiceError};
+use super::{BoxError, NamedHost, ResponseBody, Secure, ServiceError};
 use crate::call::{ARGUMENT_BYTES, Callee, JsonError};
 use crate::{CallError, RuntimeError};
 
@@ -98,20 +101,22 @@ impl FunctionService {
     }
 
     /// Answers a request, also if that fails.
+    ///
+    /// `ended` is called when the response has been sent or given up: until then it takes
+    /// memory of the host.
     pub(super) async fn handle<B>(
         &self,
         request: Request<B>,
-        ended: impl FnOnce(&Result<(), ServiceError>),
+        ended: impl FnOnce(&Result<(), ServiceError>) + Send + 'static,
     ) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        match self.call(request).await {
-            Ok(text) => {
-                ended(&Ok(()));
-                response(StatusCode::OK, text)
-            }
+        let called = tokio::time::timeout(self.time, self.call(request)).await;
+        let called = called.unwrap_or_else(|_| Err(CallError::Time(self.time).into()));
+        let (mut response, result) = match called {
+            Ok(text) => (response(StatusCode::OK, text), Ok(())),
             Err(refused) => {
                 let text = crate::call::error_body(refused.kind, &refused.message);
                 let mut response = response(refused.status, text);
@@ -123,10 +128,18 @@ impl FunctionService {
                     }
                     _ => {}
                 }
-                ended(&refused.why.map_or(Ok(()), Err));
-                response
+                (response, refused.why.map_or(Ok(()), Err))
             }
-        }
+        };
+        let body = std::mem::take(response.body_mut());
+        response.map(|_| {
+            let ended = Box::new(move || ended(&result));
+            let body = Kept {
+                body,
+                ended: Some(ended),
+            };
+            body.map_err(|never| match never {}).boxed_unsync()
+        })
     }
 
     async fn call<B>(&self, request: Request<B>) -> Result<String, Refused>
@@ -135,10 +148,7 @@ impl FunctionService {
         B::Error: Into<BoxError>,
     {
         let callee = self.callee(&request)?;
-        let collected = Limited::new(request.into_body(), self.body).collect();
-        let collected = tokio::time::timeout(self.time, collected).await;
-        let collected =
-            collected.map_err(|_| Refused::usage(StatusCode::REQUEST_TIMEOUT, "the arguments took too long"))?;
+        let collected = Limited::new(request.into_body(), self.body).collect().await;
         let body = collected.map_err(|error| match error.is::<LengthLimitError>() {
             true => {
                 let message = format!("the arguments are more than {} bytes", self.body);
@@ -170,10 +180,12 @@ impl FunctionService {
                 "a function is called by POST",
             ));
         }
-        let content = request
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok());
+        // Of two, a filter in front might read the other.
+        let contents: Vec<&HeaderValue> = request.headers().get_all(CONTENT_TYPE).iter().collect();
+        let content = match contents.as_slice() {
+            [content] => content.to_str().ok(),
+            _ => None,
+        };
         let content = content.map(|value| value.split(';').next().unwrap_or_default().trim());
         if !content.is_some_and(|content| content.eq_ignore_ascii_case(JSON)) {
             let message = format!("the arguments must be of the type {JSON}");
@@ -182,10 +194,10 @@ impl FunctionService {
         Ok(callee)
     }
 
-    /// Makes the instances that are there from the start, or one on trial.
+    /// Makes one instance for each function on trial.
     pub(super) async fn try_out(&self) -> Result<(), ServiceError> {
         for callee in self.functions.values() {
-            callee.caller.fill_or_try().await.map_err(|error| {
+            callee.caller.try_out().await.map_err(|error| {
                 let text = error.to_string();
                 Refused::from(error)
                     .why
@@ -196,10 +208,42 @@ impl FunctionService {
     }
 }
 
+/// A response's body.
+struct Kept {
+    body: Full<Bytes>,
+    ended: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Body for Kept {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended();
+        }
+    }
+}
+
 /// Whether the host that a request names can't be one that somebody else has given this
 /// server's address.
 fn is_for_this_server<B>(request: &Request<B>) -> bool {
-    if request.extensions().get::<Secure>().is_some() {
+    let extensions = request.extensions();
+    if extensions.get::<Secure>().is_some() || extensions.get::<NamedHost>().is_some() {
         return true;
     }
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
@@ -213,9 +257,8 @@ fn is_for_this_server<B>(request: &Request<B>) -> bool {
     })
 }
 
-fn response(status: StatusCode, text: String) -> Response<ResponseBody> {
-    let body = Full::from(text).map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
+fn response(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
@@ -238,6 +281,9 @@ mod tests {
             let mut secure = request(host);
             secure.extensions_mut().insert(Secure);
             assert!(is_for_this_server(&secure), "{host}");
+            let mut named = request(host);
+            named.extensions_mut().insert(NamedHost);
+            assert!(is_for_this_server(&named), "{host}");
         }
     }
 }

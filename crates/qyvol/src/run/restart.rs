@@ -91,6 +91,7 @@ pub(super) fn run(
     let limits = CallLimits {
         time: time.wall,
         cpu: time.cpu,
+        bytes: None,
     };
     let (run, limits) = functions::lowered(spec.limits, limits, &process.limits);
     spec.limits = run;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use qyvol_runtime::{
-    CallLimits, Caller, CodeKind, Program, RunSpec, RuntimeError, Service, ServiceError, ServiceLimits, serves,
+    ARGUMENT_BYTES, CallLimits, Caller, CodeKind, Program, RunSpec, RuntimeError, Service, ServiceError, ServiceLimits,
+    serves,
 };
 use qyvol_serve::{App, Keeper};
 use qyvol_trust::Ceiling;
@@ -56,11 +57,7 @@ impl Application {
         let identity = Identity::of(&judged);
         let app = judged.trusted.config.qyv.app.clone();
         let has_handler = serves(judged.exports());
-        let guests = match has_handler {
-            true => served.requests,
-            false => served.requests.saturating_add(functions::instances(&app)),
-        };
-        let prepared = Prepared::new(ctx, judged, &served.run, kind, guests, clock)?;
+        let prepared = Prepared::new(ctx, judged, &served.run, kind, served.requests, clock)?;
         let exported = prepared.functions();
         let launch = Launch::new(ctx, prepared, &served.run)?;
         let most = served.time;
@@ -121,6 +118,7 @@ fn functions_service(
     let call = CallLimits {
         time: Some(limits.time),
         cpu: limits.cpu,
+        bytes: Some(ARGUMENT_BYTES),
     };
     let caller = Caller::new(program, spec, call)?;
     let bound = named

@@ -44,6 +44,7 @@ fn no_line_is_read_before_there_is_room_for_it() {
     let limits = CallLimits {
         time: Some(Duration::from_millis(300)),
         cpu: None,
+        bytes: None,
     };
     let caller = Caller::new(program, RunSpec::default(), limits).unwrap();
     let quick = (0..100).map(|n| format!("{{\"id\":{n},\"function\":\"same\",\"args\":[{n}]}}\n"));

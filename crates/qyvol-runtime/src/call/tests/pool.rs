@@ -53,10 +53,11 @@ impl Counter {
         let limits = CallLimits {
             time: Some(Duration::from_millis(200)),
             cpu: None,
+            bytes: None,
         };
         Counter {
             functions,
-            caller: caller.for_function(run, limits, &pool).unwrap(),
+            caller: caller.for_function(run, limits, Some(&pool)).unwrap(),
         }
     }
 
