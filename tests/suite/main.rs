@@ -60,6 +60,7 @@ mod serve_connections;
 mod serve_end;
 mod serve_http2;
 mod serve_log;
+mod serve_refused;
 mod serve_reload;
 mod service;
 mod store;
