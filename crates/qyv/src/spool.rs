@@ -123,15 +123,23 @@ fn work<T>(received: &Receiver<Order<T>>, counts: &Mutex<Counts>, mut write: imp
 mod tests {
     use super::*;
 
-    #[test]
-    fn items_come_in_order_and_none_waits_for_a_thread_that_stands_still() {
+    /// Items that were written together, and how many were lost before them.
+    type Batch = (Vec<usize>, u64);
+
+    /// A spool whose writer waits for a word before each batch, and passes it on.
+    fn held() -> (Spool<usize>, Sender<()>, Receiver<Batch>) {
         let (written, read) = channel();
         let (go, gone) = channel::<()>();
         let spool = Spool::start("test", move |items: Vec<usize>, lost| {
             let _ = gone.recv();
             written.send((items, lost)).unwrap();
         });
-        let spool = spool.unwrap();
+        (spool.unwrap(), go, read)
+    }
+
+    #[test]
+    fn items_come_in_order_and_none_waits_for_a_thread_that_stands_still() {
+        let (spool, go, read) = held();
         let pushed = 3 * QUEUE;
         (0..pushed).for_each(|n| spool.push(n, 1));
         drop(go);
@@ -144,13 +152,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_by_bytes() {
-        let (written, read) = channel();
-        let (go, gone) = channel::<()>();
-        let spool = Spool::start("test", move |items: Vec<usize>, lost| {
-            let _ = gone.recv();
-            written.send((items, lost)).unwrap();
-        });
-        let spool = spool.unwrap();
+        let (spool, go, read) = held();
         // One that is too large takes no room.
         spool.push(0, BYTES + 1);
         (1..=20).for_each(|n| spool.push(n, BYTES / 4));
