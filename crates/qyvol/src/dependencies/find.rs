@@ -10,11 +10,14 @@ use qyvol_trust::TrustPolicy;
 use qyvol_types::{DependencyImage, DependencyRule, Descriptor, Digest, LockedDependency, Reference, limits};
 
 use super::{Linking, refused};
+use crate::verify::{RequestedAs, TrustedImage, verify_image, verify_source};
 use crate::{Context, Error, ImageName, ImageSource, Pull, PullRequest};
 
 /// The image of a dependency, not judged.
 pub(super) struct Found {
     pub(super) source: ImageSource,
+    /// The repository and tag that were asked for, whatever digest a lock pins; none of a file.
+    asked: Option<Reference>,
 }
 
 impl Found {
@@ -28,11 +31,11 @@ impl Found {
         pin: Option<&LockedDependency>,
         linking: &Linking<'_>,
     ) -> Result<Found, Error> {
-        let source = match &rule.image {
-            DependencyImage::File(path) => file(directory, rule, path.as_str())?,
+        let (source, asked) = match &rule.image {
+            DependencyImage::File(path) => (file(directory, rule, path.as_str())?, None),
             DependencyImage::Repository(name) => {
                 let name = name.with_tag(&rule.version).map_err(|e| refused(rule, e))?;
-                stored(ctx, policy, rule, &name, pin, linking)?
+                (stored(ctx, policy, rule, &name, pin, linking)?, Some(name))
             }
         };
         if let Some(pin) = pin {
@@ -44,7 +47,18 @@ impl Found {
                 });
             }
         }
-        Ok(Found { source })
+        Ok(Found { source, asked })
+    }
+
+    /// Judges it. An image of a repository is judged under its name and tag, as if there were
+    /// no lock: that may be an old one, and the digest in it must not keep the policy from
+    /// refusing a rollback.
+    pub(super) fn judge(&self, ctx: &Context<'_>, policy: &TrustPolicy) -> Result<TrustedImage, Error> {
+        let image = self.source.single()?;
+        match &self.asked {
+            None => verify_source(ctx, policy, &self.source, image),
+            Some(name) => verify_image(ctx, policy, &self.source.label(), RequestedAs::Name(name), image),
+        }
     }
 
     /// The component, against its digest. It is valid.

@@ -26,7 +26,7 @@ use qyvol_types::{AppManifest, DependencyImage, DependencyRule, ImageConfig, Loc
 use self::find::Found;
 pub(crate) use self::lock_file::{PendingLock, lock_path};
 pub use self::update::{LockChange, UpdateReport, UpdateRequest, update};
-use crate::verify::{RequestedAs, TrustedImage, verify_image, verify_source};
+use crate::verify::TrustedImage;
 use crate::{Context, Error, Pull, load_policy};
 
 /// How dependencies are found, and what becomes of the lock.
@@ -160,16 +160,7 @@ fn resolve(
     room: &mut u64,
 ) -> Result<Resolved, Error> {
     let found = Found::new(ctx, of.directory, policy, rule, pin, linking)?;
-    let trusted = match &rule.image {
-        DependencyImage::File(_) => verify_source(ctx, policy, &found.source, found.source.single()?)?,
-        // Under its name and tag, as if there were no lock: that may be an old one, and the
-        // digest in it must not keep the policy from refusing a rollback.
-        DependencyImage::Repository(name) => {
-            let name = name.with_tag(&rule.version).map_err(|e| refused(rule, e))?;
-            let label = found.source.label();
-            verify_image(ctx, policy, &label, RequestedAs::Name(&name), found.source.single()?)?
-        }
-    };
+    let trusted = found.judge(ctx, policy)?;
     check::accepts(of, rule, &trusted)?;
     let layer = trusted.manifest.layers().first().cloned();
     let layer = layer.ok_or_else(|| refused(rule, "its manifest has no layer"))?;
