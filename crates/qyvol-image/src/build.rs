@@ -27,6 +27,17 @@ pub struct BuildOptions {
     pub skip: HashSet<PathBuf>,
 }
 
+impl BuildOptions {
+    /// Those of a build whose time means nothing: a check, or a run under development.
+    pub fn untimed() -> BuildOptions {
+        BuildOptions {
+            created: Timestamp::EPOCH,
+            componentize: false,
+            skip: HashSet::new(),
+        }
+    }
+}
+
 /// Reads what an application is made of, then writes it as an image.
 ///
 /// [`ImageBuilder::read`] finds every fault of the input; only then does

@@ -1,13 +1,12 @@
 //! `validate`: reads a `.qyv` and says all that is wrong with it.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use qyvol_image::{BuildOptions, FileId, ImageBuilder};
 use qyvol_sandbox::{Capabilities, Denied, parse_app_manifest};
-use qyvol_types::{AppManifest, Timestamp, escape, limits};
+use qyvol_types::{AppManifest, escape, limits};
 
 use crate::dependencies::{Linkage, Linked, Linking, link, lock_path};
 use crate::runnable::check_runnable;
@@ -155,11 +154,7 @@ pub(crate) fn prepare_component(
 
 /// Checks an application as a build would, without opening a connection or writing anything.
 pub fn check_application(ctx: &Context<'_>, manifest: Validated) -> Result<Application, Error> {
-    let options = BuildOptions {
-        created: Timestamp::EPOCH,
-        componentize: false,
-        skip: HashSet::new(),
-    };
+    let options = BuildOptions::untimed();
     prepare(ctx, manifest, options, &Linking::OFFLINE)
 }
 

@@ -1,10 +1,9 @@
 //! `update`: resolves dependencies anew and rewrites the lock.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use qyvol_image::BuildOptions;
-use qyvol_types::{LockedDependency, Timestamp, WitName};
+use qyvol_types::{LockedDependency, WitName};
 use serde::Serialize;
 
 use super::{Linking, LockUse, lock_file, lock_path};
@@ -56,11 +55,7 @@ pub fn update(ctx: &Context<'_>, request: &UpdateRequest<'_>) -> Result<UpdateRe
     let before = lock_file::read(&path)?
         .map(|lock| lock.dependencies)
         .unwrap_or_default();
-    let options = BuildOptions {
-        created: Timestamp::EPOCH,
-        componentize: false,
-        skip: HashSet::new(),
-    };
+    let options = BuildOptions::untimed();
     let linking = Linking {
         pull: request.pull,
         lock: LockUse::Updated(request.keys),

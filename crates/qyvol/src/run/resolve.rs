@@ -1,6 +1,5 @@
 //! From a target to an image that may run: resolved, then judged.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use qyvol_remote::Client;
 use qyvol_sandbox::Capabilities;
 use qyvol_store::{LocalStore, RunLock};
 use qyvol_trust::{Ceiling, TrustPolicy, Verified};
-use qyvol_types::{ImageManifest, Timestamp, escape};
+use qyvol_types::{ImageManifest, escape};
 
 use super::{Pull, RunRequest};
 use crate::data::DEVELOPMENT;
@@ -161,11 +160,7 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
     let manifest = validate(path)?;
     let label = path.to_string_lossy().into_owned();
     let capabilities = check_supported(&label, &manifest.app)?;
-    let options = BuildOptions {
-        created: Timestamp::EPOCH,
-        componentize: false,
-        skip: HashSet::new(),
-    };
+    let options = BuildOptions::untimed();
     let linking = Linking {
         pull: request.pull,
         lock: LockUse::Unwritten,
