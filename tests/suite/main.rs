@@ -25,6 +25,7 @@ mod deterministic;
 mod exhaustion;
 mod forged;
 mod functions;
+mod functions_http;
 mod guest_files;
 mod guide;
 mod hints;
