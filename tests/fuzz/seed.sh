@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export QYVOL_HOME=$work/home
 
-mkdir -p tests/fuzz/corpus/{archive,assets,compose,envelope,json,lock,manifest,policy,reference,wasm}
+mkdir -p tests/fuzz/corpus/{archive,assets,call,compose,envelope,json,listing,lock,manifest,policy,reference,wasm}
 # A vector's body is what stands behind its first empty line.
 for vector in formats/vectors/manifest/*; do
   sed '1,/^$/d' "$vector" >"tests/fuzz/corpus/manifest/$(basename "$vector")"
@@ -34,3 +34,13 @@ for vector in formats/vectors/policy/*; do
 done
 printf 'registry.example:5000/acme/app:1.0.0@sha256:%064d\n' 0 >tests/fuzz/corpus/reference/name
 printf 'public/a.css\npublic/A.css\n' >tests/fuzz/corpus/reference/paths
+# The first byte chooses function and language.
+printf '.{"id":1,"tags":["a"],"at":{"x":1.5,"y":0,"name":null},"shape":{"polygon":[]}}' >tests/fuzz/corpus/call/json
+printf '/{id: 1, tags: ["a"], at: some({x: 1.5, y: nan}), shape: polygon([])}' >tests/fuzz/corpus/call/wave
+printf '%s' '<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>n</NextContinuationToken>' \
+  '<EncodingType>url</EncodingType><Contents><Key>p/a%2Bb</Key><Size>1</Size><ETag>&quot;e&quot;</ETag>' \
+  '<LastModified>2009-10-12T17:50:30.000Z</LastModified></Contents>' \
+  '<CommonPrefixes><Prefix>p/d/</Prefix></CommonPrefixes></ListBucketResult>' >tests/fuzz/corpus/listing/s3
+printf '%s' '<D:multistatus xmlns:D="DAV:"><D:response><D:href>/dav/a/b%20c</D:href><D:propstat><D:prop>' \
+  '<D:getcontentlength>1</D:getcontentlength><D:resourcetype/></D:prop><D:status>HTTP/1.1 200 OK</D:status>' \
+  '</D:propstat></D:response></D:multistatus>' >tests/fuzz/corpus/listing/webdav

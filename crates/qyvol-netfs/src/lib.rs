@@ -47,6 +47,8 @@ mod config;
 mod credentials;
 mod date;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod local;
 mod meta;

@@ -42,6 +42,14 @@ fn bench(args: &[String]) -> Result<(), String> {
     process::run(cargo.current_dir(tree::root()))
 }
 
+/// Fails where a command that takes no arguments was given one, before its long work.
+fn alone(args: &[String]) -> Result<(), String> {
+    match args.first() {
+        Some(arg) => Err(format!("unexpected argument `{arg}`\n{USAGE}")),
+        None => Ok(()),
+    }
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (command, rest) = match args.split_first() {
@@ -53,9 +61,9 @@ fn main() -> ExitCode {
         "docs" => docs::run(rest),
         "bench" => bench(rest),
         "guests" => guests::run(rest),
-        "order" => order::order(),
+        "order" => alone(rest).and_then(|()| order::order()),
         "test" => test::test(rest),
-        "vectors" => vectors::write(),
+        "vectors" => alone(rest).and_then(|()| vectors::write()),
         "dist" => dist::dist(rest),
         "portable" => portable::portable(rest),
         "help" | "--help" | "-h" => {

@@ -43,6 +43,26 @@ pub(crate) struct Content {
     pub(crate) digest: Digest,
 }
 
+/// The names that a text gives when it is read as each kind of listing.
+#[cfg(fuzzing)]
+pub(crate) fn names_of_any_listing(text: &str) -> Vec<String> {
+    let mut entries = s3_list::read(text, "p/").map_or_else(|_| Vec::new(), |page| page.listing.entries);
+    let _ = s3_list::error_text(text);
+    let root = ["dav".to_string()];
+    let place = webdav_list::Place {
+        host: "server.example",
+        root: &root,
+        path: "a",
+    };
+    let _ = webdav_list::read(text, &place, |member| {
+        if let webdav_list::Member::Entry(entry) = member {
+            entries.push(entry);
+        }
+        true
+    });
+    entries.into_iter().map(|entry| entry.name).collect()
+}
+
 impl Remote {
     pub(crate) fn new(client: Client, protocol: Protocol, max_entries: usize) -> Remote {
         Remote {
