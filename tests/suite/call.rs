@@ -336,9 +336,9 @@ fn each_end_has_its_code() {
 #[test]
 fn limits_end_a_call() {
     let user = User::new();
-    let app = echo(&user, "app", "resources:\n  memory: 32MB\n  timeout: 500ms\n");
+    let timed = echo(&user, "timed", "resources:\n  timeout: 500ms\n");
     for function in ["spin", "sleep"] {
-        let ended = call(&user, &[&app, function]).expect(124);
+        let ended = call(&user, &[&timed, function]).expect(124);
         assert!(
             ended
                 .err
@@ -347,6 +347,7 @@ fn limits_end_a_call() {
             ended.err
         );
     }
+    let app = echo(&user, "app", "resources:\n  memory: 32MB\n");
     let ended = call(&user, &["--limit", "timeout=1h", "--limit", "cpu=50ms", &app, "spin"]).expect(124);
     assert!(ended.err.contains("processor time (resources.cpu)"), "{}", ended.err);
     let ended = call(&user, &["--limit", "fuel=1000000", &app, "spin"]).expect(124);

@@ -47,7 +47,7 @@ fn lines_are_answered_in_their_order() {
     // Each may name its own, and the first takes longest.
     let out = lines(
         &user,
-        &["--workers", "4", "--limit", "timeout=1s"],
+        &["--workers", "4", "--limit", "timeout=10s"],
         &app,
         &[
             json!({"id": "slow", "function": "act.sleep"}),

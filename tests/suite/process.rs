@@ -148,7 +148,7 @@ fn program_ends_with_the_run_at_the_latest() {
         assert_eq!(poll(&mut watched, Some(&patience)).unwrap(), 1, "a program still runs");
         code
     };
-    assert_eq!(code(&["--limit", "timeout=3s", &app], "sleep 1000"), 124);
+    assert_eq!(code(&["--limit", "timeout=10s", &app], "sleep 1000"), 124);
     assert_eq!(code(&[&app, "LEAVE"], "sleep 1000"), 0);
     // It ends by itself, and what it has started does not.
     assert_eq!(code(&[&app], "exit 0"), 0);

@@ -53,7 +53,7 @@ impl Server {
             log,
             _directory: directory,
         };
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(300);
         while TcpStream::connect(&server.address).is_err() {
             assert!(Instant::now() < end, "docker-registry does not listen");
             std::thread::yield_now();

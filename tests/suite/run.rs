@@ -255,7 +255,8 @@ fn time_and_memory_limits_of_the_manifest_hold() {
         let done = user.qyv(&["run", &timed, command]).expect(124);
         assert!(done.err.contains("resources.timeout"), "{}", done.err);
     }
-    user.qyv(&["run", &timed, "exit", "5"]).expect(5);
+    let roomy = user.built("roomy", "resources: { timeout: 60s }\n");
+    user.qyv(&["run", &roomy, "exit", "5"]).expect(5);
     let small = user.built("small", "resources: { memory: 16MiB }\n");
     assert_eq!(user.qyv(&["run", &small, "alloc", "4"]).expect(0).out, "ok\n");
     user.qyv(&["run", &small, "alloc", "64"]).expect(1);

@@ -151,7 +151,7 @@ fn guest_that_takes_too_long_is_ended_and_others_are_answered_meanwhile() {
     for version in VERSIONS {
         let user = User::new();
         let app = service_of(&user, version, "app", "");
-        let server = Server::start(&user, &["--request-timeout", "4s"], &app);
+        let server = Server::start(&user, &["--request-timeout", "10s"], &app);
         let mut held = server.connect();
         held.hold();
         held.send("3\r\none\r\n");
@@ -177,7 +177,7 @@ fn guest_that_takes_too_long_is_ended_and_others_are_answered_meanwhile() {
         // What they took is free again.
         assert_eq!(server.get("/hello").body, "hello\n");
         let (_, err) = server.end();
-        assert!(err.contains("it took more than 4 s"), "{err}");
+        assert!(err.contains("it took more than 10 s"), "{err}");
     }
 }
 
@@ -417,7 +417,7 @@ fn example_answers_curl() {
 fn guest_of_wasi_0_3_goes_on_after_its_answer_until_its_deadline() {
     let user = User::new();
     let app = service_of(&user, 3, "app", "");
-    let server = Server::start(&user, &["--request-timeout", "2s", "--max-requests", "1"], &app);
+    let server = Server::start(&user, &["--request-timeout", "10s", "--max-requests", "1"], &app);
     // No task of the guest is left to move these bytes.
     let big = "x".repeat(4 << 20);
     let mut writer = server.connect();
@@ -434,10 +434,10 @@ fn guest_of_wasi_0_3_goes_on_after_its_answer_until_its_deadline() {
     let answer = server.get("/sleep-late");
     assert!(answer.whole && answer.body == "answered\n", "{answer:?}");
     // It holds its place until it is ended, which refuses others for a second at most.
-    let answered = (0..10).any(|_| server.get("/hello").status == 200);
+    let answered = (0..60).any(|_| server.get("/hello").status == 200);
     assert!(answered, "the guest was not ended");
     let (_, err) = server.end();
-    assert!(err.contains("it took more than 2 s"), "{err}");
+    assert!(err.contains("it took more than 10 s"), "{err}");
 }
 
 // [SERVE-005] [SERVE-006]
@@ -448,7 +448,7 @@ fn what_a_guest_that_is_ended_was_sending_looks_complete_to_nobody() {
         let app = service_of(&user, version, "app", "");
         let elsewhere = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let authority = elsewhere.local_addr().unwrap().to_string();
-        let options = ["--request-timeout", "1s", "--allow-net", &authority];
+        let options = ["--request-timeout", "5s", "--allow-net", &authority];
         let server = Server::start(&user, &options, &app);
         // A client that goes on sending does not keep it alive.
         let mut held = server.connect();

@@ -86,7 +86,7 @@ fn applications_that_nobody_asks_share_one_thread_that_ticks() {
     three(&user);
     let app = |name: &str| format!("  - {{ target: {name}.qyvbin, host: {name} }}\n");
     user.write("apps.yaml", format!("apps:\n{}{}{}", app("a"), app("b"), app("c")));
-    let server = Server::launch(&user, &["--apps", "apps.yaml", "--request-timeout", "500ms"]);
+    let server = Server::launch(&user, &["--apps", "apps.yaml", "--request-timeout", "2s"]);
     let threads = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
     let names = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
     assert_eq!(names.filter(|name| name.trim() == "epoch").count(), 1);
@@ -107,7 +107,7 @@ fn failures_and_limits_of_an_application_are_its_own() {
     three(&user);
     let apps = "apps:
   - { target: a.qyvbin, host: a, max_requests: 1, request_timeout: 60s }
-  - { target: b.qyvbin, host: b, limits: { timeout: 200ms } }
+  - { target: b.qyvbin, host: b, limits: { timeout: 2s } }
   - { target: c.qyvbin, host: c }
 ";
     user.write("apps.yaml", apps);

@@ -13,7 +13,7 @@ fn response_of_http_1_0_that_is_cut_off_does_not_look_complete() {
     for version in VERSIONS {
         let user = User::new();
         let app = service_of(&user, version, "app", "");
-        let server = Server::start(&user, &["--request-timeout", "2s"], &app);
+        let server = Server::start(&user, &["--request-timeout", "5s"], &app);
         let mut client = server.connect();
         client.send("POST /echo HTTP/1.0\r\nContent-Length: 6\r\n\r\none");
         let (status, head) = client.head().unwrap();

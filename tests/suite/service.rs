@@ -16,7 +16,7 @@ use signal_hook::consts::SIGHUP;
 use crate::support::User;
 
 /// Ends a test whose server does not answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A server that runs.
 pub struct Server {

@@ -42,7 +42,7 @@ fn no_line_is_read_before_there_is_room_for_it() {
     let program = load(&wasm.unwrap());
     let functions = program.functions();
     let limits = CallLimits {
-        time: Some(Duration::from_millis(300)),
+        time: Some(Duration::from_secs(2)),
         cpu: None,
         bytes: None,
     };
