@@ -60,7 +60,7 @@ fn names_and_digests_never_leave_their_directory() {
 
 #[test]
 fn body_that_stops_coming_is_cut_off_and_the_upload_goes_on() {
-    let server = Server::with(|config| config.limits.idle = Duration::from_millis(300));
+    let server = Server::with(|config| config.limits.idle = Duration::from_secs(2));
     let at = server.start("a");
     let mut slow = server.connect();
     let head = format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
@@ -97,7 +97,7 @@ fn client_that_leaves_in_the_middle_leaves_a_usable_upload() {
         drop(leaving);
     }
     // The last one may still be at it: its turn ends when the break is seen.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let range = server.get(&at).expect(204).header("range").unwrap().to_string();
         let offset = if range == "0-0" {
@@ -120,13 +120,13 @@ fn client_that_leaves_in_the_middle_leaves_a_usable_upload() {
 
 #[test]
 fn head_of_a_request_that_never_ends_is_cut_off() {
-    let server = Server::with(|config| config.limits.idle = Duration::from_millis(300));
+    let server = Server::with(|config| config.limits.idle = Duration::from_secs(2));
     let mut slow = server.connect();
     slow.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ").unwrap();
     let started = Instant::now();
     let mut rest = Vec::new();
     let _ = slow.read_to_end(&mut rest);
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(60));
     // And one that is endless in another way.
     let long = "x".repeat(200_000);
     let answer = server.send("GET", "/v2/", &[("X-Long", &long)], b"");
@@ -250,7 +250,7 @@ fn silent_connections_give_way_to_one_that_has_a_request() {
 // [HUB-034]
 #[test]
 fn http2_reader_that_opens_no_window_is_disconnected() {
-    let server = Server::with(|config| config.limits.idle = Duration::from_millis(300));
+    let server = Server::with(|config| config.limits.idle = Duration::from_secs(2));
     let large = server.blob("a", &vec![7; 2_000_000]);
     let small = server.blob("a", b"small");
     for (digest, window) in [(large, 0), (small, 0), (large, 20_000)] {
@@ -263,7 +263,7 @@ fn http2_reader_that_opens_no_window_is_disconnected() {
         assert!(http2::stays_until_closed(&mut stream), "{window}");
     }
     // Streams end a moment after their connection.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !server
         .get("/metrics")
         .text()
@@ -289,7 +289,7 @@ fn transfers_that_nobody_reads_give_way_to_one_that_is_read() {
         stream
     };
     let held: Vec<_> = (0..8).map(|_| stuck(&server)).collect();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let answer = server.get(&format!("/v2/a/blobs/{digest}"));
         if answer.status == 200 {
@@ -346,14 +346,14 @@ fn client_that_asks_before_it_sends_is_refused_at_once() {
 
 #[test]
 fn client_that_takes_nothing_of_its_answer_is_cut_off() {
-    let server = Server::with(|config| config.limits.idle = Duration::from_millis(300));
+    let server = Server::with(|config| config.limits.idle = Duration::from_secs(2));
     let digest = server.blob("a", &vec![7; 30_000_000]);
     let mut stream = server.connect();
     let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     // Its answer has begun.
     stream.read_exact(&mut [0]).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !server.get("/metrics").text().contains("qyvol_hub_connections 1\n") {
         assert!(Instant::now() < deadline);
     }

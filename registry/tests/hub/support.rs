@@ -306,7 +306,7 @@ pub mod http2 {
     /// Reads no data but answers pings, as a client that is alive does, until
     /// the server closes. False if it does not within a while.
     pub fn stays_until_closed(stream: &mut TcpStream) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             let mut head = [0; 9];
             if stream.read_exact(&mut head).is_err() {

@@ -73,7 +73,7 @@ fn speaks_both_versions_of_http_over_tls() {
 fn client_that_is_silent_before_or_after_the_handshake_is_disconnected() {
     let server = Server::with(|config| {
         config.tls = Some(tls());
-        config.limits.idle = Duration::from_millis(500);
+        config.limits.idle = Duration::from_secs(2);
     });
     let mut silent = server.connect();
     let closed = |read: std::io::Result<usize>| match read {
@@ -150,7 +150,7 @@ fn certificate_changes_without_a_restart() {
     assert_eq!(presented(), 1);
     // A chain of two tells the new file from the old.
     std::fs::write(&certificate, text.repeat(2)).unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while presented() != 2 {
         assert!(std::time::Instant::now() < deadline);
     }

@@ -9,7 +9,7 @@ use qyvol_store::{Exists, MemoryStore};
 use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::*;
 
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(30);
 const ATTEMPTS: usize = 1 + RETRIES as usize;
 
 /// What resolving `app:1` ends in where each answer is this, and how often it

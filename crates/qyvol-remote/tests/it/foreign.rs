@@ -18,7 +18,7 @@ use crate::registry::{Auth, Registry};
 use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::*;
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(4);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) const ATTEMPTS: usize = 1 + RETRIES as usize;
 
 /// Reads the layer of `app` through the other client, against its descriptor.

@@ -13,7 +13,7 @@ use crate::registry::{Registry, list};
 use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::{tags as support_tags, *};
 
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn tags(act: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> (Result<Vec<String>, RemoteError>, usize) {
     let mut registry = Registry::default();
@@ -473,7 +473,7 @@ fn sign_at_once(server: &Server, image: &Image) {
         .referrers(&image.manifest.digest())
         .unwrap();
     assert_eq!(found.iter().map(|d| d.digest).collect::<Vec<_>>(), due);
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
 }
 
 #[test]

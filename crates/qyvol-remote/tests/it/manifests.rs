@@ -9,7 +9,7 @@ use qyvol_types::{Digest, Reference, media_type};
 use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::*;
 
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn spoilt(image: &Image, act: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> (RemoteError, usize) {
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", "/manifests/") {

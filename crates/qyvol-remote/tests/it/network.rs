@@ -11,7 +11,7 @@ use crate::needs::lacks;
 use crate::server::{Reaction, Response, Server};
 use crate::support::*;
 
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn with(change: impl FnOnce(&mut Options)) -> std::sync::Arc<Client> {
     let mut options = options();

@@ -9,7 +9,7 @@ use crate::registry::{Auth, Registry};
 use crate::server::{Reaction, Response, Server};
 use crate::support::*;
 
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(30);
 
 const BLOBS: &[&str] = &["/blobs/sha256:"];
 

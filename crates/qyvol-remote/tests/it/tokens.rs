@@ -13,7 +13,7 @@ use crate::registry::{Auth, Registry};
 use crate::server::{Framing, Head, Reaction, Response, Server};
 use crate::support::*;
 
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(30);
 const ATTEMPTS: usize = 1 + RETRIES as usize;
 
 fn guarded(image: &Image, auth: Auth) -> Registry {
@@ -100,7 +100,7 @@ fn concurrent_waits_for_a_token_do_not_accumulate() {
         _ => Reaction::Serve,
     });
     let repository = repository(&client_as(ana(&server)), &server);
-    within(Duration::from_secs(5), || {
+    within(LIMIT, || {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
