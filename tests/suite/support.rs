@@ -67,7 +67,6 @@ impl User {
         path
     }
 
-    /// `qyv` with this user's environment and nothing of the caller's.
     /// Writes a script that can be executed. Another process writes it: where this one
     /// had it open, a child that a test beside it starts would have it open too, and it
     /// could not be executed.
@@ -80,6 +79,7 @@ impl User {
         path
     }
 
+    /// `qyv` with this user's environment and nothing of the caller's.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qyv"));
         command
