@@ -310,7 +310,7 @@ fn stalled_blob_times_out() {
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
         // One byte, and the next one never.
-        true => Reaction::edit(|answer| answer.framed(Framing::Drip(Duration::from_secs(1)))),
+        true => Reaction::edit(|answer| answer.framed(Framing::Drip(Duration::from_secs(5)))),
         false => Reaction::Serve,
     });
     let error = within(LIMIT, || {

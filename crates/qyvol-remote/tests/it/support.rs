@@ -13,8 +13,9 @@ use qyvol_types::{Descriptor, ImageManifest, Reference, media_type};
 use crate::registry::Registry;
 use crate::server::Server;
 
-/// How long a server may be silent here.
-pub(crate) const TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a server may be silent here: long enough that a machine under load answers in
+/// time, for every client has it.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 /// Attempts after the first.
 pub(crate) const RETRIES: u32 = 2;
 /// A password that must be in no message.
