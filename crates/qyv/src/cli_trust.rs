@@ -17,6 +17,15 @@ pub enum IdentityArg {
     Any,
 }
 
+/// Whose form a key's signatures have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormArg {
+    /// Name, version and role are signed
+    Qyvol,
+    /// `cosign sign --key`: the digest alone is signed; ECDSA P-256 keys
+    Cosign,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum TrustCommand {
     /// Print where the policy is and what it says
@@ -39,6 +48,9 @@ pub enum TrustCommand {
         /// The role it signs in
         #[arg(long, default_value = "release")]
         role: String,
+        /// Whose form its signatures have
+        #[arg(long, value_enum, default_value_t = FormArg::Qyvol)]
+        form: FormArg,
         /// How many of the role's keys must sign [default: as it was, or 1]
         #[arg(long, value_name = "N")]
         threshold: Option<usize>,

@@ -1,7 +1,7 @@
 //! What to do next where trust refuses. Each command that is printed works in
 //! the situation that it is printed in, once a word in capitals is replaced.
 
-use qyvol::trust::{ExpiryCause, Identity, Refusal, Report, Verdict, VerifyError};
+use qyvol::trust::{ExpiryCause, Form, Identity, Refusal, Report, Verdict, VerifyError};
 use qyvol::types::escape;
 
 /// A word as a shell takes it.
@@ -54,6 +54,17 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
     let by = signer(report).map_or_else(String::new, |f| format!("; it names the key {f}"));
     if report.key_given.is_some() {
         return vec![format!("it may be signed by another of the publisher's keys{by}")];
+    }
+    if let (Some(rule), Some(found)) = (
+        &report.rule,
+        report.signatures.iter().find(|s| s.verdict == Verdict::OtherForm),
+    ) && found.form == Some(Form::Cosign)
+    {
+        return vec![format!(
+            "where cosign's signatures will do, write `form: cosign` in the requirement of the rule {} that names the key {}",
+            rule.scope,
+            escape(found.key.as_deref().unwrap_or_default())
+        )];
     }
     let scope = match &report.rule {
         Some(rule) if refusal == Refusal::NoTrustedKey => rule.scope.clone(),

@@ -88,7 +88,8 @@ impl ImageSignature {
         let bundle = Descriptor::of(media_type::SIGSTORE_BUNDLE, &self.bundle);
         let fine = self.manifest.artifact_type() == Some(media_type::SIGSTORE_BUNDLE)
             && self.manifest.subject().is_some()
-            && self.manifest.config() == &empty
+            // cosign's says the artifact's type too.
+            && self.manifest.config().is_same_blob(&empty)
             && self.manifest.layers() == [bundle];
         if !fine {
             return Err(ImageError::format(

@@ -12,7 +12,7 @@ use crate::policy::{PolicyKey, Requirement, Rule};
 use crate::policy_yaml::SERIAL_MAX;
 use crate::statement::is_role;
 use crate::summary::word;
-use crate::{Identity, KeyId, PublicKey, Scope, TrustPolicy};
+use crate::{Form, Identity, KeyId, KeyType, PublicKey, Scope, TrustPolicy};
 
 /// What a policy starts with.
 const EMPTY: &str = "# What this machine trusts. See spec/signing.md.\nversion: 1\nserial: 0\ndefault: reject\n";
@@ -30,6 +30,8 @@ pub enum PolicyEdit {
         key: PublicKey,
         /// The role it signs in.
         role: String,
+        /// The form of its signatures.
+        form: Form,
         /// How many of the role's keys must sign; as it was, or 1.
         threshold: Option<usize>,
         /// What the signed name is held against; as it was, or `exact`.
@@ -144,6 +146,7 @@ impl Edit {
             name,
             key,
             role,
+            form,
             threshold,
             identity,
         } = change
@@ -159,11 +162,22 @@ impl Edit {
         if self.after.is_revoked(key) {
             return refused(format!("the policy revokes the key {}", key.fingerprint()));
         }
+        if *form == Form::Cosign && key.algorithm() != KeyType::EcdsaP256 {
+            return refused(
+                "of cosign's signatures, only those by ECDSA P-256 keys are verified, and this key is no such key",
+            );
+        }
         let index = self.key(name, key)?;
         let Some(at) = self.after.rules.iter().position(|rule| rule.scope == *scope) else {
-            return self.new_rule(scope, index, role, threshold.unwrap_or(1), identity.unwrap_or_default());
+            let requirement = Requirement {
+                role: role.clone(),
+                form: Some(*form),
+                keys: vec![index],
+                threshold: threshold.unwrap_or(1),
+            };
+            return self.new_rule(scope, requirement, identity.unwrap_or_default());
         };
-        self.require(at, index, role, *threshold)?;
+        self.require(at, index, role, *form, *threshold)?;
         let Some(identity) = identity.filter(|i| self.after.rules.get(at).is_some_and(|r| r.identity != *i)) else {
             return Ok(());
         };
@@ -208,24 +222,13 @@ impl Edit {
         Ok(self.after.keys.len() - 1)
     }
 
-    fn new_rule(
-        &mut self,
-        scope: &Scope,
-        key: usize,
-        role: &str,
-        threshold: usize,
-        identity: Identity,
-    ) -> Result<(), PolicyEditError> {
-        if threshold != 1 {
+    fn new_rule(&mut self, scope: &Scope, requirement: Requirement, identity: Identity) -> Result<(), PolicyEditError> {
+        if requirement.threshold != 1 {
             return refused(format!(
-                "{threshold} keys can't sign where {scope} has one: add the keys, then the threshold"
+                "{} keys can't sign where {scope} has one: add the keys, then the threshold",
+                requirement.threshold
             ));
         }
-        let requirement = Requirement {
-            role: role.to_string(),
-            keys: vec![key],
-            threshold,
-        };
         let rule = Rule {
             identity,
             deny_rollback: identity == Identity::Repository,
@@ -255,16 +258,24 @@ impl Edit {
         Ok(())
     }
 
-    /// Adds a key to a rule's requirement of a role.
-    fn require(&mut self, at: usize, key: usize, role: &str, threshold: Option<usize>) -> Result<(), PolicyEditError> {
+    /// Adds a key to a rule's requirement of a role and a form.
+    fn require(
+        &mut self,
+        at: usize,
+        key: usize,
+        role: &str,
+        form: Form,
+        threshold: Option<usize>,
+    ) -> Result<(), PolicyEditError> {
         let Some(rule) = self.after.rules.get(at) else {
             return Ok(());
         };
         let scope = rule.scope.to_string();
         let list = [Step::Key("rules"), Step::Item(at), Step::Key("require")];
-        let Some(found) = rule.require.iter().position(|q| q.role == role) else {
+        let Some(found) = rule.require.iter().position(|q| q.role == role && q.takes(form)) else {
             let requirement = Requirement {
                 role: role.to_string(),
+                form: Some(form),
                 keys: vec![key],
                 threshold: 1,
             };
@@ -454,8 +465,12 @@ impl Edit {
 
     fn flow(&self, requirement: &Requirement) -> String {
         let names: Vec<String> = self.after.key_names(requirement).into_iter().map(scalar).collect();
+        let form = match requirement.form {
+            Some(Form::Cosign) => "form: cosign, ",
+            _ => "",
+        };
         format!(
-            "{{ role: {}, keys: [{}], threshold: {} }}",
+            "{{ {form}role: {}, keys: [{}], threshold: {} }}",
             scalar(&requirement.role),
             names.join(", "),
             requirement.threshold

@@ -14,6 +14,7 @@
 //! logs. `spec/signing.md` is the normative text.
 
 mod change;
+mod cosign;
 mod encrypted;
 mod envelope;
 mod error;
@@ -42,6 +43,6 @@ pub use refusal::{Refusal, VerifyError};
 pub use report::{ExpiryCause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
 pub use rollback::RollbackState;
 pub use scope::{Scope, ScopeError, Subject};
-pub use statement::{PREDICATE_TYPE, Statement, StatementError, is_role};
+pub use statement::{Form, PREDICATE_TYPE, Statement, StatementError, is_role, sequence_of};
 pub use verified::{BindError, Verified};
 pub use verify::{Accepted, verify};

@@ -7,7 +7,7 @@ use qyvol_sandbox::Capabilities;
 use qyvol_types::{Digest, Reference, Resources, Timestamp};
 use serde::Serialize;
 
-use crate::{KeyError, KeyId, PublicKey, Scope, Subject};
+use crate::{Form, KeyError, KeyId, PublicKey, Scope, Subject};
 
 /// A checked policy. What no rule covers is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +76,9 @@ pub struct Ceiling {
 pub struct Requirement {
     /// The role.
     pub role: String,
+    /// The form of the signatures that count. Absent, either will do: for a key that was
+    /// named on the command line.
+    pub form: Option<Form>,
     /// Indices into the policy's keys.
     pub(crate) keys: Vec<usize>,
     /// How many distinct keys.
@@ -114,6 +117,13 @@ pub struct Remap {
     /// What stands in their place in signed names; nothing if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed: Option<String>,
+}
+
+impl Requirement {
+    /// Whether a signature of this form counts.
+    pub(crate) fn takes(&self, form: Form) -> bool {
+        self.form.is_none_or(|asked| asked == form)
+    }
 }
 
 impl Rule {
@@ -192,6 +202,7 @@ impl TrustPolicy {
         let rule = |scope| {
             let requirement = Requirement {
                 role: "release".to_string(),
+                form: None,
                 keys: vec![0],
                 threshold: 1,
             };
@@ -329,6 +340,7 @@ mod tests {
     fn rule(identity: Identity, names: Names, remap: Option<(&str, Option<&str>)>) -> Rule {
         let requirement = Requirement {
             role: "release".to_string(),
+            form: Some(Form::Qyvol),
             keys: vec![0],
             threshold: 1,
         };

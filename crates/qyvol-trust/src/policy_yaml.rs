@@ -8,7 +8,7 @@ use qyvol_types::{Resources, Timestamp, escape};
 
 use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Rule};
 use crate::statement::is_role;
-use crate::{KeyId, PublicKey, Scope, TrustPolicy};
+use crate::{Form, KeyId, KeyType, PublicKey, Scope, TrustPolicy};
 
 /// Most keys, rules and requirements.
 const MAX_ENTRIES: usize = 1000;
@@ -315,7 +315,11 @@ fn age(r: &mut Reader<'_>, node: &Node) -> Option<Duration> {
 }
 
 fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Requirement> {
-    let fields = r.fields(node, "a requirement", &["role", "keys", "threshold"])?;
+    let fields = r.fields(node, "a requirement", &["form", "role", "keys", "threshold"])?;
+    let form = match fields.get("form") {
+        Some(node) => r.word(node, "form", &[("qyvol", Form::Qyvol), ("cosign", Form::Cosign)])?,
+        None => Form::default(),
+    };
     let role = r.required(&fields, "role", "a requirement").and_then(|n| {
         let text = r.text(n, "role")?;
         if !is_role(text) {
@@ -333,7 +337,19 @@ fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<
             Some(index) if keys.contains(&index) => {
                 r.problem(item.place, format!("`{}` is listed twice", escape(name)));
             }
-            Some(index) => keys.push(index),
+            Some(index) => {
+                let key = policy.keys.get(index).map(|key| &key.key);
+                if form == Form::Cosign && key.is_some_and(|key| key.algorithm() != KeyType::EcdsaP256) {
+                    r.problem(
+                        item.place,
+                        format!(
+                            "`{}` is no ECDSA P-256 key: of cosign's signatures only those are verified",
+                            escape(name)
+                        ),
+                    );
+                }
+                keys.push(index);
+            }
             None => {
                 let known: Vec<&str> = policy.keys.iter().map(|k| k.name.as_str()).collect();
                 let message = format!("there is no key `{}` in this policy", escape(name));
@@ -362,6 +378,7 @@ fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<
     }
     Some(Requirement {
         role: role?,
+        form: Some(form),
         keys,
         threshold,
     })

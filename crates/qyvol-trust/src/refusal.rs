@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use crate::{Report, SignatureReport, Verdict};
+use crate::{Form, Report, SignatureReport, Verdict};
 
 /// Why an image was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,13 @@ fn nearest(report: &Report) -> (Refusal, String) {
     if report.signatures.iter().any(|s| s.verdict == Verdict::Good) {
         let short = report.requirements.iter().filter(|r| r.have < r.threshold);
         let text: Vec<String> = short
-            .map(|r| format!("{} of {} keys as {}", r.have, r.threshold, r.role))
+            .map(|r| {
+                let form = match r.form {
+                    Some(Form::Cosign) => " in cosign's form",
+                    _ => "",
+                };
+                format!("{} of {} keys as {}{form}", r.have, r.threshold, r.role)
+            })
             .collect();
         return (
             Refusal::Threshold,
@@ -122,7 +128,7 @@ fn joined(detail: &str, found: &SignatureReport) -> String {
     }
 }
 
-const ORDER: [(Verdict, Refusal, &str); 9] = [
+const ORDER: [(Verdict, Refusal, &str); 10] = [
     (Verdict::Rollback, Refusal::Rollback, "rollback"),
     (Verdict::Identity, Refusal::Identity, ""),
     (Verdict::Expired, Refusal::Expired, "its signature has expired"),
@@ -143,6 +149,7 @@ const ORDER: [(Verdict, Refusal, &str); 9] = [
         Refusal::Limit,
         "too many of its signatures claim to be by a trusted key",
     ),
+    (Verdict::OtherForm, Refusal::NoTrustedKey, ""),
     (
         Verdict::UnknownKey,
         Refusal::NoTrustedKey,

@@ -4,7 +4,7 @@
 use qyvol_types::{Timestamp, escape};
 use serde::Serialize;
 
-use crate::{Identity, Names};
+use crate::{Form, Identity, Names};
 
 /// The whole of a judgement.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -57,6 +57,9 @@ pub struct RuleReport {
 pub struct RequirementReport {
     /// The role.
     pub role: String,
+    /// Whose form the signatures must have, where it is not Qyvol's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
     /// The names of the keys that count.
     pub keys: Vec<String>,
     /// Distinct keys that signed well.
@@ -83,7 +86,10 @@ pub struct SignatureReport {
     /// The fingerprint of the policy's key, or the one hinted at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// What the statement says; only once its signature was checked.
+    /// Whose form it has, where it is not Qyvol's own; only once it was checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
+    /// What the statement says; only once its signature was checked. cosign's says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub statement: Option<StatementReport>,
 }
@@ -114,6 +120,8 @@ pub enum Verdict {
     Good,
     /// Its key is not one of the rule's.
     UnknownKey,
+    /// The rule takes no signatures of its form from its key.
+    OtherForm,
     /// It is not the key's over these bytes.
     BadSignature,
     /// It is, but about another image.
@@ -162,6 +170,9 @@ impl Report {
             }
             if let Some(fingerprint) = &s.fingerprint {
                 text.push_str(&format!(" {fingerprint}"));
+            }
+            if s.form == Some(Form::Cosign) {
+                text.push_str(", in cosign's form");
             }
             if let Some(statement) = &s.statement {
                 text.push_str(&format!(

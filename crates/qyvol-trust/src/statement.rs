@@ -6,6 +6,8 @@ use qyvol_types::{Algorithm, Digest, Timestamp, json, limits, media_type};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::cosign;
+
 /// The type of our predicate: it distinguishes our signatures from all others.
 pub const PREDICATE_TYPE: &str = "https://qyvol.dev/release/v1";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -33,6 +35,54 @@ pub struct Statement {
     pub expires: Option<Timestamp>,
     /// Extensions that a verifier must understand or refuse.
     pub critical: Vec<String>,
+}
+
+/// Whose kind of statement a signature is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// A [`Statement`]: name, version and role are signed.
+    #[default]
+    Qyvol,
+    /// cosign's: the digest alone is signed.
+    Cosign,
+}
+
+/// What a signature says, in either form.
+#[derive(Clone, Debug)]
+pub(crate) enum Signed {
+    Release(Statement),
+    /// The digest of the image manifest.
+    Cosign(Digest),
+}
+
+impl Signed {
+    /// Reads a payload whose signature has been checked.
+    pub(crate) fn parse(payload: &[u8]) -> Result<Signed, StatementError> {
+        let Typed { predicate_type } = json::decode(payload)?;
+        match predicate_type.as_str() {
+            PREDICATE_TYPE => Statement::parse(payload).map(Signed::Release),
+            cosign::PREDICATE_TYPE => cosign::parse(payload).map(Signed::Cosign),
+            other => Err(StatementError::Value(format!(
+                "the predicate type {}: expected {PREDICATE_TYPE} or {}",
+                qyvol_types::escape(other),
+                cosign::PREDICATE_TYPE
+            ))),
+        }
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        match self {
+            Signed::Release(_) => Form::Qyvol,
+            Signed::Cosign(_) => Form::Cosign,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Typed {
+    predicate_type: String,
 }
 
 /// Why a payload is not such a statement.
@@ -92,6 +142,47 @@ pub fn is_role(role: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+/// The place of a version among its name's, from `major.minor.patch`, a million
+/// apart, so that a rollback shows without anyone counting; a pre-release stands
+/// just before its release. A version that isn't of that form counts as far as
+/// its leading numbers go.
+pub fn sequence_of(version: &str) -> u64 {
+    let mut parts = version
+        .split(['.', '-', '_', '+'])
+        .map_while(|p| p.trim_start_matches('v').parse::<u64>().ok());
+    let mut next = |limit: u64| parts.next().unwrap_or(0).min(limit);
+    let (major, minor, patch) = (next(4_499), next(999_999), next(999_999));
+    let core = version.split('+').next().unwrap_or_default();
+    let release = u64::from(!core.contains('-'));
+    ((major * 1_000_000 + minor) * 1_000_000 + patch) * 2 + release
+}
+
+/// Checks a statement's own type.
+pub(crate) fn check_type(kind: &str) -> Result<(), StatementError> {
+    match kind {
+        STATEMENT_TYPE => Ok(()),
+        other => Err(StatementError::Value(format!(
+            "the type {}",
+            qyvol_types::escape(other)
+        ))),
+    }
+}
+
+/// The digest of a statement's one subject. It has one digest, so that no reader can go by
+/// another.
+pub(crate) fn subject_digest(subjects: &[BTreeMap<String, String>]) -> Result<Digest, StatementError> {
+    let value = |what: String| Err(StatementError::Value(what));
+    let [digests] = subjects else {
+        return value(format!("{} subjects: expected one", subjects.len()));
+    };
+    let hex = match digests.iter().next() {
+        Some((name, hex)) if name == "sha256" && digests.len() == 1 => hex,
+        _ => return value("a subject without exactly one digest, sha256".to_string()),
+    };
+    let digest = format!("sha256:{hex}").parse();
+    digest.map_err(|why| StatementError::Value(format!("a subject whose {why}")))
+}
+
 impl Statement {
     /// The payload to sign. It is made once; nobody serialises it again.
     pub fn to_json(&self) -> Result<Vec<u8>, StatementError> {
@@ -130,29 +221,13 @@ impl Statement {
         Ok(json::encode(&wire)?)
     }
 
-    /// Reads a payload whose signature has been checked.
-    pub(crate) fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
+    /// Reads the payload of [`Signed::parse`].
+    fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
         let wire: InTotoStatement = json::decode(payload)?;
         let value = |what: String| Err(StatementError::Value(what));
-        if wire.kind != STATEMENT_TYPE {
-            return value(format!("the type {}", qyvol_types::escape(&wire.kind)));
-        }
-        if wire.predicate_type != PREDICATE_TYPE {
-            return value(format!(
-                "the predicate type {}: expected {PREDICATE_TYPE}",
-                qyvol_types::escape(&wire.predicate_type)
-            ));
-        }
-        let [subject] = wire.subject.as_slice() else {
-            return value(format!("{} subjects: expected one", wire.subject.len()));
-        };
-        // One digest, so that no reader can go by another.
-        let hex = match subject.digest.iter().next() {
-            Some((name, hex)) if name == "sha256" && subject.digest.len() == 1 => hex,
-            _ => return value("a subject without exactly one digest, sha256".to_string()),
-        };
-        let digest = format!("sha256:{hex}").parse();
-        let digest = digest.map_err(|why| StatementError::Value(format!("a subject whose {why}")))?;
+        check_type(&wire.kind)?;
+        let subjects: Vec<_> = wire.subject.into_iter().map(|subject| subject.digest).collect();
+        let digest = subject_digest(&subjects)?;
         let p = wire.predicate;
         if !is_role(&p.role) {
             return value("a role that is not up to 32 of a-z, 0-9 and `-`".to_string());
@@ -201,4 +276,33 @@ pub(crate) fn pae(payload: &[u8]) -> Result<Vec<u8>, StatementError> {
         return Err(StatementError::TooLong { got: out.len() });
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // [SIGN-015]
+    #[test]
+    fn later_version_has_a_higher_sequence() {
+        let order = [
+            "",
+            "0.0.1-rc.1",
+            "0.0.1",
+            "0.1.0",
+            "0.1.1",
+            "1.0.0",
+            "1.0.10",
+            "1.2.0-rc.1",
+            "1.2.0",
+            "2.0.0",
+            "10.0.0",
+            "2026.11.21",
+        ];
+        for pair in order.windows(2) {
+            assert!(sequence_of(pair[0]) < sequence_of(pair[1]), "{pair:?}");
+        }
+        assert!(sequence_of("99999999.99999999.99999999") < 1 << 53);
+        assert_eq!(sequence_of("1.2.3"), sequence_of("1.2.3+build-7"));
+    }
 }

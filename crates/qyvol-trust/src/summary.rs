@@ -5,7 +5,7 @@ use qyvol_types::{Resources, Timestamp, escape};
 use serde::Serialize;
 
 use crate::policy::{Remap, Requirement, Rule};
-use crate::{Identity, Names, TrustPolicy};
+use crate::{Form, Identity, Names, TrustPolicy};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,7 +95,11 @@ impl TrustPolicy {
 
     fn requirement(&self, requirement: &Requirement) -> String {
         let keys = self.key_names(requirement).join(", ");
-        format!("{} of {keys} as {}", requirement.threshold, requirement.role)
+        let form = match requirement.form {
+            Some(Form::Cosign) => " in cosign's form",
+            _ => "",
+        };
+        format!("{} of {keys} as {}{form}", requirement.threshold, requirement.role)
     }
 
     /// The same as text.

@@ -12,6 +12,7 @@ use crate::{
 
 mod changes;
 mod conditions;
+mod cosign;
 
 const NOW: u64 = 1_800_000_000;
 

@@ -8,11 +8,11 @@ use serde::Deserialize;
 
 use crate::policy::{Ceiling, PolicyKey, Requirement, Rule};
 use crate::report::{ExpiryCause, RequirementReport, RuleReport, StatementReport};
-use crate::statement::pae_of;
+use crate::statement::{Signed, pae_of, sequence_of};
 use crate::summary::age_text;
 use crate::{
-    Envelope, KeyId, Refusal, Report, RollbackState, SignatureReport, Statement, Subject, TrustPolicy, Verdict,
-    Verified, VerifyError,
+    Envelope, Form, KeyId, KeyType, Refusal, Report, RollbackState, SignatureReport, Statement, Subject, TrustPolicy,
+    Verdict, Verified, VerifyError,
 };
 
 /// How far a signer's clock may be ahead.
@@ -37,6 +37,7 @@ pub struct Accepted {
 /// A signature that counts.
 struct Good {
     key: KeyId,
+    form: Form,
     statement: Statement,
 }
 
@@ -121,6 +122,7 @@ pub fn verify(
         sequence = sequence.min(enough.copied().unwrap_or(0));
         report.requirements.push(RequirementReport {
             role: requirement.role.clone(),
+            form: requirement.form.filter(|form| *form != Form::Qyvol),
             keys: policy
                 .counting_key_names(requirement)
                 .into_iter()
@@ -168,6 +170,7 @@ fn entry(verdict: Verdict, reason: String) -> SignatureReport {
         cause: None,
         key: None,
         fingerprint: None,
+        form: None,
         statement: None,
     }
 }
@@ -209,14 +212,14 @@ struct AnySubject {
     digest: BTreeMap<String, String>,
 }
 
-/// The statement that a key has signed.
-fn read(envelope: &Envelope, key: &PolicyKey) -> Result<Statement, SignatureReport> {
+/// What a key has signed.
+fn read(envelope: &Envelope, key: &PolicyKey) -> Result<Signed, SignatureReport> {
     let malformed = |error: String| entry(Verdict::Malformed, error);
     let pae = envelope.pae().map_err(|error| malformed(error.to_string()))?;
     if !key.key.verify(&pae, envelope.signature()) {
         return Err(entry(Verdict::BadSignature, String::new()));
     }
-    Statement::parse(envelope.payload_unverified()).map_err(|error| malformed(error.to_string()))
+    Signed::parse(envelope.payload_unverified()).map_err(|error| malformed(error.to_string()))
 }
 
 impl Verifier<'_> {
@@ -266,16 +269,26 @@ impl Verifier<'_> {
 
     /// Judges one signature, then its statement.
     fn one(&self, envelope: &Envelope, key: &PolicyKey) -> (SignatureReport, Option<Good>) {
-        let (mut found, statement) = match read(envelope, key) {
-            Ok(statement) => match self.against(&statement, key) {
-                Err(found) => (found, Some(statement)),
-                Ok(()) => (entry(Verdict::Good, String::new()), Some(statement)),
-            },
+        let (mut found, signed) = match read(envelope, key) {
+            Ok(signed) => {
+                let form = signed.form();
+                let statement = self.statement(signed);
+                let found = match self.against(&statement, form, key) {
+                    Err(found) => found,
+                    Ok(()) => entry(Verdict::Good, String::new()),
+                };
+                (found, Some((form, statement)))
+            }
             Err(found) => (found, None),
         };
         found.key = Some(key.name.clone());
         found.fingerprint = Some(key.key.fingerprint());
-        found.statement = statement.as_ref().map(|s| StatementReport {
+        found.form = signed
+            .as_ref()
+            .map(|(form, _)| *form)
+            .filter(|form| *form != Form::Qyvol);
+        let release = signed.as_ref().filter(|(form, _)| *form == Form::Qyvol);
+        found.statement = release.map(|(_, s)| StatementReport {
             name: s.name.clone(),
             version: s.version.clone(),
             role: s.role.clone(),
@@ -283,19 +296,63 @@ impl Verifier<'_> {
             created: s.created,
             expires: s.expires,
         });
-        let good = statement.filter(|_| found.verdict == Verdict::Good);
+        let good = signed.filter(|_| found.verdict == Verdict::Good);
         (
             found,
-            good.map(|statement| Good {
+            good.map(|(form, statement)| Good {
                 key: key.key.id(),
+                form,
                 statement,
             }),
         )
     }
 
-    /// Checks a statement against image, policy, time, name and what was
+    /// A signature's statement. cosign's names a digest alone: name and version are those of
+    /// the image's config, which the digest binds; the sequence follows from the version;
+    /// there is no date.
+    fn statement(&self, signed: Signed) -> Statement {
+        match signed {
+            Signed::Release(statement) => statement,
+            Signed::Cosign(subject) => Statement {
+                subject,
+                name: self.subject.name.to_string(),
+                version: self.subject.version.to_string(),
+                role: String::new(),
+                sequence: sequence_of(self.subject.version),
+                created: Timestamp::EPOCH,
+                expires: None,
+                critical: Vec::new(),
+            },
+        }
+    }
+
+    /// Whether the rule takes a signature of this form from this key.
+    fn in_form(&self, form: Form, key: &PolicyKey) -> Result<(), SignatureReport> {
+        let other = |reason: &str| Err(entry(Verdict::OtherForm, reason.to_string()));
+        if form == Form::Cosign && key.key.algorithm() != KeyType::EcdsaP256 {
+            return other("it is in cosign's form, in which only ECDSA P-256 keys are verified");
+        }
+        let mut asked = self.rule.iter().flat_map(|rule| &rule.require);
+        if asked.any(|q| q.takes(form) && self.names(q, key.key.id())) {
+            return Ok(());
+        }
+        other(match form {
+            Form::Cosign => {
+                "it is a signature of cosign's, and the rule does not say `form: cosign` where it names the key"
+            }
+            Form::Qyvol => "it is a signature of Qyvol's own, and the rule says `form: cosign` where it names the key",
+        })
+    }
+
+    /// Whether a requirement names a key.
+    fn names(&self, requirement: &Requirement, id: KeyId) -> bool {
+        let mut keys = requirement.keys.iter().filter_map(|k| self.policy.keys.get(*k));
+        keys.any(|k| k.key.id() == id)
+    }
+
+    /// Checks a statement against image, policy, form, time, name and what was
     /// accepted before, in this order.
-    fn against(&self, statement: &Statement, key: &PolicyKey) -> Result<(), SignatureReport> {
+    fn against(&self, statement: &Statement, form: Form, key: &PolicyKey) -> Result<(), SignatureReport> {
         if statement.subject != self.subject.descriptor.digest {
             let reason = format!("it signs {}", statement.subject);
             return Err(entry(Verdict::OtherImage, reason));
@@ -303,7 +360,8 @@ impl Verifier<'_> {
         if self.policy.is_revoked(&key.key) {
             return Err(entry(Verdict::Revoked, "the policy revokes its key".to_string()));
         }
-        self.in_time(statement, key)?;
+        self.in_form(form, key)?;
+        self.in_time(statement, form, key)?;
         self.identity(statement)?;
         match self.seen.and_then(|seen| seen.forbids(statement)) {
             Some(reason) => Err(entry(Verdict::Rollback, reason)),
@@ -311,7 +369,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn in_time(&self, statement: &Statement, key: &PolicyKey) -> Result<(), SignatureReport> {
+    fn in_time(&self, statement: &Statement, form: Form, key: &PolicyKey) -> Result<(), SignatureReport> {
         let now = self.now;
         let over = |cause, reason| {
             Err(SignatureReport {
@@ -337,6 +395,10 @@ impl Verifier<'_> {
             return Ok(());
         };
         let allowed = age_text(age.as_secs());
+        if form == Form::Cosign {
+            let reason = format!("cosign's signatures have no date, and the rule allows a maximum age of {allowed}");
+            return over(ExpiryCause::Undated, reason);
+        }
         if statement.created == Timestamp::EPOCH {
             let reason = format!(
                 "it has no date (a build's signature is dated 1970-01-01 unless SOURCE_DATE_EPOCH is set), and the rule \
@@ -369,15 +431,12 @@ impl Verifier<'_> {
     /// For each distinct key that signed for a requirement, the highest
     /// sequence that it signed; the highest first.
     fn sequences(&self, requirement: &Requirement, good: &[Good]) -> Vec<u64> {
-        let counts = |id: &KeyId| {
-            let mut keys = requirement.keys.iter().filter_map(|k| self.policy.keys.get(*k));
-            keys.any(|k| k.key.id() == *id)
+        let counts = |good: &&Good| {
+            let in_role = good.form == Form::Cosign || good.statement.role == requirement.role;
+            in_role && requirement.takes(good.form) && self.names(requirement, good.key)
         };
         let mut highest: HashMap<KeyId, u64> = HashMap::new();
-        for good in good
-            .iter()
-            .filter(|g| g.statement.role == requirement.role && counts(&g.key))
-        {
+        for good in good.iter().filter(counts) {
             let highest = highest.entry(good.key).or_default();
             *highest = (*highest).max(good.statement.sequence);
         }

@@ -41,6 +41,11 @@ impl Descriptor {
         }
     }
 
+    /// Whether both are of the same blob, whatever else they say of it.
+    pub fn is_same_blob(&self, other: &Descriptor) -> bool {
+        (&self.media_type, self.digest, self.size) == (&other.media_type, other.digest, other.size)
+    }
+
     /// The same with one more annotation.
     pub fn with_annotation(mut self, key: &str, value: &str) -> Descriptor {
         self.annotations.insert(key.to_string(), value.to_string());

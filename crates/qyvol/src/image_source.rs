@@ -216,6 +216,11 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
                 room -= signature.bundle.len() as u64;
                 signatures.push(signature);
             }
+            Ok(None) if claimed.is_some() => ctx.report.warned(&format!(
+                "{label}: referrer {} left out: it is no signature of this image, or more than is read of signatures \
+                 together",
+                referrer.digest
+            )),
             Ok(_) => {}
             Err(error) if error.is_content_error() || matches!(error, StoreError::NotFound { .. }) => ctx
                 .report

@@ -1,7 +1,7 @@
 //! `sign`: one more signature on an image, whose digest stays.
 
 use qyvol_image::{Head, ImageError, ImageSignature, SignedImage};
-use qyvol_trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement};
+use qyvol_trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement, sequence_of};
 use qyvol_types::{ImageConfig, Timestamp};
 
 use crate::install::stage_metadata;
@@ -120,48 +120,4 @@ pub(crate) fn sign_image(
     };
     let envelope = Envelope::sign(key, &statement).map_err(|e| ImageError::Format(e.to_string()))?;
     ImageSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec())
-}
-
-/// The place of a version among its name's, from `major.minor.patch`, a million
-/// apart, so that a rollback shows without anyone counting; a pre-release stands
-/// just before its release. A version that isn't of that form counts as far as
-/// its leading numbers go.
-fn sequence_of(version: &str) -> u64 {
-    let mut parts = version
-        .split(['.', '-', '_', '+'])
-        .map_while(|p| p.trim_start_matches('v').parse::<u64>().ok());
-    let mut next = |limit: u64| parts.next().unwrap_or(0).min(limit);
-    let (major, minor, patch) = (next(4_499), next(999_999), next(999_999));
-    let core = version.split('+').next().unwrap_or_default();
-    let release = u64::from(!core.contains('-'));
-    ((major * 1_000_000 + minor) * 1_000_000 + patch) * 2 + release
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // [SIGN-015]
-    #[test]
-    fn later_version_has_a_higher_sequence() {
-        let order = [
-            "",
-            "0.0.1-rc.1",
-            "0.0.1",
-            "0.1.0",
-            "0.1.1",
-            "1.0.0",
-            "1.0.10",
-            "1.2.0-rc.1",
-            "1.2.0",
-            "2.0.0",
-            "10.0.0",
-            "2026.11.21",
-        ];
-        for pair in order.windows(2) {
-            assert!(sequence_of(pair[0]) < sequence_of(pair[1]), "{pair:?}");
-        }
-        assert!(sequence_of("99999999.99999999.99999999") < 1 << 53);
-        assert_eq!(sequence_of("1.2.3"), sequence_of("1.2.3+build-7"));
-    }
 }

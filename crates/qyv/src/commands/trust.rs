@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use qyvol::trust::{Identity, PolicyEdit, Scope, ScopeError, TrustPolicy};
+use qyvol::trust::{Form, Identity, PolicyEdit, Scope, ScopeError, TrustPolicy};
 use qyvol::types::escape;
 use qyvol::{Context, PolicyChange, Target, VerifyReport};
 use serde_json::json;
 
-use crate::cli::{Format, IdentityArg, TrustCommand, VerifyArgs};
+use crate::cli::{FormArg, Format, IdentityArg, TrustCommand, VerifyArgs};
 use crate::failure::Failure;
 use crate::ui::Ui;
 
@@ -80,6 +80,7 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             scope,
             key,
             role,
+            form,
             threshold,
             identity,
         } => {
@@ -89,6 +90,10 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
                 name: qyvol::key_name(&key),
                 key: qyvol::key_to_trust(ctx, &key)?,
                 role,
+                form: match form {
+                    FormArg::Qyvol => Form::Qyvol,
+                    FormArg::Cosign => Form::Cosign,
+                },
                 threshold,
                 identity: identity.map(|i| match i {
                     IdentityArg::Exact => Identity::Exact,

@@ -1,7 +1,7 @@
 //! Policies that commands change.
 
 use super::*;
-use crate::{EditedPolicy, Identity, PolicyEdit, PolicyEditError, PublicKey, Scope, change};
+use crate::{EditedPolicy, Form, Identity, PolicyEdit, PolicyEditError, PublicKey, Scope, change};
 
 fn add(scope: &str, name: &str, key: &PrivateKey) -> PolicyEdit {
     PolicyEdit::Add {
@@ -9,6 +9,7 @@ fn add(scope: &str, name: &str, key: &PrivateKey) -> PolicyEdit {
         name: name.to_string(),
         key: key.public().clone(),
         role: "release".to_string(),
+        form: Form::Qyvol,
         threshold: None,
         identity: None,
     }
@@ -174,4 +175,33 @@ fn edit_that_would_change_the_meaning_is_refused() {
         change(Some("version: 2\n"), &add("file:", "b", &b)),
         Err(PolicyEditError::Policy(_))
     ));
+}
+
+// [SIGN-034] [SIGN-038]
+#[test]
+fn cosigns_form_is_a_requirement_of_its_own() {
+    let (own, theirs) = (key(), key_of(KeyType::EcdsaP256));
+    let mut in_form = add("file:", "theirs", &theirs);
+    let PolicyEdit::Add { form, .. } = &mut in_form else {
+        unreachable!()
+    };
+    *form = Form::Cosign;
+    let first = change(None, &in_form).unwrap();
+    assert!(
+        first
+            .text
+            .contains("{ form: cosign, role: release, keys: [theirs], threshold: 1 }"),
+        "{}",
+        first.text
+    );
+    // Both are needed then.
+    let both = change(Some(&first.text), &add("file:", "own", &own)).unwrap();
+    assert_eq!(both.policy.rules()[0].require.len(), 2);
+    assert_eq!(change(Some(&both.text), &in_form).unwrap().notes, Vec::<String>::new());
+    let mut wrong = add("file:", "own", &own);
+    if let PolicyEdit::Add { form, .. } = &mut wrong {
+        *form = Form::Cosign;
+    }
+    let refused = change(None, &wrong).unwrap_err();
+    assert!(refused.to_string().contains("ECDSA P-256"), "{refused}");
 }
