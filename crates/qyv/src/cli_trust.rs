@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
+use qyvol::types::Digest;
 
 use crate::complete::{keys, targets};
 
@@ -71,6 +72,9 @@ pub enum TrustCommand {
         /// A key's file, name or fingerprint (SHA256:…), or an image's digest (sha256:…)
         #[arg(value_name = "KEY|DIGEST", add = keys())]
         what: String,
+        /// Go on accepting the key's signatures over this image; may be repeated
+        #[arg(long, value_name = "DIGEST")]
+        keep: Vec<Digest>,
     },
     /// Show which rule applies to an image, and the verdict on each of its signatures
     Explain {

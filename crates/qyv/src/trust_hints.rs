@@ -1,7 +1,7 @@
 //! What to do next where trust refuses. Each command that is printed works in
 //! the situation that it is printed in, once a word in capitals is replaced.
 
-use qyvol::trust::{ExpiryCause, Form, Identity, Refusal, Report, Verdict, VerifyError};
+use qyvol::trust::{Cause, Form, Identity, Refusal, Report, Verdict, VerifyError};
 use qyvol::types::escape;
 
 /// A word as a shell takes it.
@@ -125,21 +125,24 @@ fn short(target: &str, report: &Report) -> Vec<String> {
 fn late(target: &str, report: &Report) -> Vec<String> {
     let cause = report.signatures.iter().find_map(|s| s.cause);
     let hint = match cause {
-        Some(ExpiryCause::Undated) => format!(
+        Some(Cause::Undated) => format!(
             "the publisher dates signatures with SOURCE_DATE_EPOCH at the build, or signs again: `qyv sign {target}` \
              records the time"
         ),
-        Some(ExpiryCause::MaxAge) => {
+        Some(Cause::MaxAge) => {
             format!("get a newer release; or the publisher signs this one again: `qyv sign {target}`")
         }
-        Some(ExpiryCause::Statement) => "get a newer release".to_string(),
-        Some(ExpiryCause::Key) => "get a release signed with the publisher's current key".to_string(),
+        Some(Cause::Statement) => "get a newer release".to_string(),
+        Some(Cause::Key) => "get a release signed with the publisher's current key".to_string(),
         _ => "check the clock of this host and of the signer".to_string(),
     };
     vec![hint]
 }
 
 fn older(report: &Report) -> Vec<String> {
+    if report.signatures.iter().any(|s| s.cause == Some(Cause::Floor)) {
+        return vec!["get a newer release (`qyv trust show` lists the floors)".to_string()];
+    }
     match &report.asked {
         Some(_) => vec![format!(
             "this image is older than one accepted before under the same name; to use it all the same, name it by its digest: {}@sha256:DIGEST",

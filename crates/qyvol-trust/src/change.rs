@@ -4,6 +4,8 @@
 //! A change is applied to the parsed policy; the text is edited to match, parsed
 //! again, and must yield exactly that policy.
 
+mod revoke;
+
 use qyvol_types::Digest;
 use qyvol_types::yaml::{self, EditError, Editor, Node, Problems, Step, Value, Written, scalar};
 use thiserror::Error;
@@ -44,8 +46,13 @@ pub enum PolicyEdit {
         /// The key, where only it is to go.
         key: Option<KeyId>,
     },
-    /// Revoke a key.
-    RevokeKey(KeyId),
+    /// Revoke a key, but for its signatures over some images.
+    RevokeKey {
+        /// The key.
+        id: KeyId,
+        /// The images' digests.
+        keep: Vec<Digest>,
+    },
     /// Revoke an image.
     RevokeImage(Digest),
 }
@@ -98,7 +105,7 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
     match change {
         PolicyEdit::Add { .. } => edit.add(change)?,
         PolicyEdit::Remove { scope, key } => edit.remove(scope, *key)?,
-        PolicyEdit::RevokeKey(id) => edit.revoke_key(*id)?,
+        PolicyEdit::RevokeKey { id, keep } => edit.revoke_key(*id, keep)?,
         PolicyEdit::RevokeImage(digest) => edit.revoke_image(digest)?,
     }
     if edit.notes.is_empty() {
@@ -395,46 +402,6 @@ impl Edit {
         if let Some(next) = left.max_by_key(|r| r.scope.precision()) {
             self.notes
                 .push(format!("what it covered is decided by the rule {}", next.scope));
-        }
-        Ok(())
-    }
-
-    fn revoke_key(&mut self, id: KeyId) -> Result<(), PolicyEditError> {
-        if self.after.revoked.keys.contains(&id) {
-            return Ok(());
-        }
-        let name = self
-            .after
-            .keys
-            .iter()
-            .find(|k| k.key.id() == id)
-            .map(|k| k.name.clone());
-        let text = name.clone().unwrap_or_else(|| id.fingerprint());
-        self.after.revoked.keys.push(id);
-        self.revoke("keys", &text)?;
-        let fingerprint = id.fingerprint();
-        self.notes.push(match name {
-            Some(name) => format!("key {name} {fingerprint} revoked"),
-            None => format!("key {fingerprint} revoked"),
-        });
-        Ok(())
-    }
-
-    fn revoke_image(&mut self, digest: &Digest) -> Result<(), PolicyEditError> {
-        if self.after.revoked.images.contains(digest) {
-            return Ok(());
-        }
-        self.after.revoked.images.push(*digest);
-        self.revoke("images", &digest.to_string())?;
-        self.notes.push(format!("image {digest} revoked"));
-        Ok(())
-    }
-
-    fn revoke(&mut self, list: &str, text: &str) -> Result<(), PolicyEditError> {
-        let item = Written::Inline(scalar(text));
-        match self.node(&["revoked", list]) {
-            Some(_) => self.text.push(&[Step::Key("revoked"), Step::Key(list)], &item)?,
-            None => self.put("revoked", list, Written::Inline(format!("[{}]", scalar(text))))?,
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ pub use policy::{
     Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, required_identity,
 };
 pub use refusal::{Refusal, VerifyError};
-pub use report::{ExpiryCause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
+pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
 pub use rollback::RollbackState;
 pub use scope::{Scope, ScopeError, Subject};
 pub use statement::{Form, PREDICATE_TYPE, Statement, StatementError, is_role, sequence_of};

@@ -1,6 +1,7 @@
 //! The host's policy: which keys must have signed what.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qyvol_sandbox::Capabilities;
@@ -37,8 +38,31 @@ pub struct PolicyKey {
 /// What is never accepted, whatever else is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revoked {
-    pub(crate) keys: Vec<KeyId>,
+    pub(crate) keys: Vec<RevokedKey>,
     pub(crate) images: Vec<Digest>,
+    /// By signed name, the least version.
+    pub(crate) floors: BTreeMap<String, String>,
+}
+
+/// A key that counts no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RevokedKey {
+    pub(crate) id: KeyId,
+    /// Images that its signatures are still good for: they were there before it was stolen.
+    pub(crate) keep: Vec<Digest>,
+}
+
+impl Revoked {
+    /// Whether a key's signatures count for nothing.
+    pub(crate) fn has_key(&self, id: KeyId) -> bool {
+        self.keys.iter().any(|key| key.id == id)
+    }
+
+    /// Whether a key's signature over an image counts for nothing. Of a key that is listed
+    /// twice, what both keep is kept.
+    pub(crate) fn forbids(&self, id: KeyId, image: &Digest) -> bool {
+        self.keys.iter().any(|key| key.id == id && !key.keep.contains(image))
+    }
 }
 
 /// What images of a scope need.
@@ -297,11 +321,11 @@ impl TrustPolicy {
         keys.map(|key| key.name.as_str()).collect()
     }
 
-    /// The names of the keys whose signatures can meet a requirement: those that are
-    /// not revoked.
-    pub(crate) fn counting_key_names(&self, requirement: &Requirement) -> Vec<&str> {
+    /// The names of the keys whose signatures over an image can meet a requirement: those
+    /// that are not revoked for it.
+    pub(crate) fn counting_key_names(&self, requirement: &Requirement, image: &Digest) -> Vec<&str> {
         let keys = requirement.keys.iter().filter_map(|index| self.keys.get(*index));
-        let counting = keys.filter(|key| !self.is_revoked(&key.key));
+        let counting = keys.filter(|key| !self.revoked.forbids(key.key.id(), image));
         counting.map(|key| key.name.as_str()).collect()
     }
 
@@ -319,7 +343,7 @@ impl TrustPolicy {
 
     /// Whether the key has been revoked, whatever it is called.
     pub(crate) fn is_revoked(&self, key: &PublicKey) -> bool {
-        self.revoked.keys.contains(&key.id())
+        self.revoked.has_key(key.id())
     }
 
     /// Finds keys under which no signature verifies: points that are not on

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use qyvol_sandbox::read_ceiling;
 use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
-use qyvol_types::{Resources, Timestamp, escape};
+use qyvol_types::{Digest, Resources, Timestamp, escape};
 
-use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Rule};
-use crate::statement::is_role;
+use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, RevokedKey, Rule};
+use crate::statement::{is_role, sequence_of};
 use crate::{Form, KeyId, KeyType, PublicKey, Scope, TrustPolicy};
 
 /// Most keys, rules and requirements.
@@ -36,6 +36,7 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
             "development",
             "keys",
             "revoked",
+            "floors",
             "rules",
         ],
     )?;
@@ -60,6 +61,9 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
     }
     if let Some(node) = fields.get("revoked") {
         revoked(r, node, &mut policy);
+    }
+    if let Some(node) = fields.get("floors") {
+        floors(r, node, &mut policy);
     }
     if let Some(node) = fields.get("rules") {
         for item in r.items(node, "rules") {
@@ -143,30 +147,78 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
     };
     if let Some(list) = fields.get("keys") {
         for item in r.items(list, "revoked.keys") {
-            let Some(text) = r.text(item, "a revoked key") else {
+            let (name, keep) = match &item.value {
+                yaml::Value::Mapping(_) => match revoked_key(r, item) {
+                    Some(found) => found,
+                    None => continue,
+                },
+                _ => (item, Vec::new()),
+            };
+            let Some(text) = r.text(name, "a revoked key") else {
                 continue;
             };
             let named = policy.keys.iter().find(|k| k.name == text).map(|k| k.key.id());
             match named.or_else(|| KeyId::from_fingerprint(text)) {
-                Some(id) => policy.revoked.keys.push(id),
+                Some(id) => policy.revoked.keys.push(RevokedKey { id, keep }),
                 // A name that is misspelt would revoke nothing.
                 None => r.problem(
-                    item.place,
+                    name.place,
                     format!("`{}` is neither a key of this policy nor a fingerprint", escape(text)),
                 ),
             }
         }
     }
     if let Some(list) = fields.get("images") {
-        for item in r.items(list, "revoked.images") {
-            let Some(text) = r.text(item, "a revoked image") else {
-                continue;
-            };
-            match text.parse() {
-                Ok(digest) => policy.revoked.images.push(digest),
-                Err(why) => r.problem(item.place, format!("not a digest: {why}")),
-            }
+        policy.revoked.images = digests(r, list, "revoked.images");
+    }
+}
+
+/// A revoked key with images that it still counts for: its name, and their digests.
+fn revoked_key<'n>(r: &mut Reader<'_>, node: &'n Node) -> Option<(&'n Node, Vec<Digest>)> {
+    let fields = r.fields(node, "a revoked key", &["key", "keep"])?;
+    let name = r.required(&fields, "key", "a revoked key")?;
+    let keep = fields.get("keep").map(|list| digests(r, list, "keep"));
+    Some((name, keep.unwrap_or_default()))
+}
+
+fn digests(r: &mut Reader<'_>, list: &Node, what: &str) -> Vec<Digest> {
+    let mut found = Vec::new();
+    for item in r.items(list, what) {
+        let Some(text) = r.text(item, "a digest") else {
+            continue;
+        };
+        match text.parse() {
+            Ok(digest) => found.push(digest),
+            Err(why) => r.problem(item.place, format!("not a digest: {why}")),
         }
+    }
+    found
+}
+
+fn floors(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
+    for (name, value) in r.entries(node, "floors") {
+        let text = name.text.as_str();
+        if text.contains('*') || format!("file:{text}").parse::<Scope>().is_err() {
+            r.problem(
+                name.place,
+                format!("`{}` can't be the signed name of an image", escape(text)),
+            );
+        }
+        let Some(version) = r.text(value, "a floor") else {
+            continue;
+        };
+        // It would lie below every version, and hold none back.
+        if sequence_of(version) == sequence_of("") {
+            r.problem_with_help(
+                value.place,
+                format!("`{}` is no version to compare with", escape(version)),
+                "numbers, such as 1.4.2; quote 1.4, which is a number to YAML",
+            );
+        }
+        policy.revoked.floors.insert(text.to_string(), version.to_string());
+    }
+    if policy.revoked.floors.len() > MAX_ENTRIES {
+        r.problem(node.place, format!("more than {MAX_ENTRIES} floors"));
     }
 }
 

@@ -79,7 +79,7 @@ pub struct SignatureReport {
     pub reason: Option<String>,
     /// The reason as one word, for a verdict that has several.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<ExpiryCause>,
+    pub cause: Option<Cause>,
     /// The key's name in the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -142,10 +142,10 @@ pub enum Verdict {
     OverLimit,
 }
 
-/// Why a signature has expired.
+/// Why a signature has expired, or is one of a rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ExpiryCause {
+pub enum Cause {
     /// Its key was good until an earlier time.
     Key,
     /// It expired by itself.
@@ -154,6 +154,8 @@ pub enum ExpiryCause {
     MaxAge,
     /// It has no date, and the rule limits its age.
     Undated,
+    /// Its version is below the policy's floor for the name.
+    Floor,
 }
 
 impl Report {

@@ -1,7 +1,9 @@
 //! What a policy says, for `trust show`.
 
+use std::collections::BTreeMap;
+
 use qyvol_sandbox::Capabilities;
-use qyvol_types::{Resources, Timestamp, escape};
+use qyvol_types::{Digest, Resources, Timestamp, escape};
 use serde::Serialize;
 
 use crate::policy::{Remap, Requirement, Rule};
@@ -16,6 +18,9 @@ struct Summary {
     development: &'static str,
     keys: Vec<KeySummary>,
     revoked: RevokedSummary,
+    /// By signed name, the least version.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    floors: BTreeMap<String, String>,
     rules: Vec<RuleSummary>,
 }
 
@@ -34,6 +39,9 @@ struct KeySummary {
 struct RevokedSummary {
     keys: Vec<String>,
     images: Vec<String>,
+    /// By a revoked key's fingerprint, the images that its signatures still count for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    keep: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Serialize)]
@@ -79,15 +87,19 @@ impl TrustPolicy {
             allow: r.ceiling.allow.as_ref().map(Capabilities::to_string),
             limits: r.ceiling.limits,
         });
+        let kept = self.revoked.keys.iter().filter(|key| !key.keep.is_empty());
+        let digests = |list: &[Digest]| list.iter().map(ToString::to_string).collect();
         Summary {
             schema: 1,
+            floors: self.revoked.floors.clone(),
             serial: self.serial,
             default: "reject",
             development: allowed(!self.deny_development),
             keys: keys.collect(),
             revoked: RevokedSummary {
-                keys: self.revoked.keys.iter().map(|id| id.fingerprint()).collect(),
+                keys: self.revoked.keys.iter().map(|key| key.id.fingerprint()).collect(),
                 images: self.revoked.images.iter().map(ToString::to_string).collect(),
+                keep: kept.map(|key| (key.id.fingerprint(), digests(&key.keep))).collect(),
             },
             rules: rules.collect(),
         }
@@ -120,12 +132,20 @@ impl TrustPolicy {
                 bound("until", key.until),
             ));
         }
-        let named = |id: &&crate::KeyId| self.keys.iter().all(|k| k.key.id() != **id);
-        for id in self.revoked.keys.iter().filter(named) {
-            out.push_str(&format!("revoked key {}\n", id.fingerprint()));
+        for revoked in &self.revoked.keys {
+            let fingerprint = revoked.id.fingerprint();
+            if self.keys.iter().all(|key| key.key.id() != revoked.id) {
+                out.push_str(&format!("revoked key {fingerprint}\n"));
+            }
+            for digest in &revoked.keep {
+                out.push_str(&format!("key {fingerprint} still counts for {digest}\n"));
+            }
         }
         for image in &self.revoked.images {
             out.push_str(&format!("revoked image {image}\n"));
+        }
+        for (name, version) in &self.revoked.floors {
+            out.push_str(&format!("floor {} {}\n", escape(name), escape(version)));
         }
         for rule in &self.rules {
             out.push_str(&format!("rule {}: {}\n", rule.scope, self.describe_rule(rule)));

@@ -13,6 +13,7 @@ use crate::{
 mod changes;
 mod conditions;
 mod cosign;
+mod revoked;
 
 const NOW: u64 = 1_800_000_000;
 

@@ -7,7 +7,7 @@ use qyvol_types::{Descriptor, Digest, Timestamp, escape, json, limits};
 use serde::Deserialize;
 
 use crate::policy::{Ceiling, PolicyKey, Requirement, Rule};
-use crate::report::{ExpiryCause, RequirementReport, RuleReport, StatementReport};
+use crate::report::{Cause, RequirementReport, RuleReport, StatementReport};
 use crate::statement::{Signed, pae_of, sequence_of};
 use crate::summary::age_text;
 use crate::{
@@ -124,7 +124,7 @@ pub fn verify(
             role: requirement.role.clone(),
             form: requirement.form.filter(|form| *form != Form::Qyvol),
             keys: policy
-                .counting_key_names(requirement)
+                .counting_key_names(requirement, &subject.descriptor.digest)
                 .into_iter()
                 .map(str::to_string)
                 .collect(),
@@ -185,7 +185,8 @@ impl TrustPolicy {
         let hint = envelope.hint();
         let key = self.keys.iter().find(|key| Some(key.key.id()) == hint)?;
         let payload = envelope.payload_unverified();
-        let is_signed = !self.is_revoked(&key.key) && key.key.verify(&pae_of(payload), envelope.signature());
+        let is_signed =
+            !self.revoked.forbids(key.key.id(), image) && key.key.verify(&pae_of(payload), envelope.signature());
         let statement: AnyStatement = json::decode(payload).ok().filter(|_| is_signed)?;
         let digest = image.to_string();
         let named = statement.subject.iter().any(|subject| {
@@ -357,12 +358,13 @@ impl Verifier<'_> {
             let reason = format!("it signs {}", statement.subject);
             return Err(entry(Verdict::OtherImage, reason));
         }
-        if self.policy.is_revoked(&key.key) {
+        if self.policy.revoked.forbids(key.key.id(), &statement.subject) {
             return Err(entry(Verdict::Revoked, "the policy revokes its key".to_string()));
         }
         self.in_form(form, key)?;
         self.in_time(statement, form, key)?;
         self.identity(statement)?;
+        self.above_floor(statement)?;
         match self.seen.and_then(|seen| seen.forbids(statement)) {
             Some(reason) => Err(entry(Verdict::Rollback, reason)),
             None => Ok(()),
@@ -381,14 +383,14 @@ impl Verifier<'_> {
             return Err(entry(Verdict::NotYetValid, format!("its key is valid from {from}")));
         }
         if let Some(until) = key.until.filter(|until| now >= *until) {
-            return over(ExpiryCause::Key, format!("its key was valid until {until}"));
+            return over(Cause::Key, format!("its key was valid until {until}"));
         }
         if statement.created > now.plus(MAX_CLOCK_SKEW) {
             let reason = format!("it was made in the future, at {}; it is {now} here", statement.created);
             return Err(entry(Verdict::NotYetValid, reason));
         }
         if let Some(expires) = statement.expires.filter(|expires| now >= *expires) {
-            return over(ExpiryCause::Statement, format!("it expired at {expires}"));
+            return over(Cause::Statement, format!("it expired at {expires}"));
         }
         let age = self.rule.and_then(|r| r.max_age);
         let Some(age) = age.filter(|age| now > statement.created.plus(*age)) else {
@@ -397,20 +399,42 @@ impl Verifier<'_> {
         let allowed = age_text(age.as_secs());
         if form == Form::Cosign {
             let reason = format!("cosign's signatures have no date, and the rule allows a maximum age of {allowed}");
-            return over(ExpiryCause::Undated, reason);
+            return over(Cause::Undated, reason);
         }
         if statement.created == Timestamp::EPOCH {
             let reason = format!(
                 "it has no date (a build's signature is dated 1970-01-01 unless SOURCE_DATE_EPOCH is set), and the rule \
                  allows a maximum age of {allowed}"
             );
-            return over(ExpiryCause::Undated, reason);
+            return over(Cause::Undated, reason);
         }
         let reason = format!(
             "it is dated {}, and the rule allows a maximum age of {allowed}",
             statement.created
         );
-        over(ExpiryCause::MaxAge, reason)
+        over(Cause::MaxAge, reason)
+    }
+
+    /// Whether the version is no less than the policy's floor for the name, by their
+    /// sequences: a signer may have chosen another, and a host that lost its state would
+    /// not know.
+    fn above_floor(&self, statement: &Statement) -> Result<(), SignatureReport> {
+        let floor = self.policy.revoked.floors.get(&statement.name);
+        match floor.filter(|floor| sequence_of(&statement.version) < sequence_of(floor)) {
+            None => Ok(()),
+            Some(floor) => Err(SignatureReport {
+                cause: Some(Cause::Floor),
+                ..entry(
+                    Verdict::Rollback,
+                    format!(
+                        "it is version {}, and the policy's floor for {} is {}",
+                        escape(&statement.version),
+                        escape(&statement.name),
+                        escape(floor)
+                    ),
+                )
+            }),
+        }
     }
 
     fn identity(&self, statement: &Statement) -> Result<(), SignatureReport> {

@@ -139,11 +139,18 @@ pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChang
 
 /// What `trust revoke` is to revoke: a digest, a fingerprint, or a key by the
 /// policy's name, the keyring's, or its file.
-pub fn revocation(ctx: &Context<'_>, text: &str) -> Result<PolicyEdit, Error> {
-    if let Ok(digest) = text.parse::<Digest>() {
-        return Ok(PolicyEdit::RevokeImage(digest));
+/// Signatures of a key over the images of `keep` still count.
+pub fn revocation(ctx: &Context<'_>, text: &str, keep: Vec<Digest>) -> Result<PolicyEdit, Error> {
+    match text.parse::<Digest>() {
+        Ok(_) if !keep.is_empty() => Err(Error::Usage(
+            "an image is revoked whole: --keep goes with a key".to_string(),
+        )),
+        Ok(digest) => Ok(PolicyEdit::RevokeImage(digest)),
+        Err(_) => Ok(PolicyEdit::RevokeKey {
+            id: key_id(ctx, text)?,
+            keep,
+        }),
     }
-    Ok(PolicyEdit::RevokeKey(key_id(ctx, text)?))
 }
 
 /// The key that a name of the policy's, a fingerprint, a name of the keyring's

@@ -110,8 +110,8 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             };
             changed(ui, &qyvol::change_policy(ctx, &change)?, None)?;
         }
-        TrustCommand::Revoke { what } => {
-            let change = qyvol::revocation(ctx, &what)?;
+        TrustCommand::Revoke { what, keep } => {
+            let change = qyvol::revocation(ctx, &what, keep)?;
             changed(ui, &qyvol::change_policy(ctx, &change)?, None)?;
         }
         TrustCommand::Explain { target } => return explain(ctx, ui, &target),

@@ -15,6 +15,13 @@ fn add(scope: &str, name: &str, key: &PrivateKey) -> PolicyEdit {
     }
 }
 
+fn revocation(key: &PrivateKey) -> PolicyEdit {
+    PolicyEdit::RevokeKey {
+        id: key.public().id(),
+        keep: Vec::new(),
+    }
+}
+
 fn pem(key: &PublicKey) -> String {
     key.to_pem().lines().map(|line| format!("      {line}\n")).collect()
 }
@@ -120,10 +127,10 @@ fn revoked_key_or_image_is_refused_whatever_form_the_policy_has() {
         json,
     ] {
         judge(&TrustPolicy::parse(&text).unwrap(), std::slice::from_ref(&envelope)).unwrap();
-        let by_key = ok(&text, &PolicyEdit::RevokeKey(key.public().id()));
+        let by_key = ok(&text, &revocation(&key));
         assert_eq!(refusal(&by_key.policy, &envelope), Refusal::Revoked);
         let image = ok(&by_key.text, &PolicyEdit::RevokeImage(image().digest));
-        let stranger = ok(&image.text, &PolicyEdit::RevokeKey(other.public().id()));
+        let stranger = ok(&image.text, &revocation(&other));
         assert!(stranger.text.contains(&other.public().fingerprint()));
         assert_eq!(stranger.policy.serial(), stranger.policy.serial());
         // A revoked key is not added again.

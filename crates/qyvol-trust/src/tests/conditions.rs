@@ -3,7 +3,7 @@
 use qyvol_types::{Digest, limits};
 
 use super::*;
-use crate::{ExpiryCause, RollbackState};
+use crate::{Cause, RollbackState};
 
 /// `first` by its own key, behind copies of junk that names that key.
 fn behind_junk(key: &PrivateKey, junk: usize) -> Vec<Vec<u8>> {
@@ -120,7 +120,7 @@ fn undated_signature_under_max_age_says_how_signatures_get_a_date() {
     let (refusal, report) = judge(&policy, &[signed(&key, &undated)]).unwrap_err();
     assert_eq!(
         (refusal, report.signatures[0].cause),
-        (Refusal::Expired, Some(ExpiryCause::Undated))
+        (Refusal::Expired, Some(Cause::Undated))
     );
     let reason = report.signatures[0].reason.as_deref().unwrap();
     assert!(

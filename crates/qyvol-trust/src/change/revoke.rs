@@ -1,0 +1,68 @@
+//! Revoking keys and images.
+
+use qyvol_types::Digest;
+use qyvol_types::yaml::{Step, Written, scalar};
+
+use super::{Edit, PolicyEditError, refused};
+use crate::KeyId;
+use crate::policy::RevokedKey;
+
+impl Edit {
+    pub(super) fn revoke_key(&mut self, id: KeyId, keep: &[Digest]) -> Result<(), PolicyEditError> {
+        if let Some(before) = self.after.revoked.keys.iter().find(|key| key.id == id) {
+            return match before.keep == keep {
+                true => Ok(()),
+                false => refused(format!(
+                    "{} is revoked already, with other images to keep: change `revoked` by hand",
+                    id.fingerprint()
+                )),
+            };
+        }
+        let name = self
+            .after
+            .keys
+            .iter()
+            .find(|k| k.key.id() == id)
+            .map(|k| k.name.clone());
+        let text = name.clone().unwrap_or_else(|| id.fingerprint());
+        self.after.revoked.keys.push(RevokedKey {
+            id,
+            keep: keep.to_vec(),
+        });
+        let mut item = scalar(&text);
+        if !keep.is_empty() {
+            let keep: Vec<String> = keep.iter().map(|digest| scalar(&digest.to_string())).collect();
+            item = format!("{{ key: {item}, keep: [{}] }}", keep.join(", "));
+        }
+        self.revoke("keys", &item)?;
+        let fingerprint = id.fingerprint();
+        self.notes.push(match name {
+            Some(name) => format!("key {name} {fingerprint} revoked"),
+            None => format!("key {fingerprint} revoked"),
+        });
+        for digest in keep {
+            self.notes.push(format!("its signatures over {digest} still count"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn revoke_image(&mut self, digest: &Digest) -> Result<(), PolicyEditError> {
+        if self.after.revoked.images.contains(digest) {
+            return Ok(());
+        }
+        self.after.revoked.images.push(*digest);
+        self.revoke("images", &scalar(&digest.to_string()))?;
+        self.notes.push(format!("image {digest} revoked"));
+        Ok(())
+    }
+
+    /// Adds an item, as YAML writes it on one line, to a list of what is revoked.
+    fn revoke(&mut self, list: &str, item: &str) -> Result<(), PolicyEditError> {
+        let inline = Written::Inline(item.to_string());
+        match self.node(&["revoked", list]) {
+            Some(_) => self.text.push(&[Step::Key("revoked"), Step::Key(list)], &inline)?,
+            None => self.put("revoked", list, Written::Inline(format!("[{item}]")))?,
+        }
+        Ok(())
+    }
+}
