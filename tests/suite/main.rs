@@ -20,6 +20,7 @@ mod compile;
 mod compose;
 mod compose_lock;
 mod compose_registry;
+mod debugging;
 mod denials;
 mod deterministic;
 mod exhaustion;
