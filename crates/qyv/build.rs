@@ -25,7 +25,11 @@ fn main() {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|v| v == value);
     let release = is("PROFILE", "release");
     commit(release);
-    if !is("CARGO_CFG_TARGET_OS", "linux") || !release {
+    if !is("CARGO_CFG_TARGET_OS", "linux") {
+        return;
+    }
+    debuggers();
+    if !release {
         return;
     }
     println!("cargo::rerun-if-env-changed={KEEP_SYMBOLS}");
@@ -52,6 +56,15 @@ fn commit(release: bool) {
     };
     let commit = given.or_else(|| release.then(asked).flatten());
     println!("cargo::rustc-env=QYVOL_COMMIT={}", commit.unwrap_or_default());
+}
+
+/// Lets debuggers see the guest (`qyv run --debug-info`): they look for code that is made
+/// while a program runs under these two names (gdb's manual, "JIT Compilation Interface"),
+/// and a stripped program has no others than those that it exports.
+fn debuggers() {
+    for name in ["__jit_debug_register_code", "__jit_debug_descriptor"] {
+        println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol={name}");
+    }
 }
 
 /// Links against glibc so that little is left to do at a start.

@@ -206,6 +206,11 @@ fn host_page_matches_the_command() {
 }
 
 #[test]
+fn problems_page_matches_the_command() {
+    run("problems.md");
+}
+
+#[test]
 fn air_gap_page_matches_the_command() {
     run("air-gap.md");
 }

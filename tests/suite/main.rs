@@ -21,6 +21,7 @@ mod compose;
 mod compose_lock;
 mod compose_registry;
 mod cosign;
+mod debugging;
 mod denials;
 mod deterministic;
 mod exhaustion;

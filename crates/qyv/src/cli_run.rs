@@ -36,6 +36,15 @@ pub struct RunArgs {
     /// Seed of the random numbers of a deterministic run [default: 0]
     #[arg(long, value_name = "N", requires = "deterministic")]
     pub seed: Option<u64>,
+    /// Create a file that shows which functions of the guest run, sampled every millisecond, also if it traps or a limit ends it; profiler.firefox.com opens it
+    #[arg(long, value_name = "FILE", conflicts_with = "debug_info")]
+    pub profile: Option<PathBuf>,
+    /// If the guest traps, create a core dump: a file with its stack and all of its memory, secrets too, that only this user can read
+    #[arg(long, value_name = "FILE")]
+    pub coredump: Option<PathBuf>,
+    /// Run code that is not optimised, so that gdb and lldb see the guest's source; traps name its files and lines, as far as the component has DWARF
+    #[arg(long)]
+    pub debug_info: bool,
     /// Print how long the steps took, and what memory, processor time and output the guest needed
     #[arg(long)]
     pub stats: bool,

@@ -25,6 +25,7 @@ mod paths;
 mod progress;
 mod quickstart;
 mod registry;
+mod run_files;
 mod run_report;
 mod run_stats;
 mod secrets;

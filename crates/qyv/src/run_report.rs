@@ -61,6 +61,8 @@ pub struct Told {
     pub steps: RefCell<Vec<(String, Duration)>>,
     /// What the guest took, if it came to an end.
     pub figures: OnceCell<RunFigures>,
+    /// The guest's core dump, if it trapped.
+    pub core_dump: OnceCell<Vec<u8>>,
 }
 
 #[derive(Serialize)]

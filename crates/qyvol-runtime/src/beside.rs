@@ -181,7 +181,7 @@ impl Guests {
         if error.is::<PastDeadline>() {
             return self.out_of_time();
         }
-        match trap::end(error, limits) {
+        match trap::end(error, limits, None) {
             Ok(Exit::Code(code)) => Failed::Exit(code),
             Ok(Exit::Trap(why)) => Failed::Trap(why),
             Ok(Exit::Limit(limit, why)) => Failed::Limit(limit, why),
@@ -246,7 +246,7 @@ async fn within<F: Future>(limit: Option<Duration>, future: F) -> Result<F::Outp
 }
 
 /// Processor time of this thread.
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),

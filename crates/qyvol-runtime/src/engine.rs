@@ -75,6 +75,37 @@ pub struct CodeKind {
     /// It is for a [`crate::Service`] or a [`crate::Caller`]: it can be interrupted, and
     /// waits without a thread.
     pub service: bool,
+    /// What it tells those who look into a run.
+    pub details: Details,
+}
+
+/// What code tells of itself, for those who look into a run. The more it tells, the larger
+/// or slower it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Details {
+    /// The names of functions alone.
+    #[default]
+    Names,
+    /// Also where in the component each instruction comes from, for a core dump.
+    Addresses,
+    /// The same, and it can be interrupted to see where it is, for a
+    /// [`crate::Profiler`].
+    Profile,
+    /// What a debugger needs: the source's files, lines and variables, as far as the
+    /// component has them as DWARF, in code that is not optimised.
+    Debugger,
+}
+
+impl Details {
+    /// As an argument of the process that compiles.
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Details::Names => None,
+            Details::Addresses => Some("addresses"),
+            Details::Profile => Some("profile"),
+            Details::Debugger => Some("debugger"),
+        }
+    }
 }
 
 impl CodeKind {
@@ -87,6 +118,7 @@ impl CodeKind {
         CodeKind {
             metered: false,
             service: (serves(exports) || exports_functions(exports)) && !is_command,
+            details: Details::Names,
         }
     }
 
@@ -95,11 +127,19 @@ impl CodeKind {
         crate::check::names(wasm).map_or(CodeKind::default(), |(_, exports)| CodeKind::of_exports(&exports))
     }
 
+    /// Maximum number of frames of a stack that are shown or kept.
+    pub(crate) fn frames(self) -> usize {
+        match self.details {
+            Details::Names => TRAP_FRAMES,
+            _ => PROFILE_FRAMES,
+        }
+    }
+
     /// As arguments of the process that compiles.
     pub(crate) fn words(self) -> impl Iterator<Item = &'static str> {
         let metered = self.metered.then_some(METERED);
         let service = self.service.then_some(SERVICE);
-        metered.into_iter().chain(service)
+        metered.into_iter().chain(service).chain(self.details.word())
     }
 
     /// The reverse of [`CodeKind::words`]; none for a word that is not one of them.
@@ -109,12 +149,20 @@ impl CodeKind {
             match word.as_str() {
                 METERED => kind.metered = true,
                 SERVICE => kind.service = true,
-                _ => return None,
+                word => {
+                    let all = [Details::Addresses, Details::Profile, Details::Debugger];
+                    kind.details = all.into_iter().find(|details| details.word() == Some(word))?;
+                }
             }
         }
         Some(kind)
     }
 }
+
+/// Maximum number of frames in a sample of a profile and in a core dump.
+pub(crate) const PROFILE_FRAMES: usize = 128;
+/// Maximum number of frames that the message of a trap names.
+pub(crate) const TRAP_FRAMES: usize = 32;
 
 const METERED: &str = "metered";
 const SERVICE: &str = "service";
@@ -140,24 +188,36 @@ fn config(generation: Generation, kind: CodeKind) -> wasmtime::Config {
     config.wasm_features(!features, false);
     config.wasm_features(features, true);
     config.concurrency_support(generation == Generation::Concurrent);
-    config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
+    config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(kind.frames()));
     // Native unwinders never walk guest frames here; leaving the tables out
     // makes code smaller and cheaper to map.
     config.native_unwind_info(false);
     // Backtraces name functions and no addresses, which this map is for; a tenth
     // of the code's file is saved.
-    config.generate_address_map(false);
+    config.generate_address_map(kind.details != Details::Names);
     // Loops and calls then check the epoch, which takes time; a command is ended with its
     // process instead.
-    config.epoch_interruption(kind.service);
+    config.epoch_interruption(kind.service || kind.details == Details::Profile);
     if kind.metered {
         config.consume_fuel(true);
         // What WebAssembly leaves to the processor is done in one way.
         config.cranelift_nan_canonicalization(true);
         config.relaxed_simd_deterministic(true);
     }
-    // By default an environment variable decides.
+    // By default an environment variable decides. Lines are read by `crate::source`, in
+    // bounded time and memory.
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
+    match kind.details {
+        Details::Names => {}
+        Details::Addresses | Details::Profile => {
+            config.coredump_on_trap(true);
+        }
+        Details::Debugger => {
+            config.coredump_on_trap(true);
+            config.cranelift_opt_level(wasmtime::OptLevel::None);
+            config.debug_info(true);
+        }
+    }
     config
 }
 
@@ -235,15 +295,30 @@ impl std::hash::Hasher for Sha {
 mod tests {
     use super::*;
 
+    /// Every kind of code that is made, the ordinary one first.
+    fn all_kinds() -> impl Iterator<Item = CodeKind> {
+        let all = [Details::Names, Details::Addresses, Details::Profile, Details::Debugger];
+        let flags = [(false, false), (true, false), (false, true), (true, true)];
+        let all = all.into_iter().flat_map(move |details| {
+            flags.map(|(metered, service)| CodeKind {
+                metered,
+                service,
+                details,
+            })
+        });
+        all.filter(|kind| !kind.service || kind.details == Details::Names)
+    }
+
+    // [RUN-071]
     #[test]
     fn two_engines_of_one_configuration_share_their_code() {
         let id = |generation| Engine::new(generation).unwrap().id().to_string();
         assert_eq!(id(Generation::Blocking), id(Generation::Blocking));
         assert_ne!(id(Generation::Blocking), id(Generation::Concurrent));
         let mut ids = vec![id(Generation::Blocking)];
-        for (metered, service) in [(true, false), (false, true), (true, true)] {
-            let engine = Engine::of_kind(Generation::Blocking, CodeKind { metered, service }).unwrap();
-            assert!(!ids.contains(&engine.id().to_string()), "{metered} {service}");
+        for kind in all_kinds().skip(1) {
+            let engine = Engine::of_kind(Generation::Blocking, kind).unwrap();
+            assert!(!ids.contains(&engine.id().to_string()), "{kind:?}");
             ids.push(engine.id().to_string());
         }
     }
@@ -289,8 +364,7 @@ mod tests {
 
     #[test]
     fn kind_survives_being_passed_to_another_process() {
-        for (metered, service) in [(false, false), (true, false), (false, true), (true, true)] {
-            let kind = CodeKind { metered, service };
+        for kind in all_kinds() {
             assert_eq!(CodeKind::from_words(kind.words().map(str::to_string)), Some(kind));
         }
         assert_eq!(CodeKind::from_words(["other".to_string()].into_iter()), None);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use qyvol_types::Digest;
 use thiserror::Error;
-use wasmtime::WasmBacktrace;
+use wasmtime::{WasmBacktrace, WasmCoreDump};
 
 use crate::Incompatibility;
 
@@ -66,13 +66,14 @@ fn join(problems: &[Incompatibility]) -> String {
 }
 
 /// An error of wasmtime with its causes, on one line and without the guest's
-/// backtrace, which [`crate::trap`] shows.
+/// backtrace, which [`crate::trap`] shows, and core dump.
 pub(crate) fn chain(error: &wasmtime::Error) -> String {
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
+    let core_dump = error.downcast_ref::<WasmCoreDump>().map(ToString::to_string);
     let mut lines: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string();
-        if Some(&text) == backtrace.as_ref() {
+        if Some(&text) == backtrace.as_ref() || Some(&text) == core_dump.as_ref() {
             continue;
         }
         let text = text.replace('\n', " ");

@@ -25,7 +25,7 @@ use crate::preview1_quota::FileQuotas;
 use crate::quota;
 use crate::spec::{Guest, RunSpec, context};
 use crate::watched::Watched;
-use crate::{CodeKind, Engine, Generation, RuntimeError, trap};
+use crate::{CodeKind, Engine, Generation, RuntimeError, core_dump, trap};
 
 /// Threads for calls that block: lookups of names.
 pub(crate) const BLOCKING_THREADS: usize = 16;
@@ -52,6 +52,8 @@ pub struct Ended {
     pub memory: u64,
     /// Bytes that it wrote to stdout and stderr, if there was a limit on them.
     pub output: Option<u64>,
+    /// Its core dump, if it trapped and that was asked for.
+    pub core_dump: Option<Vec<u8>>,
 }
 
 /// How a guest ended.
@@ -298,10 +300,7 @@ impl Program {
                 told(Phase::Instantiate);
                 match instance {
                     Ok(command) => command.wasi_cli_run().call_run(&mut store).await,
-                    Err(error) => {
-                        let exit = instantiation_failure(&error, &store.data().limits)?;
-                        return Ok(self.ended(exit, &store, spec, budget.as_ref()));
-                    }
+                    Err(error) => return self.unstarted(error, &mut store, spec, budget.as_ref()),
                 }
             }
             Command::Concurrent(command) => {
@@ -313,20 +312,17 @@ impl Program {
                         let ran = async { store.run_concurrent(run).await.and_then(|returned| returned) };
                         output::within(budget.as_ref(), ran).await
                     }
-                    Err(error) => {
-                        let exit = instantiation_failure(&error, &store.data().limits)?;
-                        return Ok(self.ended(exit, &store, spec, budget.as_ref()));
-                    }
+                    Err(error) => return self.unstarted(error, &mut store, spec, budget.as_ref()),
                 }
             }
         };
         told(Phase::Call);
         let exit = match returned {
-            Ok(Ok(())) => Exit::Code(0),
-            Ok(Err(())) => Exit::Code(1),
-            Err(error) => trap::end(&error, &store.data().limits)?,
+            Ok(Ok(())) => Ok(Exit::Code(0)),
+            Ok(Err(())) => Ok(Exit::Code(1)),
+            Err(error) => Err(error),
         };
-        let ended = self.ended(exit, &store, spec, budget.as_ref());
+        let ended = self.ended(exit, &mut store, spec, budget.as_ref())?;
         if spec.last {
             std::mem::forget((store, linker));
         }
@@ -379,27 +375,24 @@ impl Program {
         told(Phase::Instantiate);
         let instance = match instance {
             Ok(instance) => instance,
-            Err(error) => {
-                let exit = instantiation_failure(&error, &store.data().limits)?;
-                return Ok(self.ended(exit, &store, spec, budget.as_ref()));
-            }
+            Err(error) => return self.unstarted(error, &mut store, spec, budget.as_ref()),
         };
         let start = instance
             .get_typed_func::<(), ()>(&mut store, ENTRY)
             .map_err(|e| RuntimeError::Instantiate(chain(&e)))?;
         let returned = start.call_async(&mut store, ()).await;
         told(Phase::Call);
-        let exit = match returned {
-            Ok(()) => Exit::Code(0),
-            Err(error) => trap::end(&error, &store.data().limits)?,
-        };
-        Ok(self.ended(exit, &store, spec, budget.as_ref()))
+        let exit = returned.map(|()| Exit::Code(0));
+        self.ended(exit, &mut store, spec, budget.as_ref())
     }
 
-    /// A store, with its fuel.
+    /// A store, with its fuel, and with its profiler if it has one.
     pub(crate) fn store<S: 'static>(&self, state: S, spec: &RunSpec) -> Result<Store<S>, RuntimeError> {
         let mut store = Store::new(&self.engine, state);
         self.refuel(&mut store, spec)?;
+        if let Some(profiler) = &spec.debugging.profiler {
+            profiler.attach(&mut store, spec.debugging.source.as_ref())?;
+        }
         Ok(store)
     }
 
@@ -411,20 +404,52 @@ impl Program {
         }
     }
 
-    /// An end, with what the guest has taken.
-    fn ended<S: HasLimits>(
+    /// An end, with what the guest has taken. An error is what its call has returned.
+    fn ended<S: HasLimits + 'static>(
         &self,
-        exit: Exit,
-        store: &Store<S>,
+        exit: wasmtime::Result<Exit>,
+        store: &mut Store<S>,
         spec: &RunSpec,
         budget: Option<&OutputBudget>,
-    ) -> Ended {
+    ) -> Result<Ended, RuntimeError> {
         let left = self.kind.metered.then(|| store.get_fuel().unwrap_or_default());
-        Ended {
+        let (exit, core_dump) = match exit {
+            Ok(exit) => (exit, None),
+            Err(error) => {
+                let exit = trap::end(&error, store.data().limits(), spec.debugging.source.as_deref())?;
+                let core_dump = match exit {
+                    Exit::Trap(_) | Exit::Limit(..) if spec.debugging.core_dump => {
+                        core_dump::of(&error, store, spec.args.first().map_or("", String::as_str))?
+                    }
+                    _ => None,
+                };
+                (exit, core_dump)
+            }
+        };
+        Ok(Ended {
             exit,
             fuel: left.map(|left| fuel(spec).saturating_sub(left)),
             memory: store.data().limits().used(),
             output: budget.map(OutputBudget::written),
+            core_dump,
+        })
+    }
+
+    /// The end of a guest that could not be instantiated. It may run code of its own then,
+    /// and exit or trap in it.
+    fn unstarted<S: HasLimits + 'static>(
+        &self,
+        error: wasmtime::Error,
+        store: &mut Store<S>,
+        spec: &RunSpec,
+        budget: Option<&OutputBudget>,
+    ) -> Result<Ended, RuntimeError> {
+        if trap::ended(&error, store.data().limits(), None).is_some() {
+            return self.ended(Err(error), store, spec, budget);
+        }
+        match store.data().limits().reached() {
+            Some(limit) => self.ended(Ok(Exit::Limit(limit, String::new())), store, spec, budget),
+            None => Err(RuntimeError::Instantiate(chain(&error))),
         }
     }
 }
@@ -455,16 +480,4 @@ fn fuel(spec: &RunSpec) -> u64 {
 enum Command {
     Blocking(p2::CommandPre<ComponentState>),
     Concurrent(p3::CommandPre<ComponentState>),
-}
-
-/// The result of a failed instantiation. A guest may run code of its own then,
-/// and exit or trap in it.
-fn instantiation_failure(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
-    if let Some(end) = trap::ended(error, limits) {
-        return end;
-    }
-    match limits.reached() {
-        Some(limit) => Ok(Exit::Limit(limit, String::new())),
-        None => Err(RuntimeError::Instantiate(chain(error))),
-    }
 }

@@ -13,7 +13,7 @@ use crate::output::{Bounded, OutputBudget};
 use crate::printer::Printer;
 use crate::process::Programs;
 use crate::sealed::Seal;
-use crate::{Backing, Identity, Quota, RuntimeError, deterministic};
+use crate::{Backing, Identity, Profiler, Quota, RuntimeError, deterministic};
 
 /// Everything that a guest is given.
 #[derive(Clone, Debug, Default)]
@@ -39,9 +39,24 @@ pub struct RunSpec {
     /// The seed of a deterministic run: clocks and random numbers are the same in every
     /// run with it. Needs a metered engine.
     pub deterministic: Option<u64>,
+    /// How it is looked into.
+    pub debugging: Debugging,
     /// Whether the process exits after this run. Its memory is then left to the
     /// system, which frees it at once, instead of being freed piece by piece.
     pub last: bool,
+}
+
+/// How a run is looked into. Each needs an engine whose code tells enough
+/// ([`crate::Details`]).
+#[derive(Clone, Debug, Default)]
+pub struct Debugging {
+    /// Takes samples of it.
+    pub profiler: Option<Arc<Profiler>>,
+    /// Whether a trap leaves a core dump.
+    pub core_dump: bool,
+    /// The component's bytes, to read from them which files and lines a profile or a trap
+    /// is about.
+    pub source: Option<Arc<[u8]>>,
 }
 
 /// A directory of the host that the guest sees.

@@ -2,25 +2,29 @@
 
 use qyvol_types::escape;
 use wasmtime::component::ResourceTableError;
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::engine::TRAP_FRAMES;
 use crate::error::chain;
 use crate::limits::{Limit, LimitReached, Limits};
 use crate::sealed::IntegrityError;
-use crate::{Exit, RuntimeError};
-
-/// Maximum length of a function's name in a message, in characters.
-const NAME: usize = 200;
+use crate::source::{Instruction, Place, places};
+use crate::{Exit, RuntimeError, names};
 
 /// The outcome of a guest whose call returned `error`.
-pub(crate) fn end(error: &wasmtime::Error, limits: &Limits) -> Result<Exit, RuntimeError> {
-    ended(error, limits).unwrap_or_else(|| Ok(failed(error, limits)))
+/// `source` is the component, if files and lines are to be named.
+pub(crate) fn end(error: &wasmtime::Error, limits: &Limits, source: Option<&[u8]>) -> Result<Exit, RuntimeError> {
+    ended(error, limits, source).unwrap_or_else(|| Ok(failed(error, limits, source)))
 }
 
 /// The exit or trap that `error` stands for, if it is the guest's own end, or
 /// the reason for which the host ended it.
-pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Result<Exit, RuntimeError>> {
+pub(crate) fn ended(
+    error: &wasmtime::Error,
+    limits: &Limits,
+    source: Option<&[u8]>,
+) -> Option<Result<Exit, RuntimeError>> {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Some(Ok(Exit::Code(exit.0)));
     }
@@ -35,19 +39,19 @@ pub(crate) fn ended(error: &wasmtime::Error, limits: &Limits) -> Option<Result<E
         return Some(Ok(Exit::Limit(Limit::Fuel(limit), String::new())));
     }
     let mut text = trap.to_string();
-    push_frames(&mut text, error);
+    push_frames(&mut text, error, source);
     Some(Ok(trapped(text, limits)))
 }
 
 /// The trap of a guest that the host ended, for a call that can't be answered.
-fn failed(error: &wasmtime::Error, limits: &Limits) -> Exit {
+fn failed(error: &wasmtime::Error, limits: &Limits, source: Option<&[u8]>) -> Exit {
     let mut text = match error.downcast_ref::<ResourceTableError>() {
         Some(ResourceTableError::Full) => {
             "it has too many handles open: bodies, fields, streams, pollables, descriptors or sockets".to_string()
         }
         _ => chain(error),
     };
-    push_frames(&mut text, error);
+    push_frames(&mut text, error, source);
     trapped(text, limits)
 }
 
@@ -61,22 +65,23 @@ fn trapped(why: String, limits: &Limits) -> Exit {
 }
 
 /// Adds the functions of the guest, innermost first, without addresses, which
-/// are useless without that exact build.
-fn push_frames(text: &mut String, error: &wasmtime::Error) {
+/// are useless without that exact build; with files and lines, if the component is given and
+/// has them.
+fn push_frames(text: &mut String, error: &wasmtime::Error, source: Option<&[u8]>) {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return;
     };
-    // wasmtime demangles names in the text alone:
-    // "    0:   0x1f2 - module!function".
-    let lines = backtrace.to_string();
+    let shown = || backtrace.frames().iter().take(TRAP_FRAMES);
+    let places = source.map(|wasm| places(wasm, shown().filter_map(instruction)));
+    let places = places.unwrap_or_default();
     let mut frames: Vec<(String, usize)> = Vec::new();
-    for line in lines.lines().skip(1) {
-        let frame = line.split_once(": ").map_or(line, |(_, frame)| frame).trim_start();
-        let frame = match frame.split_once(" - ") {
-            Some((address, name)) if address.starts_with("0x") => name,
-            _ => frame,
-        };
-        let name: String = frame.chars().take(NAME).collect();
+    for frame in shown() {
+        let module = names::cut(frame.module().name().unwrap_or("<unknown>"));
+        let function = names::of_function(frame.func_name(), frame.func_index());
+        let mut name = names::cut(&format!("{module}!{function}"));
+        if let Some(Place { file, line }) = instruction(frame).and_then(|at| places.get(&at)) {
+            name.push_str(&format!(" ({file}:{line})"));
+        }
         match frames.last_mut() {
             Some((last, times)) if *last == name => *times += 1,
             _ => frames.push((name, 1)),
@@ -88,4 +93,12 @@ fn push_frames(text: &mut String, error: &wasmtime::Error) {
             text.push_str(&format!(" ({times} times)"));
         }
     }
+}
+
+/// The instruction of a frame, in an engine that keeps where it is.
+fn instruction(frame: &FrameInfo) -> Option<Instruction> {
+    Some(Instruction {
+        offset: u32::try_from(frame.module_offset()?).ok()?,
+        function: frame.func_index(),
+    })
 }

@@ -136,6 +136,7 @@ impl Ready {
         let kind = CodeKind {
             metered: functions::metered(app),
             service: true,
+            ..CodeKind::default()
         };
         let guests = match workers {
             1 => 1,

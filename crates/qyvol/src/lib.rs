@@ -90,6 +90,7 @@ mod keys;
 mod memfs;
 mod mounts;
 mod netfs;
+mod new_file;
 mod output;
 mod policy;
 mod remote;
@@ -123,13 +124,14 @@ pub use import::{ImportReport, ImportRequest, Origin, import};
 pub use inspect::{Inspection, SignatureView, SourceView, WasmView, assets, functions, inspect, inspect_wasm, wit};
 pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
 pub use netfs::read_fs_credentials;
+pub use new_file::NewFile;
 pub use output::Destination;
 pub use policy::{
     PolicyChange, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy, policy_or_key,
     policy_path, public_key, revocation,
 };
 pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
-pub use run::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, compile, run};
+pub use run::{Debugging, DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use serve::{AppEntry, Reload, ServeLimits, ServeNotice, ServeRequest, ServedApp, TlsFiles, read_apps, serve};
 pub use sign::{Claims, SignReport, SignRequest, sign};

@@ -21,7 +21,8 @@ use crate::tree::root;
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
 names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, http-hello-p3,
-       calc, kitchen, probe, http, exec, service, service-p3, echo, matrix, files;
+       calc, kitchen, probe, http, exec, service, service-p3, echo, matrix, files,
+       busy;
        with --large also hello-go, hello-js, fetch-js, http-js, hello-python,
        report-python, http-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
@@ -60,6 +61,7 @@ const SMALL: &[&str] = &[
     "echo",
     "matrix",
     "files",
+    "busy",
 ];
 
 /// Debian's Rust: it has the standard library's source for wasm32-wasip1.
@@ -140,6 +142,21 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             let module = root.join("target/guests/files.wasm");
             c(&[root.join("tests/guests/files.c")], &module, &["-O2".to_string()])?;
             component(&module, &root.join("tests/guests/files.component.wasm"), Start::Main)
+        }
+        "busy" => {
+            let directory = root.join("tests/guests");
+            let flags = [
+                // With the lines of its source, under names that are the same everywhere.
+                "-g".to_string(),
+                format!("-ffile-prefix-map={}/=", directory.display()),
+                "-fdebug-compilation-dir=.".to_string(),
+                "-O1".to_string(),
+                "-nostdlib".to_string(),
+                "-Wl,--no-entry".to_string(),
+            ];
+            let module = directory.join("busy.module.wasm");
+            c(&[directory.join("busy.c")], &module, &flags)?;
+            component(&module, &directory.join("busy.component.wasm"), Start::Main)
         }
         "matrix" => matrix::build(root),
         "hello-go" => {
@@ -266,8 +283,9 @@ fn c(sources: &[PathBuf], out: &Path, flags: &[String]) -> Result<(), String> {
     }
     let mut clang = Command::new("clang");
     clang
-        .args(["--target=wasm32-wasi", "--sysroot=/usr", "-Os", "-s", "-Wall", "-o"])
+        .args(["--target=wasm32-wasi", "--sysroot=/usr", "-Os", "-Wall", "-o"])
         .arg(out)
+        .args((!flags.iter().any(|flag| flag == "-g")).then_some("-s"))
         .args(flags)
         .args(sources);
     process::run(&mut clang)

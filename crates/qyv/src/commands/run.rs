@@ -12,13 +12,16 @@ use qyvol::remote_store::Client;
 use qyvol::runtime::{Actor, Identity, Limit};
 use qyvol::sandbox::{Endpoint, FsAccess, Grant, Observer};
 use qyvol::types::{AppManifest, ImageConfig, Resources, escape};
-use qyvol::{Context, DirGrant, FsCredentials, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, Target};
+use qyvol::{
+    Context, Debugging, DirGrant, FsCredentials, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, Target,
+};
 
 use crate::audit::{Audit, Granted, now};
 use crate::cli::{GuestArgs, PullWhen, RunArgs};
 use crate::failure::Failure;
 use crate::guest_env;
 use crate::log_file::check_apart;
+use crate::run_files::RunFiles;
 use crate::run_report::{Ending, Report, Told};
 use crate::run_stats;
 use crate::ui::{Ui, format_duration};
@@ -42,6 +45,8 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     if let Some(path) = &args.guest.audit {
         check_apart("--audit", path, &dirs).map_err(Failure::before_guest)?;
     }
+    let target = args.target_and_args.first().map_or("", String::as_str);
+    let files = RunFiles::create(ctx, &args, target, &dirs).map_err(Failure::before_guest)?;
     let counts = args.stats || report.is_some();
     let audit = match counts {
         true => Audit::open(args.guest.audit.as_deref(), ui.verbose).map(Some),
@@ -49,12 +54,13 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     };
     let audit = audit.map_err(Failure::before_guest)?;
     let told = Told::default();
-    let ended =
-        start(ctx, ui, &args, dirs, &told, audit.as_ref()).map_err(|failure| (failure.code, failure.before_guest()));
+    let ended = start(ctx, ui, &args, dirs, &told, audit.as_ref(), files.debugging())
+        .map_err(|failure| (failure.code, failure.before_guest()));
+    // A guest whose time is over is ended by its profiler, if it has one.
+    let left = files.finish(&told);
     if let Ok(Outcome::TimedOut(_) | Outcome::OutOfCpuTime(_)) = &ended {
         end_soon();
     }
-    let target = args.target_and_args.first().map_or("", String::as_str);
     let (code, ending) = match &ended {
         Ok(Outcome::Code(code)) => {
             let code = u8::try_from(code & 0xff).unwrap_or(1);
@@ -80,14 +86,13 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     if let Some(audit) = &audit {
         audit.finish(code);
     }
+    let core_dump = left.tell(ui);
     match ended {
         Ok(Outcome::Code(_)) => Ok(code),
         Ok(Outcome::Trap(why)) => {
+            let hints = adapter_hint(&args.target_and_args, &why).into_iter().chain(core_dump);
             let failure = Failure::new(format!("{target} trapped: {why}"));
-            ui.error(&match adapter_hint(&args.target_and_args, &why) {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            });
+            ui.error(&hints.fold(failure, Failure::hint));
             Ok(code)
         }
         Ok(Outcome::TimedOut(limit)) => {
@@ -102,7 +107,8 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
             std::process::exit(i32::from(code));
         }
         Ok(Outcome::Limit(limit, why)) => {
-            ui.error(&Failure::new(format!("{target} was ended: {}", reached(limit, &why))));
+            let failure = Failure::new(format!("{target} was ended: {}", reached(limit, &why)));
+            ui.error(&core_dump.into_iter().fold(failure, Failure::hint));
             Ok(code)
         }
         Err((_, failure)) => Err(failure),
@@ -206,6 +212,7 @@ fn start(
     dirs: Vec<DirGrant>,
     told: &Told,
     audit: Option<&Audit>,
+    debugging: Debugging,
 ) -> Result<Outcome, Failure> {
     let Some((target_text, guest_args)) = args.target_and_args.split_first() else {
         return Err(Failure::usage("a target is expected"));
@@ -228,6 +235,7 @@ fn start(
         overrides: run_overrides(args, given.overrides)?,
         caller: this_user(Vec::new()),
         measured: args.stats || args.report.is_some(),
+        debugging,
         last: true,
         ..given
     };
@@ -405,6 +413,10 @@ impl RunEvents for Events<'_> {
         if let (true, Some(fuel)) = (self.ui.verbose, figures.fuel) {
             self.ui.detail(&format!("fuel used: {fuel}"));
         }
+    }
+
+    fn core_dump(&self, bytes: Vec<u8>) {
+        let _ = self.told.core_dump.set(bytes);
     }
 
     fn unsigned(&self, reason: &str) {

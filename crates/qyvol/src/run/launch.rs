@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use qyvol_runtime::{Ended, Exit, Phase, Program, Programs, RunLimits, RunSpec, RuntimeError};
+use qyvol_runtime::{Debugging, Ended, Exit, Phase, Program, Programs, RunLimits, RunSpec, RuntimeError};
 use qyvol_store::{LocalStore, RunLock};
 use qyvol_types::{AppManifest, Digest};
 use rustix::time::ClockId;
@@ -48,6 +48,7 @@ impl Launch {
             program,
             assets,
             limits,
+            source,
         } = prepared;
         let label = judged.label();
         let app = &judged.trusted.config.qyv.app;
@@ -96,6 +97,11 @@ impl Launch {
                 sockets: limits.sockets,
             },
             deterministic: request.overrides.deterministic,
+            debugging: Debugging {
+                profiler: request.debugging.profiler.clone(),
+                core_dump: request.debugging.core_dump,
+                source,
+            },
             last: request.last,
         };
         let time = TimeLimits {
@@ -136,6 +142,9 @@ impl Launch {
         figures.output = ended.output;
         figures.fuel = ended.fuel;
         events.ended(&figures);
+        if let Some(bytes) = ended.core_dump {
+            events.core_dump(bytes);
+        }
         if let Some(why) = unsent {
             return Err(Error::Unsent {
                 target: self.label,

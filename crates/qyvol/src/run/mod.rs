@@ -19,7 +19,7 @@ use qyvol_runtime::{CodeKind, serves};
 pub(crate) use launch::{Held, Launch};
 pub(crate) use prepare::Prepared;
 pub(crate) use request::StepTimer;
-pub use request::{DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest};
+pub use request::{Debugging, DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest};
 pub(crate) use resolve::VerifiedTarget;
 
 use crate::{Context, Error};
@@ -38,6 +38,7 @@ pub fn compile(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<(), Error>
 /// Runs a target to its end.
 pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error> {
     let mut clock = StepTimer::start(request.events);
+    let details = request.debugging.details()?;
     let judged = VerifiedTarget::new(ctx, request)?;
     clock.step("verify");
     if let Some(process) = restart::process(&judged, request)? {
@@ -50,7 +51,11 @@ pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error
             false => Error::HasFunctions { target },
         });
     }
-    let prepared = Prepared::new(ctx, judged, request, CodeKind::default(), 1, &mut clock)?;
+    let kind = CodeKind {
+        details,
+        ..CodeKind::default()
+    };
+    let prepared = Prepared::new(ctx, judged, request, kind, 1, &mut clock)?;
     let launch = Launch::new(ctx, prepared, request)?;
     let outcome = launch.run(ctx, request.events)?;
     clock.step("run");

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
 use std::thread;
 
-use qyvol_runtime::{CodeKind, Engine, Functions, Generation, Program, WasmKind};
+use qyvol_runtime::{CodeKind, Details, Engine, Functions, Generation, Program, WasmKind};
 use qyvol_store::{Fetch, Tree};
 use qyvol_trust::Verified;
 use qyvol_types::{AppManifest, CompiledCode, Descriptor, Os, Resources, limits};
@@ -21,6 +22,8 @@ pub(crate) struct Prepared {
     pub(super) program: Program,
     pub(super) assets: Option<Tree>,
     pub(super) limits: Resources,
+    /// The component's bytes, for a run that names files and lines of its source.
+    pub(super) source: Option<Arc<[u8]>>,
 }
 
 /// The layers of an image.
@@ -102,6 +105,10 @@ impl Prepared {
             }
         }
         let code = code.ok_or_else(|| Error::malformed(&label)("there is no code to run"))?;
+        let source = match kind.details {
+            Details::Profile | Details::Debugger => Some(component_bytes(&judged, &layers)?.into()),
+            Details::Names | Details::Addresses => None,
+        };
         judged.lock.allow_prune();
         let kind = match judged.trusted.config.os {
             Os::Wasip2 => WasmKind::Component,
@@ -118,8 +125,17 @@ impl Prepared {
             program,
             assets,
             limits,
+            source,
         })
     }
+}
+
+/// The component, checked against the digest that was judged.
+fn component_bytes(judged: &VerifiedTarget, layers: &Layers) -> Result<Vec<u8>, Error> {
+    Ok(match &judged.source {
+        ImageSource::Archive { archive } => archive.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
+        ImageSource::Stored { store, .. } => store.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
+    })
 }
 
 /// Brings an archive's blobs into the store and compiles the component, if that
@@ -137,10 +153,7 @@ fn install_and_compile(
         if !needs_code {
             return Ok(None);
         }
-        let wasm = match &judged.source {
-            ImageSource::Archive { archive } => archive.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
-            ImageSource::Stored { store, .. } => store.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
-        };
+        let wasm = component_bytes(judged, layers)?;
         let compiled = match ctx.compiler {
             Some(compiler) => compiler.compile(engine, &wasm),
             None => engine.compile(&wasm),

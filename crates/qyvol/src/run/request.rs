@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use qyvol_image::SignedImage;
 use qyvol_netfs::Credentials;
 use qyvol_remote::Client;
-use qyvol_runtime::{Identity, Limit};
+use qyvol_runtime::{Details, Identity, Limit, Profiler};
 use qyvol_sandbox::{Endpoint, FsAccess, Grant, Observer};
 use qyvol_types::{AppManifest, Resources};
 
@@ -70,6 +70,8 @@ pub struct RunRequest<'a> {
     pub pull: Pull<'a>,
     /// Whether bytes of output are counted where nothing limits them.
     pub measured: bool,
+    /// How the run is looked into.
+    pub debugging: Debugging,
     /// Whether the process ends with this run.
     pub last: bool,
     /// Is told what is loaded.
@@ -91,8 +93,41 @@ impl<'a> RunRequest<'a> {
             key: None,
             pull: Pull::Never,
             measured: false,
+            debugging: Debugging::default(),
             last: false,
             events: &NoEvents,
+        }
+    }
+}
+
+/// How a run is looked into. Each way has code of its own, which tells more of itself than
+/// the code of other runs; what the guest may do is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Debugging {
+    /// Takes samples of the guest, which stay in it.
+    pub profiler: Option<Arc<Profiler>>,
+    /// Whether a trap leaves a core dump: see [`RunEvents::core_dump`].
+    pub core_dump: bool,
+    /// Whether a debugger sees the guest's source, and traps name its files and lines. The
+    /// code is not optimised.
+    pub debug_info: bool,
+}
+
+impl Debugging {
+    pub(crate) fn is_any(&self) -> bool {
+        self.profiler.is_some() || self.core_dump || self.debug_info
+    }
+
+    /// What the code must tell of itself.
+    pub(crate) fn details(&self) -> Result<Details, Error> {
+        match (self.profiler.is_some(), self.debug_info) {
+            (true, true) => Err(Error::Usage(
+                "code for a debugger is not optimised: a profile of it would not show where the time goes".to_string(),
+            )),
+            (true, false) => Ok(Details::Profile),
+            (false, true) => Ok(Details::Debugger),
+            (false, false) if self.core_dump => Ok(Details::Addresses),
+            (false, false) => Ok(Details::Names),
         }
     }
 }
@@ -135,6 +170,10 @@ pub trait RunEvents {
     /// The guest has ended by itself or by a limit other than its time.
     fn ended(&self, figures: &RunFigures) {
         let _ = figures;
+    }
+    /// The guest has trapped, and this is its core dump.
+    fn core_dump(&self, bytes: Vec<u8>) {
+        let _ = bytes;
     }
     /// An unsigned manifest under development is run.
     fn unsigned(&self, reason: &str) {

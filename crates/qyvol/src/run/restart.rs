@@ -72,6 +72,7 @@ pub(super) fn run(
     let kind = CodeKind {
         metered: process.limits.fuel.is_some(),
         service: true,
+        ..CodeKind::default()
     };
     let prepared = Prepared::new(ctx, judged, request, kind, 1, clock)?;
     let function = prepared.functions().find(&process.method);
@@ -117,6 +118,8 @@ fn check(judged: &VerifiedTarget, request: &RunRequest<'_>) -> Result<(), Error>
         "it is of WASI 0.3, whose functions this version does not call"
     } else if request.overrides.deterministic.is_some() {
         "a process can't be run with --deterministic"
+    } else if request.debugging.is_any() {
+        "a process can't be run with --profile, --coredump or --debug-info"
     } else if !request.overrides.exec.is_empty() {
         "a process is given no programs of the host (--allow-exec)"
     } else {

@@ -148,6 +148,7 @@ fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
     Ok(CodeKind {
         metered: functions::metered(app),
         service: true,
+        ..CodeKind::default()
     })
 }
 
