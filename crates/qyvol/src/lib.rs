@@ -93,6 +93,7 @@ mod netfs;
 mod output;
 mod policy;
 mod remote;
+mod reuse;
 mod run;
 mod runnable;
 mod save;
