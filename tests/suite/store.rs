@@ -17,13 +17,21 @@ pub fn chown_to_nobody(user: &User) {
     assert!(status.success());
 }
 
+/// A copy of the command in the user's directory: its own may be closed to others. Another
+/// process writes it, for a process that a test starts at once would hold a file that is
+/// open here, and what is open for writing can't be run.
+fn copied_command(user: &User) -> PathBuf {
+    let copy = user.path("qyv");
+    if !copy.exists() {
+        let mut cp = Command::new("cp");
+        assert!(cp.arg(env!("CARGO_BIN_EXE_qyv")).arg(&copy).status().unwrap().success());
+    }
+    copy
+}
+
 /// Runs `qyv` as the user nobody; only root can.
 pub fn as_nobody(user: &User, args: &[&str]) -> CommandOutput {
-    // The test binary's own directory may be closed to others.
-    let binary = user.path("qyv");
-    if !binary.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_qyv"), &binary).unwrap();
-    }
+    let binary = copied_command(user);
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
@@ -271,9 +279,7 @@ fn full_disk_is_reported_and_leaves_the_store_intact() {
 fn user_without_a_home_is_told_what_to_set() {
     let user = User::new();
     if !lacks(&["root"]) {
-        // The test binary's own directory may be closed to that user.
-        let binary = user.path("qyv");
-        fs::copy(env!("CARGO_BIN_EXE_qyv"), &binary).unwrap();
+        let binary = copied_command(&user);
         chown_to_nobody(&user);
         let mut command = Command::new("setpriv");
         // No such user: nothing but the environment could name a home.

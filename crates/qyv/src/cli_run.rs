@@ -93,7 +93,7 @@ pub struct GuestArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without a handler of wasi:http, the functions that the manifest names are called by POST /NAME, with JSON.\n\nEach request has an instance of its own, with the limits and permissions of the manifest; files that the\nmanifest grants are those of all requests. SIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once. SIGHUP opens the access log again,\nreads a certificate that has changed, and looks at the target at once, as --watch does: a file, a name of the store, or with --pull always a name\non its registry. What trust refuses, or what does not start, changes nothing.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
+    after_help = "Without a handler of wasi:http, the functions that the manifest names are called by POST /NAME, with JSON.\n\nEach request has an instance of its own, unless the manifest says `serve: { reuse: N }`, with the limits and\npermissions of the manifest; files that the manifest grants are those of all requests.\n\nSIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once. SIGHUP opens the access log again,\nreads a certificate that has changed, and looks at the target at once, as --watch does: a file, a name of the store, or with --pull always a name\non its registry. What trust refuses, or what does not start, changes nothing.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
 )]
 pub struct ServeArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development
@@ -111,6 +111,9 @@ pub struct ServeArgs {
     /// The certificate's private key (PEM), which nobody else may read
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Accept only clients with a certificate that chains to one in this file (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
     /// How long a request may take, unless the manifest says less
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub request_timeout: humantime::Duration,

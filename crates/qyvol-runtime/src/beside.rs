@@ -17,6 +17,7 @@ use wasmtime::{EngineWeak, Store, UpdateDeadline};
 
 use crate::component::ComponentState;
 use crate::error::chain;
+use crate::figures::Counting;
 use crate::limits::Limits;
 use crate::link::Linked;
 use crate::net::Network;
@@ -24,7 +25,7 @@ use crate::output::OutputBudget;
 use crate::process::Programs;
 use crate::program::Code;
 use crate::spec::Guest;
-use crate::{Exit, Limit, Program, RunLimits, RunSpec, RuntimeError, trap};
+use crate::{Exit, GuestFigures, Identity, Limit, Peer, Program, RunLimits, RunSpec, RuntimeError, trap};
 
 /// How often guests that compute are interrupted, to let others run.
 const TICK: Duration = Duration::from_millis(10);
@@ -35,6 +36,7 @@ pub(crate) struct Guests {
     linked: Linked,
     pub(crate) spec: RunSpec,
     terms: Terms,
+    pub(crate) figures: Arc<GuestFigures>,
 }
 
 /// What differs between guests of services and those of calls.
@@ -84,6 +86,13 @@ impl Guests {
         program.check_fuel(&spec)?;
         // They belong to one run.
         spec.programs = Programs::default();
+        let figures = spec.figures.clone().unwrap_or_default();
+        if spec.figures.is_some() {
+            spec.observer = Some(Arc::new(Counting {
+                figures: Arc::clone(&figures),
+                next: spec.observer.take(),
+            }));
+        }
         let mut linker = Linker::new(&program.engine);
         let linked = crate::link::link(&mut linker, component, &spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
         let unfit = |error| RuntimeError::Instantiate(chain(&error));
@@ -94,6 +103,7 @@ impl Guests {
             linked,
             spec,
             terms,
+            figures,
         };
         Ok((guests, entry))
     }
@@ -110,12 +120,25 @@ impl Guests {
             linked: self.linked,
             spec,
             terms,
+            figures: Arc::clone(&self.figures),
         })
     }
 
     /// When a guest that begins now is ended. A time that the clock can't reach is no limit.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.terms.time.and_then(|time| Instant::now().checked_add(time))
+    }
+
+    /// Who calls a guest: a client that has proved who it is, or the one that all calls
+    /// come from.
+    pub(crate) fn identity(&self, peer: Option<&Peer>) -> Arc<Identity> {
+        match peer {
+            Some(peer) => Arc::new(Identity {
+                actor: peer.actor(),
+                scope: self.spec.caller.scope.clone(),
+            }),
+            None => Arc::clone(&self.spec.caller),
+        }
     }
 
     /// A budget for what one guest prints, if that is limited.
@@ -136,7 +159,9 @@ impl Guests {
             .component_store(spec, self.terms.guest, network, budget, self.linked)?;
         store.set_hostcall_fuel(self.terms.call_bytes);
         store.set_epoch_deadline(1);
-        store.data_mut().deadline = deadline;
+        let state = store.data_mut();
+        state.deadline = deadline;
+        state.limits.tell(&self.figures);
         store.epoch_deadline_callback(|store| {
             match store.data().deadline.is_none_or(|deadline| Instant::now() < deadline) {
                 true => Ok(UpdateDeadline::Yield(1)),
@@ -165,7 +190,7 @@ impl Guests {
         deadline: Option<Instant>,
         call: impl Future<Output = wasmtime::Result<R>>,
     ) -> Result<wasmtime::Result<R>, Failed> {
-        let call = within(self.terms.cpu, call);
+        let call = within(self.terms.cpu, &self.figures, call);
         let returned = match deadline {
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), call).await {
                 Ok(returned) => returned,
@@ -224,18 +249,23 @@ fn start_ticking(engine: &wasmtime::Engine) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Polls a future for at most so much processor time. Guests give up their thread at
-/// each tick, so that it is exceeded by little more than one.
-async fn within<F: Future>(limit: Option<Duration>, future: F) -> Result<F::Output, Duration> {
+/// Polls a future for at most so much processor time, and counts how long it takes. Guests
+/// give up their thread at each tick, so that the limit is exceeded by little more than one.
+async fn within<F: Future>(limit: Option<Duration>, figures: &GuestFigures, future: F) -> Result<F::Output, Duration> {
     let mut future = pin!(future);
     let mut used = Duration::ZERO;
     poll_fn(|cx| {
+        // Unlike the clock of a thread, this one is read without a call of the system.
+        let begun = Instant::now();
         let Some(limit) = limit else {
-            return future.as_mut().poll(cx).map(Ok);
+            let polled = future.as_mut().poll(cx);
+            figures.ran(begun.elapsed());
+            return polled.map(Ok);
         };
         let before = thread_time();
         let polled = future.as_mut().poll(cx);
         used += thread_time().saturating_sub(before);
+        figures.ran(begun.elapsed());
         match polled {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending if used >= limit => Poll::Ready(Err(limit)),

@@ -1,5 +1,6 @@
 //! What the calls of a component work on, whether it is a command or answers a request.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +10,11 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::body::{HostFutureTrailers, HostIncomingBody, HostOutgoingBody};
+use wasmtime_wasi_http::p2::types::{
+    HostFutureIncomingResponse, HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse,
+    HostResponseOutparam,
+};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::cut::Cut;
@@ -76,9 +82,46 @@ impl ComponentState {
         }
     }
 
+    /// A request begins, for which this was made or which comes after others.
+    pub(crate) fn begin_request(&mut self, identity: Arc<Identity>, cut: Cut) {
+        if let Some(http) = &mut self.http {
+            http.hooks.begin_request(cut.clone());
+        }
+        self.identity = identity;
+        self.cut = cut;
+    }
+
+    /// Whether another request may have the instance, now that one is answered: the guest
+    /// has given back all that belonged to that, has met no limit, and holds at most half of
+    /// what it may.
+    pub(crate) fn may_be_kept(&mut self) -> bool {
+        let most = self.table.max_capacity() / 2;
+        let mut handles = self.table.iter_mut();
+        handles.by_ref().take(most).all(|handle| !is_of_exchange(handle))
+            && handles.next().is_none()
+            && self.limits.has_room()
+            && self.lookups.has_room()
+            && [&self.files, &self.listings, &self.sockets]
+                .iter()
+                .all(|count| count.has_room())
+    }
+
     pub(crate) fn programs(&mut self) -> (&Programs, Option<&dyn Observer>, &mut ResourceTable) {
         (&self.programs, self.observer.as_deref(), &mut self.table)
     }
+}
+
+/// Whether a handle is of a request or a response, on either side of the guest.
+fn is_of_exchange(handle: &(dyn Any + Send)) -> bool {
+    handle.is::<HostIncomingRequest>()
+        || handle.is::<HostIncomingBody>()
+        || handle.is::<HostIncomingResponse>()
+        || handle.is::<HostFutureTrailers>()
+        || handle.is::<HostFutureIncomingResponse>()
+        || handle.is::<HostOutgoingRequest>()
+        || handle.is::<HostOutgoingResponse>()
+        || handle.is::<HostOutgoingBody>()
+        || handle.is::<HostResponseOutparam>()
 }
 
 impl WasiView for ComponentState {

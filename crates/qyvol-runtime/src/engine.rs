@@ -174,6 +174,26 @@ pub fn serves(exports: &[String]) -> bool {
         .any(|name| crate::link::interface(name).is_some_and(|interface| [BLOCKING, CONCURRENT].contains(&interface)))
 }
 
+/// Whether an instance of a component with these exports can answer several requests.
+///
+/// # Errors
+///
+/// Why it can't.
+pub fn check_reuse(exports: &[String]) -> Result<(), &'static str> {
+    let has = |sought| exports.iter().any(|name| crate::link::interface(name) == Some(sought));
+    if has(CONCURRENT) {
+        return Err(
+            "it answers requests by WASI 0.3, where calls and streams of one request can go on in the instance after its end",
+        );
+    }
+    match has(BLOCKING) {
+        true => Ok(()),
+        false => {
+            Err("it exports no wasi:http/incoming-handler, and each call of a function has an instance of its own")
+        }
+    }
+}
+
 /// Whether a component with these exports may have functions to call, which only its types
 /// tell for certain.
 pub fn exports_functions(exports: &[String]) -> bool {

@@ -20,11 +20,11 @@ use hyper::{Request, Response, Uri};
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::{Accessor, InstancePre};
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme as Scheme02;
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::p3;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
 use crate::Generation;
@@ -55,15 +55,29 @@ impl Handler {
         }
     }
 
-    /// Instantiates the component and calls nothing.
-    pub(crate) async fn instantiate(&self, store: &mut Store<ComponentState>) -> wasmtime::Result<()> {
-        match self {
-            Handler::Blocking(handler) => handler.instantiate_async(store).await.map(drop),
-            Handler::Concurrent(handler) => handler.instantiate_async(store).await.map(drop),
-        }
+    /// Whether an instance can be called again once a call of it is over. In WASI 0.3, what
+    /// a guest has begun and not waited for would go on in the next call.
+    pub(crate) fn is_reusable(&self) -> bool {
+        matches!(self, Handler::Blocking(_))
     }
 
-    /// Instantiates the component and calls its handler.
+    /// Instantiates the component and calls nothing.
+    pub(crate) async fn instantiate(&self, store: &mut Store<ComponentState>) -> wasmtime::Result<Exports> {
+        Ok(match self {
+            Handler::Blocking(handler) => Exports::Blocking(handler.instantiate_async(store).await?),
+            Handler::Concurrent(handler) => Exports::Concurrent(handler.instantiate_async(store).await?),
+        })
+    }
+}
+
+/// The handler of an instance.
+pub(crate) enum Exports {
+    Blocking(Proxy),
+    Concurrent(Service),
+}
+
+impl Exports {
+    /// Calls the handler.
     pub(crate) async fn call<B>(
         &self,
         store: &mut Store<ComponentState>,
@@ -74,8 +88,7 @@ impl Handler {
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
         match self {
-            Handler::Blocking(handler) => {
-                let guest = handler.instantiate_async(&mut *store).await?;
+            Exports::Blocking(guest) => {
                 let scheme = match is_secure(&request) {
                     true => Scheme02::Https,
                     false => Scheme02::Http,
@@ -89,8 +102,7 @@ impl Handler {
                 let handler = guest.wasi_http_incoming_handler();
                 handler.call_handle(store, request, answer).await
             }
-            Handler::Concurrent(handler) => {
-                let guest = handler.instantiate_async(&mut *store).await?;
+            Exports::Concurrent(guest) => {
                 make_absolute(&mut request);
                 let (request, sent) = p3::Request::from_http(store.data_mut().http().hooks, request);
                 let run = async |accessor: &Accessor<ComponentState>| -> wasmtime::Result<()> {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use qyvol_types::Digest;
 use wasmtime::component::{ComponentType, Linker, Lower};
 
 use crate::component::ComponentState;
@@ -24,7 +25,8 @@ pub enum Actor {
     /// The user of the host that runs `qyv`, by number.
     #[component(name = "user")]
     User(u32),
-    /// A client that has proved by TLS who it is.
+    /// A client that has proved by TLS who it is: `sha256:` and 64 hexadecimal digits of
+    /// its public key.
     #[component(name = "peer")]
     Peer(String),
 }
@@ -36,6 +38,30 @@ pub struct Identity {
     pub actor: Actor,
     /// What the operator says that the call is for.
     pub scope: Vec<String>,
+}
+
+/// A client that has proved by TLS that it has the private key of a certificate, as one of
+/// the extensions of its requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    name: Arc<str>,
+}
+
+impl Peer {
+    /// The client with this public key: a `SubjectPublicKeyInfo` in DER (RFC 5280, 4.1.2.7).
+    ///
+    /// Its name is `sha256:` and 64 hexadecimal digits. Names and numbers in a certificate
+    /// are as its issuer likes; a key is one client's, and stays when its certificate is
+    /// renewed for it.
+    pub fn of_key(public_key: &[u8]) -> Peer {
+        Peer {
+            name: Digest::of(public_key).to_string().into(),
+        }
+    }
+
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::Peer(self.name.to_string())
+    }
 }
 
 pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Result<()> {

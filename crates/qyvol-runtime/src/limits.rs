@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use thiserror::Error;
 use wasmtime::ResourceLimiter;
+
+use crate::GuestFigures;
 
 /// Maximum number of elements in all tables together.
 const TABLE_ELEMENTS: usize = 10_000_000;
@@ -83,7 +85,14 @@ pub(crate) struct LimitReached(pub(crate) Limit);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
     limit: Option<u64>,
-    taken: Arc<AtomicU64>,
+    taken: Arc<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    now: AtomicU64,
+    /// Whether there was none for somebody.
+    is_over: AtomicBool,
 }
 
 impl Places {
@@ -100,19 +109,30 @@ impl Places {
 
     /// A place for one more; it is taken until the value is dropped.
     pub(crate) fn take(&self) -> Option<Place> {
-        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
+        let taken = self.taken.now.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(&self.taken));
-        self.limit.is_none_or(|limit| taken < limit).then_some(place)
+        let is_free = self.limit.is_none_or(|limit| taken < limit);
+        if !is_free {
+            self.taken.is_over.store(true, Ordering::Relaxed);
+        }
+        is_free.then_some(place)
+    }
+
+    /// Whether there was always one, and half of them are free.
+    pub(crate) fn has_room(&self) -> bool {
+        let taken = self.taken.now.load(Ordering::Relaxed);
+        let is_over = self.taken.is_over.load(Ordering::Relaxed);
+        !is_over && self.limit.is_none_or(|limit| taken <= limit / 2)
     }
 }
 
 /// A place that is taken.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicU64>);
+pub(crate) struct Place(Arc<Taken>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -134,6 +154,11 @@ impl Count {
     /// The places, for others that take some of them.
     pub(crate) fn places(&self) -> Places {
         self.places.clone()
+    }
+
+    /// Whether there was always a place, and half of them are free.
+    pub(crate) fn has_room(&self) -> bool {
+        self.places.has_room()
     }
 
     /// Whether one more may be opened.
@@ -167,6 +192,8 @@ pub(crate) struct Limits {
     used: u64,
     elements: usize,
     refused: bool,
+    /// Told of the memory that is taken.
+    figures: Option<Arc<GuestFigures>>,
 }
 
 impl Limits {
@@ -177,7 +204,12 @@ impl Limits {
             used: 0,
             elements: 0,
             refused: false,
+            figures: None,
         }
+    }
+
+    pub(crate) fn tell(&mut self, figures: &Arc<GuestFigures>) {
+        self.figures = Some(Arc::clone(figures));
     }
 
     /// Takes this many bytes from what is left.
@@ -188,6 +220,9 @@ impl Limits {
             return false;
         }
         self.used = used;
+        if let Some(figures) = &self.figures {
+            figures.had_memory(used);
+        }
         true
     }
 
@@ -199,6 +234,11 @@ impl Limits {
     /// Bytes that are taken. They only grow: WebAssembly gives no memory back.
     pub(crate) fn used(&self) -> u64 {
         self.used
+    }
+
+    /// Whether no memory was refused, and at most half of it is taken.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.refused && self.memory.is_none_or(|limit| self.used <= limit / 2)
     }
 
     /// The limit, if memory has been refused because of it.

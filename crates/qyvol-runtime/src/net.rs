@@ -172,6 +172,11 @@ struct Lookup {
 }
 
 impl Lookups {
+    /// Whether half of all lookups could begin now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.places.has_room() && self.held.len() + self.given_up.len() <= MAX_LOOKUPS / 2
+    }
+
     /// Places for lookups, each until it is dropped.
     pub(crate) fn places(&self) -> Places {
         self.places.clone()

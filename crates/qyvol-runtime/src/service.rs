@@ -1,8 +1,9 @@
 //! A component that answers requests over HTTP.
 //!
-//! Each request has a store and an instance of its own, with everything that the
-//! [`RunSpec`] lists and nothing of another request: a guest that waits holds no thread,
-//! and one that computes gives its thread up at each tick of the epoch.
+//! Each request has a store and an instance with everything that the [`RunSpec`] lists: of
+//! its own and with nothing of another request, unless the application's author wants
+//! instances to be used again. A guest that waits holds no thread, and one that computes
+//! gives its thread up at each tick of the epoch.
 //!
 //! A component with functions has a service too, which calls one for each request, with
 //! the instances that the function has.
@@ -10,13 +11,14 @@
 //! Deliberately absent: connections, and how many requests there are at once.
 
 mod functions;
+mod instances;
 mod trial;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
@@ -25,22 +27,19 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{Request, Response};
 use thiserror::Error;
 use tokio::sync::oneshot;
-use wasmtime::Store;
 use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use self::functions::FunctionService;
+use self::instances::{Instance, Instances};
 use crate::beside::{Failed, Guests, Terms};
-use crate::component::ComponentState;
 use crate::cut::CutBody;
 use crate::error::chain;
 use crate::handler::{Answer, Handler, Progress, Running};
-use crate::output::{self, OutputBudget};
+use crate::output;
 use crate::spec::Guest;
 use crate::{Callee, Limit, Program, RunSpec, RuntimeError};
 
-/// Handles of a guest's tables, those of streams and tasks in WASI 0.3 too.
-const HANDLES: usize = 4096;
 /// Bytes that one call of a guest may pass to the host.
 const CALL_BYTES: usize = 16 << 20;
 
@@ -61,7 +60,7 @@ enum Answers {
 
 struct Shared {
     guests: Guests,
-    handler: Handler,
+    instances: Instances,
     /// Bytes of a request's body.
     body: usize,
 }
@@ -82,6 +81,9 @@ pub struct ServiceLimits {
     pub cpu: Option<Duration>,
     /// Bytes of the request's body. Reading more fails.
     pub body: usize,
+    /// Requests that one instance answers, one after another; 1 for an instance of its own
+    /// for each.
+    pub reuse: u64,
 }
 
 /// Marks a request that came over TLS, as one of its extensions.
@@ -155,7 +157,8 @@ impl Service {
     /// # Errors
     ///
     /// [`RuntimeError::Host`] if its code is not that of a service, or counts no fuel and
-    /// `spec` limits that; [`RuntimeError::Instantiate`] if it does not fit what is linked.
+    /// `spec` limits that, or if its instances are to be used again and can't be;
+    /// [`RuntimeError::Instantiate`] if it does not fit what is linked.
     pub fn new(program: Program, spec: RunSpec, limits: ServiceLimits) -> Result<Service, RuntimeError> {
         let terms = Terms {
             guest: Guest::Request,
@@ -165,10 +168,15 @@ impl Service {
         };
         let (guests, entry) = Guests::new(program, spec, terms, "a core module is not a service")?;
         let handler = Handler::new(entry).map_err(|error| RuntimeError::Instantiate(chain(&error)))?;
+        if limits.reuse > 1 && !handler.is_reusable() {
+            return Err(RuntimeError::Host(
+                "instances of WASI 0.3 answer one request".to_string(),
+            ));
+        }
         Ok(Service {
             answers: Answers::Handler(Arc::new(Shared {
                 guests,
-                handler,
+                instances: Instances::new(handler, limits.reuse),
                 body: limits.body,
             })),
         })
@@ -180,6 +188,13 @@ impl Service {
         let service = FunctionService::new(functions, limits.body, limits.time);
         Service {
             answers: Answers::Functions(Arc::new(service)),
+        }
+    }
+
+    /// Keeps no instance for another request from now on, and gives up those that are kept.
+    pub fn retire(&self) {
+        if let Answers::Handler(shared) = &self.answers {
+            shared.instances.retire();
         }
     }
 
@@ -246,42 +261,44 @@ impl Shared {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (deadline, budget) = (self.guests.deadline(), self.guests.budget());
-        let mut store = self.store(deadline, budget.clone())?;
-        store.data_mut().cut = progress.cut.clone();
-        // Dropped before the store is, whose end looks like that of a whole body.
+        let deadline = self.guests.deadline();
+        let identity = self.guests.identity(request.extensions().get());
+        let mut instance = self.instances.take(&self.guests, deadline)?;
+        instance.begin_request(identity, progress.cut.clone());
+        // Dropped before the instance is, whose end looks like that of a whole body.
         let running = Running(&progress.cut);
-        let limit = self.body;
-        let request = request.map(|body| Limited::new(body, limit).map_err(move |error| failure(&*error, limit)));
+        let (limit, figures) = (self.body, Arc::clone(&self.guests.figures));
+        let request = request.map(|body| {
+            let body = body.map_frame(move |frame| {
+                figures.received(frame.data_ref().map_or(0, Bytes::len));
+                frame
+            });
+            Limited::new(body, limit).map_err(move |error| failure(&*error, limit))
+        });
         let answer = Answer {
             sender,
             progress: Arc::clone(&progress),
         };
-        let call = self.handler.call(&mut store, request, answer);
+        let budget = instance.budget.clone();
+        let call = instance.call(&self.instances, &self.guests, request, answer);
         let call = output::within(budget.as_ref(), call);
-        if let Err(error) = self.guests.run(deadline, call).await? {
-            match self.guests.failed(&error, &store.data().limits) {
+        let returned = self.guests.run(deadline, call).await?;
+        if let Err(error) = &returned {
+            match self.guests.failed(error, instance.limits()) {
                 Failed::Exit(0) => {}
                 failed => return Err(failed.into()),
             }
         }
         running.returned();
         match progress.answered() {
+            Some(Ok(())) if returned.is_ok() => {
+                self.instances.keep(instance);
+                Ok(())
+            }
             Some(Ok(())) => Ok(()),
             Some(Err(name)) => Err(ServiceError::Declined(name.clone())),
             None => Err(ServiceError::NoResponse),
         }
-    }
-
-    /// A store for one request.
-    fn store(
-        &self,
-        deadline: Option<Instant>,
-        budget: Option<OutputBudget>,
-    ) -> Result<Store<ComponentState>, ServiceError> {
-        let mut store = self.guests.store(deadline, budget).map_err(ServiceError::Runtime)?;
-        store.set_max_component_handles(HANDLES);
-        Ok(store)
     }
 }
 

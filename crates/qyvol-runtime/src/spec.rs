@@ -13,7 +13,7 @@ use crate::output::{Bounded, OutputBudget};
 use crate::printer::Printer;
 use crate::process::Programs;
 use crate::sealed::Seal;
-use crate::{Backing, Identity, Profiler, Quota, RuntimeError, deterministic};
+use crate::{Backing, GuestFigures, Identity, Profiler, Quota, RuntimeError, deterministic};
 
 /// Everything that a guest is given.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct RunSpec {
     pub programs: Programs,
     /// Receives what the guest uses and what it is denied.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Where it is counted what guests beside one another take.
+    pub figures: Option<Arc<GuestFigures>>,
     /// Who has called it.
     pub caller: Arc<Identity>,
     /// Limits.

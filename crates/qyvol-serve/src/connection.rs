@@ -22,7 +22,7 @@ use crate::opening::Opened;
 use crate::request::Caller;
 use crate::socket::{Socket, Unfinished, left};
 use crate::stalled::Stalled;
-use crate::tls::HTTP2;
+use crate::tls::{HTTP2, peer};
 
 /// Bytes of a request's head.
 const HEAD: usize = 64 << 10;
@@ -69,7 +69,7 @@ impl Server {
         let (unfinished, sent) = (Unfinished::default(), Sent::default());
         let stream = Arc::new(stream);
         let socket = Socket::new(Arc::clone(&stream), unfinished.clone(), sent.clone());
-        let connected = Connected {
+        let mut connected = Connected {
             caller,
             stream,
             unfinished,
@@ -92,7 +92,9 @@ impl Server {
             () = self.patience(HANDSHAKE) => return,
         };
         if let Ok(stream) = accepted {
-            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+            let (_, tls) = stream.get_ref();
+            let is_http2 = tls.alpn_protocol() == Some(HTTP2);
+            connected.caller.proved = peer(tls);
             self.serve(stream, is_http2, &connected).await;
         }
     }
@@ -115,7 +117,7 @@ impl Server {
     {
         let stream = TokioIo::new(stream);
         let activity = is_http2.then(|| Arc::new(Activity::new(IDLE, STALL, SLOW, connected.sent.clone())));
-        let (server, caller) = (Arc::clone(self), connected.caller);
+        let (server, caller) = (Arc::clone(self), connected.caller.clone());
         let of_requests = Of {
             activity: activity.clone(),
             unfinished: connected.unfinished.clone(),
@@ -123,7 +125,7 @@ impl Server {
         let service = service_fn(move |request| {
             // Here, so that it is counted even if its client has left by now.
             let exchange = Exchange::new(&server, &request, caller.peer, of_requests.clone());
-            let server = Arc::clone(&server);
+            let (server, caller) = (Arc::clone(&server), caller.clone());
             async move { Ok::<_, Infallible>(server.response(request, caller, exchange).await) }
         });
         let Some(activity) = activity else {

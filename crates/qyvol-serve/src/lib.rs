@@ -42,7 +42,7 @@ use crate::metrics::{ServerMetrics, SiteMetrics};
 use crate::request::Caller;
 pub use crate::route::{Route, RouteError, Sites};
 pub use crate::site::{App, Keeper, Site};
-pub use crate::tls::Tls;
+pub use crate::tls::{Tls, TlsContents};
 
 /// How long the end waits for clients whose connection the system is still setting up.
 const HANDSHAKES: Duration = Duration::from_millis(250);
@@ -206,6 +206,7 @@ impl Server {
                 peer,
                 address,
                 is_secure: server.tls.is_some(),
+                proved: None,
             };
             connections.spawn(async move {
                 server.metrics.accepted();

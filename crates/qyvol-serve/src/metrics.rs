@@ -4,13 +4,15 @@
 //! request, so that a client can't make the page grow.
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::StatusCode;
-use qyvol_runtime::{ServiceError, WASMTIME_VERSION};
+use qyvol_runtime::{GuestTotals, Limit, ServiceError, WASMTIME_VERSION};
 
 use crate::Server;
+use crate::site::App;
 
 /// Upper bounds of the histogram of durations, in microseconds: Prometheus' usual ones,
 /// and more where services are quick or slow.
@@ -31,10 +33,12 @@ const REFUSALS: [(StatusCode, &str); 5] = [
 /// Results of reloads.
 const RELOADS: [&str; 2] = ["replaced", "failed"];
 /// How guests end.
-const ENDS: [&str; 10] = [
+const ENDS: [&str; 12] = [
     "returned",
     "trap",
-    "limit",
+    "memory",
+    "output",
+    "fuel",
     "time",
     "cpu",
     "exit",
@@ -49,7 +53,9 @@ fn end_of(ended: Option<&Result<(), ServiceError>>) -> &'static str {
     match ended {
         Some(Ok(())) => "returned",
         Some(Err(ServiceError::Trap(_))) => "trap",
-        Some(Err(ServiceError::Limit(..))) => "limit",
+        Some(Err(ServiceError::Limit(Limit::Memory(_), _))) => "memory",
+        Some(Err(ServiceError::Limit(Limit::Output(_), _))) => "output",
+        Some(Err(ServiceError::Limit(Limit::Fuel(_), _))) => "fuel",
         Some(Err(ServiceError::Time(_))) => "time",
         Some(Err(ServiceError::CpuTime(_))) => "cpu",
         Some(Err(ServiceError::Exit(_))) => "exit",
@@ -204,6 +210,9 @@ struct Counted<'s> {
     app: &'s str,
     metrics: &'s SiteMetrics,
     guests: usize,
+    taken: GuestTotals,
+    /// What answers now.
+    current: Option<Arc<App>>,
 }
 
 /// The value of a label.
@@ -228,6 +237,8 @@ fn write_page(page: &mut Page, server: &Server) -> fmt::Result {
             app: &site.name,
             metrics: &site.metrics,
             guests: site.guests(),
+            taken: site.figures.totals(),
+            current: Some(site.current()),
         })
         .collect();
     if !server.sites.answer_all() {
@@ -235,6 +246,8 @@ fn write_page(page: &mut Page, server: &Server) -> fmt::Result {
             app: "",
             metrics: &server.metrics.unrouted,
             guests: 0,
+            taken: GuestTotals::default(),
+            current: None,
         });
     }
     page.family(
@@ -266,12 +279,23 @@ fn write_page(page: &mut Page, server: &Server) -> fmt::Result {
     page.numbers("guests", &of, |of| of.guests)?;
     page.family("guests_ended_total", "counter", "Guests that have ended, by reason")?;
     page.words("guests_ended_total", &of, "reason", ENDS, |of| &of.ends)?;
+    taken(page, &of)?;
     page.family(
         "reloads_total",
         "counter",
         "Attempts to replace what answers, by result",
     )?;
     page.words("reloads_total", &of, "result", RELOADS, |of| &of.reloads)?;
+    page.family(
+        "load_seconds",
+        "gauge",
+        "How long each step took until what answers now could answer",
+    )?;
+    for Counted { app, current, .. } in &of {
+        for (step, took) in current.iter().flat_map(|current| &current.steps) {
+            page.sample("load_seconds", &[("app", app), ("step", step)], took.as_secs_f64())?;
+        }
+    }
     page.family("connections", "gauge", "Connections that are open")?;
     page.sample("connections", &[], read(&server.metrics.connections.0))?;
     page.family("connections_total", "counter", "Connections that were accepted")?;
@@ -279,6 +303,46 @@ fn write_page(page: &mut Page, server: &Server) -> fmt::Result {
     page.family("build_info", "gauge", "What answers")?;
     let build = [("version", env!("CARGO_PKG_VERSION")), ("wasmtime", WASMTIME_VERSION)];
     page.sample("build_info", &build, 1)
+}
+
+/// What guests have taken.
+fn taken(page: &mut Page, of: &[Counted<'_>]) -> fmt::Result {
+    page.family("instances_total", "counter", "Instances that were made")?;
+    page.numbers("instances_total", of, |of| of.taken.made)?;
+    page.family(
+        "instances_reused_total",
+        "counter",
+        "Requests that were given an instance which had answered others",
+    )?;
+    page.numbers("instances_reused_total", of, |of| of.taken.reused)?;
+    page.family(
+        "instantiate_seconds_total",
+        "counter",
+        "How long instances took to be made",
+    )?;
+    page.numbers("instantiate_seconds_total", of, |of| {
+        of.taken.instantiating.as_secs_f64()
+    })?;
+    page.family(
+        "guest_seconds_total",
+        "counter",
+        "How long guests have occupied a thread: their processor time, and what the system gave to others meanwhile",
+    )?;
+    page.numbers("guest_seconds_total", of, |of| of.taken.running.as_secs_f64())?;
+    page.family(
+        "guest_memory_peak_bytes",
+        "gauge",
+        "The most linear memory and tables that one guest has had",
+    )?;
+    page.numbers("guest_memory_peak_bytes", of, |of| of.taken.memory)?;
+    page.family(
+        "request_bytes_total",
+        "counter",
+        "Bytes of the bodies of requests that guests were given",
+    )?;
+    page.numbers("request_bytes_total", of, |of| of.taken.received)?;
+    page.family("denied_total", "counter", "Calls of guests that were denied")?;
+    page.numbers("denied_total", of, |of| of.taken.denied)
 }
 
 fn durations(page: &mut Page, Counted { app, metrics, .. }: &Counted<'_>) -> fmt::Result {
@@ -323,6 +387,6 @@ mod tests {
         metrics.ended(Some(&Err(ServiceError::Exit(1))));
         metrics.ended(None);
         assert_eq!(read(&metrics.refusals[0]), 1);
-        assert_eq!(metrics.ends.each_ref().map(read), [0, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
+        assert_eq!(metrics.ends.each_ref().map(read), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
     }
 }

@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use qyvol_runtime::{Incomplete, NamedHost, Secure, ServiceError};
+use qyvol_runtime::{Incomplete, NamedHost, Peer, Secure, ServiceError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -25,13 +25,15 @@ const TURN: Duration = Duration::from_secs(1);
 type Body = UnsyncBoxBody<Bytes, Incomplete>;
 
 /// The connection that a request has come through.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) peer: SocketAddr,
     /// The server's own address.
     pub(crate) address: SocketAddr,
     /// Whether it has TLS.
     pub(crate) is_secure: bool,
+    /// Who the client has proved to be.
+    pub(crate) proved: Option<Peer>,
 }
 
 /// A guest that exists, or is about to. It has ended when this is dropped.
@@ -160,6 +162,9 @@ fn check(request: &mut Request<Incoming>, caller: Caller, body: usize) -> Result
     name_host(request, caller.address)?;
     if caller.is_secure {
         request.extensions_mut().insert(Secure);
+    }
+    if let Some(peer) = caller.proved {
+        request.extensions_mut().insert(peer);
     }
     Ok(())
 }

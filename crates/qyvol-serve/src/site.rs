@@ -1,8 +1,9 @@
 //! What requests are answered with.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use qyvol_runtime::{Service, ServiceError};
+use qyvol_runtime::{GuestFigures, Service, ServiceError};
 use tokio::sync::Semaphore;
 
 use crate::metrics::SiteMetrics;
@@ -14,6 +15,9 @@ pub struct App {
     /// Is told of guests that failed. Dropped once no guest of the service exists any
     /// more.
     pub keeper: Box<dyn Keeper>,
+    /// What had to be done before it could answer, and how long that took. Words of a closed
+    /// set.
+    pub steps: Vec<(&'static str, Duration)>,
 }
 
 /// What belongs to a service for as long as guests of it exist.
@@ -29,19 +33,26 @@ pub struct Site {
     requests: usize,
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) metrics: SiteMetrics,
+    pub(crate) figures: Arc<GuestFigures>,
 }
 
 impl Site {
     /// A site that answers so many requests at once. Further ones wait for a moment, and
-    /// are then refused with 503.
-    pub fn new(name: &str, app: App, requests: usize) -> Site {
+    /// are then refused with 503. What its guests take is in `figures`.
+    pub fn new(name: &str, app: App, requests: usize, figures: Arc<GuestFigures>) -> Site {
         Site {
             name: name.into(),
             app: RwLock::new(Arc::new(app)),
             requests,
             turns: Arc::new(Semaphore::new(requests)),
             metrics: SiteMetrics::default(),
+            figures,
         }
+    }
+
+    /// Where it is counted what its guests take.
+    pub fn figures(&self) -> &Arc<GuestFigures> {
+        &self.figures
     }
 
     /// Its name in the access log and in the counters.
@@ -55,6 +66,8 @@ impl Site {
         let mut current = self.app.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *current, app);
         drop(current);
+        // What it keeps for further requests gets none.
+        before.service.retire();
         self.metrics.reloaded(true);
         // Its end, if no guest of it exists, takes nobody's turn.
         drop(before);

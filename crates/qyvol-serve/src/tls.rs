@@ -1,15 +1,28 @@
-//! TLS, by rustls with ring.
+//! TLS, by rustls with ring, and who a client proves to be by it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::ServerConfig;
+use qyvol_runtime::Peer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
 /// The name of HTTP/2 in a handshake.
 pub(crate) const HTTP2: &[u8] = b"h2";
 /// That of HTTP/1.1.
 const HTTP1: &[u8] = b"http/1.1";
+
+/// What a server proves who it is by, and what it asks of its clients, all PEM.
+#[derive(Clone, Copy)]
+pub struct TlsContents<'a> {
+    /// Its certificate with those above it.
+    pub chain: &'a [u8],
+    /// Its private key.
+    pub key: &'a [u8],
+    /// The certificates that a client's must chain to; none if clients stay unknown.
+    pub clients: Option<&'a [u8]>,
+}
 
 /// A certificate and its key. They can be replaced: the next handshake has the new ones.
 pub struct Tls {
@@ -17,24 +30,25 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// A certificate with those above it, and its private key, both PEM.
+    /// TLS with what is in these files.
     ///
     /// # Errors
     ///
     /// Why they can't be used.
-    pub fn new(chain: &[u8], key: &[u8]) -> Result<Tls, String> {
+    pub fn new(contents: TlsContents<'_>) -> Result<Tls, String> {
         Ok(Tls {
-            current: RwLock::new(config(chain, key)?),
+            current: RwLock::new(config(contents)?),
         })
     }
 
-    /// Uses another certificate and key from now on.
+    /// Uses others from now on. Connections that exist keep what they have proved; none is
+    /// resumed with what was proved before.
     ///
     /// # Errors
     ///
     /// Why they can't be used: those before are used further.
-    pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), String> {
-        let config = config(chain, key)?;
+    pub fn replace(&self, contents: TlsContents<'_>) -> Result<(), String> {
+        let config = config(contents)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
@@ -44,21 +58,45 @@ impl Tls {
     }
 }
 
-fn config(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, String> {
-    let chain = CertificateDer::pem_slice_iter(chain)
+/// The client of a connection whose handshake is over, if it was asked who it is.
+pub(crate) fn peer(connection: &ServerConnection) -> Option<Peer> {
+    let certificate = connection.peer_certificates()?.first()?;
+    // It was read by the same parser when it was verified.
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    Some(Peer::of_key(&parsed.subject_public_key_info()))
+}
+
+fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| format!("the certificate is not PEM: {e}"))?;
-    if chain.is_empty() {
-        return Err("there is no certificate in it".to_string());
+        .map_err(|e| format!("{what} is not PEM: {e}"))?;
+    match certificates.is_empty() {
+        true => Err(format!("{what} has no certificate in it")),
+        false => Ok(certificates),
     }
+}
+
+fn config(TlsContents { chain, key, clients }: TlsContents<'_>) -> Result<Arc<ServerConfig>, String> {
+    let chain = certificates(chain, "the certificate")?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| format!("the key is not PEM: {e}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
         .map_err(|e| e.to_string())?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(pem, "the file of --client-ca")? {
+                roots
+                    .add(certificate)
+                    .map_err(|e| format!("a certificate for clients: {e}"))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().map_err(|e| e.to_string())?)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(|e| e.to_string())?;
     config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
     Ok(Arc::new(config))
 }

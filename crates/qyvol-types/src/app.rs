@@ -12,6 +12,7 @@ use crate::functions::{self, AppFunction, AppProcess, ModuleSource};
 use crate::permissions::Permissions;
 use crate::reference::{is_repository, is_tag};
 use crate::resources::Resources;
+use crate::serving::Serving;
 
 /// The guest's root directory.
 const ROOT: &str = "/";
@@ -58,6 +59,9 @@ pub struct AppManifest {
     /// Processes by the names that they are run by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub processes: BTreeMap<String, AppProcess>,
+    /// How it is served.
+    #[serde(default, skip_serializing_if = "Serving::is_default")]
+    pub serve: Serving,
     /// What to pack as assets; only in the `.qyv`, never in an image.
     #[serde(skip)]
     pub assets: Vec<AssetRule>,
@@ -182,6 +186,7 @@ impl AppManifest {
         for arg in &self.args {
             check_no_nul("argument", arg)?;
         }
+        self.serve.check()?;
         functions::check(&self.functions, &self.processes)
     }
 }

@@ -11,7 +11,7 @@ use crate::reference::{is_repository, is_tag};
 use crate::yaml::{self, Fields, Node, Problems, Reader, Value};
 use crate::{
     AppManifest, AppType, AssetPath, AssetRule, AssetTarget, FileSystem, FsKind, Permissions, Resources, Runtime,
-    escape,
+    Serving, escape,
 };
 
 /// The version of a manifest that names none.
@@ -37,6 +37,7 @@ const KEYS: &[&str] = &[
     "resources",
     "functions",
     "processes",
+    "serve",
 ];
 
 /// Reads what stands under `permissions`: `qyvol-sandbox` knows how.
@@ -98,6 +99,9 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
     let resources = fields
         .get("resources")
         .map_or(Some(Resources::default()), |n| Resources::from_yaml(r, n, "resources"));
+    let serve = fields
+        .get("serve")
+        .map_or(Some(Serving::default()), |n| Serving::from_yaml(r, n));
     Some(AppManifest {
         name: name?,
         version: version?,
@@ -114,6 +118,7 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
         resources: resources?,
         functions: entries.functions,
         processes: entries.processes,
+        serve: serve?,
         assets,
         dependencies: dependencies?,
     })

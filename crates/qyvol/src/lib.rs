@@ -94,6 +94,7 @@ mod new_file;
 mod output;
 mod policy;
 mod remote;
+mod reuse;
 mod run;
 mod runnable;
 mod save;

@@ -9,6 +9,7 @@ use qyvol_sandbox::{Capabilities, Denied, parse_app_manifest};
 use qyvol_types::{AppManifest, escape, limits};
 
 use crate::dependencies::{Linkage, Linked, Linking, link, lock_path};
+use crate::reuse::check_reuse;
 use crate::runnable::check_runnable;
 use crate::supported::check_supported;
 use crate::{Context, Error, functions};
@@ -40,6 +41,7 @@ impl Application {
     fn new(builder: ImageBuilder, capabilities: Capabilities, component: &str) -> Result<Self, Error> {
         check_runnable(component, builder.component())?;
         functions::check(component, &builder)?;
+        check_reuse(component, builder.app(), &builder.payload().exports)?;
         Ok(Application {
             builder,
             linkage: Linkage::default(),

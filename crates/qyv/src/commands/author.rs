@@ -2,7 +2,7 @@
 
 use qyvol::image::AssetPlan;
 use qyvol::sandbox::Denied;
-use qyvol::types::{Reference, Timestamp, escape};
+use qyvol::types::{AppManifest, Reference, Timestamp, escape};
 use qyvol::{
     BuildReport, BuildRequest, Claims, CleanRequest, Context, Error, FirstKey, Linking, LockUse, SignRequest, Target,
 };
@@ -22,8 +22,8 @@ pub fn validate(ctx: &Context<'_>, ui: &Ui, args: &ValidateArgs) -> Result<u8, F
     };
     if ui.format == Format::Text {
         let valid = checked?;
-        notes(ui, valid.builder.assets(), &valid.denied_imports());
         let app = valid.builder.app();
+        notes(ui, app, valid.builder.assets(), &valid.denied_imports());
         ui.data(&format!("{} is valid: {} {}\n", path.display(), app.name, app.version));
         return Ok(0);
     }
@@ -131,7 +131,7 @@ pub fn report_build(ui: &Ui, report: &BuildReport) {
     if let Some(lock) = &report.lock {
         ui.note(&format!("wrote {}", escape(&lock.to_string_lossy())));
     }
-    notes(ui, &report.assets, &report.denied_imports);
+    notes(ui, &report.built.config.qyv.app, &report.assets, &report.denied_imports);
     if report.signed_by.is_none() {
         ui.warn("not signed: hosts refuse to run it");
     }
@@ -195,7 +195,10 @@ pub fn show_build(ui: &Ui, report: &BuildReport, source: Option<serde_json::Valu
 const MAX_SHOWN: usize = 3;
 
 /// What an author should know of a build that is no fault.
-fn notes(ui: &Ui, assets: &AssetPlan, denied: &[Denied]) {
+fn notes(ui: &Ui, app: &AppManifest, assets: &AssetPlan, denied: &[Denied]) {
+    if app.serve.reuses() {
+        ui.note(&format!("note: `serve.reuse`: {}", super::reuse(&app.serve)));
+    }
     for denied in denied {
         ui.note(&format!(
             "note: imports {}: `{}` {}",

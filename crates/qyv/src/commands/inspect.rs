@@ -191,6 +191,9 @@ fn image(view: &Inspection) -> String {
     if others != Resources::default() {
         line("limits", others.to_string());
     }
+    if app.serve.reuses() {
+        line("reuse", super::reuse(&app.serve));
+    }
     for (index, (name, function)) in app.functions.iter().enumerate() {
         line(if index == 0 { "functions" } else { "" }, described(name, function));
     }

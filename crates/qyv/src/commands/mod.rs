@@ -18,7 +18,7 @@ pub mod store;
 pub mod trust;
 
 use qyvol::ImageName;
-use qyvol::types::Reference;
+use qyvol::types::{Reference, Serving};
 
 use crate::failure::Failure;
 
@@ -26,6 +26,14 @@ use crate::failure::Failure;
 pub fn image_names(names: &[String]) -> Result<Vec<ImageName>, Failure> {
     let parsed: Result<Vec<_>, _> = names.iter().map(|name| ImageName::parse(name)).collect();
     Ok(parsed?)
+}
+
+/// What it means that instances are used again.
+pub fn reuse(serving: &Serving) -> String {
+    format!(
+        "one instance answers up to {} requests; what a request leaves in its memory is there for the next client's",
+        serving.reuse
+    )
 }
 
 /// Reads a name with a tag or digest from the command line.

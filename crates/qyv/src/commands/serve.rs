@@ -187,7 +187,11 @@ fn start(
             .tls_cert
             .clone()
             .zip(args.tls_key.clone())
-            .map(|(certificate, key)| TlsFiles { certificate, key }),
+            .map(|(certificate, key)| TlsFiles {
+                certificate,
+                key,
+                clients: args.client_ca.clone(),
+            }),
         admin: args.admin,
         limits: ServeLimits {
             connections: (open_files() / SHARE).clamp(1, CONNECTIONS),

@@ -12,7 +12,7 @@ use crate::beside::{Guests, Terms};
 use crate::component::ComponentState;
 use crate::program::BLOCKING_THREADS;
 use crate::spec::Guest;
-use crate::{Program, RunLimits, RunSpec, RuntimeError};
+use crate::{Peer, Program, RunLimits, RunSpec, RuntimeError};
 
 /// Bytes of host memory that a result may take, and that one call of the guest may pass to
 /// the host.
@@ -117,19 +117,32 @@ impl Caller {
             .max_blocking_threads(BLOCKING_THREADS)
             .build()
             .map_err(|e| CallError::Runtime(RuntimeError::Host(e.to_string())))?;
-        let answer = runtime.block_on(self.answer(function, arguments));
+        let answer = runtime.block_on(self.answer(function, arguments, None));
         // A name lookup that the guest has given up is not waited for.
         runtime.shutdown_background();
         crate::flush_printed(PRINTED);
         answer
     }
 
-    /// Calls a function within a runtime of tokio with time and I/O.
-    pub(super) async fn answer(&self, function: &Function, arguments: Arguments) -> Result<Answer, CallError> {
+    /// Counts bytes of arguments.
+    pub(super) fn received(&self, bytes: usize) {
+        self.shared.guests.figures.received(bytes);
+    }
+
+    /// Calls a function within a runtime of tokio with time and I/O; for a client, if it has
+    /// proved who it is.
+    pub(super) async fn answer(
+        &self,
+        function: &Function,
+        arguments: Arguments,
+        peer: Option<&Peer>,
+    ) -> Result<Answer, CallError> {
         let Shared { guests, entry, pool } = &*self.shared;
+        let identity = guests.identity(peer);
         let Some(pool) = pool else {
             let deadline = guests.deadline();
             let mut instance = Instance::new(guests, deadline).map_err(CallError::Runtime)?;
+            instance.called_by(identity);
             let value = instance.run(guests, entry, deadline, function, &arguments).await?;
             return Ok(Answer { value });
         };
@@ -138,6 +151,7 @@ impl Caller {
             Some(instance) => instance,
             None => Instance::new(guests, deadline).map_err(CallError::Runtime)?,
         };
+        instance.called_by(identity);
         // If it fails, or this is given up, the instance is dropped.
         let value = instance.run(guests, entry, deadline, function, &arguments).await?;
         pool.keep(instance, taken);

@@ -3,6 +3,7 @@
 use super::json::{self, Json};
 use super::stream::Callee;
 use super::{ArgumentError, Arguments, CallError, Function, Language};
+use crate::Peer;
 use wasmtime::component::Type;
 
 /// Why a call by JSON has no result.
@@ -20,10 +21,11 @@ impl From<ArgumentError> for JsonError {
 
 impl Callee {
     /// Calls the function with the arguments in `text`: an array, or an object of their
-    /// names. Returns `{"result": …}`.
-    pub(crate) async fn call_json(&self, text: &[u8]) -> Result<String, JsonError> {
+    /// names. `peer` is who calls, if that is known. Returns `{"result": …}`.
+    pub(crate) async fn call_json(&self, text: &[u8], peer: Option<&Peer>) -> Result<String, JsonError> {
+        self.caller.received(text.len());
         let arguments = self.function.read_body(text)?;
-        let answer = self.caller.answer(&self.function, arguments).await;
+        let answer = self.caller.answer(&self.function, arguments, peer).await;
         let answer = answer.map_err(JsonError::Call)?;
         let value = answer.write(Language::Json);
         Ok(format!("{{\"result\":{}}}", value.as_deref().unwrap_or("null")))

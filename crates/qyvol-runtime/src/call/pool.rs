@@ -4,21 +4,21 @@
 //! has returned; one that trapped, exited, met a limit or was given up is dropped with its
 //! call, and so is one that has more memory than the pool keeps.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use qyvol_types::{Pool as Settings, PoolKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant as Timestamp;
 use wasmtime::Store;
 use wasmtime::component::{Instance as Exports, InstancePre, Val};
 
 use super::{Arguments, CallError, Function};
-use crate::RuntimeError;
 use crate::beside::Guests;
 use crate::component::ComponentState;
+use crate::idle::Idle;
 use crate::output::OutputBudget;
+use crate::{Identity, RuntimeError};
 
 /// A component's instance, or a store for one.
 pub(super) struct Instance {
@@ -46,20 +46,29 @@ impl Instance {
         guests.begin_call(&mut self.store, deadline)
     }
 
-    async fn exports(&mut self, entry: &InstancePre<ComponentState>) -> wasmtime::Result<Exports> {
-        Ok(match self.exports {
-            Some(exports) => exports,
-            None => *self.exports.insert(entry.instantiate_async(&mut self.store).await?),
-        })
+    /// Who makes its next call.
+    pub(super) fn called_by(&mut self, identity: Arc<Identity>) {
+        self.store.data_mut().identity = identity;
+    }
+
+    async fn exports(&mut self, guests: &Guests, entry: &InstancePre<ComponentState>) -> wasmtime::Result<Exports> {
+        if let Some(exports) = self.exports {
+            return Ok(exports);
+        }
+        let begun = Instant::now();
+        let made = entry.instantiate_async(&mut self.store).await?;
+        guests.figures.made(begun.elapsed());
+        Ok(*self.exports.insert(made))
     }
 
     async fn call(
         &mut self,
+        guests: &Guests,
         entry: &InstancePre<ComponentState>,
         function: &Function,
         arguments: &[Val],
     ) -> wasmtime::Result<Option<Val>> {
-        let exports = self.exports(entry).await?;
+        let exports = self.exports(guests, entry).await?;
         let Some(callee) = exports.get_func(&mut self.store, function.found.index) else {
             return Err(wasmtime::format_err!("the function is not there"));
         };
@@ -79,7 +88,7 @@ impl Instance {
         function: &Function,
         Arguments(arguments): &Arguments,
     ) -> Result<Option<Val>, CallError> {
-        let call = self.call(entry, function, arguments);
+        let call = self.call(guests, entry, function, arguments);
         match guests.run(deadline, call).await? {
             Ok(value) => Ok(value),
             Err(error) => Err(guests.failed(&error, &self.store.data().limits).into()),
@@ -93,7 +102,7 @@ impl Instance {
         entry: &InstancePre<ComponentState>,
         deadline: Option<Instant>,
     ) -> Result<(), CallError> {
-        let started = self.exports(entry);
+        let started = self.exports(guests, entry);
         match guests.run(deadline, started).await? {
             Ok(_) => Ok(()),
             Err(error) => Err(guests.failed(&error, &self.store.data().limits).into()),
@@ -113,15 +122,8 @@ pub(super) struct Pool {
     /// One for each instance that may exist.
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// Those that nobody uses, the one that was used last at the end.
-    idle: Mutex<Vec<Idle>>,
-    /// Whether a task looks after those that were not used for long.
-    is_swept: AtomicBool,
-}
-
-struct Idle {
-    instance: Instance,
-    since: Timestamp,
+    /// Those that nobody uses.
+    idle: Arc<Idle<Instance>>,
 }
 
 /// The right to have an instance, and one that was kept, if there is one.
@@ -148,8 +150,7 @@ impl Pool {
             instances,
             places: Arc::new(Semaphore::new(instances)),
             waiting: AtomicUsize::new(0),
-            idle: Mutex::default(),
-            is_swept: AtomicBool::new(false),
+            idle: Arc::new(Idle::new(settings.idle.map(Duration::from_millis))),
         }))
     }
 
@@ -167,7 +168,7 @@ impl Pool {
             Ok(place) => place,
             Err(_) => self.wait().await?,
         };
-        let mut instance = self.idle().pop().map(|idle| idle.instance);
+        let mut instance = self.idle.take();
         let deadline = guests.deadline();
         if let Some(instance) = &mut instance {
             instance.begin_call(guests, deadline).map_err(CallError::Runtime)?;
@@ -202,66 +203,15 @@ impl Pool {
     pub(super) fn keep(self: &Arc<Self>, instance: Instance, taken: Taken) {
         let retained = self.settings.retained;
         if retained.is_none_or(|retained| instance.memory() <= retained) {
-            self.idle().push(Idle {
-                instance,
-                since: Timestamp::now(),
-            });
-            self.look_after();
+            self.idle.put(instance);
         }
         // The place is free once the instance is there.
         drop(taken);
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Starts the task that gives up instances which nobody calls, if the pool has one and
-    /// it does not run.
-    fn look_after(self: &Arc<Self>) {
-        let Some(idle) = self.settings.idle.map(Duration::from_millis) else {
-            return;
-        };
-        if self.is_swept.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let pool = Arc::downgrade(self);
-        tokio::spawn(async move {
-            let mut pause = idle;
-            loop {
-                tokio::time::sleep(pause).await;
-                let Some(pool) = pool.upgrade() else { return };
-                match pool.sweep(idle) {
-                    Some(next) => pause = next,
-                    None => return,
-                }
-            }
-        });
-    }
-
-    /// Drops the instances that were not used for so long. Returns when to look again;
-    /// none if nothing is left, and the task is to end.
-    fn sweep(&self, idle: Duration) -> Option<Duration> {
-        let now = Timestamp::now();
-        let mut kept = self.idle();
-        // The oldest are first.
-        let old = kept.partition_point(|one| now.saturating_duration_since(one.since) >= idle);
-        let dropped: Vec<Idle> = kept.drain(..old).collect();
-        let next = kept
-            .first()
-            .map(|one| idle.saturating_sub(now.saturating_duration_since(one.since)));
-        if next.is_none() {
-            // Under the lock, so that whoever adds the next one starts a task for it.
-            self.is_swept.store(false, Ordering::Release);
-        }
-        drop(kept);
-        drop(dropped);
-        next
-    }
-
     /// Instances that nobody uses.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.idle().len()
+        self.idle.len()
     }
 }

@@ -243,7 +243,7 @@ impl Job {
             Err(refused) => return error_line(&id, &refused),
         };
         let Callee { function, caller } = &asked.callee;
-        let kind = match caller.answer(function, asked.arguments).await {
+        let kind = match caller.answer(function, asked.arguments, None).await {
             Ok(answer) => return result_line(&id, &answer),
             Err(error) => error,
         };

@@ -76,6 +76,13 @@ impl Http {
     }
 }
 
+impl Hooks {
+    /// What is sent from now on is of another request.
+    pub(crate) fn begin_request(&mut self, cut: Cut) {
+        self.cut = cut;
+    }
+}
+
 /// Sends requests for wasmtime-wasi-http.
 pub(crate) struct Hooks {
     shared: Arc<Shared>,

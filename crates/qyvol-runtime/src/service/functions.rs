@@ -24,7 +24,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::{BoxError, NamedHost, ResponseBody, Secure, ServiceError};
 use crate::call::{ARGUMENT_BYTES, Callee, JsonError};
-use crate::{CallError, RuntimeError};
+use crate::{CallError, Peer, RuntimeError};
 
 const JSON: &str = "application/json";
 
@@ -148,6 +148,7 @@ impl FunctionService {
         B::Error: Into<BoxError>,
     {
         let callee = self.callee(&request)?;
+        let peer = request.extensions().get::<Peer>().cloned();
         let collected = Limited::new(request.into_body(), self.body).collect().await;
         let body = collected.map_err(|error| match error.is::<LengthLimitError>() {
             true => {
@@ -156,10 +157,14 @@ impl FunctionService {
             }
             false => Refused::usage(StatusCode::BAD_REQUEST, "the arguments did not arrive"),
         })?;
-        callee.call_json(&body.to_bytes()).await.map_err(|error| match error {
-            JsonError::Arguments(why) => Refused::usage(StatusCode::BAD_REQUEST, why),
-            JsonError::Call(error) => error.into(),
-        })
+        let body = body.to_bytes();
+        callee
+            .call_json(&body, peer.as_ref())
+            .await
+            .map_err(|error| match error {
+                JsonError::Arguments(why) => Refused::usage(StatusCode::BAD_REQUEST, why),
+                JsonError::Call(error) => error.into(),
+            })
     }
 
     /// The function that a request is for.

@@ -1,6 +1,6 @@
 //! A first instance of a service, before it gets any request.
 
-use super::{Answers, Service, ServiceError};
+use super::{Answers, Instance, Service, ServiceError};
 
 impl Service {
     /// Instantiates the component once, as for a request, and drops the instance. Called
@@ -15,9 +15,9 @@ impl Service {
             Answers::Functions(functions) => return functions.try_out().await,
         };
         let deadline = shared.guests.deadline();
-        let mut store = shared.store(deadline, None)?;
-        let instance = shared.handler.instantiate(&mut store);
-        let instance = shared.guests.run(deadline, instance).await?;
-        instance.map_err(|error| shared.guests.failed(&error, &store.data().limits).into())
+        let mut instance = Instance::new(&shared.guests, deadline)?;
+        let started = async { instance.start(&shared.instances, &shared.guests).await.map(drop) };
+        let started = shared.guests.run(deadline, started).await?;
+        started.map_err(|error| shared.guests.failed(&error, instance.limits()).into())
     }
 }

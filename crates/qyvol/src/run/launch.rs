@@ -88,6 +88,7 @@ impl Launch {
             stdio: grant.stdio,
             programs: Programs::new(grant.exec),
             observer: request.observer.clone(),
+            figures: None,
             caller: Arc::new(request.caller.clone()),
             limits: RunLimits {
                 memory: Some(limits.memory.unwrap_or(DEFAULT_MEMORY)),

@@ -225,6 +225,7 @@ pub enum Outcome {
 pub(crate) struct StepTimer<'a> {
     events: &'a dyn RunEvents,
     last: Instant,
+    taken: Vec<(&'static str, Duration)>,
 }
 
 impl<'a> StepTimer<'a> {
@@ -232,12 +233,19 @@ impl<'a> StepTimer<'a> {
         StepTimer {
             events,
             last: Instant::now(),
+            taken: Vec::new(),
         }
     }
 
-    pub(crate) fn step(&mut self, what: &str) {
+    pub(crate) fn step(&mut self, what: &'static str) {
         let now = Instant::now();
         self.events.step(what, now - self.last);
+        self.taken.push((what, now - self.last));
         self.last = now;
+    }
+
+    /// The steps so far.
+    pub(crate) fn taken(&self) -> Vec<(&'static str, Duration)> {
+        self.taken.clone()
     }
 }

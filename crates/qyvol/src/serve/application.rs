@@ -1,11 +1,11 @@
 //! From a target to something that answers: the four values of a run, linked and tried.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use qyvol_runtime::{
-    ARGUMENT_BYTES, CallLimits, Caller, CodeKind, Program, RunSpec, RuntimeError, Service, ServiceError, ServiceLimits,
-    serves,
+    ARGUMENT_BYTES, CallLimits, Caller, CodeKind, GuestFigures, Program, RunSpec, RuntimeError, Service, ServiceError,
+    ServiceLimits, serves,
 };
 use qyvol_serve::{App, Keeper};
 use qyvol_trust::Ceiling;
@@ -14,6 +14,7 @@ use qyvol_types::{Digest, FsKind};
 use super::reload::Reload;
 use super::{ServeRequest, ServedApp};
 use crate::functions::{self, Found};
+use crate::reuse::check_reuse;
 use crate::run::{Held, Launch, Prepared, StepTimer, VerifiedTarget};
 use crate::{Context, Error};
 
@@ -51,6 +52,7 @@ impl Application {
         request: &ServeRequest<'_>,
         served: &ServedApp<'_>,
         judged: VerifiedTarget,
+        figures: &Arc<GuestFigures>,
         clock: &mut StepTimer<'_>,
     ) -> Result<Application, Error> {
         let kind = check_servable(&judged)?;
@@ -65,6 +67,7 @@ impl Application {
             time: launch.time.wall.map_or(most, |own| own.min(most)),
             cpu: launch.time.cpu,
             body: request.limits.body,
+            reuse: app.serve.reuse,
         };
         let Launch {
             label,
@@ -73,6 +76,7 @@ impl Application {
             held,
             ..
         } = launch;
+        spec.figures = Some(Arc::clone(figures));
         spec.limits.files.get_or_insert(served.files);
         spec.limits.sockets.get_or_insert(served.files);
         let keeper = Kept {
@@ -101,7 +105,11 @@ impl Application {
         clock.step("try");
         let keeper = Box::new(keeper);
         Ok(Application {
-            app: App { service, keeper },
+            app: App {
+                service,
+                keeper,
+                steps: clock.taken(),
+            },
             identity,
         })
     }
@@ -137,7 +145,8 @@ fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
     if !serves(judged.exports()) && app.functions.is_empty() {
         return Err(Error::NotAService { target });
     }
-    if judged.trusted.config.qyv.app.fs.kind == FsKind::Netfs {
+    check_reuse(&target, app, judged.exports())?;
+    if app.fs.kind == FsKind::Netfs {
         return Err(Error::NotPermitted {
             target,
             why:

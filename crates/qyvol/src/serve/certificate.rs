@@ -1,10 +1,10 @@
-//! The certificate of a server, and its key: files, which are read again when they have
-//! changed, as they do at each renewal.
+//! The certificate of a server, its key, and those that clients' must chain to: files, which
+//! are read again when they have changed, as they do at each renewal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use qyvol_serve::Tls;
+use qyvol_serve::{Tls, TlsContents};
 
 use super::watch::{Stamp, stamp};
 use crate::Error;
@@ -18,20 +18,39 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key, PEM, which nobody else may read.
     pub key: PathBuf,
+    /// The certificates that a client's must chain to, PEM; none if clients need not prove
+    /// who they are.
+    pub clients: Option<PathBuf>,
+}
+
+/// What is in them.
+struct Contents {
+    chain: Vec<u8>,
+    key: zeroize::Zeroizing<String>,
+    clients: Option<Vec<u8>>,
+}
+
+impl Contents {
+    fn pem(&self) -> TlsContents<'_> {
+        TlsContents {
+            chain: &self.chain,
+            key: self.key.as_bytes(),
+            clients: self.clients.as_deref(),
+        }
+    }
 }
 
 /// A certificate that is used.
 pub(super) struct Certificate {
     files: TlsFiles,
     pub(super) tls: Arc<Tls>,
-    seen: [Option<Stamp>; 2],
+    seen: [Option<Stamp>; 3],
 }
 
 impl Certificate {
     pub(super) fn open(files: &TlsFiles) -> Result<Certificate, Error> {
         let seen = files.stamps();
-        let (chain, key) = files.read()?;
-        let tls = Tls::new(&chain, key.as_bytes()).map_err(|why| files.error(why))?;
+        let tls = Tls::new(files.read()?.pem()).map_err(|why| files.error(why))?;
         Ok(Certificate {
             files: files.clone(),
             tls: Arc::new(tls),
@@ -46,20 +65,24 @@ impl Certificate {
             return Ok(false);
         }
         self.seen = seen;
-        let (chain, key) = self.files.read()?;
-        let replaced = self.tls.replace(&chain, key.as_bytes());
+        let replaced = self.tls.replace(self.files.read()?.pem());
         replaced.map_err(|why| self.files.error(why)).map(|()| true)
     }
 }
 
 impl TlsFiles {
-    fn stamps(&self) -> [Option<Stamp>; 2] {
-        [stamp(&self.certificate), stamp(&self.key)]
+    fn stamps(&self) -> [Option<Stamp>; 3] {
+        let clients = self.clients.as_deref().and_then(stamp);
+        [stamp(&self.certificate), stamp(&self.key), clients]
     }
 
-    fn read(&self) -> Result<(Vec<u8>, zeroize::Zeroizing<String>), Error> {
+    fn read(&self) -> Result<Contents, Error> {
         let (key, _) = read_private(&self.key)?;
-        Ok((read_certificates(&self.certificate)?, key))
+        Ok(Contents {
+            chain: read_certificates(&self.certificate)?,
+            key,
+            clients: self.clients.as_deref().map(read_certificates).transpose()?,
+        })
     }
 
     fn error(&self, why: String) -> Error {

@@ -174,10 +174,11 @@ impl<'s> Answering<'s> {
         let mut clock = StepTimer::start(app.run.events);
         let judged = VerifiedTarget::new(ctx, &app.run)?;
         clock.step("verify");
-        let Application { app: first, identity } = Application::new(ctx, request, app, judged, &mut clock)?;
+        let figures = Arc::default();
+        let Application { app: first, identity } = Application::new(ctx, request, app, judged, &figures, &mut clock)?;
         let name = app.name.as_ref().unwrap_or(&identity.name);
         Ok(Answering {
-            site: Arc::new(Site::new(name, first, app.requests)),
+            site: Arc::new(Site::new(name, first, app.requests, figures)),
             request,
             app,
             identity,
@@ -225,7 +226,7 @@ impl<'s> Answering<'s> {
         if Identity::of(&judged) == self.identity {
             return Ok(None);
         }
-        Application::new(ctx, self.request, self.app, judged, &mut clock).map(Some)
+        Application::new(ctx, self.request, self.app, judged, self.site.figures(), &mut clock).map(Some)
     }
 
     /// What answered stays.

@@ -10,6 +10,17 @@ use wasip2::http::types::{
 };
 use wasip2::io::streams::StreamError;
 
+use bindings::qyvol::call::context;
+
+/// Who has called.
+mod bindings {
+    wit_bindgen::generate!({
+        inline: "package suite:service; world service { import qyvol:call/context@0.1.0; }",
+        path: "../../../formats/wit/call.wit",
+        generate_all,
+    });
+}
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 struct Service;
@@ -37,6 +48,15 @@ impl Guest for Service {
             "/fetch" => text(out, &fetch(query)),
             "/upload" => upload(query),
             "/grow" => text(out, &format!("{}\n", vec![1u8; query.parse().unwrap()].len())),
+            "/keep" => {
+                text(out, "kept\n");
+                std::mem::forget(request);
+            }
+            "/hold" => {
+                let held = std::fs::File::open(query).map(std::mem::forget);
+                text(out, &format!("{:?}\n", held.map_err(|e| e.kind())));
+            }
+            "/who" => text(out, &format!("{:?}\n", context::actor())),
             "/trap" => panic!("as asked"),
             "/trap-late" => {
                 let body = begin(out, Fields::new());

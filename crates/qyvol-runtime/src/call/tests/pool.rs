@@ -63,7 +63,10 @@ impl Counter {
 
     async fn call(&self, function: &str, arguments: &[Val]) -> Result<Option<Val>, CallError> {
         let function = self.functions.find(function).unwrap();
-        let answer = self.caller.answer(&function, Arguments(arguments.to_vec())).await?;
+        let answer = self
+            .caller
+            .answer(&function, Arguments(arguments.to_vec()), None)
+            .await?;
         Ok(answer.value)
     }
 
@@ -118,7 +121,7 @@ fn instance_is_kept_until_its_call_does_not_return() {
         let caller = Caller::new(program, RunSpec::default(), CallLimits::default()).unwrap();
         let count = functions.find("count").unwrap();
         for _ in 0..2 {
-            let answer = caller.answer(&count, Arguments(Vec::new())).await.unwrap();
+            let answer = caller.answer(&count, Arguments(Vec::new()), None).await.unwrap();
             assert_eq!(answer.value, Some(Val::U32(1)));
         }
     });
