@@ -1,7 +1,7 @@
 //! The store: names, files in and out, other users, full and read-only disks.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::needs::lacks;
