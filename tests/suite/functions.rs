@@ -242,6 +242,15 @@ fn pool_of_the_manifest_keeps_instances() {
         // One call has nothing of an earlier command's.
         assert_eq!(user.qyv(&["call", &app, "count"]).expect(0).out, "1\n");
     }
+    // It is one pool, whether a line names the function or not.
+    let app = built(&user, "app", &functions("{ type: static, size: 1 }"));
+    let lines = "{\"id\":1}\n{\"id\":2,\"function\":\"count\"}\n".repeat(2);
+    let out = user
+        .qyv_with_input(&["call", "--workers", "1", &app, "count"], &lines)
+        .expect(0)
+        .out;
+    let expected = [(1, 1), (2, 2), (1, 3), (2, 4)].map(|(id, n)| format!("{{\"id\":{id},\"result\":{n}}}\n"));
+    assert_eq!(out, expected.concat());
 }
 
 /// Tells who has called: the case of the actor, the number of the user, and how many words
