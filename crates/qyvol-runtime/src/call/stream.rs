@@ -111,12 +111,17 @@ impl Caller {
             calls,
             failure: Mutex::default(),
         });
-        for callee in job.calls.named.values() {
-            let filled = runtime.block_on(callee.caller.fill());
-            filled.map_err(|error| match error {
-                CallError::Runtime(error) => error,
-                error => RuntimeError::Instantiate(error.to_string()),
-            })?;
+        let filled = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop.begun() => Ok(false),
+                filled = job.fill(workers) => filled.map(|()| true),
+            }
+        });
+        if !filled? {
+            runtime.shutdown_background();
+            crate::flush_printed(super::PRINTED);
+            return Ok(());
         }
         let lines = read_lines(input).map_err(host)?;
         let (started, mut answers) = mpsc::channel(workers);
@@ -235,6 +240,17 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
 }
 
 impl Job {
+    /// Makes the instances that are there before the first call.
+    async fn fill(&self, workers: usize) -> Result<(), RuntimeError> {
+        for callee in self.calls.named.values() {
+            callee.caller.fill(workers).await.map_err(|error| match error {
+                CallError::Runtime(error) => error,
+                error => RuntimeError::Instantiate(error.to_string()),
+            })?;
+        }
+        Ok(())
+    }
+
     /// The answer to a line.
     async fn answer(&self, line: Line) -> String {
         let (id, asked) = self.read(line);

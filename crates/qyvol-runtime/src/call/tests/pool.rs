@@ -166,7 +166,7 @@ fn limits_hold_for_each_call_of_an_instance() {
 fn calls_wait_for_an_instance_in_a_queue_with_an_end() {
     block_on(async {
         let counter = Counter::new(settings(PoolKind::Static, 1));
-        counter.caller.fill().await.unwrap();
+        counter.caller.fill(8).await.unwrap();
         assert_eq!(counter.kept(), 1);
         let (spun, counted, refused) = tokio::join!(
             counter.call("spin", &[]),
@@ -181,6 +181,18 @@ fn calls_wait_for_an_instance_in_a_queue_with_an_end() {
         );
         assert_eq!(counter.count().await, 2);
     });
+}
+
+// [CALL-015]
+#[test]
+fn no_more_instances_are_made_at_the_start_than_can_be_called() {
+    for (kind, made) in [(PoolKind::Static, 2), (PoolKind::Lazy, 0), (PoolKind::Adaptive, 0)] {
+        block_on(async {
+            let counter = Counter::new(settings(kind, 1024));
+            counter.caller.fill(2).await.unwrap();
+            assert_eq!(counter.kept(), made);
+        });
+    }
 }
 
 // [CALL-015]
