@@ -78,6 +78,10 @@ fn bad_line_gets_one_error_and_the_next_is_answered() {
         (b"\xff", "not JSON"),
         (b"{\"id\":1,\"id\":2}", "duplicate key"),
         (b"{\"id\":{}}", "\"id\" is neither"),
+        (b"{\"id\":12345678901234567890123}", "no integer of 64 bits"),
+        (b"{\"id\":1e2}", "no integer of 64 bits"),
+        (b"{\"id\":1.0}", "no integer of 64 bits"),
+        (b"{\"id\":-0}", "no integer of 64 bits"),
         (b"{\"function\":1}", "\"function\" is no string"),
         (b"{\"function\":\"twice\",\"args\":{}}", "\"args\" is no array"),
         (

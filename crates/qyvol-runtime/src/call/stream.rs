@@ -304,6 +304,10 @@ impl Job {
         let (mut id, mut name, mut args, mut wrong) = (Json::Null, None, Vec::new(), None);
         for (key, value) in entries {
             match (key.as_str(), value) {
+                // A number is answered as it was written, and others would be rounded.
+                ("id", Json::Number(number)) if number.is_f64() => {
+                    wrong = Some("\"id\" is a number that is no integer of 64 bits".to_string());
+                }
                 ("id", value @ (Json::Null | Json::Number(_) | Json::String(_))) => id = value,
                 ("function", Json::String(value)) => name = Some(value),
                 ("args", Json::Array(value)) => args = value,
