@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -71,22 +71,30 @@ impl From<CallError> for Refused {
                 "limit",
                 "the function needs more than it may have",
             ),
-            CallError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "limit", "too many calls wait"),
-            CallError::Runtime(_) => (StatusCode::INTERNAL_SERVER_ERROR, "host", "the call could not be made"),
+            CallError::Busy { .. } | CallError::Runtime(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "host", "the call could not be made")
+            }
         };
         Refused {
             status,
             kind,
             message: message.to_string(),
-            why: match error {
-                CallError::Trap(why) => Some(ServiceError::Trap(why)),
-                CallError::Exit(code) => Some(ServiceError::Exit(code)),
-                CallError::Limit(limit, why) => Some(ServiceError::Limit(limit, why)),
-                CallError::Time(limit) => Some(ServiceError::Time(limit)),
-                CallError::CpuTime(limit) => Some(ServiceError::CpuTime(limit)),
-                CallError::Runtime(error) => Some(ServiceError::Runtime(error)),
-                CallError::Busy { .. } => None,
-            },
+            why: Some(error.into()),
+        }
+    }
+}
+
+impl From<CallError> for ServiceError {
+    fn from(error: CallError) -> ServiceError {
+        match error {
+            CallError::Trap(why) => ServiceError::Trap(why),
+            CallError::Exit(code) => ServiceError::Exit(code),
+            CallError::Limit(limit, why) => ServiceError::Limit(limit, why),
+            CallError::Time(limit) => ServiceError::Time(limit),
+            CallError::CpuTime(limit) => ServiceError::CpuTime(limit),
+            CallError::Runtime(error) => ServiceError::Runtime(error),
+            // No call waits here: each has an instance of its own.
+            CallError::Busy { .. } => ServiceError::Runtime(RuntimeError::Host(error.to_string())),
         }
     }
 }
@@ -120,13 +128,8 @@ impl FunctionService {
             Err(refused) => {
                 let text = crate::call::error_body(refused.kind, &refused.message);
                 let mut response = response(refused.status, text);
-                let headers = response.headers_mut();
-                match refused.status {
-                    StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
-                    StatusCode::SERVICE_UNAVAILABLE => {
-                        drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1")));
-                    }
-                    _ => {}
+                if refused.status == StatusCode::METHOD_NOT_ALLOWED {
+                    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
                 }
                 (response, refused.why.map_or(Ok(()), Err))
             }
@@ -202,12 +205,7 @@ impl FunctionService {
     /// Makes one instance for each function on trial.
     pub(super) async fn try_out(&self) -> Result<(), ServiceError> {
         for callee in self.functions.values() {
-            callee.caller.try_out().await.map_err(|error| {
-                let text = error.to_string();
-                Refused::from(error)
-                    .why
-                    .unwrap_or(ServiceError::Runtime(RuntimeError::Instantiate(text)))
-            })?;
+            callee.caller.try_out().await?;
         }
         Ok(())
     }
