@@ -231,7 +231,7 @@ pub(crate) fn from_yaml(r: &mut Reader<'_>, fields: &Fields<'_>) -> Entries {
         Some(node) => {
             if is_made || !files.is_empty() {
                 let what = "an image has one component: with an entrypoint, functions and processes are those of the entrypoint";
-                let help = "leave out the entrypoint, or wat, wasm and wit of the functions";
+                let help = "leave out the entrypoint, or wat, wasm and wit of the functions and processes";
                 r.problem_with_help(node.place, what, help);
             }
             relative(r, node, "entrypoint").map(|path| path.to_string())

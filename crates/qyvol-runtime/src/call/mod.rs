@@ -16,7 +16,7 @@ mod names;
 mod pool;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wave;
 mod words;
 
