@@ -78,7 +78,7 @@ struct Found {
 }
 
 /// The arguments of a call: as many as the function has, of its types.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Arguments(Vec<Val>);
 
 /// What a function has returned.

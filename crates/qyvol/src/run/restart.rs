@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qyvol_runtime::{CallError, CallLimits, Caller, CodeKind, Function, Generation, Language};
+use qyvol_runtime::{Arguments, CallError, CallLimits, Caller, CodeKind, Function, Generation, Language};
 use qyvol_types::{AppProcess, FsKind, Restart, escape};
 
 use super::request::StepTimer;
@@ -81,7 +81,7 @@ pub(super) fn run(
         source,
     })?;
     // It has no parameters, or is refused here.
-    function.read(Language::Wave, &[])?;
+    let arguments = function.read(Language::Wave, &[])?;
     let Launch {
         program,
         mut spec,
@@ -98,7 +98,7 @@ pub(super) fn run(
     spec.limits = run;
     let caller = Caller::for_process(program, spec, limits).map_err(Error::runtime(&label))?;
     clock.step("link");
-    let ended = supervise(&caller, &function, &name, process.restart, request);
+    let ended = supervise(&caller, (&function, &arguments), &name, process.restart, request);
     // It has no netfs: there is nothing to send.
     let failure = match &ended {
         Err(CallError::Runtime(error)) => Some(error),
@@ -177,7 +177,7 @@ impl Restarts {
 /// last: whether it has returned an error, or why it has not returned.
 fn supervise(
     caller: &Caller,
-    function: &Function,
+    (function, arguments): (&Function, &Arguments),
     name: &str,
     restart: Restart,
     request: &RunRequest<'_>,
@@ -185,10 +185,7 @@ fn supervise(
     let mut restarts = Restarts::new(restart);
     loop {
         let began = Instant::now();
-        let Ok(arguments) = function.read(Language::Wave, &[]) else {
-            return Ok(true);
-        };
-        let (ended, why) = match caller.call(function, arguments) {
+        let (ended, why) = match caller.call(function, arguments.clone()) {
             Ok(answer) if answer.is_err() => {
                 let text = answer.write(Language::Wave).unwrap_or_default();
                 (Ok(true), format!("it returned {}", escape(&text)))
