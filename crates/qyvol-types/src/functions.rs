@@ -126,12 +126,11 @@ pub(crate) fn check(
 
 fn check_name(name: &str) -> Result<(), String> {
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let starts = name.starts_with(|c: char| c.is_ascii_lowercase());
     // WIT wants a letter at the beginning of each word.
     let letters = name
         .split('-')
         .all(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
-    if name.len() > NAME || !starts || !letters || !name.split('-').all(is_word) {
+    if name.len() > NAME || !letters || !name.split('-').all(is_word) {
         return Err(format!(
             "a name must be lower-case letters and digits, in words that begin with a letter and are joined by `-`, and at most {NAME} bytes"
         ));
