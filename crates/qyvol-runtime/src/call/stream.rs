@@ -131,6 +131,7 @@ impl Caller {
                 let answer: JoinHandle<String> = answer;
                 let line = answer.await.unwrap_or_else(|_| {
                     let message = "answering it ended in a panic".to_string();
+                    job.fail(RuntimeError::Host(format!("can't answer a call: {message}")));
                     error_line(&Json::Null, &Refused { kind: "host", message })
                 });
                 output(&line).map_err(|error| io::Error::other(format!("can't write an answer: {error}")))?;
