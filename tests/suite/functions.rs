@@ -1,6 +1,7 @@
 //! Functions that a manifest names: made at build, called with their limits and instances.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 
 use serde_json::{Value, json};
 
@@ -338,15 +339,13 @@ fn process_is_started_again_as_its_manifest_says() {
         .spawn()
         .unwrap();
     let stderr = std::io::BufReader::new(forever.stderr.take().unwrap());
-    let notes: Vec<String> = std::io::BufRead::lines(stderr)
+    let mut notes = std::io::BufRead::lines(stderr)
         .map(Result::unwrap)
-        .filter(|line| line.contains("forever: it returned; it is started again in 100"))
-        .take(7)
-        .collect();
-    assert_eq!(notes.len(), 7);
+        .filter(|line| line.contains("forever: it returned; it is started again in 100"));
+    assert_eq!(notes.by_ref().take(7).count(), 7);
     let pid = rustix::process::Pid::from_child(&forever);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(!forever.wait().unwrap().success());
+    assert_eq!(forever.wait().unwrap().signal(), Some(15));
 }
 
 // [MAN-068] [CALL-015]
