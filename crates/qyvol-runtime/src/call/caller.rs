@@ -48,8 +48,8 @@ pub struct Caller {
 }
 
 pub(super) struct Shared {
-    guests: Guests,
-    entry: InstancePre<ComponentState>,
+    pub(super) guests: Guests,
+    pub(super) entry: InstancePre<ComponentState>,
     pub(super) pool: Option<Arc<Pool>>,
 }
 
