@@ -85,7 +85,7 @@ fn compiler_has_its_limits_and_none_of_its_callers_files() {
         let _ = closed.send(());
     });
     // The compiler waits for its component all the while.
-    let ended = wait.recv_timeout(Duration::from_secs(60));
+    let ended = wait.recv_timeout(Duration::from_secs(300));
     let of = |what: &str| format!("/proc/{}/{what}", child.id());
     let limits = fs::read_to_string(of("limits")).unwrap();
     let limit = |name: &str| {

@@ -1,6 +1,7 @@
 //! Functions that a manifest names: made at build, called with their limits and instances.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 
 use serde_json::{Value, json};
 
@@ -242,6 +243,15 @@ fn pool_of_the_manifest_keeps_instances() {
         // One call has nothing of an earlier command's.
         assert_eq!(user.qyv(&["call", &app, "count"]).expect(0).out, "1\n");
     }
+    // It is one pool, whether a line names the function or not.
+    let app = built(&user, "app", &functions("{ type: static, size: 1 }"));
+    let lines = "{\"id\":1}\n{\"id\":2,\"function\":\"count\"}\n".repeat(2);
+    let out = user
+        .qyv_with_input(&["call", "--workers", "1", &app, "count"], &lines)
+        .expect(0)
+        .out;
+    let expected = [(1, 1), (2, 2), (1, 3), (2, 4)].map(|(id, n)| format!("{{\"id\":{id},\"result\":{n}}}\n"));
+    assert_eq!(out, expected.concat());
 }
 
 /// Tells who has called: the case of the actor, the number of the user, and how many words
@@ -329,15 +339,13 @@ fn process_is_started_again_as_its_manifest_says() {
         .spawn()
         .unwrap();
     let stderr = std::io::BufReader::new(forever.stderr.take().unwrap());
-    let notes: Vec<String> = std::io::BufRead::lines(stderr)
+    let mut notes = std::io::BufRead::lines(stderr)
         .map(Result::unwrap)
-        .filter(|line| line.contains("forever: it returned; it is started again in 100"))
-        .take(7)
-        .collect();
-    assert_eq!(notes.len(), 7);
+        .filter(|line| line.contains("forever: it returned; it is started again in 100"));
+    assert_eq!(notes.by_ref().take(7).count(), 7);
     let pid = rustix::process::Pid::from_child(&forever);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(!forever.wait().unwrap().success());
+    assert_eq!(forever.wait().unwrap().signal(), Some(15));
 }
 
 // [MAN-068] [CALL-015]

@@ -135,14 +135,17 @@ fn program_ends_with_the_run_at_the_latest() {
         let path = user.path("alive");
         let _ = fs::remove_file(&path);
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let nonblocking = OFlags::RDONLY | OFlags::NONBLOCK;
+        let nonblocking = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let pipe = rustix::fs::open(&path, nonblocking, Mode::empty()).unwrap();
+        // The pipe has had a writer, even if the run ends before the program opens it.
+        let writer = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let script = format!(
             "exec 3>{}; sleep 1000 >/dev/null 2>&1 </dev/null & echo up; {last}",
             path.display()
         );
         let options = ["run", "-q", "--allow-exec", "/bin/sh"];
         let code = user.qyv(&[&options, args, &["/bin/sh", "-c", &script]].concat()).code;
+        drop(writer);
         let mut watched = [PollFd::new(&pipe, PollFlags::IN)];
         let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
         assert_eq!(poll(&mut watched, Some(&patience)).unwrap(), 1, "a program still runs");

@@ -28,6 +28,26 @@ impl Drop for Server {
 impl Server {
     /// Debian's docker-registry; `more` goes into its configuration.
     pub fn docker(more: &str) -> Server {
+        let end = Instant::now() + Duration::from_secs(300);
+        loop {
+            let mut server = Server::start_docker(more);
+            while server.child.try_wait().unwrap().is_none() {
+                if TcpStream::connect(&server.address).is_ok() {
+                    return server;
+                }
+                assert!(Instant::now() < end, "docker-registry does not listen");
+                std::thread::yield_now();
+            }
+            // Another process may have taken the port meanwhile.
+            let log = fs::read_to_string(&server.log).unwrap();
+            assert!(
+                log.contains("address already in use"),
+                "docker-registry has ended: {log}"
+            );
+        }
+    }
+
+    fn start_docker(more: &str) -> Server {
         let directory = tempfile::tempdir().unwrap();
         // It can't say which port it took: one that is free is named to it.
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -47,18 +67,12 @@ impl Server {
             .stderr(file)
             .spawn()
             .unwrap_or_else(|e| panic!("can't run docker-registry: {e}: install the Debian package docker-registry"));
-        let server = Server {
+        Server {
             address,
             child,
             log,
             _directory: directory,
-        };
-        let end = Instant::now() + Duration::from_secs(300);
-        while TcpStream::connect(&server.address).is_err() {
-            assert!(Instant::now() < end, "docker-registry does not listen");
-            std::thread::yield_now();
         }
-        server
     }
 
     /// The hub of the binary under test.

@@ -51,8 +51,8 @@ fn client_that_leaves_ends_its_guest_though_its_body_is_not_read() {
         });
         let ended = lines(&user.path("log"), leaving.len());
         assert!(ended.iter().all(|line| line["status"] == 499), "{ended:?}");
-        // Their places are free.
-        assert_eq!(server.get("/hello").body, "hello\n");
+        // Their places are freed.
+        assert_eq!(server.get_in_turn("/hello").body, "hello\n");
         server.end();
     }
 }

@@ -97,6 +97,15 @@ impl Server {
         self.get_of("a", path)
     }
 
+    /// The same, as soon as a place among the requests is free for it.
+    #[track_caller]
+    pub fn get_in_turn(&self, path: &str) -> Answer {
+        until(|| match self.get(path) {
+            answer if answer.status == 503 => Err(format!("all places are taken: {answer:?}")),
+            answer => Ok(answer),
+        })
+    }
+
     /// The same of this host.
     #[track_caller]
     pub fn get_of(&self, host: &str, path: &str) -> Answer {

@@ -5,8 +5,8 @@
 //! instances to be used again. A guest that waits holds no thread, and one that computes
 //! gives its thread up at each tick of the epoch.
 //!
-//! A component with functions has a service too, which calls one for each request, with
-//! the instances that the function has.
+//! A component with functions has a service too, which calls one for each request, in an
+//! instance of its own.
 //!
 //! Deliberately absent: connections, and how many requests there are at once.
 

@@ -126,12 +126,11 @@ pub(crate) fn check(
 
 fn check_name(name: &str) -> Result<(), String> {
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let starts = name.starts_with(|c: char| c.is_ascii_lowercase());
     // WIT wants a letter at the beginning of each word.
     let letters = name
         .split('-')
         .all(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
-    if name.len() > NAME || !starts || !letters || !name.split('-').all(is_word) {
+    if name.len() > NAME || !letters || !name.split('-').all(is_word) {
         return Err(format!(
             "a name must be lower-case letters and digits, in words that begin with a letter and are joined by `-`, and at most {NAME} bytes"
         ));
@@ -231,7 +230,7 @@ pub(crate) fn from_yaml(r: &mut Reader<'_>, fields: &Fields<'_>) -> Entries {
         Some(node) => {
             if is_made || !files.is_empty() {
                 let what = "an image has one component: with an entrypoint, functions and processes are those of the entrypoint";
-                let help = "leave out the entrypoint, or wat, wasm and wit of the functions";
+                let help = "leave out the entrypoint, or wat, wasm and wit of the functions and processes";
                 r.problem_with_help(node.place, what, help);
             }
             relative(r, node, "entrypoint").map(|path| path.to_string())

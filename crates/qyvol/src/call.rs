@@ -1,5 +1,6 @@
 //! `call`: what `run` does up to the guest, then calls of its functions.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use qyvol_runtime::{
@@ -93,12 +94,18 @@ pub fn call_lines(
 ) -> Result<(), Error> {
     let mut clock = StepTimer::start(request.run.events);
     let ready = Ready::new(ctx, &request.run, request.workers, &mut clock)?;
-    let function = request.function.map(|name| ready.find(name)).transpose()?;
+    let function = request.function.map(|name| Ok::<_, Error>((name, ready.find(name)?)));
+    let function = function.transpose()?;
     let named = functions::named(ready.app(), &ready.functions).map_err(ready.no_function())?;
     ready.with_caller(ctx, &request.run, |calling| {
         let named = named.into_iter().map(|(name, found)| Ok((name, calling.bind(found)?)));
-        let named = named.collect::<Result<_, RuntimeError>>()?;
-        let function = function.map(|found| calling.bind(found)).transpose()?;
+        let named = named.collect::<Result<BTreeMap<_, _>, RuntimeError>>()?;
+        let function = function.map(|(name, found)| match named.get(name) {
+            // Lines that name it and lines that don't share its instances.
+            Some(callee) => Ok(callee.clone()),
+            None => calling.bind(found),
+        });
+        let function = function.transpose()?;
         clock.step("link");
         let Calling { caller, functions, .. } = calling;
         let calls = LineCalls {

@@ -48,8 +48,8 @@ pub struct Caller {
 }
 
 pub(super) struct Shared {
-    guests: Guests,
-    entry: InstancePre<ComponentState>,
+    pub(super) guests: Guests,
+    pub(super) entry: InstancePre<ComponentState>,
     pub(super) pool: Option<Arc<Pool>>,
 }
 
@@ -166,12 +166,13 @@ impl Caller {
         instance.start(guests, entry, deadline).await
     }
 
-    /// Makes the instances that are there from the start, within a runtime of tokio.
-    pub(super) async fn fill(&self) -> Result<(), CallError> {
+    /// Makes the instances that are there from the start, if no more than `calls` run at
+    /// once. Called within a runtime of tokio.
+    pub(super) async fn fill(&self, calls: usize) -> Result<(), CallError> {
         let Shared { guests, entry, pool } = &*self.shared;
         let Some(pool) = pool else { return Ok(()) };
         let mut made = Vec::new();
-        for _ in 0..pool.at_start() {
+        for _ in 0..pool.at_start(calls) {
             let (taken, deadline) = pool.take(guests).await?;
             let mut instance = Instance::new(guests, deadline).map_err(CallError::Runtime)?;
             instance.start(guests, entry, deadline).await?;

@@ -16,7 +16,7 @@ mod names;
 mod pool;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wave;
 mod words;
 
@@ -78,7 +78,7 @@ struct Found {
 }
 
 /// The arguments of a call: as many as the function has, of its types.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Arguments(Vec<Val>);
 
 /// What a function has returned.

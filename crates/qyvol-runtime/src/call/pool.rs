@@ -154,10 +154,10 @@ impl Pool {
         }))
     }
 
-    /// How many instances are made at the start.
-    pub(super) fn at_start(&self) -> usize {
+    /// How many instances are made at the start, if no more than `calls` run at once.
+    pub(super) fn at_start(&self, calls: usize) -> usize {
         match self.settings.kind {
-            PoolKind::Static => self.instances,
+            PoolKind::Static => self.instances.min(calls),
             _ => 0,
         }
     }

@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -85,7 +85,7 @@ struct Job {
 
 impl Caller {
     /// Reads calls from `input` and writes an answer for each, without its newline, until
-    /// the input ends or `stop` begins: what was read by then is answered.
+    /// the input ends or `stop` begins: lines that were read by then are answered.
     ///
     /// # Errors
     ///
@@ -111,14 +111,19 @@ impl Caller {
             calls,
             failure: Mutex::default(),
         });
-        for callee in job.calls.named.values() {
-            let filled = runtime.block_on(callee.caller.fill());
-            filled.map_err(|error| match error {
-                CallError::Runtime(error) => error,
-                error => RuntimeError::Instantiate(error.to_string()),
-            })?;
+        let filled = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop.begun() => Ok(false),
+                filled = job.fill(workers) => filled.map(|()| true),
+            }
+        });
+        if !filled? {
+            runtime.shutdown_background();
+            crate::flush_printed(super::PRINTED);
+            return Ok(());
         }
-        let lines = read_lines(input).map_err(host)?;
+        let lines = read_lines(input, runtime.handle().clone()).map_err(host)?;
         let (started, mut answers) = mpsc::channel(workers);
         let written = runtime.block_on(async {
             tokio::spawn(start_calls(Arc::clone(&job), lines, started, workers, stop.clone()));
@@ -126,6 +131,7 @@ impl Caller {
                 let answer: JoinHandle<String> = answer;
                 let line = answer.await.unwrap_or_else(|_| {
                     let message = "answering it ended in a panic".to_string();
+                    job.fail(RuntimeError::Host(format!("can't answer a call: {message}")));
                     error_line(&Json::Null, &Refused { kind: "host", message })
                 });
                 output(&line).map_err(|error| io::Error::other(format!("can't write an answer: {error}")))?;
@@ -157,7 +163,12 @@ async fn start_calls(
         };
         let line = tokio::select! {
             biased;
-            () = stop.begun() => return,
+            () = stop.begun() => {
+                // One that was read already is answered. The reader may wait for input, and
+                // is not waited for.
+                lines.close();
+                lines.try_recv().ok()
+            }
             line = lines.recv() => line,
         };
         let line = match line {
@@ -181,19 +192,21 @@ async fn start_calls(
 }
 
 /// Reads lines on a thread of its own, because reading can't be interrupted. It ends with
-/// the input, or when nobody receives lines any more.
-fn read_lines(input: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<io::Result<Line>>> {
+/// the input, or when nobody receives lines any more. A line is read only once there is
+/// room for it in the channel, so that no line that was read waits outside of it.
+fn read_lines(input: impl Read + Send + 'static, runtime: Handle) -> io::Result<mpsc::Receiver<io::Result<Line>>> {
     let (send, receive) = mpsc::channel(1);
     let read = move || {
         let mut input = BufReader::new(input);
-        loop {
+        while let Ok(room) = runtime.block_on(send.reserve()) {
             let line = match next_line(&mut input) {
                 Ok(Some(line)) => Ok(line),
                 Ok(None) => return,
                 Err(error) => Err(error),
             };
             let failed = line.is_err();
-            if send.blocking_send(line).is_err() || failed {
+            room.send(line);
+            if failed {
                 return;
             }
         }
@@ -235,6 +248,17 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
 }
 
 impl Job {
+    /// Makes the instances that are there before the first call.
+    async fn fill(&self, workers: usize) -> Result<(), RuntimeError> {
+        for callee in self.calls.named.values() {
+            callee.caller.fill(workers).await.map_err(|error| match error {
+                CallError::Runtime(error) => error,
+                error => RuntimeError::Instantiate(error.to_string()),
+            })?;
+        }
+        Ok(())
+    }
+
     /// The answer to a line.
     async fn answer(&self, line: Line) -> String {
         let (id, asked) = self.read(line);
@@ -281,6 +305,10 @@ impl Job {
         let (mut id, mut name, mut args, mut wrong) = (Json::Null, None, Vec::new(), None);
         for (key, value) in entries {
             match (key.as_str(), value) {
+                // A number is answered as it was written, and others would be rounded.
+                ("id", Json::Number(number)) if number.is_f64() => {
+                    wrong = Some("\"id\" is a number that is no integer of 64 bits".to_string());
+                }
                 ("id", value @ (Json::Null | Json::Number(_) | Json::String(_))) => id = value,
                 ("function", Json::String(value)) => name = Some(value),
                 ("args", Json::Array(value)) => args = value,
@@ -348,4 +376,49 @@ fn error_line(id: &Json, refused: &Refused) -> String {
     json::string(&mut line, &refused.message);
     line.push_str("}}");
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::CallLimits;
+    use super::super::tests::load;
+    use super::*;
+    use crate::RunSpec;
+
+    // [CALL-012]
+    #[test]
+    fn line_that_was_read_before_the_end_is_answered() {
+        let wasm = wat::parse_str(
+            r#"(component
+            (core module $m (func (export "f")))
+            (core instance $i (instantiate $m))
+            (func (export "f") (canon lift (core func $i "f"))))"#,
+        );
+        let program = load(&wasm.unwrap());
+        let calls = LineCalls {
+            named: BTreeMap::new(),
+            functions: program.functions(),
+            function: None,
+            workers: 1,
+        };
+        let job = Job {
+            caller: Caller::new(program, RunSpec::default(), CallLimits::default()).unwrap(),
+            calls,
+            failure: Mutex::default(),
+        };
+        let stop = Stop::default();
+        stop.begin();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            // The reader is still there, and waits for input.
+            let (reader, lines) = mpsc::channel(1);
+            let line = Line::Text(b"{\"id\":7,\"function\":\"f\"}".to_vec());
+            reader.send(Ok(line)).await.unwrap();
+            let (started, mut answers) = mpsc::channel(1);
+            start_calls(Arc::new(job), lines, started, 1, stop).await;
+            let answer = answers.recv().await.unwrap().await.unwrap();
+            assert_eq!(answer, "{\"id\":7,\"result\":null}");
+            assert!(answers.recv().await.is_none());
+        });
+    }
 }

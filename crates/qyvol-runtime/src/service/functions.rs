@@ -18,9 +18,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::{Instant, timeout_at};
 
 use super::{BoxError, NamedHost, ResponseBody, Secure, ServiceError};
 use crate::call::{ARGUMENT_BYTES, Callee, JsonError};
@@ -33,7 +34,7 @@ pub(super) struct FunctionService {
     functions: BTreeMap<String, Callee>,
     /// Bytes of a request's body.
     body: usize,
-    /// How long the body may take to arrive.
+    /// How long the body may take to arrive, and its call to end.
     time: Duration,
 }
 
@@ -71,22 +72,30 @@ impl From<CallError> for Refused {
                 "limit",
                 "the function needs more than it may have",
             ),
-            CallError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "limit", "too many calls wait"),
-            CallError::Runtime(_) => (StatusCode::INTERNAL_SERVER_ERROR, "host", "the call could not be made"),
+            CallError::Busy { .. } | CallError::Runtime(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "host", "the call could not be made")
+            }
         };
         Refused {
             status,
             kind,
             message: message.to_string(),
-            why: match error {
-                CallError::Trap(why) => Some(ServiceError::Trap(why)),
-                CallError::Exit(code) => Some(ServiceError::Exit(code)),
-                CallError::Limit(limit, why) => Some(ServiceError::Limit(limit, why)),
-                CallError::Time(limit) => Some(ServiceError::Time(limit)),
-                CallError::CpuTime(limit) => Some(ServiceError::CpuTime(limit)),
-                CallError::Runtime(error) => Some(ServiceError::Runtime(error)),
-                CallError::Busy { .. } => None,
-            },
+            why: Some(error.into()),
+        }
+    }
+}
+
+impl From<CallError> for ServiceError {
+    fn from(error: CallError) -> ServiceError {
+        match error {
+            CallError::Trap(why) => ServiceError::Trap(why),
+            CallError::Exit(code) => ServiceError::Exit(code),
+            CallError::Limit(limit, why) => ServiceError::Limit(limit, why),
+            CallError::Time(limit) => ServiceError::Time(limit),
+            CallError::CpuTime(limit) => ServiceError::CpuTime(limit),
+            CallError::Runtime(error) => ServiceError::Runtime(error),
+            // No call waits here: each has an instance of its own.
+            CallError::Busy { .. } => ServiceError::Runtime(RuntimeError::Host(error.to_string())),
         }
     }
 }
@@ -113,20 +122,13 @@ impl FunctionService {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let called = tokio::time::timeout(self.time, self.call(request)).await;
-        let called = called.unwrap_or_else(|_| Err(CallError::Time(self.time).into()));
-        let (mut response, result) = match called {
+        let (mut response, result) = match self.call(request).await {
             Ok(text) => (response(StatusCode::OK, text), Ok(())),
             Err(refused) => {
                 let text = crate::call::error_body(refused.kind, &refused.message);
                 let mut response = response(refused.status, text);
-                let headers = response.headers_mut();
-                match refused.status {
-                    StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
-                    StatusCode::SERVICE_UNAVAILABLE => {
-                        drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1")));
-                    }
-                    _ => {}
+                if refused.status == StatusCode::METHOD_NOT_ALLOWED {
+                    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
                 }
                 (response, refused.why.map_or(Ok(()), Err))
             }
@@ -147,9 +149,14 @@ impl FunctionService {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let deadline = Instant::now() + self.time;
         let callee = self.callee(&request)?;
         let peer = request.extensions().get::<Peer>().cloned();
-        let collected = Limited::new(request.into_body(), self.body).collect().await;
+        let collected = timeout_at(deadline, Limited::new(request.into_body(), self.body).collect()).await;
+        let collected = collected.map_err(|_| {
+            let message = format!("the arguments did not arrive within {} s", self.time.as_secs_f64());
+            Refused::usage(StatusCode::REQUEST_TIMEOUT, message)
+        })?;
         let body = collected.map_err(|error| match error.is::<LengthLimitError>() {
             true => {
                 let message = format!("the arguments are more than {} bytes", self.body);
@@ -158,13 +165,12 @@ impl FunctionService {
             false => Refused::usage(StatusCode::BAD_REQUEST, "the arguments did not arrive"),
         })?;
         let body = body.to_bytes();
-        callee
-            .call_json(&body, peer.as_ref())
-            .await
-            .map_err(|error| match error {
-                JsonError::Arguments(why) => Refused::usage(StatusCode::BAD_REQUEST, why),
-                JsonError::Call(error) => error.into(),
-            })
+        let called = timeout_at(deadline, callee.call_json(&body, peer.as_ref())).await;
+        let called = called.unwrap_or(Err(JsonError::Call(CallError::Time(self.time))));
+        called.map_err(|error| match error {
+            JsonError::Arguments(why) => Refused::usage(StatusCode::BAD_REQUEST, why),
+            JsonError::Call(error) => error.into(),
+        })
     }
 
     /// The function that a request is for.
@@ -202,12 +208,7 @@ impl FunctionService {
     /// Makes one instance for each function on trial.
     pub(super) async fn try_out(&self) -> Result<(), ServiceError> {
         for callee in self.functions.values() {
-            callee.caller.try_out().await.map_err(|error| {
-                let text = error.to_string();
-                Refused::from(error)
-                    .why
-                    .unwrap_or(ServiceError::Runtime(RuntimeError::Instantiate(text)))
-            })?;
+            callee.caller.try_out().await?;
         }
         Ok(())
     }
@@ -274,6 +275,55 @@ fn response(status: StatusCode, text: String) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::CallLimits;
+    use crate::{Caller, RunSpec};
+
+    /// A body of which nothing arrives.
+    struct Late;
+
+    impl Body for Late {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    // [CALL-017]
+    #[test]
+    fn client_whose_arguments_do_not_arrive_is_told_that_it_was_late() {
+        let wasm = wat::parse_str(
+            r#"(component
+            (core module $m (func (export "f")))
+            (core instance $i (instantiate $m))
+            (func (export "f") (canon lift (core func $i "f"))))"#,
+        );
+        let program = crate::call::tests::load(&wasm.unwrap());
+        let function = program.functions().find("f").unwrap();
+        let caller = Caller::new(program, RunSpec::default(), CallLimits::default()).unwrap();
+        let functions = BTreeMap::from([("f".to_string(), Callee { function, caller })]);
+        let service = FunctionService::new(functions, 1024, Duration::from_secs(30));
+        let request = Request::post("/f")
+            .header(HOST, "localhost")
+            .header(CONTENT_TYPE, JSON)
+            .body(Late);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
+        let failed = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let seen = std::sync::Arc::clone(&failed);
+        let response = runtime
+            .unwrap()
+            .block_on(service.handle(request.unwrap(), move |result| {
+                *seen.lock().unwrap() = Some(result.is_err());
+            }));
+        assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+        drop(response);
+        // It is no failure of the guest.
+        assert_eq!(*failed.lock().unwrap(), Some(false));
+    }
 
     #[test]
     fn name_that_anyone_can_give_an_address_is_refused_without_tls() {

@@ -7,14 +7,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qyvol_runtime::{CallError, CallLimits, Caller, CodeKind, Function, Generation, Language};
+use qyvol_runtime::{Arguments, CallError, CallLimits, Caller, CodeKind, Function, Generation, Language};
 use qyvol_types::{AppProcess, FsKind, Restart, escape};
 
 use super::request::StepTimer;
 use super::{Launch, Outcome, Prepared, RunRequest, VerifiedTarget};
 use crate::{Context, Error, functions};
 
-/// The pause before a process is started again. It doubles with each failure.
+/// The pause before a process is started again. It doubles with each failure in a row.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Failures in a row, each soon after a start, after which a process is given up.
 const FAILURES: u32 = 5;
@@ -81,7 +81,7 @@ pub(super) fn run(
         source,
     })?;
     // It has no parameters, or is refused here.
-    function.read(Language::Wave, &[])?;
+    let arguments = function.read(Language::Wave, &[])?;
     let Launch {
         program,
         mut spec,
@@ -98,7 +98,7 @@ pub(super) fn run(
     spec.limits = run;
     let caller = Caller::for_process(program, spec, limits).map_err(Error::runtime(&label))?;
     clock.step("link");
-    let ended = supervise(&caller, &function, &name, process.restart, request);
+    let ended = supervise(&caller, (&function, &arguments), &name, process.restart, request);
     // It has no netfs: there is nothing to send.
     let failure = match &ended {
         Err(CallError::Runtime(error)) => Some(error),
@@ -131,22 +131,61 @@ fn check(judged: &VerifiedTarget, request: &RunRequest<'_>) -> Result<(), Error>
     })
 }
 
+/// Decides whether a process that has ended is started again, and after which pause.
+struct Restarts {
+    restart: Restart,
+    /// Failures in a row, each soon after a start.
+    failures: u32,
+    /// Before the next start.
+    pause: Duration,
+}
+
+impl Restarts {
+    fn new(restart: Restart) -> Restarts {
+        Restarts {
+            restart,
+            failures: 0,
+            pause: PAUSE,
+        }
+    }
+
+    /// The pause before the next start, if there is one, after a process has run for `time`.
+    fn next(&mut self, has_failed: bool, time: Duration) -> Option<Duration> {
+        let failed_soon = has_failed && time < STEADY;
+        if failed_soon {
+            self.failures += 1;
+        } else {
+            (self.failures, self.pause) = (0, PAUSE);
+        }
+        let again = match self.restart {
+            Restart::No => false,
+            Restart::OnFailure => has_failed,
+            Restart::Always => true,
+        };
+        if !again || self.failures >= FAILURES {
+            return None;
+        }
+        let pause = self.pause;
+        if failed_soon {
+            self.pause = pause.saturating_mul(2);
+        }
+        Some(pause)
+    }
+}
+
 /// Calls the function, and again as long as `restart` says so. Returns how it has ended
 /// last: whether it has returned an error, or why it has not returned.
 fn supervise(
     caller: &Caller,
-    function: &Function,
+    (function, arguments): (&Function, &Arguments),
     name: &str,
     restart: Restart,
     request: &RunRequest<'_>,
 ) -> Result<bool, CallError> {
-    let (mut failures, mut pause) = (0, PAUSE);
+    let mut restarts = Restarts::new(restart);
     loop {
         let began = Instant::now();
-        let Ok(arguments) = function.read(Language::Wave, &[]) else {
-            return Ok(true);
-        };
-        let (ended, why) = match caller.call(function, arguments) {
+        let (ended, why) = match caller.call(function, arguments.clone()) {
             Ok(answer) if answer.is_err() => {
                 let text = answer.write(Language::Wave).unwrap_or_default();
                 (Ok(true), format!("it returned {}", escape(&text)))
@@ -159,21 +198,11 @@ fn supervise(
             }
         };
         let has_failed = !matches!(ended, Ok(false) | Err(CallError::Exit(0)));
-        if began.elapsed() >= STEADY || !has_failed {
-            (failures, pause) = (0, PAUSE);
-        }
-        failures += u32::from(has_failed);
-        let again = match restart {
-            Restart::No => false,
-            Restart::OnFailure => has_failed,
-            Restart::Always => true,
-        };
-        if !again || failures >= FAILURES {
+        let Some(pause) = restarts.next(has_failed, began.elapsed()) else {
             return ended;
-        }
+        };
         request.events.restarting(name, &why, pause);
         thread::sleep(pause);
-        pause = pause.saturating_mul(2);
     }
 }
 
@@ -188,4 +217,48 @@ fn outcome(ended: Result<bool, CallError>) -> Result<Outcome, qyvol_runtime::Run
         Err(CallError::Runtime(error)) => return Err(error),
         Err(error) => Outcome::Trap(error.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // [RUN-070]
+    #[test]
+    fn process_that_fails_soon_again_and_again_is_given_up() {
+        let mut restarts = Restarts::new(Restart::OnFailure);
+        for factor in [1, 2, 4, 8] {
+            assert_eq!(restarts.next(true, Duration::ZERO), Some(PAUSE * factor));
+        }
+        assert_eq!(restarts.next(true, Duration::ZERO), None);
+    }
+
+    // [RUN-070]
+    #[test]
+    fn failure_after_a_long_run_and_success_begin_the_count_again() {
+        for (has_failed, time) in [(true, STEADY), (false, Duration::ZERO)] {
+            let mut restarts = Restarts::new(Restart::Always);
+            for _ in 0..3 {
+                for factor in [1, 2, 4, 8] {
+                    assert_eq!(restarts.next(true, Duration::ZERO), Some(PAUSE * factor));
+                }
+                for _ in 0..2 * FAILURES {
+                    assert_eq!(restarts.next(has_failed, time), Some(PAUSE));
+                }
+            }
+        }
+    }
+
+    // [RUN-070]
+    #[test]
+    fn process_is_started_again_only_as_its_manifest_says() {
+        for (restart, failed, returned) in [
+            (Restart::No, false, false),
+            (Restart::OnFailure, true, false),
+            (Restart::Always, true, true),
+        ] {
+            assert_eq!(Restarts::new(restart).next(true, STEADY).is_some(), failed);
+            assert_eq!(Restarts::new(restart).next(false, STEADY).is_some(), returned);
+        }
+    }
 }

@@ -42,8 +42,8 @@ fn no_line_is_read_before_there_is_room_for_it() {
     let program = load(&wasm.unwrap());
     let functions = program.functions();
     let limits = CallLimits {
-        time: Some(Duration::from_secs(2)),
-        cpu: None,
+        time: None,
+        cpu: Some(Duration::from_secs(2)),
         bytes: None,
     };
     let caller = Caller::new(program, RunSpec::default(), limits).unwrap();

@@ -52,7 +52,7 @@ fn program(declarations: &str, types: &[String]) -> Program {
     load(&wasm)
 }
 
-fn load(wasm: &[u8]) -> Program {
+pub(crate) fn load(wasm: &[u8]) -> Program {
     let kind = CodeKind {
         service: true,
         ..CodeKind::default()

@@ -16,12 +16,18 @@ const COUNTER: &str = r#"(component
             (global.get $calls))
         (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
         (func (export "trap") unreachable)
-        (func (export "spin") (loop $more (br $more))))
+        (func (export "spin") (loop $more (br $more)))
+        (func (export "work") (local $left i32)
+            (local.set $left (i32.const 50000000))
+            (loop $more
+                (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                (br_if $more (local.get $left)))))
     (core instance $i (instantiate $m))
     (func (export "count") (result u32) (canon lift (core func $i "count")))
     (func (export "grow") (param "pages" s32) (result s32) (canon lift (core func $i "grow")))
     (func (export "trap") (canon lift (core func $i "trap")))
-    (func (export "spin") (canon lift (core func $i "spin"))))"#;
+    (func (export "spin") (canon lift (core func $i "spin")))
+    (func (export "work") (canon lift (core func $i "work"))))"#;
 
 fn settings(kind: PoolKind, instances: u64) -> Settings {
     let is_static = kind == PoolKind::Static;
@@ -50,9 +56,10 @@ impl Counter {
             memory: Some(10 << 16),
             ..RunLimits::default()
         };
+        // A machine with much else to do takes no processor time.
         let limits = CallLimits {
-            time: Some(Duration::from_secs(2)),
-            cpu: None,
+            time: None,
+            cpu: Some(Duration::from_secs(1)),
             bytes: None,
         };
         Counter {
@@ -99,7 +106,7 @@ fn instance_is_kept_until_its_call_does_not_return() {
                 "trap",
                 (|error| matches!(error, CallError::Trap(_))) as fn(&CallError) -> bool,
             ),
-            ("spin", |error| matches!(error, CallError::Time(_))),
+            ("spin", |error| matches!(error, CallError::CpuTime(_))),
         ] {
             let error = counter.call(function, &[]).await.unwrap_err();
             assert!(is_expected(&error), "{error}");
@@ -154,10 +161,16 @@ fn limits_hold_for_each_call_of_an_instance() {
         );
         let error = counter.call("trap", &[]).await.unwrap_err();
         assert!(matches!(error, CallError::Trap(_)), "{error}");
-        // A deadline begins with its call.
-        assert_eq!(counter.count().await, 1);
-        tokio::time::sleep(Duration::from_millis(2100)).await;
-        assert_eq!(counter.count().await, 2);
+        // A deadline is that of its call: the one of the last call is over.
+        let caller::Shared { guests, entry, pool } = &*counter.caller.shared;
+        let pool = pool.as_ref().unwrap();
+        let over = Some(std::time::Instant::now());
+        let (taken, _) = pool.take(guests).await.unwrap();
+        let mut instance = pool::Instance::new(guests, over).unwrap();
+        instance.start(guests, entry, None).await.unwrap();
+        pool.keep(instance, taken);
+        assert_eq!(counter.call("work", &[]).await.unwrap(), None);
+        assert_eq!((counter.kept(), counter.count().await), (1, 1));
     });
 }
 
@@ -166,14 +179,14 @@ fn limits_hold_for_each_call_of_an_instance() {
 fn calls_wait_for_an_instance_in_a_queue_with_an_end() {
     block_on(async {
         let counter = Counter::new(settings(PoolKind::Static, 1));
-        counter.caller.fill().await.unwrap();
+        counter.caller.fill(8).await.unwrap();
         assert_eq!(counter.kept(), 1);
         let (spun, counted, refused) = tokio::join!(
             counter.call("spin", &[]),
             counter.call("count", &[]),
             counter.call("count", &[])
         );
-        assert!(matches!(spun, Err(CallError::Time(_))));
+        assert!(matches!(spun, Err(CallError::CpuTime(_))));
         assert_eq!(counted.unwrap(), Some(Val::U32(1)));
         assert!(
             matches!(refused, Err(CallError::Busy { instances: 1, queue: 1 })),
@@ -181,6 +194,18 @@ fn calls_wait_for_an_instance_in_a_queue_with_an_end() {
         );
         assert_eq!(counter.count().await, 2);
     });
+}
+
+// [CALL-015]
+#[test]
+fn no_more_instances_are_made_at_the_start_than_can_be_called() {
+    for (kind, made) in [(PoolKind::Static, 2), (PoolKind::Lazy, 0), (PoolKind::Adaptive, 0)] {
+        block_on(async {
+            let counter = Counter::new(settings(kind, 1024));
+            counter.caller.fill(2).await.unwrap();
+            assert_eq!(counter.kept(), made);
+        });
+    }
 }
 
 // [CALL-015]

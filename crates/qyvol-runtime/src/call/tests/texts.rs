@@ -77,6 +77,7 @@ fn mistake_is_told_with_its_place_and_both_types() {
         (0, Json, "256", "at [0]: expected u8, which is from 0 to 255, found 256"),
         (0, Json, "-1", "at [0]: expected u8, which is from 0 to 255, found -1"),
         (0, Json, "1.0", "at [0]: expected u8, found number 1.0"),
+        (0, Json, "-0", "at [0]: expected u8, found number -0.0"),
         (0, Json, "\"1\"", "at [0]: expected u8, found string \"1\""),
         (0, Wave, "256", "at [0]: expected u8, which is from 0 to 255, found 256"),
         (0, Wave, "\"x\"", "at [0]: expected u8, found string \"x\""),
