@@ -141,7 +141,22 @@ fn module_that_lacks_something_is_told_what() {
                 "f: func()",
                 "(module (import \"a\" \"b\" (func)) (func (export \"f\")))",
             ),
-            "can't be made a component",
+            "it imports a::b: a module with `wit` can import WASI preview 1",
+        ),
+        // Names that mean something to the tools that make a component.
+        (
+            of(
+                "f: func()",
+                "(module (import \"__main_module__\" \"x\" (func)) (func (export \"f\")))",
+            ),
+            "it imports __main_module__::x",
+        ),
+        (
+            of(
+                "f: func()",
+                "(module (import \"$root\" \"[waitable-set-wait]\" (func (param i32 i32) (result i32))) (func (export \"f\")))",
+            ),
+            "it imports $root::[waitable-set-wait]",
         ),
     ] {
         let err = refused(&user, &manifest);
@@ -152,6 +167,16 @@ fn module_that_lacks_something_is_told_what() {
         err.contains("can't read the module") && err.contains("missing.wasm"),
         "{err}"
     );
+}
+
+// [MAN-060] [MAN-061]
+#[test]
+fn words_of_wit_are_names_like_others() {
+    let user = User::new();
+    let same = "(module (func (export \"list\") (param i32) (result i32) local.get 0))";
+    let manifest = format!("functions:\n  list:\n    wit: 'list: func(checklist: s32) -> s32'\n    wat: '{same}'\n");
+    let app = built(&user, "app", &manifest);
+    assert_eq!(user.qyv(&["call", &app, "list", "7"]).expect(0).out, "7\n");
 }
 
 // [MAN-063]

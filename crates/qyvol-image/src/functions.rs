@@ -18,7 +18,7 @@ use qyvol_types::{AppFunction, FunctionCode, ModuleSource, Os, escape};
 use wasm_encoder::{ComponentBuilder, ComponentExportKind};
 use wasmparser::{ExternalKind, Parser, Payload as Section};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{Resolve, Type, TypeDefKind, WorldId, WorldItem};
 
 use crate::build::read_wasm;
 use crate::wasm::{PREVIEW1, Payload};
@@ -112,7 +112,12 @@ fn component(module: &[u8], signatures: &Signatures<'_>) -> Result<Vec<u8>, Stri
     if payload.os == Os::Wasip2 {
         return Err("it is a component, whose functions have types: name them by `method`, without wit".to_string());
     }
-    check_exports(module, signatures)?;
+    check_imports(&payload)?;
+    let exports = exports(module);
+    let has_function = |name: &&&str| exports.contains(&((**name).to_string(), ExternalKind::Func));
+    if let Some(name) = signatures.keys().find(|name| !has_function(name)) {
+        return Err(format!("it exports no function `{}`", escape(name)));
+    }
     let mut resolve = Resolve::default();
     let has_context = payload.imports.iter().any(|import| import.starts_with(CONTEXT));
     if has_context {
@@ -126,6 +131,7 @@ fn component(module: &[u8], signatures: &Signatures<'_>) -> Result<Vec<u8>, Stri
     if found.len() != signatures.len() || resolve.worlds[world].imports.len() != usize::from(has_context) {
         return Err("its wit is more than a function".to_string());
     }
+    check_memory(&resolve, world, &exports)?;
     let mut module = module.to_vec();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(failed)?;
     let adapter = wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
@@ -144,41 +150,82 @@ fn world(signatures: &Signatures<'_>, has_context: bool) -> String {
         text.push_str("  import qyvol:call/context@0.1.0;\n");
     }
     for signature in signatures.values() {
-        text.push_str(&format!("  export {signature};\n"));
+        // The name may be a word of WIT.
+        text.push_str(&format!("  export %{signature};\n"));
     }
     text.push_str("}\n");
     text
 }
 
-/// Whether a module exports what its functions need.
-fn check_exports(module: &[u8], signatures: &Signatures<'_>) -> Result<(), String> {
-    let mut exports: Vec<(String, ExternalKind)> = Vec::new();
+/// Refuses imports for which nothing would be there. Among them are modules that
+/// wit-component links by in a way of its own, and panics on.
+fn check_imports(payload: &Payload) -> Result<(), String> {
+    let preview1 = format!("{PREVIEW1}::");
+    let is_known = |import: &str| {
+        let name = import.strip_prefix(CONTEXT).or_else(|| import.strip_prefix(&preview1));
+        name.is_some_and(|name| !name.contains('['))
+    };
+    match payload.imports.iter().find(|import| !is_known(import)) {
+        None => Ok(()),
+        Some(import) => Err(format!(
+            "it imports {}: a module with `wit` can import WASI preview 1 ({PREVIEW1}) and {}, and nothing else",
+            escape(import),
+            CONTEXT.trim_end_matches(':')
+        )),
+    }
+}
+
+/// What a module exports.
+fn exports(module: &[u8]) -> Vec<(String, ExternalKind)> {
+    let mut exports = Vec::new();
     for section in Parser::new(0).parse_all(module).flatten() {
         if let Section::ExportSection(reader) = section {
             let found = reader.into_iter().flatten();
             exports.extend(found.map(|export| (export.name.to_string(), export.kind)));
         }
     }
+    exports
+}
+
+/// Whether a module exports what strings and lists go through.
+fn check_memory(resolve: &Resolve, world: WorldId, exports: &[(String, ExternalKind)]) -> Result<(), String> {
     let has = |name: &str, kind: ExternalKind| exports.iter().any(|(own, is)| own == name && *is == kind);
-    for (name, signature) in signatures {
-        if !has(name, ExternalKind::Func) {
-            return Err(format!("it exports no function `{}`", escape(name)));
-        }
-        let (parameters, result) = signature.split_once("->").unwrap_or((signature, ""));
-        let needs_memory = |types: &str| types.contains("string") || types.contains("list");
-        let types = escape(signature);
-        if (needs_memory(parameters) || needs_memory(result)) && !has("memory", ExternalKind::Memory) {
+    for item in resolve.worlds[world].exports.values() {
+        let WorldItem::Function(function) = item else { continue };
+        let takes = function
+            .params
+            .iter()
+            .any(|parameter| in_memory(resolve, &parameter.ty));
+        let returns = function.result.iter().any(|ty| in_memory(resolve, ty));
+        let name = escape(&function.name);
+        if (takes || returns) && !has("memory", ExternalKind::Memory) {
             return Err(format!(
-                "it exports no `memory`, through which {types} passes strings and lists"
+                "it exports no `memory`, through which {name} passes strings and lists"
             ));
         }
-        if needs_memory(parameters) && !has("cabi_realloc", ExternalKind::Func) {
+        if takes && !has("cabi_realloc", ExternalKind::Func) {
             return Err(format!(
-                "it exports no function `cabi_realloc`, which makes room for the strings and lists of {types}"
+                "it exports no function `cabi_realloc`, which makes room for the strings and lists of {name}"
             ));
         }
     }
     Ok(())
+}
+
+/// Whether a value of this type, or one in it, is a string or a list.
+fn in_memory(resolve: &Resolve, ty: &Type) -> bool {
+    let any = |ty: &Option<Type>| ty.iter().any(|ty| in_memory(resolve, ty));
+    match ty {
+        Type::String => true,
+        Type::Id(id) => match &resolve.types[*id].kind {
+            TypeDefKind::List(_) => true,
+            TypeDefKind::Option(ty) | TypeDefKind::Type(ty) => in_memory(resolve, ty),
+            TypeDefKind::Result(result) => any(&result.ok) || any(&result.err),
+            TypeDefKind::Tuple(tuple) => tuple.types.iter().any(|ty| in_memory(resolve, ty)),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 /// Puts components that import nothing into one, which exports their functions.

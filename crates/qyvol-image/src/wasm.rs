@@ -3,9 +3,8 @@
 
 use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS};
 use qyvol_types::{Os, escape};
+use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{Encoding, Parser, Payload as Section, Validator, WasmFeatures};
-use wit_component::DecodedWasm;
-use wit_parser::WorldItem;
 
 use crate::ImageError;
 
@@ -127,6 +126,15 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, ImageError> {
             "it is a component already: leave out --componentize".to_string(),
         ));
     }
+    // What wit-component links by in a way of its own; it panics on some of them.
+    let special = ["__main_module__", "$root", "[export]", "[import"];
+    let is_special = |import: &&String| special.iter().any(|prefix| import.starts_with(prefix));
+    if let Some(import) = payload.imports.iter().find(is_special) {
+        return Err(ImageError::Wasm(format!(
+            "it can't be made a component: it imports {}, whose module no component has",
+            escape(import)
+        )));
+    }
     let adapter = match payload.check_command() {
         Ok(()) => wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         Err(_) => wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
@@ -158,29 +166,62 @@ pub fn wit(component: &[u8]) -> Result<String, ImageError> {
 }
 
 /// The functions that a component exports: the interface, if it is one's, and the name.
-/// Those of resources are left out.
+/// Methods and constructors of resources are left out. Read from the validated types, for
+/// the reader of WIT panics on some valid components.
 pub fn functions(component: &[u8]) -> Result<Vec<(Option<String>, String)>, ImageError> {
-    let failed = |why: &str| ImageError::Wasm(format!("its WIT can't be read: {why}"));
-    let decoded = wit_component::decode(component).map_err(|e| failed(&format!("{e:#}")))?;
-    let DecodedWasm::Component(resolve, world) = &decoded else {
-        return Err(failed("it is no component"));
-    };
+    let payload = Payload::read(component)?;
+    if payload.os != Os::Wasip2 {
+        return Err(ImageError::Wasm("it is no component".to_string()));
+    }
+    let mut validator = Validator::new_with_features(WasmFeatures::all());
+    let types = validator.validate_all(component).map_err(invalid)?;
+    let types = types.as_ref();
+    let is_free = |name: &str| !name.contains("method]") && !name.contains("constructor]");
     let mut found = Vec::new();
-    for (key, item) in &resolve.worlds[*world].exports {
-        match item {
-            WorldItem::Function(function) => found.push((None, function)),
-            WorldItem::Interface { id, .. } => {
-                let name = resolve.name_world_key(key);
-                let functions = resolve.interfaces[*id].functions.values();
-                found.extend(functions.map(|function| (Some(name.clone()), function)));
+    for export in payload.exports {
+        match types.component_item_for_export(&export).map(|item| item.ty) {
+            Some(ComponentEntityType::Func(_)) => found.push((None, export)),
+            Some(ComponentEntityType::Instance(instance)) => {
+                let items = types.get(instance).into_iter().flat_map(|instance| &instance.exports);
+                let functions = items.filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)));
+                let free = functions.map(|(name, _)| name).filter(|name| is_free(name));
+                found.extend(free.map(|name| (Some(export.clone()), name.clone())));
             }
-            WorldItem::Type { .. } => {}
+            _ => {}
         }
     }
-    let free = found
-        .into_iter()
-        .filter(|(_, function)| function.kind.resource().is_none());
-    Ok(free
-        .map(|(interface, function)| (interface, function.name.clone()))
-        .collect())
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_of_interfaces_and_resources_are_found_without_the_reader_of_wit() {
+        // An interface that is imported and exported, with a type: that reader panics.
+        let passed_on = wat("(import \"a:b/c@1.0.0\" (instance $i
+               (type $t (record (field \"a\" u8))) (export \"t\" (type (eq $t)))
+               (export \"f\" (func))))
+             (export \"a:b/c@1.0.0\" (instance $i))");
+        let names = functions(&passed_on).unwrap();
+        assert_eq!(names, [(Some("a:b/c@1.0.0".to_string()), "f".to_string())]);
+        assert_eq!(functions(&wat("")).unwrap(), []);
+        assert!(functions(b"\0asm\x01\0\0\0").is_err(), "a core module");
+    }
+
+    #[test]
+    fn module_with_imports_that_the_encoder_links_by_is_refused() {
+        for module in ["__main_module__", "$root", "[export]a:b/c"] {
+            let module = wat::parse_str(format!(
+                "(module (import \"{module}\" \"x\" (func)) (func (export \"_start\")))"
+            ));
+            let refused = componentize(&module.unwrap()).unwrap_err().to_string();
+            assert!(refused.contains("whose module no component has"), "{refused}");
+        }
+    }
+
+    fn wat(text: &str) -> Vec<u8> {
+        wat::parse_str(format!("(component {text})")).unwrap()
+    }
 }

@@ -42,13 +42,17 @@ pub(super) fn accepts(of: &Linked<'_>, rule: &DependencyRule, image: &TrustedIma
     }
     let asked = Capabilities::read(&app.permissions).map_err(|unknown| refused(rule, unknown))?;
     let mut more = of.capabilities.lacks(&asked, Given::Unasked);
-    if asked.fs != FsAccess::None && app.fs != of.app.fs {
+    // What is kept of it, and how long, is the application's to say.
+    let (own, others) = (&app.fs, &of.app.fs);
+    if asked.fs != FsAccess::None && own.kind != others.kind {
         let kind = match app.fs.kind {
             FsKind::Memfs => "memfs",
             FsKind::Diskfs => "diskfs",
             FsKind::Netfs => "netfs",
         };
         more.push(format!("fs.type: {kind}"));
+    } else if asked.fs != FsAccess::None && own.source != others.source {
+        more.push("fs.source, which is another one".to_string());
     }
     if !more.is_empty() {
         let why = format!("it asks for more than the application has: {}", more.join("; "));
