@@ -271,7 +271,7 @@ fn silent_registry_is_given_up() {
 #[test]
 fn registry_that_reads_nothing_is_given_up() {
     let image = Image::new(LARGE);
-    let server = with_large(Registry::default(), |_, _| Reaction::Deaf(Duration::from_secs(2)));
+    let server = with_large(Registry::default(), |_, _| Reaction::Deaf(Duration::from_secs(8)));
     let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
     assert!(matches!(failure.remote(), RemoteError::TimedOut { .. }), "{failure:?}");
     assert!(failure.remote().is_temporary());
