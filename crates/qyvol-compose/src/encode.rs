@@ -57,6 +57,12 @@ fn unexpected() -> Problem {
     }
 }
 
+fn no_place(name: &str) -> Problem {
+    Problem::Invalid {
+        why: format!("`{name}` has no place in it"),
+    }
+}
+
 fn invalid(error: &BinaryReaderError) -> Problem {
     Problem::Invalid {
         why: error.message().to_string(),
@@ -92,16 +98,17 @@ fn write(composition: &Composition, order: &[usize], union: &Union) -> Result<Ve
     let world = wit_component::encode(&union.resolve, union.package).map_err(|e| Problem::Invalid {
         why: format!("its imports can't be written: {e:#}"),
     })?;
-    let declarations = declarations(&world).map_err(|e| invalid(&e))?;
+    let worlds = union.resolve.packages[union.package].worlds.values();
+    let imports = worlds.flat_map(|world| union.resolve.worlds[*world].imports.keys());
+    let names: Vec<String> = imports.map(|key| union.resolve.name_world_key(key)).collect();
+    let declarations = declarations(&world, &names).map_err(|e| invalid(&e))?;
     for (section, item) in declarations.ok_or_else(unexpected)? {
         out.item(section, &world[item]);
     }
     // The imports are the first instances.
     let mut instances: HashMap<usize, u32> = HashMap::new();
     for index in order {
-        let Some(part) = composition.parts.get(*index) else {
-            continue;
-        };
+        let part = composition.part(PartId(*index))?;
         out.component.section(&RawSection {
             id: ComponentSectionId::Component.into(),
             data: &part.wasm,
@@ -112,13 +119,13 @@ fn write(composition: &Composition, order: &[usize], union: &Union) -> Result<Ve
             let place = match composition.linked(PartId(*index), name) {
                 Some(link) => {
                     let exporter = instances.get(&link.exporter.0).copied();
-                    out.alias(
-                        exporter.unwrap_or_default(),
-                        &link.export,
-                        ComponentExportKind::Instance,
-                    )
+                    let exporter = exporter.ok_or_else(|| no_place(&link.export))?;
+                    out.alias(exporter, &link.export, ComponentExportKind::Instance)
                 }
-                None => union.places.get(&(*index, name.clone())).copied().unwrap_or_default(),
+                None => {
+                    let place = union.places.get(&(*index, name.clone())).copied();
+                    place.ok_or_else(|| no_place(name))?
+                }
             };
             arguments.push((name.as_str(), ComponentExportKind::Instance, place));
         }
@@ -129,11 +136,11 @@ fn write(composition: &Composition, order: &[usize], union: &Union) -> Result<Ve
     }
     for export in &composition.exports {
         let part = composition.part(export.part)?;
-        let Some(own) = part.exports.iter().find(|own| own.name == export.export) else {
-            continue;
-        };
+        let own = part.exports.iter().find(|own| own.name == export.export);
+        let own = own.ok_or_else(|| no_place(&export.export))?;
         let kind = kind(own.kind);
-        let instance = instances.get(&export.part.0).copied().unwrap_or_default();
+        let instance = instances.get(&export.part.0).copied();
+        let instance = instance.ok_or_else(|| no_place(&export.export))?;
         let index = out.alias(instance, &own.name, kind);
         let mut section = ComponentExportSection::new();
         section.export(export.name.as_str(), kind, index, None);
@@ -200,8 +207,11 @@ impl Writer {
 /// The package is a component with one type: a component that exports one component type,
 /// whose declarations (types, aliases of types, imports) are written like items of
 /// sections (component model, Binary.md).
-fn declarations(package: &[u8]) -> Result<Option<Vec<Declaration>>, BinaryReaderError> {
+///
+/// Its imports must be those of `names`, in that order: what places mean.
+fn declarations(package: &[u8], names: &[String]) -> Result<Option<Vec<Declaration>>, BinaryReaderError> {
     let mut found = Vec::new();
+    let mut names = names.iter();
     for section in Parser::new(0).parse_all(package) {
         let Payload::ComponentTypeSection(types) = section? else {
             continue;
@@ -220,14 +230,18 @@ fn declarations(package: &[u8]) -> Result<Option<Vec<Declaration>>, BinaryReader
             let section = match reader.read()? {
                 ComponentTypeDeclaration::Type(_) => ComponentSectionId::Type,
                 ComponentTypeDeclaration::Alias(_) => ComponentSectionId::Alias,
-                ComponentTypeDeclaration::Import(_) => ComponentSectionId::Import,
+                ComponentTypeDeclaration::Import(import)
+                    if names.next().is_some_and(|name| name == import.name.name) =>
+                {
+                    ComponentSectionId::Import
+                }
                 _ => return Ok(None),
             };
             // Without the byte that says which of them it is.
             found.push((section, start + 1..reader.original_position()));
         }
     }
-    Ok(Some(found))
+    Ok(names.next().is_none().then_some(found))
 }
 
 /// What kind of section a declaration could stand in, and its bytes.

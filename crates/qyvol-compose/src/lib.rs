@@ -1,4 +1,4 @@
-//! Links WebAssembly components into one component.
+//! Links WebAssembly components into one component, and reads their WIT.
 //!
 //! A [`Composition`] has parts, each a component. An import of one part is connected to
 //! an export of another; imports that are connected to nothing become imports of the
@@ -26,6 +26,7 @@ mod name;
 mod part;
 mod plug;
 mod union;
+mod wit;
 
 use std::fmt;
 
@@ -34,6 +35,7 @@ use thiserror::Error;
 
 pub use self::compare::Difference;
 pub use self::plug::{Dependency, plug};
+pub use self::wit::wit;
 
 use self::part::Part;
 

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use qyvol_types::escape;
 use wasmparser::component_types::{ComponentEntityType, ComponentItem};
 use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, Validator, WasmFeatures};
-use wit_component::DecodedWasm;
 use wit_parser::{InterfaceId, Resolve, WorldItem};
 
-use crate::Problem;
+use crate::{Problem, wit};
 
 /// Imports and exports of one component together.
 const MAX_EXTERNS: u32 = 2_000;
@@ -81,11 +80,8 @@ impl Part {
             let names = names.into_iter().flatten().cloned().collect();
             View { id, names }
         };
-        let decoded = wit_component::decode(wasm)
-            .map_err(|e| failed(format!("its types can't be read: {}", escape(&format!("{e:#}")))))?;
-        let DecodedWasm::Component(resolve, world) = decoded else {
-            return Err(failed("it is a package of WIT, not a component".to_string()));
-        };
+        let decoded = wit::decode(wasm, types).map_err(|why| failed(format!("its types can't be read: {why}")));
+        let (resolve, world) = decoded?;
         let missing = |name: &str| failed(format!("`{}` is no interface with a name", escape(name)));
         let world = &resolve.worlds[world];
         let mut imports = BTreeMap::new();

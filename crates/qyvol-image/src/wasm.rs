@@ -1,5 +1,5 @@
 //! Looking into WebAssembly: what kind it is, what it imports and exports, the
-//! WIT of a component, and making a component of a core module.
+//! functions of a component, and making a component of a core module.
 
 use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS};
 use qyvol_types::{Os, escape};
@@ -145,24 +145,6 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, ImageError> {
         .and_then(|e| e.adapter(PREVIEW1, adapter))
         .and_then(|mut e| e.encode())
         .map_err(|e| failed(&format_args!("{e:#}")))
-}
-
-/// The WIT of a component's world, as text.
-pub fn wit(component: &[u8]) -> Result<String, ImageError> {
-    let failed = |error: &dyn std::fmt::Display| ImageError::Wasm(format!("its WIT can't be read: {error}"));
-    let decoded = wit_component::decode(component).map_err(|e| failed(&format_args!("{e:#}")))?;
-    let mut printer = wit_component::WitPrinter::new(wit_component::OutputToString::default());
-    let nested: Vec<_> = decoded
-        .resolve()
-        .packages
-        .iter()
-        .map(|(id, _)| id)
-        .filter(|id| *id != decoded.package())
-        .collect();
-    printer
-        .print(decoded.resolve(), decoded.package(), &nested)
-        .map_err(|e| failed(&format_args!("{e:#}")))?;
-    Ok(printer.output.to_string())
 }
 
 /// The functions that a component exports: the interface, if it is one's, and the name.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use qyvol_image::{ListedAsset, Payload, SignedImage, list_assets};
+use qyvol_image::{ImageError, ListedAsset, Payload, SignedImage, list_assets};
 use qyvol_store::Fetch;
 use qyvol_trust::Envelope;
 use qyvol_types::{AppManifest, AssetsConfig, ImageConfig, ImageManifest, LockedDependency, Os, limits, media_type};
@@ -202,7 +202,7 @@ pub fn assets(ctx: &Context<'_>, target: &Target) -> Result<Vec<ListedAsset>, Er
 /// The WIT of a target's component.
 pub fn wit(ctx: &Context<'_>, target: &Target) -> Result<String, Error> {
     let (label, bytes) = component(ctx, target)?;
-    qyvol_image::wit(&bytes).map_err(Error::image(&label))
+    qyvol_compose::wit(&bytes).map_err(|why| Error::image(&label)(ImageError::Wasm(why)))
 }
 
 /// The functions that a target's component exports, as its WIT has them: the interface, if

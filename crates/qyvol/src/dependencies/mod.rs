@@ -16,6 +16,7 @@ mod lock_file;
 mod update;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use qyvol_compose::Dependency;
 use qyvol_image::ImageBuilder;
@@ -81,8 +82,16 @@ pub(crate) struct Linked<'a> {
 /// A dependency that was found and accepted.
 struct Resolved {
     trusted: TrustedImage,
-    component: Vec<u8>,
+    /// One for all keys that lead to the image.
+    component: Rc<Vec<u8>>,
     locked: LockedDependency,
+}
+
+/// What was accepted so far.
+struct Accepted {
+    images: Vec<Resolved>,
+    /// Bytes that components may still have.
+    room: u64,
 }
 
 /// What is left to do once dependencies are linked.
@@ -121,11 +130,15 @@ pub(crate) fn link(
     let before = lock_file::read(&file)?;
     let pinned = lock_file::compare(&file, before.as_ref(), &of.app.dependencies, linking.lock)?;
     let policy = load_policy(ctx)?;
-    let mut room = limits::COMPONENT_BYTES.saturating_sub(builder.component().len() as u64);
-    let mut resolved = Vec::new();
+    let mut accepted = Accepted {
+        images: Vec::new(),
+        room: limits::COMPONENT_BYTES.saturating_sub(builder.component().len() as u64),
+    };
     for (rule, pin) in of.app.dependencies.iter().zip(pinned) {
-        resolved.push(resolve(ctx, of, &policy, rule, pin, linking, &mut room)?);
+        let one = resolve(ctx, of, &policy, rule, pin, linking, &mut accepted)?;
+        accepted.images.push(one);
     }
+    let resolved = accepted.images;
     let component = compose(of, builder.component(), &resolved)?;
     let lock = Lock::new(resolved.iter().map(|one| one.locked.clone()).collect());
     let pending = PendingLock::new(file, &lock, before.as_ref(), linking.lock)?;
@@ -149,7 +162,7 @@ pub(crate) fn files(directory: &Path, app: &AppManifest) -> Vec<PathBuf> {
     images.chain([lock_path(directory)]).collect()
 }
 
-/// Finds one dependency, and judges it.
+/// Finds one dependency, and judges it. An image that an earlier key leads to is not read again.
 fn resolve(
     ctx: &Context<'_>,
     of: &Linked<'_>,
@@ -157,26 +170,37 @@ fn resolve(
     rule: &DependencyRule,
     pin: Option<&LockedDependency>,
     linking: &Linking<'_>,
-    room: &mut u64,
+    accepted: &mut Accepted,
 ) -> Result<Resolved, Error> {
     let found = Found::new(ctx, of.directory, policy, rule, pin, linking)?;
     let trusted = found.judge(ctx, policy)?;
     check::accepts(of, rule, &trusted)?;
-    let layer = trusted.manifest.layers().first().cloned();
-    let layer = layer.ok_or_else(|| refused(rule, "its manifest has no layer"))?;
-    let Some(left) = room.checked_sub(layer.size) else {
-        let most = limits::COMPONENT_BYTES;
-        let why = format!("with it, the application's component would have more than {most} bytes");
-        return Err(refused(rule, why));
+    let mut earlier = accepted.images.iter();
+    let component = match earlier.find(|one| one.trusted.digest == trusted.digest) {
+        Some(one) => one.component.clone(),
+        None => Rc::new(read(rule, &found, &trusted, &mut accepted.room)?),
     };
-    *room = left;
-    let component = found.component(&layer)?;
     let locked = record(rule, &trusted, pin)?;
     Ok(Resolved {
         trusted,
         component,
         locked,
     })
+}
+
+/// Reads the component of an image, if there is room for it.
+fn read(rule: &DependencyRule, found: &Found, trusted: &TrustedImage, room: &mut u64) -> Result<Vec<u8>, Error> {
+    let layers = trusted.manifest.layers();
+    let layer = layers
+        .first()
+        .ok_or_else(|| refused(rule, "its manifest has no layer"))?;
+    let Some(left) = room.checked_sub(layer.size) else {
+        let most = limits::COMPONENT_BYTES;
+        let why = format!("with it, the application's component would have more than {most} bytes");
+        return Err(refused(rule, why));
+    };
+    *room = left;
+    found.component(layer)
 }
 
 /// What the lock says of a dependency. A pin's signers are kept: the image that is built must not depend on
