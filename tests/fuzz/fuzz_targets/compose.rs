@@ -1,4 +1,4 @@
-//! A component as the part of a composition whose imports stay.
+//! A component: its WIT and functions, and as the part of a composition whose imports stay.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,6 +8,7 @@ fuzz_target!(|bytes: &[u8]| {
     if qyvol_image::Payload::read(bytes).is_err() {
         return;
     }
+    let _ = (qyvol_compose::wit(bytes), qyvol_image::functions(bytes));
     let mut composition = qyvol_compose::Composition::default();
     if let Ok(part) = composition.add("part", bytes) {
         let _ = composition.add("again", bytes);
