@@ -5,6 +5,10 @@
 //! functions of a warm run are put side by side, and which they are is seen by running
 //! the first link. `crates/qyv/order.txt` is of the default build: names of functions
 //! have hashes of the toolchain and the target in them.
+//!
+//! No two runs take the same path (keys of hash tables are drawn at random), so the
+//! list is an input like the sources: it is released with the binary, and who builds
+//! the release again passes it on.
 
 use std::env;
 use std::fs;
@@ -41,10 +45,16 @@ pub(super) fn binary(release: &Release) -> Result<PathBuf, String> {
     let binary = target.join(&release.target).join("release/qyv");
     let flags = Flags::new(release, &target)?;
     if release.target.starts_with("x86_64") {
-        build(release, &target, &flags, &[("QYVOL_KEEP_SYMBOLS", "1".as_ref())])?;
-        let order = target.join("order.txt");
-        write(&order, record(&binary)?)?;
-        build(release, &target, &flags, &[("QYVOL_ORDER", order.as_os_str())])?;
+        let order = match &release.order {
+            Some(given) => given.clone(),
+            None => {
+                build(release, &target, &flags, &[("QYVOL_KEEP_SYMBOLS", "1".as_ref())])?;
+                record(&binary)?
+            }
+        };
+        let list = release.list();
+        write(&list, order)?;
+        build(release, &target, &flags, &[("QYVOL_ORDER", list.as_os_str())])?;
     } else {
         build(release, &target, &flags, &[])?;
     }

@@ -3,8 +3,8 @@
 //! For a target: a static `qyv` in a `.tar.gz` with man pages, completions, the
 //! licences of all dependencies and an SBOM; the same as a `.deb`; checksums; for
 //! each of these a sigstore bundle, and what it takes to check it by openssl
-//! alone. The same commit gives the same bytes in any directory: `--twice` builds
-//! in a second one and compares.
+//! alone. The same commit and the same list of functions give the same bytes in any
+//! directory: `--twice` builds in a second one and compares.
 
 mod archive;
 mod compile;
@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::files::{self, read};
+use crate::files::{self, read, read_text};
 use crate::process::{output, run};
 use crate::tree::root;
 
@@ -26,7 +26,10 @@ usage: cargo xtask dist [--target TRIPLE] [--key FILE | --no-sign | --sign-only]
   --key FILE       the private key that signs, PEM; QYVOL_KEY has its text instead,
                    QYVOL_KEY_PASSPHRASE its passphrase
   --no-sign        leave out the signatures
-  --twice          build again in another directory and compare the bytes
+  --order FILE     put the functions in this order, of `order.txt` in the release that
+                   is built again; without, the order is recorded anew
+  --twice          build again in another directory, in the same order, and compare
+                   the bytes
   --tag TAG        fail unless this is the tag of the version: v and the version
   --allow-dirty    build though there are changes that are not committed; with
                    --no-sign alone
@@ -47,6 +50,8 @@ pub(crate) struct Release {
     pub(crate) time: u64,
     /// Whether the standard library is built too.
     pub(crate) from_source: bool,
+    /// The order of the functions, where it is given.
+    pub(crate) order: Option<String>,
 }
 
 impl Release {
@@ -66,12 +71,18 @@ impl Release {
             time: time.trim().parse().map_err(|e| format!("the commit's time: {e}"))?,
             root,
             from_source,
+            order: None,
         })
     }
 
     /// `qyv-VERSION-TARGET`.
     fn name(&self) -> String {
         format!("qyv-{}-{}", self.version, self.target)
+    }
+
+    /// The file with the order in which the functions were linked.
+    fn list(&self) -> PathBuf {
+        self.root.join("target/dist/build").join(&self.target).join("order.txt")
     }
 
     /// The architecture, as Debian calls it.
@@ -90,6 +101,7 @@ impl Release {
 /// Builds a release.
 pub(crate) fn dist(args: &[String]) -> Result<(), String> {
     let (mut target, mut key, mut tag, mut signed, mut sign_only) = (None, None, None, true, false);
+    let mut order = None;
     let (mut twice, mut dirty, mut from_source) = (false, false, false);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -99,6 +111,7 @@ pub(crate) fn dist(args: &[String]) -> Result<(), String> {
             "--key" => key = Some(PathBuf::from(value()?)),
             "--no-sign" => signed = false,
             "--tag" => tag = Some(value()?.clone()),
+            "--order" => order = Some(PathBuf::from(value()?)),
             "--sign-only" => sign_only = true,
             "--std-from-source" => from_source = true,
             "--twice" => twice = true,
@@ -119,6 +132,9 @@ pub(crate) fn dist(args: &[String]) -> Result<(), String> {
     // Before the long work.
     let signer = signed.then(|| sign::Signer::open(key.as_deref())).transpose()?;
     let mut release = Release::new(root(), target.as_deref(), from_source)?;
+    if let Some(order) = order {
+        release.order = Some(read_text(&order)?);
+    }
     let is_dirty = !is_clean(&release)?;
     if is_dirty && !dirty {
         return Err(
@@ -180,6 +196,9 @@ fn make(release: &Release, directory: &Path) -> Result<Vec<PathBuf>, String> {
         write(&format!("completions/{name}"), text.as_bytes())?;
     }
     run(Command::new(&binary).arg("man").arg(tree.join("man")))?;
+    if release.list().is_file() {
+        write("order.txt", &read(&release.list())?)?;
+    }
     let dependencies = dependencies::all(release)?;
     write(
         "THIRD-PARTY-LICENSES.txt",
@@ -202,7 +221,10 @@ fn compare(release: &Release, files: &[PathBuf]) -> Result<(), String> {
     let other = tempfile::tempdir().map_err(|e| format!("a temporary directory: {e}"))?;
     let mut clone = Command::new("git");
     run(clone.args(["clone", "--quiet"]).arg(&release.root).arg(other.path()))?;
-    let again = Release::new(other.path().to_path_buf(), Some(&release.target), release.from_source)?;
+    let mut again = Release::new(other.path().to_path_buf(), Some(&release.target), release.from_source)?;
+    if release.list().is_file() {
+        again.order = Some(read_text(&release.list())?);
+    }
     for (ours, theirs) in files.iter().zip(make(&again, &other.path().join("out"))?) {
         if read(ours)? != read(&theirs)? {
             let _ = other.keep();
