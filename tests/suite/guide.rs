@@ -205,6 +205,12 @@ fn host_page_matches_the_command() {
     run("host.md");
 }
 
+// [SIGN-044]
+#[test]
+fn fleet_page_matches_the_command() {
+    run("fleet.md");
+}
+
 #[test]
 fn problems_page_matches_the_command() {
     run("problems.md");

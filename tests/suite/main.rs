@@ -25,6 +25,7 @@ mod debugging;
 mod denials;
 mod deterministic;
 mod exhaustion;
+mod fleet;
 mod forged;
 mod functions;
 mod functions_http;

@@ -15,7 +15,7 @@ pub use crate::cli_registry::{
 #[cfg(feature = "hub")]
 pub use crate::cli_registry::{HubCommand, HubServeArgs, HubUserAddArgs, HubUserArgs, HubUserCommand};
 pub use crate::cli_run::{CompileArgs, GuestArgs, RunArgs, ServeArgs};
-pub use crate::cli_trust::{DataCommand, FormArg, IdentityArg, TrustCommand};
+pub use crate::cli_trust::{DataCommand, FleetCommand, FormArg, IdentityArg, TrustCommand};
 use crate::complete::{images, keys, targets};
 
 /// How data is printed.

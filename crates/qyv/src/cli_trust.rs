@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use qyvol::types::Digest;
 
+use crate::cli::RegistryArgs;
 use crate::complete::{keys, targets};
 
 /// What a signed name and version are held against.
@@ -81,6 +82,80 @@ pub enum TrustCommand {
         /// A .qyvbin, or the name of a stored image
         #[arg(add = targets())]
         target: String,
+    },
+    #[command(flatten)]
+    Fleet(FleetCommand),
+}
+
+/// Policies that hosts follow.
+#[derive(Debug, Subcommand)]
+pub enum FleetCommand {
+    /// Put a policy into force that others publish and sign
+    #[command(
+        after_help = "The first document is trusted because you name it: by a file, or by the digest that `qyv trust sign`\nprints. Each later one must be signed as the one before it says. From then on `qyv trust pull`\nor `qyv trust import` change the policy, and `qyv trust add`, `remove` and `revoke` do not.\n\n  qyv trust follow fleet.yaml\n  qyv trust follow registry.example/policy@sha256:…"
+    )]
+    Follow {
+        /// A policy's file, or HOST/REPOSITORY@DIGEST
+        source: String,
+        /// Put the policy aside that is in force
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        registry: RegistryArgs,
+    },
+    /// Replace the policy by the newest one that its publisher has signed
+    #[command(
+        after_help = "Exit codes: 0 replaced or unchanged; 13 signed by too few keys, 15 an older document or another one\nof the same serial, 19 the newest policy has lapsed, 69 and 75 the registry failed. What follows up\nto a document that is refused is put into force."
+    )]
+    Pull {
+        /// The repository [default: `update.from` of the policy in force]
+        repository: Option<String>,
+        #[command(flatten)]
+        registry: RegistryArgs,
+    },
+    /// The same from a file of `qyv trust export`, without a network
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Fetch a policy's signed documents into a file
+    Export {
+        /// The repository [default: `update.from` of the policy in force]
+        repository: Option<String>,
+        /// The file to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// The first serial [default: that of the policy in force, or 1]
+        #[arg(long, value_name = "SERIAL")]
+        from: Option<u64>,
+        #[command(flatten)]
+        registry: RegistryArgs,
+    },
+    /// Sign a policy that hosts follow
+    #[command(
+        after_help = "The file holds a line of JSON for each document, with its signatures: each signer adds theirs. A\npolicy that hosts follow has a `name`, a `serial` that grows by one, and an `update`:\n\n  name: fleet\n  serial: 7\n  update: { keys: [alice, bob], threshold: 2, from: registry.example/policy }\n\n  qyv trust sign fleet.jsonl --document fleet.yaml --key alice\n  qyv trust sign fleet.jsonl --key bob\n  qyv trust push fleet.jsonl"
+    )]
+    Sign {
+        /// The file of signed documents; made if there is none
+        file: PathBuf,
+        /// A policy to add, with the next serial [default: sign the last one]
+        #[arg(long, value_name = "FILE")]
+        document: Option<PathBuf>,
+        /// Say that the last document is the newest, instead of signing it
+        #[arg(long, conflicts_with = "document")]
+        fresh: bool,
+        /// The key that signs: a name of `qyv keys list`, or a key's file
+        #[arg(long, add = keys(), value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Publish signed policies in a registry
+    Push {
+        /// The file of `qyv trust sign`
+        file: PathBuf,
+        /// The repository [default: `update.from` of the last document]
+        repository: Option<String>,
+        #[command(flatten)]
+        registry: RegistryArgs,
     },
 }
 

@@ -45,6 +45,9 @@ pub fn hints(error: &Error) -> Vec<String> {
             format!("`qyv keys export {key} --private` prints it, encrypted"),
             format!("`qyv keys rm {key} --yes` removes it"),
         ],
+        Error::Followed { .. } => {
+            vec!["its publisher edits the document and signs it: `qyv help trust sign` says how".to_string()]
+        }
         Error::NoSigner => vec![
             "set QYVOL_KEY to a key's PEM or QYVOL_KEY_FILE to its file: check that this job may see that secret"
                 .to_string(),

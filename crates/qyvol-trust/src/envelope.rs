@@ -81,29 +81,7 @@ struct Signature {
 impl Envelope {
     /// Signs a statement.
     pub fn sign(key: &PrivateKey, statement: &Statement) -> Result<Envelope, EnvelopeError> {
-        let payload = statement.to_json()?;
-        let signature = key.sign(&pae(&payload)?)?;
-        let hint = key.public().id();
-        let bundle = Bundle {
-            media_type: media_type::SIGSTORE_BUNDLE.to_string(),
-            verification_material: VerificationMaterial {
-                public_key: Some(KeyHint { hint: hint.hint() }),
-            },
-            dsse_envelope: DsseEnvelope {
-                payload: STANDARD.encode(&payload),
-                payload_type: media_type::IN_TOTO.to_string(),
-                signatures: vec![Signature {
-                    sig: STANDARD.encode(&signature),
-                }],
-            },
-        };
-        let bytes = json::encode(&bundle)?;
-        Ok(Envelope {
-            bytes,
-            payload,
-            signature,
-            hint: Some(hint),
-        })
+        sign_payload(key, statement.to_json()?)
     }
 
     /// Reads a bundle. What it carries beside hint, payload and signature
@@ -164,6 +142,32 @@ impl Envelope {
     pub fn hinted_fingerprint(&self) -> Option<String> {
         self.hint.map(|id| id.fingerprint())
     }
+}
+
+/// Signs the payload of a statement.
+pub(crate) fn sign_payload(key: &PrivateKey, payload: Vec<u8>) -> Result<Envelope, EnvelopeError> {
+    let signature = key.sign(&pae(&payload)?)?;
+    let hint = key.public().id();
+    let bundle = Bundle {
+        media_type: media_type::SIGSTORE_BUNDLE.to_string(),
+        verification_material: VerificationMaterial {
+            public_key: Some(KeyHint { hint: hint.hint() }),
+        },
+        dsse_envelope: DsseEnvelope {
+            payload: STANDARD.encode(&payload),
+            payload_type: media_type::IN_TOTO.to_string(),
+            signatures: vec![Signature {
+                sig: STANDARD.encode(&signature),
+            }],
+        },
+    };
+    let bytes = json::encode(&bundle)?;
+    Ok(Envelope {
+        bytes,
+        payload,
+        signature,
+        hint: Some(hint),
+    })
 }
 
 /// Base64 in either alphabet, padded or not, but with no bits that don't count

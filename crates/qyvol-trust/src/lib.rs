@@ -13,6 +13,7 @@
 //! Deliberately absent: files, clocks, networks, certificates, transparency
 //! logs. `spec/signing.md` is the normative text.
 
+mod chain;
 mod change;
 mod cosign;
 mod encrypted;
@@ -29,9 +30,12 @@ mod statement;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod update;
+mod update_yaml;
 mod verified;
 mod verify;
 
+pub use chain::{CHAIN_DOCUMENTS, CHAIN_LINE_BYTES, ChainError, DOCUMENT_SIGNATURES};
 pub use change::{EditedPolicy, PolicyEdit, PolicyEditError, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;
@@ -44,5 +48,8 @@ pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, 
 pub use rollback::RollbackState;
 pub use scope::{Scope, ScopeError, Subject};
 pub use statement::{Form, PREDICATE_TYPE, Statement, StatementError, is_role, sequence_of};
+pub use update::{
+    DocumentError, FRESH_PREDICATE, POLICY_PREDICATE, PolicyDocument, Signatures, SignedPolicy, Update, UpdateError,
+};
 pub use verified::{BindError, Verified};
 pub use verify::{Accepted, verify};

@@ -8,12 +8,15 @@ use qyvol_sandbox::Capabilities;
 use qyvol_types::{Digest, Reference, Resources, Timestamp};
 use serde::Serialize;
 
-use crate::{Form, KeyError, KeyId, PublicKey, Scope, Subject};
+use crate::{Form, KeyError, KeyId, PublicKey, Scope, Subject, Update};
 
 /// A checked policy. What no rule covers is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustPolicy {
+    pub(crate) name: Option<String>,
     pub(crate) serial: u64,
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) update: Option<Update>,
     pub(crate) deny_development: bool,
     /// Whether it stands for a key that was named on the command line.
     pub(crate) given: bool,

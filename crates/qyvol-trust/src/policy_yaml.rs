@@ -8,6 +8,7 @@ use qyvol_types::{Digest, Resources, Timestamp, escape};
 
 use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, RevokedKey, Rule};
 use crate::statement::{is_role, sequence_of};
+use crate::update_yaml::updates;
 use crate::{Form, KeyId, KeyType, PublicKey, Scope, TrustPolicy};
 
 /// Most keys, rules and requirements.
@@ -31,7 +32,10 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
         "the policy",
         &[
             "version",
+            "name",
             "serial",
+            "expires",
+            "update",
             "default",
             "development",
             "keys",
@@ -65,6 +69,7 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
     if let Some(node) = fields.get("floors") {
         floors(r, node, &mut policy);
     }
+    updates(r, &fields, &mut policy);
     if let Some(node) = fields.get("rules") {
         for item in r.items(node, "rules") {
             if let Some(rule) = rule(r, item, &policy) {
@@ -129,7 +134,7 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
     }
 }
 
-fn time(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> Option<Timestamp> {
+pub(crate) fn time(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> Option<Timestamp> {
     let node = fields.get(key)?;
     let text = r.text(node, key)?;
     match text.parse() {
@@ -261,7 +266,7 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
         None => Names::default(),
     };
     let remap = fields.get("remap").and_then(|node| remap(r, node));
-    let max_age = fields.get("max_age").and_then(|n| age(r, n));
+    let max_age = fields.get("max_age").and_then(|n| age(r, n, "max_age"));
     let deny_rollback = denied(r, &fields, "rollback");
     let ceiling = ceiling(r, &fields);
     let scope = scope.ok()?;
@@ -348,8 +353,8 @@ fn remap(r: &mut Reader<'_>, node: &Node) -> Option<Remap> {
     })
 }
 
-fn age(r: &mut Reader<'_>, node: &Node) -> Option<Duration> {
-    let text = r.text(node, "max_age")?;
+pub(crate) fn age(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<Duration> {
+    let text = r.text(node, key)?;
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let seconds = units.iter().find_map(|(unit, seconds)| {
         let digits = text.strip_suffix(unit)?;
@@ -360,7 +365,7 @@ fn age(r: &mut Reader<'_>, node: &Node) -> Option<Duration> {
     if seconds.is_none() {
         r.problem(
             node.place,
-            "max_age must be a number of days, hours, minutes or seconds, such as 90d",
+            format!("{key} must be a number of days, hours, minutes or seconds, such as 90d"),
         );
     }
     seconds.map(Duration::from_secs)

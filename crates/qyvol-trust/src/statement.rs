@@ -10,7 +10,7 @@ use crate::cosign;
 
 /// The type of our predicate: it distinguishes our signatures from all others.
 pub const PREDICATE_TYPE: &str = "https://qyvol.dev/release/v1";
-const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+pub(crate) const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// Largest number that every JSON reader keeps (RFC 7493).
 const SEQUENCE_MAX: u64 = (1 << 53) - 1;
 /// Extensions of the predicate that this version understands.

@@ -14,6 +14,7 @@ mod changes;
 mod conditions;
 mod cosign;
 mod revoked;
+mod updates;
 
 const NOW: u64 = 1_800_000_000;
 

@@ -118,6 +118,13 @@ impl ImageManifest {
         ImageManifest::write(artifact_type, empty, vec![layer], Some(subject), annotations)
     }
 
+    /// A new manifest of an artifact with one layer, which nothing but its type tells from others.
+    pub fn artifact(artifact_type: &str, layer: Descriptor) -> Result<ImageManifest, ManifestError> {
+        let empty = Descriptor::of(media_type::EMPTY, b"{}");
+        let artifact_type = Some(artifact_type.to_string());
+        ImageManifest::write(artifact_type, empty, vec![layer], None, BTreeMap::new())
+    }
+
     fn write(
         artifact_type: Option<String>,
         config: Descriptor,

@@ -15,6 +15,8 @@ pub const ASSETS: &str = "application/vnd.qyvol.assets.v1.tar+zstd";
 pub const SIGSTORE_BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// The OCI empty config, `{}`.
 pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// A trust policy that hosts follow: `trust.yaml`.
+pub const TRUST_POLICY: &str = "application/vnd.qyvol.trust-policy.v1+yaml";
 /// An in-toto statement, DSSE's payload type.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 
@@ -27,6 +29,10 @@ pub const ALL: &[(&str, &str)] = &[
     (ASSETS, "layer 1: the assets, a canonical tar in zstd frames"),
     (SIGSTORE_BUNDLE, "signature: a sigstore bundle v0.3"),
     (EMPTY, "config of a signature manifest: {}"),
+    (
+        TRUST_POLICY,
+        "artifact type and layer of a trust policy that hosts follow",
+    ),
     (IN_TOTO, "payload type of the signed envelope"),
 ];
 

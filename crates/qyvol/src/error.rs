@@ -9,7 +9,7 @@ use qyvol_image::ImageError;
 use qyvol_remote::RemoteError;
 use qyvol_runtime::{ArgumentError, FunctionError, NO_HANDLER, OverlayError, RuntimeError, ServiceError};
 use qyvol_store::{CopyError, StoreError};
-use qyvol_trust::{KeyError, VerifyError};
+use qyvol_trust::{KeyError, Refusal, VerifyError};
 use qyvol_types::yaml::Problems;
 use qyvol_types::{Digest, DigestPrefix, Reference, escape};
 use thiserror::Error as ThisError;
@@ -220,6 +220,24 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         why: String,
+    },
+    /// The policy's next documents are not followed; `from` is where they came from.
+    #[error("{}: {why}", escape(from))]
+    PolicyUpdate {
+        /// The file or repository.
+        from: String,
+        /// What kind of refusal it is.
+        refusal: Refusal,
+        /// Why.
+        why: String,
+    },
+    /// The policy is followed, so that commands don't change it.
+    #[error("trust policy {}: this host follows the policy `{}`, which its publisher changes", escape(&path.to_string_lossy()), escape(name))]
+    Followed {
+        /// The file.
+        path: PathBuf,
+        /// The policy's name.
+        name: String,
     },
     /// A key can't be used.
     #[error("key {}: {why}", escape(key))]

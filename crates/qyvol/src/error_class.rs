@@ -42,6 +42,7 @@ impl Error {
         }
         match self {
             Error::Trust { source, .. } => ErrorClass::Refused(source.refusal()),
+            Error::PolicyUpdate { refusal, .. } => ErrorClass::Refused(*refusal),
             Error::State { .. } => ErrorClass::Refused(Refusal::Rollback),
             Error::PolicyYaml { .. } | Error::Policy { .. } => ErrorClass::BadPolicy,
             Error::HostsYaml { .. }
@@ -57,6 +58,7 @@ impl Error {
             | Error::NoFunctions { .. }
             | Error::Function { .. }
             | Error::Argument(_)
+            | Error::Followed { .. }
             | Error::Usage(_) => ErrorClass::Usage,
             Error::NotArchive { .. } | Error::Malformed { .. } | Error::Foreign { .. } | Error::Platforms { .. } => {
                 ErrorClass::Refused(Refusal::Malformed)

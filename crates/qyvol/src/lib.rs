@@ -78,6 +78,7 @@ mod data;
 mod dependencies;
 mod error;
 mod error_class;
+mod follow;
 mod functions;
 mod hosts;
 mod image_source;
@@ -117,6 +118,10 @@ pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
 pub use dependencies::{Linking, LockChange, LockUse, UpdateReport, UpdateRequest, update};
 pub use error::Error;
 pub use error_class::ErrorClass;
+pub use follow::{
+    FollowSource, PolicyExport, PolicyPush, PolicySign, PolicySigned, PolicyUpdate, PublishedPolicies, export_policies,
+    follow, import_policy, pull_policy, push_policies, sign_policy,
+};
 pub use hosts::{hosts_files, hosts_path, load_hosts, read_certificates};
 pub use image_source::ImageSource;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use qyvol_trust::{KeyId, PolicyEdit, PolicyEditError, PublicKey, Scope, TrustPolicy, change};
 use qyvol_types::Digest;
 
+use crate::follow::check_lapsed;
 use crate::keys::is_path;
 use crate::output::{private_directory, write_new};
 use crate::secure_file::{self, SecureFileError};
@@ -17,11 +18,27 @@ pub fn policy_path(ctx: &Context<'_>) -> PathBuf {
     ctx.policy.clone().unwrap_or_else(|| ctx.home.config.join("trust.yaml"))
 }
 
-/// Reads the policy. One that others could have written is refused.
+/// Reads the policy, to look at it. One that others could have written is refused.
 pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
+    read_policy(ctx, |_, _| Ok(()))
+}
+
+/// Reads the policy, to judge by it: it must not have lapsed.
+pub(crate) fn policy_in_force(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
+    read_policy(ctx, |policy, text| check_lapsed(ctx, &policy_path(ctx), policy, text))
+}
+
+fn read_policy(
+    ctx: &Context<'_>,
+    check: impl FnOnce(&TrustPolicy, &str) -> Result<(), Error>,
+) -> Result<TrustPolicy, Error> {
     let path = policy_path(ctx);
     match policy_text(&path)? {
-        Some(text) => TrustPolicy::parse(&text).map_err(|problems| Error::PolicyYaml { path, problems }),
+        Some(text) => {
+            let policy = TrustPolicy::parse(&text).map_err(|problems| Error::PolicyYaml { path, problems })?;
+            check(&policy, &text)?;
+            Ok(policy)
+        }
         None if ctx.policy.is_none() => Ok(TrustPolicy::reject_all()),
         None => Err(Error::Policy {
             path,
@@ -40,7 +57,7 @@ fn policy_to_change(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
 }
 
 /// The policy's text, if there is a policy.
-fn policy_text(path: &Path) -> Result<Option<String>, Error> {
+pub(crate) fn policy_text(path: &Path) -> Result<Option<String>, Error> {
     let refused = |why: String| Error::Policy {
         path: path.to_path_buf(),
         why,
@@ -61,7 +78,7 @@ pub fn policy_or_key(ctx: &Context<'_>, key: Option<&str>) -> Result<TrustPolicy
             "--key and --policy can't be used together: each says what decides".to_string(),
         ));
     }
-    let policy = load_policy(ctx)?;
+    let policy = policy_in_force(ctx)?;
     match key {
         Some(key) => Ok(TrustPolicy::single_key(public_key(ctx, key)?, policy.revoked().clone())),
         None => Ok(policy),
@@ -100,18 +117,33 @@ pub struct PolicyChange {
     pub policy: TrustPolicy,
 }
 
-/// Changes the policy, or begins one. Commands that change it at once wait for
-/// each other; the file is replaced whole.
-pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChange, Error> {
-    let path = policy_path(ctx);
+/// Waits for whoever else writes a file beside this one, until dropped.
+pub(crate) fn lock_policy(path: &Path) -> Result<File, Error> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
     };
     private_directory(&directory)?;
     let lock = File::open(&directory).and_then(|lock| lock.lock().map(|()| lock));
-    let _lock = lock.map_err(Error::file("lock", &directory))?;
+    lock.map_err(Error::file("lock", &directory))
+}
+
+/// Changes the policy, or begins one. Commands that change it at once wait for
+/// each other; the file is replaced whole.
+pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChange, Error> {
+    let path = policy_path(ctx);
+    let _lock = lock_policy(&path)?;
     let text = policy_text(&path)?;
+    // A policy that is named is a document on its way, and no host's.
+    let own = text.as_deref().filter(|_| ctx.policy.is_none());
+    if let Some(policy) = own.and_then(|text| TrustPolicy::parse(text).ok())
+        && policy.update().is_some()
+    {
+        return Err(Error::Followed {
+            path,
+            name: policy.name().unwrap_or_default().to_string(),
+        });
+    }
     let changed = change(text.as_deref(), what).map_err(|error| match error {
         PolicyEditError::Policy(problems) => Error::PolicyYaml {
             path: path.clone(),

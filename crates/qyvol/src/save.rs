@@ -12,7 +12,7 @@ use crate::image_source::own_name;
 use crate::install::{InstallOptions, stage_images};
 use crate::output::{Output, OutputPath};
 use crate::verify::{RequestedAs, TrustedImage, bind, check_local_names, verify_image};
-use crate::{Context, Destination, Error, ImageName, ImageSource, load_policy};
+use crate::{Context, Destination, Error, ImageName, ImageSource, policy_or_key};
 
 /// Writes stored images, with their signatures, into one archive, under the
 /// names that were asked for. Returns its size in bytes.
@@ -104,7 +104,7 @@ fn load_from(
     check_end: &dyn Fn() -> Result<(), ImageError>,
 ) -> Result<Vec<(Reference, Descriptor)>, Error> {
     let label = request.path.to_string_lossy().into_owned();
-    let policy = request.verify.then(|| load_policy(ctx)).transpose()?;
+    let policy = request.verify.then(|| policy_or_key(ctx, None)).transpose()?;
     let mut names: BTreeMap<Reference, Descriptor> = BTreeMap::new();
     let mut trusted: Vec<TrustedImage> = Vec::new();
     for image in head.images() {

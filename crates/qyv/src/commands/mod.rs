@@ -5,6 +5,7 @@ pub mod call;
 pub mod compile;
 pub mod data;
 pub mod dependencies;
+pub mod fleet;
 pub mod help;
 #[cfg(feature = "import")]
 pub mod import;

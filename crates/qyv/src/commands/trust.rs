@@ -114,6 +114,7 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             let change = qyvol::revocation(ctx, &what, keep)?;
             changed(ui, &qyvol::change_policy(ctx, &change)?, None)?;
         }
+        TrustCommand::Fleet(command) => return super::fleet::fleet(ctx, ui, command),
         TrustCommand::Explain { target } => return explain(ctx, ui, &target),
     }
     Ok(0)

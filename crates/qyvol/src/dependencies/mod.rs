@@ -28,7 +28,7 @@ use self::find::Found;
 pub(crate) use self::lock_file::{PendingLock, lock_path};
 pub use self::update::{LockChange, UpdateReport, UpdateRequest, update};
 use crate::verify::TrustedImage;
-use crate::{Context, Error, Pull, load_policy};
+use crate::{Context, Error, Pull, policy_or_key};
 
 /// How dependencies are found, and what becomes of the lock.
 #[derive(Clone, Copy)]
@@ -129,7 +129,7 @@ pub(crate) fn link(
     }
     let before = lock_file::read(&file)?;
     let pinned = lock_file::compare(&file, before.as_ref(), &of.app.dependencies, linking.lock)?;
-    let policy = load_policy(ctx)?;
+    let policy = policy_or_key(ctx, None)?;
     let mut accepted = Accepted {
         images: Vec::new(),
         room: limits::COMPONENT_BYTES.saturating_sub(builder.component().len() as u64),

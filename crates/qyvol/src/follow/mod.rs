@@ -1,0 +1,312 @@
+//! A policy that comes from elsewhere: the host follows a chain of signed documents, from a
+//! registry or from a file.
+//!
+//! Invariants:
+//! - the first document is what the operator names, a file or a digest: no signature can
+//!   vouch for it;
+//! - each later one must follow the one in force ([`SignedPolicy::check_follows`]), in the
+//!   order of the serials, none left out;
+//! - the file is replaced whole, once, by the newest document that follows; where a later one
+//!   does not, those before it are kept and the failure is reported.
+//!
+//! Deliberately absent: anything that the machine adds by itself. A policy that is followed is
+//! changed by its next document alone.
+
+mod chain;
+mod publish;
+mod repository;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use qyvol_remote::Client;
+use qyvol_trust::{CHAIN_DOCUMENTS, DocumentError, PolicyDocument, Refusal, SignedPolicy, TrustPolicy};
+use qyvol_types::{Digest, Reference, RepositoryName, Timestamp, json};
+use serde::{Deserialize, Serialize};
+
+pub use self::publish::{
+    PolicyExport, PolicyPush, PolicySign, PolicySigned, PublishedPolicies, export_policies, push_policies, sign_policy,
+};
+use self::repository::Documents;
+use crate::policy::{lock_policy, policy_text};
+use crate::validate::read_text;
+use crate::{Context, Error, policy_path, secure_file};
+
+/// What following a chain has changed.
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicyUpdate {
+    /// The policy's file.
+    pub path: PathBuf,
+    /// The policy's name.
+    pub name: String,
+    /// The serial that was in force before, if there was a policy that is followed.
+    pub was: Option<u64>,
+    /// The serial in force now.
+    pub serial: u64,
+    /// When it was last said to be the newest, where the policy asks for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fresh: Option<Timestamp>,
+    /// Where the policy went that had not been followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<PathBuf>,
+}
+
+/// Where the first document comes from.
+pub enum FollowSource<'a> {
+    /// A file that the operator vouches for.
+    File(&'a Path),
+    /// A registry, by the digest that the operator vouches for.
+    Registry(&'a Arc<Client>, &'a Reference),
+}
+
+/// Begins to follow a chain: puts its document into force.
+pub fn follow(ctx: &Context<'_>, source: &FollowSource<'_>, replace: bool) -> Result<PolicyUpdate, Error> {
+    let document = match source {
+        FollowSource::File(path) => document(path, &read_text(path)?)?,
+        FollowSource::Registry(client, name) => Documents::open(client, name)?.named(name)?,
+    };
+    let path = policy_path(ctx);
+    let _lock = lock_policy(&path)?;
+    let text = policy_text(&path)?;
+    let before = text.as_deref().and_then(|text| PolicyDocument::parse(text).ok());
+    let mut kept = None;
+    match &text {
+        Some(text) if text == document.text() => {}
+        Some(text) => {
+            if !replace {
+                return Err(Error::Usage(format!(
+                    "there is a trust policy at {}: --replace puts it aside and follows `{}`",
+                    path.display(),
+                    document.name()
+                )));
+            }
+            let aside = beside(&path, ".before");
+            secure_file::replace(&aside, text.as_bytes(), 0o600).map_err(Error::file("write", &aside))?;
+            kept = Some(aside);
+            put(&path, &document)?;
+        }
+        None => put(&path, &document)?,
+    }
+    Ok(PolicyUpdate {
+        was: before.map(|document| document.serial()),
+        name: document.name().to_string(),
+        serial: document.serial(),
+        fresh: None,
+        kept,
+        path,
+    })
+}
+
+/// Follows the chain in a registry: `from`, or the repository that the policy names.
+pub fn pull_policy(
+    ctx: &Context<'_>,
+    client: &Arc<Client>,
+    from: Option<&RepositoryName>,
+) -> Result<PolicyUpdate, Error> {
+    let current = followed(ctx)?;
+    let named = current.policy().update().and_then(|update| update.from.as_ref());
+    let Some(from) = from.or(named) else {
+        return Err(Error::Usage(format!(
+            "the policy `{}` names no repository in `update.from`: say where its documents are, as HOST/REPOSITORY",
+            current.name()
+        )));
+    };
+    let documents = Documents::open(client, &from.latest())?;
+    advance(ctx, &from.to_string(), &mut |serial| documents.get(serial))
+}
+
+/// Follows the chain in a file.
+pub fn import_policy(ctx: &Context<'_>, file: &Path) -> Result<PolicyUpdate, Error> {
+    let steps = chain::read(file)?;
+    let serial = followed(ctx)?.serial();
+    let first = steps.first().map_or(0, |step| step.document.serial());
+    if first > serial + 1 {
+        return Err(Error::Usage(format!(
+            "{} begins with serial {first}, and this host has {serial}: export it from serial {} on",
+            file.display(),
+            serial + 1
+        )));
+    }
+    advance(ctx, &file.display().to_string(), &mut |serial| {
+        let found = steps.iter().find(|step| step.document.serial() == serial);
+        Ok(found.cloned())
+    })
+}
+
+/// The document in force.
+fn followed(ctx: &Context<'_>) -> Result<PolicyDocument, Error> {
+    let path = policy_path(ctx);
+    let Some(text) = policy_text(&path)? else {
+        return Err(Error::Usage(format!(
+            "there is no trust policy at {}: `qyv trust follow FILE` puts the first one into force",
+            path.display()
+        )));
+    };
+    document(&path, &text)
+}
+
+/// Reads a document; `path` is for errors.
+fn document(path: &Path, text: &str) -> Result<PolicyDocument, Error> {
+    PolicyDocument::parse(text).map_err(|error| match error {
+        DocumentError::Policy(problems) => Error::PolicyYaml {
+            path: path.to_path_buf(),
+            problems,
+        },
+        error => Error::Usage(format!("{} can't be followed: {error}", path.display())),
+    })
+}
+
+/// Goes from the document in force to the newest that follows it.
+fn advance(
+    ctx: &Context<'_>,
+    source: &str,
+    get: &mut dyn FnMut(u64) -> Result<Option<SignedPolicy>, Error>,
+) -> Result<PolicyUpdate, Error> {
+    let path = policy_path(ctx);
+    let _lock = lock_policy(&path)?;
+    let mut current = followed(ctx)?;
+    let was = current.serial();
+    let mut newest = get(was)?;
+    if let Some(same) = &newest
+        && same.document.digest() != current.digest()
+    {
+        return refused(
+            source,
+            Refusal::Rollback,
+            format!(
+                "two documents have the serial {was}: {} is in force on this host, {} is there. One of them was \
+                 edited by hand, or somebody hands out two",
+                current.digest(),
+                same.document.digest()
+            ),
+        );
+    }
+    let mut failure = None;
+    let mut is_known = newest.is_some();
+    for serial in (was..).skip(1).take(CHAIN_DOCUMENTS) {
+        let next = match get(serial) {
+            Ok(Some(next)) => next,
+            Ok(None) => break,
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        };
+        is_known = true;
+        if let Err(error) = next.check_follows(current.policy()) {
+            failure = Some(Error::PolicyUpdate {
+                from: source.to_string(),
+                refusal: error.refusal,
+                why: error.to_string(),
+            });
+            break;
+        }
+        current = next.document.clone();
+        newest = Some(next);
+    }
+    if current.serial() != was {
+        put(&path, &current)?;
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if !is_known {
+        return refused(
+            source,
+            Refusal::Rollback,
+            format!("refused: it has no document of serial {was}, which is in force on this host, and none after it"),
+        );
+    }
+    let fresh = remember_fresh(ctx, &path, &current, newest.as_ref())?;
+    if let Some(why) = current.policy().lapsed(ctx.now, fresh) {
+        return Err(Error::Policy { path, why });
+    }
+    Ok(PolicyUpdate {
+        name: current.name().to_string(),
+        was: Some(was),
+        serial: current.serial(),
+        fresh,
+        kept: None,
+        path,
+    })
+}
+
+fn refused<T>(source: &str, refusal: Refusal, why: String) -> Result<T, Error> {
+    Err(Error::PolicyUpdate {
+        from: source.to_string(),
+        refusal,
+        why,
+    })
+}
+
+/// Puts a document into force.
+fn put(path: &Path, document: &PolicyDocument) -> Result<(), Error> {
+    secure_file::replace(path, document.text().as_bytes(), 0o600).map_err(Error::file("write", path))?;
+    // A directory that others can write would have it refused by whoever reads it next.
+    policy_text(path).map(drop)
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+/// When a document was last said to be the newest. Lost, the policy counts as lapsed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fresh {
+    /// The document.
+    digest: Digest,
+    /// The time of the statement.
+    created: Timestamp,
+}
+
+/// Remembers a statement of freshness, unless a newer one about the document is remembered.
+fn remember_fresh(
+    ctx: &Context<'_>,
+    path: &Path,
+    document: &PolicyDocument,
+    newest: Option<&SignedPolicy>,
+) -> Result<Option<Timestamp>, Error> {
+    let known = fresh(path, document.policy(), document.text());
+    let stated = newest.and_then(|step| step.fresh_at(ctx.now));
+    let Some(stated) = stated.filter(|stated| known.is_none_or(|known| *stated > known)) else {
+        return Ok(known);
+    };
+    let state = Fresh {
+        digest: document.digest(),
+        created: stated,
+    };
+    let file = beside(path, ".fresh");
+    let bytes = json::encode(&state).map_err(|error| Error::Policy {
+        path: file.clone(),
+        why: error.to_string(),
+    })?;
+    secure_file::replace(&file, &bytes, 0o600).map_err(Error::file("write", &file))?;
+    Ok(Some(stated))
+}
+
+/// When the policy was last said to be the newest, as far as this host remembers. What can't
+/// be read counts as nothing.
+fn fresh(path: &Path, policy: &TrustPolicy, text: &str) -> Option<Timestamp> {
+    policy.update()?.max_lag?;
+    let state = policy_text(&beside(path, ".fresh")).ok()??;
+    let state: Fresh = json::decode(state.as_bytes()).ok()?;
+    let document = PolicyDocument::parse(text).ok()?;
+    (state.digest == document.digest()).then_some(state.created)
+}
+
+/// Fails where the policy, whose text this is, does not hold now.
+pub(crate) fn check_lapsed(ctx: &Context<'_>, path: &Path, policy: &TrustPolicy, text: &str) -> Result<(), Error> {
+    match policy.lapsed(ctx.now, fresh(path, policy, text)) {
+        Some(why) => Err(Error::Policy {
+            path: path.to_path_buf(),
+            why: match policy.update() {
+                Some(_) => format!("{why}; `qyv trust pull` or `qyv trust import` asks for the next one"),
+                None => why,
+            },
+        }),
+        None => Ok(()),
+    }
+}
