@@ -354,6 +354,19 @@ fn run_over_assets_that_is_killed_leaves_nothing() {
     user.qyv(&["check"]).expect(0);
 }
 
+/// Runs the command where no process gets a user namespace of its own, as in many containers.
+pub fn without_namespaces(user: &User, args: &[&str]) -> CommandOutput {
+    let mut command = Command::new("unshare");
+    let script = r#"echo 0 >/proc/sys/user/max_user_namespaces && exec "$0" "$@""#;
+    command
+        .args(["-r", "sh", "-c", script, env!("CARGO_BIN_EXE_qyv")])
+        .args(args);
+    let qyv = user.command();
+    command.current_dir(user.path("")).env_clear();
+    command.envs(qyv.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    CommandOutput::from(&command.output().unwrap())
+}
+
 // [RUN-060]
 #[test]
 fn host_that_bars_overlays_refuses_to_run_and_says_what_can_be_done() {
@@ -362,17 +375,7 @@ fn host_that_bars_overlays_refuses_to_run_and_says_what_can_be_done() {
     }
     let user = User::new();
     let app = probe(&user, WRITE);
-    let barred = |args: &[&str]| {
-        let mut command = Command::new("unshare");
-        let script = r#"echo 0 >/proc/sys/user/max_user_namespaces && exec "$0" "$@""#;
-        command
-            .args(["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_qyv")])
-            .args(args);
-        let qyv = user.command();
-        command.current_dir(user.path("")).env_clear();
-        command.envs(qyv.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        CommandOutput::from(&command.output().unwrap())
-    };
+    let barred = |args: &[&str]| without_namespaces(&user, args);
     let done = barred(&["run", &app, "--", "cat", "/a.txt"]).expect(125);
     for words in [
         "over the assets at /",

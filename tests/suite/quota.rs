@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::matrix::{GUESTS, Guest};
+use crate::needs::lacks;
+use crate::overlay::without_namespaces;
 use crate::support::{CommandOutput, User};
 
 const LIMIT: u64 = 1 << 20;
@@ -210,5 +212,37 @@ fn runs_of_one_application_share_its_space() {
             blocks <= LIMIT / 10 * 12 && lengths <= LIMIT / 10 * 12,
             "{version}: {lengths}"
         );
+    }
+}
+
+// [RUN-030] [RUN-062]
+#[test]
+fn memory_is_bounded_too_where_the_kernel_does_not_bound_it() {
+    if lacks(&["namespaces", "unshare"]) {
+        return;
+    }
+    for version in [1, 2, 3] {
+        for (kind, directory) in [("memfs", "/"), ("diskfs", "/tmp")] {
+            let user = User::new();
+            let manifest = format!("permissions: {{ fs: write }}\nfs: {{ type: {kind} }}\n");
+            let app = guest(version).archive(&user, &manifest).unwrap();
+            for (steps, least, most) in [
+                ("fill DIR:f 100", 14, 16),
+                ("hoard DIR:f append 100", 14, 16),
+                ("hoard DIR:f holes 100", 14, 16),
+                ("many DIR:d 10000", 240, 256),
+            ] {
+                let steps = steps.replace("DIR", directory);
+                let mut args = vec!["run", "-q", "--limit", "storage=1MiB", &app];
+                args.extend(steps.split(' '));
+                let said = without_namespaces(&user, &args).expect(0).out;
+                let count = said.trim_end().strip_suffix(":insufficient-space");
+                let count = count.and_then(|count| count.parse::<u32>().ok());
+                assert!(
+                    count.is_some_and(|count| (least..=most).contains(&count)),
+                    "{version} {kind} {steps}: {said}"
+                );
+            }
+        }
     }
 }

@@ -3,14 +3,16 @@
 //! It is a tmpfs of the process's own, mounted nowhere, which the kernel frees
 //! with its last descriptor. Where the host bars that, it is a directory in the
 //! host's memory file system, removed when the run ends; what a killed process
-//! left there is removed by the next run.
+//! left there is removed by the next run. The kernel bounds the first; the second
+//! has a quota, which whoever mounts it must pass on ([`MemFs::quota`]).
 
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use qyvol_runtime::{Tmpfs, TmpfsLimits};
+use qyvol_runtime::{Quota, Tmpfs, TmpfsLimits};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -23,6 +25,10 @@ pub(crate) const DEFAULT_BYTES: u64 = 512 << 20;
 const BYTES_PER_FILE: u64 = 8 << 10;
 /// Minimum number of files, however small it is.
 const MIN_FILES: u64 = 1024;
+
+/// The guest's root in a shared one. Its process holds a lock on the directory around it,
+/// and a quota takes one on the directory that it bounds.
+const ROOT: &str = "root";
 
 /// Bounds of a file system in memory of so many bytes.
 pub(crate) fn limits(bytes: u64) -> TmpfsLimits {
@@ -42,7 +48,7 @@ pub(crate) struct MemFs(Kind);
 
 enum Kind {
     Private(Tmpfs),
-    Shared(SharedMemory),
+    Shared(SharedMemory, Arc<Quota>),
 }
 
 impl MemFs {
@@ -54,9 +60,7 @@ impl MemFs {
             Err(error) => error,
         };
         match shared.filter(|_| is_unavailable(&error)) {
-            Some(shared) => SharedMemory::create(shared)
-                .map(|directory| MemFs(Kind::Shared(directory)))
-                .map_err(Error::file("make a file system in memory in", shared)),
+            Some(shared) => bounded(shared, bytes).map_err(Error::file("make a file system in memory in", shared)),
             None => Err(Error::file("make", "a file system in memory")(error)),
         }
     }
@@ -71,13 +75,21 @@ impl MemFs {
             .map_err(Error::file("make the directory", path))
     }
 
+    /// The bound of one that the kernel does not bound.
+    pub(crate) fn quota(&self) -> Option<Arc<Quota>> {
+        match &self.0 {
+            Kind::Private(_) => None,
+            Kind::Shared(_, quota) => Some(Arc::clone(quota)),
+        }
+    }
+
     /// Removes it. After an error, the next run removes what is left.
     pub(crate) fn close(self) -> Result<(), Error> {
         let path = self.root();
         match self.0 {
             // The kernel frees it.
             Kind::Private(_) => Ok(()),
-            Kind::Shared(directory) => directory.remove().map_err(Error::file("remove", path)),
+            Kind::Shared(directory, _) => directory.remove().map_err(Error::file("remove", path)),
         }
     }
 
@@ -91,9 +103,17 @@ impl MemFs {
     pub(crate) fn root(&self) -> PathBuf {
         match &self.0 {
             Kind::Private(tmpfs) => tmpfs.path(),
-            Kind::Shared(directory) => directory.path().to_path_buf(),
+            Kind::Shared(directory, _) => directory.path().join(ROOT),
         }
     }
+}
+
+fn bounded(shared: &Path, bytes: u64) -> io::Result<MemFs> {
+    let directory = SharedMemory::create(shared)?;
+    let root = directory.path().join(ROOT);
+    DirBuilder::new().mode(0o700).create(&root)?;
+    let quota = Quota::new(&root, bytes, files_for(bytes))?;
+    Ok(MemFs(Kind::Shared(directory, Arc::new(quota))))
 }
 
 /// Whether the host gives no process like this one a file system of its own:

@@ -88,7 +88,7 @@ impl Mounts {
                     // For listings of the root; opening it opens the mount over it.
                     memory.make_directory(&app.assets_root)?;
                 }
-                mounts.give(memory.root(), access, None)?;
+                mounts.give(memory.root(), access, memory.quota())?;
                 mounts.memory.push(memory);
             }
             (_, FsKind::Diskfs, _) => {
@@ -101,7 +101,7 @@ impl Mounts {
                 let bytes = limits.storage.unwrap_or(netfs::DEFAULT_BYTES);
                 let memory = MemFs::create(ctx.home.memory.as_deref(), bytes)?;
                 let (mounted, root) = remote(&memory)?;
-                mounts.push(root, ROOT, writable, None);
+                mounts.push(root, ROOT, writable, memory.quota());
                 if let Some(mount) = mounts.list.last_mut() {
                     mount.backing = Some(Arc::new(mounted.clone()));
                 }
@@ -129,7 +129,7 @@ impl Mounts {
     ) -> Result<(), Error> {
         if writable && !dirs.iter().any(|dir| dir.guest == TEMPORARY) {
             let memory = make_memory(ctx, limits)?;
-            self.push(memory.root(), TEMPORARY, true, None);
+            self.push(memory.root(), TEMPORARY, true, memory.quota());
             self.memory.push(memory);
         }
         Ok(())
