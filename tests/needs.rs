@@ -15,39 +15,57 @@ use std::thread;
 /// Set where every test must run: the needs that must be met, in words.
 const ALL: &str = "QYVOL_TEST_ALL";
 
+/// Where distributions have the certificates of authorities.
+const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
+
 /// Whether the test that calls this has to be left out. `needs` are programs in
-/// `PATH`, or `root`, `namespaces` (of an unprivileged user), `oras` and
-/// `netfs-servers` (PyPI's) and `sigstore-verify` (npm's).
+/// `PATH`, or `root`, `mounts` (root that may mount, which root of most containers may
+/// not), `namespaces` (of an unprivileged user, who may mount there), `certificates` (the
+/// system's), `oras` and `netfs-servers` (PyPI's) and `sigstore-verify` (npm's).
 #[track_caller]
 #[must_use]
 pub fn lacks(needs: &[&str]) -> bool {
     let unmet: Vec<&str> = needs.iter().copied().filter(|need| !is_met(need)).collect();
-    let Some(first) = unmet.first() else {
+    if unmet.is_empty() {
         return false;
-    };
+    }
     let required = env::var(ALL).unwrap_or_default();
     let is_required = |need: &str| {
-        let program = !matches!(need, "root" | "namespaces");
+        let program = !matches!(need, "root" | "mounts" | "namespaces");
         required
             .split(' ')
             .any(|word| word == need || (word == "programs" && program))
     };
     if let Some(need) = unmet.iter().find(|need| is_required(need)) {
-        panic!("this test needs {need}: run `cargo xtask test`, which installs it or says how");
+        let need = in_words(need);
+        panic!("this test needs {need}: `cargo xtask test` installs programs, or says how; the rest is the machine's");
     }
     let thread = thread::current();
-    record(thread.name().unwrap_or("a test"), first);
+    let unmet: Vec<&str> = unmet.into_iter().map(in_words).collect();
+    record(thread.name().unwrap_or("a test"), &unmet.join(" and "));
     true
+}
+
+fn in_words(need: &str) -> &str {
+    match need {
+        "mounts" => "root that may mount",
+        "namespaces" => "user namespaces with mounts",
+        "certificates" => "the system's CA certificates",
+        "oras" => "PyPI's oras",
+        "netfs-servers" => "PyPI's wsgidav and moto",
+        "sigstore-verify" => "npm's @sigstore/verify",
+        itself => itself,
+    }
 }
 
 fn is_met(need: &str) -> bool {
     match need {
         "root" => rustix::process::geteuid().is_root(),
-        "namespaces" => {
-            let mut unshare = Command::new("unshare");
-            unshare.args(["-rn", "true"]).stderr(Stdio::null());
-            unshare.status().is_ok_and(|status| status.success())
-        }
+        "mounts" => rustix::process::geteuid().is_root() && mounts_in_namespaces("-m"),
+        "namespaces" => mounts_in_namespaces("-rmn"),
+        "certificates" => CERTIFICATES
+            .iter()
+            .any(|directory| fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())),
         "oras" | "netfs-servers" => {
             let mut python = Command::new(installed(need).join("bin/python"));
             python.arg("--version").stdout(Stdio::null());
@@ -59,6 +77,14 @@ fn is_met(need: &str) -> bool {
             env::split_paths(&path).any(|directory| directory.join(program).is_file())
         }
     }
+}
+
+/// Some hosts give namespaces and bar mounts in them.
+fn mounts_in_namespaces(options: &str) -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args([options, "mount", "-t", "tmpfs", "none", "/tmp"]);
+    let status = unshare.stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 /// Where `cargo xtask test` installs what no distribution has.

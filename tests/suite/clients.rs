@@ -73,6 +73,10 @@ fn skopeo_reads_without_a_password_where_everyone_may() {
 /// the plain artifact that it is, and what it pushes arrives.
 #[test]
 fn oci_client_pulls_from_the_hub_what_was_pushed() {
+    // This client refuses to be made without any, though nothing is encrypted here.
+    if lacks(&["certificates"]) {
+        return;
+    }
     use oci_distribution::Reference;
     use oci_distribution::client::{Client, ClientConfig, ClientProtocol};
     use oci_distribution::secrets::RegistryAuth;

@@ -102,8 +102,10 @@ fn all_fit(expected: &[String], lines: &[String]) -> bool {
 fn run(name: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = fs::read_to_string(root.join("spec/guide").join(name)).unwrap();
-    if page.contains("$ curl ") && lacks(&["curl"]) {
-        return;
+    for (use_of, program) in [("$ curl ", "curl"), ("$ tar --zstd ", "zstd")] {
+        if page.contains(use_of) && lacks(&[program]) {
+            return;
+        }
     }
     let server = page.contains(PORT).then(|| Server::hub(&[]));
     let address = server.as_ref().map_or(PORT, |server| &server.address);

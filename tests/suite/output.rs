@@ -271,7 +271,7 @@ fn interrupted_at_any_moment_the_directory_holds_the_old_or_the_whole_result() {
 // [CMD-012]
 #[test]
 fn interrupted_where_files_need_a_name_nothing_is_left_either() {
-    if lacks(&["root"]) {
+    if lacks(&["mounts"]) {
         return;
     }
     let user = User::new();

@@ -85,6 +85,9 @@ const UNCHANGED: &str = "a.txt,b.txt,deep,tmp c.txt none read:asset read:other r
 // [RUN-060]
 #[test]
 fn what_a_guest_changes_over_its_assets_is_gone_afterwards_and_never_in_the_store() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
     let user = User::new();
     for guest in &GUESTS {
         let app = archive(&user, guest, WRITE);
@@ -183,6 +186,9 @@ const WAYS: &[&str] = &[
 // [RUN-061]
 #[test]
 fn asset_that_was_changed_is_reached_in_no_way_from_above() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
     let user = User::new();
     // One language: the calls are the same.
     for guest in GUESTS.iter().step_by(2) {
@@ -206,6 +212,9 @@ fn asset_that_was_changed_is_reached_in_no_way_from_above() {
 // [STORE-043] [RUN-061]
 #[test]
 fn hash_of_a_changed_asset_is_not_told() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
     let user = User::new();
     for guest in GUESTS.iter().filter(|guest| guest.version > 1) {
         for (more, steps) in [
@@ -237,6 +246,9 @@ fn hash_of_a_changed_asset_is_not_told() {
 // [RUN-061]
 #[test]
 fn changed_asset_is_not_reached_where_some_directories_are_given_or_the_operator_holds_back() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
     let user = User::new();
     for (permissions, options, ways) in [
         (
@@ -272,6 +284,9 @@ fn changed_asset_is_not_reached_where_some_directories_are_given_or_the_operator
 // [RUN-061]
 #[test]
 fn directory_that_something_was_put_into_is_not_given() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
     let user = User::new();
     for permissions in [
         "{ read: [/deep], write: [/tmp] }",
@@ -292,6 +307,9 @@ fn directory_that_something_was_put_into_is_not_given() {
 // [RUN-060]
 #[test]
 fn files_over_assets_are_bounded_as_those_in_memory_are() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
     let user = User::new();
     user.write("app/public/big", vec![b'x'; 3 << 20]);
     let app = probe(&user, &format!("{WRITE}resources: {{ storage: 1MiB }}\n"));
@@ -307,6 +325,9 @@ fn files_over_assets_are_bounded_as_those_in_memory_are() {
 // [RUN-060]
 #[test]
 fn runs_at_the_same_time_share_their_assets_and_nothing_above_them() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
     let user = User::new();
     let app = archive(&user, &GUESTS[2], WRITE);
     run(&user, &[], &app, LOOKS).expect(0);
@@ -331,6 +352,9 @@ fn runs_at_the_same_time_share_their_assets_and_nothing_above_them() {
 // [RUN-060]
 #[test]
 fn run_over_assets_that_is_killed_leaves_nothing() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
     let user = User::new();
     let app = probe(&user, WRITE);
     user.qyv(&["run", &app, "--", "cat", "/a.txt"]).expect(0);

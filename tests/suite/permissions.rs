@@ -378,7 +378,9 @@ fn audit_has_a_line_for_all_that_is_given_used_and_denied() {
     let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
     assert_eq!(events[0], "granted");
     assert_eq!(events[lines.len() / 2 - 1], "ended");
-    let connects = |line: &&Value| line["event"] == "used" && line["action"] == "connect";
+    // Most hosts have an address of IPv6 by this name too, and the server none.
+    let server = format!("127.0.0.1:{}", server.port);
+    let connects = |line: &&Value| line["action"] == "connect" && line["event"] == "used" && line["object"] == server;
     assert_eq!(lines.iter().filter(connects).count(), 2);
     let denied: Vec<&Value> = lines.iter().filter(|line| line["event"] == "denied").collect();
     assert_eq!((denied.len(), &denied[0]["object"]), (2, &Value::from("\\u{1b}[2J")));
@@ -410,7 +412,7 @@ fn audit_is_written_into_nothing_else_and_its_loss_ends_the_run() {
     let text = fs::read_to_string(&audit).unwrap();
     assert!(text.starts_with(&format!("{half}\n{{\"event\":\"granted\"")), "{text}");
 
-    if lacks(&["root"]) {
+    if lacks(&["mounts"]) {
         return;
     }
     let urls: Vec<String> = (1..100).map(|n| format!("http://192.0.2.{n}/")).collect();

@@ -159,7 +159,7 @@ fn damaged_file_is_refused_even_if_the_store_has_its_content() {
 // [BIN-036]
 #[test]
 fn load_refuses_what_the_disk_has_no_room_for_before_it_writes() {
-    if lacks(&["root"]) {
+    if lacks(&["mounts"]) {
         return;
     }
     let user = User::new();

@@ -215,7 +215,7 @@ fn store_of_another_user_and_loose_directories_are_refused() {
 
 #[test]
 fn read_only_store_still_runs_what_it_has() {
-    if lacks(&["root"]) {
+    if lacks(&["mounts"]) {
         return;
     }
     let user = User::new();
@@ -246,7 +246,7 @@ fn read_only_store_still_runs_what_it_has() {
 
 #[test]
 fn full_disk_is_reported_and_leaves_the_store_intact() {
-    if lacks(&["root"]) {
+    if lacks(&["mounts"]) {
         return;
     }
     let user = User::new();

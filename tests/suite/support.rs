@@ -10,6 +10,12 @@ pub const PROBE: &[u8] = include_bytes!("../guests/probe.component.wasm");
 /// The same as a core module.
 pub const PROBE_MODULE: &[u8] = include_bytes!("../guests/probe.module.wasm");
 
+/// A certificate that vouches for no server that these tests reach.
+const AUTHORITIES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../registry/tests/hub/tls/certificate.pem"
+);
+
 /// A user.
 pub struct User {
     directory: tempfile::TempDir,
@@ -79,12 +85,14 @@ impl User {
         path
     }
 
-    /// `qyv` with this user's environment and nothing of the caller's.
+    /// `qyv` with this user's environment and nothing of the caller's. The certificate is
+    /// in the place of the host's authorities, which a bare machine may lack.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qyv"));
         command
             .env_clear()
             .env("QYVOL_HOME", self.home())
+            .env("SSL_CERT_FILE", AUTHORITIES)
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.current_dir(self.directory.path()).stdin(Stdio::null());
         command

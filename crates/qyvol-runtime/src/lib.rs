@@ -47,6 +47,14 @@ mod link;
 mod memmove;
 mod names;
 mod namespace;
+#[cfg(test)]
+#[path = "../../../tests/needs.rs"]
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "of the suites, which are no library"
+)]
+mod needs;
 mod net;
 mod output;
 mod overlay;

@@ -32,6 +32,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("zstd", "zstd"),
 ];
 
+/// Where distributions have the certificates of authorities.
+const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
+
 const ORAS: &[&str] = &["oras==0.2.43"];
 /// A server of WebDAV, and one that speaks S3 and holds signatures against its own.
 const NETFS_SERVERS: &[&str] = &["wsgidav==4.4.0", "cheroot==11.1.2", "moto[s3,server]==5.2.5"];
@@ -47,7 +50,7 @@ pub(crate) fn test(args: &[String]) -> Result<(), String> {
     python("netfs-servers", NETFS_SERVERS)?;
     sigstore()?;
     let required = if is_root()? {
-        "programs root namespaces"
+        "programs root mounts namespaces"
     } else {
         "programs"
     };
@@ -69,6 +72,9 @@ fn install() -> Result<(), String> {
     let mut python = Command::new("python3");
     if output(python.args(["-c", "import venv, ensurepip"])).is_err() {
         packages.push("python3-venv");
+    }
+    if !CERTIFICATES.iter().any(|directory| Path::new(directory).exists()) {
+        packages.push("ca-certificates");
     }
     packages.sort_unstable();
     packages.dedup();

@@ -1,7 +1,7 @@
 //! The end of `cargo test --workspace`: what it left out, and what that needs.
 //!
 //! Cargo runs the test targets in the order of their packages' names, and this
-//! package's is the last. Tests leave their records in `target/tmp/left-out`
+//! package's is the last; only documentation tests follow. Tests leave their records in `target/tmp/left-out`
 //! (`tests/needs.rs`); this prints them and removes them.
 #![allow(clippy::print_stdout, reason = "what it is for")]
 
@@ -24,10 +24,12 @@ fn main() {
         println!("\nno test was left out");
         return;
     }
-    println!("\nleft out, for what they need is missing:");
+    println!("\nThese tests, or parts of them, were left out, because this machine lacks what they need:");
     for (need, tests) in &left_out {
-        let tests: Vec<&str> = tests.iter().map(String::as_str).collect();
-        println!("  {need}: {}", tests.join(", "));
+        println!("\n  {need}:");
+        for test in tests {
+            println!("    {test}");
+        }
     }
-    println!("`cargo xtask test` installs it, or says how, and runs them all");
+    println!("\n`cargo xtask test` installs the programs, or says how, and runs all tests if it is root.");
 }
