@@ -48,6 +48,7 @@ mod permissions;
 mod pipelines;
 mod policy;
 mod process;
+mod processes;
 #[cfg(feature = "import")]
 mod publisher;
 mod quota;

@@ -3,7 +3,7 @@
 
 use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS};
 use qyvol_types::{Os, escape};
-use wasmparser::component_types::ComponentEntityType;
+use wasmparser::component_types::{ComponentEntityType, ComponentFuncTypeId};
 use wasmparser::{Encoding, Parser, Payload as Section, Validator, WasmFeatures};
 
 use crate::ImageError;
@@ -147,10 +147,20 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, ImageError> {
         .map_err(|e| failed(&format_args!("{e:#}")))
 }
 
-/// The functions that a component exports: the interface, if it is one's, and the name.
-/// Methods and constructors of resources are left out. Read from the validated types, for
-/// the reader of WIT panics on some valid components.
-pub fn functions(component: &[u8]) -> Result<Vec<(Option<String>, String)>, ImageError> {
+/// A function that a component exports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportedFunction {
+    /// Its interface; none for a function of the world itself.
+    pub interface: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// The names of its parameters.
+    pub parameters: Vec<String>,
+}
+
+/// The functions that a component exports. Methods and constructors of resources are left
+/// out. Read from the validated types, for the reader of WIT panics on some valid components.
+pub fn functions(component: &[u8]) -> Result<Vec<ExportedFunction>, ImageError> {
     let payload = Payload::read(component)?;
     if payload.os != Os::Wasip2 {
         return Err(ImageError::Wasm("it is no component".to_string()));
@@ -159,15 +169,29 @@ pub fn functions(component: &[u8]) -> Result<Vec<(Option<String>, String)>, Imag
     let types = validator.validate_all(component).map_err(invalid)?;
     let types = types.as_ref();
     let is_free = |name: &str| !name.contains("method]") && !name.contains("constructor]");
+    let parameters = |function: ComponentFuncTypeId| {
+        let named = types.get(function).into_iter().flat_map(|ty| &ty.params);
+        named.map(|(name, _)| name.to_string()).collect()
+    };
     let mut found = Vec::new();
     for export in payload.exports {
         match types.component_item_for_export(&export).map(|item| item.ty) {
-            Some(ComponentEntityType::Func(_)) => found.push((None, export)),
+            Some(ComponentEntityType::Func(function)) => found.push(ExportedFunction {
+                interface: None,
+                name: export,
+                parameters: parameters(function),
+            }),
             Some(ComponentEntityType::Instance(instance)) => {
                 let items = types.get(instance).into_iter().flat_map(|instance| &instance.exports);
-                let functions = items.filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)));
-                let free = functions.map(|(name, _)| name).filter(|name| is_free(name));
-                found.extend(free.map(|name| (Some(export.clone()), name.clone())));
+                for (name, item) in items.filter(|(name, _)| is_free(name)) {
+                    if let ComponentEntityType::Func(function) = item.ty {
+                        found.push(ExportedFunction {
+                            interface: Some(export.clone()),
+                            name: name.clone(),
+                            parameters: parameters(function),
+                        });
+                    }
+                }
             }
             _ => {}
         }
@@ -184,10 +208,14 @@ mod tests {
         // An interface that is imported and exported, with a type: that reader panics.
         let passed_on = wat("(import \"a:b/c@1.0.0\" (instance $i
                (type $t (record (field \"a\" u8))) (export \"t\" (type (eq $t)))
-               (export \"f\" (func))))
+               (export \"f\" (func (param \"of\" u8)))))
              (export \"a:b/c@1.0.0\" (instance $i))");
-        let names = functions(&passed_on).unwrap();
-        assert_eq!(names, [(Some("a:b/c@1.0.0".to_string()), "f".to_string())]);
+        let found = ExportedFunction {
+            interface: Some("a:b/c@1.0.0".to_string()),
+            name: "f".to_string(),
+            parameters: vec!["of".to_string()],
+        };
+        assert_eq!(functions(&passed_on).unwrap(), [found]);
         assert_eq!(functions(&wat("")).unwrap(), []);
         assert!(functions(b"\0asm\x01\0\0\0").is_err(), "a core module");
     }

@@ -2,6 +2,7 @@
 //! limits and instances when they are called.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use qyvol_image::{ImageBuilder, ImageError};
@@ -10,25 +11,29 @@ use qyvol_types::{AppFunction, AppManifest, Pool, Resources, escape};
 
 use crate::Error;
 
-/// Refuses functions and processes that the component does not have, and imports that a
-/// function's manifest does not list.
+/// Refuses functions and processes that the component does not have, a process with
+/// parameters, and imports that a function's manifest does not list.
 pub(crate) fn check(label: &str, builder: &ImageBuilder) -> Result<(), Error> {
     let app = builder.app();
     if app.functions.is_empty() && app.processes.is_empty() {
         return Ok(());
     }
     let exported = qyvol_image::functions(builder.component()).map_err(Error::image(label))?;
-    let functions = app
-        .functions
-        .iter()
-        .map(|(name, function)| ("functions", name, method(name, function)));
-    let processes = app
-        .processes
-        .iter()
-        .map(|(name, process)| ("processes", name, process.method.as_str()));
-    for (key, name, method) in functions.chain(processes) {
-        qyvol_runtime::check_name(&exported, method)
-            .map_err(|why| Error::image(label)(ImageError::Wasm(format!("{key}.{name}: {why}"))))?;
+    let refused = |place: String, why: &dyn Display| Error::image(label)(ImageError::Wasm(format!("{place}: {why}")));
+    let find = |method: &str| {
+        let names = exported.iter().map(|one| (one.interface.as_deref(), one.name.as_str()));
+        qyvol_runtime::find_by_name(names, method).map(|place| &exported[place])
+    };
+    for (name, function) in &app.functions {
+        find(method(name, function)).map_err(|why| refused(format!("functions.{name}"), &why))?;
+    }
+    for (name, process) in &app.processes {
+        let found = find(&process.method).map_err(|why| refused(format!("processes.{name}"), &why))?;
+        if let [first, ..] = found.parameters.as_slice() {
+            let (method, first) = (escape(&process.method), escape(first));
+            let why = format!("{method} takes arguments (the first is `{first}`), and a process is given none");
+            return Err(refused(format!("processes.{name}.method"), &why));
+        }
     }
     let imports = &builder.payload().imports;
     for (name, function) in &app.functions {
