@@ -169,6 +169,29 @@ fn module_that_lacks_something_is_told_what() {
     );
 }
 
+// [MAN-070]
+#[test]
+fn types_that_a_module_brings_are_left_out() {
+    let user = User::new();
+    // What reads such a section would refuse these.
+    let module = "(module (@custom \"component-type:it\" \"\\03\") (@custom \"component-type\" \"no component\")
+        (func (export \"f\") (result i32) i32.const 7) (func (export \"_start\")) (memory (export \"memory\") 1))";
+    user.write("app/f.wasm", wat_module(module));
+    let app = built(
+        &user,
+        "app",
+        "functions:\n  f: { wasm: f.wasm, wit: 'f: func() -> u32' }\n",
+    );
+    assert_eq!(user.qyv(&["call", &app, "f"]).expect(0).out, "7\n");
+    user.write("command/f.wasm", wat_module(module));
+    user.write("command/app.qyv", "name: command\nentrypoint: f.wasm\n");
+    let refused = user.qyv(&["build", "command", "-o", "command.qyvbin", "--componentize"]);
+    let told = "it can't be made a component: the types in its section `component-type:it` can't be read";
+    assert!(refused.expect(1).err.contains(told));
+    assert!(!user.path("command.qyvbin").exists());
+    user.qyv(&["build", "command", "-o", "command.qyvbin", "-q"]).expect(0);
+}
+
 // [MAN-060] [MAN-061]
 #[test]
 fn words_of_wit_are_names_like_others() {
@@ -195,12 +218,11 @@ fn manifest_names_only_what_there_is() {
         "entrypoint: app.wasm\nprocesses:\n  worker: { method: subtract }\n",
     );
     assert!(err.contains("it exports no function subtract; it has "), "{err}");
-    let err = refused(
-        &user,
-        "entrypoint: app.wasm\nprocesses:\n  worker: { method: add }\n",
-    );
+    let err = refused(&user, "entrypoint: app.wasm\nprocesses:\n  worker: { method: add }\n");
     assert!(
-        err.contains("processes.worker.method: add takes arguments (the first is `first`), and a process is given none"),
+        err.contains(
+            "processes.worker.method: add takes arguments (the first is `first`), and a process is given none"
+        ),
         "{err}"
     );
     // What could be either of two is neither.
@@ -231,13 +253,15 @@ fn module_of_preview_1_imports_wasi_0_2_and_is_alone() {
     (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
     (memory (export "memory") 1)
     (func (export "roll") (result i32) (call $random (i32.const 0) (i32.const 4))))"#;
-    let roll = format!("functions:\n  roll:\n    wit: 'roll: func() -> u32'\n    wat: {}", wat(random));
+    let roll = format!(
+        "functions:\n  roll:\n    wit: 'roll: func() -> u32'\n    wat: {}",
+        wat(random)
+    );
     let app = built(&user, "app", &roll);
     let wit = user.qyv(&["inspect", "--wit", &app]).expect(0).out;
     assert!(wit.contains("import wasi:random/random@0.2."), "{wit}");
     assert_eq!(user.qyv(&["call", &app, "roll"]).expect(0).out, "0\n");
-    let answer =
-        "  answer:\n    wit: 'answer: func() -> s32'\n    wat: '(module (func (export \"answer\") (result i32) i32.const 42))'\n";
+    let answer = "  answer:\n    wit: 'answer: func() -> s32'\n    wat: '(module (func (export \"answer\") (result i32) i32.const 42))'\n";
     let err = refused(&user, &format!("{roll}{answer}"));
     let told = "the wat of roll imports wasi:";
     assert!(err.contains(told) && err.contains("must all be of one module"), "{err}");

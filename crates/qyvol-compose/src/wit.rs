@@ -20,6 +20,10 @@ use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 use wit_component::{DecodedWasm, OutputToString, WitPrinter};
 use wit_parser::{Resolve, WorldId};
 
+mod embedded;
+
+pub use self::embedded::check_embedded;
+
 /// Packages that the interfaces of a component are of. The reader recurses into them.
 const MAX_PACKAGES: usize = 2_000;
 
@@ -53,14 +57,7 @@ pub(crate) fn decode(wasm: &[u8], types: TypesRef<'_>) -> Result<(Resolve, World
 
 /// Refuses a component that the reader would panic on.
 fn check(wasm: &[u8], types: TypesRef<'_>) -> Result<(), String> {
-    let mut walk = Walk {
-        types,
-        known: HashMap::new(),
-        scopes: vec![Scope::default()],
-        named: HashMap::new(),
-        uses: BTreeMap::new(),
-        same: HashSet::new(),
-    };
+    let mut walk = Walk::new(types);
     let invalid = |e: wasmparser::BinaryReaderError| escape(e.message()).to_string();
     let mut depth = 0u32;
     for section in Parser::new(0).parse_all(wasm) {
@@ -88,7 +85,7 @@ fn check(wasm: &[u8], types: TypesRef<'_>) -> Result<(), String> {
             _ => {}
         }
     }
-    walk.check_packages()
+    check_packages(walk.uses)
 }
 
 fn missing(name: &str) -> String {
@@ -112,6 +109,9 @@ struct Scope {
     resources: HashSet<String>,
 }
 
+/// The packages whose types packages use.
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
 /// What the reader has seen so far.
 struct Walk<'a> {
     types: TypesRef<'a>,
@@ -121,12 +121,23 @@ struct Walk<'a> {
     /// Scopes of interfaces with names. What is imported and what is exported of one is one.
     named: HashMap<String, usize>,
     /// The packages whose types a package uses.
-    uses: BTreeMap<String, BTreeSet<String>>,
+    uses: Uses,
     /// Pairs of types that have been compared.
     same: HashSet<(ComponentAnyTypeId, ComponentAnyTypeId)>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(types: TypesRef<'a>) -> Walk<'a> {
+        Walk {
+            types,
+            known: HashMap::new(),
+            scopes: vec![Scope::default()],
+            named: HashMap::new(),
+            uses: Uses::new(),
+            same: HashSet::new(),
+        }
+    }
+
     fn import(&mut self, name: &str, item: &ComponentItem) -> Result<(), String> {
         match item.ty {
             ComponentEntityType::Instance(id) => self.instance(name, item, id),
@@ -346,23 +357,23 @@ impl Walk<'_> {
             _ => false,
         })
     }
+}
 
-    /// Refuses packages that use one another's types: the reader would recurse for ever.
-    fn check_packages(mut self) -> Result<(), String> {
-        if self.uses.len() > MAX_PACKAGES {
-            return Err(format!("its interfaces are of more than {MAX_PACKAGES} packages"));
-        }
-        while !self.uses.is_empty() {
-            let before = self.uses.len();
-            let left: BTreeSet<String> = self.uses.keys().cloned().collect();
-            self.uses.retain(|_, used| used.iter().any(|used| left.contains(used)));
-            if self.uses.len() == before {
-                let names: Vec<_> = left.iter().take(8).map(|name| escape(name).to_string()).collect();
-                return Err(format!("packages use types of one another: {}", names.join(", ")));
-            }
-        }
-        Ok(())
+/// Refuses packages that use one another's types: the reader would recurse for ever.
+fn check_packages(mut uses: Uses) -> Result<(), String> {
+    if uses.len() > MAX_PACKAGES {
+        return Err(format!("its interfaces are of more than {MAX_PACKAGES} packages"));
     }
+    while !uses.is_empty() {
+        let before = uses.len();
+        let left: BTreeSet<String> = uses.keys().cloned().collect();
+        uses.retain(|_, used| used.iter().any(|used| left.contains(used)));
+        if uses.len() == before {
+            let names: Vec<_> = left.iter().take(8).map(|name| escape(name).to_string()).collect();
+            return Err(format!("packages use types of one another: {}", names.join(", ")));
+        }
+    }
+    Ok(())
 }
 
 /// What a type is made of, in its order; nothing where a part may be left out and is.

@@ -13,7 +13,7 @@ use qyvol_types::{
 
 use crate::assets::{AssetPlan, pack, plan_assets};
 use crate::functions;
-use crate::wasm::{Payload, componentize};
+use crate::wasm::{CheckTypes, Payload, componentize};
 use crate::{FileId, ImageError, SignedImage};
 
 /// How to build.
@@ -21,8 +21,8 @@ use crate::{FileId, ImageError, SignedImage};
 pub struct BuildOptions {
     /// The time that the config records.
     pub created: Timestamp,
-    /// Whether a core module is made a component.
-    pub componentize: bool,
+    /// Whether a core module is made a component, once this has accepted its types.
+    pub componentize: Option<CheckTypes>,
     /// Real paths that a directory or glob never packs: the manifest, the output.
     pub skip: HashSet<PathBuf>,
 }
@@ -32,7 +32,7 @@ impl BuildOptions {
     pub fn untimed() -> BuildOptions {
         BuildOptions {
             created: Timestamp::EPOCH,
-            componentize: false,
+            componentize: None,
             skip: HashSet::new(),
         }
     }
@@ -102,8 +102,8 @@ impl ImageBuilder {
             false => in_file(error, &app.entrypoint),
             true => error,
         };
-        if options.componentize {
-            component = componentize(&component).map_err(named)?;
+        if let Some(check) = options.componentize {
+            component = componentize(&component, check).map_err(named)?;
         }
         let payload = Payload::read(&component).map_err(named)?;
         let mut skip = options.skip.clone();

@@ -132,7 +132,7 @@ fn component(module: &[u8], signatures: &Signatures<'_>) -> Result<Vec<u8>, Stri
         return Err("its wit is more than a function".to_string());
     }
     check_memory(&resolve, world, &exports)?;
-    let mut module = module.to_vec();
+    let mut module = without_types(module);
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(failed)?;
     let adapter = wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
     ComponentEncoder::default()
@@ -173,6 +173,24 @@ fn check_imports(payload: &Payload) -> Result<(), String> {
             CONTEXT.trim_end_matches(':')
         )),
     }
+}
+
+/// A valid module without the sections that say which types its functions have: the
+/// manifest says it.
+fn without_types(module: &[u8]) -> Vec<u8> {
+    let mut left = wasm_encoder::Module::new();
+    for section in Parser::new(0).parse_all(module).flatten() {
+        let is_of_types =
+            matches!(&section, Section::CustomSection(custom) if custom.name().starts_with("component-type"));
+        match section.as_section() {
+            Some((id, range)) if !is_of_types => left.section(&wasm_encoder::RawSection {
+                id,
+                data: &module[range],
+            }),
+            _ => &mut left,
+        };
+    }
+    left.finish()
 }
 
 /// What a module exports.

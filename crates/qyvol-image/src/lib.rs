@@ -51,5 +51,5 @@ pub use ignore_rules::{is_temporary_name, temporary_name};
 pub use layout::Layout;
 pub use list::{ListedAsset, list_assets};
 pub use unpack::{Unpacked, unpack_assets};
-pub use wasm::{ExportedFunction, Payload, componentize, functions};
+pub use wasm::{CheckTypes, ExportedFunction, Payload, componentize, functions};
 pub use write::write_archive;

@@ -1,8 +1,8 @@
 //! Looking into WebAssembly: what kind it is, what it imports and exports, the
 //! functions of a component, and making a component of a core module.
 
-use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS};
-use qyvol_types::{Os, escape};
+use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS, TYPE_NESTING};
+use qyvol_types::{Os, escape, may_nest_too_deep};
 use wasmparser::component_types::{ComponentEntityType, ComponentFuncTypeId};
 use wasmparser::{Encoding, Parser, Payload as Section, Validator, WasmFeatures};
 
@@ -23,7 +23,7 @@ pub struct Payload {
 /// The module through which WASI preview 1 is imported.
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
-/// Refuses what would take too long to validate.
+/// Refuses what would take too long to validate, or too much of the stack.
 fn check_parts(wasm: &[u8]) -> Result<(), ImageError> {
     let (mut parts, mut depth) = (0usize, 0usize);
     // The validator says what is wrong.
@@ -34,6 +34,11 @@ fn check_parts(wasm: &[u8]) -> Result<(), ImageError> {
                 depth += 1;
             }
             Section::End(_) => depth = depth.saturating_sub(1),
+            Section::ComponentTypeSection(types) if may_nest_too_deep(&wasm[types.range()]) => {
+                return Err(ImageError::Wasm(format!(
+                    "it declares more than {TYPE_NESTING} types of components and instances inside others"
+                )));
+            }
             _ => {}
         }
         if parts > COMPONENT_PARTS || depth > COMPONENT_DEPTH {
@@ -117,29 +122,31 @@ fn invalid(error: wasmparser::BinaryReaderError) -> ImageError {
     ))
 }
 
+/// Refuses a valid core module for what its custom sections say of types.
+pub type CheckTypes = fn(&[u8]) -> Result<(), String>;
+
 /// Makes a component of a core module for WASI preview 1, with the adapter of
-/// this version's wasmtime.
-pub fn componentize(module: &[u8]) -> Result<Vec<u8>, ImageError> {
+/// this version's wasmtime. `check` has to refuse what wit-component would panic on.
+pub fn componentize(module: &[u8], check: CheckTypes) -> Result<Vec<u8>, ImageError> {
     let payload = Payload::read(module)?;
     if payload.os == Os::Wasip2 {
         return Err(ImageError::Wasm(
             "it is a component already: leave out --componentize".to_string(),
         ));
     }
+    let failed = |error: &dyn std::fmt::Display| ImageError::Wasm(format!("it can't be made a component: {error}"));
+    check(module).map_err(|why| failed(&why))?;
     // What wit-component links by in a way of its own; it panics on some of them.
     let special = ["__main_module__", "$root", "[export]", "[import"];
     let is_special = |import: &&String| special.iter().any(|prefix| import.starts_with(prefix));
     if let Some(import) = payload.imports.iter().find(is_special) {
-        return Err(ImageError::Wasm(format!(
-            "it can't be made a component: it imports {}, whose module no component has",
-            escape(import)
-        )));
+        let why = format!("it imports {}, whose module no component has", escape(import));
+        return Err(failed(&why));
     }
     let adapter = match payload.check_command() {
         Ok(()) => wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         Err(_) => wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
-    let failed = |error: &dyn std::fmt::Display| ImageError::Wasm(format!("it can't be made a component: {error}"));
     wit_component::ComponentEncoder::default()
         .module(module)
         .and_then(|e| e.adapter(PREVIEW1, adapter))
@@ -226,7 +233,7 @@ mod tests {
             let module = wat::parse_str(format!(
                 "(module (import \"{module}\" \"x\" (func)) (func (export \"_start\")))"
             ));
-            let refused = componentize(&module.unwrap()).unwrap_err().to_string();
+            let refused = componentize(&module.unwrap(), |_| Ok(())).unwrap_err().to_string();
             assert!(refused.contains("whose module no component has"), "{refused}");
         }
     }

@@ -104,7 +104,7 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
     let skip = place.holds_archive().then(|| place.real());
     let options = BuildOptions {
         created: ctx.source_date.unwrap_or(Timestamp::EPOCH),
-        componentize: request.componentize,
+        componentize: request.componentize.then_some(qyvol_compose::check_embedded),
         skip: skip.into_iter().collect(),
     };
     let mut application = prepare(ctx, manifest, options, &request.linking)?;

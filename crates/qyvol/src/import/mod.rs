@@ -166,7 +166,7 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         .collect();
     let options = BuildOptions {
         created: ctx.source_date.unwrap_or(Timestamp::EPOCH),
-        componentize: false,
+        componentize: None,
         skip,
     };
     let mut application = prepare_component(&label, app, &directory, found.component, &options)?;
