@@ -13,6 +13,7 @@ mod needs;
 mod archive;
 mod build;
 mod call;
+mod call_async;
 mod call_lines;
 mod cli;
 mod clients;

@@ -60,7 +60,11 @@ fn with_process(user: &User, name: &str, more: &str) -> String {
         "functions:\n  count:\n    wit: 'count: func() -> u32'\n    wat: {}",
         wat(COUNTER)
     );
-    built(user, name, &format!("{more}{functions}processes:\n  once: {{ method: count }}\n"))
+    built(
+        user,
+        name,
+        &format!("{more}{functions}processes:\n  once: {{ method: count }}\n"),
+    )
 }
 
 // [RUN-070]
@@ -76,7 +80,9 @@ fn process_is_refused_what_only_commands_have() {
         (&["--debug-info"], "--debug-info"),
         (&["--allow-exec", "/bin/cat"], "--allow-exec"),
     ] {
-        let refused = user.qyv(&[&["run"], options, &[app.as_str(), "once"]].concat()).expect(125);
+        let refused = user
+            .qyv(&[&["run"], options, &[app.as_str(), "once"]].concat())
+            .expect(125);
         assert!(
             refused.err.contains("process") && refused.err.contains(told),
             "{}",

@@ -63,6 +63,11 @@ impl Engine {
         }
         let types = match Validator::new_with_features(self.generation.features()).validate_all(wasm) {
             Ok(types) => types,
+            Err(_) if self.generation == Generation::Blocking && is_valid(wasm, Generation::Concurrent) => {
+                return vec![Incompatibility::Invalid(
+                    "it has asynchronous functions, which this version calls only in components that import or export an interface of WASI 0.3".to_string(),
+                )];
+            }
             Err(error) => {
                 return vec![Incompatibility::Invalid(format!(
                     "it is not valid WebAssembly, or needs a feature that this version lacks: {} (at byte {})",
@@ -181,6 +186,11 @@ pub const NO_HANDLER: &str = "neither wasi:http/incoming-handler of WASI 0.2 nor
 
 /// The names of missing imports, and what it is if it has no entry point.
 type Found = (BTreeSet<String>, Option<String>);
+
+fn is_valid(wasm: &[u8], generation: Generation) -> bool {
+    let mut validator = Validator::new_with_features(generation.features());
+    validator.validate_all(wasm).is_ok()
+}
 
 /// Why validating it would take too long, or too much of the stack.
 fn costs_too_much(wasm: &[u8]) -> Option<String> {

@@ -6,7 +6,9 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use qyvol_image::{ImageBuilder, ImageError};
-use qyvol_runtime::{CallLimits, Callee, Caller, Function, FunctionError, Functions, RunLimits, RuntimeError};
+use qyvol_runtime::{
+    CallLimits, Callee, Caller, Function, FunctionError, Functions, Generation, RunLimits, RuntimeError,
+};
 use qyvol_types::{AppFunction, AppManifest, Pool, Resources, escape};
 
 use crate::Error;
@@ -36,6 +38,11 @@ pub(crate) fn check(label: &str, builder: &ImageBuilder) -> Result<(), Error> {
         }
     }
     let imports = &builder.payload().imports;
+    let generation = Generation::of_names(imports, &builder.payload().exports);
+    check_pools(app, generation).map_err(|why| Error::NotPermitted {
+        target: label.to_string(),
+        why,
+    })?;
     for (name, function) in &app.functions {
         let Some(listed) = &function.imports else { continue };
         let is_listed = |import: &&String| listed.iter().any(|entry| covers(entry, import));
@@ -55,6 +62,20 @@ pub(crate) fn check(label: &str, builder: &ImageBuilder) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Refuses pools for a component whose instances can't be used again.
+pub(crate) fn check_pools(app: &AppManifest, generation: Generation) -> Result<(), String> {
+    let kept = app
+        .functions
+        .iter()
+        .find(|(_, function)| function.pool.instances().is_some());
+    match kept {
+        Some((name, _)) if generation == Generation::Concurrent => Err(format!(
+            "functions.{name} has a pool, and the component is of WASI 0.3, where what one call has begun can go on in the instance after its end"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Whether an entry of `imports` is an import's package or interface, or all of its name.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use qyvol_image::{BuildOptions, SignedImage};
 use qyvol_remote::Client;
+use qyvol_runtime::Generation;
 use qyvol_sandbox::Capabilities;
 use qyvol_store::{LocalStore, RunLock};
 use qyvol_trust::{Ceiling, TrustPolicy, Verified};
@@ -129,6 +130,13 @@ impl VerifiedTarget {
     pub(crate) fn exports(&self) -> &[String] {
         let component = self.trusted.config.component.as_ref();
         component.map_or(&[], |component| component.exports.as_slice())
+    }
+
+    /// How the calls of its component are made.
+    pub(crate) fn generation(&self) -> Generation {
+        let imports = self.trusted.config.component.as_ref();
+        let imports = imports.map_or(&[][..], |component| component.imports.as_slice());
+        Generation::of_names(imports, self.exports())
     }
 
     /// Its manifest.
