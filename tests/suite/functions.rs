@@ -244,27 +244,70 @@ fn manifest_names_only_what_there_is() {
     user.qyv(&["validate", "bad"]).expect(0);
 }
 
-// [MAN-068]
-#[test]
-fn module_of_preview_1_imports_wasi_0_2_and_is_alone() {
-    let user = User::new();
-    let random = r#"
+/// Imports WASI preview 1, and counts the calls of its instance.
+const ROLL: &str = r#"
   (module
     (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
     (memory (export "memory") 1)
-    (func (export "roll") (result i32) (call $random (i32.const 0) (i32.const 4))))"#;
-    let roll = format!(
-        "functions:\n  roll:\n    wit: 'roll: func() -> u32'\n    wat: {}",
-        wat(random)
-    );
-    let app = built(&user, "app", &roll);
-    let wit = user.qyv(&["inspect", "--wit", &app]).expect(0).out;
-    assert!(wit.contains("import wasi:random/random@0.2."), "{wit}");
-    assert_eq!(user.qyv(&["call", &app, "roll"]).expect(0).out, "0\n");
+    (global $calls (mut i32) (i32.const 0))
+    (func (export "NAME") (result i32)
+      (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+      (i32.add
+        (i32.mul (call $random (i32.const 0) (i32.const 4)) (i32.const 100))
+        (global.get $calls))))"#;
+
+// [MAN-068]
+#[test]
+fn sources_with_imports_share_them_and_nothing_else() {
+    let user = User::new();
+    let source = |name: &str| {
+        let pool = "{ type: static, size: 1 }";
+        format!(
+            "  {name}:\n    pool: {pool}\n    wit: '{name}: func() -> u32'\n    wat: {}",
+            wat(&ROLL.replace("NAME", name))
+        )
+    };
     let answer = "  answer:\n    wit: 'answer: func() -> s32'\n    wat: '(module (func (export \"answer\") (result i32) i32.const 42))'\n";
-    let err = refused(&user, &format!("{roll}{answer}"));
-    let told = "the wat of roll imports wasi:";
-    assert!(err.contains(told) && err.contains("must all be of one module"), "{err}");
+    let manifest = format!(
+        "functions:\n{}{}{answer}{}",
+        source("roll"),
+        source("throw"),
+        who_as_source()
+    );
+    let app = built(&user, "app", &manifest);
+    let wit = user.qyv(&["inspect", "--wit", &app]).expect(0).out;
+    assert_eq!(wit.matches("import wasi:random/random@0.2.").count(), 1, "{wit}");
+    assert_eq!(wit.matches("import qyvol:call/context@0.1.0;").count(), 1, "{wit}");
+    let lines =
+        "{\"function\":\"roll\"}\n{\"function\":\"roll\"}\n{\"function\":\"throw\"}\n{\"function\":\"answer\"}\n";
+    let out = user
+        .qyv_with_input(&["call", "--workers", "1", &app], lines)
+        .expect(0)
+        .out;
+    let results: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["result"].take())
+        .collect();
+    assert_eq!(results, [1, 2, 1, 42].map(|n| json!(n)));
+    let uid = rustix::process::geteuid().as_raw();
+    assert_eq!(
+        user.qyv(&["call", &app, "who"]).expect(0).out,
+        format!("(1, {uid}, 0)\n")
+    );
+    let first = fs::read(user.path("app.qyvbin")).unwrap();
+    built(&user, "app", &manifest);
+    assert_eq!(fs::read(user.path("app.qyvbin")).unwrap(), first);
+    // What one imports, the component imports.
+    let limited = answer.replace("  answer:\n", "  answer:\n    imports: []\n");
+    let err = refused(&user, &format!("functions:\n{}{limited}", source("roll")));
+    assert!(err.contains("functions.answer imports wasi:"), "{err}");
+}
+
+/// The function that tells who has called it, among others.
+fn who_as_source() -> String {
+    who()
+        .replacen("functions:\n", "", 1)
+        .replace("    imports: [qyvol:call]\n", "")
 }
 
 // [MAN-064]

@@ -46,6 +46,7 @@ pub use error::ImageError;
 pub use file_id::FileId;
 #[cfg(feature = "import")]
 pub use foreign_files::{FoundFiles, Wanted, find_wasm};
+pub use functions::{JoinSources, Source};
 pub use head::{Head, ImageSignature, SignedImage, is_archive, is_qyvbin};
 pub use ignore_rules::{is_temporary_name, temporary_name};
 pub use layout::Layout;

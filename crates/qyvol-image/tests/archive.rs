@@ -39,6 +39,7 @@ impl Fixture {
         let app = parse_app_manifest(&text).unwrap();
         let options = BuildOptions {
             created: Timestamp::EPOCH,
+            join: |_| Err("it has no functions".to_string()),
             componentize: None,
             skip: Default::default(),
         };

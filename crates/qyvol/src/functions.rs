@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-use qyvol_image::{ImageBuilder, ImageError};
+use qyvol_compose::Composition;
+use qyvol_image::{ImageBuilder, ImageError, Source};
 use qyvol_runtime::{
     CallLimits, Callee, Caller, Function, FunctionError, Functions, Generation, RunLimits, RuntimeError,
 };
@@ -62,6 +63,20 @@ pub(crate) fn check(label: &str, builder: &ImageBuilder) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Puts components of functions into one.
+pub(crate) fn join(sources: &[Source]) -> Result<Vec<u8>, String> {
+    let mut composition = Composition::default();
+    for source in sources {
+        let part = composition
+            .add(&source.label, &source.component)
+            .map_err(|e| e.to_string())?;
+        for name in &source.functions {
+            composition.export(part, name, name).map_err(|e| e.to_string())?;
+        }
+    }
+    composition.encode().map_err(|e| e.to_string())
 }
 
 /// Refuses pools for a component whose instances can't be used again.

@@ -168,7 +168,7 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
     let manifest = validate(path)?;
     let label = path.to_string_lossy().into_owned();
     let capabilities = check_supported(&label, &manifest.app)?;
-    let options = BuildOptions::untimed();
+    let options = BuildOptions::untimed(functions::join);
     let linking = Linking {
         pull: request.pull,
         lock: LockUse::Unwritten,
