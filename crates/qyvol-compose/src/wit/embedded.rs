@@ -12,12 +12,15 @@ use wasmparser::names::{ComponentName, ComponentNameKind};
 use wasmparser::types::TypesRef;
 use wasmparser::{ComponentExport, ComponentExternalKind, Parser, Payload, Validator, WasmFeatures};
 
-use super::{Uses, Walk, check_packages};
+use super::{Uses, Walk, check_packages, package_of};
 
 /// Most sections of a module. Each library with bindings of its own leaves one.
 const MAX_SECTIONS: usize = 64;
 /// Most bytes of them together.
 const MAX_BYTES: usize = 1 << 20;
+
+/// The package in which wit-component puts worlds together.
+const TOGETHER: &str = "root:root";
 
 /// Refuses a valid core module that can't be made a component because of what its sections
 /// say of types. What is wrong is told as a clause about "it".
@@ -45,7 +48,9 @@ pub fn check_embedded(module: &[u8]) -> Result<(), String> {
             uses.entry(package).or_default().extend(used);
         }
     }
-    // Sections of several libraries are put together.
+    // Those of several libraries are put together, in a world of this package.
+    let others = uses.keys().filter(|other| *other != TOGETHER).cloned().collect();
+    uses.insert(TOGETHER.to_string(), others);
     check_packages(uses)
 }
 
@@ -82,7 +87,7 @@ fn check_world(data: &[u8]) -> Result<Uses, String> {
     if !outer.imports.is_empty() {
         return Err(none());
     }
-    walk(name, &types[world], types)
+    walk((name, item.version_suffix.as_deref()), &types[world], types)
 }
 
 /// The type that a component exports, if that is all that it exports.
@@ -105,8 +110,8 @@ fn world(data: &[u8], types: TypesRef<'_>) -> Option<ComponentTypeId> {
     }
 }
 
-fn walk(name: &str, world: &ComponentType, types: TypesRef<'_>) -> Result<Uses, String> {
-    let mut walk = Walk::new(types);
+fn walk((name, suffix): (&str, Option<&str>), world: &ComponentType, types: TypesRef<'_>) -> Result<Uses, String> {
+    let mut walk = Walk::strict(types);
     for (name, item) in &world.imports {
         walk.import(name, item)?;
     }
@@ -119,7 +124,7 @@ fn walk(name: &str, world: &ComponentType, types: TypesRef<'_>) -> Result<Uses, 
         ComponentNameKind::Interface(_) if walk.named.contains_key(name) => {
             Err(format!("`{}` is a world and an interface", escape(name)))
         }
-        ComponentNameKind::Interface(_) => Ok(walk.uses),
+        ComponentNameKind::Interface(name) => Ok(walk.uses_of_world(&package_of(&name, suffix)?)),
         _ => Err(format!("`{}` is no name of a world", escape(name))),
     }
 }
@@ -241,6 +246,35 @@ mod tests {
         check_embedded(&module(&[&one])).unwrap();
         let said = check_embedded(&module(&[&one, &two])).unwrap_err();
         assert!(said.contains("packages use types of one another: a:a, b:b"), "{said}");
+    }
+
+    #[test]
+    fn package_of_the_world_that_an_interface_of_it_uses_is_refused() {
+        let declarations = "(import \"it:it/a\" (instance $a (export \"r\" (type (sub resource)))))
+             (alias export $a \"r\" (type $r))
+             (import \"b:b/b\" (instance (alias outer 1 $r (type $o)) (export \"s\" (type (eq $o)))))";
+        refused(
+            &written("it:it/w", declarations),
+            "packages use types of one another: b:b, it:it",
+        );
+        check_embedded(&module(&[&written("it:other/w", declarations)])).unwrap();
+        let together = declarations.replace("it:it/", "root:root/");
+        refused(
+            &written("it:other/w", &together),
+            "packages use types of one another: b:b",
+        );
+    }
+
+    #[test]
+    fn type_of_another_interface_that_has_no_name_where_it_is_used_is_refused() {
+        let declarations =
+            "(import \"a:b/t\" (instance $t (type $d (record (field \"x\" u8))) (export \"p\" (type (eq $d)))))
+             (alias export $t \"p\" (type $p))
+             (import \"a:b/u\" (instance (alias outer 1 $p (type $o)) (export \"f\" (func (param \"p\" (list $o))))))";
+        refused(
+            &written("a:b/w", declarations),
+            "`f` of `a:b/u` has a type that is of another interface",
+        );
     }
 
     #[test]
