@@ -21,6 +21,7 @@ mod compile;
 mod compose;
 mod compose_lock;
 mod compose_registry;
+mod compose_values;
 mod cosign;
 mod debugging;
 mod denials;
