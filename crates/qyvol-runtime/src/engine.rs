@@ -44,7 +44,10 @@ impl Generation {
                 Some(CONCURRENT | (Generation::Concurrent, "wasi:cli/run"))
             )
         };
-        let needs = |name: &String| matches!(crate::link::interface(name), Some((Generation::Concurrent, _)));
+        let needs = |name: &String| match crate::link::interface(name) {
+            Some((generation, interface)) => generation == Generation::Concurrent && interface.starts_with("wasi:"),
+            None => false,
+        };
         match exports.iter().any(is_concurrent) || imports.iter().any(needs) {
             true => Generation::Concurrent,
             false => Generation::Blocking,
@@ -371,11 +374,18 @@ mod tests {
     }
 
     #[test]
-    fn export_of_the_later_version_decides_the_generation() {
-        let of = |exports: &[&str]| {
-            let exports: Vec<String> = exports.iter().map(ToString::to_string).collect();
-            Generation::of_exports(&exports)
-        };
+    fn entry_point_or_import_of_the_later_version_decides_the_generation() {
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
+        let of = |exports: &[&str]| Generation::of_names(&[], &names(exports));
+        let importing = |imports: &[&str]| Generation::of_names(&names(imports), &names(&["add"]));
+        assert_eq!(
+            importing(&["wasi:cli/stdout@0.2.0", "acme:a/b@0.3.0"]),
+            Generation::Blocking
+        );
+        assert_eq!(
+            importing(&["wasi:clocks/monotonic-clock@0.3.0"]),
+            Generation::Concurrent
+        );
         assert_eq!(of(&["wasi:cli/run@0.2.0"]), Generation::Blocking);
         assert_eq!(of(&["wasi:http/incoming-handler@0.2.12"]), Generation::Blocking);
         assert_eq!(of(&["wasi:cli/run@0.3.0"]), Generation::Concurrent);
