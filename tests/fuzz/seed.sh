@@ -7,13 +7,14 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export QYVOL_HOME=$work/home
 
-mkdir -p tests/fuzz/corpus/{archive,assets,call,compose,envelope,json,listing,lock,manifest,policy,reference,wasm}
+mkdir -p tests/fuzz/corpus/{archive,assets,call,componentize,compose,envelope,json,listing,lock,manifest,policy,reference,wasm}
 # A vector's body is what stands behind its first empty line.
 for vector in formats/vectors/manifest/*; do
   sed '1,/^$/d' "$vector" >"tests/fuzz/corpus/manifest/$(basename "$vector")"
 done
 cp examples/*/*.qyv tests/fuzz/corpus/manifest/
 cp examples/hello/*.component.wasm examples/kitchen/*.wasm examples/kitchen/*/*.wasm tests/fuzz/corpus/compose/
+cp tests/fuzz/seeds/componentize/* tests/fuzz/corpus/componentize/
 cp examples/hello/*.wasm examples/hello-c/*.wasm tests/guests/*.wasm tests/fuzz/corpus/wasm/
 for example in hello hello-c greeter-assets; do
   "$qyv" build --quiet "examples/$example" -o "tests/fuzz/corpus/archive/$example" >/dev/null

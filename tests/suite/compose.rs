@@ -238,6 +238,72 @@ fn image_that_would_lose_something_or_is_no_component_is_refused() {
     assert!(refused(&user, &[], 1).contains("there is no image acme/none:1.0.0 in the store"));
 }
 
+// [COMP-006]
+#[test]
+fn image_of_another_version_is_refused_in_a_file_and_in_the_store() {
+    let user = with_calc();
+    // Another image under the tag that is asked for.
+    let file = built(&user, "calc", "2.0.0", &calc("1.0.0", 0), "");
+    user.qyv(&["tag", "acme/calc:2.0.0", "acme/calc:1.0.0"]).expect(0);
+    let said = refused(&user, &[], 1);
+    assert!(said.contains("its version is 2.0.0"), "{said}");
+    user.write("app/calc.qyvbin", fs::read(user.path(&file)).unwrap());
+    let on_file = ON_CALC.replace("acme/calc,", "calc.qyvbin,");
+    project(&user, "app", "1.0.0", &doubler(&["acme:calc/ops@1.0.0"]), &on_file);
+    let said = refused(&user, &[], 1);
+    assert!(said.contains("its version is 2.0.0"), "{said}");
+    let newer = on_file.replace("version: 1.0.0", "version: 2.0.0");
+    project(&user, "app", "1.0.0", &doubler(&["acme:calc/ops@1.0.0"]), &newer);
+    build(&user, &[]).expect(0);
+}
+
+// [COMP-015]
+#[test]
+fn image_has_one_instance_however_many_keys_lead_to_it() {
+    let user = User::new();
+    // Both interfaces count in one place.
+    let state = "(component
+        (core module $m
+            (global $calls (mut i32) (i32.const 0))
+            (func (export \"next\") (result i32)
+                (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+                (global.get $calls)))
+        (core instance $i (instantiate $m))
+        (func $next (result u32) (canon lift (core func $i \"next\")))
+        (instance $e (export \"next\" (func $next)))
+        (export \"acme:state/one@1.0.0\" (instance $e))
+        (export \"acme:state/two@1.0.0\" (instance $e)))";
+    built(&user, "state", "1.0.0", &wat::parse_str(state).unwrap(), "");
+    user.qyv(&["tag", "acme/state:1.0.0", "acme/alias:1.0.0"]).expect(0);
+    let app = "(component
+        (import \"acme:state/one@1.0.0\" (instance $one (export \"next\" (func (result u32)))))
+        (import \"acme:state/two@1.0.0\" (instance $two (export \"next\" (func (result u32)))))
+        (core func $one' (canon lower (func $one \"next\")))
+        (core func $two' (canon lower (func $two \"next\")))
+        (core module $m
+            (import \"s\" \"one\" (func $one (result i32)))
+            (import \"s\" \"two\" (func $two (result i32)))
+            (func (export \"both\") (result i32)
+                (i32.add (i32.mul (call $one) (i32.const 10)) (call $two))))
+        (core instance $i (instantiate $m (with \"s\" (instance
+            (export \"one\" (func $one')) (export \"two\" (func $two'))))))
+        (func $both (result u32) (canon lift (core func $i \"both\")))
+        (export \"both\" (func $both)))";
+    for second in ["acme/state", "acme/alias"] {
+        let on_both = format!(
+            "dependencies:\n  \"acme:state/one\": {{ image: acme/state, version: 1.0.0 }}\n  \"acme:state/two\": {{ image: {second}, version: 1.0.0 }}\n"
+        );
+        project(&user, "app", "1.0.0", &wat::parse_str(app).unwrap(), &on_both);
+        let _ = fs::remove_file(user.path("app/qyv.lock"));
+        build(&user, &[]).expect(0);
+        assert_eq!(
+            user.qyv(&["call", "app.qyvbin", "both"]).expect(0).out,
+            "12\n",
+            "{second}"
+        );
+    }
+}
+
 // [COMP-013]
 #[test]
 fn types_that_almost_match_are_refused_with_both() {

@@ -39,7 +39,36 @@ fn lock_is_written_once_and_decides_afterwards() {
     assert_eq!(user.qyv(&["call", "app.qyvbin", "twice", "21"]).expect(0).out, "142\n");
 }
 
-// [COMP-022] [COMP-023]
+// [COMP-023]
+#[test]
+fn file_that_is_not_the_one_in_the_lock_is_refused() {
+    let user = User::new();
+    let on_file = ON_CALC.replace("acme/calc,", "calc.qyvbin,");
+    project(&user, "app", "1.0.0", &doubler(&["acme:calc/ops@1.0.0"]), &on_file);
+    let put = |more: i32| {
+        let file = built(&user, "calc", "1.0.0", &calc("1.0.0", more), "");
+        user.write("app/calc.qyvbin", fs::read(user.path(&file)).unwrap());
+        let inspected = user.qyv(&["inspect", &file, "--format", "json"]).expect(0).json();
+        inspected["digest"].as_str().unwrap().to_string()
+    };
+    let first = put(0);
+    build(&user, &[]).expect(0);
+    fs::remove_file(user.path("app.qyvbin")).unwrap();
+    // Of the same name and version, by the same signer.
+    let second = put(100);
+    for more in [&[][..], &["--locked"]] {
+        let said = refused(&user, more, 1);
+        assert!(
+            said.contains(&format!("it is {second}, and the lock has {first}")),
+            "{said}"
+        );
+    }
+    user.qyv(&["update", "--path", "app"]).expect(0);
+    build(&user, &["--locked"]).expect(0);
+    assert_eq!(user.qyv(&["call", "app.qyvbin", "twice", "21"]).expect(0).out, "142\n");
+}
+
+// [COMP-022]
 #[test]
 fn drift_between_manifest_and_lock_is_refused_until_it_is_updated() {
     let user = with_calc();

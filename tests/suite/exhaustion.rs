@@ -349,6 +349,24 @@ fn nested(depth: usize) -> Vec<u8> {
     reversed
 }
 
+/// A component with a type in a type in a type.
+fn nested_types(depth: usize) -> Vec<u8> {
+    const TYPES: u8 = 7;
+    let mut content = vec![1];
+    content.extend([0x41, 1, 1].repeat(depth));
+    content.extend([0x41, 0]);
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    component.push(TYPES);
+    let mut left = content.len();
+    while left >= 0x80 {
+        component.push((left & 0x7f) as u8 | 0x80);
+        left >>= 7;
+    }
+    component.push(left as u8);
+    component.extend(content);
+    component
+}
+
 /// A module with `parts` and an entry that does `body`.
 fn module(parts: &str, body: &str) -> String {
     format!("(module {parts} (memory (export \"memory\") 1) (func (export \"_start\") {body}))")
@@ -419,6 +437,9 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     .collect();
     bombs.push(("nesting", nested(90), "it exports no wasi:cli/run"));
     bombs.push(("deep nesting", nested(100_000), "100 nested inside each other"));
+    bombs.push(("nested types", nested_types(499), "it exports no wasi:cli/run"));
+    let told = "more than 500 types of components and instances inside others";
+    bombs.push(("deeply nested types", nested_types(100_000), told));
     bombs
 }
 

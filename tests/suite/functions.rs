@@ -1,7 +1,6 @@
 //! Functions that a manifest names: made at build, called with their limits and instances.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 
 use serde_json::{Value, json};
 
@@ -57,7 +56,8 @@ pub(crate) fn built(user: &User, name: &str, more: &str) -> String {
     archive
 }
 
-fn refused(user: &User, manifest: &str) -> String {
+/// A manifest that neither `validate` nor `build` takes: what they say.
+pub(crate) fn refused(user: &User, manifest: &str) -> String {
     user.write("bad/app.qyv", format!("name: bad\nversion: 1.0.0\n{manifest}"));
     let validated = user.qyv(&["validate", "bad"]).expect(1).err;
     let refused = user.qyv(&["build", "bad", "-o", "bad.qyvbin"]);
@@ -169,6 +169,29 @@ fn module_that_lacks_something_is_told_what() {
     );
 }
 
+// [MAN-070]
+#[test]
+fn types_that_a_module_brings_are_left_out() {
+    let user = User::new();
+    // What reads such a section would refuse these.
+    let module = "(module (@custom \"component-type:it\" \"\\03\") (@custom \"component-type\" \"no component\")
+        (func (export \"f\") (result i32) i32.const 7) (func (export \"_start\")) (memory (export \"memory\") 1))";
+    user.write("app/f.wasm", wat_module(module));
+    let app = built(
+        &user,
+        "app",
+        "functions:\n  f: { wasm: f.wasm, wit: 'f: func() -> u32' }\n",
+    );
+    assert_eq!(user.qyv(&["call", &app, "f"]).expect(0).out, "7\n");
+    user.write("command/f.wasm", wat_module(module));
+    user.write("command/app.qyv", "name: command\nentrypoint: f.wasm\n");
+    let refused = user.qyv(&["build", "command", "-o", "command.qyvbin", "--componentize"]);
+    let told = "it can't be made a component: the types in its section `component-type:it` can't be read";
+    assert!(refused.expect(1).err.contains(told));
+    assert!(!user.path("command.qyvbin").exists());
+    user.qyv(&["build", "command", "-o", "command.qyvbin", "-q"]).expect(0);
+}
+
 // [MAN-060] [MAN-061]
 #[test]
 fn words_of_wit_are_names_like_others() {
@@ -195,6 +218,96 @@ fn manifest_names_only_what_there_is() {
         "entrypoint: app.wasm\nprocesses:\n  worker: { method: subtract }\n",
     );
     assert!(err.contains("it exports no function subtract; it has "), "{err}");
+    let err = refused(&user, "entrypoint: app.wasm\nprocesses:\n  worker: { method: add }\n");
+    assert!(
+        err.contains(
+            "processes.worker.method: add takes arguments (the first is `first`), and a process is given none"
+        ),
+        "{err}"
+    );
+    // What could be either of two is neither.
+    let two = "(component
+        (core module $m (func (export \"go\")))
+        (core instance $i (instantiate $m))
+        (func $go (canon lift (core func $i \"go\")))
+        (instance $e (export \"go\" (func $go)))
+        (export \"a:b/one\" (instance $e))
+        (export \"a:b/two\" (instance $e)))";
+    user.write("bad/app.wasm", wat_module(two));
+    for named in ["functions:\n  go: {}\n", "processes:\n  go: { method: go }\n"] {
+        let err = refused(&user, &format!("entrypoint: app.wasm\n{named}"));
+        let told = ".go: go is ambiguous: it can be a:b/one.go, a:b/two.go";
+        assert!(err.contains(told), "{err}");
+    }
+    let more = "name: app\nentrypoint: app.wasm\nfunctions:\n  go: { method: one.go }\n";
+    user.write("bad/app.qyv", more);
+    user.qyv(&["validate", "bad"]).expect(0);
+}
+
+/// Imports WASI preview 1, and counts the calls of its instance.
+const ROLL: &str = r#"
+  (module
+    (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (global $calls (mut i32) (i32.const 0))
+    (func (export "NAME") (result i32)
+      (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+      (i32.add
+        (i32.mul (call $random (i32.const 0) (i32.const 4)) (i32.const 100))
+        (global.get $calls))))"#;
+
+// [MAN-068]
+#[test]
+fn sources_with_imports_share_them_and_nothing_else() {
+    let user = User::new();
+    let source = |name: &str| {
+        let pool = "{ type: static, size: 1 }";
+        format!(
+            "  {name}:\n    pool: {pool}\n    wit: '{name}: func() -> u32'\n    wat: {}",
+            wat(&ROLL.replace("NAME", name))
+        )
+    };
+    let answer = "  answer:\n    wit: 'answer: func() -> s32'\n    wat: '(module (func (export \"answer\") (result i32) i32.const 42))'\n";
+    let manifest = format!(
+        "functions:\n{}{}{answer}{}",
+        source("roll"),
+        source("throw"),
+        who_as_source()
+    );
+    let app = built(&user, "app", &manifest);
+    let wit = user.qyv(&["inspect", "--wit", &app]).expect(0).out;
+    assert_eq!(wit.matches("import wasi:random/random@0.2.").count(), 1, "{wit}");
+    assert_eq!(wit.matches("import qyvol:call/context@0.1.0;").count(), 1, "{wit}");
+    let lines =
+        "{\"function\":\"roll\"}\n{\"function\":\"roll\"}\n{\"function\":\"throw\"}\n{\"function\":\"answer\"}\n";
+    let out = user
+        .qyv_with_input(&["call", "--workers", "1", &app], lines)
+        .expect(0)
+        .out;
+    let results: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["result"].take())
+        .collect();
+    assert_eq!(results, [1, 2, 1, 42].map(|n| json!(n)));
+    let uid = rustix::process::geteuid().as_raw();
+    assert_eq!(
+        user.qyv(&["call", &app, "who"]).expect(0).out,
+        format!("(1, {uid}, 0)\n")
+    );
+    let first = fs::read(user.path("app.qyvbin")).unwrap();
+    built(&user, "app", &manifest);
+    assert_eq!(fs::read(user.path("app.qyvbin")).unwrap(), first);
+    // What one imports, the component imports.
+    let limited = answer.replace("  answer:\n", "  answer:\n    imports: []\n");
+    let err = refused(&user, &format!("functions:\n{}{limited}", source("roll")));
+    assert!(err.contains("functions.answer imports wasi:"), "{err}");
+}
+
+/// The function that tells who has called it, among others.
+fn who_as_source() -> String {
+    who()
+        .replacen("functions:\n", "", 1)
+        .replace("    imports: [qyvol:call]\n", "")
 }
 
 // [MAN-064]
@@ -322,55 +435,6 @@ fn function_is_told_who_has_called_it() {
     assert_eq!(told, format!("(1, {uid}, 2)\n"));
     let refused = user.qyv(&["call", "--scope", "a b", &app, "who"]).expect(2);
     assert!(refused.err.contains("letters, digits"), "{}", refused.err);
-}
-
-// [RUN-070]
-#[test]
-fn process_is_started_again_as_its_manifest_says() {
-    let user = User::new();
-    let app = built(
-        &user,
-        "app",
-        &format!(
-            "functions:\n  count:\n    wit: 'count: func() -> u32'\n    wat: {0}  fail:\n    wit: 'fail: func()'\n    wat: {0}processes:\n  once: {{ method: count }}\n  bad: {{ method: fail }}\n  again: {{ method: fail, restart: on-failure }}\n  forever: {{ method: count, restart: always }}\n",
-            wat(COUNTER)
-        ),
-    );
-    let once = user.qyv(&["run", &app, "once"]).expect(0);
-    assert_eq!((once.out.as_str(), once.err.as_str()), ("", ""));
-    let bad = user.qyv(&["run", &app, "bad"]).expect(134);
-    assert!(!bad.err.contains("started again"), "{}", bad.err);
-    // It is given up in the end.
-    let again = user.qyv(&["run", &app, "again"]).expect(134);
-    assert_eq!(again.err.matches("again: it trapped").count(), 4, "{}", again.err);
-    assert!(again.err.contains("it is started again in 800"), "{}", again.err);
-    let unknown = user.qyv(&["run", &app, "other"]);
-    assert_eq!(unknown.code, 125);
-    assert!(
-        unknown
-            .err
-            .contains("it has no process other; it has again, bad, forever, once"),
-        "{}",
-        unknown.err
-    );
-    let none = user.qyv(&["run", &app]);
-    assert_eq!(none.code, 125);
-    assert!(none.err.contains("the name of a process is expected"), "{}", none.err);
-    // One that returns is started again until a signal ends it.
-    let mut forever = user.command();
-    let mut forever = forever
-        .args(["run", &app, "forever"])
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stderr = std::io::BufReader::new(forever.stderr.take().unwrap());
-    let mut notes = std::io::BufRead::lines(stderr)
-        .map(Result::unwrap)
-        .filter(|line| line.contains("forever: it returned; it is started again in 100"));
-    assert_eq!(notes.by_ref().take(7).count(), 7);
-    let pid = rustix::process::Pid::from_child(&forever);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(forever.wait().unwrap().signal(), Some(15));
 }
 
 // [MAN-068] [CALL-015]

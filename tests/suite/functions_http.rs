@@ -132,6 +132,47 @@ fn functions_are_called_over_http() {
     assert!(err.contains("unreachable"), "{err}");
 }
 
+// [CALL-017]
+#[test]
+fn call_that_fails_does_no_harm_to_those_beside_it() {
+    let user = User::new();
+    let grow = "(module (memory 1) (func (export \"grow\") (drop (memory.grow (i32.const 1000))) (unreachable)))";
+    let manifest = format!(
+        "{}  grow:\n    wit: 'grow: func()'\n    limits: {{ memory: 1MiB }}\n    wat: '{grow}'\n  add:\n    wit: 'add: func(a: s32, b: s32) -> s32'\n    wat: '(module (func (export \"add\") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'\n",
+        functions_that_fail()
+    );
+    let app = built(&user, "app", &manifest);
+    let server = Server::start(&user, &[], &app);
+    // All are sent before one is answered.
+    let mut calls = Vec::new();
+    for round in 0..6 {
+        for (name, body, status) in [
+            ("spin", "[]".to_string(), 504),
+            ("add", format!("[{round}, 1]"), 200),
+            ("fail", "[]".to_string(), 500),
+            ("grow", "[]".to_string(), 500),
+            ("add", format!("[{round}]"), 400),
+            ("add", format!("[{round}, 2]"), 200),
+        ] {
+            let mut client = server.connect();
+            let length = body.len();
+            client.send(&format!(
+                "POST /{name} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            ));
+            calls.push((client, name, body, status));
+        }
+    }
+    for (mut client, name, body, status) in calls {
+        let answer = client.answer();
+        assert_eq!(answer.status, status, "{name} {body}: {}", answer.body);
+        if status == 200 {
+            let sum: i32 = serde_json::from_str::<Vec<i32>>(&body).unwrap().iter().sum();
+            assert_eq!(answer.body, format!("{{\"result\":{sum}}}"));
+        }
+    }
+    server.end();
+}
+
 fn functions_that_fail() -> String {
     format!(
         "functions:\n  fail:\n    wit: 'fail: func()'\n    wat: {0}  spin:\n    wit: 'spin: func()'\n    limits: {{ timeout: 100ms }}\n    wat: {0}",

@@ -35,7 +35,7 @@ use thiserror::Error;
 
 pub use self::compare::Difference;
 pub use self::plug::{Dependency, plug};
-pub use self::wit::wit;
+pub use self::wit::{check_embedded, wit};
 
 use self::part::Part;
 

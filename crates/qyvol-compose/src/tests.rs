@@ -108,6 +108,64 @@ fn version_of_an_export_must_be_compatible() {
     );
 }
 
+// [COMP-012]
+#[test]
+fn export_of_the_same_version_comes_first_and_then_the_newest_that_is_compatible() {
+    // The type of `b` says which export was taken.
+    let ops = |exports: &[(&str, &str)]| {
+        let each: String = exports
+            .iter()
+            .enumerate()
+            .map(|(n, (version, ty))| {
+                format!(
+                    "(func $add{n} (param \"a\" u32) (param \"b\" {ty}) (result u32) (canon lift (core func $i \"add\")))
+                     (instance $e{n} (export \"add\" (func $add{n})))
+                     (export \"acme:calc/ops@{version}\" (instance $e{n}))"
+                )
+            })
+            .collect();
+        component(&format!(
+            "(component
+                (core module $m (func (export \"add\") (param i32 i32) (result i32) unreachable))
+                (core instance $i (instantiate $m))
+                {each})"
+        ))
+    };
+    let linked = |import: &str, exports: &[(&str, &str)]| {
+        let app = caller(&format!("acme:calc/ops@{import}"));
+        link(&app, &[("acme:calc/ops", &ops(exports))])
+    };
+    for (import, exports) in [
+        ("1.0.0", &[("1.4.0", "s32"), ("1.0.0", "u32")][..]),
+        ("1.0.0", &[("1.10.0", "u32"), ("1.9.0", "s32"), ("2.0.0", "s32")]),
+        ("0.2.0", &[("0.2.6", "u32"), ("0.3.0", "s32")]),
+        ("1.0.0-rc.1", &[("1.0.0-rc.1", "u32"), ("1.0.0", "s32")]),
+        ("0.0.1", &[("0.0.1", "u32"), ("0.0.2", "s32")]),
+    ] {
+        linked(import, exports).unwrap_or_else(|why| panic!("{import} {exports:?}: {why:?}"));
+    }
+    for (import, exports, taken) in [
+        ("1.0.0", &[("1.9.0", "u32"), ("1.10.0", "s32")][..], "1.10.0"),
+        ("1.0.0", &[("1.0.0", "s32"), ("1.4.0", "u32")], "1.0.0"),
+    ] {
+        let why = &linked(import, exports).unwrap_err()[0];
+        assert!(
+            why.contains(&format!("dep-1 exports `acme:calc/ops@{taken}` with other types")),
+            "{why}"
+        );
+    }
+    for (import, export) in [
+        ("0.2.0", "0.3.0"),
+        ("0.0.1", "0.0.2"),
+        ("1.0.0", "2.0.0"),
+        ("1.0.0", "1.0.1-rc.1"),
+        ("1.0.0-rc.1", "1.0.0"),
+    ] {
+        let why = &linked(import, &[(export, "u32")]).unwrap_err()[0];
+        assert!(why.contains("dep-1 does not export"), "{import} {export}: {why}");
+    }
+}
+
 // [COMP-013]
 #[test]
 fn types_that_almost_match_are_told_with_both() {

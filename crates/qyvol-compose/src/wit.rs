@@ -14,11 +14,15 @@ use wasmparser::component_types::{
     ComponentAnyTypeId, ComponentDefinedType, ComponentEntityType, ComponentFuncTypeId, ComponentInstanceTypeId,
     ComponentItem, ComponentValType,
 };
-use wasmparser::names::{ComponentName, ComponentNameKind};
+use wasmparser::names::{ComponentName, ComponentNameKind, InterfaceName};
 use wasmparser::types::TypesRef;
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 use wit_component::{DecodedWasm, OutputToString, WitPrinter};
 use wit_parser::{Resolve, WorldId};
+
+mod embedded;
+
+pub use self::embedded::check_embedded;
 
 /// Packages that the interfaces of a component are of. The reader recurses into them.
 const MAX_PACKAGES: usize = 2_000;
@@ -53,14 +57,7 @@ pub(crate) fn decode(wasm: &[u8], types: TypesRef<'_>) -> Result<(Resolve, World
 
 /// Refuses a component that the reader would panic on.
 fn check(wasm: &[u8], types: TypesRef<'_>) -> Result<(), String> {
-    let mut walk = Walk {
-        types,
-        known: HashMap::new(),
-        scopes: vec![Scope::default()],
-        named: HashMap::new(),
-        uses: BTreeMap::new(),
-        same: HashSet::new(),
-    };
+    let mut walk = Walk::new(types);
     let invalid = |e: wasmparser::BinaryReaderError| escape(e.message()).to_string();
     let mut depth = 0u32;
     for section in Parser::new(0).parse_all(wasm) {
@@ -88,12 +85,15 @@ fn check(wasm: &[u8], types: TypesRef<'_>) -> Result<(), String> {
             _ => {}
         }
     }
-    walk.check_packages()
+    check_packages(walk.uses_of_world("root:component"))
 }
 
 fn missing(name: &str) -> String {
     format!("`{}` has no type", escape(name))
 }
+
+/// What is wrong with a type that another scope has a name for.
+const NOT_OWN: &str = "has a type that is of another interface, without a name for it";
 
 /// The world itself, among the scopes.
 const WORLD: usize = 0;
@@ -112,6 +112,9 @@ struct Scope {
     resources: HashSet<String>,
 }
 
+/// The packages whose types packages use.
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
 /// What the reader has seen so far.
 struct Walk<'a> {
     types: TypesRef<'a>,
@@ -121,12 +124,51 @@ struct Walk<'a> {
     /// Scopes of interfaces with names. What is imported and what is exported of one is one.
     named: HashMap<String, usize>,
     /// The packages whose types a package uses.
-    uses: BTreeMap<String, BTreeSet<String>>,
+    uses: Uses,
+    /// Types, and the scopes where they were met first, if none may use those of another
+    /// without a name for them: what puts worlds together asserts that.
+    own: Option<HashMap<ComponentAnyTypeId, usize>>,
     /// Pairs of types that have been compared.
     same: HashSet<(ComponentAnyTypeId, ComponentAnyTypeId)>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(types: TypesRef<'a>) -> Walk<'a> {
+        Walk {
+            types,
+            known: HashMap::new(),
+            scopes: vec![Scope::default()],
+            named: HashMap::new(),
+            uses: Uses::new(),
+            own: None,
+            same: HashSet::new(),
+        }
+    }
+
+    /// One that refuses types of other scopes where they have no name.
+    fn strict(types: TypesRef<'a>) -> Walk<'a> {
+        let own = Some(HashMap::new());
+        Walk {
+            own,
+            ..Walk::new(types)
+        }
+    }
+
+    /// Whether a scope may use a type as it is.
+    fn is_own(&mut self, at: usize, id: ComponentAnyTypeId) -> bool {
+        let own = self.own.as_mut();
+        own.is_none_or(|own| *own.entry(id).or_insert(at) == at)
+    }
+
+    /// The packages whose types packages use, with the one that the world is of: that needs
+    /// all of them.
+    fn uses_of_world(self, package: &str) -> Uses {
+        let mut uses = self.uses;
+        let others = uses.keys().filter(|other| *other != package).cloned().collect();
+        uses.insert(package.to_string(), others);
+        uses
+    }
+
     fn import(&mut self, name: &str, item: &ComponentItem) -> Result<(), String> {
         match item.ty {
             ComponentEntityType::Instance(id) => self.instance(name, item, id),
@@ -179,10 +221,8 @@ impl Walk<'_> {
         };
         let parsed = ComponentName::new(name, 0).map_err(|e| escape(e.message()).to_string())?;
         if let ComponentNameKind::Interface(interface) = parsed.kind() {
-            let version = interface.version(item.version_suffix.as_deref());
-            let version = version.map_err(|e| format!("`{}` has no version: {e}", escape(name)))?;
-            let version = version.map_or(String::new(), |version| format!("@{version}"));
-            let package = format!("{}:{}{version}", interface.namespace(), interface.package());
+            let package = package_of(&interface, item.version_suffix.as_deref())
+                .map_err(|why| format!("`{}` has no version: {why}", escape(name)))?;
             let key = format!("{package}/{}", interface.interface());
             if let Some(known) = self.named.get(&key) {
                 return Ok(*known);
@@ -207,7 +247,8 @@ impl Walk<'_> {
             (Some(of), _) => self.check_use(at, name, of)?,
             (None, ComponentAnyTypeId::Defined(id)) => {
                 let types = self.types;
-                self.defined(&types[id]).map_err(|why| self.refused(at, name, &why))?;
+                self.defined(at, &types[id])
+                    .map_err(|why| self.refused(at, name, &why))?;
             }
             (None, ComponentAnyTypeId::Resource(_)) => {
                 self.scopes[at].resources.insert(name.to_string());
@@ -242,8 +283,8 @@ impl Walk<'_> {
     /// Gives a type its place. It can have only one.
     fn place(&mut self, at: usize, name: &str, created: ComponentAnyTypeId) -> Result<(), String> {
         match self.known.insert(created, Some(at)) {
-            None => Ok(()),
-            Some(_) => Err(self.refused(at, name, "is passed on from where it was imported")),
+            None if self.is_own(at, created) => Ok(()),
+            _ => Err(self.refused(at, name, "is passed on from where it was imported")),
         }
     }
 
@@ -282,7 +323,7 @@ impl Walk<'_> {
         let types = self.types;
         let ty = &types[id];
         for value in ty.params.iter().map(|(_, value)| value).chain(&ty.result) {
-            self.value(value).map_err(|why| self.refused(at, name, &why))?;
+            self.value(at, value).map_err(|why| self.refused(at, name, &why))?;
         }
         let parsed = ComponentName::new(name, 0).map_err(|e| escape(e.message()).to_string())?;
         let resource = match parsed.kind() {
@@ -297,27 +338,36 @@ impl Walk<'_> {
         }
     }
 
-    fn value(&mut self, value: &ComponentValType) -> Result<(), String> {
+    fn value(&mut self, at: usize, value: &ComponentValType) -> Result<(), String> {
         let ComponentValType::Type(id) = value else {
             return Ok(());
         };
+        if !self.is_own(at, (*id).into()) {
+            return Err(NOT_OWN.to_string());
+        }
         // The validator has bounded how deep types are nested.
         if !self.known.contains_key(&(*id).into()) {
             let types = self.types;
-            self.defined(&types[*id])?;
+            self.defined(at, &types[*id])?;
             self.known.insert((*id).into(), None);
         }
         Ok(())
     }
 
-    fn defined(&mut self, ty: &ComponentDefinedType) -> Result<(), String> {
+    fn defined(&mut self, at: usize, ty: &ComponentDefinedType) -> Result<(), String> {
         if let ComponentDefinedType::Own(resource) | ComponentDefinedType::Borrow(resource) = ty {
+            if !self.is_own(at, (*resource).into()) {
+                return Err(NOT_OWN.to_string());
+            }
             return match self.known.contains_key(&(*resource).into()) {
                 true => Ok(()),
                 false => Err("has a resource that has no name there".to_string()),
             };
         }
-        parts(ty).into_iter().flatten().try_for_each(|value| self.value(value))
+        parts(ty)
+            .into_iter()
+            .flatten()
+            .try_for_each(|value| self.value(at, value))
     }
 
     /// Whether two types have the same form. The reader takes what the second is made of for
@@ -346,23 +396,30 @@ impl Walk<'_> {
             _ => false,
         })
     }
+}
 
-    /// Refuses packages that use one another's types: the reader would recurse for ever.
-    fn check_packages(mut self) -> Result<(), String> {
-        if self.uses.len() > MAX_PACKAGES {
-            return Err(format!("its interfaces are of more than {MAX_PACKAGES} packages"));
-        }
-        while !self.uses.is_empty() {
-            let before = self.uses.len();
-            let left: BTreeSet<String> = self.uses.keys().cloned().collect();
-            self.uses.retain(|_, used| used.iter().any(|used| left.contains(used)));
-            if self.uses.len() == before {
-                let names: Vec<_> = left.iter().take(8).map(|name| escape(name).to_string()).collect();
-                return Err(format!("packages use types of one another: {}", names.join(", ")));
-            }
-        }
-        Ok(())
+/// The name of the package that an interface or world is of, with its version.
+fn package_of(name: &InterfaceName<'_>, suffix: Option<&str>) -> Result<String, String> {
+    let version = name.version(suffix).map_err(|e| e.to_string())?;
+    let version = version.map_or(String::new(), |version| format!("@{version}"));
+    Ok(format!("{}:{}{version}", name.namespace(), name.package()))
+}
+
+/// Refuses packages that use one another's types: the reader would recurse for ever.
+fn check_packages(mut uses: Uses) -> Result<(), String> {
+    if uses.len() > MAX_PACKAGES {
+        return Err(format!("its interfaces are of more than {MAX_PACKAGES} packages"));
     }
+    while !uses.is_empty() {
+        let before = uses.len();
+        let left: BTreeSet<String> = uses.keys().cloned().collect();
+        uses.retain(|_, used| used.iter().any(|used| left.contains(used)));
+        if uses.len() == before {
+            let names: Vec<_> = left.iter().take(8).map(|name| escape(name).to_string()).collect();
+            return Err(format!("packages use types of one another: {}", names.join(", ")));
+        }
+    }
+    Ok(())
 }
 
 /// What a type is made of, in its order; nothing where a part may be left out and is.

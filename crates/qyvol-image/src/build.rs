@@ -12,8 +12,8 @@ use qyvol_types::{
 };
 
 use crate::assets::{AssetPlan, pack, plan_assets};
-use crate::functions;
-use crate::wasm::{Payload, componentize};
+use crate::functions::{self, JoinSources};
+use crate::wasm::{CheckTypes, Payload, componentize};
 use crate::{FileId, ImageError, SignedImage};
 
 /// How to build.
@@ -21,18 +21,21 @@ use crate::{FileId, ImageError, SignedImage};
 pub struct BuildOptions {
     /// The time that the config records.
     pub created: Timestamp,
-    /// Whether a core module is made a component.
-    pub componentize: bool,
+    /// Puts functions of several sources into one component.
+    pub join: JoinSources,
+    /// Whether a core module is made a component, once this has accepted its types.
+    pub componentize: Option<CheckTypes>,
     /// Real paths that a directory or glob never packs: the manifest, the output.
     pub skip: HashSet<PathBuf>,
 }
 
 impl BuildOptions {
     /// Those of a build whose time means nothing: a check, or a run under development.
-    pub fn untimed() -> BuildOptions {
+    pub fn untimed(join: JoinSources) -> BuildOptions {
         BuildOptions {
             created: Timestamp::EPOCH,
-            componentize: false,
+            join,
+            componentize: None,
             skip: HashSet::new(),
         }
     }
@@ -73,7 +76,7 @@ impl ImageBuilder {
     /// Reads the component and plans the assets of `app`, whose paths are
     /// relative to `directory`.
     pub fn read(app: AppManifest, directory: &Path, options: &BuildOptions) -> Result<ImageBuilder, ImageError> {
-        if let Some(made) = functions::make(&app.functions, directory)? {
+        if let Some(made) = functions::make(&app.functions, directory, options.join)? {
             return ImageBuilder::assemble(app, directory, made.component, made.files, options);
         }
         let (component, entrypoint) = read_wasm(directory, &app.entrypoint, "read the entrypoint")?;
@@ -102,8 +105,8 @@ impl ImageBuilder {
             false => in_file(error, &app.entrypoint),
             true => error,
         };
-        if options.componentize {
-            component = componentize(&component).map_err(named)?;
+        if let Some(check) = options.componentize {
+            component = componentize(&component, check).map_err(named)?;
         }
         let payload = Payload::read(&component).map_err(named)?;
         let mut skip = options.skip.clone();

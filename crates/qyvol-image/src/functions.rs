@@ -2,12 +2,11 @@
 //!
 //! ```text
 //!   WAT, .wasm --one for each source--> core module + world --wit-component--> component
-//!   several components --nested, instantiated, their functions exported--> one component
+//!   several components --joined--> one component
 //! ```
 //!
 //! Functions of one source share a module, and with it its memory. Components of several
-//! sources are put into one only if they import nothing: what they import would have to be
-//! imported once for all of them.
+//! sources are joined by whoever can link components ([`JoinSources`]).
 //!
 //! The bytes are a pure function of the manifest and the files that it names.
 
@@ -15,7 +14,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use qyvol_types::{AppFunction, FunctionCode, ModuleSource, Os, escape};
-use wasm_encoder::{ComponentBuilder, ComponentExportKind};
 use wasmparser::{ExternalKind, Parser, Payload as Section};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, Type, TypeDefKind, WorldId, WorldItem};
@@ -40,11 +38,30 @@ pub(crate) struct Made {
     pub(crate) files: Vec<(PathBuf, FileId)>,
 }
 
+/// A component that was made of one source.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// How messages name it.
+    pub label: String,
+    /// The component.
+    pub component: Vec<u8>,
+    /// The functions that it exports.
+    pub functions: Vec<String>,
+}
+
+/// Puts the components of several sources into one that exports all of their functions.
+/// Each keeps an instance of its own; what they import is imported once for all of them.
+pub type JoinSources = fn(&[Source]) -> Result<Vec<u8>, String>;
+
 /// The functions of one source, by their names.
 type Signatures<'a> = BTreeMap<&'a str, &'a str>;
 
 /// Makes the component of functions that bring their code; none if there are none.
-pub(crate) fn make(functions: &BTreeMap<String, AppFunction>, directory: &Path) -> Result<Option<Made>, ImageError> {
+pub(crate) fn make(
+    functions: &BTreeMap<String, AppFunction>,
+    directory: &Path,
+    join: JoinSources,
+) -> Result<Option<Made>, ImageError> {
     let mut sources: BTreeMap<&ModuleSource, Signatures<'_>> = BTreeMap::new();
     for (name, function) in functions {
         if let Some(FunctionCode { module, signature }) = &function.code {
@@ -66,12 +83,16 @@ pub(crate) fn make(functions: &BTreeMap<String, AppFunction>, directory: &Path) 
             }
         };
         let component = component(&module, &signatures).map_err(|why| ImageError::Wasm(format!("{label}: {why}")))?;
-        parts.push((label, component, signatures));
+        parts.push(Source {
+            label,
+            component,
+            functions: signatures.into_keys().map(str::to_string).collect(),
+        });
     }
     let component = match parts.len() {
         0 => return Ok(None),
-        1 => parts.pop().map(|(_, component, _)| component).unwrap_or_default(),
-        _ => join(&parts)?,
+        1 => parts.pop().map(|part| part.component).unwrap_or_default(),
+        _ => join(&parts).map_err(ImageError::Wasm)?,
     };
     Ok(Some(Made { component, files }))
 }
@@ -132,7 +153,7 @@ fn component(module: &[u8], signatures: &Signatures<'_>) -> Result<Vec<u8>, Stri
         return Err("its wit is more than a function".to_string());
     }
     check_memory(&resolve, world, &exports)?;
-    let mut module = module.to_vec();
+    let mut module = without_types(module);
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(failed)?;
     let adapter = wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
     ComponentEncoder::default()
@@ -173,6 +194,24 @@ fn check_imports(payload: &Payload) -> Result<(), String> {
             CONTEXT.trim_end_matches(':')
         )),
     }
+}
+
+/// A valid module without the sections that say which types its functions have: the
+/// manifest says it.
+fn without_types(module: &[u8]) -> Vec<u8> {
+    let mut left = wasm_encoder::Module::new();
+    for section in Parser::new(0).parse_all(module).flatten() {
+        let is_of_types =
+            matches!(&section, Section::CustomSection(custom) if custom.name().starts_with("component-type"));
+        match section.as_section() {
+            Some((id, range)) if !is_of_types => left.section(&wasm_encoder::RawSection {
+                id,
+                data: &module[range],
+            }),
+            _ => &mut left,
+        };
+    }
+    left.finish()
 }
 
 /// What a module exports.
@@ -226,27 +265,4 @@ fn in_memory(resolve: &Resolve, ty: &Type) -> bool {
         },
         _ => false,
     }
-}
-
-/// Puts components that import nothing into one, which exports their functions.
-fn join(parts: &[(String, Vec<u8>, Signatures<'_>)]) -> Result<Vec<u8>, ImageError> {
-    let mut builder = ComponentBuilder::default();
-    for (label, part, signatures) in parts {
-        let payload = Payload::read(part)?;
-        if let Some(import) = payload.imports.first() {
-            return Err(ImageError::Wasm(format!(
-                "{label} imports {}: functions with imports must all be of one module, and these are of {}",
-                escape(import),
-                parts.len()
-            )));
-        }
-        let component = builder.component_raw(None, part);
-        let none: [(&str, ComponentExportKind, u32); 0] = [];
-        let instance = builder.instantiate(None, component, none);
-        for name in signatures.keys() {
-            let function = builder.alias_export(instance, name, ComponentExportKind::Func);
-            builder.export(*name, ComponentExportKind::Func, function, None);
-        }
-    }
-    Ok(builder.finish())
 }

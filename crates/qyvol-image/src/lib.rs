@@ -46,10 +46,11 @@ pub use error::ImageError;
 pub use file_id::FileId;
 #[cfg(feature = "import")]
 pub use foreign_files::{FoundFiles, Wanted, find_wasm};
+pub use functions::{JoinSources, Source};
 pub use head::{Head, ImageSignature, SignedImage, is_archive, is_qyvbin};
 pub use ignore_rules::{is_temporary_name, temporary_name};
 pub use layout::Layout;
 pub use list::{ListedAsset, list_assets};
 pub use unpack::{Unpacked, unpack_assets};
-pub use wasm::{Payload, componentize, functions};
+pub use wasm::{CheckTypes, ExportedFunction, Payload, componentize, functions};
 pub use write::write_archive;

@@ -1,9 +1,9 @@
 //! Looking into WebAssembly: what kind it is, what it imports and exports, the
 //! functions of a component, and making a component of a core module.
 
-use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS};
-use qyvol_types::{Os, escape};
-use wasmparser::component_types::ComponentEntityType;
+use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS, TYPE_NESTING};
+use qyvol_types::{Os, escape, may_nest_too_deep};
+use wasmparser::component_types::{ComponentEntityType, ComponentFuncTypeId};
 use wasmparser::{Encoding, Parser, Payload as Section, Validator, WasmFeatures};
 
 use crate::ImageError;
@@ -23,7 +23,7 @@ pub struct Payload {
 /// The module through which WASI preview 1 is imported.
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
-/// Refuses what would take too long to validate.
+/// Refuses what would take too long to validate, or too much of the stack.
 fn check_parts(wasm: &[u8]) -> Result<(), ImageError> {
     let (mut parts, mut depth) = (0usize, 0usize);
     // The validator says what is wrong.
@@ -34,6 +34,11 @@ fn check_parts(wasm: &[u8]) -> Result<(), ImageError> {
                 depth += 1;
             }
             Section::End(_) => depth = depth.saturating_sub(1),
+            Section::ComponentTypeSection(types) if may_nest_too_deep(&wasm[types.range()]) => {
+                return Err(ImageError::Wasm(format!(
+                    "it declares more than {TYPE_NESTING} types of components and instances inside others"
+                )));
+            }
             _ => {}
         }
         if parts > COMPONENT_PARTS || depth > COMPONENT_DEPTH {
@@ -117,29 +122,31 @@ fn invalid(error: wasmparser::BinaryReaderError) -> ImageError {
     ))
 }
 
+/// Refuses a valid core module for what its custom sections say of types.
+pub type CheckTypes = fn(&[u8]) -> Result<(), String>;
+
 /// Makes a component of a core module for WASI preview 1, with the adapter of
-/// this version's wasmtime.
-pub fn componentize(module: &[u8]) -> Result<Vec<u8>, ImageError> {
+/// this version's wasmtime. `check` has to refuse what wit-component would panic on.
+pub fn componentize(module: &[u8], check: CheckTypes) -> Result<Vec<u8>, ImageError> {
     let payload = Payload::read(module)?;
     if payload.os == Os::Wasip2 {
         return Err(ImageError::Wasm(
             "it is a component already: leave out --componentize".to_string(),
         ));
     }
+    let failed = |error: &dyn std::fmt::Display| ImageError::Wasm(format!("it can't be made a component: {error}"));
+    check(module).map_err(|why| failed(&why))?;
     // What wit-component links by in a way of its own; it panics on some of them.
     let special = ["__main_module__", "$root", "[export]", "[import"];
     let is_special = |import: &&String| special.iter().any(|prefix| import.starts_with(prefix));
     if let Some(import) = payload.imports.iter().find(is_special) {
-        return Err(ImageError::Wasm(format!(
-            "it can't be made a component: it imports {}, whose module no component has",
-            escape(import)
-        )));
+        let why = format!("it imports {}, whose module no component has", escape(import));
+        return Err(failed(&why));
     }
     let adapter = match payload.check_command() {
         Ok(()) => wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         Err(_) => wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
-    let failed = |error: &dyn std::fmt::Display| ImageError::Wasm(format!("it can't be made a component: {error}"));
     wit_component::ComponentEncoder::default()
         .module(module)
         .and_then(|e| e.adapter(PREVIEW1, adapter))
@@ -147,10 +154,20 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, ImageError> {
         .map_err(|e| failed(&format_args!("{e:#}")))
 }
 
-/// The functions that a component exports: the interface, if it is one's, and the name.
-/// Methods and constructors of resources are left out. Read from the validated types, for
-/// the reader of WIT panics on some valid components.
-pub fn functions(component: &[u8]) -> Result<Vec<(Option<String>, String)>, ImageError> {
+/// A function that a component exports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportedFunction {
+    /// Its interface; none for a function of the world itself.
+    pub interface: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// The names of its parameters.
+    pub parameters: Vec<String>,
+}
+
+/// The functions that a component exports. Methods and constructors of resources are left
+/// out. Read from the validated types, for the reader of WIT panics on some valid components.
+pub fn functions(component: &[u8]) -> Result<Vec<ExportedFunction>, ImageError> {
     let payload = Payload::read(component)?;
     if payload.os != Os::Wasip2 {
         return Err(ImageError::Wasm("it is no component".to_string()));
@@ -159,15 +176,29 @@ pub fn functions(component: &[u8]) -> Result<Vec<(Option<String>, String)>, Imag
     let types = validator.validate_all(component).map_err(invalid)?;
     let types = types.as_ref();
     let is_free = |name: &str| !name.contains("method]") && !name.contains("constructor]");
+    let parameters = |function: ComponentFuncTypeId| {
+        let named = types.get(function).into_iter().flat_map(|ty| &ty.params);
+        named.map(|(name, _)| name.to_string()).collect()
+    };
     let mut found = Vec::new();
     for export in payload.exports {
         match types.component_item_for_export(&export).map(|item| item.ty) {
-            Some(ComponentEntityType::Func(_)) => found.push((None, export)),
+            Some(ComponentEntityType::Func(function)) => found.push(ExportedFunction {
+                interface: None,
+                name: export,
+                parameters: parameters(function),
+            }),
             Some(ComponentEntityType::Instance(instance)) => {
                 let items = types.get(instance).into_iter().flat_map(|instance| &instance.exports);
-                let functions = items.filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)));
-                let free = functions.map(|(name, _)| name).filter(|name| is_free(name));
-                found.extend(free.map(|name| (Some(export.clone()), name.clone())));
+                for (name, item) in items.filter(|(name, _)| is_free(name)) {
+                    if let ComponentEntityType::Func(function) = item.ty {
+                        found.push(ExportedFunction {
+                            interface: Some(export.clone()),
+                            name: name.clone(),
+                            parameters: parameters(function),
+                        });
+                    }
+                }
             }
             _ => {}
         }
@@ -184,10 +215,14 @@ mod tests {
         // An interface that is imported and exported, with a type: that reader panics.
         let passed_on = wat("(import \"a:b/c@1.0.0\" (instance $i
                (type $t (record (field \"a\" u8))) (export \"t\" (type (eq $t)))
-               (export \"f\" (func))))
+               (export \"f\" (func (param \"of\" u8)))))
              (export \"a:b/c@1.0.0\" (instance $i))");
-        let names = functions(&passed_on).unwrap();
-        assert_eq!(names, [(Some("a:b/c@1.0.0".to_string()), "f".to_string())]);
+        let found = ExportedFunction {
+            interface: Some("a:b/c@1.0.0".to_string()),
+            name: "f".to_string(),
+            parameters: vec!["of".to_string()],
+        };
+        assert_eq!(functions(&passed_on).unwrap(), [found]);
         assert_eq!(functions(&wat("")).unwrap(), []);
         assert!(functions(b"\0asm\x01\0\0\0").is_err(), "a core module");
     }
@@ -198,7 +233,7 @@ mod tests {
             let module = wat::parse_str(format!(
                 "(module (import \"{module}\" \"x\" (func)) (func (export \"_start\")))"
             ));
-            let refused = componentize(&module.unwrap()).unwrap_err().to_string();
+            let refused = componentize(&module.unwrap(), |_| Ok(())).unwrap_err().to_string();
             assert!(refused.contains("whose module no component has"), "{refused}");
         }
     }

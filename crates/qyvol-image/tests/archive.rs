@@ -39,7 +39,8 @@ impl Fixture {
         let app = parse_app_manifest(&text).unwrap();
         let options = BuildOptions {
             created: Timestamp::EPOCH,
-            componentize: false,
+            join: |_| Err("it has no functions".to_string()),
+            componentize: None,
             skip: Default::default(),
         };
         let builder = ImageBuilder::read(app, &self.directory.path().join("app"), &options)?;

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use qyvol_types::escape;
-use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS};
+use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS, TYPE_NESTING};
+use qyvol_types::{escape, may_nest_too_deep};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, Types, TypesRef};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
@@ -58,13 +58,16 @@ impl Engine {
     /// Why `wasm` can't be run as a command, or as a service in an engine for those.
     /// Nothing is compiled.
     pub fn check(&self, wasm: &[u8]) -> Vec<Incompatibility> {
-        if has_too_many_parts(wasm) {
-            return vec![Incompatibility::Invalid(format!(
-                "it has more than {COMPONENT_PARTS} components and modules, or more than {COMPONENT_DEPTH} nested inside each other"
-            ))];
+        if let Some(why) = costs_too_much(wasm) {
+            return vec![Incompatibility::Invalid(why)];
         }
         let types = match Validator::new_with_features(self.generation.features()).validate_all(wasm) {
             Ok(types) => types,
+            Err(_) if self.generation == Generation::Blocking && is_valid(wasm, Generation::Concurrent) => {
+                return vec![Incompatibility::Invalid(
+                    "it has asynchronous functions, which this version calls only in components that import or export an interface of WASI 0.3".to_string(),
+                )];
+            }
             Err(error) => {
                 return vec![Incompatibility::Invalid(format!(
                     "it is not valid WebAssembly, or needs a feature that this version lacks: {} (at byte {})",
@@ -184,8 +187,13 @@ pub const NO_HANDLER: &str = "neither wasi:http/incoming-handler of WASI 0.2 nor
 /// The names of missing imports, and what it is if it has no entry point.
 type Found = (BTreeSet<String>, Option<String>);
 
-/// Whether it has so many parts that validating it would take too long.
-fn has_too_many_parts(wasm: &[u8]) -> bool {
+fn is_valid(wasm: &[u8], generation: Generation) -> bool {
+    let mut validator = Validator::new_with_features(generation.features());
+    validator.validate_all(wasm).is_ok()
+}
+
+/// Why validating it would take too long, or too much of the stack.
+fn costs_too_much(wasm: &[u8]) -> Option<String> {
     let (mut parts, mut depth) = (0usize, 0usize);
     for payload in Parser::new(0).parse_all(wasm) {
         match payload {
@@ -194,15 +202,22 @@ fn has_too_many_parts(wasm: &[u8]) -> bool {
                 depth += 1;
             }
             Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::ComponentTypeSection(types)) if may_nest_too_deep(&wasm[types.range()]) => {
+                return Some(format!(
+                    "it declares more than {TYPE_NESTING} types of components and instances inside others"
+                ));
+            }
             Ok(_) => {}
             // The validator says what is wrong.
-            Err(_) => return false,
+            Err(_) => return None,
         }
         if parts > COMPONENT_PARTS || depth > COMPONENT_DEPTH {
-            return true;
+            return Some(format!(
+                "it has more than {COMPONENT_PARTS} components and modules, or more than {COMPONENT_DEPTH} nested inside each other"
+            ));
         }
     }
-    false
+    None
 }
 
 /// Whether a module, at any depth, defines or imports a shared memory. wasmtime

@@ -29,22 +29,26 @@ impl std::fmt::Debug for Engine {
 pub enum Generation {
     /// One after the other: core modules, and components of WASI 0.2.
     Blocking,
-    /// Concurrently: components of WASI 0.3. Each call costs more in such an engine, so
-    /// the others have an engine without this.
+    /// Concurrently: components of WASI 0.3, whose functions may be asynchronous. Each call
+    /// costs more in such an engine, so the others have an engine without this.
     Concurrent,
 }
 
 impl Generation {
-    /// The generation that a component with these exports needs, whichever of them is
-    /// called.
-    pub fn of_exports(exports: &[String]) -> Generation {
+    /// The generation that a component with these imports and exports needs, whichever of
+    /// its exports is called.
+    pub fn of_names(imports: &[String], exports: &[String]) -> Generation {
         let is_concurrent = |name: &String| {
             matches!(
                 crate::link::interface(name),
                 Some(CONCURRENT | (Generation::Concurrent, "wasi:cli/run"))
             )
         };
-        match exports.iter().any(is_concurrent) {
+        let needs = |name: &String| match crate::link::interface(name) {
+            Some((generation, interface)) => generation == Generation::Concurrent && interface.starts_with("wasi:"),
+            None => false,
+        };
+        match exports.iter().any(is_concurrent) || imports.iter().any(needs) {
             true => Generation::Concurrent,
             false => Generation::Blocking,
         }
@@ -53,7 +57,9 @@ impl Generation {
     /// The generation that a component or module needs. The answer for invalid ones has
     /// no meaning.
     pub fn of(wasm: &[u8]) -> Generation {
-        crate::check::names(wasm).map_or(Generation::Blocking, |(_, exports)| Generation::of_exports(&exports))
+        crate::check::names(wasm).map_or(Generation::Blocking, |(imports, exports)| {
+            Generation::of_names(&imports, &exports)
+        })
     }
 
     /// The features of WebAssembly that are compiled and run.
@@ -368,11 +374,18 @@ mod tests {
     }
 
     #[test]
-    fn export_of_the_later_version_decides_the_generation() {
-        let of = |exports: &[&str]| {
-            let exports: Vec<String> = exports.iter().map(ToString::to_string).collect();
-            Generation::of_exports(&exports)
-        };
+    fn entry_point_or_import_of_the_later_version_decides_the_generation() {
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
+        let of = |exports: &[&str]| Generation::of_names(&[], &names(exports));
+        let importing = |imports: &[&str]| Generation::of_names(&names(imports), &names(&["add"]));
+        assert_eq!(
+            importing(&["wasi:cli/stdout@0.2.0", "acme:a/b@0.3.0"]),
+            Generation::Blocking
+        );
+        assert_eq!(
+            importing(&["wasi:clocks/monotonic-clock@0.3.0"]),
+            Generation::Concurrent
+        );
         assert_eq!(of(&["wasi:cli/run@0.2.0"]), Generation::Blocking);
         assert_eq!(of(&["wasi:http/incoming-handler@0.2.12"]), Generation::Blocking);
         assert_eq!(of(&["wasi:cli/run@0.3.0"]), Generation::Concurrent);

@@ -80,7 +80,7 @@ mod watched;
 pub use backing::{Backing, Change, Intent};
 pub use call::{
     ARGUMENT_BYTES, Answer, ArgumentError, Arguments, CallError, CallLimits, Callee, Caller, Function, FunctionError,
-    Functions, Language, LineCalls, check_name,
+    Functions, Language, LineCalls, find_by_name,
 };
 pub use check::{Incompatibility, NO_HANDLER};
 pub use compile::{CompileLimits, Compiler, compile_worker};

@@ -67,3 +67,7 @@ pub const COMPONENT_PARTS: usize = 1000;
 
 /// Most components that are inside each other.
 pub const COMPONENT_DEPTH: usize = 100;
+
+/// Most types of components and instances that are declared in others, in one section. Each
+/// that is inside another takes about a kilobyte of the stack to read.
+pub const TYPE_NESTING: usize = 500;

@@ -13,7 +13,7 @@ use crate::output::{Output, OutputPath};
 use crate::sign::{Claims, sign_image};
 use crate::signer::{FirstKey, SignerChoice, signer};
 use crate::validate::{Application, prepare};
-use crate::{Context, Destination, Error, Linking, LockUse, Pull, dependencies};
+use crate::{Context, Destination, Error, Linking, LockUse, Pull, dependencies, functions};
 
 /// What to build.
 pub struct BuildRequest<'a> {
@@ -104,7 +104,8 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
     let skip = place.holds_archive().then(|| place.real());
     let options = BuildOptions {
         created: ctx.source_date.unwrap_or(Timestamp::EPOCH),
-        componentize: request.componentize,
+        join: functions::join,
+        componentize: request.componentize.then_some(qyvol_compose::check_embedded),
         skip: skip.into_iter().collect(),
     };
     let mut application = prepare(ctx, manifest, options, &request.linking)?;

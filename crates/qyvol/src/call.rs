@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use qyvol_runtime::{
-    Arguments, CallError, CallLimits, Callee, Caller, CodeKind, Function, FunctionError, Functions, Generation,
-    Language, LineCalls, RunLimits, RuntimeError, Stop, exports_functions,
+    Arguments, CallError, CallLimits, Callee, Caller, CodeKind, Function, FunctionError, Functions, Language,
+    LineCalls, RunLimits, RuntimeError, Stop, exports_functions,
 };
 use qyvol_types::{AppManifest, FsKind, escape};
 
@@ -236,10 +236,9 @@ fn check_callable(judged: &VerifiedTarget) -> Result<(), Error> {
             why: why.to_string(),
         })
     };
-    if Generation::of_exports(exports) == Generation::Concurrent {
-        return refused("it is a command of WASI 0.3, whose functions this version does not call");
-    }
-    match judged.trusted.config.qyv.app.fs.kind {
+    let app = &judged.trusted.config.qyv.app;
+    functions::check_pools(app, judged.generation()).or_else(|why| refused(&why))?;
+    match app.fs.kind {
         FsKind::Netfs => refused(
             "its files are those of another machine (`fs.type: netfs`), which this version gives to commands alone",
         ),

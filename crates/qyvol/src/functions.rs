@@ -2,35 +2,48 @@
 //! limits and instances when they are called.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
-use qyvol_image::{ImageBuilder, ImageError};
-use qyvol_runtime::{CallLimits, Callee, Caller, Function, FunctionError, Functions, RunLimits, RuntimeError};
+use qyvol_compose::Composition;
+use qyvol_image::{ImageBuilder, ImageError, Source};
+use qyvol_runtime::{
+    CallLimits, Callee, Caller, Function, FunctionError, Functions, Generation, RunLimits, RuntimeError,
+};
 use qyvol_types::{AppFunction, AppManifest, Pool, Resources, escape};
 
 use crate::Error;
 
-/// Refuses functions and processes that the component does not have, and imports that a
-/// function's manifest does not list.
+/// Refuses functions and processes that the component does not have, a process with
+/// parameters, and imports that a function's manifest does not list.
 pub(crate) fn check(label: &str, builder: &ImageBuilder) -> Result<(), Error> {
     let app = builder.app();
     if app.functions.is_empty() && app.processes.is_empty() {
         return Ok(());
     }
     let exported = qyvol_image::functions(builder.component()).map_err(Error::image(label))?;
-    let functions = app
-        .functions
-        .iter()
-        .map(|(name, function)| ("functions", name, method(name, function)));
-    let processes = app
-        .processes
-        .iter()
-        .map(|(name, process)| ("processes", name, process.method.as_str()));
-    for (key, name, method) in functions.chain(processes) {
-        qyvol_runtime::check_name(&exported, method)
-            .map_err(|why| Error::image(label)(ImageError::Wasm(format!("{key}.{name}: {why}"))))?;
+    let refused = |place: String, why: &dyn Display| Error::image(label)(ImageError::Wasm(format!("{place}: {why}")));
+    let find = |method: &str| {
+        let names = exported.iter().map(|one| (one.interface.as_deref(), one.name.as_str()));
+        qyvol_runtime::find_by_name(names, method).map(|place| &exported[place])
+    };
+    for (name, function) in &app.functions {
+        find(method(name, function)).map_err(|why| refused(format!("functions.{name}"), &why))?;
+    }
+    for (name, process) in &app.processes {
+        let found = find(&process.method).map_err(|why| refused(format!("processes.{name}"), &why))?;
+        if let [first, ..] = found.parameters.as_slice() {
+            let (method, first) = (escape(&process.method), escape(first));
+            let why = format!("{method} takes arguments (the first is `{first}`), and a process is given none");
+            return Err(refused(format!("processes.{name}.method"), &why));
+        }
     }
     let imports = &builder.payload().imports;
+    let generation = Generation::of_names(imports, &builder.payload().exports);
+    check_pools(app, generation).map_err(|why| Error::NotPermitted {
+        target: label.to_string(),
+        why,
+    })?;
     for (name, function) in &app.functions {
         let Some(listed) = &function.imports else { continue };
         let is_listed = |import: &&String| listed.iter().any(|entry| covers(entry, import));
@@ -50,6 +63,34 @@ pub(crate) fn check(label: &str, builder: &ImageBuilder) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Puts components of functions into one.
+pub(crate) fn join(sources: &[Source]) -> Result<Vec<u8>, String> {
+    let mut composition = Composition::default();
+    for source in sources {
+        let part = composition
+            .add(&source.label, &source.component)
+            .map_err(|e| e.to_string())?;
+        for name in &source.functions {
+            composition.export(part, name, name).map_err(|e| e.to_string())?;
+        }
+    }
+    composition.encode().map_err(|e| e.to_string())
+}
+
+/// Refuses pools for a component whose instances can't be used again.
+pub(crate) fn check_pools(app: &AppManifest, generation: Generation) -> Result<(), String> {
+    let kept = app
+        .functions
+        .iter()
+        .find(|(_, function)| function.pool.instances().is_some());
+    match kept {
+        Some((name, _)) if generation == Generation::Concurrent => Err(format!(
+            "functions.{name} has a pool, and the component is of WASI 0.3, where what one call has begun can go on in the instance after its end"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Whether an entry of `imports` is an import's package or interface, or all of its name.

@@ -209,7 +209,8 @@ pub fn wit(ctx: &Context<'_>, target: &Target) -> Result<String, Error> {
 /// there is one, and the name.
 pub fn functions(ctx: &Context<'_>, target: &Target) -> Result<Vec<(Option<String>, String)>, Error> {
     let (label, bytes) = component(ctx, target)?;
-    qyvol_image::functions(&bytes).map_err(Error::image(&label))
+    let functions = qyvol_image::functions(&bytes).map_err(Error::image(&label))?;
+    Ok(functions.into_iter().map(|one| (one.interface, one.name)).collect())
 }
 
 /// A target's component. Of an image it is read against its digest.

@@ -156,7 +156,7 @@ pub(crate) fn prepare_component(
 
 /// Checks an application as a build would, without opening a connection or writing anything.
 pub fn check_application(ctx: &Context<'_>, manifest: Validated) -> Result<Application, Error> {
-    let options = BuildOptions::untimed();
+    let options = BuildOptions::untimed(functions::join);
     prepare(ctx, manifest, options, &Linking::OFFLINE)
 }
 

@@ -132,6 +132,17 @@ fn packages_that_use_types_of_one_another_are_refused() {
 
 // [COMP-016]
 #[test]
+fn package_of_the_components_own_world_is_used_by_no_other() {
+    refused(
+        "(import \"root:component/a\" (instance $a (export \"r\" (type (sub resource)))))
+         (alias export $a \"r\" (type $r))
+         (import \"x:y/z\" (instance (alias outer 1 $r (type $o)) (export \"r\" (type (eq $o)))))",
+        "packages use types of one another: root:component, x:y",
+    );
+}
+
+// [COMP-016]
+#[test]
 fn type_of_what_has_no_name_in_wit_is_refused() {
     refused(
         "(import \"plain\" (instance $i (export \"r\" (type (sub resource)))))

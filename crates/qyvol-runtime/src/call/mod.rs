@@ -38,7 +38,7 @@ use crate::{Limit, Program, RuntimeError};
 
 pub use caller::{CallLimits, Caller};
 pub(crate) use http::{JsonError, error_body};
-pub use names::{FunctionError, check_name};
+pub use names::{FunctionError, find_by_name};
 pub use stream::{Callee, LineCalls};
 
 /// Bytes of the arguments of one call, as they are written.

@@ -131,22 +131,35 @@ pub(super) fn find<'a>(functions: &'a [Exported], name: &str) -> Result<&'a Expo
     }
 }
 
-/// Whether a name stands for one of these functions: their interfaces, and their names.
+/// Which of these functions a name stands for: their interfaces, and their names. Entry
+/// points are none of them.
 ///
 /// # Errors
 ///
 /// If it is the name of none, or of several.
-pub fn check_name(functions: &[(Option<String>, String)], name: &str) -> Result<(), FunctionError> {
-    let exported = functions
-        .iter()
-        .filter(|(interface, _)| !interface.as_deref().is_some_and(super::is_entry));
-    let exported: Vec<Exported> = exported
-        .map(|(interface, function)| Exported {
-            interface: interface.clone(),
-            function: function.clone(),
+pub fn find_by_name<'a>(
+    functions: impl Iterator<Item = (Option<&'a str>, &'a str)>,
+    name: &str,
+) -> Result<usize, FunctionError> {
+    let is_callable = |(_, (interface, _)): &(usize, (Option<&str>, &str))| !interface.is_some_and(super::is_entry);
+    let (places, exported): (Vec<usize>, Vec<Exported>) = functions
+        .enumerate()
+        .filter(is_callable)
+        .map(|(place, (interface, function))| {
+            let exported = Exported {
+                interface: interface.map(str::to_string),
+                function: function.to_string(),
+            };
+            (place, exported)
         })
-        .collect();
-    find(&exported, name).map(drop)
+        .unzip();
+    let found = find(&exported, name)?;
+    let lost = || FunctionError::Unknown {
+        name: name.to_string(),
+        known: Vec::new(),
+    };
+    let place = exported.iter().zip(places).find(|(one, _)| *one == found);
+    place.map(|(_, place)| place).ok_or_else(lost)
 }
 
 fn split(name: &str) -> (Option<&str>, &str) {

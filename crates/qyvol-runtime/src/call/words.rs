@@ -17,7 +17,7 @@ const TYPE: usize = 120;
 pub(super) fn signature(name: &str, function: &ComponentFunc) -> String {
     let mut words = Words::new(SIGNATURE);
     words.push(name);
-    words.push(": func(");
+    words.push(if function.async_() { ": async func(" } else { ": func(" });
     words.list(function.params(), |words, (name, ty)| {
         words.push(name);
         words.push(": ");

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Linking, LockUse, lock_file, lock_path};
 use crate::validate::prepare;
-use crate::{Context, Error, Pull};
+use crate::{Context, Error, Pull, functions};
 
 /// What to update.
 pub struct UpdateRequest<'a> {
@@ -55,7 +55,7 @@ pub fn update(ctx: &Context<'_>, request: &UpdateRequest<'_>) -> Result<UpdateRe
     let before = lock_file::read(&path)?
         .map(|lock| lock.dependencies)
         .unwrap_or_default();
-    let options = BuildOptions::untimed();
+    let options = BuildOptions::untimed(functions::join);
     let linking = Linking {
         pull: request.pull,
         lock: LockUse::Updated(request.keys),

@@ -31,7 +31,7 @@ use crate::output::OutputPath;
 use crate::sign::Claims;
 use crate::signer::SignerChoice;
 use crate::validate::{Validated, prepare_component};
-use crate::{BuildReport, Context, Destination, Error, ImageName, Target};
+use crate::{BuildReport, Context, Destination, Error, ImageName, Target, functions};
 
 /// Parts of the source that are told by name.
 const MAX_LISTED: usize = 100;
@@ -166,7 +166,8 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         .collect();
     let options = BuildOptions {
         created: ctx.source_date.unwrap_or(Timestamp::EPOCH),
-        componentize: false,
+        join: functions::join,
+        componentize: None,
         skip,
     };
     let mut application = prepare_component(&label, app, &directory, found.component, &options)?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::thread;
 
-use qyvol_runtime::{CodeKind, Details, Engine, Functions, Generation, Program, WasmKind};
+use qyvol_runtime::{CodeKind, Details, Engine, Functions, Program, WasmKind};
 use qyvol_store::{Fetch, Tree};
 use qyvol_trust::Verified;
 use qyvol_types::{AppManifest, CompiledCode, Descriptor, Os, Resources, limits};
@@ -72,7 +72,7 @@ impl Prepared {
         clock: &mut StepTimer<'_>,
     ) -> Result<Prepared, Error> {
         let label = judged.label();
-        let generation = Generation::of_exports(judged.exports());
+        let generation = judged.generation();
         let limits = grant::limits(&judged.trusted.config.qyv.app, &judged.trusted.ceiling, request);
         let metered = limits.fuel.is_some() || request.overrides.deterministic.is_some();
         let engine = Engine::of_kind(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use qyvol_image::{BuildOptions, SignedImage};
 use qyvol_remote::Client;
+use qyvol_runtime::Generation;
 use qyvol_sandbox::Capabilities;
 use qyvol_store::{LocalStore, RunLock};
 use qyvol_trust::{Ceiling, TrustPolicy, Verified};
@@ -131,6 +132,13 @@ impl VerifiedTarget {
         component.map_or(&[], |component| component.exports.as_slice())
     }
 
+    /// How the calls of its component are made.
+    pub(crate) fn generation(&self) -> Generation {
+        let imports = self.trusted.config.component.as_ref();
+        let imports = imports.map_or(&[][..], |component| component.imports.as_slice());
+        Generation::of_names(imports, self.exports())
+    }
+
     /// Its manifest.
     pub(crate) fn manifest(&self) -> &Verified<ImageManifest> {
         &self.trusted.manifest
@@ -160,7 +168,7 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
     let manifest = validate(path)?;
     let label = path.to_string_lossy().into_owned();
     let capabilities = check_supported(&label, &manifest.app)?;
-    let options = BuildOptions::untimed();
+    let options = BuildOptions::untimed(functions::join);
     let linking = Linking {
         pull: request.pull,
         lock: LockUse::Unwritten,

@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qyvol_runtime::{Arguments, CallError, CallLimits, Caller, CodeKind, Function, Generation, Language};
+use qyvol_runtime::{Arguments, CallError, CallLimits, Caller, CodeKind, Function, Language};
 use qyvol_types::{AppProcess, FsKind, Restart, escape};
 
 use super::request::StepTimer;
@@ -114,8 +114,6 @@ fn check(judged: &VerifiedTarget, request: &RunRequest<'_>) -> Result<(), Error>
     let app = &judged.trusted.config.qyv.app;
     let why = if app.fs.kind == FsKind::Netfs {
         "its files are those of another machine (`fs.type: netfs`), which this version gives to commands alone"
-    } else if Generation::of_exports(judged.exports()) == Generation::Concurrent {
-        "it is of WASI 0.3, whose functions this version does not call"
     } else if request.overrides.deterministic.is_some() {
         "a process can't be run with --deterministic"
     } else if request.debugging.is_any() {
