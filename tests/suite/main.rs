@@ -38,6 +38,7 @@ mod import;
 mod import_refused;
 #[cfg(feature = "import")]
 mod import_strict;
+mod keyless;
 mod keys;
 mod kill;
 mod matrix;

@@ -62,7 +62,7 @@ fn run(case: &Path, assets: &Path, public_good: &[u8]) -> Result<(), Box<dyn Err
             verify_with_key(&bundle, &root, &PublicKey::from_pem(&pem)?, file)?;
         }
         Err(_) => {
-            let found = verify(&bundle, &root, file)?;
+            let found = verify(&bundle, &root, file)?.identity;
             if found.subject != text("identity", SUBJECT) || found.issuer != text("issuer", ISSUER) {
                 return Err(format!("signed by {} of {}", found.subject, found.issuer).into());
             }

@@ -8,7 +8,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::tlv::{self, Tlv};
-use crate::{PublicKey, Refusal};
+use crate::{Identity, PublicKey, Refusal};
 
 const SAN: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 /// RFC 6962.
@@ -27,10 +27,7 @@ const MAX_TEXT: usize = 4096;
 pub(crate) struct Leaf<'a> {
     pub(crate) der: &'a [u8],
     pub(crate) key: PublicKey,
-    pub(crate) subject: String,
-    pub(crate) issuer: String,
-    pub(crate) repository_id: Option<String>,
-    pub(crate) owner_id: Option<String>,
+    pub(crate) identity: Identity,
     /// The list of certificate timestamps, as TLS encodes it.
     pub(crate) scts: Option<Vec<u8>>,
 }
@@ -59,10 +56,12 @@ impl<'a> Leaf<'a> {
         Ok(Leaf {
             der,
             key,
-            subject: subject(san)?,
-            issuer,
-            repository_id: find(REPOSITORY_ID)?.map(utf8).transpose()?,
-            owner_id: find(OWNER_ID)?.map(utf8).transpose()?,
+            identity: Identity {
+                issuer,
+                subject: subject(san)?,
+                repository_id: find(REPOSITORY_ID)?.map(utf8).transpose()?,
+                owner_id: find(OWNER_ID)?.map(utf8).transpose()?,
+            },
             scts,
         })
     }

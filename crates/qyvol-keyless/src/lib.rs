@@ -43,4 +43,4 @@ pub use bundle::{Bundle, Content};
 pub use error::{ParseError, Refusal};
 pub use key::PublicKey;
 pub use root::TrustedRoot;
-pub use verify::{Identity, verify, verify_with_key};
+pub use verify::{Identity, Vouched, claimed, verify, verify_with_key};

@@ -19,7 +19,14 @@ pub struct Identity {
     pub repository_id: Option<String>,
     /// The number of its owner.
     pub owner_id: Option<String>,
-    /// When it was signed, in seconds since 1970: the earliest time that is vouched for.
+}
+
+/// A signature that the trusted root vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// Who signed.
+    pub identity: Identity,
+    /// When, in seconds since 1970: the earliest time that is vouched for.
     pub time: u64,
 }
 
@@ -36,7 +43,7 @@ pub struct Identity {
 ///
 /// # Errors
 /// Why it isn't accepted.
-pub fn verify(bundle: &Bundle, root: &TrustedRoot, file: Option<&[u8]>) -> Result<Identity, Refusal> {
+pub fn verify(bundle: &Bundle, root: &TrustedRoot, file: Option<&[u8]>) -> Result<Vouched, Refusal> {
     let Material::Certificate(der) = &bundle.material else {
         return Err(Refusal::NoCertificate);
     };
@@ -46,13 +53,22 @@ pub fn verify(bundle: &Bundle, root: &TrustedRoot, file: Option<&[u8]>) -> Resul
         let issuer = certified(&leaf, root, *time)?;
         sct::verify(&leaf, &issuer, root)?;
     }
-    Ok(Identity {
-        issuer: leaf.issuer,
-        subject: leaf.subject,
-        repository_id: leaf.repository_id,
-        owner_id: leaf.owner_id,
+    Ok(Vouched {
+        identity: leaf.identity,
         time: earliest(&times),
     })
+}
+
+/// Whom the bundle's certificate claims to be of, if it has one. Nobody has vouched for it:
+/// this is to choose what to verify it against.
+///
+/// # Errors
+/// What can't be read of it.
+pub fn claimed(bundle: &Bundle) -> Result<Option<Identity>, Refusal> {
+    match &bundle.material {
+        Material::Certificate(der) => Leaf::parse(der).map(|leaf| Some(leaf.identity)),
+        Material::Key => Ok(None),
+    }
 }
 
 /// Verifies a bundle by a key that the caller knows, in the same way but for the certificate.

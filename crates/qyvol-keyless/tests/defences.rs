@@ -4,7 +4,7 @@
 mod instance;
 
 use instance::{CODE_SIGNING, Instance, Kind, Plan, START, TIME_STAMPING, b64, der};
-use qyvol_keyless::{Bundle, Identity, Refusal, TrustedRoot, verify};
+use qyvol_keyless::{Bundle, Identity, Refusal, TrustedRoot, Vouched, claimed, verify};
 use serde_json::{Value, json};
 
 const KINDS: [Kind; 4] = [Kind::Dsse, Kind::Intoto, Kind::HashedRekordV2, Kind::DsseV2];
@@ -13,7 +13,7 @@ fn plan() -> Plan {
     Plan::new(br#"{"statement":1}"#)
 }
 
-fn judge(bundle: &Value, root: &Value) -> Result<Identity, Refusal> {
+fn judge(bundle: &Value, root: &Value) -> Result<Vouched, Refusal> {
     let bundle = Bundle::parse(bundle.to_string().as_bytes()).expect("a bundle");
     let root = TrustedRoot::parse(root.to_string().as_bytes()).expect("a trusted root");
     verify(&bundle, &root, None)
@@ -66,15 +66,23 @@ fn bundle_of_each_kind_of_entry_and_of_each_source_of_time_says_who_signed() {
                 stamp,
                 ..plan()
             };
-            let found = judge(&instance.sign(&plan), &instance.root()).unwrap();
-            let expected = Identity {
+            let bundle = instance.sign(&plan);
+            let found = judge(&bundle, &instance.root()).unwrap();
+            let identity = Identity {
                 issuer: plan.issuer.clone(),
                 subject: plan.subject.clone(),
                 repository_id: Some("1001".to_string()),
                 owner_id: Some("42".to_string()),
-                time: plan.time,
             };
-            assert_eq!(found, expected);
+            let bundle = Bundle::parse(bundle.to_string().as_bytes()).unwrap();
+            assert_eq!(claimed(&bundle).unwrap().as_ref(), Some(&identity));
+            assert_eq!(
+                found,
+                Vouched {
+                    identity,
+                    time: plan.time
+                }
+            );
         }
     }
     let person = Plan {
@@ -85,7 +93,7 @@ fn bundle_of_each_kind_of_entry_and_of_each_source_of_time_says_who_signed() {
     };
     let found = judge(&instance.sign(&person), &instance.root()).unwrap();
     assert_eq!(
-        (found.subject.as_str(), found.repository_id),
+        (found.identity.subject.as_str(), found.identity.repository_id),
         ("ana@acme.example", None)
     );
 }

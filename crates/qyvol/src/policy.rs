@@ -17,8 +17,22 @@ pub fn policy_path(ctx: &Context<'_>) -> PathBuf {
     ctx.policy.clone().unwrap_or_else(|| ctx.home.config.join("trust.yaml"))
 }
 
-/// Reads the policy. One that others could have written is refused.
+/// Reads the policy, and the trusted roots that it names. One that others could have
+/// written is refused; its trusted roots are pinned by their digests.
 pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
+    let mut policy = read_policy(ctx)?;
+    let path = policy_path(ctx);
+    let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let read = |file: &str| {
+        let text = read_text(&directory.join(file));
+        text.map(String::into_bytes).map_err(|error| error.to_string())
+    };
+    policy.load_roots(read).map_err(|why| Error::Policy { path, why })?;
+    Ok(policy)
+}
+
+/// Reads the policy alone.
+fn read_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
     let path = policy_path(ctx);
     match policy_text(&path)? {
         Some(text) => TrustPolicy::parse(&text).map_err(|problems| Error::PolicyYaml { path, problems }),
@@ -35,7 +49,7 @@ pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
 fn policy_to_change(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
     match ctx.policy.as_deref().map(secure_file::open) {
         Some(Err(SecureFileError::Absent)) => Ok(TrustPolicy::reject_all()),
-        _ => load_policy(ctx),
+        _ => read_policy(ctx),
     }
 }
 
@@ -61,10 +75,12 @@ pub fn policy_or_key(ctx: &Context<'_>, key: Option<&str>) -> Result<TrustPolicy
             "--key and --policy can't be used together: each says what decides".to_string(),
         ));
     }
-    let policy = load_policy(ctx)?;
     match key {
-        Some(key) => Ok(TrustPolicy::single_key(public_key(ctx, key)?, policy.revoked().clone())),
-        None => Ok(policy),
+        Some(key) => {
+            let revoked = read_policy(ctx)?.revoked().clone();
+            Ok(TrustPolicy::single_key(public_key(ctx, key)?, revoked))
+        }
+        None => load_policy(ctx),
     }
 }
 
@@ -154,15 +170,15 @@ pub fn revocation(ctx: &Context<'_>, text: &str, keep: Vec<Digest>) -> Result<Po
 }
 
 /// The key that a name of the policy's, a fingerprint, a name of the keyring's
-/// or a file stands for.
+/// or a file stands for; or the identity that a name of the policy's does.
 pub fn key_id(ctx: &Context<'_>, text: &str) -> Result<KeyId, Error> {
     if let Some(id) = KeyId::from_fingerprint(text) {
         return Ok(id);
     }
     if !is_path(text)
-        && let Some(key) = policy_to_change(ctx)?.key_by_name(text)
+        && let Some(signer) = policy_to_change(ctx)?.signer_by_name(text)
     {
-        return Ok(key.id());
+        return Ok(signer.id());
     }
     Ok(public_key(ctx, text)?.id())
 }

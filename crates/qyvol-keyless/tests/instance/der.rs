@@ -61,10 +61,24 @@ pub fn name(common: &str) -> Vec<u8> {
     }
 }
 
-/// `YYYYMMDDhhmmssZ` of a time in seconds since 1970.
+/// `YYYYMMDDhhmmssZ` of a time in seconds since 1970, of the years from 2001 to 2099.
 pub fn digits(time: u64) -> String {
-    let text = qyvol_types::Timestamp::from_unix(time).unwrap().to_string();
-    text.chars().filter(|c| c.is_ascii_digit() || *c == 'Z').collect()
+    // Days since 2001-01-01, which begins four years of which the last is a leap year.
+    let days = time / 86_400 - 11_323;
+    let (cycle, day) = (days / 1461, days % 1461);
+    let year = (day / 365).min(3);
+    let mut day = day - year * 365;
+    let february = if year == 3 { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < length {
+            break;
+        }
+        (day, month) = (day - length, month + 1);
+    }
+    let (hour, minute, second) = (time / 3600 % 24, time / 60 % 60, time % 60);
+    let year = 2001 + 4 * cycle + year;
+    format!("{year}{month:02}{:02}{hour:02}{minute:02}{second:02}Z", day + 1)
 }
 
 pub fn utc(time: u64) -> Vec<u8> {

@@ -136,6 +136,8 @@ pub struct Instance {
     log: Key,
     stamper: Key,
     stamper_root: Key,
+    /// The `trusted_root.json`: signatures differ each time they are made.
+    root: Value,
 }
 
 struct Certificate<'a> {
@@ -171,18 +173,25 @@ impl Certificate<'_> {
 impl Instance {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Instance {
-        Instance {
+        let mut made = Instance {
             authority: Key::new(),
             intermediate: Key::new(),
             certificate_log: Key::new(),
             log: Key::new(),
             stamper: Key::new(),
             stamper_root: Key::new(),
-        }
+            root: Value::Null,
+        };
+        made.root = made.trusted_root();
+        made
     }
 
     /// The `trusted_root.json`.
     pub fn root(&self) -> Value {
+        self.root.clone()
+    }
+
+    fn trusted_root(&self) -> Value {
         let valid = json!({"start": "2026-01-01T00:00:00Z", "end": "2027-01-01T00:00:00.000Z"});
         let log = |key: &Key| {
             json!({
