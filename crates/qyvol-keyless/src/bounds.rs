@@ -11,9 +11,9 @@ pub const CHAIN: usize = 8;
 /// A certificate, DER.
 pub const CERTIFICATE_BYTES: usize = 32 << 10;
 /// A transparency log's entries in a bundle.
-pub const LOG_ENTRIES: usize = 8;
+pub const LOG_ENTRIES: usize = 4;
 /// Time stamps in a bundle.
-pub const TIMESTAMPS: usize = 8;
+pub const TIMESTAMPS: usize = 4;
 /// Hashes of an inclusion proof: a log of 2^64 entries has no more.
 pub const PROOF_HASHES: usize = 64;
 /// A checkpoint's text.

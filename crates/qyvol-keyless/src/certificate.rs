@@ -28,6 +28,8 @@ pub(crate) struct Leaf<'a> {
     pub(crate) der: &'a [u8],
     pub(crate) key: PublicKey,
     pub(crate) identity: Identity,
+    /// When it was issued, in seconds since 1970.
+    pub(crate) issued: u64,
     /// The list of certificate timestamps, as TLS encodes it.
     pub(crate) scts: Option<Vec<u8>>,
 }
@@ -62,6 +64,7 @@ impl<'a> Leaf<'a> {
                 repository_id: find(REPOSITORY_ID)?.map(utf8).transpose()?,
                 owner_id: find(OWNER_ID)?.map(utf8).transpose()?,
             },
+            issued: body.validity().not_before.to_unix_duration().as_secs(),
             scts,
         })
     }

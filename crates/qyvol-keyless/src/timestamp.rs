@@ -62,26 +62,24 @@ pub(crate) fn verify(answer: &[u8], signature: &[u8], root: &TrustedRoot) -> Res
 /// Checks the token against one authority. Without a reason, it is another's.
 fn by(token: &Token<'_>, attributes: &[Attribute<'_>], authority: &Authority, time: u64) -> Result<(), Option<String>> {
     let own = authority.chain.iter().map(Vec::as_slice);
-    let candidates = own.chain(token.certificates.iter().copied());
-    let mut nearest = None;
-    for certificate in candidates.filter(|certificate| is_of(certificate, &token.signer.id)) {
-        let signed = is_named(attributes, certificate) && is_signed(token, certificate);
-        if !signed {
-            nearest = Some("a time stamp is not its authority's over this signature".to_string());
-            continue;
-        }
-        if let Err(why) = chain::verify(certificate, authority, time, TIME_STAMPING) {
-            nearest = Some(format!(
-                "a time stamp's authority is not one of the trusted root: {why}"
-            ));
-            continue;
-        }
-        return match authority.valid.contains(time) {
-            true => Ok(()),
-            false => Err(Some("a time stamp's authority was not valid then".to_string())),
-        };
+    // The first that is meant is the one whose chain is looked at.
+    let mut candidates = own.chain(token.certificates.iter().copied());
+    let is_meant = |certificate: &&[u8]| is_of(certificate, &token.signer.id) && is_named(attributes, certificate);
+    let certificate = candidates.find(is_meant).ok_or(None)?;
+    if !is_signed(token, certificate) {
+        return Err(Some(
+            "a time stamp is not its authority's over this signature".to_string(),
+        ));
     }
-    Err(nearest)
+    if let Err(why) = chain::verify(certificate, authority, time, TIME_STAMPING) {
+        return Err(Some(format!(
+            "a time stamp's authority is not one of the trusted root: {why}"
+        )));
+    }
+    match authority.valid.contains(time) {
+        true => Ok(()),
+        false => Err(Some("a time stamp's authority was not valid then".to_string())),
+    }
 }
 
 fn parse(answer: &[u8]) -> Option<Token<'_>> {

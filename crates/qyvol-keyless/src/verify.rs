@@ -33,7 +33,7 @@ pub struct Vouched {
 /// Verifies a bundle that carries a certificate. `file` is the content of a signature over a
 /// file, and absent for an envelope, whose payload the caller reads from the same bundle.
 ///
-/// The checks, in their order: the signature by the certificate's key; the log entries' being
+/// The checks, in their order: the certificate's issue; the signature by the certificate's key; the log entries' being
 /// about it; the times that the log and the time-stamping authorities vouch for; the entries'
 /// inclusion; the certificate's chain and purpose at each of those times; a certificate log's
 /// timestamp.
@@ -48,6 +48,8 @@ pub fn verify(bundle: &Bundle, root: &TrustedRoot, file: Option<&[u8]>) -> Resul
         return Err(Refusal::NoCertificate);
     };
     let leaf = Leaf::parse(der)?;
+    // Of anyone's certificates, those of strangers cost the least.
+    certified(&leaf, root, leaf.issued)?;
     let times = signed(bundle, root, &leaf.key, By::Certificate(leaf.der), file)?;
     for time in &times {
         let issuer = certified(&leaf, root, *time)?;

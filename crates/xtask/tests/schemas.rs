@@ -366,6 +366,9 @@ fn policy_that_is_refused_is_not_valid() {
 version: 1
 serial: 7
 default: reject
+roots: { public: { file: root.json, digest: \"sha256:0000000000000000000000000000000000000000000000000000000000000000\" } }
+identities:
+  rel: { root: public, issuer: \"https://token.example\", subject: \"https://git.example/a@refs/tags/*\", owner_id: 42 }
 keys:
   acme-ci: { pem: \"-----BEGIN PUBLIC KEY-----\\n\", from: 2026-01-01, until: 2027-01-01 }
 revoked: { keys: [], images: [] }
@@ -389,6 +392,10 @@ rules:
         ("/default".to_string(), json!("accept")),
         ("/keys/acme-ci/pem".to_string(), json!("acme.pub")),
         ("/keys/acme-ci/from".to_string(), json!("last year")),
+        ("/roots/public/digest".to_string(), json!("sha256:00")),
+        ("/identities/rel/issuer".to_string(), json!("token")),
+        ("/identities/rel/subject".to_string(), json!("https://git.example/*")),
+        ("/identities/rel/keys".to_string(), json!([])),
         ("/revoked/images".to_string(), json!(["latest"])),
         (at("scope"), json!("registry.example/ac*")),
         (at("scope"), json!("registry.example/**/a")),
