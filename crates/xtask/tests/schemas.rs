@@ -54,6 +54,12 @@ fn valid(root: &Value, at: &Value, value: &Value) -> bool {
         "maxLength" => value
             .as_str()
             .is_none_or(|s| s.chars().count() as u64 <= wanted.as_u64().unwrap()),
+        "minLength" => value
+            .as_str()
+            .is_none_or(|s| s.chars().count() as u64 >= wanted.as_u64().unwrap()),
+        "maxProperties" => value
+            .as_object()
+            .is_none_or(|o| o.len() as u64 <= wanted.as_u64().unwrap()),
         "minimum" => value.as_f64().is_none_or(|n| n >= wanted.as_f64().unwrap()),
         "maximum" => value.as_f64().is_none_or(|n| n <= wanted.as_f64().unwrap()),
         "minItems" => value
