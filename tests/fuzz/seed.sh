@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export QYVOL_HOME=$work/home
 
-mkdir -p tests/fuzz/corpus/{archive,assets,call,componentize,compose,envelope,json,listing,lock,manifest,policy,reference,wasm}
+mkdir -p tests/fuzz/corpus/{archive,assets,call,componentize,compose,envelope,json,keyless,listing,lock,manifest,policy,reference,wasm}
 # A vector's body is what stands behind its first empty line.
 for vector in formats/vectors/manifest/*; do
   sed '1,/^$/d' "$vector" >"tests/fuzz/corpus/manifest/$(basename "$vector")"
@@ -33,6 +33,8 @@ cp "$QYVOL_HOME/trust.yaml" tests/fuzz/corpus/policy/first
 for vector in formats/vectors/policy/*; do
   if [ -f "$vector" ]; then sed '1,/^$/d' "$vector" >"tests/fuzz/corpus/policy/$(basename "$vector")"; fi
 done
+# A trusted root, a zero byte and a bundle.
+cargo run --quiet -p qyvol-keyless --example instance >tests/fuzz/corpus/keyless/private
 printf 'registry.example:5000/acme/app:1.0.0@sha256:%064d\n' 0 >tests/fuzz/corpus/reference/name
 printf 'public/a.css\npublic/A.css\n' >tests/fuzz/corpus/reference/paths
 # The first byte chooses function and language.

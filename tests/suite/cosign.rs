@@ -113,6 +113,18 @@ fn push_signature(server: &Server, subject: &Value, user: &User, key: &PublicKey
         },
     })
     .to_string();
+    attach(server, subject, &bundle, "https://sigstore.dev/cosign/sign/v1");
+}
+
+/// The descriptor of an image of the repository `app`.
+pub fn subject(server: &Server, digest: &str) -> Value {
+    let (_, _, manifest) = send(server, "GET", &format!("/v2/app/manifests/{digest}"), MANIFEST, b"");
+    assert_eq!(Digest::of(&manifest).to_string(), digest);
+    json!({ "digest": digest, "size": manifest.len() })
+}
+
+/// Adds a bundle to an image, as cosign and GitHub's `actions/attest` do.
+pub fn attach(server: &Server, subject: &Value, bundle: &str, predicate_type: &str) {
     let mut layer = push_blob(server, bundle.as_bytes());
     layer["mediaType"] = json!(media_type::SIGSTORE_BUNDLE);
     let mut config = push_blob(server, b"{}");
@@ -124,10 +136,10 @@ fn push_signature(server: &Server, subject: &Value, user: &User, key: &PublicKey
         "artifactType": media_type::SIGSTORE_BUNDLE,
         "config": config,
         "layers": [layer],
-        "subject": { "mediaType": MANIFEST, "digest": digest, "size": subject["size"] },
+        "subject": { "mediaType": MANIFEST, "digest": subject["digest"], "size": subject["size"] },
         "annotations": {
             "dev.sigstore.bundle.content": "dsse-envelope",
-            "dev.sigstore.bundle.predicateType": "https://sigstore.dev/cosign/sign/v1",
+            "dev.sigstore.bundle.predicateType": predicate_type,
             "org.opencontainers.image.created": "2026-11-22T10:00:00Z",
         },
     })
@@ -148,16 +160,9 @@ fn image_that_cosign_signed_runs_under_a_rule_that_says_so() {
     let name = server.name("app:1.0.0");
     publisher.qyv(&["push", &file, &name]).expect(0);
     let inspected = publisher.qyv(&["inspect", &file, "--format", "json"]).expect(0).json();
-    let digest = inspected["digest"].as_str().unwrap().to_string();
     let key = key_pair(&publisher);
-    let (_, _, manifest) = send(&server, "GET", &format!("/v2/app/manifests/{digest}"), MANIFEST, b"");
-    assert_eq!(Digest::of(&manifest).to_string(), digest);
-    push_signature(
-        &server,
-        &json!({ "digest": digest, "size": manifest.len() }),
-        &publisher,
-        &key,
-    );
+    let subject = subject(&server, inspected["digest"].as_str().unwrap());
+    push_signature(&server, &subject, &publisher, &key);
 
     let host = User::new();
     host.write("cosign.pub", key.to_pem());

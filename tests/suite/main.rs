@@ -41,6 +41,7 @@ mod import;
 mod import_refused;
 #[cfg(feature = "import")]
 mod import_strict;
+mod keyless;
 mod keys;
 mod kill;
 mod matrix;

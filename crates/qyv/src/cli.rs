@@ -294,6 +294,9 @@ pub struct SignArgs {
     pub key: Option<String>,
     #[command(flatten)]
     pub claims: ClaimArgs,
+    /// Sign nothing; print the predicate that would be signed, for a tool that signs by identity
+    #[arg(long, conflicts_with = "key")]
+    pub print_predicate: bool,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use crate::policy::{PolicyKey, Requirement, Rule};
 use crate::policy_yaml::SERIAL_MAX;
 use crate::statement::is_role;
 use crate::summary::word;
-use crate::{Form, Identity, KeyId, KeyType, PublicKey, Scope, TrustPolicy};
+use crate::{Form, Identity, KeyId, KeyType, PublicKey, Scope, Signer, TrustPolicy};
 
 /// What a policy starts with.
 const EMPTY: &str = "# What this machine trusts. See spec/signing.md.\nversion: 1\nserial: 0\ndefault: reject\n";
@@ -166,7 +166,7 @@ impl Edit {
         if key.check_on_curve().is_err() {
             return refused("the key is not a point of its curve");
         }
-        if self.after.is_revoked(key) {
+        if self.after.is_revoked(key.id()) {
             return refused(format!("the policy revokes the key {}", key.fingerprint()));
         }
         if *form == Form::Cosign && key.algorithm() != KeyType::EcdsaP256 {
@@ -206,7 +206,7 @@ impl Edit {
 
     /// The policy's index of a key, which is added if it is new.
     fn key(&mut self, name: &str, key: &PublicKey) -> Result<usize, PolicyEditError> {
-        if let Some(index) = self.after.keys.iter().position(|k| k.key == *key) {
+        if let Some(index) = self.after.keys.iter().position(|k| k.signer.key() == Some(key)) {
             return Ok(index);
         }
         let taken = |name: &str| self.after.keys.iter().any(|k| k.name == name);
@@ -222,7 +222,7 @@ impl Edit {
             .push(format!("key {free} {} {}", key.algorithm(), key.fingerprint()));
         self.after.keys.push(PolicyKey {
             name: free,
-            key: key.clone(),
+            signer: Signer::Key(key.clone()),
             from: None,
             until: None,
         });
@@ -342,7 +342,7 @@ impl Edit {
         let Some(id) = key else {
             return self.remove_rule(at);
         };
-        let index = self.after.keys.iter().position(|k| k.key.id() == id);
+        let index = self.after.keys.iter().position(|k| k.signer.id() == id);
         let named = |q: &Requirement| index.and_then(|index| q.keys.iter().position(|k| *k == index));
         let rule = self.after.rules.get(at);
         let places: Vec<(usize, usize, usize)> = rule

@@ -66,6 +66,13 @@ impl KeyId {
         format!("SHA256:{}", STANDARD_NO_PAD.encode(self.0))
     }
 
+    /// Of something else than a key that signs.
+    pub(crate) fn of_digest(digest: ring::digest::Digest) -> KeyId {
+        let mut out = [0; 32];
+        out.copy_from_slice(digest.as_ref());
+        KeyId(out)
+    }
+
     /// Reads a hint: only the one canonical spelling is one.
     pub(crate) fn from_hint(text: &str) -> Option<KeyId> {
         STANDARD.decode(text).ok()?.try_into().ok().map(KeyId)

@@ -4,14 +4,14 @@
 //! Invariants:
 //! - there is one verification routine, [`verify()`], and [`Verified`] values
 //!   come from nowhere else (except [`Verified::dangerously_trust`]);
-//! - keys come from the policy alone; a signature's hint only selects one of
-//!   them;
+//! - keys and identities come from the policy alone; a signature's hint or
+//!   certificate only selects one of them;
 //! - a key's algorithm is the key's, never the envelope's;
 //! - the statement that is judged is read from the very bytes whose signature
 //!   was checked, once.
 //!
-//! Deliberately absent: files, clocks, networks, certificates, transparency
-//! logs. `spec/signing.md` is the normative text.
+//! Deliberately absent: files, clocks, networks. Certificates and transparency
+//! logs are `qyvol-keyless`'s. `spec/signing.md` is the normative text.
 
 mod chain;
 mod change;
@@ -26,6 +26,7 @@ mod refusal;
 mod report;
 mod rollback;
 mod scope;
+mod signer;
 mod statement;
 mod summary;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use refusal::{Refusal, VerifyError};
 pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
 pub use rollback::RollbackState;
 pub use scope::{Scope, ScopeError, Subject};
+pub use signer::{IdentityReport, PolicyRoot, Signer, SignerIdentity};
 pub use statement::{Form, PREDICATE_TYPE, Statement, StatementError, is_role, sequence_of};
 pub use update::{
     DocumentError, FRESH_PREDICATE, POLICY_PREDICATE, PolicyDocument, Signatures, SignedPolicy, Update, UpdateError,

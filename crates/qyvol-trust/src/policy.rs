@@ -8,7 +8,7 @@ use qyvol_sandbox::Capabilities;
 use qyvol_types::{Digest, Reference, Resources, Timestamp};
 use serde::Serialize;
 
-use crate::{Form, KeyError, KeyId, PublicKey, Scope, Subject, Update};
+use crate::{Form, KeyError, KeyId, PolicyRoot, PublicKey, Scope, Signer, Subject, Update};
 
 /// A checked policy. What no rule covers is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,18 +20,20 @@ pub struct TrustPolicy {
     pub(crate) deny_development: bool,
     /// Whether it stands for a key that was named on the command line.
     pub(crate) given: bool,
+    pub(crate) roots: Vec<PolicyRoot>,
+    /// Identities first, then keys.
     pub(crate) keys: Vec<PolicyKey>,
     pub(crate) revoked: Revoked,
     pub(crate) rules: Vec<Rule>,
 }
 
-/// A key and when it is good.
+/// A key or identity, and when it is good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyKey {
     /// Its name in the policy.
     pub name: String,
-    /// The key.
-    pub key: PublicKey,
+    /// Who it is.
+    pub signer: Signer,
     /// It is good from here.
     pub from: Option<Timestamp>,
     /// It is good before here.
@@ -238,7 +240,7 @@ impl TrustPolicy {
         TrustPolicy {
             keys: vec![PolicyKey {
                 name: "given".to_string(),
-                key,
+                signer: Signer::Key(key),
                 from: None,
                 until: None,
             }],
@@ -299,7 +301,12 @@ impl TrustPolicy {
 
     /// The key that the policy calls so.
     pub fn key_by_name(&self, name: &str) -> Option<&PublicKey> {
-        self.keys.iter().find(|key| key.name == name).map(|key| &key.key)
+        self.signer_by_name(name).and_then(Signer::key)
+    }
+
+    /// The key or identity that the policy calls so.
+    pub fn signer_by_name(&self, name: &str) -> Option<&Signer> {
+        self.keys.iter().find(|key| key.name == name).map(|key| &key.signer)
     }
 
     /// The fingerprint of the key that was named on the command line, if this
@@ -308,7 +315,8 @@ impl TrustPolicy {
         self.keys
             .first()
             .filter(|_| self.given)
-            .map(|key| key.key.fingerprint())
+            .and_then(|key| key.signer.key())
+            .map(PublicKey::fingerprint)
     }
 
     /// The owner of the data that accepted images keep on the host: the rule's
@@ -328,7 +336,7 @@ impl TrustPolicy {
     /// that are not revoked for it.
     pub(crate) fn counting_key_names(&self, requirement: &Requirement, image: &Digest) -> Vec<&str> {
         let keys = requirement.keys.iter().filter_map(|index| self.keys.get(*index));
-        let counting = keys.filter(|key| !self.revoked.forbids(key.key.id(), image));
+        let counting = keys.filter(|key| !self.revoked.forbids(key.signer.id(), image));
         counting.map(|key| key.name.as_str()).collect()
     }
 
@@ -345,8 +353,8 @@ impl TrustPolicy {
     }
 
     /// Whether the key has been revoked, whatever it is called.
-    pub(crate) fn is_revoked(&self, key: &PublicKey) -> bool {
-        self.revoked.has_key(key.id())
+    pub(crate) fn is_revoked(&self, id: KeyId) -> bool {
+        self.revoked.has_key(id)
     }
 
     /// Finds keys under which no signature verifies: points that are not on
@@ -354,7 +362,8 @@ impl TrustPolicy {
     /// check, which includes it.
     pub fn check_keys(&self) -> Result<(), (&str, KeyError)> {
         for key in &self.keys {
-            key.key.check_on_curve().map_err(|error| (key.name.as_str(), error))?;
+            let checked = key.signer.key().map_or(Ok(()), PublicKey::check_on_curve);
+            checked.map_err(|error| (key.name.as_str(), error))?;
         }
         Ok(())
     }

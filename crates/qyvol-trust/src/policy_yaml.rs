@@ -1,5 +1,7 @@
 //! Reading `trust.yaml`, strictly: what is not understood refuses the file.
 
+mod identities;
+
 use std::time::Duration;
 
 use qyvol_sandbox::read_ceiling;
@@ -9,7 +11,7 @@ use qyvol_types::{Digest, Resources, Timestamp, escape};
 use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, RevokedKey, Rule};
 use crate::statement::{is_role, sequence_of};
 use crate::update_yaml::updates;
-use crate::{Form, KeyId, KeyType, PublicKey, Scope, TrustPolicy};
+use crate::{Form, KeyId, KeyType, PublicKey, Scope, Signer, TrustPolicy};
 
 /// Most keys, rules and requirements.
 const MAX_ENTRIES: usize = 1000;
@@ -38,6 +40,8 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
             "update",
             "default",
             "development",
+            "roots",
+            "identities",
             "keys",
             "revoked",
             "floors",
@@ -60,6 +64,13 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
         deny_development: denied(r, &fields, "development"),
         ..TrustPolicy::default()
     };
+    if let Some(node) = fields.get("roots") {
+        identities::roots(r, node, &mut policy);
+    }
+    // Before the keys, so that commands can add keys behind both.
+    if let Some(node) = fields.get("identities") {
+        identities::identities(r, node, &mut policy);
+    }
     if let Some(node) = fields.get("keys") {
         keys(r, node, &mut policy);
     }
@@ -109,7 +120,12 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
         match PublicKey::from_pem_unchecked(text) {
             Ok(key) => {
                 // Whoever revokes one of two names would believe the key gone.
-                if let Some(twin) = policy.keys.iter().find(|k| k.key == key) {
+                let signer = Signer::Key(key);
+                if policy.keys.iter().any(|k| k.name == name.text) {
+                    let message = format!("`{}` is the name of an identity already", escape(&name.text));
+                    r.problem(name.place, message);
+                }
+                if let Some(twin) = policy.keys.iter().find(|k| k.signer == signer) {
                     r.problem(
                         name.place,
                         format!(
@@ -121,7 +137,7 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
                 }
                 policy.keys.push(PolicyKey {
                     name: name.text.clone(),
-                    key,
+                    signer,
                     from,
                     until,
                 });
@@ -162,7 +178,7 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
             let Some(text) = r.text(name, "a revoked key") else {
                 continue;
             };
-            let named = policy.keys.iter().find(|k| k.name == text).map(|k| k.key.id());
+            let named = policy.keys.iter().find(|k| k.name == text).map(|k| k.signer.id());
             match named.or_else(|| KeyId::from_fingerprint(text)) {
                 Some(id) => policy.revoked.keys.push(RevokedKey { id, keep }),
                 // A name that is misspelt would revoke nothing.
@@ -395,7 +411,7 @@ fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<
                 r.problem(item.place, format!("`{}` is listed twice", escape(name)));
             }
             Some(index) => {
-                let key = policy.keys.get(index).map(|key| &key.key);
+                let key = policy.keys.get(index).and_then(|key| key.signer.key());
                 if form == Form::Cosign && key.is_some_and(|key| key.algorithm() != KeyType::EcdsaP256) {
                     r.problem(
                         item.place,

@@ -4,7 +4,7 @@
 use qyvol_types::{Timestamp, escape};
 use serde::Serialize;
 
-use crate::{Form, Identity, Names};
+use crate::{Form, Identity, IdentityReport, Names};
 
 /// The whole of a judgement.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -60,7 +60,7 @@ pub struct RequirementReport {
     /// Whose form the signatures must have, where it is not Qyvol's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub form: Option<Form>,
-    /// The names of the keys that count.
+    /// The names of the keys and identities that count.
     pub keys: Vec<String>,
     /// Distinct keys that signed well.
     pub have: usize,
@@ -80,12 +80,15 @@ pub struct SignatureReport {
     /// The reason as one word, for a verdict that has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// The key's name in the policy.
+    /// The key's or identity's name in the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The fingerprint of the policy's key, or the one hinted at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
+    /// Who signed, where a certificate vouches for it; only once it was checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityReport>,
     /// Whose form it has, where it is not Qyvol's own; only once it was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub form: Option<Form>,
@@ -172,6 +175,14 @@ impl Report {
             }
             if let Some(fingerprint) = &s.fingerprint {
                 text.push_str(&format!(" {fingerprint}"));
+            }
+            if let Some(identity) = &s.identity {
+                text.push_str(&format!(
+                    " ({} of {}, {})",
+                    escape(&identity.subject),
+                    escape(&identity.issuer),
+                    identity.signed
+                ));
             }
             if s.form == Some(Form::Cosign) {
                 text.push_str(", in cosign's form");

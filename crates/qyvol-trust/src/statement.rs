@@ -208,17 +208,27 @@ impl Statement {
                 digest,
             }],
             predicate_type: PREDICATE_TYPE.to_string(),
-            predicate: Predicate {
-                name: self.name.clone(),
-                version: self.version.clone(),
-                role: self.role.clone(),
-                sequence: self.sequence,
-                created: self.created,
-                expires: self.expires,
-                critical: self.critical.clone(),
-            },
+            predicate: self.predicate(),
         };
         Ok(json::encode(&wire)?)
+    }
+
+    /// Its predicate alone, for a tool that makes the statement itself.
+    pub fn predicate_json(&self) -> Result<Vec<u8>, StatementError> {
+        self.to_json()?;
+        Ok(json::encode(&self.predicate())?)
+    }
+
+    fn predicate(&self) -> Predicate {
+        Predicate {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            role: self.role.clone(),
+            sequence: self.sequence,
+            created: self.created,
+            expires: self.expires,
+            critical: self.critical.clone(),
+        }
     }
 
     /// Reads the payload of [`Signed::parse`].

@@ -6,8 +6,8 @@ use qyvol_sandbox::Capabilities;
 use qyvol_types::{Digest, Resources, Timestamp, escape};
 use serde::Serialize;
 
-use crate::policy::{Remap, Requirement, Rule};
-use crate::{Form, Identity, Names, TrustPolicy};
+use crate::policy::{PolicyKey, Remap, Requirement, Rule};
+use crate::{Form, Identity, KeyId, Names, Signer, TrustPolicy};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,6 +16,10 @@ struct Summary {
     serial: u64,
     default: &'static str,
     development: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roots: Vec<RootSummary>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    identities: Vec<IdentitySummary>,
     keys: Vec<KeySummary>,
     revoked: RevokedSummary,
     /// By signed name, the least version.
@@ -32,6 +36,25 @@ struct KeySummary {
     fingerprint: String,
     from: Option<Timestamp>,
     until: Option<Timestamp>,
+    revoked: bool,
+}
+
+#[derive(Serialize)]
+struct RootSummary {
+    name: String,
+    file: String,
+    digest: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IdentitySummary {
+    name: String,
+    root: Option<String>,
+    issuer: String,
+    subject: String,
+    repository_id: Option<String>,
+    owner_id: Option<String>,
     revoked: bool,
 }
 
@@ -68,13 +91,33 @@ fn is_unlimited(limits: &Resources) -> bool {
 impl TrustPolicy {
     /// What it says, for `trust show`.
     pub fn summary(&self) -> impl Serialize + use<> {
-        let keys = self.keys.iter().map(|k| KeySummary {
-            name: k.name.clone(),
-            algorithm: k.key.algorithm().to_string(),
-            fingerprint: k.key.fingerprint(),
-            from: k.from,
-            until: k.until,
-            revoked: self.is_revoked(&k.key),
+        let keys = self.keys.iter().filter_map(|k| {
+            let key = k.signer.key()?;
+            Some(KeySummary {
+                name: k.name.clone(),
+                algorithm: key.algorithm().to_string(),
+                fingerprint: key.fingerprint(),
+                from: k.from,
+                until: k.until,
+                revoked: self.is_revoked(key.id()),
+            })
+        });
+        let identities = self.keys.iter().filter_map(|k| match &k.signer {
+            Signer::Identity(identity) => Some(IdentitySummary {
+                name: k.name.clone(),
+                root: self.roots.get(identity.root).map(|root| root.name.clone()),
+                issuer: identity.issuer.clone(),
+                subject: identity.subject.clone(),
+                repository_id: identity.repository_id.clone(),
+                owner_id: identity.owner_id.clone(),
+                revoked: self.is_revoked(k.signer.id()),
+            }),
+            Signer::Key(_) => None,
+        });
+        let roots = self.roots.iter().map(|root| RootSummary {
+            name: root.name.clone(),
+            file: root.file.clone(),
+            digest: root.digest.to_string(),
         });
         let rules = self.rules.iter().map(|r| RuleSummary {
             scope: r.scope.to_string(),
@@ -95,11 +138,15 @@ impl TrustPolicy {
             serial: self.serial,
             default: "reject",
             development: allowed(!self.deny_development),
+            roots: roots.collect(),
+            identities: identities.collect(),
             keys: keys.collect(),
             revoked: RevokedSummary {
-                keys: self.revoked.keys.iter().map(|key| key.id.fingerprint()).collect(),
+                keys: self.revoked.keys.iter().map(|key| self.revoked_name(key.id)).collect(),
                 images: self.revoked.images.iter().map(ToString::to_string).collect(),
-                keep: kept.map(|key| (key.id.fingerprint(), digests(&key.keep))).collect(),
+                keep: kept
+                    .map(|key| (self.revoked_name(key.id), digests(&key.keep)))
+                    .collect(),
             },
             rules: rules.collect(),
         }
@@ -120,21 +167,20 @@ impl TrustPolicy {
         if self.deny_development {
             out.push_str("manifests under development are refused\n");
         }
-        for key in &self.keys {
-            let state = if self.is_revoked(&key.key) { ", revoked" } else { "" };
-            let bound = |word, time: Option<Timestamp>| time.map_or_else(String::new, |t| format!(", {word} {t}"));
+        for root in &self.roots {
             out.push_str(&format!(
-                "key  {} {} {}{}{}{state}\n",
-                escape(&key.name),
-                key.key.algorithm(),
-                key.key.fingerprint(),
-                bound("from", key.from),
-                bound("until", key.until),
+                "root {} {} {}\n",
+                escape(&root.name),
+                escape(&root.file),
+                root.digest
             ));
         }
+        for key in &self.keys {
+            out.push_str(&self.describe_signer(key));
+        }
         for revoked in &self.revoked.keys {
-            let fingerprint = revoked.id.fingerprint();
-            if self.keys.iter().all(|key| key.key.id() != revoked.id) {
+            let fingerprint = self.revoked_name(revoked.id);
+            if self.keys.iter().all(|key| key.signer.id() != revoked.id) {
                 out.push_str(&format!("revoked key {fingerprint}\n"));
             }
             for digest in &revoked.keep {
@@ -151,6 +197,47 @@ impl TrustPolicy {
             out.push_str(&format!("rule {}: {}\n", rule.scope, self.describe_rule(rule)));
         }
         out
+    }
+
+    /// A key by its fingerprint; an identity has none.
+    fn revoked_name(&self, id: KeyId) -> String {
+        let identity = self
+            .keys
+            .iter()
+            .find(|key| key.signer.key().is_none() && key.signer.id() == id);
+        identity.map_or_else(|| id.fingerprint(), |identity| escape(&identity.name).to_string())
+    }
+
+    fn describe_signer(&self, key: &PolicyKey) -> String {
+        let state = if self.is_revoked(key.signer.id()) {
+            ", revoked"
+        } else {
+            ""
+        };
+        let bound = |word, time: Option<Timestamp>| time.map_or_else(String::new, |t| format!(", {word} {t}"));
+        let name = escape(&key.name);
+        match &key.signer {
+            Signer::Key(own) => format!(
+                "key  {name} {} {}{}{}{state}\n",
+                own.algorithm(),
+                own.fingerprint(),
+                bound("from", key.from),
+                bound("until", key.until),
+            ),
+            Signer::Identity(identity) => {
+                let number = |word, id: &Option<String>| {
+                    id.as_deref()
+                        .map_or_else(String::new, |id| format!(", {word} {}", escape(id)))
+                };
+                format!(
+                    "identity {name} {} of {}{}{}{state}\n",
+                    escape(&identity.subject),
+                    escape(&identity.issuer),
+                    number("repository", &identity.repository_id),
+                    number("owner", &identity.owner_id),
+                )
+            }
+        }
     }
 
     /// What a rule needs, in words.

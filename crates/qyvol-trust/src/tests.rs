@@ -13,6 +13,10 @@ use crate::{
 mod changes;
 mod conditions;
 mod cosign;
+mod identities;
+#[path = "../../qyvol-keyless/tests/instance/mod.rs"]
+#[allow(dead_code, missing_docs)]
+mod instance;
 mod revoked;
 mod updates;
 

@@ -236,9 +236,9 @@ impl PolicyDocument {
         predicate_type: &str,
     ) -> Option<(KeyId, Timestamp)> {
         let hint = envelope.hint()?;
-        let mut named = keys.iter().filter_map(|index| policy.keys.get(*index));
-        let key = &named.find(|key| key.key.id() == hint)?.key;
-        if policy.is_revoked(key) || !key.verify(&pae_of(envelope.payload_unverified()), envelope.signature()) {
+        let mut named = keys.iter().filter_map(|index| policy.keys.get(*index)?.signer.key());
+        let key = named.find(|key| key.id() == hint)?;
+        if policy.is_revoked(hint) || !key.verify(&pae_of(envelope.payload_unverified()), envelope.signature()) {
             return None;
         }
         let created = self.statement(envelope.payload_unverified(), predicate_type).ok()?;
@@ -370,7 +370,9 @@ impl SignedPolicy {
 impl TrustPolicy {
     /// The identities of some of its keys.
     fn ids<'a>(&'a self, indices: &'a [usize]) -> impl Iterator<Item = KeyId> + 'a {
-        indices.iter().filter_map(|index| Some(self.keys.get(*index)?.key.id()))
+        indices
+            .iter()
+            .filter_map(|index| Some(self.keys.get(*index)?.signer.key()?.id()))
     }
 
     /// Its name, where hosts follow it.

@@ -113,6 +113,10 @@ fn key_list(r: &mut Reader<'_>, list: &Node, what: &str, policy: &TrustPolicy) -
             Some((index, _)) if found.contains(&index) => {
                 r.problem(item.place, format!("`{}` is listed twice", escape(name)));
             }
+            Some((_, key)) if key.signer.key().is_none() => r.problem(
+                item.place,
+                format!("`{}` is an identity: {what} names keys", escape(name)),
+            ),
             Some((_, key)) if key.from.is_some() || key.until.is_some() => r.problem_with_help(
                 item.place,
                 format!("`{}` has `from` or `until`, which {what} can't have", escape(name)),

@@ -1,18 +1,17 @@
 //! The one verification routine.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use qyvol_types::{Descriptor, Digest, Timestamp, escape, json, limits};
-use serde::Deserialize;
+use qyvol_types::{Descriptor, Timestamp, escape, limits};
 
 use crate::policy::{Ceiling, PolicyKey, Requirement, Rule};
 use crate::report::{Cause, RequirementReport, RuleReport, StatementReport};
-use crate::statement::{Signed, pae_of, sequence_of};
+use crate::statement::{Signed, sequence_of};
 use crate::summary::age_text;
 use crate::{
-    Envelope, Form, KeyId, KeyType, Refusal, Report, RollbackState, SignatureReport, Statement, Subject, TrustPolicy,
-    Verdict, Verified, VerifyError,
+    Envelope, Form, IdentityReport, KeyId, KeyType, PublicKey, Refusal, Report, RollbackState, SignatureReport,
+    Statement, Subject, TrustPolicy, Verdict, Verified, VerifyError, signer,
 };
 
 /// How far a signer's clock may be ahead.
@@ -170,57 +169,24 @@ fn entry(verdict: Verdict, reason: String) -> SignatureReport {
         cause: None,
         key: None,
         fingerprint: None,
+        identity: None,
         form: None,
         statement: None,
     }
 }
 
-impl TrustPolicy {
-    /// The key of this policy that has signed a statement about an image in this
-    /// bundle, and the digest of that statement. Says nothing about whether the
-    /// signature counts, nor what it states of the image; but a revoked key is
-    /// no longer known.
-    pub fn signer_of(&self, image: &Digest, bundle: &[u8]) -> Option<(KeyId, Digest)> {
-        let envelope = Envelope::parse(bundle).ok()?;
-        let hint = envelope.hint();
-        let key = self.keys.iter().find(|key| Some(key.key.id()) == hint)?;
-        let payload = envelope.payload_unverified();
-        let is_signed =
-            !self.revoked.forbids(key.key.id(), image) && key.key.verify(&pae_of(payload), envelope.signature());
-        let statement: AnyStatement = json::decode(payload).ok().filter(|_| is_signed)?;
-        let digest = image.to_string();
-        let named = statement.subject.iter().any(|subject| {
-            let mut digests = subject.digest.iter();
-            digests.any(|(algorithm, hex)| format!("{algorithm}:{hex}") == digest)
-        });
-        named.then(|| (key.key.id(), Digest::of(payload)))
-    }
-
-    /// Whether it names any key.
-    pub fn names_keys(&self) -> bool {
-        !self.keys.is_empty()
-    }
-}
-
-/// What every in-toto statement has, whatever it states.
-#[derive(Deserialize)]
-struct AnyStatement {
-    subject: Vec<AnySubject>,
-}
-
-#[derive(Deserialize)]
-struct AnySubject {
-    digest: BTreeMap<String, String>,
-}
-
-/// What a key has signed.
-fn read(envelope: &Envelope, key: &PolicyKey) -> Result<Signed, SignatureReport> {
+/// What a signer has signed, and who it was, where a certificate says so.
+fn read(
+    policy: &TrustPolicy,
+    envelope: &Envelope,
+    key: &PolicyKey,
+) -> Result<(Signed, Option<IdentityReport>), SignatureReport> {
     let malformed = |error: String| entry(Verdict::Malformed, error);
-    let pae = envelope.pae().map_err(|error| malformed(error.to_string()))?;
-    if !key.key.verify(&pae, envelope.signature()) {
-        return Err(entry(Verdict::BadSignature, String::new()));
-    }
-    Signed::parse(envelope.payload_unverified()).map_err(|error| malformed(error.to_string()))
+    envelope.pae().map_err(|error| malformed(error.to_string()))?;
+    let identity = policy.check(&key.signer, envelope);
+    let identity = identity.map_err(|why| entry(Verdict::BadSignature, why))?;
+    let signed = Signed::parse(envelope.payload_unverified()).map_err(|error| malformed(error.to_string()))?;
+    Ok((signed, identity))
 }
 
 impl Verifier<'_> {
@@ -255,35 +221,38 @@ impl Verifier<'_> {
         (reports, good)
     }
 
-    /// Finds a signature's key by its hint, which is never trusted.
+    /// Finds a signature's key by its hint, or its identity by its certificate;
+    /// neither is trusted.
     fn find(&self, bytes: &[u8]) -> Result<(Envelope, &PolicyKey), SignatureReport> {
         let envelope = Envelope::parse(bytes).map_err(|error| entry(Verdict::Malformed, error.to_string()))?;
-        let hint = envelope.hint();
-        match self.keys.iter().find(|k| Some(k.key.id()) == hint) {
+        match signer::claimed(&self.keys, &envelope) {
             Some(key) => Ok((envelope, key)),
             None => Err(SignatureReport {
                 fingerprint: envelope.hinted_fingerprint(),
-                ..entry(Verdict::UnknownKey, String::new())
+                ..entry(Verdict::UnknownKey, signer::stranger(&envelope))
             }),
         }
     }
 
     /// Judges one signature, then its statement.
     fn one(&self, envelope: &Envelope, key: &PolicyKey) -> (SignatureReport, Option<Good>) {
-        let (mut found, signed) = match read(envelope, key) {
-            Ok(signed) => {
+        let (mut found, signed) = match read(self.policy, envelope, key) {
+            Ok((signed, identity)) => {
                 let form = signed.form();
-                let statement = self.statement(signed);
-                let found = match self.against(&statement, form, key) {
+                let mut statement = self.statement(signed);
+                // A date that is vouched for, in place of what the signer says.
+                statement.created = identity.as_ref().map_or(statement.created, |found| found.signed);
+                let mut found = match self.against(&statement, form, key) {
                     Err(found) => found,
                     Ok(()) => entry(Verdict::Good, String::new()),
                 };
+                found.identity = identity;
                 (found, Some((form, statement)))
             }
             Err(found) => (found, None),
         };
         found.key = Some(key.name.clone());
-        found.fingerprint = Some(key.key.fingerprint());
+        found.fingerprint = key.signer.key().map(PublicKey::fingerprint);
         found.form = signed
             .as_ref()
             .map(|(form, _)| *form)
@@ -301,7 +270,7 @@ impl Verifier<'_> {
         (
             found,
             good.map(|(form, statement)| Good {
-                key: key.key.id(),
+                key: key.signer.id(),
                 form,
                 statement,
             }),
@@ -330,11 +299,12 @@ impl Verifier<'_> {
     /// Whether the rule takes a signature of this form from this key.
     fn in_form(&self, form: Form, key: &PolicyKey) -> Result<(), SignatureReport> {
         let other = |reason: &str| Err(entry(Verdict::OtherForm, reason.to_string()));
-        if form == Form::Cosign && key.key.algorithm() != KeyType::EcdsaP256 {
+        let own = key.signer.key();
+        if form == Form::Cosign && own.is_some_and(|key| key.algorithm() != KeyType::EcdsaP256) {
             return other("it is in cosign's form, in which only ECDSA P-256 keys are verified");
         }
         let mut asked = self.rule.iter().flat_map(|rule| &rule.require);
-        if asked.any(|q| q.takes(form) && self.names(q, key.key.id())) {
+        if asked.any(|q| q.takes(form) && self.names(q, key.signer.id())) {
             return Ok(());
         }
         other(match form {
@@ -348,7 +318,7 @@ impl Verifier<'_> {
     /// Whether a requirement names a key.
     fn names(&self, requirement: &Requirement, id: KeyId) -> bool {
         let mut keys = requirement.keys.iter().filter_map(|k| self.policy.keys.get(*k));
-        keys.any(|k| k.key.id() == id)
+        keys.any(|k| k.signer.id() == id)
     }
 
     /// Checks a statement against image, policy, form, time, name and what was
@@ -358,7 +328,7 @@ impl Verifier<'_> {
             let reason = format!("it signs {}", statement.subject);
             return Err(entry(Verdict::OtherImage, reason));
         }
-        if self.policy.revoked.forbids(key.key.id(), &statement.subject) {
+        if self.policy.revoked.forbids(key.signer.id(), &statement.subject) {
             return Err(entry(Verdict::Revoked, "the policy revokes its key".to_string()));
         }
         self.in_form(form, key)?;
@@ -397,7 +367,7 @@ impl Verifier<'_> {
             return Ok(());
         };
         let allowed = age_text(age.as_secs());
-        if form == Form::Cosign {
+        if form == Form::Cosign && statement.created == Timestamp::EPOCH {
             let reason = format!("cosign's signatures have no date, and the rule allows a maximum age of {allowed}");
             return over(Cause::Undated, reason);
         }

@@ -140,7 +140,7 @@ pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_rem
 pub use run::{Debugging, DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use serve::{AppEntry, Reload, ServeLimits, ServeNotice, ServeRequest, ServedApp, TlsFiles, read_apps, serve};
-pub use sign::{Claims, SignReport, SignRequest, sign};
+pub use sign::{Claims, SignReport, SignRequest, release_predicate, sign};
 pub use signatures::{CleanRequest, RemovedSignature, clean};
 pub use signer::{FirstKey, SignerChoice};
 pub use target::{ImageName, Target};

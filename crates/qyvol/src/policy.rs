@@ -18,16 +18,33 @@ pub fn policy_path(ctx: &Context<'_>) -> PathBuf {
     ctx.policy.clone().unwrap_or_else(|| ctx.home.config.join("trust.yaml"))
 }
 
-/// Reads the policy, to look at it. One that others could have written is refused.
+/// Reads the policy and the trusted roots that it names, to look at it. One that others
+/// could have written is refused; its trusted roots are pinned by their digests.
 pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
-    read_policy(ctx, |_, _| Ok(()))
+    with_roots(ctx, read_policy(ctx, |_, _| Ok(()))?)
 }
 
-/// Reads the policy, to judge by it: it must not have lapsed.
+/// The same, to judge by it: it must not have lapsed.
 pub(crate) fn policy_in_force(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
+    with_roots(ctx, read_policy_in_force(ctx)?)
+}
+
+fn read_policy_in_force(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
     read_policy(ctx, |policy, text| check_lapsed(ctx, &policy_path(ctx), policy, text))
 }
 
+fn with_roots(ctx: &Context<'_>, mut policy: TrustPolicy) -> Result<TrustPolicy, Error> {
+    let path = policy_path(ctx);
+    let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let read = |file: &str| {
+        let text = read_text(&directory.join(file));
+        text.map(String::into_bytes).map_err(|error| error.to_string())
+    };
+    policy.load_roots(read).map_err(|why| Error::Policy { path, why })?;
+    Ok(policy)
+}
+
+/// Reads the policy alone.
 fn read_policy(
     ctx: &Context<'_>,
     check: impl FnOnce(&TrustPolicy, &str) -> Result<(), Error>,
@@ -52,7 +69,7 @@ fn read_policy(
 fn policy_to_change(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
     match ctx.policy.as_deref().map(secure_file::open) {
         Some(Err(SecureFileError::Absent)) => Ok(TrustPolicy::reject_all()),
-        _ => load_policy(ctx),
+        _ => read_policy(ctx, |_, _| Ok(())),
     }
 }
 
@@ -78,10 +95,12 @@ pub fn policy_or_key(ctx: &Context<'_>, key: Option<&str>) -> Result<TrustPolicy
             "--key and --policy can't be used together: each says what decides".to_string(),
         ));
     }
-    let policy = policy_in_force(ctx)?;
     match key {
-        Some(key) => Ok(TrustPolicy::single_key(public_key(ctx, key)?, policy.revoked().clone())),
-        None => Ok(policy),
+        Some(key) => {
+            let revoked = read_policy_in_force(ctx)?.revoked().clone();
+            Ok(TrustPolicy::single_key(public_key(ctx, key)?, revoked))
+        }
+        None => policy_in_force(ctx),
     }
 }
 
@@ -186,15 +205,15 @@ pub fn revocation(ctx: &Context<'_>, text: &str, keep: Vec<Digest>) -> Result<Po
 }
 
 /// The key that a name of the policy's, a fingerprint, a name of the keyring's
-/// or a file stands for.
+/// or a file stands for; or the identity that a name of the policy's does.
 pub fn key_id(ctx: &Context<'_>, text: &str) -> Result<KeyId, Error> {
     if let Some(id) = KeyId::from_fingerprint(text) {
         return Ok(id);
     }
     if !is_path(text)
-        && let Some(key) = policy_to_change(ctx)?.key_by_name(text)
+        && let Some(signer) = policy_to_change(ctx)?.signer_by_name(text)
     {
-        return Ok(key.id());
+        return Ok(signer.id());
     }
     Ok(public_key(ctx, text)?.id())
 }

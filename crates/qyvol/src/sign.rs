@@ -106,10 +106,16 @@ pub(crate) fn sign_image(
     claims: &Claims,
     created: Timestamp,
 ) -> Result<ImageSignature, ImageError> {
-    let app = &config.qyv.app;
     let subject = image.descriptor();
-    let statement = Statement {
-        subject: subject.digest,
+    let statement = statement(image, config, claims, created);
+    let envelope = Envelope::sign(key, &statement).map_err(|e| ImageError::Format(e.to_string()))?;
+    ImageSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec())
+}
+
+fn statement(image: &SignedImage, config: &ImageConfig, claims: &Claims, created: Timestamp) -> Statement {
+    let app = &config.qyv.app;
+    Statement {
+        subject: image.descriptor().digest,
         name: app.name.clone(),
         version: app.version.clone(),
         role: claims.role.clone(),
@@ -117,7 +123,18 @@ pub(crate) fn sign_image(
         created,
         expires: claims.expires,
         critical: Vec::new(),
-    };
-    let envelope = Envelope::sign(key, &statement).map_err(|e| ImageError::Format(e.to_string()))?;
-    ImageSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec())
+    }
+}
+
+/// The predicate that [`sign`] would sign, as JSON: for a tool that signs by its own identity.
+/// Signs nothing, and needs no key.
+pub fn release_predicate(ctx: &Context<'_>, target: &Target, claims: &Claims) -> Result<String, Error> {
+    let source = ImageSource::open(ctx, target)?;
+    let label = source.label();
+    let image = source.single()?;
+    let config = ImageConfig::parse(&image.config).map_err(Error::malformed(&label))?;
+    let statement = statement(image, &config, claims, ctx.source_date.unwrap_or(ctx.now));
+    let json = statement.predicate_json();
+    let json = json.map_err(|e| Error::image(&label)(ImageError::Format(e.to_string())))?;
+    Ok(String::from_utf8_lossy(&json).into_owned())
 }

@@ -54,6 +54,12 @@ fn valid(root: &Value, at: &Value, value: &Value) -> bool {
         "maxLength" => value
             .as_str()
             .is_none_or(|s| s.chars().count() as u64 <= wanted.as_u64().unwrap()),
+        "minLength" => value
+            .as_str()
+            .is_none_or(|s| s.chars().count() as u64 >= wanted.as_u64().unwrap()),
+        "maxProperties" => value
+            .as_object()
+            .is_none_or(|o| o.len() as u64 <= wanted.as_u64().unwrap()),
         "minimum" => value.as_f64().is_none_or(|n| n >= wanted.as_f64().unwrap()),
         "maximum" => value.as_f64().is_none_or(|n| n <= wanted.as_f64().unwrap()),
         "minItems" => value
@@ -366,6 +372,9 @@ fn policy_that_is_refused_is_not_valid() {
 version: 1
 serial: 7
 default: reject
+roots: { public: { file: root.json, digest: \"sha256:0000000000000000000000000000000000000000000000000000000000000000\" } }
+identities:
+  rel: { root: public, issuer: \"https://token.example\", subject: \"https://git.example/a@refs/tags/*\", owner_id: 42 }
 keys:
   acme-ci: { pem: \"-----BEGIN PUBLIC KEY-----\\n\", from: 2026-01-01, until: 2027-01-01 }
 revoked: { keys: [], images: [] }
@@ -389,6 +398,10 @@ rules:
         ("/default".to_string(), json!("accept")),
         ("/keys/acme-ci/pem".to_string(), json!("acme.pub")),
         ("/keys/acme-ci/from".to_string(), json!("last year")),
+        ("/roots/public/digest".to_string(), json!("sha256:00")),
+        ("/identities/rel/issuer".to_string(), json!("token")),
+        ("/identities/rel/subject".to_string(), json!("https://git.example/*")),
+        ("/identities/rel/keys".to_string(), json!([])),
         ("/revoked/images".to_string(), json!(["latest"])),
         (at("scope"), json!("registry.example/ac*")),
         (at("scope"), json!("registry.example/**/a")),

@@ -252,6 +252,11 @@ pub fn report_first_key(ui: &Ui, key: Option<&FirstKey>) {
 
 pub fn sign(ctx: &Context<'_>, ui: &Ui, args: SignArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.target)?;
+    if args.print_predicate {
+        let predicate = qyvol::release_predicate(ctx, &target, &claims(ctx, &args.claims)?)?;
+        ui.data(&format!("{predicate}\n"));
+        return Ok(0);
+    }
     let signer = secrets::Signer::read()?;
     let request = SignRequest {
         target: &target,

@@ -18,12 +18,9 @@ impl Edit {
                 )),
             };
         }
-        let name = self
-            .after
-            .keys
-            .iter()
-            .find(|k| k.key.id() == id)
-            .map(|k| k.name.clone());
+        let known = self.after.keys.iter().find(|k| k.signer.id() == id);
+        let is_identity = known.is_some_and(|k| k.signer.key().is_none());
+        let name = known.map(|k| k.name.clone());
         let text = name.clone().unwrap_or_else(|| id.fingerprint());
         self.after.revoked.keys.push(RevokedKey {
             id,
@@ -37,6 +34,7 @@ impl Edit {
         self.revoke("keys", &item)?;
         let fingerprint = id.fingerprint();
         self.notes.push(match name {
+            Some(name) if is_identity => format!("identity {name} revoked"),
             Some(name) => format!("key {name} {fingerprint} revoked"),
             None => format!("key {fingerprint} revoked"),
         });
