@@ -11,6 +11,7 @@
 mod needs;
 
 mod archive;
+mod attest;
 mod build;
 mod call;
 mod call_lines;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::cli_attest::AttestArgs;
 pub use crate::cli_call::CallArgs;
 pub use crate::cli_keys::{KeyKind, KeysCommand};
 #[cfg(feature = "import")]
@@ -122,6 +123,8 @@ pub enum Command {
     Update(UpdateArgs),
     /// Add a signature to a .qyvbin or a stored image
     Sign(SignArgs),
+    /// Sign a statement about an image: provenance, an SBOM, or any other
+    Attest(AttestArgs),
     /// Remove the signatures that no trusted key has made
     Clean(CleanArgs),
     /// Make, list, show, export, import and remove keys

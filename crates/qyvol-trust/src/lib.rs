@@ -13,6 +13,8 @@
 //! Deliberately absent: files, clocks, networks, certificates, transparency
 //! logs. `spec/signing.md` is the normative text.
 
+mod attest;
+mod attest_yaml;
 mod change;
 mod cosign;
 mod encrypted;
@@ -25,6 +27,7 @@ mod refusal;
 mod report;
 mod rollback;
 mod scope;
+mod sign;
 mod statement;
 mod summary;
 #[cfg(test)]
@@ -32,6 +35,7 @@ mod tests;
 mod verified;
 mod verify;
 
+pub use attest::{AttestCondition, Attestation, AttestationReport, is_attestation_type};
 pub use change::{EditedPolicy, PolicyEdit, PolicyEditError, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;
@@ -43,6 +47,7 @@ pub use refusal::{Refusal, VerifyError};
 pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
 pub use rollback::RollbackState;
 pub use scope::{Scope, ScopeError, Subject};
+pub use sign::{Sign, SignError};
 pub use statement::{Form, PREDICATE_TYPE, Statement, StatementError, is_role, sequence_of};
 pub use verified::{BindError, Verified};
-pub use verify::{Accepted, verify};
+pub use verify::{Accepted, verify, verify_attested};

@@ -56,6 +56,9 @@ pub struct Inspection {
     pub assets: Option<AssetsConfig>,
     /// Its signatures, not judged.
     pub signatures: Vec<SignatureView>,
+    /// Its attestations, not judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<AttestationView>,
 }
 
 /// What an image was imported from.
@@ -80,6 +83,22 @@ pub struct SignatureView {
     /// What is wrong with its form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// An attestation as it says of itself.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttestationView {
+    /// Digest of the attestation's manifest.
+    pub digest: String,
+    /// The type of its predicate.
+    #[serde(rename = "type")]
+    pub predicate_type: String,
+    /// Bytes of its bundle.
+    pub size: u64,
+    /// The fingerprint that it hints at; none where it is too large to be read for this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// A bare component or module, as `inspect` shows it.
@@ -145,6 +164,7 @@ pub(crate) fn view(label: &str, image: &SignedImage, archive_size: Option<u64>) 
         dependencies: config.lock.map(|lock| lock.dependencies).unwrap_or_default(),
         assets: config.qyv.assets,
         signatures: image.signatures.iter().map(signature).collect(),
+        attestations: attestations(image),
         app,
     })
 }
@@ -167,6 +187,23 @@ fn signature(signature: &qyvol_image::ImageSignature) -> SignatureView {
         key,
         problem,
     }
+}
+
+fn attestations(image: &SignedImage) -> Vec<AttestationView> {
+    let small = image.attestations.iter().map(|a| (&a.manifest, Some(&a.bundle)));
+    let large = image.large_attestations.iter().map(|manifest| (manifest, None));
+    let view = |(manifest, bundle): (&ImageManifest, Option<&Vec<u8>>)| {
+        let kind = manifest.annotations().get(media_type::ANNOTATION_BUNDLE_PREDICATE);
+        AttestationView {
+            digest: manifest.digest().to_string(),
+            predicate_type: kind.cloned().unwrap_or_default(),
+            size: manifest.layers().iter().map(|layer| layer.size).sum(),
+            key: bundle
+                .and_then(|bundle| Envelope::parse(bundle).ok())
+                .and_then(|envelope| envelope.hinted_fingerprint()),
+        }
+    };
+    small.chain(large).map(view).collect()
 }
 
 /// Looks at a bare `.wasm`.

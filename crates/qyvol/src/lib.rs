@@ -71,6 +71,8 @@
 //! the user's directories, which the command passes in as a [`Context`].
 
 mod assets;
+mod attest;
+mod attestations;
 mod build;
 mod call;
 mod context;
@@ -110,6 +112,7 @@ mod temp_file;
 mod validate;
 mod verify;
 
+pub use attest::{AttestReport, AttestRequest, Stated, attest};
 pub use build::{BuildReport, BuildRequest, build};
 pub use call::{CallArguments, CallRequest, Called, LinesRequest, call, call_lines};
 pub use context::{Context, Home};
@@ -122,7 +125,9 @@ pub use image_source::ImageSource;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 #[cfg(feature = "import")]
 pub use import::{ImportReport, ImportRequest, Origin, import};
-pub use inspect::{Inspection, SignatureView, SourceView, WasmView, assets, functions, inspect, inspect_wasm, wit};
+pub use inspect::{
+    AttestationView, Inspection, SignatureView, SourceView, WasmView, assets, functions, inspect, inspect_wasm, wit,
+};
 pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
 pub use netfs::read_fs_credentials;
 pub use new_file::NewFile;

@@ -72,11 +72,22 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
     let created = ctx.source_date.unwrap_or(ctx.now);
     let signature = sign_image(&key, image, &config, &request.claims, created).map_err(Error::image(&label))?;
     let mut signed = image.clone();
-    signed.signatures.push(signature);
-    match &source {
+    signed.add_referrer(signature);
+    write_referrers(ctx, &source, &signed)?;
+    Ok(SignReport {
+        digest: image.manifest.digest().to_string(),
+        image: format!("{}:{}", config.qyv.app.name, config.qyv.app.version),
+        fingerprint: key.public().fingerprint(),
+        signatures: signed.signatures.len(),
+        first_key: signer.first_key,
+    })
+}
+
+/// Writes an image that has one more signature or attestation to where it came from.
+pub(crate) fn write_referrers(ctx: &Context<'_>, source: &ImageSource, signed: &SignedImage) -> Result<(), Error> {
+    let label = source.label();
+    match source {
         ImageSource::Archive { archive } => {
-            signed.signatures.sort_by_key(|s| s.manifest.digest());
-            signed.signatures.dedup_by_key(|s| s.manifest.digest());
             let head = Head::new(vec![signed.clone()]).map_err(Error::image(&label))?;
             let file = archive.file_id().map_err(Error::file("read", archive.path()))?;
             let mut file = Output::create(ctx, OutputPath::of(archive.path(), file)?)?;
@@ -85,17 +96,11 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
         }
         ImageSource::Stored { store, .. } => {
             let mut stage = store.begin()?;
-            stage_metadata(&mut stage, &signed)?;
+            stage_metadata(&mut stage, signed)?;
             stage.commit()?;
         }
     }
-    Ok(SignReport {
-        digest: image.manifest.digest().to_string(),
-        image: format!("{}:{}", config.qyv.app.name, config.qyv.app.version),
-        fingerprint: key.public().fingerprint(),
-        signatures: signed.signatures.len(),
-        first_key: signer.first_key,
-    })
+    Ok(())
 }
 
 /// Makes one signature over an image.

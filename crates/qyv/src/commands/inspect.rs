@@ -224,6 +224,15 @@ fn image(view: &Inspection) -> String {
         };
         line(label, text);
     }
+    for (index, attestation) in view.attestations.iter().enumerate() {
+        let label = if index == 0 { "attested" } else { "" };
+        let by = attestation
+            .key
+            .as_ref()
+            .map_or_else(String::new, |key| format!(" by {key}"));
+        let kind = qyvol::types::escape(&attestation.predicate_type);
+        line(label, format!("{kind}, {}{by} (not judged)", size(attestation.size)));
+    }
     names(&mut out, "imports", &view.imports);
     names(&mut out, "exports", &view.exports);
     out

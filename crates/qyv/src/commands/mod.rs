@@ -1,5 +1,6 @@
 //! One function a verb: arguments to facade to output.
 
+pub mod attest;
 pub mod author;
 pub mod call;
 pub mod compile;
