@@ -224,6 +224,28 @@ fn rule_asks_for_provenance_of_a_source_and_runs_nothing_else() {
     assert!(refused.err.contains("GITHUB_ACTIONS"), "{}", refused.err);
 }
 
+// [SIGN-064]
+#[test]
+fn sbom_of_a_component_is_the_same_wherever_it_is_printed() {
+    let user = User::new();
+    let file = user.built("app", "");
+    let sbom = user.qyv(&["inspect", "--sbom", "cyclonedx", &file]).expect(0);
+    let document = sbom.json();
+    assert_eq!(document["bomFormat"], "CycloneDX");
+    assert_eq!(document["metadata"]["component"]["name"], "app");
+    assert_eq!(document["metadata"]["component"]["version"], "1.0.0");
+    let inspected = user.qyv(&["inspect", &file, "--format", "json"]).expect(0).json();
+    let hash = document["metadata"]["component"]["hashes"][0]["content"]
+        .as_str()
+        .unwrap();
+    assert_eq!(inspected["componentDigest"], format!("sha256:{hash}"));
+    let stored = user.qyv(&["inspect", "--sbom", "cyclonedx", "app:1.0.0"]).expect(0);
+    assert_eq!(stored.out, sbom.out);
+    // It is an SBOM that can be attested, though the signature covers it already.
+    user.write("sbom.json", &sbom.out);
+    user.qyv(&["attest", &file, "--sbom", "sbom.json"]).expect(0);
+}
+
 // [SIGN-060]
 #[test]
 fn document_that_cant_be_attested_leaves_the_file_as_it_was() {

@@ -52,6 +52,7 @@ mod process;
 #[cfg(feature = "import")]
 mod publisher;
 mod quota;
+mod rebuild;
 mod registry;
 mod registry_users;
 mod resume;

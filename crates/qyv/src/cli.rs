@@ -219,7 +219,7 @@ pub struct ValidateArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed.\n\nImages under `dependencies` are judged by the trust policy and linked into the component. qyv.lock, in the\nmanifest's directory, records which they were; a build uses those, and adds what it lacks."
+    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed.\n\nImages under `dependencies` are judged by the trust policy and linked into the component. qyv.lock, in the\nmanifest's directory, records which they were; a build uses those, and adds what it lacks.\n\nWith --compare: 0 where the image is made here byte for byte, or where manifest, component and files\nare the same and only the form differs, which is told; 1 where they differ, with the first difference."
 )]
 pub struct BuildArgs {
     /// A .qyv file, or the directory of one
@@ -243,6 +243,14 @@ pub struct BuildArgs {
     /// Make a component of a core WASI module
     #[arg(long)]
     pub componentize: bool,
+    /// Write nothing; compare what would be built with this image: a .qyvbin, or a stored image's name or digest
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        add = targets(),
+        conflicts_with_all = ["output", "force", "tags", "key", "no_sign", "sequence", "expires"]
+    )]
+    pub compare: Option<String>,
     /// Refuse to build if qyv.lock does not have every dependency as the manifest asks for it
     #[arg(long)]
     pub locked: bool,
@@ -340,11 +348,21 @@ pub struct InspectArgs {
     /// List the assets, with their sizes in bytes
     #[arg(long, conflicts_with = "wit")]
     pub assets: bool,
+    /// Print what the component says it was built from, as an SBOM in JSON
+    #[arg(long, value_enum, value_name = "FORM", conflicts_with_all = ["wit", "assets"])]
+    pub sbom: Option<SbomForm>,
     /// Look at the image on its registry; its layers are not fetched
-    #[arg(long, conflicts_with_all = ["wit", "assets"])]
+    #[arg(long, conflicts_with_all = ["wit", "assets", "sbom"])]
     pub remote: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// The form of an SBOM.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SbomForm {
+    /// CycloneDX 1.5
+    Cyclonedx,
 }
 
 #[derive(Debug, Args)]

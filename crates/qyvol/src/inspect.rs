@@ -249,29 +249,50 @@ pub fn functions(ctx: &Context<'_>, target: &Target) -> Result<Vec<(Option<Strin
     qyvol_image::functions(&bytes).map_err(Error::image(&label))
 }
 
-/// A target's component. Of an image it is read against its digest.
+/// A target's component, which must be one. Of an image it is read against its digest.
 fn component(ctx: &Context<'_>, target: &Target) -> Result<(String, Vec<u8>), Error> {
-    let (label, bytes) = match target {
-        Target::Wasm(path) => (path.to_string_lossy().into_owned(), read_wasm(path)?),
-        _ => {
-            let source = ImageSource::open(ctx, target)?;
-            let image = source.single()?;
-            let layer = image
-                .manifest
-                .layers()
-                .first()
-                .ok_or_else(|| Error::malformed(&source.label())("it has no layer"))?;
-            let bytes = match &source {
-                ImageSource::Archive { archive } => archive.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
-                ImageSource::Stored { store, .. } => store.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
-            };
-            (source.label(), bytes)
-        }
-    };
+    let AnyComponent { label, bytes, .. } = any_component(ctx, target)?;
     if Payload::read(&bytes).map_err(Error::image(&label))?.os == Os::Wasip1 {
         return Err(Error::malformed(&label)("it is a core module, which has no WIT"));
     }
     Ok((label, bytes))
+}
+
+/// The component or core module of a target.
+pub(crate) struct AnyComponent {
+    /// What the user named, for messages.
+    pub(crate) label: String,
+    /// The application's name, or the file's.
+    pub(crate) name: String,
+    /// The application's version; a file has none.
+    pub(crate) version: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Reads it, of an image against its digest.
+pub(crate) fn any_component(ctx: &Context<'_>, target: &Target) -> Result<AnyComponent, Error> {
+    if let Target::Wasm(path) = target {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        return Ok(AnyComponent {
+            label: path.to_string_lossy().into_owned(),
+            name: name.to_string_lossy().into_owned(),
+            version: String::new(),
+            bytes: read_wasm(path)?,
+        });
+    }
+    let source = ImageSource::open(ctx, target)?;
+    let label = source.label();
+    let image = source.single()?;
+    let config = ImageConfig::parse(&image.config).map_err(Error::malformed(&label))?;
+    let layer = image.manifest.layers().first();
+    let layer = layer.ok_or_else(|| Error::malformed(&label)("it has no layer"))?;
+    let bytes = source.blobs().fetch_bytes(layer, limits::COMPONENT_BYTES)?;
+    Ok(AnyComponent {
+        label,
+        name: config.qyv.app.name,
+        version: config.qyv.app.version,
+        bytes,
+    })
 }
 
 pub(crate) fn read_wasm(path: &Path) -> Result<Vec<u8>, Error> {

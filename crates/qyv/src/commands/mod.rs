@@ -3,6 +3,7 @@
 pub mod attest;
 pub mod author;
 pub mod call;
+pub mod compare;
 pub mod compile;
 pub mod data;
 pub mod dependencies;
