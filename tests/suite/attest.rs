@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use qyvol::types::Digest;
 use serde_json::{Value, json};
 
 use crate::cosign;
@@ -302,5 +303,43 @@ fn attestation_of_cosigns_counts_where_a_rule_asks_for_it() {
     trusting(&host, &keys, &format!("{{ type: {SBOM_TYPE}, keys: [cosign] }}"));
     host.qyv(&["run", "--pull", "always", &name, "exit", "4"]).expect(4);
     trusting(&host, &keys, &format!("{{ type: {SBOM_TYPE}, keys: [release] }}"));
+    host.qyv(&["run", &name, "exit", "4"]).expect(126);
+}
+
+// [SIGN-061]
+#[test]
+fn manifest_that_calls_a_signature_an_attestation_hides_nothing() {
+    let server = Server::hub(&[]);
+    let publisher = User::new();
+    let file = publisher.built("app", "");
+    let name = server.name("app:1.0.0");
+    publisher.qyv(&["push", &file, &name]).expect(0);
+    let inspected = publisher.qyv(&["inspect", &file, "--format", "json"]).expect(0).json();
+    let signature = inspected["signatures"][0]["digest"].as_str().unwrap();
+    let path = format!("/v2/app/manifests/{signature}");
+    let (_, _, manifest) = cosign::send(&server, "GET", &path, cosign::MANIFEST, b"");
+    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    // Many, so that some come before the right one in the order of digests.
+    for number in 0..16 {
+        let kind = format!("https://slsa.dev/provenance/v{number}");
+        manifest["annotations"]["dev.sigstore.bundle.predicateType"] = json!(kind);
+        let bytes = manifest.to_string();
+        let path = format!("/v2/app/manifests/{}", Digest::of(bytes.as_bytes()));
+        assert_eq!(
+            cosign::send(&server, "PUT", &path, cosign::MANIFEST, bytes.as_bytes()).0,
+            201
+        );
+    }
+    let host = User::new();
+    let key = public(&publisher, "default");
+    trusting(&host, &[("release", &key)], "");
+    host.qyv(&["pull", "--verify", &name]).expect(0);
+    host.qyv(&["run", &name, "exit", "4"]).expect(4);
+    // It is one bundle, and no attestation under any manifest.
+    trusting(
+        &host,
+        &[("release", &key)],
+        "{ type: 'https://slsa.dev/provenance/*', keys: [release] }",
+    );
     host.qyv(&["run", &name, "exit", "4"]).expect(126);
 }

@@ -16,12 +16,12 @@ use crate::needs::lacks;
 use crate::registry::Server;
 use crate::support::{User, third_party};
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Status, `Location` and body of an answer.
 type Answer = (u16, String, Vec<u8>);
 
-fn send(server: &Server, method: &str, path: &str, kind: &str, body: &[u8]) -> Answer {
+pub fn send(server: &Server, method: &str, path: &str, kind: &str, body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(&server.address).unwrap();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: {kind}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

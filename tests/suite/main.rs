@@ -70,6 +70,7 @@ mod serve_refused;
 mod serve_reload;
 mod serve_reuse;
 mod service;
+mod signers;
 mod store;
 mod support;
 mod targets;

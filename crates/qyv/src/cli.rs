@@ -234,9 +234,12 @@ pub struct BuildArgs {
     /// One more name for the image in the store (repeatable)
     #[arg(short, long = "tag", value_name = "NAME:TAG")]
     pub tags: Vec<String>,
-    /// The key that signs: a name of `qyv keys list`, or a key's file
+    /// The key that signs: a name of `qyv keys list`, a key's file, or ssh:FINGERPRINT of a key in the ssh agent
     #[arg(long, add = keys(), value_name = "KEY", conflicts_with = "no_sign")]
     pub key: Option<String>,
+    /// A program that signs with the key whose public half is --key: it reads the bytes on stdin and writes the signature to stdout, 64 bytes or DER; no shell is used
+    #[arg(long, value_name = "'CMD ARGS'", requires = "key")]
+    pub signer: Option<String>,
     /// Don't sign
     #[arg(long)]
     pub no_sign: bool,
@@ -248,7 +251,7 @@ pub struct BuildArgs {
         long,
         value_name = "IMAGE",
         add = targets(),
-        conflicts_with_all = ["output", "force", "tags", "key", "no_sign", "sequence", "expires"]
+        conflicts_with_all = ["output", "force", "tags", "key", "signer", "no_sign", "sequence", "expires"]
     )]
     pub compare: Option<String>,
     /// Refuse to build if qyv.lock does not have every dependency as the manifest asks for it
@@ -300,9 +303,12 @@ pub struct SignArgs {
     /// A .qyvbin, or the name or digest of a stored image
     #[arg(add = targets())]
     pub target: String,
-    /// The key that signs: a name of `qyv keys list`, or a key's file
+    /// The key that signs: a name of `qyv keys list`, a key's file, or ssh:FINGERPRINT of a key in the ssh agent
     #[arg(long, add = keys(), value_name = "KEY")]
     pub key: Option<String>,
+    /// A program that signs with the key whose public half is --key: it reads the bytes on stdin and writes the signature to stdout, 64 bytes or DER; no shell is used
+    #[arg(long, value_name = "'CMD ARGS'", requires = "key")]
+    pub signer: Option<String>,
     #[command(flatten)]
     pub claims: ClaimArgs,
 }

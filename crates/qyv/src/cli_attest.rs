@@ -27,7 +27,10 @@ pub struct AttestArgs {
     /// SLSA provenance, from the variables of the pipeline that this runs in
     #[arg(long)]
     pub provenance: bool,
-    /// The key that signs: a name of `qyv keys list`, or a key's file
+    /// The key that signs: a name of `qyv keys list`, a key's file, or ssh:FINGERPRINT of a key in the ssh agent
     #[arg(long, add = keys(), value_name = "KEY")]
     pub key: Option<String>,
+    /// A program that signs with the key whose public half is --key: it reads the bytes on stdin and writes the signature to stdout, 64 bytes or DER; no shell is used
+    #[arg(long, value_name = "'CMD ARGS'", requires = "key")]
+    pub signer: Option<String>,
 }

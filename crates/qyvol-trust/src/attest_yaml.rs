@@ -40,7 +40,8 @@ fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<At
     r.required(&fields, "type", what)?;
     let list = r.required(&fields, "keys", what)?;
     let mut keys: Vec<usize> = Vec::new();
-    for item in r.items(list, "keys") {
+    let items = r.items(list, "keys");
+    for item in items {
         let Some(name) = r.text(item, "a key's name") else {
             continue;
         };
@@ -52,7 +53,7 @@ fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<At
             None => r.problem(item.place, format!("there is no key `{}` in this policy", escape(name))),
         }
     }
-    if keys.is_empty() {
+    if items.is_empty() {
         r.problem(list.place, "a condition on attestations needs a key");
     }
     Some(AttestCondition {

@@ -28,6 +28,7 @@ mod report;
 mod rollback;
 mod scope;
 mod sign;
+pub mod ssh;
 mod statement;
 mod summary;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use qyvol_image::ImageSignature;
-use qyvol_trust::{Attestation, Envelope, is_attestation_type};
+use qyvol_trust::{Attestation, Envelope, EnvelopeError, is_attestation_type};
 use qyvol_types::{ImageConfig, escape, json, limits};
 use serde::Deserialize;
 
@@ -88,7 +88,10 @@ pub fn attest(ctx: &Context<'_>, request: &AttestRequest<'_>) -> Result<AttestRe
         predicate_type,
         predicate,
     };
-    let envelope = Envelope::attest(&key, &attestation).map_err(|error| Error::Usage(error.to_string()))?;
+    let envelope = Envelope::attest(&*key, &attestation).map_err(|error| match error {
+        EnvelopeError::Sign(error) => Error::Signer(error),
+        error => Error::Usage(error.to_string()),
+    })?;
     let bundle = envelope.bytes().to_vec();
     let size = bundle.len() as u64;
     let signed = ImageSignature::new(&subject, &attestation.predicate_type, bundle).map_err(Error::image(&label))?;

@@ -70,6 +70,7 @@
 //! Deliberately absent: output, the environment, the clock and the place of
 //! the user's directories, which the command passes in as a [`Context`].
 
+mod agent;
 mod assets;
 mod attest;
 mod attestations;
@@ -81,6 +82,7 @@ mod data;
 mod dependencies;
 mod error;
 mod error_class;
+mod external_signer;
 mod functions;
 mod hosts;
 mod image_source;

@@ -1,7 +1,7 @@
 //! `sign`: one more signature on an image, whose digest stays.
 
 use qyvol_image::{Head, ImageError, ImageSignature, SignedImage};
-use qyvol_trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement, sequence_of};
+use qyvol_trust::{Envelope, EnvelopeError, PREDICATE_TYPE, Sign, Statement, sequence_of};
 use qyvol_types::{ImageConfig, Timestamp};
 
 use crate::install::stage_metadata;
@@ -70,7 +70,7 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
     };
     // A signature added later tells when; see `build` for the first.
     let created = ctx.source_date.unwrap_or(ctx.now);
-    let signature = sign_image(&key, image, &config, &request.claims, created).map_err(Error::image(&label))?;
+    let signature = sign_image(&label, &*key, image, &config, &request.claims, created)?;
     let mut signed = image.clone();
     signed.add_referrer(signature);
     write_referrers(ctx, &source, &signed)?;
@@ -105,12 +105,13 @@ pub(crate) fn write_referrers(ctx: &Context<'_>, source: &ImageSource, signed: &
 
 /// Makes one signature over an image.
 pub(crate) fn sign_image(
-    key: &PrivateKey,
+    label: &str,
+    key: &dyn Sign,
     image: &SignedImage,
     config: &ImageConfig,
     claims: &Claims,
     created: Timestamp,
-) -> Result<ImageSignature, ImageError> {
+) -> Result<ImageSignature, Error> {
     let app = &config.qyv.app;
     let subject = image.descriptor();
     let statement = Statement {
@@ -123,6 +124,9 @@ pub(crate) fn sign_image(
         expires: claims.expires,
         critical: Vec::new(),
     };
-    let envelope = Envelope::sign(key, &statement).map_err(|e| ImageError::Format(e.to_string()))?;
-    ImageSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec())
+    let envelope = Envelope::sign(key, &statement).map_err(|error| match error {
+        EnvelopeError::Sign(error) => Error::Signer(error),
+        error => Error::image(label)(ImageError::Format(error.to_string())),
+    })?;
+    ImageSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec()).map_err(Error::image(label))
 }

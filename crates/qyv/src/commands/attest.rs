@@ -12,7 +12,7 @@ use crate::{provenance, secrets};
 
 pub fn attest(ctx: &Context<'_>, ui: &Ui, args: &AttestArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.target)?;
-    let signer = secrets::Signer::read()?;
+    let signer = secrets::Signer::with_options(args.signer.as_deref(), args.key.as_deref())?;
     let stated = match (&args.predicate_type, &args.predicate, &args.sbom) {
         (Some(predicate_type), Some(file), _) => Stated::Predicate { predicate_type, file },
         (_, _, Some(file)) => Stated::Sbom(file),

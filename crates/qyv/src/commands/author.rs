@@ -109,7 +109,7 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
         };
         return super::compare::show(ui, &qyvol::compare(ctx, &request)?);
     }
-    let signer = secrets::Signer::read()?;
+    let signer = secrets::Signer::with_options(args.signer.as_deref(), args.key.as_deref())?;
     let request = BuildRequest {
         path: &args.path,
         output: args.output.as_deref(),
@@ -263,7 +263,7 @@ pub fn report_first_key(ui: &Ui, key: Option<&FirstKey>) {
 
 pub fn sign(ctx: &Context<'_>, ui: &Ui, args: SignArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.target)?;
-    let signer = secrets::Signer::read()?;
+    let signer = secrets::Signer::with_options(args.signer.as_deref(), args.key.as_deref())?;
     let request = SignRequest {
         target: &target,
         signer: signer.choose(args.key.as_deref(), false),

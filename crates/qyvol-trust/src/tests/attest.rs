@@ -63,7 +63,7 @@ fn attestation_counts_as_no_signature_in_either_place() {
     let key = key();
     let policy = policy(&[&key], 1);
     let bundle = attested(&key, SBOM, "{}");
-    let (refusal, report) = judge(&policy, &[bundle.clone()]).unwrap_err();
+    let (refusal, report) = judge(&policy, &[bundle]).unwrap_err();
     assert_eq!(refusal, Refusal::Unsigned);
     assert!(report.signatures.is_empty());
     assert_eq!(report.attestations[0].verdict, Verdict::Good);
