@@ -8,7 +8,7 @@ use crate::complete::{keys, targets};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "An attestation travels with the image as its signatures do, and is none: the trust policy asks for\nsome with `attest` in a rule. A .qyvbin holds attestations of at most 64 KiB; the store and registries,\nof at most 16 MiB.\n\n--provenance states what the variables of GitHub Actions or GitLab CI say: repository, ref, commit,\nrun. The job that signs writes it, so it is SLSA Build L1.\n\n  qyv attest app.qyvbin --sbom app.cdx.json\n  qyv attest app.qyvbin --provenance\n  qyv attest app:1.0.0 --type https://example.com/review/v1 --predicate review.json",
+    after_help = "An attestation travels with the image, but does not count as a signature. A rule of the trust policy\ncan ask for attestations under `attest`. A .qyvbin holds attestations of at most 64 KiB; the store and registries,\nof at most 16 MiB.\n\n--provenance states what the variables of GitHub Actions or GitLab CI say: repository, ref, commit,\nrun. The job that signs writes it, so it is SLSA Build L1.\n\n  qyv attest app.qyvbin --sbom app.cdx.json\n  qyv attest app.qyvbin --provenance\n  qyv attest app:1.0.0 --type https://example.com/review/v1 --predicate review.json",
     group(ArgGroup::new("stated").required(true).args(["predicate_type", "sbom", "provenance"]))
 )]
 pub struct AttestArgs {
