@@ -16,12 +16,12 @@ use crate::needs::lacks;
 use crate::registry::Server;
 use crate::support::{User, third_party};
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Status, `Location` and body of an answer.
 type Answer = (u16, String, Vec<u8>);
 
-fn send(server: &Server, method: &str, path: &str, kind: &str, body: &[u8]) -> Answer {
+pub fn send(server: &Server, method: &str, path: &str, kind: &str, body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(&server.address).unwrap();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: {kind}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -71,7 +71,7 @@ fn openssl(user: &User, args: &[&str]) {
 }
 
 /// A key as `cosign generate-key-pair` makes them: ECDSA on P-256.
-fn key_pair(user: &User) -> PublicKey {
+pub fn key_pair(user: &User) -> PublicKey {
     let curve = "ec_paramgen_curve:P-256";
     openssl(
         user,
@@ -89,8 +89,23 @@ fn push_signature(server: &Server, subject: &Value, user: &User, key: &PublicKey
         "subject": [{ "digest": { "sha256": digest.trim_start_matches("sha256:") } }],
         "predicateType": "https://sigstore.dev/cosign/sign/v1",
         "predicate": {},
-    })
-    .to_string();
+    });
+    push_statement(server, subject, user, key, &payload);
+}
+
+/// The digest and size of a pushed file's manifest, as a registry has it under `app`.
+pub fn subject(user: &User, server: &Server, file: &str) -> Value {
+    let inspected = user.qyv(&["inspect", file, "--format", "json"]).expect(0).json();
+    let digest = inspected["digest"].as_str().unwrap();
+    let (_, _, manifest) = send(server, "GET", &format!("/v2/app/manifests/{digest}"), MANIFEST, b"");
+    assert_eq!(Digest::of(&manifest).to_string(), digest);
+    json!({ "digest": digest, "size": manifest.len() })
+}
+
+/// The same for any statement: what `cosign attest --key` adds.
+pub fn push_statement(server: &Server, subject: &Value, user: &User, key: &PublicKey, statement: &Value) {
+    let digest = subject["digest"].as_str().unwrap();
+    let payload = statement.to_string();
     let kind = "application/vnd.in-toto+json";
     let signed = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
     user.write("signed", signed);
@@ -113,14 +128,8 @@ fn push_signature(server: &Server, subject: &Value, user: &User, key: &PublicKey
         },
     })
     .to_string();
-    attach(server, subject, &bundle, "https://sigstore.dev/cosign/sign/v1");
-}
-
-/// The descriptor of an image of the repository `app`.
-pub fn subject(server: &Server, digest: &str) -> Value {
-    let (_, _, manifest) = send(server, "GET", &format!("/v2/app/manifests/{digest}"), MANIFEST, b"");
-    assert_eq!(Digest::of(&manifest).to_string(), digest);
-    json!({ "digest": digest, "size": manifest.len() })
+    let kind = statement["predicateType"].as_str().unwrap();
+    attach(server, subject, &bundle, kind);
 }
 
 /// Adds a bundle to an image, as cosign and GitHub's `actions/attest` do.
@@ -159,10 +168,8 @@ fn image_that_cosign_signed_runs_under_a_rule_that_says_so() {
     let file = publisher.built("app", "");
     let name = server.name("app:1.0.0");
     publisher.qyv(&["push", &file, &name]).expect(0);
-    let inspected = publisher.qyv(&["inspect", &file, "--format", "json"]).expect(0).json();
     let key = key_pair(&publisher);
-    let subject = subject(&server, inspected["digest"].as_str().unwrap());
-    push_signature(&server, &subject, &publisher, &key);
+    push_signature(&server, &subject(&publisher, &server, &file), &publisher, &key);
 
     let host = User::new();
     host.write("cosign.pub", key.to_pem());

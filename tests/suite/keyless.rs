@@ -44,7 +44,7 @@ fn image_that_a_certified_identity_signed_runs_where_the_policy_names_it() {
     publisher.qyv(&["push", &file, &name]).expect(0);
     let inspected = publisher.qyv(&["inspect", &file, "--format", "json"]).expect(0).json();
     let digest = inspected["digest"].as_str().unwrap();
-    let image = subject(&server, digest);
+    let image = subject(&publisher, &server, &file);
     let printed = publisher.qyv(&["sign", &file, "--print-predicate"]).expect(0).out;
     let predicate: Value = serde_json::from_str(&printed).unwrap();
     // As `actions/attest` makes it: the subject's name is the repository.
@@ -111,7 +111,7 @@ fn image_that_cosign_signed_by_identity_runs_under_a_rule_that_says_so() {
     let plan = Plan::new(statement.to_string().as_bytes());
     attach(
         &server,
-        &subject(&server, digest),
+        &subject(&publisher, &server, &file),
         &instance.sign(&plan).to_string(),
         kind,
     );

@@ -11,6 +11,7 @@
 mod needs;
 
 mod archive;
+mod attest;
 mod build;
 mod call;
 mod call_async;
@@ -56,6 +57,7 @@ mod processes;
 #[cfg(feature = "import")]
 mod publisher;
 mod quota;
+mod rebuild;
 mod registry;
 mod registry_users;
 mod resume;
@@ -73,6 +75,7 @@ mod serve_refused;
 mod serve_reload;
 mod serve_reuse;
 mod service;
+mod signers;
 mod store;
 mod support;
 mod targets;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::cli_attest::AttestArgs;
 pub use crate::cli_call::CallArgs;
 pub use crate::cli_keys::{KeyKind, KeysCommand};
 #[cfg(feature = "import")]
@@ -122,6 +123,8 @@ pub enum Command {
     Update(UpdateArgs),
     /// Add a signature to a .qyvbin or a stored image
     Sign(SignArgs),
+    /// Sign a statement about an image: provenance, an SBOM, or any other
+    Attest(AttestArgs),
     /// Remove the signatures that no trusted key has made
     Clean(CleanArgs),
     /// Make, list, show, export, import and remove keys
@@ -216,7 +219,7 @@ pub struct ValidateArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed.\n\nImages under `dependencies` are judged by the trust policy and linked into the component. qyv.lock, in the\nmanifest's directory, records which they were; a build uses those, and adds what it lacks."
+    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed.\n\nImages under `dependencies` are judged by the trust policy and linked into the component. qyv.lock, in the\nmanifest's directory, records which they were; a build uses those, and adds what it lacks.\n\nWith --compare: 0 where the image is made here byte for byte, or where manifest, component and files\nare the same and only the form differs, which is told; 1 where they differ, with the first difference."
 )]
 pub struct BuildArgs {
     /// A .qyv file, or the directory of one
@@ -231,15 +234,26 @@ pub struct BuildArgs {
     /// One more name for the image in the store (repeatable)
     #[arg(short, long = "tag", value_name = "NAME:TAG")]
     pub tags: Vec<String>,
-    /// The key that signs: a name of `qyv keys list`, or a key's file
+    /// The key that signs: a name of `qyv keys list`, a key's file, or ssh:FINGERPRINT of a key in the ssh agent
     #[arg(long, add = keys(), value_name = "KEY", conflicts_with = "no_sign")]
     pub key: Option<String>,
+    /// A program that signs with the key whose public half is --key: it reads the bytes on stdin and writes the signature to stdout, 64 bytes or DER; no shell is used
+    #[arg(long, value_name = "'CMD ARGS'", requires = "key")]
+    pub signer: Option<String>,
     /// Don't sign
     #[arg(long)]
     pub no_sign: bool,
     /// Make a component of a core WASI module
     #[arg(long)]
     pub componentize: bool,
+    /// Write nothing; compare what would be built with this image: a .qyvbin, or a stored image's name or digest
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        add = targets(),
+        conflicts_with_all = ["output", "force", "tags", "key", "signer", "no_sign", "sequence", "expires"]
+    )]
+    pub compare: Option<String>,
     /// Refuse to build if qyv.lock does not have every dependency as the manifest asks for it
     #[arg(long)]
     pub locked: bool,
@@ -289,9 +303,12 @@ pub struct SignArgs {
     /// A .qyvbin, or the name or digest of a stored image
     #[arg(add = targets())]
     pub target: String,
-    /// The key that signs: a name of `qyv keys list`, or a key's file
+    /// The key that signs: a name of `qyv keys list`, a key's file, or ssh:FINGERPRINT of a key in the ssh agent
     #[arg(long, add = keys(), value_name = "KEY")]
     pub key: Option<String>,
+    /// A program that signs with the key whose public half is --key: it reads the bytes on stdin and writes the signature to stdout, 64 bytes or DER; no shell is used
+    #[arg(long, value_name = "'CMD ARGS'", requires = "key")]
+    pub signer: Option<String>,
     #[command(flatten)]
     pub claims: ClaimArgs,
     /// Sign nothing; print the predicate that would be signed, for a tool that signs by identity
@@ -340,11 +357,21 @@ pub struct InspectArgs {
     /// List the assets, with their sizes in bytes
     #[arg(long, conflicts_with = "wit")]
     pub assets: bool,
+    /// Print what the component says it was built from, as an SBOM in JSON
+    #[arg(long, value_enum, value_name = "FORM", conflicts_with_all = ["wit", "assets"])]
+    pub sbom: Option<SbomForm>,
     /// Look at the image on its registry; its layers are not fetched
-    #[arg(long, conflicts_with_all = ["wit", "assets"])]
+    #[arg(long, conflicts_with_all = ["wit", "assets", "sbom"])]
     pub remote: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// The form of an SBOM.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SbomForm {
+    /// CycloneDX 1.5
+    Cyclonedx,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@
 mod access_log;
 mod audit;
 mod cli;
+mod cli_attest;
 mod cli_call;
 mod cli_keys;
 mod cli_registry;
@@ -23,6 +24,7 @@ mod log_file;
 mod open_files;
 mod paths;
 mod progress;
+mod provenance;
 mod quickstart;
 mod registry;
 mod run_files;
@@ -84,7 +86,10 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Help(args) => return commands::help::help(ui, &args.words, Cli::command()),
         _ => {}
     }
-    if matches!(cli.command, Command::Build(_) | Command::Sign(_) | Command::Keys { .. }) {
+    if matches!(
+        cli.command,
+        Command::Build(_) | Command::Sign(_) | Command::Attest(_) | Command::Keys { .. }
+    ) {
         secrets::disable_core_dumps()?;
     }
     let temporaries = TempFiles::default();
@@ -106,6 +111,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Build(args) => commands::author::build(&ctx, ui, args),
         Command::Update(args) => commands::dependencies::update(&ctx, ui, &args),
         Command::Sign(args) => commands::author::sign(&ctx, ui, args),
+        Command::Attest(args) => commands::attest::attest(&ctx, ui, &args),
         Command::Clean(args) => commands::author::clean(&ctx, ui, args),
         Command::Keys { command } => commands::keys::keys(&ctx, ui, command),
         Command::Verify(args) => commands::trust::verify(&ctx, ui, args),
@@ -143,7 +149,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
 /// Whether the command may be ended while it writes a file.
 fn writes_archives(command: &Command) -> bool {
     match command {
-        Command::Build(_) | Command::Update(_) | Command::Sign(_) | Command::Save(_) => true,
+        Command::Build(_) | Command::Update(_) | Command::Sign(_) | Command::Attest(_) | Command::Save(_) => true,
         Command::Clean(args) => !args.dry_run,
         #[cfg(feature = "import")]
         Command::Import(_) => true,

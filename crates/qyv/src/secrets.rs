@@ -2,7 +2,7 @@
 //! argument, which other users of the machine can read.
 
 use std::io::{IsTerminal, stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use qyvol::SignerChoice;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
@@ -14,6 +14,8 @@ use crate::variables;
 const PASSPHRASE: &str = "QYVOL_KEY_PASSPHRASE";
 const KEY_FILE: &str = "QYVOL_KEY_FILE";
 const KEY: &str = "QYVOL_KEY";
+/// What a key of an ssh agent's is named by.
+const AGENT: &str = "ssh:";
 
 /// Keeps the memory of this process, which is about to hold a private key, out
 /// of core dumps and from other processes of the same user.
@@ -90,6 +92,8 @@ pub struct Signer {
     file: Option<String>,
     pem: Option<Zeroizing<String>>,
     in_pipeline: bool,
+    agent: Option<PathBuf>,
+    program: Option<Vec<String>>,
 }
 
 impl Signer {
@@ -108,7 +112,29 @@ impl Signer {
             file,
             pem,
             in_pipeline: variables::in_pipeline(),
+            agent: None,
+            program: None,
         })
+    }
+
+    /// The same with the options of a command that takes `--signer`. Its words are split as a
+    /// shell does, and nothing in them is expanded.
+    pub fn with_options(program: Option<&str>, key: Option<&str>) -> Result<Signer, Failure> {
+        let mut signer = Signer::read()?;
+        if let Some(line) = program {
+            let words = shlex::split(line).filter(|words| !words.is_empty());
+            let words =
+                words.ok_or_else(|| Failure::usage("--signer has no program, or a quote that is not closed"))?;
+            signer.program = Some(words);
+        } else if key.is_some_and(|key| key.starts_with(AGENT)) {
+            let socket = variables::path("SSH_AUTH_SOCK")?;
+            let socket = socket.ok_or_else(|| {
+                Failure::usage("--key ssh:FINGERPRINT needs an ssh agent, and SSH_AUTH_SOCK is not set")
+                    .hint("`ssh-add -l` lists the keys of the agent")
+            })?;
+            signer.agent = Some(PathBuf::from(socket));
+        }
+        Ok(signer)
     }
 
     /// Who signs: the option, then the environment, then the default key, which
@@ -116,7 +142,14 @@ impl Signer {
     pub fn choose<'a>(&'a self, option: Option<&'a str>, unsigned: bool) -> SignerChoice<'a> {
         match (option, &self.file, &self.pem) {
             _ if unsigned => SignerChoice::Unsigned,
-            (Some(name), ..) => SignerChoice::Named(name),
+            (Some(name), ..) => match (&self.program, &self.agent, name.strip_prefix(AGENT)) {
+                (Some(command), ..) => SignerChoice::Program {
+                    command: command.clone(),
+                    key: name,
+                },
+                (None, Some(socket), Some(fingerprint)) => SignerChoice::Agent { fingerprint, socket },
+                _ => SignerChoice::Named(name),
+            },
             (None, Some(file), _) => SignerChoice::File(Path::new(file)),
             (None, None, Some(pem)) => SignerChoice::Pem(pem),
             (None, None, None) if self.in_pipeline => SignerChoice::Existing,

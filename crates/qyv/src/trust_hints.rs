@@ -34,6 +34,9 @@ pub fn trust_hints(target: &str, error: &VerifyError) -> Vec<String> {
         }
         Refusal::Limit => vec!["ask the publisher for the image without the signatures of others".to_string()],
         Refusal::Threshold => short(&target, report),
+        Refusal::Attestation => vec![
+            "ask the publisher for that attestation; tools that don't copy referrers drop attestations".to_string(),
+        ],
         Refusal::Expired => late(&target, report),
         Refusal::Revoked => {
             vec!["get a release that is not revoked (`qyv trust show` lists what is revoked)".to_string()]

@@ -254,8 +254,8 @@ impl Fetch for Archive {
 impl Referrers for Archive {
     fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, StoreError> {
         let image = self.images().iter().find(|i| i.manifest.digest() == *subject);
-        let signatures = image.map(|i| i.signatures.as_slice()).unwrap_or_default();
-        Ok(signatures.iter().map(|s| s.manifest.descriptor()).collect())
+        let referrers = image.map(SignedImage::referrers).unwrap_or_default();
+        Ok(referrers.iter().map(|s| s.manifest.descriptor()).collect())
     }
 }
 

@@ -246,6 +246,8 @@ impl ImageBuilder {
                 manifest,
                 config: config_bytes,
                 signatures: Vec::new(),
+                attestations: Vec::new(),
+                large_attestations: Vec::new(),
             },
             name,
             descriptor,

@@ -4,19 +4,19 @@
 //! `index.json`, then write the head anew and compare. The comparison is what
 //! makes reading strict; the steps before it only gather what to write.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 
 use qyvol_types::{Descriptor, Digest, ImageManifest, Reference, limits, media_type};
 use serde::{Deserialize, Serialize};
 
-use crate::ImageError;
 use crate::tar_stream::{header, padding, read_header};
+use crate::{ImageError, ImageSignature};
 
 const LAYOUT_PATH: &str = "oci-layout";
 const INDEX_PATH: &str = "index.json";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const EMPTY: &[u8] = b"{}";
+pub(crate) const EMPTY: &[u8] = b"{}";
 
 /// The images of an archive, with their signatures.
 #[derive(Clone, Debug)]
@@ -38,15 +38,11 @@ pub struct SignedImage {
     pub config: Vec<u8>,
     /// Its signatures, sorted by their manifests' digests.
     pub signatures: Vec<ImageSignature>,
-}
-
-/// One signature: a manifest that refers to the image, and a bundle.
-#[derive(Clone, Debug)]
-pub struct ImageSignature {
-    /// The signature's manifest.
-    pub manifest: ImageManifest,
-    /// The bundle it carries, not looked into.
-    pub bundle: Vec<u8>,
+    /// Its attestations, likewise.
+    pub attestations: Vec<ImageSignature>,
+    /// Manifests of attestations whose bundles are larger than
+    /// [`limits::BUNDLE_BYTES`]. A head has none.
+    pub large_attestations: Vec<ImageManifest>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,53 +53,23 @@ struct Index {
     manifests: Vec<Descriptor>,
 }
 
-impl ImageSignature {
-    /// Wraps a bundle as a referrer of `subject`.
-    pub fn new(subject: &Descriptor, predicate_type: &str, bundle: Vec<u8>) -> Result<ImageSignature, ImageError> {
-        let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE, &bundle);
-        let subject = Descriptor::new(&subject.media_type, subject.digest, subject.size);
-        let annotations = BTreeMap::from([
-            (
-                media_type::ANNOTATION_BUNDLE_CONTENT.to_string(),
-                "dsse-envelope".to_string(),
-            ),
-            (
-                media_type::ANNOTATION_BUNDLE_PREDICATE.to_string(),
-                predicate_type.to_string(),
-            ),
-        ]);
-        let manifest = ImageManifest::referrer(media_type::SIGSTORE_BUNDLE, subject, layer, annotations)?;
-        Ok(ImageSignature { manifest, bundle })
-    }
-
-    /// Reads back what a store keeps: the manifest and the bundle it names.
-    pub fn from_parts(manifest: ImageManifest, bundle: Vec<u8>) -> Result<ImageSignature, ImageError> {
-        let signature = ImageSignature { manifest, bundle };
-        signature.check()?;
-        Ok(signature)
-    }
-
-    fn check(&self) -> Result<(), ImageError> {
-        let empty = Descriptor::of(media_type::EMPTY, EMPTY);
-        let bundle = Descriptor::of(media_type::SIGSTORE_BUNDLE, &self.bundle);
-        let fine = self.manifest.artifact_type() == Some(media_type::SIGSTORE_BUNDLE)
-            && self.manifest.subject().is_some()
-            // cosign's says the artifact's type too.
-            && self.manifest.config().is_same_blob(&empty)
-            && self.manifest.layers() == [bundle];
-        if !fine {
-            return Err(ImageError::format(
-                "a referrer is not a signature: a sigstore bundle as its one layer, and the empty config",
-            ));
-        }
-        Ok(())
-    }
-}
-
 impl SignedImage {
-    /// Bytes of what was read last into this image.
-    fn last_copied(&self) -> usize {
-        self.signatures.last().map_or(self.config.len(), |s| s.bundle.len())
+    /// Its signatures and attestations, sorted by their manifests' digests.
+    pub fn referrers(&self) -> Vec<&ImageSignature> {
+        let mut all: Vec<_> = self.signatures.iter().chain(&self.attestations).collect();
+        all.sort_by_key(|s| s.manifest.digest());
+        all
+    }
+
+    /// Adds a signature or an attestation.
+    pub fn add_referrer(&mut self, referrer: ImageSignature) {
+        let all = match ImageSignature::is_attestation(&referrer.manifest) {
+            true => &mut self.attestations,
+            false => &mut self.signatures,
+        };
+        all.push(referrer);
+        all.sort_by_key(|s| s.manifest.digest());
+        all.dedup_by_key(|s| s.manifest.digest());
     }
 
     /// The descriptor of the manifest, as the image's signatures name it.
@@ -158,10 +124,10 @@ fn check_layers(images: &[SignedImage]) -> Result<(), ImageError> {
         }
     }
     for image in images {
-        let signatures = image.signatures.iter().flat_map(|s| s.manifest.layers());
-        let small = signatures.chain([image.manifest.config()]).map(|d| d.digest);
-        let manifests = image
-            .signatures
+        let referrers = image.referrers();
+        let bundles = referrers.iter().flat_map(|s| s.manifest.layers());
+        let small = bundles.chain([image.manifest.config()]).map(|d| d.digest);
+        let manifests = referrers
             .iter()
             .map(|s| s.manifest.digest())
             .chain([image.manifest.digest()]);
@@ -273,15 +239,25 @@ impl Head {
         for image in &mut images {
             image.check()?;
             let subject = image.descriptor();
-            for signature in &image.signatures {
+            if let Some(large) = image.attestations.iter().find(|a| !a.fits_archive()) {
+                return Err(ImageError::Limit {
+                    what: "size of an attestation in bytes",
+                    got: large.bundle.len() as u64,
+                    limit: limits::BUNDLE_BYTES,
+                });
+            }
+            for signature in image.signatures.iter().chain(&image.attestations) {
                 signature.check()?;
                 let named = signature.manifest.subject();
                 if named.is_none_or(|s| *s != subject) {
                     return Err(ImageError::format("a signature belongs to another image"));
                 }
             }
-            image.signatures.sort_by_key(|s| s.manifest.digest());
-            image.signatures.dedup_by_key(|s| s.manifest.digest());
+            for all in [&mut image.signatures, &mut image.attestations] {
+                all.sort_by_key(|s| s.manifest.digest());
+                all.dedup_by_key(|s| s.manifest.digest());
+            }
+            image.large_attestations.clear();
         }
         Ok(Head { images })
     }
@@ -310,7 +286,7 @@ impl Head {
         for image in &self.images {
             add(image.manifest.digest(), image.manifest.raw());
             add(image.manifest.config().digest, &image.config);
-            for signature in &image.signatures {
+            for signature in image.referrers() {
                 add(signature.manifest.digest(), signature.manifest.raw());
                 add(Digest::of(EMPTY), EMPTY);
                 add(Digest::of(&signature.bundle), &signature.bundle);
@@ -330,7 +306,7 @@ impl Head {
                     .clone()
                     .with_annotation(media_type::ANNOTATION_REF_NAME, &name)
             }));
-            manifests.extend(image.signatures.iter().map(|s| s.manifest.descriptor()));
+            manifests.extend(image.referrers().iter().map(|s| s.manifest.descriptor()));
         }
         let index = Index {
             schema_version: 2,
@@ -363,7 +339,7 @@ impl Head {
             return Err(ImageError::format("its index.json is not an OCI image index"));
         }
         let mut images: Vec<SignedImage> = Vec::new();
-        let mut copied = 0;
+        let (mut copied, mut last_copied) = (0, 0);
         for descriptor in &index.manifests {
             let name = descriptor.annotations.get(media_type::ANNOTATION_REF_NAME);
             let name: Option<Reference> = name
@@ -374,13 +350,14 @@ impl Head {
             if let Some(last) = images.last_mut()
                 && let Some(name) = &name
                 && last.signatures.is_empty()
+                && last.attestations.is_empty()
                 && last.manifest.digest() == descriptor.digest
             {
                 last.names.push(name.clone());
                 continue;
             }
             // Small blobs may be shared by many; their copies are bounded.
-            copied += images.last().map_or(0, SignedImage::last_copied);
+            copied += last_copied;
             if copied as u64 > 4 * limits::HEAD_BYTES || images.len() > limits::ARCHIVE_IMAGES {
                 return Err(ImageError::format(
                     "its index.json names the same small blobs too often",
@@ -390,11 +367,14 @@ impl Head {
             match (&descriptor.artifact_type, name) {
                 (None, Some(name)) => {
                     let config = find(&blobs, &manifest.config().digest, "config")?.to_vec();
+                    last_copied = config.len();
                     images.push(SignedImage {
                         names: vec![name],
                         manifest,
                         config,
                         signatures: Vec::new(),
+                        attestations: Vec::new(),
+                        large_attestations: Vec::new(),
                     });
                 }
                 (Some(_), None) => {
@@ -403,10 +383,15 @@ impl Head {
                         .first()
                         .ok_or_else(|| ImageError::format("a signature has no bundle"))?;
                     let bundle = find(&blobs, &layer.digest, "bundle")?.to_vec();
+                    last_copied = bundle.len();
                     let image = images
                         .last_mut()
                         .ok_or_else(|| ImageError::format("a signature stands before its image"))?;
-                    image.signatures.push(ImageSignature { manifest, bundle });
+                    let all = match ImageSignature::is_attestation(&manifest) {
+                        true => &mut image.attestations,
+                        false => &mut image.signatures,
+                    };
+                    all.push(ImageSignature { manifest, bundle });
                 }
                 _ => {
                     return Err(ImageError::format(

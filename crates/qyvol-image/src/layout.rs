@@ -221,12 +221,18 @@ impl Found {
                 let app = &parsed.qyv.app;
                 names.push(Reference::local(&app.name, &app.version).map_err(|e| bad(e.to_string()))?);
             }
-            images.push(SignedImage {
+            let mut image = SignedImage {
                 names,
                 config,
-                signatures: self.signatures_of(files, &manifest.descriptor(), &mut room)?,
                 manifest,
-            });
+                signatures: Vec::new(),
+                attestations: Vec::new(),
+                large_attestations: Vec::new(),
+            };
+            for referrer in self.signatures_of(files, &image.descriptor(), &mut room)? {
+                image.add_referrer(referrer);
+            }
+            images.push(image);
         }
         match images.is_empty() {
             true => Err(bad("it holds no Qyvol image")),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use qyvol_types::{AssetPath, AssetsConfig};
+use qyvol_types::{Algorithm, AssetPath, AssetsConfig, Digest, Hasher};
 
 use crate::ImageError;
 use crate::tar_stream::{padding, read_header};
@@ -15,6 +15,8 @@ pub struct ListedAsset {
     pub path: String,
     /// Its size in bytes.
     pub size: u64,
+    /// The digest of its content.
+    pub digest: Digest,
 }
 
 /// Lists the files of `layer`, which is read to its end, so that whoever hands
@@ -32,16 +34,26 @@ pub fn list_assets(mut layer: impl Read, expected: &AssetsConfig) -> Result<Vec<
 
 fn list(reader: &mut impl Read, expected: &AssetsConfig) -> Result<Vec<ListedAsset>, ImageError> {
     let mut files = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
     while let Some((path, size)) = read_header(reader)? {
         AssetPath::parse(&path).map_err(|why| ImageError::asset_path(&path, &why))?;
         if files.len() as u64 >= expected.files {
             return Err(ImageError::format("its assets are more than its config says"));
         }
-        let due = size + padding(size) as u64;
-        if io::copy(&mut reader.by_ref().take(due), &mut io::sink())? != due {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut content = reader.by_ref().take(size);
+        loop {
+            match content.read(&mut buffer)? {
+                0 => break,
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+        let padding = padding(size) as u64;
+        if hasher.length() != size || io::copy(&mut reader.by_ref().take(padding), &mut io::sink())? != padding {
             return Err(ImageError::format("its assets are cut short"));
         }
-        files.push(ListedAsset { path, size });
+        let digest = hasher.finish();
+        files.push(ListedAsset { path, size, digest });
     }
     if reader.read(&mut [0])? != 0 {
         return Err(ImageError::format("something follows the end of its assets' tar"));

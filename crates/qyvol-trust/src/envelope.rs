@@ -8,8 +8,9 @@ use qyvol_types::{json, limits, media_type};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::statement::pae;
-use crate::{KeyError, KeyId, PrivateKey, Statement, StatementError};
+use crate::sign::sign_checked;
+use crate::statement::{pae, pae_of};
+use crate::{KeyId, Sign, SignError, Statement, StatementError};
 
 /// One signature over one statement.
 #[derive(Clone, Debug)]
@@ -25,10 +26,12 @@ pub struct Envelope {
 #[non_exhaustive]
 pub enum EnvelopeError {
     /// Past the bound.
-    #[error("the bundle is {got} bytes: at most {} are read", limits::BUNDLE_BYTES)]
+    #[error("the bundle is {got} bytes: at most {limit} are read")]
     TooLarge {
         /// Its size.
         got: usize,
+        /// The bound.
+        limit: u64,
     },
     /// Not strict JSON, or a field is missing or of another type.
     #[error("the bundle is {0}")]
@@ -39,9 +42,9 @@ pub enum EnvelopeError {
     /// The statement can't be signed.
     #[error(transparent)]
     Statement(#[from] StatementError),
-    /// The key failed.
+    /// Nothing was signed.
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Sign(#[from] SignError),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,15 +83,53 @@ struct Signature {
 
 impl Envelope {
     /// Signs a statement.
-    pub fn sign(key: &PrivateKey, statement: &Statement) -> Result<Envelope, EnvelopeError> {
-        sign_payload(key, statement.to_json()?)
+    pub fn sign(signer: &dyn Sign, statement: &Statement) -> Result<Envelope, EnvelopeError> {
+        let payload = statement.to_json()?;
+        pae(&payload)?;
+        Envelope::seal(signer, payload)
+    }
+
+    /// Signs a payload.
+    pub(crate) fn seal(signer: &dyn Sign, payload: Vec<u8>) -> Result<Envelope, EnvelopeError> {
+        let signature = sign_checked(signer, &pae_of(&payload))?;
+        let hint = signer.public().id();
+        let bundle = Bundle {
+            media_type: media_type::SIGSTORE_BUNDLE.to_string(),
+            verification_material: VerificationMaterial {
+                public_key: Some(KeyHint { hint: hint.hint() }),
+            },
+            dsse_envelope: DsseEnvelope {
+                payload: STANDARD.encode(&payload),
+                payload_type: media_type::IN_TOTO.to_string(),
+                signatures: vec![Signature {
+                    sig: STANDARD.encode(&signature),
+                }],
+            },
+        };
+        let bytes = json::encode(&bundle)?;
+        Ok(Envelope {
+            bytes,
+            payload,
+            signature,
+            hint: Some(hint),
+        })
     }
 
     /// Reads a bundle. What it carries beside hint, payload and signature
     /// (keys, certificates, log entries) is not looked at.
     pub fn parse(bytes: &[u8]) -> Result<Envelope, EnvelopeError> {
-        if bytes.len() as u64 > limits::BUNDLE_BYTES {
-            return Err(EnvelopeError::TooLarge { got: bytes.len() });
+        Envelope::parse_within(bytes, limits::BUNDLE_BYTES)
+    }
+
+    /// The same of an attestation's bundle, which may be larger.
+    pub fn parse_attestation(bytes: &[u8]) -> Result<Envelope, EnvelopeError> {
+        Envelope::parse_within(bytes, limits::ATTESTATION_BYTES)
+    }
+
+    fn parse_within(bytes: &[u8], limit: u64) -> Result<Envelope, EnvelopeError> {
+        if bytes.len() as u64 > limit {
+            let got = bytes.len();
+            return Err(EnvelopeError::TooLarge { got, limit });
         }
         let bundle: Bundle = json::decode(bytes)?;
         let value = |what: String| Err(EnvelopeError::Value(what));
@@ -142,32 +183,6 @@ impl Envelope {
     pub fn hinted_fingerprint(&self) -> Option<String> {
         self.hint.map(|id| id.fingerprint())
     }
-}
-
-/// Signs the payload of a statement.
-pub(crate) fn sign_payload(key: &PrivateKey, payload: Vec<u8>) -> Result<Envelope, EnvelopeError> {
-    let signature = key.sign(&pae(&payload)?)?;
-    let hint = key.public().id();
-    let bundle = Bundle {
-        media_type: media_type::SIGSTORE_BUNDLE.to_string(),
-        verification_material: VerificationMaterial {
-            public_key: Some(KeyHint { hint: hint.hint() }),
-        },
-        dsse_envelope: DsseEnvelope {
-            payload: STANDARD.encode(&payload),
-            payload_type: media_type::IN_TOTO.to_string(),
-            signatures: vec![Signature {
-                sig: STANDARD.encode(&signature),
-            }],
-        },
-    };
-    let bytes = json::encode(&bundle)?;
-    Ok(Envelope {
-        bytes,
-        payload,
-        signature,
-        hint: Some(hint),
-    })
 }
 
 /// Base64 in either alphabet, padded or not, but with no bits that don't count

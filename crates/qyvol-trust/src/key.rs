@@ -73,6 +73,10 @@ impl KeyId {
         KeyId(out)
     }
 
+    pub(crate) fn from_hash(hash: [u8; 32]) -> KeyId {
+        KeyId(hash)
+    }
+
     /// Reads a hint: only the one canonical spelling is one.
     pub(crate) fn from_hint(text: &str) -> Option<KeyId> {
         STANDARD.decode(text).ok()?.try_into().ok().map(KeyId)
@@ -128,6 +132,17 @@ impl PublicKey {
             spki: der.to_vec(),
             id: KeyId(sha256(der)),
         })
+    }
+
+    /// A key of this kind from its point: 32 bytes for Ed25519, 65 uncompressed ones for P-256.
+    pub(crate) fn from_point(kind: KeyType, point: &[u8]) -> Result<PublicKey, KeyError> {
+        let head: &[u8] = match kind {
+            KeyType::Ed25519 => &ED25519_SPKI,
+            KeyType::EcdsaP256 => &P256_SPKI,
+        };
+        let key = PublicKey::from_spki_der(&[head, point].concat())?;
+        key.check_on_curve()?;
+        Ok(key)
     }
 
     /// Refuses a P-256 point that is not on its curve, by way of ring's key
@@ -199,7 +214,7 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
     ],
 ];
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     let hash = ring::digest::digest(&ring::digest::SHA256, bytes);
     out.copy_from_slice(hash.as_ref());

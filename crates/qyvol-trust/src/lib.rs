@@ -13,6 +13,8 @@
 //! Deliberately absent: files, clocks, networks. Certificates and transparency
 //! logs are `qyvol-keyless`'s. `spec/signing.md` is the normative text.
 
+mod attest;
+mod attest_yaml;
 mod chain;
 mod change;
 mod cosign;
@@ -26,7 +28,9 @@ mod refusal;
 mod report;
 mod rollback;
 mod scope;
+mod sign;
 mod signer;
+pub mod ssh;
 mod statement;
 mod summary;
 #[cfg(test)]
@@ -36,6 +40,7 @@ mod update_yaml;
 mod verified;
 mod verify;
 
+pub use attest::{AttestCondition, Attestation, AttestationReport, is_attestation_type};
 pub use chain::{CHAIN_DOCUMENTS, CHAIN_LINE_BYTES, ChainError, DOCUMENT_SIGNATURES};
 pub use change::{EditedPolicy, PolicyEdit, PolicyEditError, change};
 pub use envelope::{Envelope, EnvelopeError};
@@ -48,10 +53,11 @@ pub use refusal::{Refusal, VerifyError};
 pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
 pub use rollback::RollbackState;
 pub use scope::{Scope, ScopeError, Subject};
+pub use sign::{Sign, SignError};
 pub use signer::{IdentityReport, PolicyRoot, Signer, SignerIdentity};
 pub use statement::{Form, PREDICATE_TYPE, Statement, StatementError, is_role, sequence_of};
 pub use update::{
     DocumentError, FRESH_PREDICATE, POLICY_PREDICATE, PolicyDocument, Signatures, SignedPolicy, Update, UpdateError,
 };
 pub use verified::{BindError, Verified};
-pub use verify::{Accepted, verify};
+pub use verify::{Accepted, verify, verify_attested};

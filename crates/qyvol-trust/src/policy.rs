@@ -8,7 +8,7 @@ use qyvol_sandbox::Capabilities;
 use qyvol_types::{Digest, Reference, Resources, Timestamp};
 use serde::Serialize;
 
-use crate::{Form, KeyError, KeyId, PolicyRoot, PublicKey, Scope, Signer, Subject, Update};
+use crate::{AttestCondition, Form, KeyError, KeyId, PolicyRoot, PublicKey, Scope, Signer, Subject, Update};
 
 /// A checked policy. What no rule covers is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct Rule {
     pub max_age: Option<Duration>,
     /// Whether an older image than one accepted before is refused.
     pub deny_rollback: bool,
+    /// What must be attested of an image.
+    pub attest: Vec<AttestCondition>,
     /// What a run of what it accepts may do.
     pub ceiling: Ceiling,
 }
@@ -166,6 +168,7 @@ impl Rule {
             remap: None,
             max_age: None,
             deny_rollback: false,
+            attest: Vec::new(),
             ceiling: Ceiling::default(),
         }
     }

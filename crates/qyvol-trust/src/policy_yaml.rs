@@ -8,6 +8,7 @@ use qyvol_sandbox::read_ceiling;
 use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
 use qyvol_types::{Digest, Resources, Timestamp, escape};
 
+use crate::attest_yaml::conditions;
 use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, RevokedKey, Rule};
 use crate::statement::{is_role, sequence_of};
 use crate::update_yaml::updates;
@@ -245,7 +246,7 @@ fn floors(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
 
 fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
     let known = [
-        "scope", "require", "identity", "names", "remap", "max_age", "rollback", "allow", "limits",
+        "scope", "require", "identity", "names", "remap", "max_age", "rollback", "attest", "allow", "limits",
     ];
     let fields = r.fields(node, "a rule", &known)?;
     let scope_node = r.required(&fields, "scope", "a rule")?;
@@ -284,6 +285,7 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
     let remap = fields.get("remap").and_then(|node| remap(r, node));
     let max_age = fields.get("max_age").and_then(|n| age(r, n, "max_age"));
     let deny_rollback = denied(r, &fields, "rollback");
+    let attest = conditions(r, &fields, policy);
     let ceiling = ceiling(r, &fields);
     let scope = scope.ok()?;
     // A file's only name is its own: there is nothing to hold it against.
@@ -303,6 +305,7 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
         remap,
         max_age,
         deny_rollback,
+        attest,
         ceiling,
     })
 }

@@ -19,6 +19,8 @@ pub enum Refusal {
     BadSignature,
     /// Too few distinct keys.
     Threshold,
+    /// What the rule wants to be attested is not.
+    Attestation,
     /// A signature or key has expired, or is not valid yet.
     Expired,
     /// Key or image is revoked.
@@ -40,7 +42,7 @@ impl Refusal {
             Refusal::Unsigned => 10,
             Refusal::NoRule | Refusal::NoTrustedKey => 11,
             Refusal::BadSignature => 12,
-            Refusal::Threshold => 13,
+            Refusal::Threshold | Refusal::Attestation => 13,
             Refusal::Expired | Refusal::Revoked => 14,
             Refusal::Rollback => 15,
             Refusal::Malformed => 16,

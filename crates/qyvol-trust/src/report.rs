@@ -4,7 +4,7 @@
 use qyvol_types::{Timestamp, escape};
 use serde::Serialize;
 
-use crate::{Form, Identity, IdentityReport, Names};
+use crate::{AttestationReport, Form, Identity, IdentityReport, Names};
 
 /// The whole of a judgement.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,6 +30,9 @@ pub struct Report {
     pub serial: u64,
     /// Every signature, in the order given, each once.
     pub signatures: Vec<SignatureReport>,
+    /// Every attestation that was read, each once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<AttestationReport>,
     /// What the rule asks for.
     pub requirements: Vec<RequirementReport>,
 }
@@ -200,7 +203,8 @@ impl Report {
             }
             text
         };
-        self.signatures.iter().map(line).collect()
+        let attestations = self.attestations.iter().map(AttestationReport::line);
+        self.signatures.iter().map(line).chain(attestations).collect()
     }
 
     /// Names and versions of the statements that counted.

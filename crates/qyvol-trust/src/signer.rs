@@ -4,14 +4,13 @@
 //! that they certify, and pins the trusted root that must vouch for them. `qyvol-keyless`
 //! verifies; this compares who it was with the policy.
 
-use std::collections::BTreeMap;
-
 use qyvol_keyless::{Bundle, Content, TrustedRoot};
 use qyvol_types::{Digest, Timestamp, escape, json};
 use ring::digest::{Context, SHA256};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::policy::PolicyKey;
+use crate::statement::AnyStatement;
 use crate::statement::pae_of;
 use crate::{Envelope, KeyId, PublicKey, TrustPolicy};
 
@@ -208,33 +207,17 @@ impl TrustPolicy {
     /// signature counts, nor what it states of the image; but a revoked key is
     /// no longer known.
     pub fn signer_of(&self, image: &Digest, bundle: &[u8]) -> Option<(KeyId, Digest)> {
-        let envelope = Envelope::parse(bundle).ok()?;
+        let envelope = Envelope::parse_attestation(bundle).ok()?;
         let keys: Vec<&PolicyKey> = self.keys.iter().collect();
         let signer = &claimed(&keys, &envelope)?.signer;
         let payload = envelope.payload_unverified();
         let is_signed = !self.revoked.forbids(signer.id(), image) && self.check(signer, &envelope).is_ok();
         let statement: AnyStatement = json::decode(payload).ok().filter(|_| is_signed)?;
-        let digest = image.to_string();
-        let named = statement.subject.iter().any(|subject| {
-            let mut digests = subject.digest.iter();
-            digests.any(|(algorithm, hex)| format!("{algorithm}:{hex}") == digest)
-        });
-        named.then(|| (signer.id(), Digest::of(payload)))
+        statement.names(image).then(|| (signer.id(), Digest::of(payload)))
     }
 
     /// Whether it names anybody who may sign.
     pub fn names_keys(&self) -> bool {
         !self.keys.is_empty()
     }
-}
-
-/// What every in-toto statement has, whatever it states.
-#[derive(Deserialize)]
-struct AnyStatement {
-    subject: Vec<AnySubject>,
-}
-
-#[derive(Deserialize)]
-struct AnySubject {
-    digest: BTreeMap<String, String>,
 }

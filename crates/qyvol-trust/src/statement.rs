@@ -85,6 +85,31 @@ struct Typed {
     predicate_type: String,
 }
 
+/// What every in-toto statement has, whatever it states.
+#[derive(Deserialize)]
+pub(crate) struct AnyStatement {
+    #[serde(rename = "_type", default)]
+    pub(crate) kind: String,
+    subject: Vec<AnySubject>,
+    #[serde(rename = "predicateType", default)]
+    pub(crate) predicate_type: String,
+}
+
+#[derive(Deserialize)]
+struct AnySubject {
+    #[serde(default)]
+    digest: BTreeMap<String, String>,
+}
+
+impl AnyStatement {
+    /// Whether it is about an image.
+    pub(crate) fn names(&self, image: &Digest) -> bool {
+        let hex = image.hex();
+        let mut subjects = self.subject.iter();
+        subjects.any(|subject| subject.digest.get(image.algorithm().name()) == Some(&hex))
+    }
+}
+
 /// Why a payload is not such a statement.
 #[derive(Debug, Error)]
 #[non_exhaustive]

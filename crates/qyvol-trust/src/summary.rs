@@ -77,6 +77,9 @@ struct RuleSummary {
     remap: Option<Remap>,
     max_age_seconds: Option<u64>,
     rollback: &'static str,
+    /// What must be attested, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attest: Vec<String>,
     /// What a run may do at most, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     allow: Option<String>,
@@ -127,6 +130,7 @@ impl TrustPolicy {
             remap: r.remap.clone(),
             max_age_seconds: r.max_age.map(|a| a.as_secs()),
             rollback: allowed(!r.deny_rollback),
+            attest: r.attest.iter().map(|c| c.describe(self)).collect(),
             allow: r.ceiling.allow.as_ref().map(Capabilities::to_string),
             limits: r.ceiling.limits,
         });
@@ -243,6 +247,7 @@ impl TrustPolicy {
     /// What a rule needs, in words.
     pub fn describe_rule(&self, rule: &Rule) -> String {
         let mut parts: Vec<String> = rule.require.iter().map(|q| self.requirement(q)).collect();
+        parts.extend(rule.attest.iter().map(|condition| condition.describe(self)));
         if !rule.scope.is_file() {
             parts.push(format!("identity {}", word(rule.identity)));
         }

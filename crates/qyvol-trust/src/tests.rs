@@ -10,6 +10,7 @@ use crate::{
     Envelope, KeyError, KeyType, PrivateKey, Refusal, Report, Statement, Subject, TrustPolicy, Verdict, verify,
 };
 
+mod attest;
 mod changes;
 mod conditions;
 mod cosign;
@@ -155,7 +156,7 @@ fn ambiguous_or_malformed_statement_is_refused() {
         change(&|v| v["subject"][0]["digest"]["sha512"] = json!("00")),
         change(&|v| v["subject"][0]["digest"] = json!({ "sha512": "0".repeat(128) })),
         change(&|v| v["subject"][0]["digest"]["sha256"] = json!(digest.to_uppercase())),
-        change(&|v| v["predicateType"] = json!("https://slsa.dev/provenance/v1")),
+        change(&|v| v["predicateType"] = json!("https://qyvol.dev/release/v2")),
         change(&|v| v["_type"] = json!("https://in-toto.io/Statement/v0.1")),
         change(&|v| v["predicate"]["critical"] = json!(["unheard-of"])),
         change(&|v| v["predicate"]["sequence"] = json!(u64::MAX)),

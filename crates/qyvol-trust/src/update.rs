@@ -17,9 +17,8 @@ use qyvol_types::{Descriptor, Digest, ImageManifest, RepositoryName, Timestamp, 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::envelope::sign_payload;
 use crate::statement::{STATEMENT_TYPE, check_type, pae_of, subject_digest};
-use crate::{Envelope, EnvelopeError, KeyId, PrivateKey, Refusal, StatementError, TrustPolicy};
+use crate::{Envelope, EnvelopeError, KeyId, Refusal, Sign, StatementError, TrustPolicy};
 
 /// The type of the predicate of a document's signature.
 pub const POLICY_PREDICATE: &str = "https://qyvol.dev/policy/v1";
@@ -180,16 +179,16 @@ impl PolicyDocument {
     }
 
     /// Signs it.
-    pub fn sign(&self, key: &PrivateKey, created: Timestamp) -> Result<Envelope, EnvelopeError> {
+    pub fn sign(&self, key: &dyn Sign, created: Timestamp) -> Result<Envelope, EnvelopeError> {
         self.vouch(key, POLICY_PREDICATE, created)
     }
 
     /// Says that it is the newest.
-    pub fn sign_fresh(&self, key: &PrivateKey, created: Timestamp) -> Result<Envelope, EnvelopeError> {
+    pub fn sign_fresh(&self, key: &dyn Sign, created: Timestamp) -> Result<Envelope, EnvelopeError> {
         self.vouch(key, FRESH_PREDICATE, created)
     }
 
-    fn vouch(&self, key: &PrivateKey, predicate_type: &str, created: Timestamp) -> Result<Envelope, EnvelopeError> {
+    fn vouch(&self, key: &dyn Sign, predicate_type: &str, created: Timestamp) -> Result<Envelope, EnvelopeError> {
         let statement = UpdateStatement {
             kind: STATEMENT_TYPE.to_string(),
             subject: vec![UpdateSubject {
@@ -204,7 +203,7 @@ impl PolicyDocument {
                 critical: Vec::new(),
             },
         };
-        sign_payload(key, json::encode(&statement)?)
+        Envelope::seal(key, json::encode(&statement)?)
     }
 
     /// Whose signatures the document itself asks for, by fingerprint.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use qyvol_types::{Descriptor, Timestamp, escape, limits};
 
+use crate::attest;
 use crate::policy::{Ceiling, PolicyKey, Requirement, Rule};
 use crate::report::{Cause, RequirementReport, RuleReport, StatementReport};
 use crate::statement::{Signed, sequence_of};
@@ -66,6 +67,19 @@ pub fn verify(
     now: Timestamp,
     seen: Option<&RollbackState>,
 ) -> Result<Accepted, VerifyError> {
+    verify_attested(policy, subject, envelopes, &[], now, seen)
+}
+
+/// The same with the image's attestations, which are no signatures and count where the rule
+/// asks for them.
+pub fn verify_attested(
+    policy: &TrustPolicy,
+    subject: &Subject<'_>,
+    envelopes: &[Vec<u8>],
+    attestations: &[Vec<u8>],
+    now: Timestamp,
+    seen: Option<&RollbackState>,
+) -> Result<Accepted, VerifyError> {
     let rule = policy.rule(subject);
     let seen = seen.filter(|_| rule.is_some_and(|r| r.deny_rollback));
     let judge = Verifier {
@@ -76,7 +90,9 @@ pub fn verify(
         now: seen.map_or(now, |seen| now.max(seen.created)),
         seen,
     };
-    let (signatures, good) = judge.all(envelopes);
+    let (signatures, good, others) = judge.all(envelopes);
+    let attestations = attestations.iter().map(|bytes| Envelope::parse_attestation(bytes));
+    let attestations = others.into_iter().map(Ok).chain(attestations);
     let mut report = Report {
         scope: subject.place(),
         asked: subject.asked.map(ToString::to_string),
@@ -92,13 +108,14 @@ pub fn verify(
         }),
         serial: policy.serial,
         signatures,
+        attestations: attest::judge(policy, &subject.descriptor.digest, attestations, judge.now),
         requirements: Vec::new(),
     };
     if policy.revoked.images.contains(&subject.descriptor.digest) {
         let detail = "the policy revokes this image";
         return Err(VerifyError::new(Refusal::Revoked, detail, report));
     }
-    if envelopes.is_empty() {
+    if report.signatures.is_empty() {
         return Err(VerifyError::new(Refusal::Unsigned, "it is not signed", report));
     }
     let Some(rule) = rule else {
@@ -133,6 +150,10 @@ pub fn verify(
     }
     if !met {
         return Err(VerifyError::nearest(report));
+    }
+    if let Some(unmet) = attest::unmet(policy, &rule.attest, &report.attestations) {
+        let detail = format!("no attestation meets what the rule asks for: {unmet}");
+        return Err(VerifyError::new(Refusal::Attestation, detail, report));
     }
     let state_name = subject.state_name().filter(|_| rule.deny_rollback);
     let newest = |name| RollbackState {
@@ -191,13 +212,24 @@ fn read(
 
 impl Verifier<'_> {
     /// Checks every signature. Those that name no key of the rule cost no check,
-    /// so they can't exhaust the limit for the others.
-    fn all(&self, envelopes: &[Vec<u8>]) -> (Vec<SignatureReport>, Vec<Good>) {
+    /// so they can't exhaust the limit for the others. Those that are attestations are returned
+    /// as they are.
+    fn all(&self, envelopes: &[Vec<u8>]) -> (Vec<SignatureReport>, Vec<Good>, Vec<Envelope>) {
         let mut distinct = HashSet::new();
-        let mut reports = Vec::new();
-        let mut named = Vec::new();
+        let (mut reports, mut named, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for bytes in envelopes.iter().filter(|bytes| distinct.insert(bytes.as_slice())) {
-            match self.find(bytes) {
+            let envelope = match Envelope::parse(bytes) {
+                Ok(envelope) if attest::is_attestation(envelope.payload_unverified()) => {
+                    others.push(envelope);
+                    continue;
+                }
+                Ok(envelope) => envelope,
+                Err(error) => {
+                    reports.push(entry(Verdict::Malformed, error.to_string()));
+                    continue;
+                }
+            };
+            match self.find(envelope) {
                 Ok((envelope, key)) => {
                     named.push((reports.len(), envelope, key));
                     reports.push(entry(Verdict::OverLimit, "not checked: there are too many".to_string()));
@@ -218,13 +250,12 @@ impl Verifier<'_> {
             }
             good.extend(counted);
         }
-        (reports, good)
+        (reports, good, others)
     }
 
     /// Finds a signature's key by its hint, or its identity by its certificate;
     /// neither is trusted.
-    fn find(&self, bytes: &[u8]) -> Result<(Envelope, &PolicyKey), SignatureReport> {
-        let envelope = Envelope::parse(bytes).map_err(|error| entry(Verdict::Malformed, error.to_string()))?;
+    fn find(&self, envelope: Envelope) -> Result<(Envelope, &PolicyKey), SignatureReport> {
         match signer::claimed(&self.keys, &envelope) {
             Some(key) => Ok((envelope, key)),
             None => Err(SignatureReport {

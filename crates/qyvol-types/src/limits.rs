@@ -18,6 +18,21 @@ pub const UNKNOWN_SIGNATURES: usize = 128;
 /// Signatures by one known key that a stored image keeps. Both are far below
 /// what is read and checked.
 pub const SIGNATURES_BY_KEY: usize = 256;
+/// An attestation's bundle. In an archive, and where it counts as a signature, one is no larger
+/// than [`BUNDLE_BYTES`].
+pub const ATTESTATION_BYTES: u64 = 16 << 20;
+/// Attestations of one image that are read.
+pub const ATTESTATIONS: usize = 256;
+/// All attestations of one image that an archive holds, together.
+pub const ATTESTATIONS_IN_ARCHIVE: u64 = 512 << 10;
+/// All attestations of one image that are too large for an archive, together.
+pub const LARGE_ATTESTATIONS_BYTES: u64 = 32 << 20;
+/// Attestations by unknown keys that a stored image keeps.
+pub const UNKNOWN_ATTESTATIONS: usize = 32;
+/// Attestations by one known key that a stored image keeps.
+pub const ATTESTATIONS_BY_KEY: usize = 64;
+/// Attestations checked for one image: those that name a key of the policy.
+pub const ATTESTATION_CHECKS: usize = 2048;
 /// Signatures checked for one image: those that name a key of the rule.
 pub const SIGNATURE_CHECKS: usize = 1024;
 /// The signed bytes: DSSE's pre-authentication encoding.

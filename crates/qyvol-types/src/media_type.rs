@@ -27,7 +27,7 @@ pub const ALL: &[(&str, &str)] = &[
     (WASM_CONFIG, "image config, with the key `qyv`"),
     (WASM, "layer 0: the component or core module, raw"),
     (ASSETS, "layer 1: the assets, a canonical tar in zstd frames"),
-    (SIGSTORE_BUNDLE, "signature: a sigstore bundle v0.3"),
+    (SIGSTORE_BUNDLE, "signature or attestation: a sigstore bundle v0.3"),
     (EMPTY, "config of a signature manifest: {}"),
     (
         TRUST_POLICY,
@@ -50,3 +50,13 @@ pub const ANNOTATION_VERSION: &str = "org.opencontainers.image.version";
 pub const ANNOTATION_BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
 /// Annotation: the predicate type of the statement in a sigstore bundle.
 pub const ANNOTATION_BUNDLE_PREDICATE: &str = "dev.sigstore.bundle.predicateType";
+
+/// Beginnings of the predicate types of signatures. Statements of any other type are
+/// attestations.
+const SIGNATURES: [&str; 2] = ["https://qyvol.dev/release/", "https://sigstore.dev/cosign/sign/"];
+
+/// Whether a statement of this predicate type vouches for an image as such. Any other is an
+/// attestation: it says something about the image.
+pub fn is_signature_predicate(predicate_type: &str) -> bool {
+    SIGNATURES.iter().any(|start| predicate_type.starts_with(start))
+}

@@ -184,8 +184,7 @@ impl PendingBuild<'_> {
         ctx.report.finished();
         if let Some(key) = &signer.key {
             let created = ctx.source_date.unwrap_or(Timestamp::EPOCH);
-            let signature =
-                sign_image(key, &built.image, &built.config, self.claims, created).map_err(Error::image(label))?;
+            let signature = sign_image(label, &**key, &built.image, &built.config, self.claims, created)?;
             built.image.signatures.push(signature);
         }
         stage_metadata(&mut stage, &built.image)?;

@@ -9,7 +9,7 @@ use qyvol_image::ImageError;
 use qyvol_remote::RemoteError;
 use qyvol_runtime::{ArgumentError, FunctionError, NO_HANDLER, OverlayError, RuntimeError, ServiceError};
 use qyvol_store::{CopyError, StoreError};
-use qyvol_trust::{KeyError, Refusal, VerifyError};
+use qyvol_trust::{KeyError, Refusal, SignError, VerifyError};
 use qyvol_types::yaml::Problems;
 use qyvol_types::{Digest, DigestPrefix, Reference, escape};
 use thiserror::Error as ThisError;
@@ -20,6 +20,9 @@ use crate::ImageName;
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {
+    /// Nothing was signed: a program, an agent or a key failed.
+    #[error(transparent)]
+    Signer(#[from] SignError),
     /// A `.qyv` has problems, each with its place.
     #[error("{} {}", escape(&path.to_string_lossy()), plural(problems.0.len()))]
     Yaml {

@@ -106,6 +106,14 @@ impl ImageSource {
         }
     }
 
+    /// Where its blobs are.
+    pub(crate) fn blobs(&self) -> &dyn Fetch {
+        match self {
+            ImageSource::Archive { archive } => archive,
+            ImageSource::Stored { store, .. } => store,
+        }
+    }
+
     /// What it was asked for as.
     pub(crate) fn asked(&self) -> RequestedAs<'_> {
         match self {
@@ -190,10 +198,18 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
     let raw = store.fetch_bytes(descriptor, limits::MANIFEST_BYTES)?;
     let manifest = ImageManifest::parse(raw).map_err(Error::malformed(label))?;
     let config = store.fetch_bytes(manifest.config(), limits::CONFIG_BYTES)?;
-    let mut signatures = Vec::new();
+    let mut image = SignedImage {
+        names: vec![own_name(label, &config)?],
+        manifest,
+        config,
+        signatures: Vec::new(),
+        attestations: Vec::new(),
+        large_attestations: Vec::new(),
+    };
+    let subject = image.descriptor();
     let mut bundles = HashSet::new();
-    let subject = manifest.descriptor();
     let mut room = limits::SIGNATURES_BYTES;
+    let mut attestations = AttestationRoom::default();
     let mut looked_at = 0;
     for referrer in store.referrers(&descriptor.digest)? {
         // Skip other referrers, such as an SBOM. A list may state no type: then
@@ -203,37 +219,38 @@ pub(crate) fn read_image<S: Fetch + Referrers>(
             continue;
         }
         looked_at += 1;
-        if looked_at > limits::SIGNATURES {
+        // Attestations, whose number is bounded, take no room from signatures.
+        let attested = image.attestations.len() + image.large_attestations.len();
+        if looked_at > limits::SIGNATURES + attested {
             ctx.report.warned(&format!(
                 "{label}: more than {} referrers, the rest are ignored",
                 limits::SIGNATURES
             ));
             break;
         }
-        match read_signature(store, &referrer, &subject, room) {
+        match read_referrer(store, &referrer, &subject, room, &mut attestations) {
             // One bundle is one signature, however many manifests name it.
-            Ok(Some(signature)) if bundles.insert(signature.manifest.layers().first().map(|layer| layer.digest)) => {
-                room -= signature.bundle.len() as u64;
-                signatures.push(signature);
+            Ok(Found::Signature(signature)) => {
+                if bundles.insert(signature.manifest.layers().first().map(|layer| layer.digest)) {
+                    room -= signature.bundle.len() as u64;
+                    image.signatures.push(signature);
+                }
             }
-            Ok(None) if claimed.is_some() => ctx.report.warned(&format!(
-                "{label}: referrer {} left out: it is no signature of this image, or more than is read of signatures \
-                 together",
+            Ok(Found::Attestation(attestation)) => image.attestations.push(attestation),
+            Ok(Found::LargeAttestation(manifest)) => image.large_attestations.push(manifest),
+            Ok(Found::Neither) if claimed.is_some() => ctx.report.warned(&format!(
+                "{label}: referrer {} left out: it is no signature or attestation of this image, or more than is read of \
+                 them together",
                 referrer.digest
             )),
-            Ok(_) => {}
+            Ok(Found::Neither) => {}
             Err(error) if error.is_content_error() || matches!(error, StoreError::NotFound { .. }) => ctx
                 .report
                 .warned(&format!("{label}: referrer {} left out: {error}", referrer.digest)),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(SignedImage {
-        names: vec![own_name(label, &config)?],
-        manifest,
-        config,
-        signatures,
-    })
+    Ok(image)
 }
 
 /// The application's own `name:version`, as its config has it.
@@ -249,23 +266,109 @@ pub(crate) fn own_name(label: &str, config: &[u8]) -> Result<Reference, Error> {
     Reference::local(&app.name, &app.version).map_err(Error::malformed(label))
 }
 
-/// Reads one signature; none where the referrer is something else, or over what
-/// is read of signatures together.
-pub(crate) fn read_signature<S: Fetch>(
+/// What a referrer is.
+enum Found {
+    Signature(ImageSignature),
+    Attestation(ImageSignature),
+    /// One whose bundle is not read before it is needed.
+    LargeAttestation(ImageManifest),
+    /// Something else, or over what is read together.
+    Neither,
+}
+
+/// What may still be read of attestations. They have room of their own: neither can crowd out
+/// the other.
+struct AttestationRoom {
+    number: usize,
+    small: u64,
+    large: u64,
+}
+
+impl Default for AttestationRoom {
+    fn default() -> AttestationRoom {
+        AttestationRoom {
+            number: limits::ATTESTATIONS,
+            small: limits::SIGNATURES_BYTES,
+            large: limits::LARGE_ATTESTATIONS_BYTES,
+        }
+    }
+}
+
+impl AttestationRoom {
+    /// Takes room for a bundle; false where there is none left.
+    fn take(&mut self, size: u64) -> bool {
+        let room = match size <= limits::BUNDLE_BYTES {
+            true => &mut self.small,
+            false => &mut self.large,
+        };
+        let left = room.checked_sub(size).filter(|_| size <= limits::ATTESTATION_BYTES);
+        match (left, self.number.checked_sub(1)) {
+            (Some(bytes), Some(number)) => {
+                (*room, self.number) = (bytes, number);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn read_referrer<S: Fetch>(
     store: &S,
     referrer: &Descriptor,
     subject: &Descriptor,
     room: u64,
-) -> Result<Option<ImageSignature>, StoreError> {
+    attestations: &mut AttestationRoom,
+) -> Result<Found, StoreError> {
+    let manifest = referrer_manifest(store, referrer)?;
+    let fits = ImageSignature::has_form(&manifest) && manifest.subject() == Some(subject);
+    let Some(layer) = manifest.layers().first().filter(|_| fits) else {
+        return Ok(Found::Neither);
+    };
+    let is_attestation = ImageSignature::is_attestation(&manifest);
+    let has_room = match is_attestation {
+        true => attestations.take(layer.size),
+        false => layer.size <= room,
+    };
+    if !has_room {
+        return Ok(Found::Neither);
+    }
+    if is_attestation && layer.size > limits::BUNDLE_BYTES {
+        return Ok(Found::LargeAttestation(manifest));
+    }
+    let bundle = store.fetch_bytes(layer, limits::BUNDLE_BYTES)?;
+    let Ok(signature) = ImageSignature::from_parts(manifest, bundle) else {
+        return Ok(Found::Neither);
+    };
+    Ok(match is_attestation {
+        true => Found::Attestation(signature),
+        false => Found::Signature(signature),
+    })
+}
+
+/// The manifest of a referrer, against its digest.
+pub(crate) fn referrer_manifest<S: Fetch>(store: &S, referrer: &Descriptor) -> Result<ImageManifest, StoreError> {
     let raw = store.fetch_bytes(referrer, limits::MANIFEST_BYTES)?;
-    let manifest = ImageManifest::parse(raw).map_err(|source| StoreError::Manifest {
+    ImageManifest::parse(raw).map_err(|source| StoreError::Manifest {
         digest: referrer.digest,
         source,
-    })?;
-    let ours = manifest.artifact_type() == Some(media_type::SIGSTORE_BUNDLE) && manifest.subject() == Some(subject);
-    let Some(layer) = manifest.layers().first().filter(|layer| ours && layer.size <= room) else {
+    })
+}
+
+/// Reads the bundle of a signature or attestation of an image by its manifest; none where the
+/// manifest is something else's.
+pub(crate) fn read_bundle<S: Fetch + ?Sized>(
+    store: &S,
+    manifest: ImageManifest,
+    subject: &Descriptor,
+) -> Result<Option<ImageSignature>, StoreError> {
+    let fits = ImageSignature::has_form(&manifest) && manifest.subject() == Some(subject);
+    let Some(layer) = manifest.layers().first().filter(|_| fits) else {
         return Ok(None);
     };
-    let bundle = store.fetch_bytes(layer, limits::BUNDLE_BYTES)?;
+    let limit = match ImageSignature::is_attestation(&manifest) {
+        true => limits::ATTESTATION_BYTES,
+        false => limits::BUNDLE_BYTES,
+    };
+    let bundle = store.fetch_bytes(layer, limit)?;
     Ok(ImageSignature::from_parts(manifest, bundle).ok())
 }

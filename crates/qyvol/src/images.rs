@@ -5,7 +5,7 @@ use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference, limits};
 use serde::Serialize;
 
 use crate::image_source::resolve;
-use crate::{Context, Error, ImageName};
+use crate::{Context, Error, ImageName, signatures};
 
 /// An image in the store.
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +40,6 @@ pub fn images(ctx: &Context<'_>) -> Result<Vec<ImageRow>, Error> {
 }
 
 fn row(store: &qyvol_store::LocalStore, name: &Reference, descriptor: &Descriptor) -> Result<ImageRow, Error> {
-    use qyvol_store::Referrers;
     let label = name.to_string();
     let raw = store.fetch_bytes(descriptor, limits::MANIFEST_BYTES)?;
     let manifest = ImageManifest::parse(raw).map_err(Error::malformed(&label))?;
@@ -52,7 +51,7 @@ fn row(store: &qyvol_store::LocalStore, name: &Reference, descriptor: &Descripto
         digest: descriptor.digest.to_string(),
         size: descriptor.size + manifest.config().size + layers,
         created: config.created.to_string(),
-        signatures: store.referrers(&descriptor.digest)?.len(),
+        signatures: signatures::number(store, &descriptor.digest)?,
     })
 }
 

@@ -56,6 +56,9 @@ pub struct Inspection {
     pub assets: Option<AssetsConfig>,
     /// Its signatures, not judged.
     pub signatures: Vec<SignatureView>,
+    /// Its attestations, not judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<AttestationView>,
 }
 
 /// What an image was imported from.
@@ -80,6 +83,22 @@ pub struct SignatureView {
     /// What is wrong with its form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// An attestation as it says of itself.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttestationView {
+    /// Digest of the attestation's manifest.
+    pub digest: String,
+    /// The type of its predicate.
+    #[serde(rename = "type")]
+    pub predicate_type: String,
+    /// Bytes of its bundle.
+    pub size: u64,
+    /// The fingerprint that it hints at; none where it is too large to be read for this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// A bare component or module, as `inspect` shows it.
@@ -145,6 +164,7 @@ pub(crate) fn view(label: &str, image: &SignedImage, archive_size: Option<u64>) 
         dependencies: config.lock.map(|lock| lock.dependencies).unwrap_or_default(),
         assets: config.qyv.assets,
         signatures: image.signatures.iter().map(signature).collect(),
+        attestations: attestations(image),
         app,
     })
 }
@@ -167,6 +187,23 @@ fn signature(signature: &qyvol_image::ImageSignature) -> SignatureView {
         key,
         problem,
     }
+}
+
+fn attestations(image: &SignedImage) -> Vec<AttestationView> {
+    let small = image.attestations.iter().map(|a| (&a.manifest, Some(&a.bundle)));
+    let large = image.large_attestations.iter().map(|manifest| (manifest, None));
+    let view = |(manifest, bundle): (&ImageManifest, Option<&Vec<u8>>)| {
+        let kind = manifest.annotations().get(media_type::ANNOTATION_BUNDLE_PREDICATE);
+        AttestationView {
+            digest: manifest.digest().to_string(),
+            predicate_type: kind.cloned().unwrap_or_default(),
+            size: manifest.layers().iter().map(|layer| layer.size).sum(),
+            key: bundle
+                .and_then(|bundle| Envelope::parse(bundle).ok())
+                .and_then(|envelope| envelope.hinted_fingerprint()),
+        }
+    };
+    small.chain(large).map(view).collect()
 }
 
 /// Looks at a bare `.wasm`.
@@ -213,29 +250,50 @@ pub fn functions(ctx: &Context<'_>, target: &Target) -> Result<Vec<(Option<Strin
     Ok(functions.into_iter().map(|one| (one.interface, one.name)).collect())
 }
 
-/// A target's component. Of an image it is read against its digest.
+/// A target's component, which must be one. Of an image it is read against its digest.
 fn component(ctx: &Context<'_>, target: &Target) -> Result<(String, Vec<u8>), Error> {
-    let (label, bytes) = match target {
-        Target::Wasm(path) => (path.to_string_lossy().into_owned(), read_wasm(path)?),
-        _ => {
-            let source = ImageSource::open(ctx, target)?;
-            let image = source.single()?;
-            let layer = image
-                .manifest
-                .layers()
-                .first()
-                .ok_or_else(|| Error::malformed(&source.label())("it has no layer"))?;
-            let bytes = match &source {
-                ImageSource::Archive { archive } => archive.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
-                ImageSource::Stored { store, .. } => store.fetch_bytes(layer, limits::COMPONENT_BYTES)?,
-            };
-            (source.label(), bytes)
-        }
-    };
+    let AnyComponent { label, bytes, .. } = any_component(ctx, target)?;
     if Payload::read(&bytes).map_err(Error::image(&label))?.os == Os::Wasip1 {
         return Err(Error::malformed(&label)("it is a core module, which has no WIT"));
     }
     Ok((label, bytes))
+}
+
+/// The component or core module of a target.
+pub(crate) struct AnyComponent {
+    /// What the user named, for messages.
+    pub(crate) label: String,
+    /// The application's name, or the file's.
+    pub(crate) name: String,
+    /// The application's version; a file has none.
+    pub(crate) version: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Reads it, of an image against its digest.
+pub(crate) fn any_component(ctx: &Context<'_>, target: &Target) -> Result<AnyComponent, Error> {
+    if let Target::Wasm(path) = target {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        return Ok(AnyComponent {
+            label: path.to_string_lossy().into_owned(),
+            name: name.to_string_lossy().into_owned(),
+            version: String::new(),
+            bytes: read_wasm(path)?,
+        });
+    }
+    let source = ImageSource::open(ctx, target)?;
+    let label = source.label();
+    let image = source.single()?;
+    let config = ImageConfig::parse(&image.config).map_err(Error::malformed(&label))?;
+    let layer = image.manifest.layers().first();
+    let layer = layer.ok_or_else(|| Error::malformed(&label)("it has no layer"))?;
+    let bytes = source.blobs().fetch_bytes(layer, limits::COMPONENT_BYTES)?;
+    Ok(AnyComponent {
+        label,
+        name: config.qyv.app.name,
+        version: config.qyv.app.version,
+        bytes,
+    })
 }
 
 pub(crate) fn read_wasm(path: &Path) -> Result<Vec<u8>, Error> {

@@ -72,13 +72,13 @@ pub(crate) fn stage_images(
     Ok(stage)
 }
 
-/// Stages an image's config, manifest and signatures. The store links each
-/// signature to its subject by itself.
+/// Stages an image's config, manifest, signatures and attestations. The store links each
+/// of these to its subject by itself.
 pub(crate) fn stage_metadata(stage: &mut Ingest, image: &SignedImage) -> Result<(), Error> {
     stage.push(image.manifest.config(), &mut image.config.as_slice())?;
     let descriptor = image.descriptor();
     stage.push(&descriptor, &mut image.manifest.raw())?;
-    for signature in &image.signatures {
+    for signature in image.referrers() {
         stage.push(&Descriptor::of(media_type::EMPTY, b"{}"), &mut b"{}".as_slice())?;
         let bundle = Descriptor::of(media_type::SIGSTORE_BUNDLE, &signature.bundle);
         stage.push(&bundle, &mut signature.bundle.as_slice())?;

@@ -70,14 +70,19 @@
 //! Deliberately absent: output, the environment, the clock and the place of
 //! the user's directories, which the command passes in as a [`Context`].
 
+mod agent;
 mod assets;
+mod attest;
+mod attestations;
 mod build;
 mod call;
+mod compare;
 mod context;
 mod data;
 mod dependencies;
 mod error;
 mod error_class;
+mod external_signer;
 mod follow;
 mod functions;
 mod hosts;
@@ -99,6 +104,7 @@ mod reuse;
 mod run;
 mod runnable;
 mod save;
+mod sbom;
 mod secure_file;
 mod serve;
 mod shared_memory;
@@ -111,8 +117,10 @@ mod temp_file;
 mod validate;
 mod verify;
 
+pub use attest::{AttestReport, AttestRequest, Stated, attest};
 pub use build::{BuildReport, BuildRequest, build};
 pub use call::{CallArguments, CallRequest, Called, LinesRequest, call, call_lines};
+pub use compare::{CompareReport, CompareRequest, Comparison, compare};
 pub use context::{Context, Home};
 pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
 pub use dependencies::{Linking, LockChange, LockUse, UpdateReport, UpdateRequest, update};
@@ -127,7 +135,9 @@ pub use image_source::ImageSource;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 #[cfg(feature = "import")]
 pub use import::{ImportReport, ImportRequest, Origin, import};
-pub use inspect::{Inspection, SignatureView, SourceView, WasmView, assets, functions, inspect, inspect_wasm, wit};
+pub use inspect::{
+    AttestationView, Inspection, SignatureView, SourceView, WasmView, assets, functions, inspect, inspect_wasm, wit,
+};
 pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
 pub use netfs::read_fs_credentials;
 pub use new_file::NewFile;
@@ -139,6 +149,7 @@ pub use policy::{
 pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
 pub use run::{Debugging, DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
+pub use sbom::{CycloneDx, sbom};
 pub use serve::{AppEntry, Reload, ServeLimits, ServeNotice, ServeRequest, ServedApp, TlsFiles, read_apps, serve};
 pub use sign::{Claims, SignReport, SignRequest, release_predicate, sign};
 pub use signatures::{CleanRequest, RemovedSignature, clean};

@@ -11,8 +11,8 @@ use qyvol_types::{Descriptor, Digest, Reference, escape};
 use crate::image_source::own_name;
 use crate::install::{InstallOptions, stage_images};
 use crate::output::{Output, OutputPath};
-use crate::verify::{RequestedAs, TrustedImage, bind, check_local_names, verify_image};
-use crate::{Context, Destination, Error, ImageName, ImageSource, policy_or_key};
+use crate::verify::{Attestations, RequestedAs, TrustedImage, bind, check_local_names, verify_image};
+use crate::{Context, Destination, Error, ImageName, ImageSource, attestations, policy_or_key};
 
 /// Writes stored images, with their signatures, into one archive, under the
 /// names that were asked for. Returns its size in bytes.
@@ -34,9 +34,11 @@ pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) ->
             }
             None => {}
         }
-        let saved = images.entry(digest).or_insert_with(|| SignedImage {
-            names: Vec::new(),
-            ..image.clone()
+        let saved = images.entry(digest).or_insert_with(|| {
+            let mut image = image.clone();
+            image.names.clear();
+            attestations::for_archive(ctx, &mut image);
+            image
         });
         saved.names.push(recorded);
     }
@@ -109,7 +111,7 @@ fn load_from(
     let mut trusted: Vec<TrustedImage> = Vec::new();
     for image in head.images() {
         let accepted = match &policy {
-            Some(policy) => accepted_names(ctx, policy, &label, image, &mut trusted)?,
+            Some(policy) => accepted_names(ctx, policy, from, &label, image, &mut trusted)?,
             None => vec![unverified_name(&label, image)?],
         };
         for name in accepted {
@@ -172,6 +174,7 @@ fn check_single_release(label: &str, trusted: &[TrustedImage]) -> Result<(), Err
 fn accepted_names(
     ctx: &Context<'_>,
     policy: &TrustPolicy,
+    from: &dyn Fetch,
     label: &str,
     image: &SignedImage,
     trusted: &mut Vec<TrustedImage>,
@@ -181,7 +184,7 @@ fn accepted_names(
             Some(_) => (format!("{label}: {name}"), RequestedAs::Name(name)),
             None => (label.to_string(), RequestedAs::Archive),
         };
-        let accepted = verify_image(ctx, policy, &judged_as, asked, image)?;
+        let accepted = verify_image(ctx, policy, &judged_as, asked, image, Attestations::Needed(from))?;
         check_local_names(label, image, &accepted.config)?;
         trusted.push(accepted);
     }

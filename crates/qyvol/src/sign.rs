@@ -1,7 +1,7 @@
 //! `sign`: one more signature on an image, whose digest stays.
 
 use qyvol_image::{Head, ImageError, ImageSignature, SignedImage};
-use qyvol_trust::{Envelope, PREDICATE_TYPE, PrivateKey, Statement, sequence_of};
+use qyvol_trust::{Envelope, EnvelopeError, PREDICATE_TYPE, Sign, Statement, sequence_of};
 use qyvol_types::{ImageConfig, Timestamp};
 
 use crate::install::stage_metadata;
@@ -70,25 +70,10 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
     };
     // A signature added later tells when; see `build` for the first.
     let created = ctx.source_date.unwrap_or(ctx.now);
-    let signature = sign_image(&key, image, &config, &request.claims, created).map_err(Error::image(&label))?;
+    let signature = sign_image(&label, &*key, image, &config, &request.claims, created)?;
     let mut signed = image.clone();
-    signed.signatures.push(signature);
-    match &source {
-        ImageSource::Archive { archive } => {
-            signed.signatures.sort_by_key(|s| s.manifest.digest());
-            signed.signatures.dedup_by_key(|s| s.manifest.digest());
-            let head = Head::new(vec![signed.clone()]).map_err(Error::image(&label))?;
-            let file = archive.file_id().map_err(Error::file("read", archive.path()))?;
-            let mut file = Output::create(ctx, OutputPath::of(archive.path(), file)?)?;
-            archive.rewrite(&head, &mut file).map_err(Error::image(&label))?;
-            file.finish()?;
-        }
-        ImageSource::Stored { store, .. } => {
-            let mut stage = store.begin()?;
-            stage_metadata(&mut stage, &signed)?;
-            stage.commit()?;
-        }
-    }
+    signed.add_referrer(signature);
+    write_referrers(ctx, &source, &signed)?;
     Ok(SignReport {
         digest: image.manifest.digest().to_string(),
         image: format!("{}:{}", config.qyv.app.name, config.qyv.app.version),
@@ -98,18 +83,42 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
     })
 }
 
+/// Writes an image that has one more signature or attestation to where it came from.
+pub(crate) fn write_referrers(ctx: &Context<'_>, source: &ImageSource, signed: &SignedImage) -> Result<(), Error> {
+    let label = source.label();
+    match source {
+        ImageSource::Archive { archive } => {
+            let head = Head::new(vec![signed.clone()]).map_err(Error::image(&label))?;
+            let file = archive.file_id().map_err(Error::file("read", archive.path()))?;
+            let mut file = Output::create(ctx, OutputPath::of(archive.path(), file)?)?;
+            archive.rewrite(&head, &mut file).map_err(Error::image(&label))?;
+            file.finish()?;
+        }
+        ImageSource::Stored { store, .. } => {
+            let mut stage = store.begin()?;
+            stage_metadata(&mut stage, signed)?;
+            stage.commit()?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes one signature over an image.
 pub(crate) fn sign_image(
-    key: &PrivateKey,
+    label: &str,
+    key: &dyn Sign,
     image: &SignedImage,
     config: &ImageConfig,
     claims: &Claims,
     created: Timestamp,
-) -> Result<ImageSignature, ImageError> {
+) -> Result<ImageSignature, Error> {
     let subject = image.descriptor();
     let statement = statement(image, config, claims, created);
-    let envelope = Envelope::sign(key, &statement).map_err(|e| ImageError::Format(e.to_string()))?;
-    ImageSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec())
+    let envelope = Envelope::sign(key, &statement).map_err(|error| match error {
+        EnvelopeError::Sign(error) => Error::Signer(error),
+        error => Error::image(label)(ImageError::Format(error.to_string())),
+    })?;
+    ImageSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec()).map_err(Error::image(label))
 }
 
 fn statement(image: &SignedImage, config: &ImageConfig, claims: &Claims, created: Timestamp) -> Statement {

@@ -12,9 +12,9 @@ use std::collections::{HashMap, HashSet};
 use qyvol_image::{Head, ImageSignature, SignedImage};
 use qyvol_store::{LocalStore, Referrers};
 use qyvol_trust::{Envelope, KeyId, Revoked, TrustPolicy};
-use qyvol_types::{Digest, limits, media_type};
+use qyvol_types::{Descriptor, Digest, limits, media_type};
 
-use crate::image_source::read_signature;
+use crate::image_source::{read_bundle, referrer_manifest};
 use crate::output::{Output, OutputPath};
 use crate::policy::load_policy;
 use crate::{Context, Error, ImageSource, Keyring, Target};
@@ -58,7 +58,7 @@ impl<'a> KnownKeys<'a> {
     }
 }
 
-/// Leaves out of `image` the signatures that the store is not to take. Where a
+/// Leaves out of `image` the signatures and attestations that the store is not to take. Where a
 /// policy can't be read, nobody can say which those are, and all are kept.
 pub(crate) fn keep(
     ctx: &Context<'_>,
@@ -67,62 +67,121 @@ pub(crate) fn keep(
     label: &str,
     image: &mut SignedImage,
 ) -> Result<(), Error> {
-    if image.signatures.is_empty() {
+    if image.signatures.is_empty() && image.attestations.is_empty() {
         return Ok(());
     }
     let Ok(known) = KnownKeys::load(ctx, given) else {
         return Ok(());
     };
     let subject = image.descriptor();
-    let (mut there, mut said, mut unknown) = (HashSet::new(), HashSet::new(), 0);
-    let mut by_key: HashMap<KeyId, usize> = HashMap::new();
+    let mut signatures = Held::new(limits::UNKNOWN_SIGNATURES, limits::SIGNATURES_BY_KEY);
+    let mut attestations = Held::new(limits::UNKNOWN_ATTESTATIONS, limits::ATTESTATIONS_BY_KEY);
     for referrer in store.referrers(&subject.digest)? {
-        there.insert(referrer.digest);
-        let signature = read_signature(store, &referrer, &subject, u64::MAX);
-        match signature
-            .ok()
-            .flatten()
-            .and_then(|s| known.signed(&subject.digest, &s.bundle))
-        {
-            Some(signed) => {
-                *by_key.entry(signed.0).or_default() += 1;
-                said.insert(signed);
-            }
-            None => unknown += 1,
-        }
+        let Ok(manifest) = referrer_manifest(store, &referrer) else {
+            signatures.add(referrer.digest, None);
+            continue;
+        };
+        let held = match ImageSignature::is_attestation(&manifest) {
+            // How many of these there are is bounded by their size.
+            true if manifest.layers().iter().any(|layer| layer.size > limits::BUNDLE_BYTES) => continue,
+            true => &mut attestations,
+            false => &mut signatures,
+        };
+        let found = read_bundle(store, manifest, &subject);
+        let signed = found.ok().flatten();
+        held.add(
+            referrer.digest,
+            signed.and_then(|s| known.signed(&subject.digest, &s.bundle)),
+        );
     }
-    let mut dropped = 0;
-    image.signatures.retain(|signature| {
-        if there.contains(&signature.manifest.digest()) {
-            return true;
+    for (held, incoming, what) in [
+        (&mut signatures, &mut image.signatures, "signatures"),
+        (&mut attestations, &mut image.attestations, "attestations"),
+    ] {
+        let dropped = held.keep(&known, &subject.digest, incoming);
+        if dropped > 0 {
+            ctx.report.warned(&format!(
+                "{label}: {dropped} of its {what} {} not stored: an image keeps at most {} that no trusted key has made, \
+                 and {} of one key",
+                if dropped == 1 { "was" } else { "were" },
+                held.most_unknown,
+                held.most_by_key
+            ));
         }
-        match known.signed(&subject.digest, &signature.bundle) {
-            // Another bundle that says the same adds nothing.
-            Some(signed) if !said.insert(signed) => false,
-            Some((key, _)) if by_key.get(&key).is_none_or(|n| *n < limits::SIGNATURES_BY_KEY) => {
-                *by_key.entry(key).or_default() += 1;
-                true
-            }
-            None if unknown < limits::UNKNOWN_SIGNATURES => {
-                unknown += 1;
-                true
-            }
-            _ => {
-                dropped += 1;
-                false
-            }
-        }
-    });
-    if dropped > 0 {
-        ctx.report.warned(&format!(
-            "{label}: {dropped} of its signatures {} not stored: an image keeps at most {} that no trusted key has made, \
-             and {} of one key",
-            if dropped == 1 { "was" } else { "were" },
-            limits::UNKNOWN_SIGNATURES,
-            limits::SIGNATURES_BY_KEY
-        ));
     }
     Ok(())
+}
+
+/// Signatures or attestations that a stored image has.
+struct Held {
+    most_unknown: usize,
+    most_by_key: usize,
+    /// The digests of their manifests.
+    there: HashSet<Digest>,
+    said: HashSet<Signed>,
+    unknown: usize,
+    by_key: HashMap<KeyId, usize>,
+}
+
+impl Held {
+    fn new(most_unknown: usize, most_by_key: usize) -> Held {
+        Held {
+            most_unknown,
+            most_by_key,
+            there: HashSet::new(),
+            said: HashSet::new(),
+            unknown: 0,
+            by_key: HashMap::new(),
+        }
+    }
+
+    fn add(&mut self, manifest: Digest, signed: Option<Signed>) {
+        self.there.insert(manifest);
+        match signed {
+            Some(signed) => {
+                *self.by_key.entry(signed.0).or_default() += 1;
+                self.said.insert(signed);
+            }
+            None => self.unknown += 1,
+        }
+    }
+
+    /// Leaves out what there is no place for. Returns the number of those.
+    fn keep(&mut self, known: &KnownKeys<'_>, image: &Digest, incoming: &mut Vec<ImageSignature>) -> usize {
+        let mut dropped = 0;
+        incoming.retain(|signature| {
+            if self.there.contains(&signature.manifest.digest()) {
+                return true;
+            }
+            match known.signed(image, &signature.bundle) {
+                // Another bundle that says the same adds nothing.
+                Some(signed) if !self.said.insert(signed) => false,
+                Some((key, _)) if self.by_key.get(&key).is_none_or(|n| *n < self.most_by_key) => {
+                    *self.by_key.entry(key).or_default() += 1;
+                    true
+                }
+                None if self.unknown < self.most_unknown => {
+                    self.unknown += 1;
+                    true
+                }
+                _ => {
+                    dropped += 1;
+                    false
+                }
+            }
+        });
+        dropped
+    }
+}
+
+/// How many referrers of an image in the store are not attestations.
+pub(crate) fn number(store: &LocalStore, image: &Digest) -> Result<usize, Error> {
+    let referrers = store.referrers(image)?;
+    let is_attestation = |referrer: &Descriptor| {
+        let manifest = referrer_manifest(store, referrer);
+        manifest.is_ok_and(|manifest| ImageSignature::is_attestation(&manifest))
+    };
+    Ok(referrers.iter().filter(|referrer| !is_attestation(referrer)).count())
 }
 
 /// A signature that was removed.
@@ -180,7 +239,12 @@ pub fn clean(ctx: &Context<'_>, request: &CleanRequest<'_>) -> Result<Vec<Remove
                 if referrer.artifact_type.as_deref() != Some(media_type::SIGSTORE_BUNDLE) {
                     continue;
                 }
-                match read_signature(store, &referrer, &subject, u64::MAX) {
+                let manifest = referrer_manifest(store, &referrer);
+                // Attestations too: they are no signatures.
+                if manifest.as_ref().is_ok_and(ImageSignature::is_attestation) {
+                    continue;
+                }
+                match manifest.and_then(|manifest| read_bundle(store, manifest, &subject)) {
                     Ok(Some(signature)) if stays(&signature.bundle) => kept.push(signature),
                     Ok(signature) => removed.push(named(referrer.digest, signature.as_ref().map(|s| &*s.bundle))),
                     Err(error) if error.is_content_error() => removed.push(named(referrer.digest, None)),

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use qyvol_image::FileId;
-use qyvol_trust::{KeyType, PrivateKey, PublicKey};
+use qyvol_trust::{KeyType, PublicKey, Sign, SignError};
 
+use crate::agent::AgentKey;
+use crate::external_signer::ExternalSigner;
 use crate::keys::{DEFAULT_KEY, Keyring, Passphrase, is_path, open_file, parse_private};
 use crate::{Context, Error, policy};
 
@@ -20,6 +22,20 @@ pub enum SignerChoice<'a> {
     File(&'a Path),
     /// A key's PEM, from the environment.
     Pem(&'a str),
+    /// A program that has the private key.
+    Program {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// The public key: a file, or a name of the keyring.
+        key: &'a str,
+    },
+    /// A key of an ssh agent's.
+    Agent {
+        /// Its fingerprint, as `ssh-add -l` shows it.
+        fingerprint: &'a str,
+        /// The agent's socket.
+        socket: &'a Path,
+    },
     /// Nobody.
     Unsigned,
 }
@@ -29,6 +45,7 @@ impl SignerChoice<'_> {
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             SignerChoice::File(path) => Some(path),
+            SignerChoice::Program { key, .. } if is_path(key) => Some(Path::new(key)),
             SignerChoice::Named(spelling) if is_path(spelling) => Some(Path::new(spelling)),
             _ => None,
         }
@@ -47,7 +64,7 @@ pub struct FirstKey {
 /// A key to sign with, and how it came about.
 pub(crate) struct Signer {
     /// None where nothing is to be signed.
-    pub(crate) key: Option<PrivateKey>,
+    pub(crate) key: Option<Box<dyn Sign>>,
     /// The file that it was read from.
     pub(crate) file: Option<(PathBuf, FileId)>,
     /// It was made for this.
@@ -72,7 +89,30 @@ pub(crate) fn signer(
         }
         SignerChoice::Pem(pem) => {
             return Ok(Signer {
-                key: Some(parse_private(pem, Path::new("QYVOL_KEY"), passphrase)?),
+                key: Some(Box::new(parse_private(pem, Path::new("QYVOL_KEY"), passphrase)?)),
+                file: None,
+                first_key: None,
+            });
+        }
+        SignerChoice::Program { command, key } => {
+            return Ok(Signer {
+                key: Some(Box::new(ExternalSigner {
+                    command: command.clone(),
+                    key: policy::public_key(ctx, key)?,
+                })),
+                file: None,
+                first_key: None,
+            });
+        }
+        SignerChoice::Agent { fingerprint, socket } => {
+            let key = AgentKey::find(socket, fingerprint).map_err(|why| {
+                Error::Signer(SignError::Signer {
+                    signer: "ssh-agent".to_string(),
+                    why,
+                })
+            })?;
+            return Ok(Signer {
+                key: Some(Box::new(key)),
                 file: None,
                 first_key: None,
             });
@@ -95,7 +135,7 @@ pub(crate) fn signer(
         SignerChoice::Existing | SignerChoice::Default => keyring.open(DEFAULT_KEY, passphrase)?,
     };
     Ok(Signer {
-        key: Some(opened.key),
+        key: Some(Box::new(opened.key)),
         file: Some((opened.path, opened.id)),
         first_key,
     })

@@ -6,7 +6,7 @@ use qyvol_trust::{Ceiling, Report, RollbackState, Rule, Subject, TrustPolicy, Ve
 use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, LockedDependency, Reference};
 use serde::Serialize;
 
-use crate::image_source::own_name;
+use crate::image_source::{own_name, read_bundle};
 use crate::policy::policy_or_key;
 use crate::{Context, DataName, Error, ImageSource, Target};
 
@@ -19,6 +19,16 @@ pub(crate) enum RequestedAs<'a> {
     Digest,
     /// A name, with a registry or without.
     Name(&'a Reference),
+}
+
+/// Which attestations are read to judge an image, and from where those come that are not read
+/// with it.
+#[derive(Clone, Copy)]
+pub(crate) enum Attestations<'a> {
+    /// Those that its rule asks for.
+    Needed(&'a dyn Fetch),
+    /// All, to list them.
+    All(&'a dyn Fetch),
 }
 
 /// An image that trust has accepted, down to its config.
@@ -64,7 +74,7 @@ pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&str>) -> Result<V
     let label = source.label();
     let mut reports = Vec::new();
     for image in source.images() {
-        let trusted = verify_source(ctx, &policy, &source, image)?;
+        let trusted = verify_all(ctx, &policy, &source, image)?;
         let app = &trusted.config.qyv.app;
         reports.push(VerifyReport {
             name: label.clone(),
@@ -119,8 +129,28 @@ pub(crate) fn verify_source(
     source: &ImageSource,
     image: &SignedImage,
 ) -> Result<TrustedImage, Error> {
+    judge_source(ctx, policy, source, image, Attestations::Needed(source.blobs()))
+}
+
+/// The same, with every attestation in the report.
+fn verify_all(
+    ctx: &Context<'_>,
+    policy: &TrustPolicy,
+    source: &ImageSource,
+    image: &SignedImage,
+) -> Result<TrustedImage, Error> {
+    judge_source(ctx, policy, source, image, Attestations::All(source.blobs()))
+}
+
+fn judge_source(
+    ctx: &Context<'_>,
+    policy: &TrustPolicy,
+    source: &ImageSource,
+    image: &SignedImage,
+    attestations: Attestations<'_>,
+) -> Result<TrustedImage, Error> {
     let label = source.label();
-    let trusted = verify_image(ctx, policy, &label, source.asked(), image)?;
+    let trusted = verify_image(ctx, policy, &label, source.asked(), image, attestations)?;
     if matches!(source, ImageSource::Archive { .. }) {
         check_local_names(&label, image, &trusted.config)?;
     }
@@ -135,6 +165,7 @@ pub(crate) fn verify_image(
     label: &str,
     asked: RequestedAs<'_>,
     image: &SignedImage,
+    attestations: Attestations<'_>,
 ) -> Result<TrustedImage, Error> {
     let descriptor = image.descriptor();
     let envelopes: Vec<Vec<u8>> = image.signatures.iter().map(|s| s.bundle.clone()).collect();
@@ -151,11 +182,19 @@ pub(crate) fn verify_image(
         asked: name.filter(|name| name.registry().is_some()),
         pinned: matches!(asked, RequestedAs::Digest) || name.is_some_and(|name| name.digest().is_some()),
     };
-    let before = match policy.rule(&subject) {
+    let rule = policy.rule(&subject);
+    let before = match rule {
         Some(rule) => remembered(ctx, label, rule, &subject)?,
         None => None,
     };
-    let accepted = qyvol_trust::verify(policy, &subject, &envelopes, ctx.now, before.as_ref());
+    let attested = match attestations {
+        Attestations::All(from) => bundles(ctx, label, image, from)?,
+        Attestations::Needed(from) if rule.is_some_and(|rule| !rule.attest.is_empty()) => {
+            bundles(ctx, label, image, from)?
+        }
+        Attestations::Needed(_) => Vec::new(),
+    };
+    let accepted = qyvol_trust::verify_attested(policy, &subject, &envelopes, &attested, ctx.now, before.as_ref());
     let accepted = accepted.map_err(Error::trust(label))?;
     let data = DataName {
         owner: accepted.owner,
@@ -172,6 +211,24 @@ pub(crate) fn verify_image(
         remembered_as: accepted.seen.as_ref().map(|seen| seen.name.clone()),
         seen: accepted.seen.filter(|seen| before.as_ref() != Some(seen)),
     })
+}
+
+/// The bundles of an image's attestations. One that can't be read is left out.
+fn bundles(ctx: &Context<'_>, label: &str, image: &SignedImage, from: &dyn Fetch) -> Result<Vec<Vec<u8>>, Error> {
+    let mut bundles: Vec<Vec<u8>> = image.attestations.iter().map(|a| a.bundle.clone()).collect();
+    let subject = image.descriptor();
+    for manifest in &image.large_attestations {
+        match read_bundle(from, manifest.clone(), &subject) {
+            Ok(found) => bundles.extend(found.map(|attestation| attestation.bundle)),
+            Err(error) if error.is_content_error() || matches!(error, StoreError::NotFound { .. }) => {
+                let digest = manifest.digest();
+                ctx.report
+                    .warned(&format!("{label}: attestation {digest} left out: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(bundles)
 }
 
 /// What is remembered of the image that was accepted before, where that counts.
@@ -237,7 +294,7 @@ pub fn explain(ctx: &Context<'_>, target: &Target) -> Result<Vec<Explanation>, E
     let policy = policy_or_key(ctx, None)?;
     let source = ImageSource::open(ctx, target)?;
     let explained = source.images().iter().map(|image| {
-        let (report, refused) = match verify_source(ctx, &policy, &source, image) {
+        let (report, refused) = match verify_all(ctx, &policy, &source, image) {
             Ok(TrustedImage {
                 report: Some(report), ..
             }) => (report, None),

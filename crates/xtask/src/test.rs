@@ -26,8 +26,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
     ("openssl", "openssl"),
+    ("pkcs11-tool", "opensc"),
     ("setpriv", "util-linux"),
     ("skopeo", "skopeo"),
+    ("softhsm2-util", "softhsm2"),
+    ("ssh-agent", "openssh-client"),
     ("unshare", "util-linux"),
     ("zstd", "zstd"),
 ];

@@ -418,6 +418,13 @@ rules:
         (at("scope"), json!("acme/**")),
         (at("scope"), json!("file:Acme")),
         (at("names"), json!("whole")),
+        (at("attest"), Value::Null),
+        (at("attest"), json!([{ "type": "t" }])),
+        (at("attest"), json!([{ "type": "a*b", "keys": ["acme-ci"] }])),
+        (
+            at("attest"),
+            json!([{ "type": "t", "keys": ["acme-ci"], "source": "https://github.com/acme*" }]),
+        ),
         (at("remap"), json!({ "signed": "acme" })),
         (at("remap/prefix"), json!("registry.example/*")),
         ("/development".to_string(), json!("never")),

@@ -4,7 +4,8 @@ use qyvol::image::AssetPlan;
 use qyvol::sandbox::Denied;
 use qyvol::types::{AppManifest, Reference, Timestamp, escape};
 use qyvol::{
-    BuildReport, BuildRequest, Claims, CleanRequest, Context, Error, FirstKey, Linking, LockUse, SignRequest, Target,
+    BuildReport, BuildRequest, Claims, CleanRequest, CompareRequest, Context, Error, FirstKey, Linking, LockUse,
+    SignRequest, Target,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -91,8 +92,24 @@ pub fn more_names(tags: &[String]) -> Result<Vec<Reference>, Failure> {
 }
 
 pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure> {
-    let signer = secrets::Signer::read()?;
     let client = || Ok(crate::registry::client(&ctx.home, ui, &args.registry)?);
+    let linking = Linking {
+        pull: super::run::pull(args.pull, &client),
+        lock: match args.locked {
+            true => LockUse::Locked,
+            false => LockUse::Extended,
+        },
+    };
+    if let Some(image) = &args.compare {
+        let request = CompareRequest {
+            path: &args.path,
+            image: &Target::parse(image)?,
+            componentize: args.componentize,
+            linking,
+        };
+        return super::compare::show(ui, &qyvol::compare(ctx, &request)?);
+    }
+    let signer = secrets::Signer::with_options(args.signer.as_deref(), args.key.as_deref())?;
     let request = BuildRequest {
         path: &args.path,
         output: args.output.as_deref(),
@@ -102,13 +119,7 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
         claims: claims(ctx, &args.claims)?,
         passphrase: &secrets::passphrase,
         componentize: args.componentize,
-        linking: Linking {
-            pull: super::run::pull(args.pull, &client),
-            lock: match args.locked {
-                true => LockUse::Locked,
-                false => LockUse::Extended,
-            },
-        },
+        linking,
     };
     let report = qyvol::build(ctx, &request)?;
     report_build(ui, &report);
@@ -257,7 +268,7 @@ pub fn sign(ctx: &Context<'_>, ui: &Ui, args: SignArgs) -> Result<u8, Failure> {
         ui.data(&format!("{predicate}\n"));
         return Ok(0);
     }
-    let signer = secrets::Signer::read()?;
+    let signer = secrets::Signer::with_options(args.signer.as_deref(), args.key.as_deref())?;
     let request = SignRequest {
         target: &target,
         signer: signer.choose(args.key.as_deref(), false),

@@ -20,6 +20,14 @@ pub fn inspect(ctx: &Context<'_>, ui: &Ui, args: InspectArgs) -> Result<u8, Fail
         ui.data(&qyvol::wit(ctx, &target)?);
         return Ok(0);
     }
+    if args.sbom.is_some() {
+        let sbom = qyvol::sbom(ctx, &target)?;
+        if sbom.is_empty() {
+            ui.note("the component names no packages: cargo-auditable records those of Rust");
+        }
+        ui.show(&sbom, || serde_json::to_string_pretty(&sbom).unwrap_or_default() + "\n")?;
+        return Ok(0);
+    }
     if args.assets {
         let assets = qyvol::assets(ctx, &target)?;
         ui.show(&serde_json::json!({"schema": 1, "assets": assets}), || {
@@ -223,6 +231,15 @@ fn image(view: &Inspection) -> String {
             None => format!("{key} (not judged: see `qyv verify`)"),
         };
         line(label, text);
+    }
+    for (index, attestation) in view.attestations.iter().enumerate() {
+        let label = if index == 0 { "attested" } else { "" };
+        let by = attestation
+            .key
+            .as_ref()
+            .map_or_else(String::new, |key| format!(" by {key}"));
+        let kind = qyvol::types::escape(&attestation.predicate_type);
+        line(label, format!("{kind}, {}{by} (not judged)", size(attestation.size)));
     }
     names(&mut out, "imports", &view.imports);
     names(&mut out, "exports", &view.exports);

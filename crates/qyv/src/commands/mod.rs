@@ -1,7 +1,9 @@
 //! One function a verb: arguments to facade to output.
 
+pub mod attest;
 pub mod author;
 pub mod call;
+pub mod compare;
 pub mod compile;
 pub mod data;
 pub mod dependencies;

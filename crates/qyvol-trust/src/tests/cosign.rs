@@ -77,7 +77,6 @@ fn cosigns_statement_has_one_digest_and_an_empty_predicate() {
         with("_type", json!("https://in-toto.io/Statement/v0.1")),
         with("predicate", json!({ "role": "release" })),
         with("predicate", json!([])),
-        with("predicateType", json!("https://slsa.dev/provenance/v1")),
         with("predicateType", json!("https://sigstore.dev/cosign/sign/v1 ")),
         with("subject", json!([])),
         with(

@@ -106,7 +106,7 @@ fn signature_over_another_statement_or_document_does_not_count() {
         let good = next.sign(&a, now).unwrap();
         let payload = String::from_utf8(good.payload_unverified().to_vec()).unwrap();
         assert!(payload.contains(from), "{payload}");
-        let altered = crate::envelope::sign_payload(&a, payload.replacen(from, to, 1).into_bytes()).unwrap();
+        let altered = Envelope::seal(&a, payload.replacen(from, to, 1).into_bytes()).unwrap();
         assert_eq!(refusal(&of(altered), &current), refused, "{to}");
     }
 }

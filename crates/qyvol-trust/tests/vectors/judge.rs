@@ -58,6 +58,11 @@ pub fn outcome(judged: &Result<Accepted, VerifyError>) -> Vec<(&'static str, Str
         )
     }));
     let met = report.requirements.iter();
+    let attested = report.attestations.iter().map(|a| {
+        let verdict = serde_json::to_value(a.verdict).unwrap();
+        ("attested", verdict.as_str().unwrap().to_string())
+    });
+    said.extend(attested);
     said.extend(met.map(|r| ("requires", format!("{} {} of {}", r.role, r.have, r.threshold))));
     let seen = judged.as_ref().ok().and_then(|a| a.seen.as_ref());
     said.extend(seen.map(|s| {

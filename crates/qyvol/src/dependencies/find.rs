@@ -10,7 +10,7 @@ use qyvol_trust::TrustPolicy;
 use qyvol_types::{DependencyImage, DependencyRule, Descriptor, Digest, LockedDependency, Reference, limits};
 
 use super::{Linking, refused};
-use crate::verify::{RequestedAs, TrustedImage, verify_image, verify_source};
+use crate::verify::{Attestations, RequestedAs, TrustedImage, verify_image, verify_source};
 use crate::{Context, Error, ImageName, ImageSource, Pull, PullRequest};
 
 /// The image of a dependency, not judged.
@@ -57,7 +57,17 @@ impl Found {
         let image = self.source.single()?;
         match &self.asked {
             None => verify_source(ctx, policy, &self.source, image),
-            Some(name) => verify_image(ctx, policy, &self.source.label(), RequestedAs::Name(name), image),
+            Some(name) => {
+                let attestations = Attestations::Needed(self.source.blobs());
+                verify_image(
+                    ctx,
+                    policy,
+                    &self.source.label(),
+                    RequestedAs::Name(name),
+                    image,
+                    attestations,
+                )
+            }
         }
     }
 

@@ -97,12 +97,13 @@ pub fn sign_policy(ctx: &Context<'_>, request: &PolicySign<'_>) -> Result<Policy
         why: error.to_string(),
     };
     if request.fresh {
-        last.fresh = Some(last.document.sign_fresh(&key, ctx.now).map_err(failed)?);
+        last.fresh = Some(last.document.sign_fresh(key.as_ref(), ctx.now).map_err(failed)?);
     } else {
         let created = ctx.source_date.unwrap_or(ctx.now);
         let signed_by = |envelope: &Envelope| envelope.hinted_fingerprint() == Some(id.fingerprint());
         last.signatures.retain(|envelope| !signed_by(envelope));
-        last.signatures.push(last.document.sign(&key, created).map_err(failed)?);
+        last.signatures
+            .push(last.document.sign(key.as_ref(), created).map_err(failed)?);
     }
     let report = PolicySigned {
         name: last.document.name().to_string(),

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use qyvol_image::ImageSignature;
 use qyvol_remote::{Access, Client, Repository};
-use qyvol_store::{Fetch, Push, Referrers};
+use qyvol_store::{Fetch, Push, Referrers, StoreError};
 use qyvol_trust::{Envelope, POLICY_PREDICATE, PolicyDocument, SignedPolicy};
 use qyvol_types::{Descriptor, ImageManifest, Reference, RepositoryName, limits, media_type};
 
 use crate::Error;
-use crate::image_source::read_signature;
+use crate::image_source::{read_bundle, referrer_manifest};
 use crate::remote::{attribute_to_registry, manifest_not_found};
 
 /// The repository of a chain.
@@ -107,7 +107,7 @@ impl Documents {
             .iter()
             .filter(|referrer| referrer.artifact_type.as_deref().is_none_or(claimed));
         for referrer in referrers.take(limits::SIGNATURES) {
-            match read_signature(&self.repository, referrer, &subject, limits::BUNDLE_BYTES) {
+            match self.signature(referrer, &subject) {
                 Ok(Some(signature)) => found.extend(Envelope::parse(&signature.bundle)),
                 Ok(None) => {}
                 Err(error) if error.is_content_error() => {}
@@ -115,6 +115,15 @@ impl Documents {
             }
         }
         Ok(found)
+    }
+
+    fn signature(&self, referrer: &Descriptor, subject: &Descriptor) -> Result<Option<ImageSignature>, StoreError> {
+        let manifest = referrer_manifest(&self.repository, referrer)?;
+        let is_small = |layer: &Descriptor| layer.size <= limits::BUNDLE_BYTES;
+        match manifest.layers().first().is_some_and(is_small) {
+            true => read_bundle(&self.repository, manifest, subject),
+            false => Ok(None),
+        }
     }
 
     fn fresh(&self, serial: u64) -> Result<Option<Envelope>, Error> {

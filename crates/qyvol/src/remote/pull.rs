@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qyvol_image::{Head, ImageError, SignedImage, write_archive};
+use qyvol_image::{Head, ImageError, write_archive};
 use qyvol_remote::Client;
 use qyvol_store::{Exists, copy_graph};
 use qyvol_trust::TrustPolicy;
@@ -11,8 +11,8 @@ use qyvol_types::{Descriptor, Reference};
 use super::{TransferReport, attribute_to_registry, find, layers_size};
 use crate::install::stage_metadata;
 use crate::output::{Output, OutputPath};
-use crate::verify::{RequestedAs, verify_image};
-use crate::{Context, Destination, Error, signatures};
+use crate::verify::{Attestations, RequestedAs, verify_image};
+use crate::{Context, Destination, Error, attestations, signatures};
 
 /// What to pull.
 pub struct PullRequest<'a> {
@@ -33,19 +33,23 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
     let (repository, image) = find(ctx, client, name)?;
     let label = name.to_string();
     let trusted = match request.policy {
-        Some(policy) => Some(verify_image(ctx, policy, &label, RequestedAs::Name(name), &image)?),
+        Some(policy) => {
+            let attestations = Attestations::Needed(&repository);
+            let asked = RequestedAs::Name(name);
+            Some(verify_image(ctx, policy, &label, asked, &image, attestations)?)
+        }
         None => None,
     };
     // The shape of an image, before anything large is fetched. A store takes
     // more signatures than a file's head does.
-    let signatures = match request.output {
-        Some(_) => image.signatures.clone(),
-        None => Vec::new(),
-    };
-    let shape = SignedImage {
-        signatures,
-        ..image.clone()
-    };
+    let mut shape = image.clone();
+    match request.output {
+        Some(_) => attestations::for_archive(ctx, &mut shape),
+        None => {
+            shape.signatures.clear();
+            shape.attestations.clear();
+        }
+    }
     let head = Head::new(vec![shape]).map_err(|error| match error {
         ImageError::Format(why) => Error::malformed(&label)(why),
         error => Error::image(&label)(error),
@@ -79,11 +83,16 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
                 copied += usize::from(!store.exists(small)?);
             }
             signatures::keep(ctx, &store, request.policy, &label, &mut image)?;
+            attestations::keep_large(ctx, &store, &label, &mut image)?;
             let mut stage = store.begin()?.resumable();
             // What was judged is what is stored: it is not asked for again.
             stage_metadata(&mut stage, &image)?;
             copied += copy_graph(&repository, &stage, &image.descriptor(), ctx.report)
                 .map_err(|e| attribute_to_registry(e.into(), &repository))?;
+            for manifest in &image.large_attestations {
+                copy_graph(&repository, &stage, &manifest.descriptor(), ctx.report)
+                    .map_err(|e| attribute_to_registry(e.into(), &repository))?;
+            }
             moved.copied = Some(copied);
             stage.tag(name, &image.descriptor());
             if let Some(mut trusted) = trusted {

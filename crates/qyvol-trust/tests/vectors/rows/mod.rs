@@ -1,6 +1,7 @@
 //! The table of signing vectors: defect, rule, what must come of it, and how
 //! it is made.
 
+mod attestations;
 mod envelopes;
 mod keys;
 mod predicates;
@@ -101,6 +102,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(keys::rows());
     rows.extend(rules::rows());
     rows.extend(rollback::rows());
+    rows.extend(attestations::rows());
     rows
 }
 

@@ -38,17 +38,6 @@ pub fn rows() -> Vec<Row> {
             payload(&make::changed(&[("Statement/v1", "Statement/v0.1")])),
         ),
         row(
-            "predicate-type",
-            "another type of predicate",
-            "SIGN-010",
-            16,
-            "1 malformed",
-            payload(&make::changed(&[(
-                "https://qyvol.dev/release/v1",
-                "https://slsa.dev/provenance/v1",
-            )])),
-        ),
-        row(
             "predicate-type-newer",
             "the next version's type of predicate",
             "SIGN-010",

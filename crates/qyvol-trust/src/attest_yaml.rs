@@ -1,0 +1,87 @@
+//! Reading a rule's conditions on attestations.
+
+use qyvol_types::escape;
+use qyvol_types::yaml::{Fields, Node, Reader};
+
+use crate::TrustPolicy;
+use crate::attest::{AttestCondition, Pattern};
+
+/// Most conditions of a rule.
+const MAX_CONDITIONS: usize = 64;
+
+/// A rule's `attest`.
+pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &TrustPolicy) -> Vec<AttestCondition> {
+    // A condition that was emptied must not read as none.
+    if let Some(place) = fields.null("attest") {
+        r.problem_with_help(
+            place,
+            "attest has no value",
+            "remove the key where nothing must be attested",
+        );
+    }
+    let Some(node) = fields.get("attest") else {
+        return Vec::new();
+    };
+    let items = r.items(node, "attest");
+    if items.len() > MAX_CONDITIONS {
+        r.problem(node.place, format!("more than {MAX_CONDITIONS} conditions"));
+    }
+    items.iter().filter_map(|item| condition(r, item, policy)).collect()
+}
+
+fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<AttestCondition> {
+    let what = "a condition on attestations";
+    let fields = r.fields(node, what, &["type", "keys", "builder", "source", "ref"])?;
+    for key in ["builder", "source", "ref"] {
+        if let Some(place) = fields.null(key) {
+            r.problem(place, format!("{key} has no value"));
+        }
+    }
+    r.required(&fields, "type", what)?;
+    let list = r.required(&fields, "keys", what)?;
+    let mut keys: Vec<usize> = Vec::new();
+    let items = r.items(list, "keys");
+    for item in items {
+        let Some(name) = r.text(item, "a key's name") else {
+            continue;
+        };
+        match policy.keys.iter().position(|key| key.name == name) {
+            Some(index) if keys.contains(&index) => {
+                r.problem(item.place, format!("`{}` is listed twice", escape(name)));
+            }
+            Some(index) => keys.push(index),
+            None => r.problem(item.place, format!("there is no key `{}` in this policy", escape(name))),
+        }
+    }
+    if items.is_empty() {
+        r.problem(list.place, "a condition on attestations needs a key");
+    }
+    Some(AttestCondition {
+        kind: pattern(r, &fields, "type")?,
+        keys,
+        builder: pattern(r, &fields, "builder"),
+        source: pattern(r, &fields, "source"),
+        source_ref: pattern(r, &fields, "ref"),
+    })
+}
+
+fn pattern(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> Option<Pattern> {
+    let node = fields.get(key)?;
+    let text = r.text(node, key)?;
+    let start = text.strip_suffix('*').unwrap_or(text);
+    if start.contains('*') || text.is_empty() {
+        r.problem_with_help(
+            node.place,
+            format!("`{}` can't be compared with", escape(text)),
+            "the whole text, or its beginning and a `*`",
+        );
+    } else if key == "source" && start != text && !start.ends_with('/') {
+        // `…/acme*` is `…/acme-of-another` too.
+        r.problem_with_help(
+            node.place,
+            format!("`{}` covers repositories of others", escape(text)),
+            "a `*` in source stands after a `/`",
+        );
+    }
+    Some(Pattern(text.to_string()))
+}
