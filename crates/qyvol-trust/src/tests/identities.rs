@@ -55,7 +55,7 @@ fn signature_counts_by_the_identity_of_its_certificate() {
     ] {
         let report = judge(
             &load(&text(&instance, &identity, RELEASE), &instance),
-            &[signature.clone()],
+            std::slice::from_ref(&signature),
         )
         .unwrap();
         let found = &report.signatures[0];
@@ -73,7 +73,7 @@ fn signature_counts_by_the_identity_of_its_certificate() {
         format!("{}, owner_id: 4", named(SUBJECT)),
     ] {
         let policy = load(&text(&instance, &identity, RELEASE), &instance);
-        let (refusal, report) = judge(&policy, &[signature.clone()]).unwrap_err();
+        let (refusal, report) = judge(&policy, std::slice::from_ref(&signature)).unwrap_err();
         assert_eq!(refusal, Refusal::NoTrustedKey, "{identity}");
         // Said of whom it claims to be.
         assert!(report.signatures[0].reason.as_ref().unwrap().contains(SUBJECT));
@@ -86,7 +86,7 @@ fn certificate_of_an_identity_counts_only_if_its_root_vouches_for_it() {
     let instance = Instance::new();
     let stranger = bundle(&Instance::new(), &plan());
     let policy = load(&text(&instance, &named(SUBJECT), RELEASE), &instance);
-    let (refusal, report) = judge(&policy, &[stranger.clone()]).unwrap_err();
+    let (refusal, report) = judge(&policy, std::slice::from_ref(&stranger)).unwrap_err();
     assert_eq!(
         (refusal, report.signatures[0].verdict),
         (Refusal::BadSignature, Verdict::BadSignature)
@@ -169,7 +169,13 @@ fn certified_signature_of_cosigns_has_the_date_that_is_vouched_for() {
     let at = |seconds: u64| {
         let image = image();
         let now = Timestamp::from_unix(START + seconds).unwrap();
-        verify(&policy, &subject(&image, None), &[signature.clone()], now, None)
+        verify(
+            &policy,
+            &subject(&image, None),
+            std::slice::from_ref(&signature),
+            now,
+            None,
+        )
     };
     let accepted = at(86_400).unwrap();
     assert_eq!(accepted.report.signatures[0].form, Some(Form::Cosign));
