@@ -131,7 +131,7 @@ fn walk((name, suffix): (&str, Option<&str>), world: &ComponentType, types: Type
 
 #[cfg(test)]
 mod tests {
-    use wasm_encoder::{CustomSection, Module, Section};
+    use wasm_encoder::{CustomSection, Module};
     use wit_component::{StringEncoding, metadata};
     use wit_parser::Resolve;
 
