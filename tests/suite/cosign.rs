@@ -104,7 +104,6 @@ pub fn subject(user: &User, server: &Server, file: &str) -> Value {
 
 /// The same for any statement: what `cosign attest --key` adds.
 pub fn push_statement(server: &Server, subject: &Value, user: &User, key: &PublicKey, statement: &Value) {
-    let digest = subject["digest"].as_str().unwrap();
     let payload = statement.to_string();
     let kind = "application/vnd.in-toto+json";
     let signed = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());

@@ -16,7 +16,7 @@ fn document_text(keys: &[&PrivateKey], more: &str, serial: u64) -> String {
 
 fn signed(document: PolicyDocument, keys: &[&PrivateKey]) -> SignedPolicy {
     let now = Timestamp::from_unix(NOW).unwrap();
-    let signatures = keys.iter().map(|key| document.sign(key, now).unwrap()).collect();
+    let signatures = keys.iter().map(|key| document.sign(*key, now).unwrap()).collect();
     SignedPolicy {
         signatures,
         ..SignedPolicy::new(document)
