@@ -415,7 +415,14 @@ fn check_packages(mut uses: Uses) -> Result<(), String> {
         let left: BTreeSet<String> = uses.keys().cloned().collect();
         uses.retain(|_, used| used.iter().any(|used| left.contains(used)));
         if uses.len() == before {
-            let names: Vec<_> = left.iter().take(8).map(|name| escape(name).to_string()).collect();
+            // Without those that only lead to them, as the world's own does.
+            let of_others = |name: &&String| uses.values().any(|used| used.contains(*name));
+            let names: Vec<_> = left
+                .iter()
+                .filter(of_others)
+                .take(8)
+                .map(|name| escape(name).to_string())
+                .collect();
             return Err(format!("packages use types of one another: {}", names.join(", ")));
         }
     }
