@@ -158,6 +158,10 @@ fn host_follows_a_registry() {
         island.qyv(&["trust", "follow", "1.yaml"]).expect(0);
         island.qyv(&["trust", "import", "out.jsonl"]).expect(0);
         assert_eq!(serial(&island), 2);
+        let precious = host.write("precious", "no chain\n");
+        host.qyv(&["trust", "export", "-o", "precious", &repository, "--from", "1"])
+            .expect(16);
+        assert_eq!(fs::read_to_string(precious).unwrap(), "no chain\n");
         // A serial that is published stays what it is.
         let two = fs::read_to_string(publishers.user.path("2.yaml")).unwrap();
         publishers.user.write("2.yaml", two + "floors: { app: 1.0.0 }\n");
@@ -231,6 +235,10 @@ fn policy_that_is_followed_is_not_changed_by_commands() {
     host.qyv(&["trust", "follow", "1.yaml"]).expect(2);
     assert_eq!(fs::read(host.home().join("trust.yaml")).unwrap(), kept);
     host.qyv(&["trust", "follow", "1.yaml", "--replace"]).expect(0);
+    assert_eq!(fs::read(host.home().join("trust.yaml.before")).unwrap(), kept);
+    publishers.document(2, TWO, "");
+    publishers.give(&host, "2.yaml");
+    host.qyv(&["trust", "follow", "2.yaml", "--replace"]).expect(0);
     assert_eq!(fs::read(host.home().join("trust.yaml.before")).unwrap(), kept);
     let followed = fs::read(host.home().join("trust.yaml")).unwrap();
     for args in [

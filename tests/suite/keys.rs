@@ -165,6 +165,9 @@ fn key_that_others_can_read_or_that_does_not_match_is_refused() {
     let done = user.qyv(&["build", "app", "-o", "x.qyvbin", "--key", "b"]).expect(1);
     assert!(done.err.contains("another key"), "{}", done.err);
     user.qyv(&["build", "app", "-o", "x.qyvbin", "--key", "none"]).expect(1);
+    let public = keys.join("a.pub");
+    let done = user.qyv(&["build", "app", "-o", "x.qyvbin", "--key", public.to_str().unwrap()]);
+    assert!(done.expect(1).err.contains("it is a public key"));
     for bad in ["../a", "a/b", "", ".hidden", "-x"] {
         assert_ne!(user.qyv(&["keys", "generate", bad]).code, 0, "{bad:?}");
     }

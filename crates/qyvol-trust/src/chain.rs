@@ -13,6 +13,8 @@ use crate::{DocumentError, Envelope, EnvelopeError, PolicyDocument, SignedPolicy
 pub const CHAIN_DOCUMENTS: usize = 1024;
 /// Most signatures of a document in a line: those of its own keys and of the one before.
 pub const DOCUMENT_SIGNATURES: usize = 2 * UPDATE_KEYS;
+/// Largest file.
+pub const CHAIN_BYTES: u64 = 64 << 20;
 /// Largest line: a policy whose every byte is escaped, and its signatures.
 pub const CHAIN_LINE_BYTES: u64 = 16 << 20;
 

@@ -41,7 +41,7 @@ mod verified;
 mod verify;
 
 pub use attest::{AttestCondition, Attestation, AttestationReport, is_attestation_type};
-pub use chain::{CHAIN_DOCUMENTS, CHAIN_LINE_BYTES, ChainError, DOCUMENT_SIGNATURES};
+pub use chain::{CHAIN_BYTES, CHAIN_DOCUMENTS, CHAIN_LINE_BYTES, ChainError, DOCUMENT_SIGNATURES};
 pub use change::{EditedPolicy, PolicyEdit, PolicyEditError, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;

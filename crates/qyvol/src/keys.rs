@@ -280,6 +280,13 @@ pub(crate) fn read_private(path: &Path) -> Result<(Zeroizing<String>, FileId), E
     let file = File::open(path).map_err(Error::file("open the key", path))?;
     let meta = file.metadata().map_err(Error::file("open the key", path))?;
     if meta.is_file() && meta.mode() & 0o077 != 0 {
+        // What anybody may read is often the wrong half.
+        if read_open_file(file, path).is_ok_and(|text| text.contains("BEGIN PUBLIC KEY")) {
+            return Err(Error::Key {
+                key: path.to_string_lossy().into_owned(),
+                why: "it is a public key, and a private one signs".to_string(),
+            });
+        }
         return Err(Error::KeyMode {
             path: path.to_path_buf(),
             mode: meta.mode() & 0o7777,

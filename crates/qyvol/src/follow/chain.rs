@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use qyvol_trust::{CHAIN_DOCUMENTS, CHAIN_LINE_BYTES, SignedPolicy};
+use qyvol_trust::{CHAIN_BYTES, CHAIN_DOCUMENTS, CHAIN_LINE_BYTES, SignedPolicy};
 
 use crate::{Error, secure_file};
 
@@ -16,6 +16,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<SignedPolicy>, Error> {
     };
     let file = File::open(path).map_err(Error::file("open", path))?;
     let mut reader = BufReader::new(file);
+    let mut left = CHAIN_BYTES;
     let mut steps: Vec<SignedPolicy> = Vec::new();
     loop {
         let number = steps.len() + 1;
@@ -25,6 +26,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<SignedPolicy>, Error> {
         if read.map_err(Error::file("read", path))? == 0 {
             return Ok(steps);
         }
+        let Some(rest) = left.checked_sub(line.len() as u64) else {
+            return Err(malformed(number, format!("more than {CHAIN_BYTES} bytes in all")));
+        };
+        left = rest;
         if line.len() as u64 > CHAIN_LINE_BYTES {
             return Err(malformed(
                 number,

@@ -80,9 +80,12 @@ pub fn follow(ctx: &Context<'_>, source: &FollowSource<'_>, replace: bool) -> Re
                     document.name()
                 )));
             }
-            let aside = beside(&path, ".before");
-            secure_file::replace(&aside, text.as_bytes(), 0o600).map_err(Error::file("write", &aside))?;
-            kept = Some(aside);
+            // A document that was followed can be had again.
+            if before.is_none() {
+                let aside = beside(&path, ".before");
+                secure_file::replace(&aside, text.as_bytes(), 0o600).map_err(Error::file("write", &aside))?;
+                kept = Some(aside);
+            }
             put(&path, &document)?;
         }
         None => put(&path, &document)?,

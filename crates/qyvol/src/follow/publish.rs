@@ -279,6 +279,10 @@ pub fn export_policies(
                 .to_string(),
         ));
     };
+    if request.to.exists() {
+        // What stands there is replaced only if it is such a file.
+        chain::read(request.to)?;
+    }
     let first = request
         .first
         .or(policy.as_ref().map(PolicyDocument::serial))
