@@ -76,7 +76,11 @@ fn host_follows_what_enough_keys_have_signed_from_a_file() {
     publishers.add(4, "keys: [alice, carol], threshold: 2", &["alice"]);
     publishers.give(&host, "fleet.jsonl");
     let refused = host.qyv(&["trust", "import", "fleet.jsonl"]).expect(13);
-    assert!(refused.err.contains("signed by 1 keys of serial 3"), "{}", refused.err);
+    assert!(
+        refused.err.contains("signed by 1 of the keys of serial 3"),
+        "{}",
+        refused.err
+    );
     assert_eq!(serial(&host), 3);
     let unknown = publishers.user.qyv(&["trust", "sign", "fleet.jsonl", "--key", "bob"]);
     assert!(unknown.expect(2).err.contains("would not count"));
@@ -109,7 +113,7 @@ fn older_chain_or_another_document_of_the_same_serial_is_refused() {
     publishers.give(&host, "2.yaml");
     host.qyv(&["trust", "follow", "2.yaml"]).expect(0);
     let old = host.qyv(&["trust", "import", "old.jsonl"]).expect(15);
-    assert!(old.err.contains("no document of serial 2"), "{}", old.err);
+    assert!(old.err.contains("neither the document of serial 2"), "{}", old.err);
     // The same keys sign two documents of one serial.
     fs::remove_file(publishers.user.path("fleet.jsonl")).unwrap();
     let other = publishers.document(2, TWO, "floors: { app: 1.0.0 }\n");
@@ -138,7 +142,7 @@ fn host_follows_a_registry() {
         host.qyv(&pull).expect(0);
         publishers.add(2, &update, &["alice"]);
         let early = publishers.user.qyv(&push).expect(13);
-        assert!(early.err.contains("it needs 2"), "{}", early.err);
+        assert!(early.err.contains("and needs 2"), "{}", early.err);
         host.qyv(&pull).expect(0);
         assert_eq!(serial(&host), 1);
         publishers
@@ -176,6 +180,35 @@ fn host_follows_a_registry() {
             "{}",
             forked.err
         );
+        // Nor is one published that no host would follow.
+        for (serial, update, key, code) in [(4, TWO, "bob", 15), (3, "keys: [carol]", "carol", 11)] {
+            let file = publishers.document(serial, update, "");
+            let sign = ["trust", "sign", "lone.jsonl", "--document", &file, "--key", key];
+            publishers.user.qyv(&sign).expect(0);
+            if serial == 4 {
+                publishers
+                    .user
+                    .qyv(&["trust", "sign", "lone.jsonl", "--key", "alice"])
+                    .expect(0);
+            }
+            publishers
+                .user
+                .qyv(&["trust", "push", "lone.jsonl", &repository])
+                .expect(code);
+            fs::remove_file(publishers.user.path("lone.jsonl")).unwrap();
+        }
+        // What is exported from a serial on has the signatures that lead to it.
+        publishers.add(
+            3,
+            &format!("keys: [carol], from: {repository}"),
+            &["alice", "bob", "carol"],
+        );
+        publishers.user.qyv(&push).expect(0);
+        host.qyv(&["trust", "export", "-o", "three.jsonl", &repository, "--from", "3"])
+            .expect(0);
+        fs::copy(host.path("three.jsonl"), island.path("three.jsonl")).unwrap();
+        island.qyv(&["trust", "import", "three.jsonl"]).expect(0);
+        assert_eq!(serial(&island), 3);
         // An empty repository is older than what this host has.
         let elsewhere = server.name("empty");
         host.qyv(&["trust", "pull", &elsewhere]).expect(15);

@@ -68,7 +68,7 @@ fn first_difference_of_a_build_is_named() {
         difference(1)
     );
     user.app("app", "assets: [a.txt]\npermissions: { fs: read }\n");
-    assert_eq!(difference(1), "the asset b.txt is in the image alone");
+    assert_eq!(difference(1), "the asset b.txt is only in the image");
     user.app("app", manifest);
     let component = fs::read(user.path("app/probe.wasm")).unwrap();
     // One more custom section, of no name and no content.

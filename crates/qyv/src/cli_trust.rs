@@ -90,14 +90,14 @@ pub enum TrustCommand {
 /// Policies that hosts follow.
 #[derive(Debug, Subcommand)]
 pub enum FleetCommand {
-    /// Put a policy into force that others publish and sign
+    /// Begin to follow a policy that others publish and sign
     #[command(
-        after_help = "The first document is trusted because you name it: by a file, or by the digest that `qyv trust sign`\nprints. Each later one must be signed as the one before it says. From then on `qyv trust pull`\nor `qyv trust import` change the policy, and `qyv trust add`, `remove` and `revoke` do not.\n\n  qyv trust follow fleet.yaml\n  qyv trust follow registry.example/policy@sha256:…"
+        after_help = "The first document is trusted because you name it: by a file, or by the digest that `qyv trust sign`\nprints. Each later one must be signed by enough keys of the one before it, and of its own. From then on `qyv trust pull`\nor `qyv trust import` change the policy, and `qyv trust add`, `remove` and `revoke` do not.\n\n  qyv trust follow fleet.yaml\n  qyv trust follow registry.example/policy@sha256:…"
     )]
     Follow {
         /// A policy's file, or HOST/REPOSITORY@DIGEST
         source: String,
-        /// Put the policy aside that is in force
+        /// Replace the policy that is in force; one that was not followed is kept as trust.yaml.before
         #[arg(long)]
         replace: bool,
         #[command(flatten)]
@@ -105,7 +105,7 @@ pub enum FleetCommand {
     },
     /// Replace the policy by the newest one that its publisher has signed
     #[command(
-        after_help = "Exit codes: 0 replaced or unchanged; 13 signed by too few keys, 15 an older document or another one\nof the same serial, 19 the newest policy has lapsed, 69 and 75 the registry failed. What follows up\nto a document that is refused is put into force."
+        after_help = "Exit codes: 0 replaced or unchanged; 11 and 13 signed by no key or too few, 15 an older document or\nanother one of the same serial, 16 malformed, 18 another policy's name, 19 the newest policy has\nexpired or is not fresh, 69 and 75 the registry failed. If a document is refused, those before it\nare put into force."
     )]
     Pull {
         /// The repository [default: `update.from` of the policy in force]
@@ -113,7 +113,7 @@ pub enum FleetCommand {
         #[command(flatten)]
         registry: RegistryArgs,
     },
-    /// The same from a file of `qyv trust export`, without a network
+    /// Replace the policy by the newest one in a file of `qyv trust export`, without a network
     Import {
         /// The file
         file: PathBuf,
@@ -144,6 +144,9 @@ pub enum FleetCommand {
         /// Say that the last document is the newest, instead of signing it
         #[arg(long, conflicts_with = "document")]
         fresh: bool,
+        /// A program that signs for the public key of --key, as `qyv help sign` says
+        #[arg(long, value_name = "COMMAND", requires = "key")]
+        signer: Option<String>,
         /// The key that signs: a name of `qyv keys list`, or a key's file
         #[arg(long, add = keys(), value_name = "KEY")]
         key: Option<String>,

@@ -90,6 +90,12 @@ impl Pattern {
     }
 }
 
+/// Whether a repository's URL means what stands in it: none of its parts leads elsewhere.
+fn is_plain(url: &str) -> bool {
+    let path = url.split_once("://").map_or(url, |(_, path)| path);
+    !path.contains(['%', '\\', '?', '#']) && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
 impl AttestCondition {
     /// Whether an attestation that was judged meets it.
     fn is_met_by(&self, policy: &TrustPolicy, found: &AttestationReport) -> bool {
@@ -106,6 +112,7 @@ impl AttestCondition {
             && keys.any(|key| Some(key.signer.id()) == found.id)
             && fits(&self.builder, &found.builder)
             && fits(&self.source, &found.source)
+            && (self.source.is_none() || found.source.as_deref().is_some_and(is_plain))
             && fits(&self.source_ref, &found.source_ref)
     }
 

@@ -436,6 +436,9 @@ fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<
             }
         }
     }
+    if let Some(place) = fields.null("threshold") {
+        r.problem(place, "threshold has no value");
+    }
     let threshold = match fields.get("threshold") {
         Some(node) => {
             let number = r.integer(node, "threshold", MAX_ENTRIES as u64)?;

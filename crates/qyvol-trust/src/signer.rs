@@ -211,9 +211,19 @@ impl TrustPolicy {
         let keys: Vec<&PolicyKey> = self.keys.iter().collect();
         let signer = &claimed(&keys, &envelope)?.signer;
         let payload = envelope.payload_unverified();
-        let is_signed = !self.revoked.forbids(signer.id(), image) && self.check(signer, &envelope).is_ok();
-        let statement: AnyStatement = json::decode(payload).ok().filter(|_| is_signed)?;
-        statement.names(image).then(|| (signer.id(), Digest::of(payload)))
+        if self.revoked.forbids(signer.id(), image) {
+            return None;
+        }
+        let identity = self.check(signer, &envelope).ok()?;
+        let statement: AnyStatement = json::decode(payload).ok()?;
+        // Two certified signatures over one payload differ by the time that is vouched for.
+        let mut said = payload.to_vec();
+        said.extend(
+            identity
+                .into_iter()
+                .flat_map(|found| found.signed.to_string().into_bytes()),
+        );
+        statement.names(image).then(|| (signer.id(), Digest::of(&said)))
     }
 
     /// Whether it names anybody who may sign.

@@ -325,7 +325,7 @@ impl SignedPolicy {
             return refused(
                 Refusal::Identity,
                 format!(
-                    "the document of serial {serial} is of the policy `{}`, and this host follows `{}`",
+                    "the document of serial {serial} belongs to the policy `{}`, and the one before it to `{}`",
                     qyvol_types::escape(document.name()),
                     qyvol_types::escape(current.name.as_deref().unwrap_or_default())
                 ),
@@ -335,7 +335,7 @@ impl SignedPolicy {
             return refused(
                 Refusal::Rollback,
                 format!(
-                    "the document has the serial {serial}: after {} comes {}",
+                    "the document has the serial {serial}, and after {} comes {}",
                     current.serial,
                     current.serial + 1
                 ),
@@ -350,7 +350,7 @@ impl SignedPolicy {
                         _ => Refusal::Threshold,
                     },
                     format!(
-                        "the document of serial {serial} is signed by {have} keys of serial {which}: it needs {need}"
+                        "the document of serial {serial} is signed by {have} of the keys of serial {which}, and needs {need}"
                     ),
                 );
             }
@@ -392,7 +392,7 @@ impl TrustPolicy {
         }
         let lag = self.update.as_ref()?.max_lag?;
         match fresh {
-            None => Some("nobody has said yet that it is the newest, which its `max_lag` demands".to_string()),
+            None => Some("nobody has said yet that it is the newest, as its `max_lag` requires".to_string()),
             Some(fresh) if now > fresh.plus(lag) => Some(format!(
                 "it was last said to be the newest at {fresh}, longer ago than its `max_lag` allows"
             )),

@@ -73,7 +73,7 @@ fn update(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Updat
         if name.is_none() {
             r.problem_with_help(
                 node.place,
-                format!("`{}` is no repository", escape(text)),
+                format!("`{}` is not a repository", escape(text)),
                 "HOST/REPOSITORY, without a tag",
             );
         }
@@ -86,8 +86,11 @@ fn update(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Updat
             "`max_lag` needs `freshness`: keys that say which document is the newest",
         );
     }
-    if let Some(place) = fields.null("max_lag") {
-        r.problem(place, "max_lag has no value");
+    // Emptied, each would ask for less than it did.
+    for key in ["threshold", "from", "freshness", "max_lag"] {
+        if let Some(place) = fields.null(key) {
+            r.problem(place, format!("update.{key} has no value"));
+        }
     }
     Some(Update {
         keys,

@@ -197,9 +197,9 @@ fn first_file(theirs: &[ListedAsset], ours: &[ListedAsset]) -> String {
             b.size,
             b.digest
         ),
-        (Some(a), Some(b)) if a.path < b.path => format!("the asset {} is in the image alone", escape(&a.path)),
-        (Some(_) | None, Some(b)) => format!("the asset {} is here alone", escape(&b.path)),
-        (Some(a), None) => format!("the asset {} is in the image alone", escape(&a.path)),
+        (Some(a), Some(b)) if a.path < b.path => format!("the asset {} is only in the image", escape(&a.path)),
+        (Some(_) | None, Some(b)) => format!("the asset {} is only here", escape(&b.path)),
+        (Some(a), None) => format!("the asset {} is only in the image", escape(&a.path)),
         (None, None) => "the assets".to_string(),
     }
 }

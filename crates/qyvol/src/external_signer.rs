@@ -50,6 +50,9 @@ impl ExternalSigner {
         let (program, arguments) = self.command.split_first().ok_or("it has no name")?;
         let end = Instant::now() + timeout;
         let mut child = Command::new(program)
+            // Another key than the one that it signs with.
+            .env_remove("QYVOL_KEY")
+            .env_remove("QYVOL_KEY_PASSPHRASE")
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

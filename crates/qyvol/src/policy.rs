@@ -153,8 +153,10 @@ pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChang
     let path = policy_path(ctx);
     let _lock = lock_policy(&path)?;
     let text = policy_text(&path)?;
-    // A policy that is named is a document on its way, and no host's.
-    let own = text.as_deref().filter(|_| ctx.policy.is_none());
+    // Another policy that is named is a document on its way, and no host's.
+    let home = ctx.home.config.join("trust.yaml").canonicalize().ok();
+    let is_own = ctx.policy.is_none() || home.is_some() && path.canonicalize().ok() == home;
+    let own = text.as_deref().filter(|_| is_own);
     if let Some(policy) = own.and_then(|text| TrustPolicy::parse(text).ok())
         && policy.update().is_some()
     {

@@ -5,6 +5,7 @@ use std::path::Path;
 use qyvol::types::{Reference, RepositoryName, escape};
 use qyvol::{
     Context, FollowSource, PolicyExport, PolicyPush, PolicySign, PolicySigned, PolicyUpdate, PublishedPolicies,
+    SignerChoice,
 };
 use serde_json::json;
 
@@ -62,14 +63,20 @@ pub fn fleet(ctx: &Context<'_>, ui: &Ui, command: FleetCommand) -> Result<u8, Fa
             file,
             document,
             fresh,
+            signer,
             key,
         } => {
-            let signer = secrets::Signer::read()?;
+            let signer = secrets::Signer::with_options(signer.as_deref(), key.as_deref())?;
+            let choice = match signer.choose(key.as_deref(), false) {
+                // A key that is made for this is in no policy.
+                SignerChoice::Default => SignerChoice::Existing,
+                choice => choice,
+            };
             let request = PolicySign {
                 chain: &file,
                 document: document.as_deref(),
                 fresh,
-                signer: signer.choose(key.as_deref(), false),
+                signer: choice,
                 passphrase: &secrets::passphrase,
             };
             signed(ui, &qyvol::sign_policy(ctx, &request)?, fresh)?;
@@ -119,7 +126,7 @@ fn updated(ui: &Ui, update: &PolicyUpdate) -> Result<(), Failure> {
             text.push_str(&format!("  said to be the newest at {fresh}\n"));
         }
         if let Some(kept) = &update.kept {
-            text.push_str(&format!("  the policy of before is in {}\n", kept.display()));
+            text.push_str(&format!("  the previous policy is in {}\n", kept.display()));
         }
         text
     })
@@ -145,7 +152,7 @@ fn signed(ui: &Ui, signed: &PolicySigned, fresh: bool) -> Result<(), Failure> {
     for (signatures, of) in asked {
         if let Some(signatures) = signatures {
             let (have, need) = (signatures.have, signatures.need);
-            ui.note(&format!("  {have} of {need} keys that serial {of} asks for"));
+            ui.note(&format!("  {have} of the {need} keys that serial {of} needs"));
         }
     }
     Ok(())

@@ -172,6 +172,9 @@ fn policy_that_says_wrong_who_replaces_it_is_refused() {
         ("from: registry.example/policy", "from: registry.example/policy:7"),
         ("from: registry.example/policy", "max_lag: 1d"),
         ("from: registry.example/policy", "max_lag: , freshness: [k0]"),
+        ("threshold: 2, from", "threshold: , from"),
+        ("from: registry.example/policy", "from: "),
+        ("threshold: 1 }]", "threshold: }]"),
         ("name: fleet\n", "name: fleet\nexpires:\n"),
         ("  k0:\n", "  k0:\n    until: 2030-01-01\n"),
     ] {

@@ -125,7 +125,7 @@ pub fn import_policy(ctx: &Context<'_>, file: &Path) -> Result<PolicyUpdate, Err
     let first = steps.first().map_or(0, |step| step.document.serial());
     if first > serial + 1 {
         return Err(Error::Usage(format!(
-            "{} begins with serial {first}, and this host has {serial}: export it from serial {} on",
+            "{} begins with serial {first}, and this host is at serial {serial}: export it with `--from {}`",
             file.display(),
             serial + 1
         )));
@@ -178,7 +178,7 @@ fn advance(
             Refusal::Rollback,
             format!(
                 "two documents have the serial {was}: {} is in force on this host, {} is there. One of them was \
-                 edited by hand, or somebody hands out two",
+                 edited by hand, or its publisher signed two",
                 current.digest(),
                 same.document.digest()
             ),
@@ -217,7 +217,9 @@ fn advance(
         return refused(
             source,
             Refusal::Rollback,
-            format!("refused: it has no document of serial {was}, which is in force on this host, and none after it"),
+            format!(
+                "refused: it has neither the document of serial {was}, which is in force on this host, nor a later one"
+            ),
         );
     }
     let fresh = remember_fresh(ctx, &path, &current, newest.as_ref())?;
@@ -306,7 +308,7 @@ pub(crate) fn check_lapsed(ctx: &Context<'_>, path: &Path, policy: &TrustPolicy,
         Some(why) => Err(Error::Policy {
             path: path.to_path_buf(),
             why: match policy.update() {
-                Some(_) => format!("{why}; `qyv trust pull` or `qyv trust import` asks for the next one"),
+                Some(_) => format!("{why}; `qyv trust pull` or `qyv trust import` gets the next one"),
                 None => why,
             },
         }),

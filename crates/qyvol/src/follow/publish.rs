@@ -187,6 +187,7 @@ pub fn push_policies(
     };
     check(&file, &steps)?;
     let documents = Documents::open_to_push(client, &to.latest())?;
+    check_predecessor(&documents, &to.to_string(), &steps)?;
     ctx.report.started("pushing", None);
     let mut new = 0;
     for step in &steps {
@@ -204,7 +205,7 @@ pub fn push_policies(
                 );
             }
             // Signatures may have been added.
-            Some(there) if there.signatures.len() >= step.signatures.len() => {}
+            Some(there) if has_all(&there, step) => {}
             Some(_) => documents.put(step)?,
             None => {
                 documents.put(step)?;
@@ -213,7 +214,12 @@ pub fn push_policies(
         }
     }
     if let Some(fresh) = &last.fresh {
-        documents.put_fresh(&last.document, fresh)?;
+        // A newer one that others published stays.
+        let there = documents.get(last.document.serial())?;
+        let there = there.and_then(|there| there.fresh_at(ctx.now));
+        if there < last.fresh_at(ctx.now) {
+            documents.put_fresh(&last.document, fresh)?;
+        }
     }
     ctx.report.finished();
     Ok(PublishedPolicies {
@@ -225,6 +231,40 @@ pub fn push_policies(
     })
 }
 
+/// Whether a published document has all signatures of this one.
+fn has_all(there: &SignedPolicy, step: &SignedPolicy) -> bool {
+    let has = |one: &Envelope| there.signatures.iter().any(|other| other.bytes() == one.bytes());
+    step.signatures.iter().all(has)
+}
+
+/// Fails where hosts would not follow the first document after those that are published: a
+/// serial that is taken can't be had again.
+fn check_predecessor(documents: &Documents, to: &str, steps: &[SignedPolicy]) -> Result<(), Error> {
+    let Some(first) = steps.first() else { return Ok(()) };
+    let serial = first.document.serial();
+    if documents.get(serial)?.is_some() {
+        return Ok(());
+    }
+    match documents.get(serial.saturating_sub(1))? {
+        Some(before) => first
+            .check_follows(before.document.policy())
+            .map_err(|error| Error::PolicyUpdate {
+                from: to.to_string(),
+                refusal: error.refusal,
+                why: error.to_string(),
+            }),
+        None if documents.is_empty()? => Ok(()),
+        None => refused(
+            to,
+            Refusal::Rollback,
+            format!(
+                "refused: there are other documents, and none of serial {}",
+                serial.saturating_sub(1)
+            ),
+        ),
+    }
+}
+
 /// Fails where hosts would not follow a chain.
 fn check(file: &str, steps: &[SignedPolicy]) -> Result<(), Error> {
     if let Some(first) = steps.first() {
@@ -234,7 +274,7 @@ fn check(file: &str, steps: &[SignedPolicy]) -> Result<(), Error> {
                 file,
                 Refusal::Threshold,
                 format!(
-                    "refused: the document of serial {} is signed by {have} of its own keys: it needs {need}",
+                    "refused: the document of serial {} is signed by {have} of its own keys, and needs {need}",
                     first.document.serial()
                 ),
             );
@@ -290,12 +330,13 @@ pub fn export_policies(
     let documents = Documents::open(client, &from.latest())?;
     ctx.report.started("fetching", None);
     let mut steps = Vec::new();
-    for serial in (first..).take(CHAIN_DOCUMENTS + 1) {
+    // Its keys have signed the first document.
+    let before = documents.get(first.saturating_sub(1))?;
+    for serial in first..=first.saturating_add(CHAIN_DOCUMENTS as u64) {
         match documents.get(serial)? {
             Some(mut step) => {
-                let before = steps
-                    .last()
-                    .map_or(&step.document, |before: &SignedPolicy| &before.document);
+                let before = steps.last().or(before.as_ref());
+                let before = before.map_or(&step.document, |before: &SignedPolicy| &before.document);
                 let (before, own) = (before.policy().clone(), step.document.policy().clone());
                 step.keep_counting([&before, &own]);
                 steps.push(step);

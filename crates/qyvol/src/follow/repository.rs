@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use qyvol_image::ImageSignature;
-use qyvol_remote::{Access, Client, Repository};
+use qyvol_remote::{Access, Client, RemoteError, Repository};
 use qyvol_store::{Fetch, Push, Referrers, StoreError};
 use qyvol_trust::{Envelope, POLICY_PREDICATE, PolicyDocument, SignedPolicy};
 use qyvol_types::{Descriptor, ImageManifest, Reference, RepositoryName, limits, media_type};
 
-use crate::Error;
 use crate::image_source::{read_bundle, referrer_manifest};
 use crate::remote::{attribute_to_registry, manifest_not_found};
+use crate::{Error, ErrorClass};
 
 /// The repository of a chain.
 pub(super) struct Documents {
@@ -83,7 +83,7 @@ impl Documents {
         let layer = manifest.layers().first();
         let layer = layer.filter(|layer| layer.media_type == media_type::TRUST_POLICY);
         let Some(layer) = layer.filter(|_| manifest.artifact_type() == Some(media_type::TRUST_POLICY)) else {
-            return Err(malformed(name, "it is no trust policy".to_string()));
+            return Err(malformed(name, "it is not a trust policy".to_string()));
         };
         let text = String::from_utf8(self.read(layer, limits::YAML_BYTES)?)
             .map_err(|_| malformed(name, "its policy is not UTF-8".to_string()))?;
@@ -91,7 +91,7 @@ impl Documents {
         if document.digest() != descriptor.digest {
             return Err(malformed(
                 name,
-                "its manifest is not the one that its policy has".to_string(),
+                "its manifest is not the one that belongs to its policy".to_string(),
             ));
         }
         Ok(document)
@@ -126,7 +126,29 @@ impl Documents {
         }
     }
 
+    /// Whether there is no document at all.
+    pub(super) fn is_empty(&self) -> Result<bool, Error> {
+        let mut is_empty = true;
+        let visited = self
+            .repository
+            .visit_tags(&mut |tag| is_empty &= tag.parse::<u64>().is_err());
+        match visited {
+            Err(RemoteError::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(is_empty),
+        }
+    }
+
+    /// The statement that a document is the newest. One that can't be read is none: it keeps
+    /// nobody from the documents.
     fn fresh(&self, serial: u64) -> Result<Option<Envelope>, Error> {
+        match self.read_fresh(serial) {
+            Err(error) if matches!(error.class(), ErrorClass::Refused(_)) => Ok(None),
+            found => found,
+        }
+    }
+
+    fn read_fresh(&self, serial: u64) -> Result<Option<Envelope>, Error> {
         let name = self.tagged(&format!("{serial}.fresh"))?;
         let Some(descriptor) = self.repository.resolve(&name)? else {
             return Ok(None);

@@ -15,12 +15,13 @@ use super::{Pull, RunRequest};
 use crate::data::DEVELOPMENT;
 use crate::functions;
 use crate::image_source::read_image;
+use crate::policy::policy_in_force;
 use crate::supported::check_supported;
 use crate::validate::read_linked;
 use crate::verify::{TrustedImage, bind, verify_source};
 use crate::{
-    Context, DataName, Error, ImageName, ImageSource, Linking, LockUse, PullRequest, Target, load_policy,
-    policy_or_key, policy_path, validate,
+    Context, DataName, Error, ImageName, ImageSource, Linking, LockUse, PullRequest, Target, policy_or_key,
+    policy_path, validate,
 };
 
 /// The image behind a target, not judged.
@@ -155,7 +156,7 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
             escape(&path.to_string_lossy())
         )));
     }
-    if !load_policy(ctx)?.allows_development() {
+    if !policy_in_force(ctx)?.allows_development() {
         return Err(Error::NotPermitted {
             target: path.to_string_lossy().into_owned(),
             why: format!(
