@@ -174,9 +174,15 @@ impl Repository {
                     what: format!("a list of referrers {tag} that has no room for more"),
                 });
             }
-            self.put_manifest(&tag, media_type::IMAGE_INDEX, &bytes)?;
-            superseded.extend(current);
-            superseded.insert(Digest::of(&bytes));
+            match self.put_manifest(&tag, media_type::IMAGE_INDEX, &bytes) {
+                Ok(_) => {
+                    superseded.extend(current);
+                    superseded.insert(Digest::of(&bytes));
+                }
+                // Another writer may be deleting this very list as superseded: it is read again.
+                Err(error) if error.status() == Some(400) && writes + 1 < MAX_WRITES => {}
+                Err(error) => return Err(error),
+            }
             writes += 1;
             has_waited = false;
             // Another writer that read before this one wrote has written by
