@@ -311,7 +311,7 @@ pub struct SignArgs {
     pub signer: Option<String>,
     #[command(flatten)]
     pub claims: ClaimArgs,
-    /// Sign nothing; print the predicate that would be signed, for a tool that signs by identity
+    /// Sign nothing and print the predicate, for a tool that signs without a key
     #[arg(long, conflicts_with = "key")]
     pub print_predicate: bool,
 }

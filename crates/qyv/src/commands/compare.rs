@@ -18,7 +18,7 @@ pub fn show(ui: &Ui, report: &CompareReport) -> Result<u8, Failure> {
     ui.show(&view, || match (&report.comparison, &details) {
         (Comparison::Identical, _) | (_, None) => format!("identical: {}\n", report.digest),
         (Comparison::SameContent(_), Some(differs)) => format!(
-            "same content: manifest, component and files are those of {}; {differs} differs\n",
+            "same content: manifest, component and files are those of {}; only this differs: {differs}\n",
             report.digest
         ),
         (Comparison::Different(_), Some(first)) => format!("different from {}: {first}\n", report.digest),
