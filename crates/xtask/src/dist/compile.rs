@@ -39,27 +39,46 @@ const INHERITED: &[&str] = &[
     "SSL_CERT_FILE",
 ];
 
+/// Where debuggers look for code that is made while a program runs (gdb's manual, "JIT
+/// Compilation Interface"). A static program exports nothing, so these stay in its table.
+const DEBUGGERS: [&str; 2] = ["__jit_debug_register_code", "__jit_debug_descriptor"];
+
 /// Builds `qyv` for the release's target.
 pub(super) fn binary(release: &Release) -> Result<PathBuf, String> {
     let target = release.root.join("target/dist/build");
     let binary = target.join(&release.target).join("release/qyv");
     let flags = Flags::new(release, &target)?;
+    if !found("objcopy") {
+        return Err("objcopy is missing: install the Debian package binutils".to_string());
+    }
     if release.target.starts_with("x86_64") {
         let order = match &release.order {
             Some(given) => given.clone(),
             None => {
-                build(release, &target, &flags, &[("QYVOL_KEEP_SYMBOLS", "1".as_ref())])?;
+                build(release, &target, &flags, None)?;
                 record(&binary)?
             }
         };
         let list = release.list();
         write(&list, order)?;
-        build(release, &target, &flags, &[("QYVOL_ORDER", list.as_os_str())])?;
+        build(release, &target, &flags, Some(&list))?;
     } else {
-        build(release, &target, &flags, &[])?;
+        build(release, &target, &flags, None)?;
     }
-    check_paths(&binary, &[&release.root, &cargo_home()])?;
-    Ok(binary)
+    let stripped = strip(&binary, &target.join(&release.target).join("stripped"))?;
+    check_paths(&stripped, &[&release.root, &cargo_home()])?;
+    Ok(stripped)
+}
+
+/// A copy without symbols but those that debuggers need.
+fn strip(binary: &Path, directory: &Path) -> Result<PathBuf, String> {
+    fs::create_dir_all(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    let stripped = directory.join("qyv");
+    let mut objcopy = Command::new("objcopy");
+    objcopy.arg("--strip-all");
+    objcopy.args(DEBUGGERS.map(|name| format!("--keep-symbol={name}")));
+    run(objcopy.arg(binary).arg(&stripped))?;
+    Ok(stripped)
 }
 
 /// How the compiler is called.
@@ -167,7 +186,8 @@ fn unwinder(target: &Path) -> Result<PathBuf, String> {
     Ok(directory)
 }
 
-fn build(release: &Release, target: &Path, flags: &Flags, more: &[(&str, &std::ffi::OsStr)]) -> Result<(), String> {
+/// Links with the functions in the order of a list, if there is one.
+fn build(release: &Release, target: &Path, flags: &Flags, order: Option<&Path>) -> Result<(), String> {
     let triple = release.target.replace('-', "_");
     let mut cargo = Command::new("cargo");
     // Nothing else of the environment decides what is built.
@@ -198,8 +218,9 @@ fn build(release: &Release, target: &Path, flags: &Flags, more: &[(&str, &std::f
             .env("RUSTC", DEBIANS_RUSTC)
             .env("RUSTC_BOOTSTRAP", "1");
     }
-    for (name, value) in more {
-        cargo.env(name, value);
+    cargo.env("QYVOL_KEEP_SYMBOLS", "1");
+    if let Some(list) = order {
+        cargo.env("QYVOL_ORDER", list);
     }
     run(&mut cargo)
 }
