@@ -276,6 +276,32 @@ fn full_disk_is_reported_and_leaves_the_store_intact() {
 }
 
 #[test]
+fn full_disk_keeps_no_code_and_the_application_runs() {
+    if lacks(&["mounts"]) {
+        return;
+    }
+    let user = User::new();
+    let app = user.built("app", "");
+    let policy = fs::read(user.home().join("trust.yaml")).unwrap();
+    user.write("trust.yaml", policy);
+    // Room for the policy and little more.
+    let script = "mount -t tmpfs -o size=64k,mode=0700 none \"$1\" && cp trust.yaml \"$1\" && shift && \"$@\"; code=$?; \"$1\" check || exit 99; exit $code";
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(user.home())
+        .arg(env!("CARGO_BIN_EXE_qyv"))
+        .args(["run", &app, "exit", "3"]);
+    command
+        .env_clear()
+        .env("QYVOL_HOME", user.home())
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir(user.path(""));
+    let done = third_party("util-linux", &mut command).expect(3);
+    assert!(done.err.contains("is not kept"), "{}", done.err);
+}
+
+#[test]
 fn user_without_a_home_is_told_what_to_set() {
     let user = User::new();
     if !lacks(&["root"]) {

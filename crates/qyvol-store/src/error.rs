@@ -256,6 +256,11 @@ impl StoreError {
         matches!(self, StoreError::ReadOnly { .. } | StoreError::Denied { .. })
     }
 
+    /// Whether the file system has no room for what was to be written.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::DiskFull { .. } | StoreError::InsufficientSpace { .. })
+    }
+
     /// Whether the content itself is wrong, whatever the machine's state.
     pub fn is_content_error(&self) -> bool {
         matches!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use qyvol_runtime::{CodeKind, Details, Engine, Functions, Program, WasmKind};
-use qyvol_store::{Fetch, Tree};
+use qyvol_store::{Fetch, StoreError, Tree};
 use qyvol_trust::Verified;
 use qyvol_types::{AppManifest, CompiledCode, Descriptor, Os, Resources, limits};
 
@@ -96,7 +96,7 @@ impl Prepared {
             let compiled = install_and_compile(ctx, &judged, &layers, &engine, code.is_none())?;
             clock.step("prepare");
             if let Some(compiled) = compiled {
-                code = Some(keep_code(&judged, &engine, &layers.component, &compiled)?);
+                code = Some(keep_code(ctx, &judged, &engine, &layers.component, &compiled)?);
                 clock.step("keep code");
             }
             if let Some(layer) = unpack {
@@ -186,9 +186,8 @@ fn install_and_compile(
             });
             match installed {
                 Ok(Ok(())) => {}
-                // A store that can't be written still lets an image run that
-                // needs nothing unpacked.
-                Ok(Err(Error::Store(e))) if e.is_unwritable() && layers.assets.is_none() => {}
+                // An image that needs nothing unpacked runs without the store.
+                Ok(Err(Error::Store(e))) if layers.assets.is_none() && can_take_nothing(&e) => {}
                 Ok(Err(error)) => return Err(error),
                 Err(_) => return Err(Error::malformed(&label)("installing it ended in a panic")),
             }
@@ -199,8 +198,14 @@ fn install_and_compile(
     Ok(compiled)
 }
 
-/// Keeps compiled code for the next run, where the store can be written.
+/// Whether the store can't be written, or has no room.
+fn can_take_nothing(error: &StoreError) -> bool {
+    error.is_unwritable() || error.is_full()
+}
+
+/// Keeps compiled code for the next run, where the store can take it.
 fn keep_code(
+    ctx: &Context<'_>,
     judged: &VerifiedTarget,
     engine: &Engine,
     component: &Descriptor,
@@ -208,7 +213,14 @@ fn keep_code(
 ) -> Result<CompiledCode, Error> {
     match judged.store.put_code(engine.id(), &component.digest, compiled) {
         Ok(code) => Ok(code),
-        Err(error) if error.is_unwritable() => Ok(CompiledCode::of(component.digest, in_memory(compiled)?)),
+        Err(error) if can_take_nothing(&error) => {
+            // Who may not write a store knows; a full disk is news.
+            if error.is_full() {
+                let said = format!("the compiled code is not kept, and the next run compiles again: {error}");
+                ctx.report.warned(&said);
+            }
+            Ok(CompiledCode::of(component.digest, in_memory(compiled)?))
+        }
         Err(error) => Err(Error::Store(error)),
     }
 }
