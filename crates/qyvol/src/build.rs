@@ -164,6 +164,9 @@ impl PendingBuild<'_> {
             place.inputs().add_path(path);
         }
         place.check()?;
+        // A store that takes nothing leaves no first key behind.
+        let store = ctx.store()?;
+        let mut stage: Ingest = store.begin()?;
         // The output and the key come before the long work.
         let signer = signer(ctx, self.signer, self.passphrase)?;
         if let Some((path, id)) = &signer.file {
@@ -177,8 +180,6 @@ impl PendingBuild<'_> {
             .map(|lock| lock.stage(ctx))
             .transpose()?;
 
-        let store = ctx.store()?;
-        let mut stage: Ingest = store.begin()?;
         ctx.report.started("building", Some(builder.total()));
         let mut built = builder.write(&mut stage, ctx.report).map_err(Error::image(label))?;
         ctx.report.finished();
