@@ -91,7 +91,7 @@ pub fn hints(error: &Error) -> Vec<String> {
         Error::Platforms { is_several: true, .. } => one("HOST/NAME@DIGEST takes one of them"),
         Error::Platforms { .. } => one("if one of them holds a .wasm file: HOST/NAME@DIGEST names it"),
         Error::Image { source, .. } => image_hints(source),
-        Error::Store(store) => store_hints(store),
+        Error::Stored { source, .. } | Error::Store(source) => store_hints(source),
         Error::Copy(error) => store_hints(error.store_error()),
         Error::File { source, .. } => io_hints(source),
         Error::Overlay(error) => overlay_hints(error),
@@ -243,7 +243,7 @@ fn store_hints(error: &StoreError) -> Vec<String> {
             format!("to keep the old image under another name, first: `qyv tag {name} OTHER`"),
         ],
         StoreError::InsufficientSpace { .. } | StoreError::DiskFull { .. } => {
-            one("`qyv prune` removes what no name needs, and frees its space")
+            one("free space on that file system; `qyv prune` removes what no name in the store needs")
         }
         StoreError::Denied { .. } | StoreError::WrongOwner { .. } | StoreError::ReadOnly { .. } => one(
             "set QYVOL_HOME to a directory of your own to use another store; keys and trust policy are then looked for there too",

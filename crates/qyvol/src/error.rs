@@ -188,6 +188,14 @@ pub enum Error {
         /// All that is wrong.
         source: ComposeError,
     },
+    /// The store's copy of an image can't be used.
+    #[error("{}: {source}", escape(target))]
+    Stored {
+        /// What the user named.
+        target: String,
+        /// What is wrong with it.
+        source: StoreError,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -64,7 +64,7 @@ impl Error {
                 ErrorClass::Refused(Refusal::Malformed)
             }
             Error::Image { source, .. } => of_image(source),
-            Error::Store(store) => of_store(store),
+            Error::Stored { source: store, .. } | Error::Store(store) => of_store(store),
             Error::Copy(CopyError::Source { source, .. } | CopyError::Target { source, .. }) => of_store(source),
             _ => ErrorClass::Failed,
         }

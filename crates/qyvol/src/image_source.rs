@@ -62,7 +62,12 @@ impl ImageSource {
     pub fn stored(ctx: &Context<'_>, name: &ImageName) -> Result<ImageSource, Error> {
         let store = ctx.store()?;
         let descriptor = resolve(&store, name)?;
-        let image = Box::new(read_image(ctx, &store, &name.to_string(), &descriptor)?);
+        let label = name.to_string();
+        let image = read_image(ctx, &store, &label, &descriptor).map_err(|error| match error {
+            Error::Store(source) => Error::Stored { target: label, source },
+            other => other,
+        })?;
+        let image = Box::new(image);
         Ok(ImageSource::Stored {
             store,
             name: name.clone(),
