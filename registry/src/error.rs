@@ -51,7 +51,7 @@ pub enum HubError {
         reason: String,
     },
     /// The address could not be bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("can't listen on {address}: {source}")]
     Listen {
         /// The address.
         address: std::net::SocketAddr,

@@ -247,7 +247,7 @@ impl Hub {
     /// grace time, and uploads that have expired. Blocks; the server may run
     /// meanwhile.
     pub fn collect_garbage(&self) -> Result<GcReport, HubError> {
-        let failed = |error| HubError::storage("cannot collect garbage", self.data.as_ref())(error);
+        let failed = |error| HubError::storage("can't collect garbage", self.data.as_ref())(error);
         let store = &self.shared.store;
         let uploads = store.expire_uploads(self.shared.limits.upload_age).map_err(failed)?;
         let mut report = store.collect().map_err(failed)?;

@@ -41,7 +41,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, HubError> {
             true => Err(io::Error::other(format!("larger than {FILE_BYTES} bytes"))),
             false => Ok(()),
         })
-        .map_err(HubError::storage("cannot read", path))?;
+        .map_err(HubError::storage("can't read", path))?;
     Ok(bytes)
 }
 

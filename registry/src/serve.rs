@@ -94,7 +94,7 @@ impl Bound {
                 Err(error) => {
                     if complained.is_none_or(|when| when.elapsed() >= LOG_INTERVAL) {
                         complained = Some(Instant::now());
-                        note(&shared, Level::Error, format!("cannot accept a connection: {error}"));
+                        note(&shared, Level::Error, format!("can't accept a connection: {error}"));
                     }
                     // Too many open files, most likely: each of these has one.
                     shared.connections.evict_waiting();
@@ -143,9 +143,7 @@ impl Bound {
         let compacted = tokio::task::spawn_blocking(move || store.compact(true)).await;
         match compacted {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(HubError::storage("cannot write an index", self.hub.data.as_ref())(
-                error,
-            )),
+            Ok(Err(error)) => Err(HubError::storage("can't write an index", self.hub.data.as_ref())(error)),
             Err(_) => Ok(()),
         }
     }

@@ -27,20 +27,20 @@ impl Users {
             Some(parent) if parent != Path::new("") => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
-        let lock = File::open(&directory).map_err(HubError::storage("cannot open", &directory))?;
+        let lock = File::open(&directory).map_err(HubError::storage("can't open", &directory))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)
             .map_err(io::Error::from)
-            .map_err(HubError::storage("cannot lock", &directory))?;
+            .map_err(HubError::storage("can't lock", &directory))?;
         let (mut users, before) = match fs::metadata(&path) {
             Ok(metadata) => (Users::read(&path)?, Some(metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Users::none(), None),
-            Err(error) => return Err(HubError::storage("cannot read", &path)(error).into()),
+            Err(error) => return Err(HubError::storage("can't read", &path)(error).into()),
         };
         change(&mut users)?;
         users.check().map_err(HubError::Access)?;
         let mut text = serde_json::to_vec_pretty(&users).map_err(|e| HubError::Access(e.to_string()))?;
         text.push(b'\n');
-        replace(&path, &directory, &text, before.as_ref()).map_err(HubError::storage("cannot write", &path))?;
+        replace(&path, &directory, &text, before.as_ref()).map_err(HubError::storage("can't write", &path))?;
         Ok(())
     }
 }

@@ -102,34 +102,34 @@ impl Store {
     fn open_on(config: &Config, disk: Arc<dyn Disk>) -> Result<Store, HubError> {
         let data = config.data.as_path();
         let failed = |what, path: &Path| HubError::storage(what, path.to_path_buf());
-        fs::create_dir_all(data).map_err(failed("cannot create the data directory", data))?;
+        fs::create_dir_all(data).map_err(failed("can't create the data directory", data))?;
         let lock_path = data.join("lock");
         let lock = File::options()
             .write(true)
             .create(true)
             .truncate(false)
             .open(&lock_path)
-            .map_err(failed("cannot open the lock", &lock_path))?;
+            .map_err(failed("can't open the lock", &lock_path))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(HubError::InUse(data.to_path_buf())),
-            Err(error) => return Err(failed("cannot lock", &lock_path)(error.into())),
+            Err(error) => return Err(failed("can't lock", &lock_path)(error.into())),
         }
         let root = data.join("repositories");
         let pool_root = data.join("blobs");
         check_version(&*disk, data, root.exists() || pool_root.exists())?;
         for directory in [&root, &pool_root] {
             disk.make_directory(directory)
-                .map_err(failed("cannot create", directory))?;
+                .map_err(failed("can't create", directory))?;
         }
-        let pool = Pool::open(disk.clone(), pool_root.clone()).map_err(failed("cannot open", &pool_root))?;
+        let pool = Pool::open(disk.clone(), pool_root.clone()).map_err(failed("can't open", &pool_root))?;
         let uploads_root = data.join("uploads");
         let now = (config.clock)();
         let uploads = Uploads::open(disk.clone(), uploads_root.clone(), config.limits.uploads, now)
-            .map_err(failed("cannot open", &uploads_root))?;
-        disk.sync(data).map_err(failed("cannot sync", data))?;
+            .map_err(failed("can't open", &uploads_root))?;
+        disk.sync(data).map_err(failed("can't sync", data))?;
         let mut repositories = BTreeMap::new();
-        let names = repository::find(&root).map_err(failed("cannot list", &root))?;
+        let names = repository::find(&root).map_err(failed("can't list", &root))?;
         let next_id = AtomicU64::new(0);
         for name in names {
             let id = next_id.fetch_add(1, Ordering::Relaxed);
@@ -234,13 +234,13 @@ fn check_version(disk: &dyn Disk, data: &Path, used: bool) -> Result<(), HubErro
     let found = match fs::read_to_string(&path) {
         Ok(text) => Some(text.trim_end().escape_debug().to_string()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(HubError::storage("cannot read", &path)(error)),
+        Err(error) => return Err(HubError::storage("can't read", &path)(error)),
     };
     match found {
         Some(found) if found == VERSION => Ok(()),
         None if !used => disk
             .replace(&path, format!("{VERSION}\n").as_bytes())
-            .map_err(HubError::storage("cannot write", &path)),
+            .map_err(HubError::storage("can't write", &path)),
         found => Err(HubError::Version {
             path: data.to_path_buf(),
             found,

@@ -61,7 +61,7 @@ impl StoredRepository {
                 create(&*disk, root, &directory, &path)?;
                 (State::default(), 0)
             }
-            Err(error) => return Err(failed("cannot read the repository")(error)),
+            Err(error) => return Err(failed("can't read the repository")(error)),
         };
         let path = directory.join(JOURNAL);
         let damaged = |reason| HubError::Damaged {
@@ -73,7 +73,7 @@ impl StoredRepository {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(damaged("it is missing, and changes may be lost".to_string()));
             }
-            Err(error) => return Err(failed("cannot read the journal")(error)),
+            Err(error) => return Err(failed("can't read the journal")(error)),
         };
         let mut state = state;
         let sequence = journal::replay(&lines, sequence, &mut state).map_err(damaged)?;
@@ -88,7 +88,7 @@ impl StoredRepository {
             dirty: AtomicBool::new(false),
         };
         if !lines.is_empty() {
-            repository.compact().map_err(failed("cannot write the index"))?;
+            repository.compact().map_err(failed("can't write the index"))?;
         }
         Ok(repository)
     }
@@ -171,7 +171,7 @@ fn blobs(directory: &Path, algorithm: Algorithm) -> PathBuf {
 /// Makes an empty repository; its index comes last. Where there is anything
 /// that only a repository with an index can hold, the index was lost.
 fn create(disk: &dyn Disk, root: &Path, directory: &Path, index: &Path) -> Result<(), HubError> {
-    let failed = || HubError::storage("cannot create the repository", directory);
+    let failed = || HubError::storage("can't create the repository", directory);
     let journal = directory.join(JOURNAL);
     let mut rest = fs::metadata(&journal).is_ok_and(|metadata| metadata.len() > 0);
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
