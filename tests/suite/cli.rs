@@ -24,6 +24,7 @@ fn help_names_every_command_and_errors_have_their_form() {
         "save",
         "load",
         "trust",
+        "doctor",
         "quickstart",
         "completions",
         "version",

@@ -27,6 +27,7 @@ mod cosign;
 mod debugging;
 mod denials;
 mod deterministic;
+mod doctor;
 mod exhaustion;
 mod fleet;
 mod forged;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use crate::cli_attest::AttestArgs;
 pub use crate::cli_call::CallArgs;
 pub use crate::cli_keys::{KeyKind, KeysCommand};
+pub use crate::cli_meta::{CompletionsArgs, DoctorArgs, HelpArgs, ManArgs, QuickstartArgs};
 #[cfg(feature = "import")]
 pub use crate::cli_registry::ImportArgs;
 pub use crate::cli_registry::{
@@ -194,6 +195,8 @@ pub enum Command {
         #[command(subcommand)]
         command: DataCommand,
     },
+    /// Show what this host has and lacks for applications, and how to fix it
+    Doctor(DoctorArgs),
     /// Build, sign, push, pull, verify and run an example, for real
     Quickstart(QuickstartArgs),
     /// Print shell completions
@@ -442,35 +445,6 @@ pub struct LoadArgs {
     /// Move names that point to another image in the store
     #[arg(long)]
     pub replace: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct QuickstartArgs {
-    /// Work in this directory and keep it [default: a temporary one]
-    #[arg(long, value_name = "DIR")]
-    pub keep: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Load them where the shell starts: in ~/.bashrc `source <(qyv completions bash)`, in ~/.zshrc\n`source <(qyv completions zsh)`, in ~/.config/fish/config.fish `qyv completions fish | source`.\nNames of stored images and of keys are completed too."
-)]
-pub struct CompletionsArgs {
-    /// The shell
-    pub shell: clap_complete::Shell,
-}
-
-#[derive(Debug, Args)]
-pub struct HelpArgs {
-    /// A command, with its subcommands, or a topic
-    #[arg(value_name = "COMMAND|TOPIC")]
-    pub words: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct ManArgs {
-    /// The directory
-    pub directory: PathBuf,
 }
 
 #[cfg(test)]

@@ -209,6 +209,11 @@ pub(crate) fn system_certificates() -> Vec<Certificate<'static>> {
     certificates.collect()
 }
 
+/// How many certificates of authorities the system has. Without any, Mozilla's count.
+pub fn count_system_certificates() -> usize {
+    system_certificates().len()
+}
+
 /// The operator's certificates: at least one in each file.
 pub(crate) fn given_certificates<'o>(
     given: impl Iterator<Item = &'o [u8]>,

@@ -1,0 +1,70 @@
+//! What reaches registries: certificates, a proxy, and the registries themselves.
+
+use std::env;
+
+use qyvol::Context;
+use qyvol::remote_store::count_system_certificates;
+
+use super::Area;
+use crate::cli::DoctorArgs;
+use crate::failure::{Failure, chain};
+use crate::ui::Ui;
+
+/// The variables that name a proxy, as they are looked for.
+const PROXIES: &[&str] = &["HTTPS_PROXY", "https_proxy", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+pub(super) fn look(ctx: &Context<'_>, ui: &Ui, args: &DoctorArgs) -> Result<Area, Failure> {
+    let mut area = Area::new("network");
+    match count_system_certificates() {
+        0 => {
+            area.note("certificates", "this system has none")
+                .means("registries are trusted by Mozilla's list, which qyv brings")
+                .fix("the package ca-certificates, or `--ca FILE` for a private authority");
+        }
+        number => area.ok("certificates", format!("{number} of this system")),
+    }
+    for name in PROXIES {
+        if let Some(value) = env::var(name).ok().filter(|value| !value.is_empty()) {
+            area.ok("proxy", format!("{name} is {}", without_password(&value)));
+        }
+    }
+    if args.registries.is_empty() {
+        return Ok(area);
+    }
+    let client = crate::registry::client(&ctx.home, ui, &args.registry)?;
+    for registry in &args.registries {
+        match client.ping(registry) {
+            Ok(()) => area.ok(registry, "answers, and accepts the credentials there are"),
+            Err(error) => {
+                area.problem(registry, chain(&error)).fix(format!(
+                    "`qyv login {registry}` if it asks for credentials; --ca, --plain-http or the proxy if it can't be reached"
+                ));
+            }
+        }
+    }
+    Ok(area)
+}
+
+/// A proxy's URL without its user and password.
+fn without_password(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://"));
+            format!("{}{host}, with credentials", scheme.unwrap_or_default())
+        }
+        None => url.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn password_of_a_proxy_is_not_shown() {
+        assert_eq!(without_password("http://proxy:3128"), "http://proxy:3128");
+        let shown = without_password("http://user:p@ss@proxy:3128");
+        assert_eq!(shown, "http://proxy:3128, with credentials");
+        assert_eq!(without_password("user:secret@proxy"), "proxy, with credentials");
+    }
+}
