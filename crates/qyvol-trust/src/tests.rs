@@ -19,6 +19,7 @@ mod identities;
 #[allow(dead_code, missing_docs)]
 mod instance;
 mod revoked;
+mod swapped;
 mod updates;
 
 const NOW: u64 = 1_800_000_000;
