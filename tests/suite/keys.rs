@@ -374,27 +374,54 @@ fn process_that_holds_a_private_key_dumps_no_core() {
     let pem = fs::read(user.home().join("keys/release.key")).unwrap();
     let pipe = std::ffi::CString::new(user.path("key.pem").to_str().unwrap()).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    let mut child = user
-        .command()
-        .args(["build", "app", "-o", "x.qyvbin", "--key", "./key.pem"])
-        .spawn()
-        .unwrap();
-    // Opened as soon as the command is about to read it.
-    let mut key = fs::File::options().write(true).open(user.path("key.pem")).unwrap();
-    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
-    let core = limits
-        .lines()
-        .find(|line| line.starts_with("Max core file size"))
-        .unwrap();
-    assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
-    std::io::Write::write_all(&mut key, &pem).unwrap();
-    drop(key);
-    assert!(child.wait().unwrap().success());
+    user.qyv(&["build", "app", "-o", "y.qyvbin", "--no-sign"]).expect(0);
+    user.write("sbom.json", r#"{"bomFormat":"CycloneDX"}"#);
+    for args in [
+        &["build", "app", "-o", "x.qyvbin", "--key", "./key.pem"][..],
+        &["sign", "y.qyvbin", "--key", "./key.pem"],
+        &["attest", "y.qyvbin", "--sbom", "sbom.json", "--key", "./key.pem"],
+        &["keys", "import", "copy", "./key.pem"],
+    ] {
+        let mut child = user.command().args(args).spawn().unwrap();
+        // Opened as soon as the command is about to read it.
+        let mut key = fs::File::options().write(true).open(user.path("key.pem")).unwrap();
+        let process = format!("/proc/{}", child.id());
+        let limits = fs::read_to_string(format!("{process}/limits")).unwrap();
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"))
+            .unwrap();
+        assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+        // What may not be traced belongs to root.
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("{process}/fd")).unwrap());
+        assert_eq!(owner, 0, "{args:?}");
+        std::io::Write::write_all(&mut key, &pem).unwrap();
+        drop(key);
+        assert!(child.wait().unwrap().success(), "{args:?}");
+    }
 }
 
 // [CMD-004]
 #[test]
-fn credential_helper_does_not_see_the_signing_key() {
+fn encrypted_key_that_is_imported_stays_encrypted() {
+    let user = User::new();
+    let secret = |args: &[&str]| {
+        let mut command = user.command();
+        command.args(args).env("QYVOL_KEY_PASSPHRASE", "secret");
+        CommandOutput::from(&command.output().unwrap()).expect(0)
+    };
+    secret(&["keys", "generate", "release", "--encrypt"]);
+    let path = user.home().join("keys/release.key");
+    secret(&["keys", "import", "copy", path.to_str().unwrap()]);
+    let copy = fs::read_to_string(user.home().join("keys/copy.key")).unwrap();
+    assert!(copy.contains("ENCRYPTED PRIVATE KEY"), "{copy}");
+    user.app("app", "");
+    secret(&["build", "app", "-o", "x.qyvbin", "--key", "copy"]);
+}
+
+// [CMD-004]
+#[test]
+fn credential_helper_does_not_see_the_commands_secrets() {
     let user = User::new();
     user.script(
         "bin/docker-credential-spy",
@@ -408,10 +435,12 @@ fn credential_helper_does_not_see_the_signing_key() {
         .env("SEEN", user.path("seen"))
         .env("QYVOL_KEY", "-----BEGIN PRIVATE KEY-----")
         .env("QYVOL_KEY_FILE", "release.key")
-        .env("QYVOL_KEY_PASSPHRASE", "secret");
+        .env("QYVOL_KEY_PASSPHRASE", "secret")
+        .env("QYVOL_REGISTRY", "registry.example")
+        .env("QYVOL_REGISTRY_TOKEN", "secret");
     let done = CommandOutput::from(&command.output().unwrap());
     let seen = fs::read_to_string(user.path("seen")).unwrap_or_else(|e| panic!("{e}: {done:?}"));
-    assert!(!seen.contains("QYVOL_KEY"), "{seen}");
+    assert!(!seen.contains("QYVOL_KEY") && !seen.contains("secret"), "{seen}");
 }
 
 // [CMD-005]

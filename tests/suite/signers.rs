@@ -74,6 +74,29 @@ fn program_signs_and_its_signature_is_as_any_other() {
     }
 }
 
+// [CMD-004]
+#[test]
+fn program_that_signs_sees_no_secrets_of_the_command() {
+    let user = User::new();
+    let file = user.built("app", "");
+    user.write("key.pub", user.qyv(&["keys", "export"]).expect(0).out);
+    user.script("spy", "#!/bin/sh\nenv > seen\nexit 1\n");
+    let mut command = user.command();
+    command.args(["sign", &file, "--signer", "./spy", "--key", "./key.pub"]);
+    for name in [
+        "QYVOL_KEY",
+        "QYVOL_KEY_FILE",
+        "QYVOL_KEY_PASSPHRASE",
+        "QYVOL_REGISTRY_PASSWORD",
+        "QYVOL_REGISTRY_TOKEN",
+    ] {
+        command.env(name, "a-secret");
+    }
+    let done = CommandOutput::from(&command.output().unwrap()).expect(1);
+    let seen = fs::read_to_string(user.path("seen")).unwrap_or_else(|e| panic!("{e}: {done:?}"));
+    assert!(!seen.contains("a-secret"), "{seen}");
+}
+
 // [SIGN-066]
 #[test]
 fn program_that_fails_or_signs_otherwise_leaves_the_image_as_it_was() {

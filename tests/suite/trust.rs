@@ -174,7 +174,7 @@ fn two_of_three_keys_in_every_combination_and_one_key_often() {
         s.user.qyv(&["verify", "x.qyvbin"]).expect(code);
     }
     fs::copy(s.user.path("bare.qyvbin"), s.user.path("x.qyvbin")).unwrap();
-    for sequence in 1..6 {
+    for sequence in 1..=64 {
         s.user
             .qyv(&[
                 "sign",

@@ -10,11 +10,13 @@ mod cli;
 mod cli_attest;
 mod cli_call;
 mod cli_keys;
+mod cli_meta;
 mod cli_registry;
 mod cli_run;
 mod cli_trust;
 mod commands;
 mod complete;
+mod doctor;
 mod failure;
 mod guest_env;
 mod hints;
@@ -86,12 +88,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Help(args) => return commands::help::help(ui, &args.words, Cli::command()),
         _ => {}
     }
-    if matches!(
-        cli.command,
-        Command::Build(_) | Command::Sign(_) | Command::Attest(_) | Command::Keys { .. }
-    ) {
-        secrets::disable_core_dumps()?;
-    }
+    secrets::protect_memory(&cli.command)?;
     let temporaries = TempFiles::default();
     if writes_archives(&cli.command) {
         signals::cleanup_on_signal(&temporaries)?;
@@ -142,6 +139,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Save(args) => commands::store::save(&ctx, ui, args),
         Command::Load(args) => commands::store::load(&ctx, ui, args),
         Command::Quickstart(args) => quickstart::quickstart(&ctx, ui, args),
+        Command::Doctor(args) => doctor::doctor(&ctx, ui, &args),
         Command::Completions(_) | Command::Man(_) | Command::Reference | Command::Version | Command::Help(_) => Ok(0),
     }
 }

@@ -8,6 +8,7 @@ use qyvol::SignerChoice;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use zeroize::Zeroizing;
 
+use crate::cli::Command;
 use crate::failure::Failure;
 use crate::variables;
 
@@ -17,16 +18,38 @@ const KEY: &str = "QYVOL_KEY";
 /// What a key of an ssh agent's is named by.
 const AGENT: &str = "ssh:";
 
-/// Keeps the memory of this process, which is about to hold a private key, out
-/// of core dumps and from other processes of the same user.
-pub fn disable_core_dumps() -> Result<(), Failure> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
+/// Keeps private keys and passwords out of core dumps and, where nothing has to trace
+/// or to be mapped into a namespace, from other processes of the same user. Before the
+/// first of them is read.
+pub fn protect_memory(command: &Command) -> Result<(), Failure> {
+    let (may_dump, may_be_traced) = match command {
+        Command::Build(_)
+        | Command::Sign(_)
+        | Command::Attest(_)
+        | Command::Keys { .. }
+        | Command::Trust { .. }
+        | Command::Login(_) => (false, false),
+        #[cfg(feature = "import")]
+        Command::Import(_) => (false, false),
+        #[cfg(feature = "hub")]
+        Command::Hub { .. } => (false, false),
+        // These run guests: their file systems are made by a child in a user namespace,
+        // which a process that nothing may trace can't give its identity.
+        Command::Quickstart(_) | Command::Serve(_) => (false, true),
+        _ => (true, true),
     };
-    setrlimit(Resource::Core, none)
-        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
-        .map_err(|e| Failure::new(format!("can't keep a private key out of core dumps: {e}")))
+    let failed = |e| Failure::new(format!("can't keep private keys out of core dumps: {e}"));
+    if !may_dump {
+        let none = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        setrlimit(Resource::Core, none).map_err(failed)?;
+    }
+    if !may_be_traced {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// The passphrase of an encrypted key.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::PolicyKey;
 use crate::signer;
 use crate::statement::AnyStatement;
+use crate::update::{FRESH_PREDICATE, POLICY_PREDICATE};
 use crate::{Envelope, EnvelopeError, KeyId, PublicKey, Sign, StatementError, TrustPolicy, Verdict};
 
 /// in-toto's types of statements: version 1, and the one before, which `cosign attest` writes.
@@ -153,7 +154,7 @@ pub(crate) fn is_attestation(payload: &[u8]) -> bool {
 }
 
 /// Whether a text can be the type of an attestation: a URI of printable ASCII, and not that of
-/// a signature.
+/// a signature or of a policy's statement.
 pub fn is_attestation_type(text: &str) -> bool {
     let scheme = text.split_once(':').is_some_and(|(scheme, rest)| {
         scheme.bytes().all(|b| b.is_ascii_alphanumeric()) && !scheme.is_empty() && !rest.is_empty()
@@ -162,6 +163,7 @@ pub fn is_attestation_type(text: &str) -> bool {
         && text.len() <= TYPE_CHARACTERS
         && text.bytes().all(|b| b.is_ascii_graphic())
         && !media_type::is_signature_predicate(text)
+        && ![POLICY_PREDICATE, FRESH_PREDICATE].contains(&text)
 }
 
 #[derive(Serialize)]

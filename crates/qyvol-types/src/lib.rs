@@ -63,3 +63,13 @@ pub use resources::{Resources, parse_duration, parse_size};
 pub use serving::Serving;
 pub use time::{Timestamp, TimestampError};
 pub use wit_name::{WitName, WitNameError};
+
+/// Environment variables of the command with secrets in them, or the place of one. No
+/// program that it starts gets them.
+pub const SECRET_VARIABLES: [&str; 5] = [
+    "QYVOL_KEY",
+    "QYVOL_KEY_FILE",
+    "QYVOL_KEY_PASSPHRASE",
+    "QYVOL_REGISTRY_PASSWORD",
+    "QYVOL_REGISTRY_TOKEN",
+];

@@ -69,7 +69,7 @@ pub fn attest(ctx: &Context<'_>, request: &AttestRequest<'_>) -> Result<AttestRe
     if !is_attestation_type(&predicate_type) {
         return Err(Error::Usage(format!(
             "{} can't be the type of an attestation: a URI is expected, of at most 256 characters, that is not the type of \
-             a signature",
+             a signature or a policy",
             escape(&predicate_type)
         )));
     }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use qyvol_trust::{KeyType, PublicKey, Sign, SignError, ssh};
-use qyvol_types::escape;
+use qyvol_types::{SECRET_VARIABLES, escape};
 
 /// Most that it may write.
 const SIGNATURE_BYTES: usize = 512;
@@ -49,10 +49,11 @@ impl ExternalSigner {
     fn run(&self, message: &[u8], timeout: Duration) -> Result<Vec<u8>, String> {
         let (program, arguments) = self.command.split_first().ok_or("it has no name")?;
         let end = Instant::now() + timeout;
-        let mut child = Command::new(program)
-            // Another key than the one that it signs with.
-            .env_remove("QYVOL_KEY")
-            .env_remove("QYVOL_KEY_PASSPHRASE")
+        let mut command = Command::new(program);
+        for name in SECRET_VARIABLES {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

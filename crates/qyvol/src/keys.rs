@@ -87,6 +87,15 @@ impl Keyring {
 
     /// Keeps a key under a name that is free.
     fn keep(&self, name: &str, key: &PrivateKey, passphrase: Option<&str>) -> Result<(), Error> {
+        let pem = match passphrase {
+            Some(passphrase) => Zeroizing::new(key.to_encrypted_pem(passphrase).map_err(Error::key(name))?),
+            None => key.to_pem(),
+        };
+        self.keep_as(name, &pem, key)
+    }
+
+    /// Keeps a key whose PEM is given.
+    fn keep_as(&self, name: &str, pem: &str, key: &PrivateKey) -> Result<(), Error> {
         if self.private_path(name).exists() || self.public_path(name).exists() {
             let why = format!("there is a key of this name already, in {}", self.directory.display());
             return Err(Error::Key {
@@ -94,10 +103,6 @@ impl Keyring {
                 why,
             });
         }
-        let pem = match passphrase {
-            Some(passphrase) => Zeroizing::new(key.to_encrypted_pem(passphrase).map_err(Error::key(name))?),
-            None => key.to_pem(),
-        };
         private_directory(&self.directory)?;
         write_new(&self.private_path(name), pem.as_bytes(), 0o600)?;
         write_new(&self.public_path(name), key.public().to_pem().as_bytes(), 0o644)
@@ -236,7 +241,12 @@ impl Keyring {
         let pem = Zeroizing::new(read_text(path)?);
         if pem.contains("PRIVATE KEY-----") {
             let key = parse_private(&pem, path, passphrase)?;
-            self.keep(name, &key, new)?;
+            // One that is encrypted stays so, by the passphrase that it has.
+            let is_encrypted = pem.contains("ENCRYPTED PRIVATE KEY");
+            match new {
+                None if is_encrypted => self.keep_as(name, &pem, &key)?,
+                _ => self.keep(name, &key, new)?,
+            }
         } else {
             let key = PublicKey::from_pem(&pem).map_err(Error::key(&path.to_string_lossy()))?;
             write_new(&self.public_path(name), key.to_pem().as_bytes(), 0o644)?;

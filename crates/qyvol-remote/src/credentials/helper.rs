@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use qyvol_types::SECRET_VARIABLES;
 use serde::{Deserialize, Serialize};
 
 use super::config_file::failed;
@@ -128,8 +129,7 @@ impl Helper {
     fn run(&self, verb: &str, input: &[u8]) -> io::Result<(ExitStatus, Vec<u8>)> {
         let begin = Instant::now();
         let mut command = Command::new(&self.program);
-        // Keys for signing are not for helpers.
-        for name in ["QYVOL_KEY", "QYVOL_KEY_FILE", "QYVOL_KEY_PASSPHRASE"] {
+        for name in SECRET_VARIABLES {
             command.env_remove(name);
         }
         let mut child = command
