@@ -18,7 +18,7 @@ use wasmtime_wasi::p2::OutputStream;
 /// Bytes that wait to be written.
 const QUEUE: usize = 1 << 20;
 /// How long a guest waits if nobody reads anything.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 static STDOUT: OnceLock<Arc<Printer>> = OnceLock::new();
 static STDERR: OnceLock<Arc<Printer>> = OnceLock::new();
@@ -81,7 +81,7 @@ impl Printer {
         let state = self.state();
         let waited = self
             .changed
-            .wait_timeout_while(state, PATIENCE, |state| state.queue.is_empty() && state.lost == 0);
+            .wait_timeout_while(state, TIMEOUT, |state| state.queue.is_empty() && state.lost == 0);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let mut lines: Vec<u8> = state.queue.drain(..).flatten().collect();
         if state.lost > 0 {
@@ -123,41 +123,41 @@ impl Printer {
     }
 
     /// When a guest may go on, whether or not there is room then; none if it may at once.
-    fn patience(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         let state = self.state();
-        let until = state.progress + PATIENCE;
+        let until = state.progress + TIMEOUT;
         (state.bytes > QUEUE && Instant::now() < until).then_some(until)
     }
 
     /// Whether a guest may print now.
     pub(crate) fn is_ready(&self) -> bool {
-        self.patience().is_none()
+        self.deadline().is_none()
     }
 
     /// Waits until a guest may print.
     pub(crate) async fn ready(&self) {
         loop {
             let room = self.room.notified();
-            let Some(until) = self.patience() else { return };
-            // In vain, it has another look.
+            let Some(until) = self.deadline() else { return };
+            // After the deadline it goes on.
             let _ = tokio::time::timeout_at(until.into(), room).await;
         }
     }
 
     /// Waits until all is written, but not for longer than that.
-    pub(crate) fn flush(&self, patience: Duration) {
+    pub(crate) fn flush(&self, timeout: Duration) {
         let waited = self
             .changed
-            .wait_timeout_while(self.state(), patience, |state| state.bytes > 0 || state.lost > 0);
+            .wait_timeout_while(self.state(), timeout, |state| state.bytes > 0 || state.lost > 0);
         drop(waited);
     }
 }
 
 /// Waits until what guests of services and calls have printed is written, but for each of the two
 /// streams not for longer than that.
-pub fn flush_printed(patience: Duration) {
+pub fn flush_printed(timeout: Duration) {
     for printer in [&STDOUT, &STDERR].into_iter().filter_map(OnceLock::get) {
-        printer.flush(patience);
+        printer.flush(timeout);
     }
 }
 
