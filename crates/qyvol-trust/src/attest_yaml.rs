@@ -11,14 +11,6 @@ const MAX_CONDITIONS: usize = 64;
 
 /// A rule's `attest`.
 pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &TrustPolicy) -> Vec<AttestCondition> {
-    // A condition that was emptied must not read as none.
-    if let Some(place) = fields.null("attest") {
-        r.problem_with_help(
-            place,
-            "attest has no value",
-            "remove the key where nothing must be attested",
-        );
-    }
     let Some(node) = fields.get("attest") else {
         return Vec::new();
     };
@@ -32,11 +24,6 @@ pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &Trust
 fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<AttestCondition> {
     let what = "a condition on attestations";
     let fields = r.fields(node, what, &["type", "keys", "builder", "source", "ref"])?;
-    for key in ["builder", "source", "ref"] {
-        if let Some(place) = fields.null(key) {
-            r.problem(place, format!("{key} has no value"));
-        }
-    }
     r.required(&fields, "type", what)?;
     let list = r.required(&fields, "keys", what)?;
     let mut keys: Vec<usize> = Vec::new();

@@ -19,6 +19,9 @@ use crate::{Form, Identity, KeyId, KeyType, PublicKey, Scope, Signer, TrustPolic
 /// What a policy starts with.
 const EMPTY: &str = "# What this machine trusts. See spec/signing.md.\nversion: 1\nserial: 0\ndefault: reject\n";
 
+/// The roles that the documentation gives a meaning.
+const ROLES: [&str; 3] = ["release", "approve", "rebuilt"];
+
 /// A change of a policy.
 #[derive(Clone, Debug)]
 pub enum PolicyEdit {
@@ -66,6 +69,8 @@ pub struct EditedPolicy {
     pub policy: TrustPolicy,
     /// What has changed, a line each; nothing if all was so before.
     pub notes: Vec<String>,
+    /// What may not have been meant.
+    pub warnings: Vec<String>,
 }
 
 /// Why a policy was not changed.
@@ -101,6 +106,7 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
         after: before.clone(),
         text: Editor::new(text)?,
         notes: Vec::new(),
+        warnings: Vec::new(),
     };
     match change {
         PolicyEdit::Add { .. } => edit.add(change)?,
@@ -113,6 +119,7 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
             text: text.to_string(),
             policy: before,
             notes: Vec::new(),
+            warnings: Vec::new(),
         });
     }
     if before.serial >= SERIAL_MAX {
@@ -129,6 +136,7 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
             text,
             policy,
             notes: edit.notes,
+            warnings: edit.warnings,
         }),
         Ok(_) => Err(PolicyEditError::Unsupported(
             "it would say something else afterwards".to_string(),
@@ -144,6 +152,7 @@ struct Edit {
     after: TrustPolicy,
     text: Editor,
     notes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Edit {
@@ -163,6 +172,7 @@ impl Edit {
         if !is_role(role) {
             return refused("a role is up to 32 of a-z, 0-9 and `-`");
         }
+        self.warn_of_role(scope, role);
         if key.check_on_curve().is_err() {
             return refused("the key is not a point of its curve");
         }
@@ -202,6 +212,20 @@ impl Edit {
             self.notes.push(format!("rule {scope}: rollback deny"));
         }
         Ok(())
+    }
+
+    /// Any word can be a role, so a misspelt one makes a rule that nothing meets.
+    fn warn_of_role(&mut self, scope: &Scope, role: &str) {
+        let used = self.after.rules.iter().flat_map(|rule| &rule.require);
+        let known: Vec<&str> = used.map(|requirement| requirement.role.as_str()).chain(ROLES).collect();
+        if known.contains(&role) {
+            return;
+        }
+        if let Some(near) = yaml::nearest(role, &known) {
+            self.warnings.push(format!(
+                "did you mean `{near}`? `{role}` is a role of its own, and {scope} now accepts only what is signed as {role}"
+            ));
+        }
     }
 
     /// The policy's index of a key, which is added if it is new.

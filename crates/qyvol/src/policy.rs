@@ -132,6 +132,8 @@ pub struct PolicyChange {
     pub created: bool,
     /// What has changed, a line each; nothing if all was so before.
     pub notes: Vec<String>,
+    /// What may not have been meant.
+    pub warnings: Vec<String>,
     /// What it says now.
     pub policy: TrustPolicy,
 }
@@ -186,6 +188,7 @@ pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChang
         path,
         created: text.is_none(),
         notes: changed.notes,
+        warnings: changed.warnings,
         policy: changed.policy,
     })
 }

@@ -148,6 +148,9 @@ fn scope_of(text: &str) -> Result<Scope, Failure> {
 
 /// Prints what has changed, and what a new scope admits.
 fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), Failure> {
+    for warning in &change.warnings {
+        ui.warn(warning);
+    }
     let describe_scope = scope.map_or_else(Vec::new, |scope| qyvol::describe_scope(&change.policy, scope));
     let document = json!({
         "schema": 1,
@@ -155,6 +158,7 @@ fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), 
         "created": change.created,
         "serial": change.policy.serial(),
         "changes": change.notes,
+        "warnings": change.warnings,
         "admits": describe_scope,
     });
     ui.show(&document, || {
