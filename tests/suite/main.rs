@@ -28,6 +28,7 @@ mod debugging;
 mod denials;
 mod deterministic;
 mod exhaustion;
+mod first_use;
 mod fleet;
 mod forged;
 mod functions;

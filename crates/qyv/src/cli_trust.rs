@@ -6,7 +6,7 @@ use clap::{Subcommand, ValueEnum};
 use qyvol::types::Digest;
 
 use crate::cli::RegistryArgs;
-use crate::complete::{keys, targets};
+use crate::complete::{images, keys, targets};
 
 /// What a signed name and version are held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,6 +59,20 @@ pub enum TrustCommand {
         /// How signed names are compared with the requested one [default: as it was, or exact]
         #[arg(long, value_enum)]
         identity: Option<IdentityArg>,
+    },
+    /// Trust the key that an image brought along, for releases of its repository
+    #[command(
+        after_help = "For the first image of a repository that no rule covers. A signature brings its public key along, so\nthe key by itself proves nothing: compare its fingerprint with the one that the publisher shows\nelsewhere. Without --fingerprint, the question is asked on the terminal; `qyv run` and `qyv pull --verify`\nask it too, unless CI is set. If the image is signed by another key later, it is refused (11).\n\n  qyv trust pin registry.example/acme/app:1.0.0 --fingerprint SHA256:…"
+    )]
+    Pin {
+        /// An image in a registry, as HOST/NAME[:TAG][@DIGEST]
+        #[arg(value_name = "REF", add = images())]
+        name: String,
+        /// The key's fingerprint, as its publisher gave it to you (SHA256:…)
+        #[arg(long, value_name = "FINGERPRINT")]
+        fingerprint: Option<String>,
+        #[command(flatten)]
+        registry: RegistryArgs,
     },
     /// Remove the rule of a scope, or one key from it
     Remove {

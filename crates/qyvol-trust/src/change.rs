@@ -4,6 +4,7 @@
 //! A change is applied to the parsed policy; the text is edited to match, parsed
 //! again, and must yield exactly that policy.
 
+mod pin;
 mod revoke;
 
 use qyvol_types::Digest;
@@ -18,9 +19,6 @@ use crate::{Form, Identity, KeyId, KeyType, PublicKey, Scope, Signer, TrustPolic
 
 /// What a policy starts with.
 const EMPTY: &str = "# What this machine trusts. See spec/signing.md.\nversion: 1\nserial: 0\ndefault: reject\n";
-
-/// The roles that the documentation gives a meaning.
-const ROLES: [&str; 3] = ["release", "approve", "rebuilt"];
 
 /// A change of a policy.
 #[derive(Clone, Debug)]
@@ -41,6 +39,19 @@ pub enum PolicyEdit {
         threshold: Option<usize>,
         /// What the signed name is held against; as it was, or `exact`.
         identity: Option<Identity>,
+    },
+    /// Trust a key for the releases of one repository that no rule has a scope for yet.
+    Pin {
+        /// The repository.
+        scope: Scope,
+        /// The key's name, if the policy has none for it.
+        name: String,
+        /// The key.
+        key: PublicKey,
+        /// What the signed name is held against.
+        identity: Identity,
+        /// Nobody has compared its fingerprint.
+        unchecked: bool,
     },
     /// Remove a rule, or a key from it.
     Remove {
@@ -110,6 +121,13 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
     };
     match change {
         PolicyEdit::Add { .. } => edit.add(change)?,
+        PolicyEdit::Pin {
+            scope,
+            name,
+            key,
+            identity,
+            unchecked,
+        } => edit.pin(scope, name, key, *identity, *unchecked)?,
         PolicyEdit::Remove { scope, key } => edit.remove(scope, *key)?,
         PolicyEdit::RevokeKey { id, keep } => edit.revoke_key(*id, keep)?,
         PolicyEdit::RevokeImage(digest) => edit.revoke_image(digest)?,
@@ -173,18 +191,13 @@ impl Edit {
             return refused("a role is up to 32 of a-z, 0-9 and `-`");
         }
         self.warn_of_role(scope, role);
-        if key.check_on_curve().is_err() {
-            return refused("the key is not a point of its curve");
-        }
-        if self.after.is_revoked(key.id()) {
-            return refused(format!("the policy revokes the key {}", key.fingerprint()));
-        }
+        self.usable(key)?;
         if *form == Form::Cosign && key.algorithm() != KeyType::EcdsaP256 {
             return refused(
                 "of cosign's signatures, only those by ECDSA P-256 keys are verified, and this key is no such key",
             );
         }
-        let index = self.key(name, key)?;
+        let index = self.key(name, key, false)?;
         let Some(at) = self.after.rules.iter().position(|rule| rule.scope == *scope) else {
             let requirement = Requirement {
                 role: role.clone(),
@@ -214,22 +227,8 @@ impl Edit {
         Ok(())
     }
 
-    /// Any word can be a role, so a misspelt one makes a rule that nothing meets.
-    fn warn_of_role(&mut self, scope: &Scope, role: &str) {
-        let used = self.after.rules.iter().flat_map(|rule| &rule.require);
-        let known: Vec<&str> = used.map(|requirement| requirement.role.as_str()).chain(ROLES).collect();
-        if known.contains(&role) {
-            return;
-        }
-        if let Some(near) = yaml::nearest(role, &known) {
-            self.warnings.push(format!(
-                "did you mean `{near}`? `{role}` is a role of its own, and {scope} now accepts only what is signed as {role}"
-            ));
-        }
-    }
-
     /// The policy's index of a key, which is added if it is new.
-    fn key(&mut self, name: &str, key: &PublicKey) -> Result<usize, PolicyEditError> {
+    fn key(&mut self, name: &str, key: &PublicKey, unchecked: bool) -> Result<usize, PolicyEditError> {
         if let Some(index) = self.after.keys.iter().position(|k| k.signer.key() == Some(key)) {
             return Ok(index);
         }
@@ -240,8 +239,11 @@ impl Edit {
             free = format!("{name}-{number}");
             number += 1;
         }
-        let entry = Written::Mapping(vec![("pem".to_string(), Written::Literal(key.to_pem()))]);
-        self.put("keys", &free, entry)?;
+        let mut entry = vec![("pem".to_string(), Written::Literal(key.to_pem()))];
+        if unchecked {
+            entry.push(("unchecked".to_string(), Written::Inline("true".to_string())));
+        }
+        self.put("keys", &free, Written::Mapping(entry))?;
         self.notes
             .push(format!("key {free} {} {}", key.algorithm(), key.fingerprint()));
         self.after.keys.push(PolicyKey {
@@ -249,6 +251,7 @@ impl Edit {
             signer: Signer::Key(key.clone()),
             from: None,
             until: None,
+            unchecked,
         });
         Ok(self.after.keys.len() - 1)
     }

@@ -134,6 +134,19 @@ impl PublicKey {
         })
     }
 
+    /// Reads base64 of a `SubjectPublicKeyInfo`, in its one canonical spelling.
+    pub fn from_base64(text: &str) -> Result<PublicKey, KeyError> {
+        let der = STANDARD.decode(text).map_err(|_| KeyError::UnsupportedKey("SPKI"))?;
+        let key = PublicKey::from_spki_der(&der)?;
+        key.check_on_curve()?;
+        Ok(key)
+    }
+
+    /// Its SPKI in base64.
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(&self.spki)
+    }
+
     /// A key of this kind from its point: 32 bytes for Ed25519, 65 uncompressed ones for P-256.
     pub(crate) fn from_point(kind: KeyType, point: &[u8]) -> Result<PublicKey, KeyError> {
         let head: &[u8] = match kind {

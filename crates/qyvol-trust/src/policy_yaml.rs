@@ -113,7 +113,7 @@ fn denied(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> bool {
 
 fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
     for (name, value) in r.entries(node, "keys") {
-        let Some(fields) = r.fields(value, "a key", &["pem", "from", "until"]) else {
+        let Some(fields) = r.fields(value, "a key", &["pem", "from", "until", "unchecked"]) else {
             continue;
         };
         let Some(pem) = r.required(&fields, "pem", "a key") else {
@@ -122,6 +122,7 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
         let Some(text) = r.text(pem, "pem") else { continue };
         let from = time(r, &fields, "from");
         let until = time(r, &fields, "until");
+        let unchecked = fields.get("unchecked").and_then(|node| r.boolean(node, "unchecked"));
         match PublicKey::from_pem_unchecked(text) {
             Ok(key) => {
                 // Whoever revokes one of two names would believe the key gone.
@@ -145,6 +146,7 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
                     signer,
                     from,
                     until,
+                    unchecked: unchecked.unwrap_or_default(),
                 });
             }
             Err(why) => r.problem(

@@ -149,16 +149,18 @@ pub(crate) fn lock_policy(path: &Path) -> Result<File, Error> {
     lock.map_err(Error::file("lock", &directory))
 }
 
-/// Changes the policy, or begins one. Commands that change it at once wait for
-/// each other; the file is replaced whole.
-pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChange, Error> {
+/// Fails where the policy is not this host's to change: its next document replaces it.
+pub(crate) fn check_own(ctx: &Context<'_>) -> Result<(), Error> {
     let path = policy_path(ctx);
-    let _lock = lock_policy(&path)?;
     let text = policy_text(&path)?;
+    check_own_text(ctx, path, text.as_deref())
+}
+
+fn check_own_text(ctx: &Context<'_>, path: PathBuf, text: Option<&str>) -> Result<(), Error> {
     // Another policy that is named is a document on its way, and no host's.
     let home = ctx.home.config.join("trust.yaml").canonicalize().ok();
     let is_own = ctx.policy.is_none() || home.is_some() && path.canonicalize().ok() == home;
-    let own = text.as_deref().filter(|_| is_own);
+    let own = text.filter(|_| is_own);
     if let Some(policy) = own.and_then(|text| TrustPolicy::parse(text).ok())
         && policy.update().is_some()
     {
@@ -167,6 +169,25 @@ pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChang
             name: policy.name().unwrap_or_default().to_string(),
         });
     }
+    Ok(())
+}
+
+/// Changes the policy, or begins one. Commands that change it at once wait for
+/// each other; the file is replaced whole.
+pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChange, Error> {
+    change_policy_if(ctx, what, |_| Ok(()))
+}
+
+/// The same, if what it would say afterwards passes a check.
+pub(crate) fn change_policy_if(
+    ctx: &Context<'_>,
+    what: &PolicyEdit,
+    check: impl FnOnce(&TrustPolicy) -> Result<(), Error>,
+) -> Result<PolicyChange, Error> {
+    let path = policy_path(ctx);
+    let _lock = lock_policy(&path)?;
+    let text = policy_text(&path)?;
+    check_own_text(ctx, path.clone(), text.as_deref())?;
     let changed = change(text.as_deref(), what).map_err(|error| match error {
         PolicyEditError::Policy(problems) => Error::PolicyYaml {
             path: path.clone(),
@@ -178,6 +199,7 @@ pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChang
             why: error.to_string(),
         },
     })?;
+    check(&changed.policy)?;
     if !changed.notes.is_empty() {
         secure_file::replace(&path, changed.text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
         // A directory that others can write would have it refused by whoever

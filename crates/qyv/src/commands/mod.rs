@@ -7,6 +7,7 @@ pub mod compare;
 pub mod compile;
 pub mod data;
 pub mod dependencies;
+pub mod first_use;
 pub mod fleet;
 pub mod help;
 #[cfg(feature = "import")]

@@ -103,6 +103,11 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             };
             changed(ui, &qyvol::change_policy(ctx, &change)?, Some(&scope))?;
         }
+        TrustCommand::Pin {
+            name,
+            fingerprint,
+            registry,
+        } => return super::first_use::pin(ctx, ui, &name, fingerprint.as_deref(), &registry),
         TrustCommand::Remove { scope, key } => {
             let change = PolicyEdit::Remove {
                 scope: scope_of(&scope)?,
@@ -147,7 +152,7 @@ fn scope_of(text: &str) -> Result<Scope, Failure> {
 }
 
 /// Prints what has changed, and what a new scope admits.
-fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), Failure> {
+pub fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), Failure> {
     for warning in &change.warnings {
         ui.warn(warning);
     }

@@ -192,7 +192,11 @@ pub(crate) fn attribute_to_registry(error: Error, repository: &Repository) -> Er
 }
 
 /// Resolves a name on its registry, once, and reads what is small of the image.
-fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Repository, SignedImage), Error> {
+pub(crate) fn find(
+    ctx: &Context<'_>,
+    client: &Arc<Client>,
+    name: &Reference,
+) -> Result<(Repository, SignedImage), Error> {
     if name.digest().is_some_and(|d| d.algorithm() != Algorithm::Sha256) {
         return Err(Error::Usage(format!("{name}: images are named by their sha256 digest")));
     }
