@@ -33,9 +33,18 @@ pub enum TrustCommand {
     /// Print where the policy is and what it says
     Show,
     /// Check a policy file and report every problem in it
+    #[command(
+        after_help = "With --all, every image in the store is judged by that policy too. Exit codes: 0 it refuses nothing that\nthis host accepts now; 10 to 18 why it refuses the first such image; 19 the policy can't be used, or\nhas expired by then. Nothing is changed, and no network is used.\n\n  qyv trust check new.yaml --all\n  qyv trust check --all --at 2027-01-01"
+    )]
     Check {
         /// The file [default: the one in force]
         file: Option<PathBuf>,
+        /// Say what it accepts and refuses of the images in the store
+        #[arg(long)]
+        all: bool,
+        /// Judge as if it were this time, such as 2027-01-31 or 2027-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME", requires = "all")]
+        at: Option<String>,
     },
     /// Trust a key for the images of a scope
     #[command(

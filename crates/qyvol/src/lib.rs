@@ -100,6 +100,7 @@ mod new_file;
 mod output;
 mod pin;
 mod policy;
+mod policy_check;
 mod remote;
 mod reuse;
 mod run;
@@ -148,6 +149,7 @@ pub use policy::{
     PolicyChange, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy, policy_or_key,
     policy_path, public_key, revocation,
 };
+pub use policy_check::{ImageCheck, check_images};
 pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
 pub use run::{Debugging, DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};

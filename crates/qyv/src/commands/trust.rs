@@ -1,9 +1,9 @@
 //! `verify`, `trust`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qyvol::trust::{Form, Identity, PolicyEdit, Scope, ScopeError, TrustPolicy};
-use qyvol::types::escape;
+use qyvol::types::{Timestamp, escape};
 use qyvol::{Context, PolicyChange, Target, VerifyReport};
 use serde_json::json;
 
@@ -64,15 +64,18 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             ui.note(&format!("{}:", qyvol::policy_path(ctx).display()));
             ui.show(&policy.summary(), || policy.describe())?;
         }
-        TrustCommand::Check { file } => {
+        TrustCommand::Check { file, all, at } => {
             let path = file.clone().unwrap_or_else(|| qyvol::policy_path(ctx));
-            let policy = in_force(ctx, file)?;
+            let policy = in_force(ctx, file.clone())?;
             if let Err((key, why)) = policy.check_keys() {
                 let shown = path.display();
                 return Err(Failure {
                     code: 19,
                     ..Failure::new(format!("trust policy {shown}: the key `{key}` can't be used: {why}"))
                 });
+            }
+            if all {
+                return check_all(ctx, ui, file.as_deref(), at.as_deref());
             }
             ui.data(&format!("{} is valid\n", path.display()));
         }
@@ -123,6 +126,67 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
         TrustCommand::Explain { target } => return explain(ctx, ui, &target),
     }
     Ok(0)
+}
+
+/// Prints what a policy makes of the store's images. It fails where one that is accepted now
+/// would be refused.
+fn check_all(ctx: &Context<'_>, ui: &Ui, file: Option<&Path>, at: Option<&str>) -> Result<u8, Failure> {
+    let time = |text: &str| {
+        let time = text.parse::<Timestamp>();
+        time.map_err(|why| Failure::usage(format!("--at {} is {why}", escape(text))))
+    };
+    let at = at.map(time).transpose()?;
+    let (mut code, mut lost, mut accepted) = (0, 0, 0);
+    let mut text = String::new();
+    let mut documents = Vec::new();
+    for row in qyvol::check_images(ctx, file, at)? {
+        let now = if row.accepted_now { "accepted" } else { "refused" };
+        let failure = row.refused.map(|error| match &error {
+            // The row names the image.
+            qyvol::Error::Trust { source, .. } => Failure {
+                message: source.to_string().trim_start_matches("refused: ").to_string(),
+                ..Failure::from(error)
+            },
+            _ => Failure::from(error),
+        });
+        let verdict = failure.as_ref().map_or("accepted", |_| "refused");
+        let (name, digest) = (row.name.to_string(), row.digest.to_string());
+        text.push_str(&format!("{verdict:<8} {name} {digest}"));
+        match &failure {
+            Some(failure) => {
+                text.push_str(&format!(": {}", failure.message));
+                if row.accepted_now {
+                    lost += 1;
+                    code = if code == 0 { failure.code } else { code };
+                }
+            }
+            None => accepted += 1,
+        }
+        text.push_str(if verdict == now {
+            "\n"
+        } else if row.accepted_now {
+            " (accepted now)\n"
+        } else {
+            " (refused now)\n"
+        });
+        documents.push(json!({
+            "name": name,
+            "digest": digest,
+            "verdict": verdict,
+            "code": failure.as_ref().map_or(0, |f| f.code),
+            "reason": failure.as_ref().map(|f| &f.message),
+            "now": now,
+        }));
+    }
+    let refused = documents.len() - accepted;
+    ui.show(
+        &json!({"schema": 1, "at": at.unwrap_or(ctx.now), "results": documents}),
+        || text,
+    )?;
+    ui.note(&format!(
+        "{accepted} accepted, {refused} refused ({lost} of them accepted now)"
+    ));
+    Ok(code)
 }
 
 /// The policy in force, or another file's. That there is none is an error here.
