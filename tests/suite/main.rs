@@ -82,3 +82,4 @@ mod support;
 mod targets;
 mod trust;
 mod unprivileged;
+mod verify;

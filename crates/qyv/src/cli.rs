@@ -16,7 +16,7 @@ pub use crate::cli_registry::{
 #[cfg(feature = "hub")]
 pub use crate::cli_registry::{HubCommand, HubServeArgs, HubUserAddArgs, HubUserArgs, HubUserCommand};
 pub use crate::cli_run::{CompileArgs, GuestArgs, RunArgs, ServeArgs};
-pub use crate::cli_trust::{DataCommand, FleetCommand, FormArg, IdentityArg, TrustCommand};
+pub use crate::cli_trust::{DataCommand, FleetCommand, FormArg, IdentityArg, TrustCommand, VerifyArgs};
 use crate::complete::{images, keys, targets};
 
 /// How data is printed.
@@ -330,19 +330,6 @@ pub struct CleanArgs {
     /// Remove them even if no signature remains
     #[arg(long)]
     pub all: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 threshold not met,\n14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 identity mismatch,\n19 bad policy. Nothing is unpacked or stored, and no network is used."
-)]
-pub struct VerifyArgs {
-    /// .qyvbin files, or names or digests of stored images
-    #[arg(required = true, add = targets(), value_name = "TARGET")]
-    pub targets: Vec<String>,
-    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
-    #[arg(long, add = keys(), value_name = "FILE|NAME")]
-    pub key: Option<String>,
 }
 
 #[derive(Debug, Args)]

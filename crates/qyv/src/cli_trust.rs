@@ -1,8 +1,8 @@
-//! The command line of the trust policy and of applications' data.
+//! The command line of `verify`, of the trust policy and of applications' data.
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use qyvol::types::Digest;
 
 use crate::cli::RegistryArgs;
@@ -210,4 +210,26 @@ pub enum DataCommand {
         #[arg(long)]
         owner: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 threshold not met,\n14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 identity mismatch,\n19 bad policy. Of several targets, the first that trust refuses decides; if there is none, the first that\nfailed otherwise. Nothing is unpacked or stored, and no network is used without --remote.\n\n  qyv verify app.qyvbin\n  qyv verify releases/ --record audit.json\n  qyv verify --remote registry.example/acme/app:1.0.0"
+)]
+#[command(mut_group("RegistryArgs", |group| group.requires("remote")))]
+pub struct VerifyArgs {
+    /// .qyvbin files, directories of such (with a `/` at the end), or names or digests of stored images
+    #[arg(required = true, add = targets(), value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
+    #[arg(long, add = keys(), value_name = "FILE|NAME")]
+    pub key: Option<String>,
+    /// Write what was verified, and by what, as JSON to this new file
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Verify images whose name has a registry there, without storing them
+    #[arg(long)]
+    pub remote: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }

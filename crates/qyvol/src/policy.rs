@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use qyvol_trust::{KeyId, PolicyEdit, PolicyEditError, PublicKey, Scope, TrustPolicy, change};
 use qyvol_types::Digest;
+use serde::Serialize;
 
 use crate::follow::check_lapsed;
 use crate::keys::is_path;
@@ -26,11 +27,7 @@ pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
 
 /// The same, to judge by it: it must not have lapsed.
 pub(crate) fn policy_in_force(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
-    with_roots(ctx, read_policy_in_force(ctx)?)
-}
-
-fn read_policy_in_force(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
-    read_policy(ctx, |policy, text| check_lapsed(ctx, &policy_path(ctx), policy, text))
+    Ok(policy_used(ctx, None)?.0)
 }
 
 fn with_roots(ctx: &Context<'_>, mut policy: TrustPolicy) -> Result<TrustPolicy, Error> {
@@ -90,18 +87,49 @@ pub(crate) fn policy_text(path: &Path) -> Result<Option<String>, Error> {
 /// the home's revokes is refused either way, and a home's policy that can't be
 /// read is an error: what it revokes would be accepted.
 pub fn policy_or_key(ctx: &Context<'_>, key: Option<&str>) -> Result<TrustPolicy, Error> {
+    Ok(policy_used(ctx, key)?.0)
+}
+
+/// What decided, for whoever reads a record of it later.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PolicyUsed {
+    /// The policy's file.
+    pub path: PathBuf,
+    /// The digest of its text; none where there is no such file, which accepts nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Its serial.
+    pub serial: u64,
+    /// The fingerprint of the key that was named in place of its rules. What it revokes holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// The same, and what it is.
+pub(crate) fn policy_used(ctx: &Context<'_>, key: Option<&str>) -> Result<(TrustPolicy, PolicyUsed), Error> {
     if key.is_some() && ctx.policy.is_some() {
         return Err(Error::Usage(
             "--key and --policy can't be used together: each says what decides".to_string(),
         ));
     }
-    match key {
+    let mut used = PolicyUsed {
+        path: policy_path(ctx),
+        ..PolicyUsed::default()
+    };
+    let own = read_policy(ctx, |policy, text| {
+        used.digest = Some(Digest::of(text.as_bytes()));
+        check_lapsed(ctx, &policy_path(ctx), policy, text)
+    })?;
+    used.serial = own.serial();
+    let policy = match key {
         Some(key) => {
-            let revoked = read_policy_in_force(ctx)?.revoked().clone();
-            Ok(TrustPolicy::single_key(public_key(ctx, key)?, revoked))
+            let key = public_key(ctx, key)?;
+            used.key = Some(key.fingerprint());
+            TrustPolicy::single_key(key, own.revoked().clone())
         }
-        None => policy_in_force(ctx),
-    }
+        None => with_roots(ctx, own)?,
+    };
+    Ok((policy, used))
 }
 
 /// A public key by the path of its file or its name in the keyring.

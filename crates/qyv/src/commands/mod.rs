@@ -20,6 +20,7 @@ pub mod run;
 pub mod serve;
 pub mod store;
 pub mod trust;
+pub mod verify;
 
 use qyvol::ImageName;
 use qyvol::types::{Reference, Serving};

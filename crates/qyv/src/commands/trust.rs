@@ -1,61 +1,15 @@
-//! `verify`, `trust`.
+//! `trust`.
 
 use std::path::{Path, PathBuf};
 
 use qyvol::trust::{Form, Identity, PolicyEdit, Scope, ScopeError, TrustPolicy};
 use qyvol::types::{Timestamp, escape};
-use qyvol::{Context, PolicyChange, Target, VerifyReport};
+use qyvol::{Context, PolicyChange, Target};
 use serde_json::json;
 
-use crate::cli::{FormArg, Format, IdentityArg, TrustCommand, VerifyArgs};
+use crate::cli::{FormArg, Format, IdentityArg, TrustCommand};
 use crate::failure::Failure;
 use crate::ui::Ui;
-
-pub fn verify(ctx: &Context<'_>, ui: &Ui, args: VerifyArgs) -> Result<u8, Failure> {
-    let mut worst = 0;
-    let mut results = Vec::new();
-    for text in &args.targets {
-        let verdict = Target::parse(text).and_then(|target| qyvol::verify(ctx, &target, args.key.as_deref()));
-        match verdict {
-            Ok(reports) => {
-                for report in &reports {
-                    results.push(json!({"target": text, "verdict": "accepted", "code": 0, "report": report}));
-                    if ui.format == Format::Text {
-                        accepted(ui, text, report);
-                    }
-                }
-            }
-            Err(error) => {
-                let report = match &error {
-                    qyvol::Error::Trust { source, .. } => serde_json::to_value(source.report()).unwrap_or_default(),
-                    _ => serde_json::Value::Null,
-                };
-                let failure = Failure::from(error);
-                results.push(json!({
-                    "target": text, "verdict": "refused", "code": failure.code, "reason": failure.message, "report": report,
-                }));
-                if worst == 0 {
-                    worst = failure.code;
-                }
-                ui.error(&failure);
-            }
-        }
-    }
-    if ui.format != Format::Text {
-        ui.show(&json!({"schema": 1, "results": results}), String::new)?;
-    }
-    Ok(worst)
-}
-
-fn accepted(ui: &Ui, target: &str, report: &VerifyReport) {
-    ui.data(&format!("{target}: accepted {} {}\n", report.image, report.digest));
-    for line in report.trust.lines() {
-        ui.note(&line);
-    }
-    for dependency in &report.dependencies {
-        ui.note(&format!("  linked: {}", super::dependencies::shown(dependency)));
-    }
-}
 
 pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Failure> {
     match command {

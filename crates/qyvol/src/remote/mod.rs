@@ -10,6 +10,7 @@ mod pull;
 mod push;
 mod remove;
 mod tags;
+mod verify;
 
 use std::sync::Arc;
 use std::thread;
@@ -26,6 +27,7 @@ pub use self::pull::{PullRequest, pull};
 pub use self::push::push;
 pub use self::remove::remove_remote;
 pub use self::tags::tags;
+pub(crate) use self::verify::verify_remote;
 use crate::image_source::{own_name, read_image};
 use crate::{Context, Error};
 
