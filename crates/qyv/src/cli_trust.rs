@@ -53,7 +53,7 @@ pub enum TrustCommand {
     Add {
         /// What the key signs for
         scope: String,
-        /// A public key's file (a path, or *.pub, *.pem, *.key), or the name of a key
+        /// A public key's file in PEM or as ssh-keygen writes it (a path, or *.pub, *.pem, *.key), or the name of a key
         #[arg(long, add = keys(), value_name = "FILE|NAME")]
         key: String,
         /// The role it signs in

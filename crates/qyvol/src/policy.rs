@@ -135,7 +135,7 @@ pub(crate) fn policy_used(ctx: &Context<'_>, key: Option<&str>) -> Result<(Trust
 /// A public key by the path of its file or its name in the keyring.
 pub fn public_key(ctx: &Context<'_>, text: &str) -> Result<PublicKey, Error> {
     if is_path(text) {
-        return PublicKey::from_pem(&read_text(Path::new(text))?).map_err(Error::key(text));
+        return PublicKey::from_text(&read_text(Path::new(text))?).map_err(Error::key(text));
     }
     Keyring::new(ctx).public(text)
 }
