@@ -237,7 +237,7 @@ pub struct BuildArgs {
     /// The key that signs: a name of `qyv keys list`, a key's file, or ssh:FINGERPRINT of a key in the ssh agent
     #[arg(long, add = keys(), value_name = "KEY", conflicts_with = "no_sign")]
     pub key: Option<String>,
-    /// A program that signs with the key whose public half is --key: it reads the bytes on stdin and writes the signature to stdout, 64 bytes or DER; no shell is used
+    /// A program that signs, with --key as its public key: it reads the bytes from stdin and writes the signature to stdout, as 64 bytes or DER; it is started without a shell
     #[arg(long, value_name = "'CMD ARGS'", requires = "key")]
     pub signer: Option<String>,
     /// Don't sign
@@ -306,7 +306,7 @@ pub struct SignArgs {
     /// The key that signs: a name of `qyv keys list`, a key's file, or ssh:FINGERPRINT of a key in the ssh agent
     #[arg(long, add = keys(), value_name = "KEY")]
     pub key: Option<String>,
-    /// A program that signs with the key whose public half is --key: it reads the bytes on stdin and writes the signature to stdout, 64 bytes or DER; no shell is used
+    /// A program that signs, with --key as its public key: it reads the bytes from stdin and writes the signature to stdout, as 64 bytes or DER; it is started without a shell
     #[arg(long, value_name = "'CMD ARGS'", requires = "key")]
     pub signer: Option<String>,
     #[command(flatten)]

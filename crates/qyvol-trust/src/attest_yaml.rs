@@ -16,7 +16,7 @@ pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &Trust
     };
     let items = r.items(node, "attest");
     if items.len() > MAX_CONDITIONS {
-        r.problem(node.place, format!("more than {MAX_CONDITIONS} conditions"));
+        r.problem(node.place, format!("attest has more than {MAX_CONDITIONS} conditions"));
     }
     items.iter().filter_map(|item| condition(r, item, policy)).collect()
 }
@@ -37,7 +37,10 @@ fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<At
                 r.problem(item.place, format!("`{}` is listed twice", escape(name)));
             }
             Some(index) => keys.push(index),
-            None => r.problem(item.place, format!("there is no key `{}` in this policy", escape(name))),
+            None => r.problem(
+                item.place,
+                format!("there is no key or identity `{}` in this policy", escape(name)),
+            ),
         }
     }
     if items.is_empty() {
@@ -59,15 +62,15 @@ fn pattern(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> Option<Pattern
     if start.contains('*') || text.is_empty() {
         r.problem_with_help(
             node.place,
-            format!("`{}` can't be compared with", escape(text)),
-            "the whole text, or its beginning and a `*`",
+            format!("`{}` is not a pattern", escape(text)),
+            "write the whole text, or how it begins and a `*`",
         );
     } else if key == "source" && start != text && !start.ends_with('/') {
         // `…/acme*` is `…/acme-of-another` too.
         r.problem_with_help(
             node.place,
-            format!("`{}` covers repositories of others", escape(text)),
-            "a `*` in source stands after a `/`",
+            format!("`{}` covers repositories of other owners too", escape(text)),
+            "put a `/` before the `*`",
         );
     }
     Some(Pattern(text.to_string()))
