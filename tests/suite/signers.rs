@@ -20,6 +20,39 @@ fn key_pair(user: &User, arguments: &[&str]) {
 const ED25519: &[&str] = &["-algorithm", "ED25519"];
 const P256: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
 
+// [SIGN-068]
+#[test]
+fn key_that_ssh_keygen_wrote_is_trusted() {
+    if lacks(&["ssh-keygen"]) {
+        return;
+    }
+    let generated = |kind: &str| {
+        let user = User::new();
+        let mut generate = Command::new("ssh-keygen");
+        generate.args(["-q", "-t", kind, "-N", "", "-C", "ana@laptop", "-f", "id"]);
+        third_party("openssh-client", generate.current_dir(user.path(""))).expect(0);
+        user
+    };
+    for (kind, shown_as) in [
+        ("ed25519", "key  id ed25519 SHA256:"),
+        ("ecdsa", "key  id ecdsa-p256 SHA256:"),
+    ] {
+        let user = generated(kind);
+        user.qyv(&["trust", "add", "file:app", "--key", "id.pub"]).expect(0);
+        let shown = user.qyv(&["trust", "show"]).expect(0).out;
+        assert!(shown.contains(shown_as), "{shown}");
+        let again = user.qyv(&["trust", "add", "file:app", "--key", "id.pub"]).expect(0);
+        assert!(again.out.contains("nothing to change"), "{}", again.out);
+        // It decides, in the policy's place too.
+        let file = user.built("app", "");
+        user.qyv(&["verify", &file]).expect(11);
+        user.qyv(&["verify", &file, "--key", "id.pub"]).expect(11);
+    }
+    let user = generated("rsa");
+    let refused = user.qyv(&["trust", "add", "file:", "--key", "id.pub"]).expect(1);
+    assert!(refused.err.contains("Ed25519 and ECDSA on P-256"), "{}", refused.err);
+}
+
 // [SIGN-066]
 #[test]
 fn program_signs_and_its_signature_is_as_any_other() {
@@ -252,7 +285,7 @@ impl Agent {
     }
 }
 
-// [SIGN-067]
+// [SIGN-067] [SIGN-068]
 #[test]
 fn key_in_an_ssh_agent_signs() {
     if lacks(&["ssh-agent", "ssh-add", "ssh-keygen"]) {
@@ -283,6 +316,9 @@ fn key_in_an_ssh_agent_signs() {
             user.write("ssh.pub", export.expect(0).out);
             user.qyv(&["verify", &file, "--key", "./ssh.pub"]).expect(0);
         }
+        // The file that ssh-keygen wrote will do.
+        user.qyv(&["verify", &file, "--key", &format!("./{kind}.pub")])
+            .expect(0);
         let report = user.qyv(&["verify", &file, "--format", "json"]).expect(0).json();
         let signatures = report["results"][0]["report"]["signatures"].as_array().unwrap();
         assert!(signatures.iter().any(|s| s["fingerprint"] == ours.as_str()), "{report}");

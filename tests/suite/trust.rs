@@ -48,6 +48,61 @@ impl Signed {
     }
 }
 
+// [SIGN-046]
+#[test]
+fn policy_is_tried_on_the_stores_images_before_it_is_in_force() {
+    let s = Signed::new(&["ana"]);
+    s.user.qyv(&["sign", &s.app, "--expires", "2100-01-01"]).expect(0);
+    s.user.qyv(&["load", &s.app]).expect(0);
+    let home = s.user.home().join("trust.yaml");
+    s.policy(&[("default", "    until: 2090-01-01\n")], NONE, ONE);
+    let before = fs::read_to_string(&home).unwrap();
+    let check = |args: &[&str], code: i32| {
+        let all = [&["trust", "check", "--all", "--format", "json"], args].concat();
+        let checked = s.user.qyv(&all).expect(code);
+        let rows = checked.json()["results"].as_array().unwrap().clone();
+        rows.iter()
+            .map(|row| {
+                let word = |key: &str| row[key].as_str().unwrap().to_string();
+                (
+                    word("name"),
+                    word("verdict"),
+                    row["code"].as_u64().unwrap(),
+                    word("now"),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let row = |verdict: &str, code: u64, now: &str| {
+        vec![("app:1.0.0".to_string(), verdict.to_string(), code, now.to_string())]
+    };
+    assert_eq!(check(&[], 0), row("accepted", 0, "accepted"));
+    // At another time.
+    assert_eq!(
+        check(&["--at", "2089-12-31T23:59:59Z"], 0),
+        row("accepted", 0, "accepted")
+    );
+    assert_eq!(check(&["--at", "2090-01-01"], 14), row("refused", 14, "accepted"));
+    // By another policy, which is not put into force.
+    s.policy(&[("ana", "")], NONE, "    require: [{ role: release, keys: [ana] }]\n");
+    fs::rename(&home, s.user.path("new.yaml")).unwrap();
+    fs::write(&home, &before).unwrap();
+    assert_eq!(check(&["new.yaml"], 11), row("refused", 11, "accepted"));
+    assert_eq!(check(&["--policy", "new.yaml"], 11), row("refused", 11, "accepted"));
+    assert_eq!(fs::read_to_string(&home).unwrap(), before);
+    // What is refused already is nothing lost.
+    fs::copy(s.user.path("new.yaml"), &home).unwrap();
+    assert_eq!(check(&[], 0), row("refused", 11, "refused"));
+    s.user.write("old.yaml", &before);
+    assert_eq!(check(&["old.yaml"], 0), row("accepted", 0, "refused"));
+    s.user.write("over.yaml", format!("expires: 2089-01-01\n{before}"));
+    let all = ["trust", "check", "over.yaml", "--all", "--at"];
+    s.user.qyv(&[&all[..], &["2088-01-01"]].concat()).expect(0);
+    s.user.qyv(&[&all[..], &["2089-01-01"]].concat()).expect(19);
+    s.user.qyv(&[&all[..], &["tomorrow"]].concat()).expect(2);
+    s.user.qyv(&["trust", "check", "--at", "2089-01-01"]).expect(2);
+}
+
 const NONE: &str = "{ keys: [], images: [] }";
 const ONE: &str = "    require: [{ role: release, keys: [default], threshold: 1 }]\n";
 

@@ -17,7 +17,7 @@ pub use crate::cli_registry::{
 #[cfg(feature = "hub")]
 pub use crate::cli_registry::{HubCommand, HubServeArgs, HubUserAddArgs, HubUserArgs, HubUserCommand};
 pub use crate::cli_run::{CompileArgs, GuestArgs, RunArgs, ServeArgs};
-pub use crate::cli_trust::{DataCommand, FleetCommand, FormArg, IdentityArg, TrustCommand};
+pub use crate::cli_trust::{DataCommand, FleetCommand, FormArg, IdentityArg, TrustCommand, VerifyArgs};
 use crate::complete::{images, keys, targets};
 
 /// How data is printed.
@@ -240,7 +240,7 @@ pub struct BuildArgs {
     /// The key that signs: a name of `qyv keys list`, a key's file, or ssh:FINGERPRINT of a key in the ssh agent
     #[arg(long, add = keys(), value_name = "KEY", conflicts_with = "no_sign")]
     pub key: Option<String>,
-    /// A program that signs with the key whose public half is --key: it reads the bytes on stdin and writes the signature to stdout, 64 bytes or DER; no shell is used
+    /// A program that signs, with --key as its public key: it reads the bytes from stdin and writes the signature to stdout, as 64 bytes or DER; it is started without a shell
     #[arg(long, value_name = "'CMD ARGS'", requires = "key")]
     pub signer: Option<String>,
     /// Don't sign
@@ -309,7 +309,7 @@ pub struct SignArgs {
     /// The key that signs: a name of `qyv keys list`, a key's file, or ssh:FINGERPRINT of a key in the ssh agent
     #[arg(long, add = keys(), value_name = "KEY")]
     pub key: Option<String>,
-    /// A program that signs with the key whose public half is --key: it reads the bytes on stdin and writes the signature to stdout, 64 bytes or DER; no shell is used
+    /// A program that signs, with --key as its public key: it reads the bytes from stdin and writes the signature to stdout, as 64 bytes or DER; it is started without a shell
     #[arg(long, value_name = "'CMD ARGS'", requires = "key")]
     pub signer: Option<String>,
     #[command(flatten)]
@@ -333,19 +333,6 @@ pub struct CleanArgs {
     /// Remove them even if no signature remains
     #[arg(long)]
     pub all: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 threshold not met,\n14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 identity mismatch,\n19 bad policy. Nothing is unpacked or stored, and no network is used."
-)]
-pub struct VerifyArgs {
-    /// .qyvbin files, or names or digests of stored images
-    #[arg(required = true, add = targets(), value_name = "TARGET")]
-    pub targets: Vec<String>,
-    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
-    #[arg(long, add = keys(), value_name = "FILE|NAME")]
-    pub key: Option<String>,
 }
 
 #[derive(Debug, Args)]

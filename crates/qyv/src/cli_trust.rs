@@ -1,12 +1,12 @@
-//! The command line of the trust policy and of applications' data.
+//! The command line of `verify`, of the trust policy and of applications' data.
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use qyvol::types::Digest;
 
 use crate::cli::RegistryArgs;
-use crate::complete::{keys, targets};
+use crate::complete::{images, keys, targets};
 
 /// What a signed name and version are held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,9 +33,18 @@ pub enum TrustCommand {
     /// Print where the policy is and what it says
     Show,
     /// Check a policy file and report every problem in it
+    #[command(
+        after_help = "With --all, every image in the store is judged by that policy too. Exit codes: 0 it refuses nothing that\nthis host accepts now; 10 to 18 why it refuses the first such image; 19 the policy can't be used, or\nhas expired by then. Nothing is changed, and no network is used.\n\n  qyv trust check new.yaml --all\n  qyv trust check --all --at 2027-01-01"
+    )]
     Check {
         /// The file [default: the one in force]
         file: Option<PathBuf>,
+        /// Say what it accepts and refuses of the images in the store
+        #[arg(long)]
+        all: bool,
+        /// Judge as if it were this time, such as 2027-01-31 or 2027-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME", requires = "all")]
+        at: Option<String>,
     },
     /// Trust a key for the images of a scope
     #[command(
@@ -44,7 +53,7 @@ pub enum TrustCommand {
     Add {
         /// What the key signs for
         scope: String,
-        /// A public key's file (a path, or *.pub, *.pem, *.key), or the name of a key
+        /// A public key's file in PEM or as ssh-keygen writes it (a path, or *.pub, *.pem, *.key), or the name of a key
         #[arg(long, add = keys(), value_name = "FILE|NAME")]
         key: String,
         /// The role it signs in
@@ -59,6 +68,20 @@ pub enum TrustCommand {
         /// How signed names are compared with the requested one [default: as it was, or exact]
         #[arg(long, value_enum)]
         identity: Option<IdentityArg>,
+    },
+    /// Trust the key that an image brought along, for releases of its repository
+    #[command(
+        after_help = "For the first image of a repository that no rule covers. A signature brings its public key along, so\nthe key by itself proves nothing: compare its fingerprint with the one that the publisher shows\nelsewhere. Without --fingerprint, the question is asked on the terminal; `qyv run` and `qyv pull --verify`\nask it too, unless CI is set. If the image is signed by another key later, it is refused (11).\n\n  qyv trust pin registry.example/acme/app:1.0.0 --fingerprint SHA256:…"
+    )]
+    Pin {
+        /// An image in a registry, as HOST/NAME[:TAG][@DIGEST]
+        #[arg(value_name = "REF", add = images())]
+        name: String,
+        /// The key's fingerprint, as its publisher gave it to you (SHA256:…)
+        #[arg(long, value_name = "FINGERPRINT")]
+        fingerprint: Option<String>,
+        #[command(flatten)]
+        registry: RegistryArgs,
     },
     /// Remove the rule of a scope, or one key from it
     Remove {
@@ -187,4 +210,26 @@ pub enum DataCommand {
         #[arg(long)]
         owner: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 threshold not met,\n14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 identity mismatch,\n19 bad policy. Of several targets, the first that trust refuses decides; if there is none, the first that\nfailed otherwise. Nothing is unpacked or stored, and no network is used without --remote.\n\n  qyv verify app.qyvbin\n  qyv verify releases/ --record audit.json\n  qyv verify --remote registry.example/acme/app:1.0.0"
+)]
+#[command(mut_group("RegistryArgs", |group| group.requires("remote")))]
+pub struct VerifyArgs {
+    /// .qyvbin files, directories of such (with a `/` at the end), or names or digests of stored images
+    #[arg(required = true, add = targets(), value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Trust this public key alone, instead of the policy: a file or a name of the keyring
+    #[arg(long, add = keys(), value_name = "FILE|NAME")]
+    pub key: Option<String>,
+    /// Write what was verified, and by what, as JSON to this new file
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Verify images whose name has a registry there, without storing them
+    #[arg(long)]
+    pub remote: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }

@@ -111,7 +111,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         Command::Attest(args) => commands::attest::attest(&ctx, ui, &args),
         Command::Clean(args) => commands::author::clean(&ctx, ui, args),
         Command::Keys { command } => commands::keys::keys(&ctx, ui, command),
-        Command::Verify(args) => commands::trust::verify(&ctx, ui, args),
+        Command::Verify(args) => commands::verify::verify(&ctx, ui, args),
         Command::Trust { command } => commands::trust::trust(&ctx, ui, command),
         Command::Data { command } => commands::data::data(&ctx, ui, command),
         Command::Compile(args) => commands::compile::compile(&ctx, ui, args),
@@ -149,6 +149,7 @@ fn writes_archives(command: &Command) -> bool {
     match command {
         Command::Build(_) | Command::Update(_) | Command::Sign(_) | Command::Attest(_) | Command::Save(_) => true,
         Command::Clean(args) => !args.dry_run,
+        Command::Verify(args) => args.record.is_some(),
         #[cfg(feature = "import")]
         Command::Import(_) => true,
         Command::Pull(args) => args.output.is_some(),

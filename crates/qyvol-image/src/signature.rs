@@ -20,9 +20,29 @@ pub struct ImageSignature {
 impl ImageSignature {
     /// Wraps a bundle as a referrer of `subject`.
     pub fn new(subject: &Descriptor, predicate_type: &str, bundle: Vec<u8>) -> Result<ImageSignature, ImageError> {
+        ImageSignature::wrap(subject, predicate_type, bundle, None)
+    }
+
+    /// The same, with the public key of the signer (base64 of its SPKI) for hosts that see it for
+    /// the first time.
+    pub fn with_key(
+        subject: &Descriptor,
+        predicate_type: &str,
+        bundle: Vec<u8>,
+        key: &str,
+    ) -> Result<ImageSignature, ImageError> {
+        ImageSignature::wrap(subject, predicate_type, bundle, Some(key))
+    }
+
+    fn wrap(
+        subject: &Descriptor,
+        predicate_type: &str,
+        bundle: Vec<u8>,
+        key: Option<&str>,
+    ) -> Result<ImageSignature, ImageError> {
         let layer = Descriptor::of(media_type::SIGSTORE_BUNDLE, &bundle);
         let subject = Descriptor::new(&subject.media_type, subject.digest, subject.size);
-        let annotations = BTreeMap::from([
+        let mut annotations = BTreeMap::from([
             (
                 media_type::ANNOTATION_BUNDLE_CONTENT.to_string(),
                 "dsse-envelope".to_string(),
@@ -32,6 +52,9 @@ impl ImageSignature {
                 predicate_type.to_string(),
             ),
         ]);
+        if let Some(key) = key {
+            annotations.insert(media_type::ANNOTATION_SIGNER.to_string(), key.to_string());
+        }
         let manifest = ImageManifest::referrer(media_type::SIGSTORE_BUNDLE, subject, layer, annotations)?;
         Ok(ImageSignature { manifest, bundle })
     }
@@ -41,6 +64,13 @@ impl ImageSignature {
         let signature = ImageSignature { manifest, bundle };
         signature.check()?;
         Ok(signature)
+    }
+
+    /// The public key that came with it, as text that nobody has checked: whoever made the
+    /// manifest chose it.
+    pub fn brought_key(&self) -> Option<&str> {
+        let key = self.manifest.annotations().get(media_type::ANNOTATION_SIGNER);
+        key.map(String::as_str)
     }
 
     /// Whether a manifest says that its bundle is an attestation. The statement in the bundle

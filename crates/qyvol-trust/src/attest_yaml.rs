@@ -11,20 +11,12 @@ const MAX_CONDITIONS: usize = 64;
 
 /// A rule's `attest`.
 pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &TrustPolicy) -> Vec<AttestCondition> {
-    // A condition that was emptied must not read as none.
-    if let Some(place) = fields.null("attest") {
-        r.problem_with_help(
-            place,
-            "attest has no value",
-            "remove the key where nothing must be attested",
-        );
-    }
     let Some(node) = fields.get("attest") else {
         return Vec::new();
     };
     let items = r.items(node, "attest");
     if items.len() > MAX_CONDITIONS {
-        r.problem(node.place, format!("more than {MAX_CONDITIONS} conditions"));
+        r.problem(node.place, format!("attest has more than {MAX_CONDITIONS} conditions"));
     }
     items.iter().filter_map(|item| condition(r, item, policy)).collect()
 }
@@ -32,11 +24,6 @@ pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &Trust
 fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<AttestCondition> {
     let what = "a condition on attestations";
     let fields = r.fields(node, what, &["type", "keys", "builder", "source", "ref"])?;
-    for key in ["builder", "source", "ref"] {
-        if let Some(place) = fields.null(key) {
-            r.problem(place, format!("{key} has no value"));
-        }
-    }
     r.required(&fields, "type", what)?;
     let list = r.required(&fields, "keys", what)?;
     let mut keys: Vec<usize> = Vec::new();
@@ -50,7 +37,10 @@ fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<At
                 r.problem(item.place, format!("`{}` is listed twice", escape(name)));
             }
             Some(index) => keys.push(index),
-            None => r.problem(item.place, format!("there is no key `{}` in this policy", escape(name))),
+            None => r.problem(
+                item.place,
+                format!("there is no key or identity `{}` in this policy", escape(name)),
+            ),
         }
     }
     if items.is_empty() {
@@ -72,15 +62,15 @@ fn pattern(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> Option<Pattern
     if start.contains('*') || text.is_empty() {
         r.problem_with_help(
             node.place,
-            format!("`{}` can't be compared with", escape(text)),
-            "the whole text, or its beginning and a `*`",
+            format!("`{}` is not a pattern", escape(text)),
+            "write the whole text, or how it begins and a `*`",
         );
     } else if key == "source" && start != text && !start.ends_with('/') {
         // `…/acme*` is `…/acme-of-another` too.
         r.problem_with_help(
             node.place,
-            format!("`{}` covers repositories of others", escape(text)),
-            "a `*` in source stands after a `/`",
+            format!("`{}` covers repositories of other owners too", escape(text)),
+            "put a `/` before the `*`",
         );
     }
     Some(Pattern(text.to_string()))

@@ -4,6 +4,7 @@
 //! A change is applied to the parsed policy; the text is edited to match, parsed
 //! again, and must yield exactly that policy.
 
+mod pin;
 mod revoke;
 
 use qyvol_types::Digest;
@@ -39,6 +40,19 @@ pub enum PolicyEdit {
         /// What the signed name is held against; as it was, or `exact`.
         identity: Option<Identity>,
     },
+    /// Trust a key for the releases of one repository that no rule has a scope for yet.
+    Pin {
+        /// The repository.
+        scope: Scope,
+        /// The key's name, if the policy has none for it.
+        name: String,
+        /// The key.
+        key: PublicKey,
+        /// What the signed name is held against.
+        identity: Identity,
+        /// Nobody has compared its fingerprint.
+        unchecked: bool,
+    },
     /// Remove a rule, or a key from it.
     Remove {
         /// The rule's scope.
@@ -66,6 +80,8 @@ pub struct EditedPolicy {
     pub policy: TrustPolicy,
     /// What has changed, a line each; nothing if all was so before.
     pub notes: Vec<String>,
+    /// What may not have been meant.
+    pub warnings: Vec<String>,
 }
 
 /// Why a policy was not changed.
@@ -101,9 +117,17 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
         after: before.clone(),
         text: Editor::new(text)?,
         notes: Vec::new(),
+        warnings: Vec::new(),
     };
     match change {
         PolicyEdit::Add { .. } => edit.add(change)?,
+        PolicyEdit::Pin {
+            scope,
+            name,
+            key,
+            identity,
+            unchecked,
+        } => edit.pin(scope, name, key, *identity, *unchecked)?,
         PolicyEdit::Remove { scope, key } => edit.remove(scope, *key)?,
         PolicyEdit::RevokeKey { id, keep } => edit.revoke_key(*id, keep)?,
         PolicyEdit::RevokeImage(digest) => edit.revoke_image(digest)?,
@@ -113,6 +137,7 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
             text: text.to_string(),
             policy: before,
             notes: Vec::new(),
+            warnings: Vec::new(),
         });
     }
     if before.serial >= SERIAL_MAX {
@@ -129,6 +154,7 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
             text,
             policy,
             notes: edit.notes,
+            warnings: edit.warnings,
         }),
         Ok(_) => Err(PolicyEditError::Unsupported(
             "it would say something else afterwards".to_string(),
@@ -144,6 +170,7 @@ struct Edit {
     after: TrustPolicy,
     text: Editor,
     notes: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Edit {
@@ -163,18 +190,14 @@ impl Edit {
         if !is_role(role) {
             return refused("a role is up to 32 of a-z, 0-9 and `-`");
         }
-        if key.check_on_curve().is_err() {
-            return refused("the key is not a point of its curve");
-        }
-        if self.after.is_revoked(key.id()) {
-            return refused(format!("the policy revokes the key {}", key.fingerprint()));
-        }
+        self.warn_of_role(scope, role);
+        self.usable(key)?;
         if *form == Form::Cosign && key.algorithm() != KeyType::EcdsaP256 {
             return refused(
                 "of cosign's signatures, only those by ECDSA P-256 keys are verified, and this key is no such key",
             );
         }
-        let index = self.key(name, key)?;
+        let index = self.key(name, key, false)?;
         let Some(at) = self.after.rules.iter().position(|rule| rule.scope == *scope) else {
             let requirement = Requirement {
                 role: role.clone(),
@@ -205,7 +228,7 @@ impl Edit {
     }
 
     /// The policy's index of a key, which is added if it is new.
-    fn key(&mut self, name: &str, key: &PublicKey) -> Result<usize, PolicyEditError> {
+    fn key(&mut self, name: &str, key: &PublicKey, unchecked: bool) -> Result<usize, PolicyEditError> {
         if let Some(index) = self.after.keys.iter().position(|k| k.signer.key() == Some(key)) {
             return Ok(index);
         }
@@ -216,8 +239,11 @@ impl Edit {
             free = format!("{name}-{number}");
             number += 1;
         }
-        let entry = Written::Mapping(vec![("pem".to_string(), Written::Literal(key.to_pem()))]);
-        self.put("keys", &free, entry)?;
+        let mut entry = vec![("pem".to_string(), Written::Literal(key.to_pem()))];
+        if unchecked {
+            entry.push(("unchecked".to_string(), Written::Inline("true".to_string())));
+        }
+        self.put("keys", &free, Written::Mapping(entry))?;
         self.notes
             .push(format!("key {free} {} {}", key.algorithm(), key.fingerprint()));
         self.after.keys.push(PolicyKey {
@@ -225,6 +251,7 @@ impl Edit {
             signer: Signer::Key(key.clone()),
             from: None,
             until: None,
+            unchecked,
         });
         Ok(self.after.keys.len() - 1)
     }

@@ -9,6 +9,9 @@ pub enum KeyError {
     /// Not PEM, or of another label.
     #[error("it is not PEM with the label {0}")]
     Pem(&'static str),
+    /// A line of OpenSSH's that holds no key which can be used.
+    #[error("it is an OpenSSH public key that can't be used: {0}")]
+    Ssh(String),
     /// The DER inside isn't a key of a known kind.
     #[error("it is neither an Ed25519 nor a P-256 key in {0}")]
     UnsupportedKey(&'static str),

@@ -16,7 +16,7 @@ use ring::signature::{
 
 use zeroize::Zeroizing;
 
-use crate::{KeyError, encrypted};
+use crate::{KeyError, encrypted, ssh};
 
 /// `SEQUENCE { 0, { id-Ed25519 }, OCTET STRING { OCTET STRING` and 32 bytes.
 const ED25519_PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -105,6 +105,14 @@ impl PublicKey {
         Ok(key)
     }
 
+    /// Reads a PEM of the label `PUBLIC KEY`, or a line as OpenSSH writes it to a `.pub` file.
+    pub fn from_text(text: &str) -> Result<PublicKey, KeyError> {
+        match ssh::is_public_line(text) {
+            true => ssh::public_line(text).map_err(|why| KeyError::Ssh(why.to_string())),
+            false => PublicKey::from_pem(text),
+        }
+    }
+
     /// The same without checking that a P-256 point is on its curve, which costs
     /// more than verifying a signature. [`PublicKey::verify`] rejects such a
     /// key, so a policy of many keys loads as fast as one of few.
@@ -132,6 +140,19 @@ impl PublicKey {
             spki: der.to_vec(),
             id: KeyId(sha256(der)),
         })
+    }
+
+    /// Reads base64 of a `SubjectPublicKeyInfo`, in its one canonical spelling.
+    pub fn from_base64(text: &str) -> Result<PublicKey, KeyError> {
+        let der = STANDARD.decode(text).map_err(|_| KeyError::UnsupportedKey("SPKI"))?;
+        let key = PublicKey::from_spki_der(&der)?;
+        key.check_on_curve()?;
+        Ok(key)
+    }
+
+    /// Its SPKI in base64.
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(&self.spki)
     }
 
     /// A key of this kind from its point: 32 bytes for Ed25519, 65 uncompressed ones for P-256.

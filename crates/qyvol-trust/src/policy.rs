@@ -38,6 +38,8 @@ pub struct PolicyKey {
     pub from: Option<Timestamp>,
     /// It is good before here.
     pub until: Option<Timestamp>,
+    /// Nobody has compared its fingerprint with the publisher's. Says so, and changes no verdict.
+    pub unchecked: bool,
 }
 
 /// What is never accepted, whatever else is said.
@@ -246,6 +248,7 @@ impl TrustPolicy {
                 signer: Signer::Key(key),
                 from: None,
                 until: None,
+                unchecked: false,
             }],
             rules: vec![rule(Scope::files()), rule(Scope::registries())],
             revoked,

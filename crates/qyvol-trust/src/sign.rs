@@ -20,7 +20,7 @@ pub enum SignError {
         why: String,
     },
     /// What it returned is no signature by its key.
-    #[error("what was signed does not verify with the public key {0}")]
+    #[error("the signature does not verify with the public key {0}")]
     NotBy(String),
 }
 

@@ -2,6 +2,8 @@
 //! RFC 8709), made into those that the rest reads. The bytes that an agent signs for such a key
 //! are the message's own, so its signatures are standard ones.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use crate::key::sha256;
@@ -14,6 +16,9 @@ const FIELD_BYTES: usize = 1024;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SshError {
+    /// The text is no line of a public key.
+    #[error("it is not one line of a type, a key in base64 and a comment")]
+    Line,
     /// The bytes are not of the form.
     #[error("it is not of the form that RFC 4253 has")]
     Form,
@@ -67,6 +72,32 @@ pub fn public_key(blob: &[u8]) -> Result<PublicKey, SshError> {
         return Err(SshError::Form);
     }
     Ok(PublicKey::from_point(kind, point)?)
+}
+
+/// Whether a text begins as a line of a public key does, of whatever type.
+pub(crate) fn is_public_line(text: &str) -> bool {
+    let first = text.trim_start().split([' ', '\t']).next().unwrap_or_default();
+    ["ssh-", "ecdsa-", "sk-"].iter().any(|start| first.starts_with(start))
+}
+
+/// A public key from the one line of a `.pub` file: type, base64, and a comment, which is not
+/// looked at. Options before the type are not taken.
+pub(crate) fn public_line(text: &str) -> Result<PublicKey, SshError> {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return Err(SshError::Line);
+    };
+    let mut words = line.split_ascii_whitespace();
+    let (Some(kind), Some(base64)) = (words.next(), words.next()) else {
+        return Err(SshError::Line);
+    };
+    let blob = STANDARD.decode(base64).map_err(|_| SshError::Line)?;
+    // The type stands in the blob too, and that one counts.
+    let key = public_key(&blob)?;
+    match (kind, key.algorithm()) {
+        ("ssh-ed25519", KeyType::Ed25519) | ("ecdsa-sha2-nistp256", KeyType::EcdsaP256) => Ok(key),
+        _ => Err(SshError::Line),
+    }
 }
 
 /// The fingerprint that `ssh-add -l` shows.
@@ -145,6 +176,56 @@ mod tests {
         let blob = put(&[b"ecdsa-sha2-nistp256", &put(&[r, s])]);
         assert_eq!(signature(KeyType::EcdsaP256, &blob).unwrap(), signed);
         assert!(signature(KeyType::Ed25519, &blob).is_err());
+    }
+
+    // [SIGN-068]
+    #[test]
+    fn line_of_a_public_key_is_the_same_key_as_its_pem() {
+        // Written by ssh-keygen and openssl from the keys of RFC 8032's first test, and of SEC 1's
+        // generator point.
+        let point = [
+            0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e, 0xe1,
+            0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
+        ];
+        let blob = put(&[b"ssh-ed25519", &point]);
+        let key = public_key(&blob).unwrap();
+        let base64 = STANDARD.encode(&blob);
+        for text in [
+            format!("ssh-ed25519 {base64} ana@laptop with words\n"),
+            format!("ssh-ed25519 {base64}"),
+            format!("\nssh-ed25519\t{base64}\r\n\n"),
+        ] {
+            assert_eq!(PublicKey::from_text(&text).unwrap(), key, "{text}");
+        }
+        assert_eq!(PublicKey::from_text(&key.to_pem()).unwrap(), key);
+        for (text, why) in [
+            (format!("ssh-ed25519 {base64}\nssh-ed25519 {base64}\n"), "one line"),
+            (format!("ecdsa-sha2-nistp256 {base64}"), "one line"),
+            (format!("ssh-ed25519-cert-v01@openssh.com {base64}"), "one line"),
+            ("ssh-ed25519".to_string(), "one line"),
+            (format!("ssh-ed25519 {}", &base64[..20]), "RFC 4253"),
+            ("ssh-ed25519 !!!! x".to_string(), "one line"),
+            (
+                format!("ssh-rsa {}", STANDARD.encode(put(&[b"ssh-rsa", &[1], &[1]]))),
+                "ssh-rsa",
+            ),
+            (
+                format!(
+                    "sk-ssh-ed25519@openssh.com {}",
+                    STANDARD.encode(put(&[b"sk-ssh-ed25519@openssh.com", &point, b"ssh:"]))
+                ),
+                "security key",
+            ),
+            (
+                format!("ssh-ed25519 {}", STANDARD.encode(put(&[b"ssh-ed25519", &[0; 32]]))),
+                "small order",
+            ),
+            // A line of authorized_keys, which may hold options.
+            (format!("restrict ssh-ed25519 {base64}"), "PEM"),
+        ] {
+            let refused = PublicKey::from_text(&text).unwrap_err().to_string();
+            assert!(refused.contains(why), "{text}: {refused}");
+        }
     }
 
     // [SIGN-067]

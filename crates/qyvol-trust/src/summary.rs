@@ -37,6 +37,8 @@ struct KeySummary {
     from: Option<Timestamp>,
     until: Option<Timestamp>,
     revoked: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unchecked: bool,
 }
 
 #[derive(Serialize)]
@@ -103,6 +105,7 @@ impl TrustPolicy {
                 from: k.from,
                 until: k.until,
                 revoked: self.is_revoked(key.id()),
+                unchecked: k.unchecked,
             })
         });
         let identities = self.keys.iter().filter_map(|k| match &k.signer {
@@ -218,11 +221,12 @@ impl TrustPolicy {
         } else {
             ""
         };
+        let unchecked = if key.unchecked { ", unchecked" } else { "" };
         let bound = |word, time: Option<Timestamp>| time.map_or_else(String::new, |t| format!(", {word} {t}"));
         let name = escape(&key.name);
         match &key.signer {
             Signer::Key(own) => format!(
-                "key  {name} {} {}{}{}{state}\n",
+                "key  {name} {} {}{}{}{state}{unchecked}\n",
                 own.algorithm(),
                 own.fingerprint(),
                 bound("from", key.from),

@@ -14,6 +14,7 @@ mod attest;
 mod changes;
 mod conditions;
 mod cosign;
+mod emptied;
 mod identities;
 #[path = "../../qyvol-keyless/tests/instance/mod.rs"]
 #[allow(dead_code, missing_docs)]

@@ -16,12 +16,6 @@ pub(crate) fn updates(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &mut Trus
         policy.name = name(r, node);
     }
     policy.expires = time(r, fields, "expires");
-    for key in ["expires", "update"] {
-        // Emptied, it would read as a policy that never ends, or that nobody replaces.
-        if let Some(place) = fields.null(key) {
-            r.problem(place, format!("{key} has no value"));
-        }
-    }
     let Some(node) = fields.get("update") else { return };
     policy.update = update(r, node, policy);
     if policy.name.is_none() {
@@ -85,12 +79,6 @@ fn update(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Updat
             node.place,
             "`max_lag` needs `freshness`: keys that say which document is the newest",
         );
-    }
-    // Emptied, each would ask for less than it did.
-    for key in ["threshold", "from", "freshness", "max_lag"] {
-        if let Some(place) = fields.null(key) {
-            r.problem(place, format!("update.{key} has no value"));
-        }
     }
     Some(Update {
         keys,

@@ -50,6 +50,9 @@ pub const ANNOTATION_VERSION: &str = "org.opencontainers.image.version";
 pub const ANNOTATION_BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
 /// Annotation: the predicate type of the statement in a sigstore bundle.
 pub const ANNOTATION_BUNDLE_PREDICATE: &str = "dev.sigstore.bundle.predicateType";
+/// Annotation of a signature's manifest: the public key that made it, as base64 of its SPKI. It
+/// is shown to whoever decides about trust, and decides nothing.
+pub const ANNOTATION_SIGNER: &str = "dev.qyvol.signer";
 
 /// Beginnings of the predicate types of signatures. Statements of any other type are
 /// attestations.

@@ -47,7 +47,7 @@ impl Sign for ExternalSigner {
 
 impl ExternalSigner {
     fn run(&self, message: &[u8], timeout: Duration) -> Result<Vec<u8>, String> {
-        let (program, arguments) = self.command.split_first().ok_or("it has no name")?;
+        let (program, arguments) = self.command.split_first().ok_or("its command is empty")?;
         let end = Instant::now() + timeout;
         let mut command = Command::new(program);
         for name in SECRET_VARIABLES {
@@ -83,12 +83,12 @@ fn exchange(child: &mut Child, message: &[u8], end: Instant) -> Result<Vec<u8>, 
         let read = from.take(SIGNATURE_BYTES as u64 + 1).read_to_end(&mut written);
         let _ = send.send(read.map(|_| written));
     });
-    let late = || "it took longer than is allowed".to_string();
+    let late = || "it took longer than it may".to_string();
     let left = || end.saturating_duration_since(Instant::now());
     let written = received
         .recv_timeout(left())
         .map_err(|_| late())?
-        .map_err(|error| format!("what it writes can't be read: {error}"))?;
+        .map_err(|error| format!("its output can't be read: {error}"))?;
     if written.len() > SIGNATURE_BYTES {
         return Err(format!("it wrote more than {SIGNATURE_BYTES} bytes"));
     }
@@ -98,7 +98,7 @@ fn exchange(child: &mut Child, message: &[u8], end: Instant) -> Result<Vec<u8>, 
             Ok(Some(status)) => return Err(format!("it ended with {status}")),
             Ok(None) if left().is_zero() => return Err(late()),
             Ok(None) => thread::sleep(POLL.min(left())),
-            Err(error) => return Err(format!("its end can't be awaited: {error}")),
+            Err(error) => return Err(format!("can't wait for it to end: {error}")),
         }
     }
 }
@@ -119,7 +119,7 @@ mod tests {
                 key: key.public().clone(),
             };
             let failed = signer.run(b"message", Duration::from_millis(50)).unwrap_err();
-            assert!(failed.contains("longer than is allowed"), "{failed}");
+            assert!(failed.contains("longer than it may"), "{failed}");
         }
     }
 }

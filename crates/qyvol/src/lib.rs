@@ -98,7 +98,9 @@ mod mounts;
 mod netfs;
 mod new_file;
 mod output;
+mod pin;
 mod policy;
+mod policy_check;
 mod remote;
 mod reuse;
 mod run;
@@ -116,6 +118,7 @@ mod target;
 mod temp_file;
 mod validate;
 mod verify;
+mod verify_many;
 
 pub use attest::{AttestReport, AttestRequest, Stated, attest};
 pub use build::{BuildReport, BuildRequest, build};
@@ -142,10 +145,12 @@ pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
 pub use netfs::read_fs_credentials;
 pub use new_file::NewFile;
 pub use output::Destination;
+pub use pin::{FirstUse, first_use};
 pub use policy::{
-    PolicyChange, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy, policy_or_key,
-    policy_path, public_key, revocation,
+    PolicyChange, PolicyUsed, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy,
+    policy_or_key, policy_path, public_key, revocation,
 };
+pub use policy_check::{ImageCheck, check_images};
 pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
 pub use run::{Debugging, DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
@@ -158,6 +163,7 @@ pub use target::{ImageName, Target};
 pub use temp_file::{CleanupGuard, TempFiles};
 pub use validate::{Application, Validated, check_application, validate};
 pub use verify::{Explanation, VerifyReport, explain, verify};
+pub use verify_many::{TargetVerdict, VerifyRequest, verify_many};
 
 #[cfg(test)]
 #[path = "../../../tests/needs.rs"]

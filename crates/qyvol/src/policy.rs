@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use qyvol_trust::{KeyId, PolicyEdit, PolicyEditError, PublicKey, Scope, TrustPolicy, change};
 use qyvol_types::Digest;
+use serde::Serialize;
 
 use crate::follow::check_lapsed;
 use crate::keys::is_path;
@@ -26,11 +27,7 @@ pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
 
 /// The same, to judge by it: it must not have lapsed.
 pub(crate) fn policy_in_force(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
-    with_roots(ctx, read_policy_in_force(ctx)?)
-}
-
-fn read_policy_in_force(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
-    read_policy(ctx, |policy, text| check_lapsed(ctx, &policy_path(ctx), policy, text))
+    Ok(policy_used(ctx, None)?.0)
 }
 
 fn with_roots(ctx: &Context<'_>, mut policy: TrustPolicy) -> Result<TrustPolicy, Error> {
@@ -90,24 +87,55 @@ pub(crate) fn policy_text(path: &Path) -> Result<Option<String>, Error> {
 /// the home's revokes is refused either way, and a home's policy that can't be
 /// read is an error: what it revokes would be accepted.
 pub fn policy_or_key(ctx: &Context<'_>, key: Option<&str>) -> Result<TrustPolicy, Error> {
+    Ok(policy_used(ctx, key)?.0)
+}
+
+/// What decided, for whoever reads a record of it later.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PolicyUsed {
+    /// The policy's file.
+    pub path: PathBuf,
+    /// The digest of its text; none where there is no such file, which accepts nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Its serial.
+    pub serial: u64,
+    /// The fingerprint of the key that was named in place of its rules. What it revokes holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// The same, and what it is.
+pub(crate) fn policy_used(ctx: &Context<'_>, key: Option<&str>) -> Result<(TrustPolicy, PolicyUsed), Error> {
     if key.is_some() && ctx.policy.is_some() {
         return Err(Error::Usage(
             "--key and --policy can't be used together: each says what decides".to_string(),
         ));
     }
-    match key {
+    let mut used = PolicyUsed {
+        path: policy_path(ctx),
+        ..PolicyUsed::default()
+    };
+    let own = read_policy(ctx, |policy, text| {
+        used.digest = Some(Digest::of(text.as_bytes()));
+        check_lapsed(ctx, &policy_path(ctx), policy, text)
+    })?;
+    used.serial = own.serial();
+    let policy = match key {
         Some(key) => {
-            let revoked = read_policy_in_force(ctx)?.revoked().clone();
-            Ok(TrustPolicy::single_key(public_key(ctx, key)?, revoked))
+            let key = public_key(ctx, key)?;
+            used.key = Some(key.fingerprint());
+            TrustPolicy::single_key(key, own.revoked().clone())
         }
-        None => policy_in_force(ctx),
-    }
+        None => with_roots(ctx, own)?,
+    };
+    Ok((policy, used))
 }
 
 /// A public key by the path of its file or its name in the keyring.
 pub fn public_key(ctx: &Context<'_>, text: &str) -> Result<PublicKey, Error> {
     if is_path(text) {
-        return PublicKey::from_pem(&read_text(Path::new(text))?).map_err(Error::key(text));
+        return PublicKey::from_text(&read_text(Path::new(text))?).map_err(Error::key(text));
     }
     Keyring::new(ctx).public(text)
 }
@@ -132,6 +160,8 @@ pub struct PolicyChange {
     pub created: bool,
     /// What has changed, a line each; nothing if all was so before.
     pub notes: Vec<String>,
+    /// What may not have been meant.
+    pub warnings: Vec<String>,
     /// What it says now.
     pub policy: TrustPolicy,
 }
@@ -147,16 +177,18 @@ pub(crate) fn lock_policy(path: &Path) -> Result<File, Error> {
     lock.map_err(Error::file("lock", &directory))
 }
 
-/// Changes the policy, or begins one. Commands that change it at once wait for
-/// each other; the file is replaced whole.
-pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChange, Error> {
+/// Fails where the policy is not this host's to change: its next document replaces it.
+pub(crate) fn check_own(ctx: &Context<'_>) -> Result<(), Error> {
     let path = policy_path(ctx);
-    let _lock = lock_policy(&path)?;
     let text = policy_text(&path)?;
+    check_own_text(ctx, path, text.as_deref())
+}
+
+fn check_own_text(ctx: &Context<'_>, path: PathBuf, text: Option<&str>) -> Result<(), Error> {
     // Another policy that is named is a document on its way, and no host's.
     let home = ctx.home.config.join("trust.yaml").canonicalize().ok();
     let is_own = ctx.policy.is_none() || home.is_some() && path.canonicalize().ok() == home;
-    let own = text.as_deref().filter(|_| is_own);
+    let own = text.filter(|_| is_own);
     if let Some(policy) = own.and_then(|text| TrustPolicy::parse(text).ok())
         && policy.update().is_some()
     {
@@ -165,6 +197,25 @@ pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChang
             name: policy.name().unwrap_or_default().to_string(),
         });
     }
+    Ok(())
+}
+
+/// Changes the policy, or begins one. Commands that change it at once wait for
+/// each other; the file is replaced whole.
+pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChange, Error> {
+    change_policy_if(ctx, what, |_| Ok(()))
+}
+
+/// The same, if what it would say afterwards passes a check.
+pub(crate) fn change_policy_if(
+    ctx: &Context<'_>,
+    what: &PolicyEdit,
+    check: impl FnOnce(&TrustPolicy) -> Result<(), Error>,
+) -> Result<PolicyChange, Error> {
+    let path = policy_path(ctx);
+    let _lock = lock_policy(&path)?;
+    let text = policy_text(&path)?;
+    check_own_text(ctx, path.clone(), text.as_deref())?;
     let changed = change(text.as_deref(), what).map_err(|error| match error {
         PolicyEditError::Policy(problems) => Error::PolicyYaml {
             path: path.clone(),
@@ -176,6 +227,7 @@ pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChang
             why: error.to_string(),
         },
     })?;
+    check(&changed.policy)?;
     if !changed.notes.is_empty() {
         secure_file::replace(&path, changed.text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
         // A directory that others can write would have it refused by whoever
@@ -186,6 +238,7 @@ pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChang
         path,
         created: text.is_none(),
         notes: changed.notes,
+        warnings: changed.warnings,
         policy: changed.policy,
     })
 }

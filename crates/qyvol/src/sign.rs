@@ -118,7 +118,8 @@ pub(crate) fn sign_image(
         EnvelopeError::Sign(error) => Error::Signer(error),
         error => Error::image(label)(ImageError::Format(error.to_string())),
     })?;
-    ImageSignature::new(&subject, PREDICATE_TYPE, envelope.bytes().to_vec()).map_err(Error::image(label))
+    let brought = key.public().to_base64();
+    ImageSignature::with_key(&subject, PREDICATE_TYPE, envelope.bytes().to_vec(), &brought).map_err(Error::image(label))
 }
 
 fn statement(image: &SignedImage, config: &ImageConfig, claims: &Claims, created: Timestamp) -> Statement {

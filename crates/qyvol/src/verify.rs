@@ -66,28 +66,39 @@ pub struct VerifyReport {
     pub trust: Report,
 }
 
-/// Verifies every image of the target: signatures first, then that all of its
-/// content has the digests that were signed. Writes nothing.
-pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&str>) -> Result<Vec<VerifyReport>, Error> {
-    let policy = policy_or_key(ctx, key)?;
-    let source = ImageSource::open(ctx, target)?;
-    let label = source.label();
-    let mut reports = Vec::new();
-    for image in source.images() {
-        let trusted = verify_all(ctx, &policy, &source, image)?;
+impl VerifyReport {
+    /// The report on an image that was accepted and read.
+    pub(crate) fn new(label: &str, trusted: TrustedImage) -> Result<VerifyReport, Error> {
         let app = &trusted.config.qyv.app;
-        reports.push(VerifyReport {
-            name: label.clone(),
+        Ok(VerifyReport {
+            name: label.to_string(),
             image: format!("{}:{}", app.name, app.version),
-            digest: image.manifest.digest().to_string(),
+            digest: trusted.digest.to_string(),
             dependencies: trusted
                 .config
                 .lock
                 .iter()
                 .flat_map(|lock| lock.dependencies.clone())
                 .collect(),
-            trust: trusted.report.ok_or_else(|| Error::malformed(&label)("no verdict"))?,
-        });
+            trust: trusted.report.ok_or_else(|| Error::malformed(label)("no verdict"))?,
+        })
+    }
+}
+
+/// Verifies every image of the target: signatures first, then that all of its
+/// content has the digests that were signed. Writes nothing.
+pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&str>) -> Result<Vec<VerifyReport>, Error> {
+    verify_by(ctx, &policy_or_key(ctx, key)?, target)
+}
+
+/// The same by a policy that was read before.
+pub(crate) fn verify_by(ctx: &Context<'_>, policy: &TrustPolicy, target: &Target) -> Result<Vec<VerifyReport>, Error> {
+    let source = ImageSource::open(ctx, target)?;
+    let label = source.label();
+    let mut reports = Vec::new();
+    for image in source.images() {
+        let trusted = verify_all(ctx, policy, &source, image)?;
+        reports.push(VerifyReport::new(&label, trusted)?);
     }
     match &source {
         ImageSource::Archive { archive } => {
@@ -111,7 +122,8 @@ pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&str>) -> Result<V
     Ok(reports)
 }
 
-fn read_all(body: &mut impl std::io::Read, ctx: &Context<'_>) -> std::io::Result<()> {
+/// Reads what checks itself to its end.
+pub(crate) fn read_all(body: &mut impl std::io::Read, ctx: &Context<'_>) -> std::io::Result<()> {
     let mut buffer = vec![0; 256 << 10];
     loop {
         match body.read(&mut buffer)? {

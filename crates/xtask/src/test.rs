@@ -27,6 +27,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("npm", "npm"),
     ("openssl", "openssl"),
     ("pkcs11-tool", "opensc"),
+    ("script", "bsdutils"),
     ("setpriv", "util-linux"),
     ("skopeo", "skopeo"),
     ("softhsm2-util", "softhsm2"),

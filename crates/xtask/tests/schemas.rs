@@ -302,6 +302,37 @@ fn each_is_refused(schema: &Value, good: &Value, changes: &[(&str, Value)]) {
     }
 }
 
+// SIGN-048
+#[test]
+fn record_of_a_verification_that_says_too_little_is_not_valid() {
+    let digest = format!("sha256:{}", "5b".repeat(32));
+    let good = json!({
+        "schema": 1, "time": "2026-01-31T00:00:00Z", "version": "0.1.0", "code": 10,
+        "policy": { "path": "/etc/qyvol/trust.yaml", "digest": digest, "serial": 7 },
+        "results": [
+            { "target": "a.qyvbin", "verdict": "accepted", "code": 0, "report": {
+                "name": "a.qyvbin", "image": "a:1.0.0", "digest": digest, "scope": "file:a", "rule": { "scope": "file:" },
+                "signatures": [{ "verdict": "good", "key": "default", "fingerprint": "SHA256:x", "statement": {
+                    "name": "a", "version": "1.0.0", "role": "release", "sequence": 3, "created": "2026-01-31T00:00:00Z"
+                } }]
+            } },
+            { "target": "b.qyvbin", "verdict": "refused", "code": 10, "reason": "unsigned", "report": null }
+        ]
+    });
+    let changes = [
+        ("/schema", json!(2)),
+        ("/time", json!("yesterday")),
+        ("/policy", json!({ "path": "/etc/qyvol/trust.yaml" })),
+        ("/policy/digest", json!("sha256:5b")),
+        ("/code", json!(-1)),
+        ("/results/0/verdict", json!("good")),
+        ("/results/0/report/digest", json!("latest")),
+        ("/results/0/report/signatures/0/statement", json!({ "name": "a" })),
+        ("/results/1/target", Value::Null),
+    ];
+    each_is_refused(&schema("verify-record.schema.json"), &good, &changes);
+}
+
 // COMP-020
 #[test]
 fn lock_that_a_reader_refuses_is_not_valid() {
@@ -419,6 +450,14 @@ rules:
         (at("scope"), json!("file:Acme")),
         (at("names"), json!("whole")),
         (at("attest"), Value::Null),
+        (at("max_age"), Value::Null),
+        (at("rollback"), Value::Null),
+        (at("names"), Value::Null),
+        (at("limits"), Value::Null),
+        ("/revoked".to_string(), Value::Null),
+        ("/revoked/keys".to_string(), Value::Null),
+        ("/floors".to_string(), Value::Null),
+        ("/development".to_string(), Value::Null),
         (at("attest"), json!([{ "type": "t" }])),
         (at("attest"), json!([{ "type": "a*b", "keys": ["acme-ci"] }])),
         (

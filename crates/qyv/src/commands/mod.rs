@@ -7,6 +7,7 @@ pub mod compare;
 pub mod compile;
 pub mod data;
 pub mod dependencies;
+pub mod first_use;
 pub mod fleet;
 pub mod help;
 #[cfg(feature = "import")]
@@ -19,6 +20,7 @@ pub mod run;
 pub mod serve;
 pub mod store;
 pub mod trust;
+pub mod verify;
 
 use qyvol::ImageName;
 use qyvol::types::{Reference, Serving};

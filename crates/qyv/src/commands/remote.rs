@@ -1,14 +1,15 @@
 //! `push`, `pull`, `copy`, `tags`, `login`, `logout`, `rm --remote`.
 
 use std::io::{IsTerminal, Read, Write, stderr, stdin};
+use std::sync::Arc;
 
-use qyvol::remote_store::{Credential, Secret, StaticCredential, erase_credentials, store_credentials};
+use qyvol::remote_store::{Client, Credential, Secret, StaticCredential, erase_credentials, store_credentials};
 use qyvol::trust::{Identity, required_identity};
 use qyvol::types::{Reference, RepositoryName};
 use qyvol::{Context, Destination, PullRequest, Target, TransferReport};
 use serde_json::{Value, json};
 
-use super::reference;
+use super::{first_use, reference};
 use crate::cli::{CatalogArgs, CopyArgs, Format, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmArgs, TagsArgs};
 use crate::failure::Failure;
 use crate::registry::{client, client_with, credentials_file, inputs};
@@ -106,9 +107,36 @@ pub fn pull(ctx: &Context<'_>, ui: &Ui, args: PullArgs) -> Result<u8, Failure> {
         policy: policy.as_ref(),
         dry_run: args.dry_run,
     };
-    let moved = qyvol::pull(ctx, &client(&ctx.home, ui, &args.registry)?, &request)?;
+    let client = client(&ctx.home, ui, &args.registry)?;
+    let moved = match qyvol::pull(ctx, &client, &request) {
+        Err(error) if asked_first(ctx, ui, &error, request.name, &client)? => {
+            // The policy says more now.
+            let policy = Some(qyvol::policy_or_key(ctx, None)?);
+            qyvol::pull(
+                ctx,
+                &client,
+                &PullRequest {
+                    policy: policy.as_ref(),
+                    ..request
+                },
+            )?
+        }
+        moved => moved?,
+    };
     show(ui, &moved, "pulled")?;
     Ok(0)
+}
+
+/// Asks whether to trust the key that an image brought along, where no rule covers its name.
+fn asked_first(
+    ctx: &Context<'_>,
+    ui: &Ui,
+    error: &qyvol::Error,
+    name: &Reference,
+    client: &Arc<Client>,
+) -> Result<bool, Failure> {
+    let target = Target::Image(name.clone().into());
+    first_use::accepted(ctx, ui, error, &target, None, &|| Ok(client.clone()))
 }
 
 pub fn copy(ctx: &Context<'_>, ui: &Ui, args: CopyArgs) -> Result<u8, Failure> {

@@ -16,6 +16,7 @@ use qyvol::{
     Context, Debugging, DirGrant, FsCredentials, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, Target,
 };
 
+use super::first_use;
 use crate::audit::{Audit, Granted, now};
 use crate::cli::{GuestArgs, PullWhen, RunArgs};
 use crate::failure::Failure;
@@ -239,7 +240,12 @@ fn start(
         last: true,
         ..given
     };
-    Ok(qyvol::run(ctx, &request)?)
+    match qyvol::run(ctx, &request) {
+        Err(error) if first_use::accepted(ctx, ui, &error, &target, request.key, &client)? => {
+            Ok(qyvol::run(ctx, &request)?)
+        }
+        ended => Ok(ended?),
+    }
 }
 
 /// Refuses to ask a registry for a manifest under development.

@@ -1,61 +1,15 @@
-//! `verify`, `trust`.
+//! `trust`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qyvol::trust::{Form, Identity, PolicyEdit, Scope, ScopeError, TrustPolicy};
-use qyvol::types::escape;
-use qyvol::{Context, PolicyChange, Target, VerifyReport};
+use qyvol::types::{Timestamp, escape};
+use qyvol::{Context, PolicyChange, Target};
 use serde_json::json;
 
-use crate::cli::{FormArg, Format, IdentityArg, TrustCommand, VerifyArgs};
+use crate::cli::{FormArg, Format, IdentityArg, TrustCommand};
 use crate::failure::Failure;
 use crate::ui::Ui;
-
-pub fn verify(ctx: &Context<'_>, ui: &Ui, args: VerifyArgs) -> Result<u8, Failure> {
-    let mut worst = 0;
-    let mut results = Vec::new();
-    for text in &args.targets {
-        let verdict = Target::parse(text).and_then(|target| qyvol::verify(ctx, &target, args.key.as_deref()));
-        match verdict {
-            Ok(reports) => {
-                for report in &reports {
-                    results.push(json!({"target": text, "verdict": "accepted", "code": 0, "report": report}));
-                    if ui.format == Format::Text {
-                        accepted(ui, text, report);
-                    }
-                }
-            }
-            Err(error) => {
-                let report = match &error {
-                    qyvol::Error::Trust { source, .. } => serde_json::to_value(source.report()).unwrap_or_default(),
-                    _ => serde_json::Value::Null,
-                };
-                let failure = Failure::from(error);
-                results.push(json!({
-                    "target": text, "verdict": "refused", "code": failure.code, "reason": failure.message, "report": report,
-                }));
-                if worst == 0 {
-                    worst = failure.code;
-                }
-                ui.error(&failure);
-            }
-        }
-    }
-    if ui.format != Format::Text {
-        ui.show(&json!({"schema": 1, "results": results}), String::new)?;
-    }
-    Ok(worst)
-}
-
-fn accepted(ui: &Ui, target: &str, report: &VerifyReport) {
-    ui.data(&format!("{target}: accepted {} {}\n", report.image, report.digest));
-    for line in report.trust.lines() {
-        ui.note(&line);
-    }
-    for dependency in &report.dependencies {
-        ui.note(&format!("  linked: {}", super::dependencies::shown(dependency)));
-    }
-}
 
 pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Failure> {
     match command {
@@ -64,15 +18,18 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             ui.note(&format!("{}:", qyvol::policy_path(ctx).display()));
             ui.show(&policy.summary(), || policy.describe())?;
         }
-        TrustCommand::Check { file } => {
+        TrustCommand::Check { file, all, at } => {
             let path = file.clone().unwrap_or_else(|| qyvol::policy_path(ctx));
-            let policy = in_force(ctx, file)?;
+            let policy = in_force(ctx, file.clone())?;
             if let Err((key, why)) = policy.check_keys() {
                 let shown = path.display();
                 return Err(Failure {
                     code: 19,
                     ..Failure::new(format!("trust policy {shown}: the key `{key}` can't be used: {why}"))
                 });
+            }
+            if all {
+                return check_all(ctx, ui, file.as_deref(), at.as_deref());
             }
             ui.data(&format!("{} is valid\n", path.display()));
         }
@@ -103,6 +60,11 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             };
             changed(ui, &qyvol::change_policy(ctx, &change)?, Some(&scope))?;
         }
+        TrustCommand::Pin {
+            name,
+            fingerprint,
+            registry,
+        } => return super::first_use::pin(ctx, ui, &name, fingerprint.as_deref(), &registry),
         TrustCommand::Remove { scope, key } => {
             let change = PolicyEdit::Remove {
                 scope: scope_of(&scope)?,
@@ -118,6 +80,67 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
         TrustCommand::Explain { target } => return explain(ctx, ui, &target),
     }
     Ok(0)
+}
+
+/// Prints what a policy makes of the store's images. It fails where one that is accepted now
+/// would be refused.
+fn check_all(ctx: &Context<'_>, ui: &Ui, file: Option<&Path>, at: Option<&str>) -> Result<u8, Failure> {
+    let time = |text: &str| {
+        let time = text.parse::<Timestamp>();
+        time.map_err(|why| Failure::usage(format!("--at {} is {why}", escape(text))))
+    };
+    let at = at.map(time).transpose()?;
+    let (mut code, mut lost, mut accepted) = (0, 0, 0);
+    let mut text = String::new();
+    let mut documents = Vec::new();
+    for row in qyvol::check_images(ctx, file, at)? {
+        let now = if row.accepted_now { "accepted" } else { "refused" };
+        let failure = row.refused.map(|error| match &error {
+            // The row names the image.
+            qyvol::Error::Trust { source, .. } => Failure {
+                message: source.to_string().trim_start_matches("refused: ").to_string(),
+                ..Failure::from(error)
+            },
+            _ => Failure::from(error),
+        });
+        let verdict = failure.as_ref().map_or("accepted", |_| "refused");
+        let (name, digest) = (row.name.to_string(), row.digest.to_string());
+        text.push_str(&format!("{verdict:<8} {name} {digest}"));
+        match &failure {
+            Some(failure) => {
+                text.push_str(&format!(": {}", failure.message));
+                if row.accepted_now {
+                    lost += 1;
+                    code = if code == 0 { failure.code } else { code };
+                }
+            }
+            None => accepted += 1,
+        }
+        text.push_str(if verdict == now {
+            "\n"
+        } else if row.accepted_now {
+            " (accepted now)\n"
+        } else {
+            " (refused now)\n"
+        });
+        documents.push(json!({
+            "name": name,
+            "digest": digest,
+            "verdict": verdict,
+            "code": failure.as_ref().map_or(0, |f| f.code),
+            "reason": failure.as_ref().map(|f| &f.message),
+            "now": now,
+        }));
+    }
+    let refused = documents.len() - accepted;
+    ui.show(
+        &json!({"schema": 1, "at": at.unwrap_or(ctx.now), "results": documents}),
+        || text,
+    )?;
+    ui.note(&format!(
+        "{accepted} accepted, {refused} refused ({lost} of them accepted now)"
+    ));
+    Ok(code)
 }
 
 /// The policy in force, or another file's. That there is none is an error here.
@@ -147,7 +170,10 @@ fn scope_of(text: &str) -> Result<Scope, Failure> {
 }
 
 /// Prints what has changed, and what a new scope admits.
-fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), Failure> {
+pub fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), Failure> {
+    for warning in &change.warnings {
+        ui.warn(warning);
+    }
     let describe_scope = scope.map_or_else(Vec::new, |scope| qyvol::describe_scope(&change.policy, scope));
     let document = json!({
         "schema": 1,
@@ -155,6 +181,7 @@ fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), 
         "created": change.created,
         "serial": change.policy.serial(),
         "changes": change.notes,
+        "warnings": change.warnings,
         "admits": describe_scope,
     });
     ui.show(&document, || {

@@ -66,6 +66,7 @@ pub(super) fn identities(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPoli
             signer: Signer::Identity(identity),
             from: None,
             until: None,
+            unchecked: false,
         });
     }
     if policy.keys.len() > MAX_ENTRIES {

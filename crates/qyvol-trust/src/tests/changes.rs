@@ -123,7 +123,6 @@ fn revoked_key_or_image_is_refused_whatever_form_the_policy_has() {
         text.clone(),
         text.replace("rules:", "revoked: { keys: [], images: [] }\nrules:"),
         text.replace("rules:", "revoked:\n  images:\n    - \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\nrules:"),
-        text.replace("rules:", "revoked:\nrules:"),
         json,
     ] {
         judge(&TrustPolicy::parse(&text).unwrap(), std::slice::from_ref(&envelope)).unwrap();
@@ -211,4 +210,35 @@ fn cosigns_form_is_a_requirement_of_its_own() {
     }
     let refused = change(None, &wrong).unwrap_err();
     assert!(refused.to_string().contains("ECDSA P-256"), "{refused}");
+}
+
+// [SIGN-011]
+#[test]
+fn role_that_is_almost_a_known_one_is_added_with_a_warning() {
+    let key = key();
+    let warned = |text: Option<&str>, role: &str| {
+        let mut what = add("r.example/acme/**", "acme", &key);
+        let PolicyEdit::Add { role: asked, .. } = &mut what else {
+            unreachable!()
+        };
+        *asked = role.to_string();
+        change(text, &what).unwrap()
+    };
+    for (role, near) in [
+        ("relaese", "`release`"),
+        ("aprove", "`approve`"),
+        ("rebuild", "`rebuilt`"),
+    ] {
+        let warnings = warned(None, role).warnings;
+        assert!(
+            matches!(&warnings[..], [one] if one.contains(near)),
+            "{role}: {warnings:?}"
+        );
+    }
+    for role in ["release", "approve", "rebuilt", "audit"] {
+        assert_eq!(warned(None, role).warnings, Vec::<String>::new(), "{role}");
+    }
+    // Once it is in use, it is meant.
+    let begun = warned(None, "rebuild");
+    assert_eq!(warned(Some(&begun.text), "rebuild").warnings, Vec::<String>::new());
 }

@@ -80,6 +80,42 @@ fn signature_counts_by_the_identity_of_its_certificate() {
     }
 }
 
+// [SIGN-062]
+#[test]
+fn attestation_counts_by_the_identity_of_its_certificate() {
+    let instance = Instance::new();
+    let release = key();
+    let statement_of = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": "acme/app", "digest": { "sha256": image().digest.hex() } }],
+        "predicateType": "https://cyclonedx.org/bom",
+        "predicate": {},
+    });
+    let plan = Plan::new(statement_of.to_string().as_bytes());
+    let release_of = signed(&release, &statement());
+    let judged = |identity: &str, by: &Instance| {
+        let roots = format!(
+            "version: 1\nroots:\n  own: {{ file: root.json, digest: \"{}\" }}\nidentities:\n  rel: {{ root: own, {identity} }}\n",
+            Digest::of(&root(&instance))
+        );
+        let text = policy_text(&[&release], 1).replacen("version: 1\n", &roots, 1)
+            + "    attest: [{ type: \"https://cyclonedx.org/bom\", keys: [rel] }]\n";
+        let found = judge(&load(&text, &instance), &[release_of.clone(), bundle(by, &plan)]);
+        match found {
+            Ok(report) => (None, report.attestations[0].verdict),
+            Err((refusal, report)) => (Some(refusal), report.attestations[0].verdict),
+        }
+    };
+    assert_eq!(judged(&named(SUBJECT), &instance), (None, Verdict::Good));
+    let other = "https://git.example/acme/app/.ci/other.yml@refs/heads/main";
+    let refused = Some(Refusal::Attestation);
+    assert_eq!(judged(&named(other), &instance), (refused, Verdict::UnknownKey));
+    assert_eq!(
+        judged(&named(SUBJECT), &Instance::new()),
+        (refused, Verdict::BadSignature)
+    );
+}
+
 // [SIGN-056]
 #[test]
 fn certificate_of_an_identity_counts_only_if_its_root_vouches_for_it() {

@@ -25,12 +25,6 @@ impl<'n> Fields<'n> {
         (!node.is_null()).then_some(node)
     }
 
-    /// Where `key` stands with null for a value, if so.
-    pub fn null(&self, key: &str) -> Option<Span> {
-        let (name, node) = self.entries.iter().find(|(k, _)| k.text == key)?;
-        node.is_null().then_some(name.place)
-    }
-
     /// Where the mapping starts.
     pub fn place(&self) -> Span {
         self.place
@@ -67,6 +61,31 @@ impl<'a> Reader<'a> {
         let mut problem = self.document.problem(place, message);
         problem.help = Some(help.into());
         self.problems.push(problem);
+    }
+
+    /// Refuses every key in the tree whose value is null, at any depth, but for some of the root's
+    /// own. For documents in which an absent key asks for less than a value does: one that was
+    /// emptied must not pass for absent. Returns whether there was none.
+    pub fn refuse_nulls(&mut self, root: &Node, but: &[&str]) -> bool {
+        let before = self.problems.len();
+        let mut rest = vec![root];
+        while let Some(node) = rest.pop() {
+            match &node.value {
+                Value::Mapping(entries) => {
+                    for (key, value) in entries {
+                        let may_be_null = std::ptr::eq(node, root) && but.contains(&key.text.as_str());
+                        if value.is_null() && !may_be_null {
+                            let message = format!("{} has no value", escape(&key.text));
+                            self.problem_with_help(key.place, message, "give it a value, or remove the key");
+                        }
+                        rest.push(value);
+                    }
+                }
+                Value::Sequence(items) => rest.extend(items),
+                Value::Scalar { .. } => {}
+            }
+        }
+        self.problems.len() == before
     }
 
     /// A mapping with only `known` keys; `what` names it in messages.

@@ -10,6 +10,7 @@ mod pull;
 mod push;
 mod remove;
 mod tags;
+mod verify;
 
 use std::sync::Arc;
 use std::thread;
@@ -26,6 +27,7 @@ pub use self::pull::{PullRequest, pull};
 pub use self::push::push;
 pub use self::remove::remove_remote;
 pub use self::tags::tags;
+pub(crate) use self::verify::verify_remote;
 use crate::image_source::{own_name, read_image};
 use crate::{Context, Error};
 
@@ -192,7 +194,11 @@ pub(crate) fn attribute_to_registry(error: Error, repository: &Repository) -> Er
 }
 
 /// Resolves a name on its registry, once, and reads what is small of the image.
-fn find(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<(Repository, SignedImage), Error> {
+pub(crate) fn find(
+    ctx: &Context<'_>,
+    client: &Arc<Client>,
+    name: &Reference,
+) -> Result<(Repository, SignedImage), Error> {
     if name.digest().is_some_and(|d| d.algorithm() != Algorithm::Sha256) {
         return Err(Error::Usage(format!("{name}: images are named by their sha256 digest")));
     }

@@ -1,0 +1,160 @@
+//! First use: the key that an image brought along, shown to whoever decides, and written into the
+//! policy for the image's repository once they have decided.
+//!
+//! Invariants:
+//! - a key that came with an image is never tried as such: it is judged with as a key of the
+//!   policy, after somebody has said that it may be one, and before the policy is written;
+//! - a repository that a rule covers is never asked about: another key than the rule's is a
+//!   refusal, not a question.
+
+use std::sync::Arc;
+
+use qyvol_image::SignedImage;
+use qyvol_remote::Client;
+use qyvol_trust::{Envelope, Identity, KeyId, PolicyEdit, PublicKey, Scope, Subject, required_identity};
+use qyvol_types::Reference;
+
+use crate::image_source::own_name;
+use crate::policy::{change_policy_if, check_own, policy_in_force};
+use crate::remote::find;
+use crate::verify::{Attestations, RequestedAs, verify_image};
+use crate::{Context, Error, ImageName, ImageSource, PolicyChange, key_name};
+
+/// An image of a repository that no rule covers, and the keys that it brought along.
+pub struct FirstUse {
+    name: Reference,
+    own: Reference,
+    image: SignedImage,
+    origin: Origin,
+    keys: Vec<PublicKey>,
+}
+
+/// Where the image was read.
+enum Origin {
+    Store(ImageSource),
+    Registry(Box<qyvol_remote::Repository>),
+}
+
+/// Finds the keys that an image brought along: in the store, or else in its registry. Judges
+/// nothing, and writes nothing.
+///
+/// # Errors
+/// A rule covers the name already; the policy is another's to change; the image is unsigned, or
+/// none of its signatures brought the key that it names.
+pub fn first_use(
+    ctx: &Context<'_>,
+    client: &dyn Fn() -> Result<Arc<Client>, Error>,
+    name: &Reference,
+) -> Result<FirstUse, Error> {
+    check_own(ctx)?;
+    let policy = policy_in_force(ctx)?;
+    let (origin, image) = match ImageSource::stored(ctx, &ImageName::Reference(name.clone())) {
+        Ok(source) => {
+            let image = source.single()?.clone();
+            (Origin::Store(source), image)
+        }
+        Err(Error::NoImage { .. }) => {
+            let (repository, image) = find(ctx, &client()?, name)?;
+            (Origin::Registry(Box::new(repository)), image)
+        }
+        Err(error) => return Err(error),
+    };
+    let own = own_name(&name.to_string(), &image.config)?;
+    let descriptor = image.descriptor();
+    let subject = Subject {
+        descriptor: &descriptor,
+        name: own.repository(),
+        version: own.tag().unwrap_or_default(),
+        asked: Some(name),
+        pinned: name.digest().is_some(),
+    };
+    if let Some(rule) = policy.rule(&subject) {
+        return Err(Error::Usage(format!(
+            "the rule {0} of the trust policy covers {name}: what it trusts is changed by `qyv trust add`",
+            rule.scope
+        )));
+    }
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for signature in &image.signatures {
+        let named = Envelope::parse(&signature.bundle).ok();
+        let named = named.and_then(|envelope| envelope.hinted_fingerprint());
+        let brought = signature
+            .brought_key()
+            .and_then(|text| PublicKey::from_base64(text).ok());
+        // A key that the signature does not name has signed nothing here.
+        let brought = brought.filter(|key| named.is_some_and(|named| named == key.fingerprint()));
+        keys.extend(brought.filter(|key| !keys.contains(key)));
+    }
+    if keys.is_empty() {
+        return Err(Error::Usage(match image.signatures.len() {
+            0 => format!("{name} is not signed: there is no key to trust"),
+            _ => format!("no signature of {name} brought its public key along: ask the publisher for the key"),
+        }));
+    }
+    // In the same order for everybody, whatever the registry's.
+    keys.sort_by_key(PublicKey::id);
+    Ok(FirstUse {
+        name: name.clone(),
+        own,
+        image,
+        origin,
+        keys,
+    })
+}
+
+impl FirstUse {
+    /// The keys. Whoever made the image, or carried it, chose them.
+    pub fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    /// The name that the image gives itself.
+    pub fn own_name(&self) -> &Reference {
+        &self.own
+    }
+
+    /// The repository that a key would be trusted for, as a scope.
+    pub fn scope(&self) -> Result<Scope, Error> {
+        let repository = self.name.repository_name().to_string();
+        let scope = repository.parse::<Scope>();
+        scope.map_err(|why| Error::Usage(format!("{repository} can't be a scope: {why}")))
+    }
+
+    /// Trusts one of the keys for releases of this repository: judges the image by the policy
+    /// that would be in force, and writes that policy if it accepts the image.
+    ///
+    /// # Errors
+    /// The image brought no such key; the policy revokes it; the image would still be refused.
+    /// The policy is then as it was.
+    pub fn pin(&self, ctx: &Context<'_>, id: KeyId, unchecked: bool) -> Result<PolicyChange, Error> {
+        let Some(key) = self.keys.iter().find(|key| key.id() == id) else {
+            let brought: Vec<String> = self.keys.iter().map(PublicKey::fingerprint).collect();
+            return Err(Error::Usage(format!(
+                "{} is signed by {}, not by {}: nothing was changed",
+                self.name,
+                brought.join(" and "),
+                id.fingerprint()
+            )));
+        };
+        // What moves is remembered, so that it never goes back.
+        let identity = match required_identity(&self.name, &self.own) {
+            Identity::Repository if self.name.tag().is_some() => Identity::Repository,
+            _ => Identity::Exact,
+        };
+        let edit = PolicyEdit::Pin {
+            scope: self.scope()?,
+            name: key_name(self.own.repository()),
+            key: key.clone(),
+            identity,
+            unchecked,
+        };
+        change_policy_if(ctx, &edit, |policy| {
+            let blobs: &dyn qyvol_store::Fetch = match &self.origin {
+                Origin::Store(source) => source.blobs(),
+                Origin::Registry(repository) => &**repository,
+            };
+            let (label, asked) = (self.name.to_string(), RequestedAs::Name(&self.name));
+            verify_image(ctx, policy, &label, asked, &self.image, Attestations::Needed(blobs)).map(drop)
+        })
+    }
+}
