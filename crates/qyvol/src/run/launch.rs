@@ -17,9 +17,6 @@ use crate::mounts::{Mounts, Wanted};
 use crate::netfs::{self, Mounted};
 use crate::{Context, Error};
 
-/// Bytes of linear memory, unless the manifest says otherwise.
-const DEFAULT_MEMORY: u64 = 2 << 30;
-
 /// A program with everything that it runs with.
 pub(crate) struct Launch {
     pub(crate) label: String,
@@ -79,7 +76,8 @@ impl Launch {
         };
         let mounts = Mounts::new(ctx, wanted, data, remote)?;
         request.events.loaded(judged.image()?, app, &label);
-        request.events.started(app, &grant, &limits, &request.dirs);
+        let in_force = grant::in_force(limits, app, &grant.fs);
+        request.events.started(app, &grant, &in_force, &request.dirs);
         let spec = RunSpec {
             args: arguments(app, &request.args),
             env: environment(app, &request.env),
@@ -91,7 +89,7 @@ impl Launch {
             figures: None,
             caller: Arc::new(request.caller.clone()),
             limits: RunLimits {
-                memory: Some(limits.memory.unwrap_or(DEFAULT_MEMORY)),
+                memory: in_force.memory,
                 fuel: limits.fuel,
                 output: limits.output.or(request.measured.then_some(u64::MAX)),
                 files: limits.files,
