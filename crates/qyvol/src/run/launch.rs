@@ -54,6 +54,10 @@ impl Launch {
         let grant = grant::decide(&label, &judged.capabilities, ceiling, request)?;
         let limits = grant::with_data(limits, app, &grant.fs);
         let data = || crate::data::directory(ctx, &judged.trusted.data);
+        // Directories on the way to the assets may be the server's, so a longer path is not
+        // in listings.
+        let name = app.assets_root.trim_start_matches('/');
+        let covered = (assets.is_some() && !name.is_empty() && !name.contains('/')).then_some(name);
         let wanted = Wanted {
             app,
             access: &grant.fs,
@@ -71,6 +75,7 @@ impl Launch {
                 now: UNIX_EPOCH + Duration::from_secs(ctx.now.unix()),
                 cache: app.fs.cache.then(data).transpose()?,
                 bytes: limits.storage.unwrap_or(netfs::DEFAULT_BYTES),
+                covered,
             };
             Mounted::new(parts, memory)
         };
