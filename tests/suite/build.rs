@@ -230,6 +230,48 @@ fn denied_imports_are_told_and_tags_are_set() {
     user.qyv(&["run", "acme/y:2", "exit", "0"]).expect(0);
 }
 
+// [MAN-052]
+#[test]
+fn build_and_inspect_say_in_words_what_an_application_may_do() {
+    let user = User::new();
+    for (more, sentences) in [
+        ("", &["nothing: no files, no network, no programs of the host"][..]),
+        (
+            "permissions: { fs: { read: [/data] }, net: { connect: [\"api.example.com:443\"] }, env: [LANG, HOME] }\n",
+            &[
+                "may: read files under /data (in memory)",
+                "may: connect to api.example.com:443",
+                "may: see the variables LANG and HOME, if whoever runs it sets them, and no others of theirs",
+                "may not: start programs of the host",
+            ],
+        ),
+        (
+            "permissions: full\n",
+            &[
+                "everything: files, the whole network, and programs of the host",
+                "may: read and write files under / (in memory, gone after each run)",
+                "may: use directories of the host that whoever runs it adds with --dir",
+                "may: use the network: look up any name, connect to any address, and listen at any",
+                "may: start any program of the host that whoever runs it allows with --allow-exec",
+            ],
+        ),
+    ] {
+        user.component_app("x", more);
+        let build = ["build", "x", "-o", "x.qyvbin", "--force"];
+        let built = user.qyv(&build).expect(0);
+        let inspected = user.qyv(&["inspect", "x.qyvbin"]).expect(0);
+        for sentence in sentences {
+            assert!(built.err.lines().any(|line| line == *sentence), "{}", built.err);
+            let row = format!("{:13}{sentence}", "");
+            assert!(inspected.out.lines().any(|line| line == row), "{}", inspected.out);
+        }
+        let json = user.qyv(&["inspect", "x.qyvbin", "--format", "json"]).expect(0).json();
+        assert_eq!(json["permissionsInWords"], serde_json::json!(sentences));
+        let quiet = user.qyv(&[&build[..], &["-q"]].concat()).expect(0);
+        assert_eq!(quiet.err, "");
+    }
+}
+
 #[test]
 fn component_is_not_made_a_component_again() {
     let user = User::new();

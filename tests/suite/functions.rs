@@ -351,6 +351,27 @@ fn function_of_the_manifest_comes_first_with_its_limits() {
     assert!(late.err.contains("longer than 100"), "{}", late.err);
 }
 
+/// A function that calls itself without end, with its name.
+pub(crate) const DEEP: &str =
+    "  deep:\n    wit: 'deep: func()'\n    wat: '(module (func $deep (export \"deep\") (call $deep)))'\n";
+
+// [CALL-010] [RUN-055]
+#[test]
+fn call_that_exhausts_its_stack_is_ended_by_that_limit() {
+    let user = User::new();
+    let app = built(&user, "app", &format!("functions:\n{DEEP}"));
+    let ended = user.qyv(&["call", &app, "deep"]).expect(124);
+    assert!(
+        ended.err.contains("(the limit `stack`, which is fixed)"),
+        "{}",
+        ended.err
+    );
+    let line = user
+        .qyv_with_input(&["call", "--workers", "1", &app, "deep"], "{\"id\":1}\n")
+        .out;
+    assert!(line.contains("\"limit\"") && line.contains("of stack"), "{line}");
+}
+
 // [CALL-014] [CALL-015]
 #[test]
 fn pool_of_the_manifest_keeps_instances() {

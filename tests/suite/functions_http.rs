@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::functions::{COUNTER, built, wat, who};
+use crate::functions::{COUNTER, DEEP, built, wat, who};
 use crate::service::Server;
 use crate::support::User;
 
@@ -35,7 +35,7 @@ fn request_has_an_instance_of_its_own_whatever_the_pool() {
 fn functions_are_called_over_http() {
     let user = User::new();
     let manifest = format!(
-        "{}  add:\n    wit: 'add: func(a: s32, b: s32) -> s32'\n    pool: static\n    wat: '(module (func (export \"add\") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'\n",
+        "{}  add:\n    wit: 'add: func(a: s32, b: s32) -> s32'\n    pool: static\n    wat: '(module (func (export \"add\") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'\n{DEEP}",
         functions_that_fail()
     );
     let app = built(&user, "app", &manifest);
@@ -104,6 +104,7 @@ fn functions_are_called_over_http() {
         ("/", json_type, "[]", 404, "usage", "no such function"),
         ("/fail", json_type, "[]", 500, "trap", "did not return"),
         ("/spin", json_type, "[]", 504, "limit", "too long"),
+        ("/deep", json_type, "[]", 500, "limit", "more than it may have"),
     ] {
         let (found, answer) = post(path, head, body);
         let message = answer["error"]["message"].as_str().unwrap_or_default().to_string();

@@ -1,5 +1,6 @@
 //! The directories that a guest is given: its own, its assets, `/tmp`.
 
+use crate::matrix::GUESTS;
 use crate::support::User;
 
 // [RUN-031]
@@ -52,16 +53,43 @@ fn assets_stand_at_the_root_and_the_program_has_the_name_that_the_manifest_says(
     user.qyv(&["run", &app, "--", "write", "/a.txt", "x"]).expect(1);
 }
 
+// [RUN-075]
 #[test]
-fn assets_are_in_the_listing_of_a_root_in_memory() {
+fn assets_are_in_the_listing_of_the_root_wherever_that_is() {
     let user = User::new();
-    user.write("app/public/a.txt", "a");
-    let app = user.built("app", "assets: [public]\npermissions: { fs: write }\n");
-    let done = user.qyv(&["run", &app, "--", "ls", "/"]).expect(0);
-    assert!(done.out.lines().any(|line| line == "assets"), "{}", done.out);
-    assert!(done.out.lines().any(|line| line == "tmp"), "{}", done.out);
-    let done = user.qyv(&["run", &app, "--", "ls", "/assets"]).expect(0);
-    assert_eq!(done.out, "public\n");
+    for kind in [
+        "memfs",
+        "diskfs",
+        // Nothing answers there, and nothing of it is used.
+        "netfs, source: \"http://127.0.0.1:9/\"",
+    ] {
+        for guest in &GUESTS {
+            let which = format!("{kind} {} {}", guest.language, guest.version);
+            for access in ["write", "read"] {
+                let manifest = format!("assets: [public]\npermissions: {{ fs: {access} }}\nfs: {{ type: {kind} }}\n");
+                let app = guest.archive(&user, &manifest).unwrap();
+                let steps = "list /:. + list /assets:public + read /assets:public/a.txt";
+                let args: Vec<&str> = ["run", "-q", &app].into_iter().chain(steps.split(' ')).collect();
+                let done = user.qyv(&args).expect(0);
+                let (root, rest) = done.out.trim_end().split_once(' ').unwrap();
+                assert!(root.split(',').any(|name| name == "assets"), "{which}: {root}");
+                assert_eq!(rest, "a.txt,b.txt read:asset", "{which}");
+            }
+        }
+    }
+}
+
+// [RUN-075]
+#[test]
+fn file_that_a_guest_left_where_its_assets_are_hides_none_of_them() {
+    let user = User::new();
+    let guest = &GUESTS[0];
+    let manifest = |assets: &str| format!("{assets}permissions: {{ fs: write }}\nfs: {{ type: diskfs }}\n");
+    let app = guest.archive(&user, &manifest("")).unwrap();
+    user.qyv(&["run", &app, "write", "/:assets", "x"]).expect(0);
+    let app = guest.archive(&user, &manifest("assets: [public]\n")).unwrap();
+    let done = user.qyv(&["run", "-q", &app, "read", "/assets:public/a.txt"]).expect(0);
+    assert_eq!(done.out, "read:asset\n");
 }
 
 /// A core module that makes directories without end, in its root.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -58,8 +58,17 @@ impl Guest {
     }
 }
 
+/// The one that sends requests by `wasi:http`.
+const HTTP: Guest = Guest {
+    language: "http",
+    version: 2,
+    program: include_bytes!("../guests/http/http.component.wasm"),
+};
+
 #[derive(Deserialize)]
 struct Table {
+    /// `http` for [`HTTP`]; otherwise [`GUESTS`].
+    program: Option<String>,
     groups: Vec<Group>,
 }
 
@@ -133,6 +142,11 @@ impl Servers {
                 }
             });
         }
+        for name in ["ok", "other"] {
+            ports.push((name, answering(|_| "200 OK\r\n".to_string())));
+        }
+        let to_its_path = |path: &str| format!("302 Found\r\nLocation: http:/{path}/\r\n");
+        ports.push(("redirect", answering(to_its_path)));
         for name in ["udp", "udp2"] {
             let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
             ports.push((name, socket.local_addr().unwrap().port()));
@@ -146,6 +160,25 @@ impl Servers {
         ports.extend(["free", "free2"].into_iter().zip(free_ports()));
         Servers { ports }
     }
+}
+
+/// A server that answers each request with what `head` makes of its path, and its port.
+fn answering(head: impl Fn(&str) -> String + Send + 'static) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            let first = stream.read_line(&mut line).map(|_| line.clone());
+            while stream.read_line(&mut line).is_ok_and(|n| n > 2) {}
+            if let Ok(Some(path)) = first.as_deref().map(|line| line.split(' ').nth(1)) {
+                let answer = format!("HTTP/1.1 {}Content-Length: 0\r\nConnection: close\r\n\r\n", head(path));
+                let _ = stream.get_mut().write_all(answer.as_bytes());
+            }
+        }
+    });
+    port
 }
 
 /// Free ports of the loopback interface for the guests to listen on. They are below the
@@ -181,10 +214,23 @@ fn share(user: &User) {
     link(Path::new("inside"), "chain40");
 }
 
+/// What a guest printed, without the URL that is before each result of the one that
+/// sends requests.
+fn words(printed: &str) -> String {
+    match printed.contains("://") {
+        true => printed
+            .split_once(": ")
+            .map_or(printed, |(_, words)| words)
+            .trim_end()
+            .to_string(),
+        false => printed.trim_end().to_string(),
+    }
+}
+
 /// The result of a run, in a few words.
 fn outcome(done: &CommandOutput) -> String {
     let mut words = match done.code {
-        0 => done.out.trim_end().to_string(),
+        0 => words(&done.out),
         134 => "trap".to_string(),
         125 => "refused".to_string(),
         code => format!("exit {code}"),
@@ -196,10 +242,10 @@ fn outcome(done: &CommandOutput) -> String {
 }
 
 impl Group {
-    fn run(&self, user: &User, servers: &Servers, wrong: &mut Vec<String>) {
+    fn run(&self, guests: &[Guest], user: &User, servers: &Servers, wrong: &mut Vec<String>) {
         let fill = |text: &str| filled(text, &servers.ports);
         let manifest = format!("permissions: {}\n{}\n", fill(&self.permissions), fill(&self.manifest));
-        for guest in &GUESTS {
+        for guest in guests {
             let archive = guest.archive(user, &manifest);
             for case in &self.cases {
                 let Some(expected) = case.gets.by(guest.version) else {
@@ -260,10 +306,14 @@ fn try_all(table: &str) {
     let table: Table = serde_yaml::from_str(table).unwrap();
     let (user, servers) = (User::new(), Servers::start());
     user.write("variables", "OWN=file\n");
+    let guests = match table.program.as_deref() {
+        Some("http") => &[HTTP][..],
+        _ => &GUESTS,
+    };
     let mut wrong = Vec::new();
     for group in &table.groups {
         if group.hosts.is_empty() || !lacks(&["namespaces"]) {
-            group.run(&user, &servers, &mut wrong);
+            group.run(guests, &user, &servers, &mut wrong);
         }
     }
     assert!(
@@ -284,6 +334,45 @@ fn files_are_given_as_the_matrix_says() {
 #[test]
 fn network_is_given_as_the_matrix_says() {
     try_all(include_str!("../matrix/network.yaml"));
+}
+
+// [RUN-050] [RUN-057]
+#[test]
+fn requests_go_where_the_matrix_says() {
+    try_all(include_str!("../matrix/http.yaml"));
+}
+
+// [RUN-050]
+#[test]
+fn name_with_a_thousand_addresses_gives_a_guest_sixty_four() {
+    if lacks(&["namespaces"]) {
+        return;
+    }
+    let user = User::new();
+    let mut lines: Vec<String> = (0..1000)
+        .map(|n| format!("9.9.{}.{} many.example", n / 250, n % 250 + 1))
+        .collect();
+    // Before and after all of them, what the name must not lead to.
+    lines.insert(0, "10.0.0.1 many.example".to_string());
+    lines.push("127.0.0.1 many.example".to_string());
+    for permissions in ["{ net: true }", "{ net: { connect: [\"many.example:1\"] } }"] {
+        for guest in GUESTS
+            .iter()
+            .filter(|guest| guest.language == "rust" && guest.version > 1)
+        {
+            let app = guest.archive(&user, &format!("permissions: {permissions}\n")).unwrap();
+            let mut command = with_hosts(&user, &lines);
+            command.args(["run", "-q", &app, "answers", "many.example"]);
+            let printed = CommandOutput::from(&command.output().unwrap()).expect(0).out;
+            let answers: Vec<&str> = printed.trim_end().split(',').collect();
+            assert_eq!(answers.len(), 64, "{permissions} {}: {printed}", guest.version);
+            let is_public = |answer: &&str| answer.starts_with("9.9.");
+            assert!(
+                permissions.contains("true") || answers.iter().all(is_public),
+                "{printed}"
+            );
+        }
+    }
 }
 
 // [RUN-024] [RUN-041] [RUN-054]

@@ -377,6 +377,7 @@ fn audit_has_a_line_for_all_that_is_given_used_and_denied() {
     assert_eq!(lines.len() % 2, 0, "it is appended to");
     let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
     assert_eq!(events[0], "granted");
+    assert_eq!(lines[0]["limits"], serde_json::json!({"memory": 2_u64 << 30}));
     assert_eq!(events[lines.len() / 2 - 1], "ended");
     // Most hosts have an address of IPv6 by this name too, and the server none.
     let server = format!("127.0.0.1:{}", server.port);

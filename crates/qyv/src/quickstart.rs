@@ -104,7 +104,12 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
 
     let inspected = qyvol::inspect(&ctx, &target)?;
     let imports: usize = inspected.iter().map(|i| i.imports.len()).sum();
-    steps.done("inspect", &format!("{imports} imports, permissions fs:none, net:false"));
+    let may: Vec<&str> = inspected
+        .iter()
+        .flat_map(|i| &i.permissions_in_words)
+        .map(String::as_str)
+        .collect();
+    steps.done("inspect", &format!("{imports} imports; {}", may.join("; ")));
 
     qyvol::verify(&ctx, &target, None)?;
     steps.done("verify", "accepted by the policy, all content as signed, no network");

@@ -159,6 +159,18 @@ impl NetFs {
         })
     }
 
+    /// Leaves a name of the root to the caller, who mounts something else over it. There is
+    /// an empty directory of that name, whatever the server has there: it is in listings,
+    /// the server is not asked about it, and nothing in it can be changed.
+    ///
+    /// # Errors
+    ///
+    /// [`std::io::Error`] if the directory can't be made.
+    pub fn covered(self, name: &str) -> std::io::Result<NetFs> {
+        self.tree().cover(name)?;
+        Ok(self)
+    }
+
     fn tree(&self) -> MutexGuard<'_, Tree> {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }

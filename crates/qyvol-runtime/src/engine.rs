@@ -9,6 +9,7 @@ use crate::RuntimeError;
 use crate::check::{ASYNC_FEATURES, FEATURES};
 use crate::error::chain;
 use crate::handler::{BLOCKING, CONCURRENT};
+use crate::limits::STACK;
 
 /// Compiles components and loads what it compiled.
 pub struct Engine {
@@ -213,6 +214,7 @@ fn config(generation: Generation, kind: CodeKind) -> wasmtime::Config {
     let features = generation.features();
     config.wasm_features(!features, false);
     config.wasm_features(features, true);
+    config.max_wasm_stack(STACK);
     config.concurrency_support(generation == Generation::Concurrent);
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(kind.frames()));
     // Native unwinders never walk guest frames here; leaving the tables out

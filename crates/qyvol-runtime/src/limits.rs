@@ -1,4 +1,4 @@
-//! Limits on how much of the host's memory a guest takes.
+//! Limits on how much of the host a guest takes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,6 +14,9 @@ use crate::GuestFigures;
 const TABLE_ELEMENTS: usize = 10_000_000;
 /// Bytes of host memory for each element: a pointer.
 const ELEMENT: u64 = 8;
+
+/// Bytes of the stack that a guest's calls take. All guests have the same: it is the engine's.
+pub(crate) const STACK: usize = 512 << 10;
 
 /// Maximum number of host resources that a guest holds at once: streams,
 /// pollables, descriptors, sockets.
@@ -64,6 +67,29 @@ pub enum Limit {
     Output(u64),
     /// It did more work.
     Fuel(u64),
+    /// Its calls were nested deeper than this many bytes of stack hold.
+    Stack(usize),
+    /// It had as many handles of host resources as it may have at once, and asked for
+    /// another one.
+    Handles,
+}
+
+impl Limit {
+    /// Its name, which is that under `resources` if it can be set there.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Limit::Memory(_) => "memory",
+            Limit::Output(_) => "output",
+            Limit::Fuel(_) => "fuel",
+            Limit::Stack(_) => "stack",
+            Limit::Handles => "handles",
+        }
+    }
+
+    /// Whether a manifest, a rule or a flag can set it.
+    pub fn can_be_set(&self) -> bool {
+        !matches!(self, Limit::Stack(_) | Limit::Handles)
+    }
 }
 
 impl fmt::Display for Limit {
@@ -71,6 +97,13 @@ impl fmt::Display for Limit {
         match self {
             Limit::Memory(bytes) => write!(f, "it needs more memory than its limit of {bytes} bytes"),
             Limit::Fuel(fuel) => write!(f, "it used more than its limit of {fuel} fuel"),
+            Limit::Stack(bytes) => write!(
+                f,
+                "its calls are nested deeper than its limit of {bytes} bytes of stack"
+            ),
+            Limit::Handles => f.write_str(
+                "it has more handles open than its limit: bodies, fields, streams, pollables, descriptors or sockets",
+            ),
             Limit::Output(bytes) => write!(f, "it wrote more output than its limit of {bytes} bytes"),
         }
     }

@@ -7,7 +7,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::engine::TRAP_FRAMES;
 use crate::error::chain;
-use crate::limits::{Limit, LimitReached, Limits};
+use crate::limits::{Limit, LimitReached, Limits, STACK};
 use crate::sealed::IntegrityError;
 use crate::source::{Instruction, Place, places};
 use crate::{Exit, RuntimeError, names};
@@ -40,19 +40,30 @@ pub(crate) fn ended(
     }
     let mut text = trap.to_string();
     push_frames(&mut text, error, source);
-    Some(Ok(trapped(text, limits)))
+    Some(Ok(match trap {
+        Trap::StackOverflow => Exit::Limit(Limit::Stack(STACK), text),
+        _ => trapped(text, limits),
+    }))
+}
+
+/// What wasmtime says of a guest whose component can have no more handles. It has no type
+/// for this.
+const NO_MORE_HANDLES: &str = "store handle limit exceeded";
+
+/// Whether a guest asked for more handles than it may have.
+fn is_out_of_handles(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ResourceTableError::Full))
+        || error.chain().any(|cause| cause.to_string().ends_with(NO_MORE_HANDLES))
 }
 
 /// The trap of a guest that the host ended, for a call that can't be answered.
 fn failed(error: &wasmtime::Error, limits: &Limits, source: Option<&[u8]>) -> Exit {
-    let mut text = match error.downcast_ref::<ResourceTableError>() {
-        Some(ResourceTableError::Full) => {
-            "it has too many handles open: bodies, fields, streams, pollables, descriptors or sockets".to_string()
-        }
-        _ => chain(error),
-    };
+    let mut text = chain(error);
     push_frames(&mut text, error, source);
-    trapped(text, limits)
+    match is_out_of_handles(error) {
+        true => Exit::Limit(Limit::Handles, text),
+        false => trapped(text, limits),
+    }
 }
 
 /// A trap, or the limit that most likely caused it: programs abort if they get no

@@ -4,6 +4,7 @@ use qyvol_types::yaml::{Node, Reader};
 use serde_json::Value;
 
 use crate::Denied;
+use crate::words::Words;
 
 /// Converts a value in a `.qyv` or a policy to the form that an image has.
 pub(crate) type FromYaml = fn(&mut Reader<'_>, &Node, &str) -> Option<Value>;
@@ -19,6 +20,9 @@ pub(crate) trait Capability: Sized + Default {
 
     /// Reads its value in an image; `None` if this version doesn't know it.
     fn from_json(value: &Value) -> Option<Self>;
+
+    /// Says what it allows and what it withholds.
+    fn tell(&self, words: &mut Words<'_>);
 
     /// Why this version can't grant it on any host, if that is so.
     fn unsupported(&self) -> Option<&'static str> {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::Denied;
 use crate::capability::{Capability, Program};
 use crate::fs::check_path;
+use crate::words::{Withheld, Words, listed};
 
 /// Maximum number of programs in the list.
 const MAX_PROGRAMS: usize = 64;
@@ -94,6 +95,22 @@ impl Capability for Exec {
         let programs = value.as_array().filter(|programs| programs.len() <= MAX_PROGRAMS)?;
         let path = |program: &Value| program.as_str().filter(|p| check_path(p).is_ok()).map(str::to_string);
         Some(Exec::Only(programs.iter().map(path).collect::<Option<_>>()?))
+    }
+
+    fn tell(&self, words: &mut Words<'_>) {
+        match self {
+            Exec::Only(programs) if !programs.is_empty() => words.may(format!(
+                "start {}, if whoever runs it allows it with --allow-exec",
+                listed(programs)
+            )),
+            Exec::Any => {
+                words.may("start any program of the host that whoever runs it allows with --allow-exec".to_string());
+            }
+            _ => words.withhold(Withheld {
+                noun: "programs of the host",
+                verb: "start programs of the host",
+            }),
+        }
     }
 
     fn denied(&self, program: &Program<'_>) -> Option<Denied> {

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use qyvol_types::AssetPath;
 use qyvol_types::yaml::{self, Node, Reader};
+use qyvol_types::{AssetPath, FsKind, escape};
 use serde_json::{Value, json};
 
 use crate::Denied;
 use crate::capability::{Capability, Program};
+use crate::words::{Withheld, Words, listed};
 
 /// Maximum number of paths in both lists together.
 const MAX_PATHS: usize = 64;
@@ -252,6 +253,35 @@ impl Capability for FsAccess {
         }
     }
 
+    fn tell(&self, words: &mut Words<'_>) {
+        let root = vec!["/"];
+        let (read, written) = match self {
+            FsAccess::None => (Vec::new(), Vec::new()),
+            FsAccess::Read => (root, Vec::new()),
+            FsAccess::Write | FsAccess::Full => (Vec::new(), root),
+            FsAccess::Paths(paths) => (paths.list(false), paths.list(true)),
+        };
+        if !read.is_empty() {
+            words.may(format!("read files under {} ({})", listed(&read), place(words, false)));
+        }
+        if !written.is_empty() {
+            let place = place(words, true);
+            words.may(format!("read and write files under {} ({place})", listed(&written)));
+        }
+        if *self == FsAccess::Full {
+            words.may("use directories of the host that whoever runs it adds with --dir".to_string());
+        }
+        let is_told = words.app.assets_root == "/" && *self != FsAccess::None;
+        if words.has_assets && !is_told {
+            words.may(format!("read its assets under {}", escape(&words.app.assets_root)));
+        } else if *self == FsAccess::None {
+            words.withhold(Withheld {
+                noun: "files",
+                verb: "read or write files",
+            });
+        }
+    }
+
     /// Without a file system, a program can still read its assets: only one that has no
     /// assets either can't open any file.
     fn denied(&self, program: &Program<'_>) -> Option<Denied> {
@@ -263,6 +293,21 @@ impl Capability for FsAccess {
             imports: program.imports_of(&["wasi:filesystem/types", "wasi_snapshot_preview1::path_"]),
         })
     }
+}
+
+/// Where the guest's files are, and what becomes of those that it writes.
+fn place(words: &Words<'_>, writes: bool) -> String {
+    let mut place = match (words.app.fs.kind, &words.app.fs.source) {
+        (FsKind::Netfs, Some(source)) => format!("those at {}", escape(source)),
+        (FsKind::Netfs, None) => "of a server".to_string(),
+        (FsKind::Diskfs, _) => "on the host's disk, kept for later runs".to_string(),
+        (FsKind::Memfs, _) if writes => "in memory, gone after each run".to_string(),
+        (FsKind::Memfs, _) => "in memory".to_string(),
+    };
+    if words.has_assets && words.app.assets_root == "/" {
+        place.push_str("; its assets are there too");
+    }
+    place
 }
 
 fn to_json(paths: &FsPaths) -> Value {

@@ -6,6 +6,7 @@ use qyvol_types::yaml::{Node, Reader};
 use serde_json::{Value, json};
 
 use crate::capability::Capability;
+use crate::words::Words;
 
 /// Graphics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,12 @@ impl Capability for Gfx {
 
     fn from_json(value: &Value) -> Option<Gfx> {
         value.as_bool().map(Gfx)
+    }
+
+    fn tell(&self, words: &mut Words<'_>) {
+        if self.0 {
+            words.may("show graphics, which this version can't do".to_string());
+        }
     }
 
     fn unsupported(&self) -> Option<&'static str> {

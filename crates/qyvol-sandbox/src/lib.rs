@@ -23,6 +23,7 @@ mod operator;
 mod preset;
 mod streams;
 mod within;
+mod words;
 
 use std::fmt;
 
@@ -40,6 +41,8 @@ pub use crate::net::{Endpoint, Net, NetGuard, NetRules, NetUse};
 pub use crate::operator::{Args, Env};
 pub use crate::streams::Stdio;
 pub use crate::within::Given;
+use crate::words::Words;
+pub use crate::words::in_words;
 
 /// Maximum length of an unknown permission in messages, in characters.
 const MAX_SHOWN: usize = 60;
@@ -124,6 +127,17 @@ impl Capabilities {
     /// Why this version can't grant what is asked for on any host, if that is so.
     pub fn unsupported(&self) -> Option<&'static str> {
         self.gfx.unsupported()
+    }
+
+    /// Says what each permission allows and what it withholds.
+    fn tell(&self, words: &mut Words<'_>) {
+        self.fs.tell(words);
+        self.net.tell(words);
+        self.exec.tell(words);
+        self.gfx.tell(words);
+        self.env.tell(words);
+        self.args.tell(words);
+        self.stdio.tell(words);
     }
 
     /// The imports whose every use is denied. A program may import functions that it

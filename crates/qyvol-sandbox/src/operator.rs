@@ -7,6 +7,7 @@ use qyvol_types::yaml::{self, Node, Reader};
 use serde_json::{Value, json};
 
 use crate::capability::Capability;
+use crate::words::{Withheld, Words, listed};
 
 /// Maximum number of names in the list.
 const MAX_NAMES: usize = 256;
@@ -103,6 +104,26 @@ impl Capability for Env {
         let name = |name: &Value| name.as_str().filter(|name| is_name(name)).map(str::to_string);
         Some(Env::Only(names.iter().map(name).collect::<Option<_>>()?))
     }
+
+    fn tell(&self, words: &mut Words<'_>) {
+        match self {
+            Env::Any => {}
+            Env::Only(names) if names.is_empty() => words.withhold(Withheld {
+                noun: "variables from whoever runs it",
+                verb: "get variables from whoever runs it",
+            }),
+            Env::Only(names) => {
+                let (variables, them) = match names.len() {
+                    1 if !names.concat().ends_with('*') => ("variable", "it"),
+                    _ => ("variables", "them"),
+                };
+                words.may(format!(
+                    "see the {variables} {}, if whoever runs it sets {them}, and no others of theirs",
+                    listed(names)
+                ));
+            }
+        }
+    }
 }
 
 fn is_name(text: &str) -> bool {
@@ -140,5 +161,14 @@ impl Capability for Args {
 
     fn from_json(value: &Value) -> Option<Args> {
         (value.as_str() == Some(FIXED)).then_some(Args::Fixed)
+    }
+
+    fn tell(&self, words: &mut Words<'_>) {
+        if *self == Args::Fixed {
+            words.withhold(Withheld {
+                noun: "arguments from whoever runs it",
+                verb: "get arguments from whoever runs it",
+            });
+        }
     }
 }

@@ -7,6 +7,7 @@ use qyvol_types::yaml::{self, Node, Reader};
 use serde_json::{Value, json};
 
 use crate::capability::Capability;
+use crate::words::{Withheld, Words};
 
 /// The streams, each as a manifest names it.
 const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
@@ -89,6 +90,15 @@ impl Capability for Stdio {
             *flags.get_mut(at)? = true;
         }
         Some(Stdio::from(flags))
+    }
+
+    fn tell(&self, words: &mut Words<'_>) {
+        let verbs = ["read stdin", "write to stdout", "write to stderr"];
+        for ((noun, verb), given) in NAMES.into_iter().zip(verbs).zip(self.flags()) {
+            if !given {
+                words.withhold(Withheld { noun, verb });
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::StatusCode;
-use qyvol_runtime::{GuestTotals, Limit, ServiceError, WASMTIME_VERSION};
+use qyvol_runtime::{GuestTotals, ServiceError, WASMTIME_VERSION};
 
 use crate::Server;
 use crate::site::App;
@@ -33,12 +33,14 @@ const REFUSALS: [(StatusCode, &str); 5] = [
 /// Results of reloads.
 const RELOADS: [&str; 2] = ["replaced", "failed"];
 /// How guests end.
-const ENDS: [&str; 12] = [
+const ENDS: [&str; 14] = [
     "returned",
     "trap",
     "memory",
     "output",
     "fuel",
+    "stack",
+    "handles",
     "time",
     "cpu",
     "exit",
@@ -53,9 +55,7 @@ fn end_of(ended: Option<&Result<(), ServiceError>>) -> &'static str {
     match ended {
         Some(Ok(())) => "returned",
         Some(Err(ServiceError::Trap(_))) => "trap",
-        Some(Err(ServiceError::Limit(Limit::Memory(_), _))) => "memory",
-        Some(Err(ServiceError::Limit(Limit::Output(_), _))) => "output",
-        Some(Err(ServiceError::Limit(Limit::Fuel(_), _))) => "fuel",
+        Some(Err(ServiceError::Limit(limit, _))) => limit.name(),
         Some(Err(ServiceError::Time(_))) => "time",
         Some(Err(ServiceError::CpuTime(_))) => "cpu",
         Some(Err(ServiceError::Exit(_))) => "exit",
@@ -387,6 +387,9 @@ mod tests {
         metrics.ended(Some(&Err(ServiceError::Exit(1))));
         metrics.ended(None);
         assert_eq!(read(&metrics.refusals[0]), 1);
-        assert_eq!(metrics.ends.each_ref().map(read), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
+        assert_eq!(
+            metrics.ends.each_ref().map(read),
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+        );
     }
 }

@@ -37,6 +37,8 @@ pub struct Inspection {
     pub os: Os,
     /// The application's manifest.
     pub app: AppManifest,
+    /// What its permissions come to, in sentences.
+    pub permissions_in_words: Vec<String>,
     /// Digest of the component.
     pub component_digest: String,
     /// Bytes of the component.
@@ -156,6 +158,7 @@ pub(crate) fn view(label: &str, image: &SignedImage, archive_size: Option<u64>) 
         archive_size,
         created: config.created.to_string(),
         os: config.os,
+        permissions_in_words: qyvol_sandbox::in_words(&app, config.qyv.assets.is_some()),
         component_digest: component.digest.to_string(),
         component_size: component.size,
         imports,

@@ -85,7 +85,7 @@ impl Mounts {
                     memory.make_directory(TEMPORARY)?;
                 }
                 if beside.is_some() {
-                    // For listings of the root; opening it opens the mount over it.
+                    // For listings of the root: the assets are mounted over it.
                     memory.make_directory(&app.assets_root)?;
                 }
                 mounts.give(memory.root(), access, memory.quota())?;
@@ -93,6 +93,11 @@ impl Mounts {
             }
             (_, FsKind::Diskfs, _) => {
                 let data = data()?;
+                if beside.is_some() {
+                    // For listings of the root too. What a guest has left there may be in
+                    // the way; the assets are mounted all the same.
+                    let _ = make_beneath(&data, &app.assets_root, &|_| Ok(()));
+                }
                 let quota = access.writes().then(|| quota(&data, limits)).transpose()?;
                 mounts.give(data, access, quota)?;
                 mounts.give_temporary(ctx, &beside_disk(limits), writable, dirs)?;

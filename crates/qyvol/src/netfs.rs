@@ -162,6 +162,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) cache: Option<PathBuf>,
     /// Maximum bytes of content held at once.
     pub(crate) bytes: u64,
+    /// A name of its root that something else is mounted over.
+    pub(crate) covered: Option<&'a str>,
 }
 
 /// A mounted tree, and its notices for the end of the run.
@@ -198,7 +200,12 @@ impl Mounted {
             cache: parts.cache,
         };
         let host = Arc::clone(&peer) as Arc<dyn Host>;
-        let tree = NetFs::new(&config, parts.credentials, host, directories).map_err(|e| failed(e.to_string()))?;
+        let mut tree = NetFs::new(&config, parts.credentials, host, directories).map_err(|e| failed(e.to_string()))?;
+        if let Some(name) = parts.covered {
+            tree = tree
+                .covered(name)
+                .map_err(Error::file("make, for the assets, the directory", name))?;
+        }
         let mounted = Mounted {
             tree: Arc::new(tree),
             peer,

@@ -142,7 +142,11 @@ pub fn report_build(ui: &Ui, report: &BuildReport) {
     if let Some(lock) = &report.lock {
         ui.note(&format!("wrote {}", escape(&lock.to_string_lossy())));
     }
-    notes(ui, &report.built.config.qyv.app, &report.assets, &report.denied_imports);
+    let app = &report.built.config.qyv.app;
+    for sentence in qyvol::sandbox::in_words(app, !report.assets.files.is_empty()) {
+        ui.note(&sentence);
+    }
+    notes(ui, app, &report.assets, &report.denied_imports);
     if report.signed_by.is_none() {
         ui.warn("not signed: hosts refuse to run it");
     }

@@ -160,6 +160,9 @@ fn image(view: &Inspection) -> String {
     }
     line("type", word(&app.app_type));
     line("permissions", qyvol::sandbox::describe(&app.permissions));
+    for sentence in &view.permissions_in_words {
+        line("", sentence.clone());
+    }
     let source = app.fs.source.as_deref().map(qyvol::types::escape);
     line(
         "fs",

@@ -70,7 +70,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
         Ok(Outcome::Trap(why)) => (TRAPPED, Ending::Trap { reason: why }),
         Ok(Outcome::TimedOut(limit)) => (LIMIT_REACHED, Ending::timeout(*limit)),
         Ok(Outcome::OutOfCpuTime(limit)) => (LIMIT_REACHED, Ending::limit("cpu", out_of_cpu_time(*limit))),
-        Ok(Outcome::Limit(limit, why)) => (LIMIT_REACHED, Ending::limit(name(*limit), reached(*limit, why))),
+        Ok(Outcome::Limit(limit, why)) => (LIMIT_REACHED, Ending::limit(limit.name(), reached(*limit, why))),
         Err((verdict, failure)) => (failure.code, Ending::failure(*verdict, failure)),
     };
     let denied = audit.as_ref().map_or(0, Audit::denied);
@@ -142,17 +142,11 @@ pub fn out_of_cpu_time(limit: Duration) -> String {
     format!("it used more than {limit} of processor time (resources.cpu)")
 }
 
-/// Its name under `resources`.
-fn name(limit: Limit) -> &'static str {
-    match limit {
-        Limit::Output(_) => "output",
-        Limit::Fuel(_) => "fuel",
-        _ => "memory",
-    }
-}
-
 pub fn reached(limit: Limit, why: &str) -> String {
-    let reached = format!("{limit} (resources.{})", name(limit));
+    let reached = match limit.can_be_set() {
+        true => format!("{limit} (resources.{})", limit.name()),
+        false => format!("{limit} (the limit `{}`, which is fixed)", limit.name()),
+    };
     match why {
         "" => reached,
         why => format!("{reached}; it trapped: {why}"),

@@ -42,6 +42,9 @@ impl Tree {
         let mut names = BTreeSet::new();
         for entry in &listing.entries {
             let child = path::join(directory, &entry.name);
+            if self.is_covered(&child) {
+                continue;
+            }
             if path::check(&child).is_err() {
                 skipped += 1;
                 continue;
@@ -88,7 +91,7 @@ impl Tree {
             .unwrap_or_default();
         let has_any = !records.is_empty() || self.below(directory).next().is_some();
         for record in records {
-            if self.is_in_what_was_removed(&record.path) {
+            if self.is_covered(&record.path) || self.is_in_what_was_removed(&record.path) {
                 continue;
             }
             // An entry that can't be here, because something else is by now, must not hide

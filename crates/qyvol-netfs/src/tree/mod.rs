@@ -7,6 +7,7 @@ mod list;
 mod look;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -97,6 +98,8 @@ pub(crate) struct Tree {
     kept: BTreeMap<String, PathBuf>,
     /// Whether the user was told that cached copies are used.
     is_offline: bool,
+    /// A name of the root that something else is mounted over.
+    covered: Option<String>,
 }
 
 struct HostHandle(Arc<dyn Host>);
@@ -120,11 +123,34 @@ impl Tree {
             held: 0,
             kept: BTreeMap::new(),
             is_offline: false,
+            covered: None,
         }
+    }
+
+    /// See [`crate::NetFs::covered`].
+    pub(crate) fn cover(&mut self, name: &str) -> io::Result<()> {
+        self.local.make_directory(name)?;
+        self.covered = Some(name.to_string());
+        Ok(())
+    }
+
+    /// Whether a path is what something else is mounted over, or below it.
+    fn is_covered(&self, path: &str) -> bool {
+        let name = path.split('/').next().unwrap_or_default();
+        self.covered.as_deref() == Some(name)
     }
 
     /// See [`crate::NetFs::ensure`].
     pub(crate) fn ensure(&mut self, path: &str, intent: Intent) -> Result<(), FsError> {
+        if self.is_covered(path) {
+            return match intent {
+                Intent::Stat | Intent::Directory | Intent::List | Intent::Read => Ok(()),
+                _ => Err(FsError::new(
+                    ErrorKind::ReadOnly,
+                    format!("{} is not part of the remote tree", escape(path)),
+                )),
+            };
+        }
         match intent {
             Intent::Stat => match self.look(path)? {
                 There::Absent => Err(absent(path)),

@@ -55,6 +55,29 @@ fn root(setup: &Setup) -> String {
     format!("/{path}")
 }
 
+// [RUN-075]
+#[test]
+fn name_that_something_is_mounted_over_is_listed_and_never_the_servers() {
+    each(|server, setup| {
+        let covered = format!("{}/assets", root(setup));
+        server.site(|site| site.put(&covered, b"the server's"));
+        let mut guest = setup.mount();
+        guest.fs = guest.fs.covered("assets").unwrap();
+        assert!(guest.list("").unwrap().contains(&"assets".to_string()));
+        assert_eq!(guest.stat("assets").unwrap(), None);
+        assert_eq!(guest.list("assets").unwrap(), Vec::<String>::new());
+        for intent in [Intent::Create, Intent::Write, Intent::Remove, Intent::Rename] {
+            for path in ["assets", "assets/f"] {
+                assert_eq!(kind(guest.fs.ensure(path, intent)), ErrorKind::ReadOnly, "{path}");
+            }
+        }
+        guest.write("new", "content").unwrap();
+        guest.fs.flush().unwrap();
+        assert_eq!(writes(server).len(), 1);
+        assert_eq!(get(server, &covered).as_deref(), Some("the server's"));
+    });
+}
+
 #[test]
 fn new_changed_and_removed_files_are_sent() {
     each(|server, setup| {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::Denied;
 use crate::capability::{Capability, Program};
+use crate::words::{Withheld, Words, listed};
 pub use endpoint::Endpoint;
 pub use guard::{NetGuard, NetUse};
 
@@ -162,6 +163,27 @@ impl Capability for Net {
         }
         let empty = rules.lists().iter().all(|(_, endpoints)| endpoints.is_empty());
         Some(if empty { Net::None } else { Net::Only(rules) })
+    }
+
+    fn tell(&self, words: &mut Words<'_>) {
+        match self {
+            Net::None => words.withhold(Withheld {
+                noun: "network",
+                verb: "use the network",
+            }),
+            Net::All => {
+                let everything = "use the network: look up any name, connect to any address, and listen at any";
+                words.may(everything.to_string());
+            }
+            Net::Only(rules) => {
+                if !rules.connect.is_empty() {
+                    words.may(format!("connect to {}", listed(&rules.connect)));
+                }
+                if !rules.listen.is_empty() {
+                    words.may(format!("listen at {}", listed(&rules.listen)));
+                }
+            }
+        }
     }
 
     fn denied(&self, program: &Program<'_>) -> Option<Denied> {

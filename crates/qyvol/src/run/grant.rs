@@ -12,6 +12,9 @@ use super::{DirGrant, RunRequest};
 use crate::data::DEFAULT_QUOTA;
 use crate::{Error, memfs, netfs};
 
+/// Bytes of linear memory, unless the manifest says otherwise.
+const DEFAULT_MEMORY: u64 = 2 << 30;
+
 /// Decides what a run may do. Fails if the operator asks for something that the manifest
 /// or the rule does not allow.
 pub(super) fn decide(
@@ -170,7 +173,22 @@ pub(super) fn limits(app: &AppManifest, ceiling: &Ceiling, request: &RunRequest<
     limits
 }
 
-/// The same, with the default for data on disk if the guest may write there.
+/// The limits that hold, with the defaults of those that nobody has set.
+pub(super) fn in_force(limits: Resources, app: &AppManifest, fs: &FsAccess) -> Resources {
+    let storage = match app.fs.kind {
+        _ if *fs == FsAccess::None => None,
+        FsKind::Memfs => limits.storage.or(limits.memory).or(Some(memfs::DEFAULT_BYTES)),
+        FsKind::Diskfs => limits.storage,
+        FsKind::Netfs => limits.storage.or(Some(netfs::DEFAULT_BYTES)),
+    };
+    Resources {
+        memory: limits.memory.or(Some(DEFAULT_MEMORY)),
+        storage,
+        ..limits
+    }
+}
+
+/// The limits of a run, with the default for data on disk if the guest may write there.
 pub(super) fn with_data(limits: Resources, app: &AppManifest, fs: &FsAccess) -> Resources {
     let storage = match app.fs.kind {
         FsKind::Diskfs if fs.writes() => limits.storage.or(Some(DEFAULT_QUOTA)),

@@ -17,9 +17,6 @@ use crate::mounts::{Mounts, Wanted};
 use crate::netfs::{self, Mounted};
 use crate::{Context, Error};
 
-/// Bytes of linear memory, unless the manifest says otherwise.
-const DEFAULT_MEMORY: u64 = 2 << 30;
-
 /// A program with everything that it runs with.
 pub(crate) struct Launch {
     pub(crate) label: String,
@@ -57,6 +54,10 @@ impl Launch {
         let grant = grant::decide(&label, &judged.capabilities, ceiling, request)?;
         let limits = grant::with_data(limits, app, &grant.fs);
         let data = || crate::data::directory(ctx, &judged.trusted.data);
+        // Directories on the way to the assets may be the server's, so a longer path is not
+        // in listings.
+        let name = app.assets_root.trim_start_matches('/');
+        let covered = (assets.is_some() && !name.is_empty() && !name.contains('/')).then_some(name);
         let wanted = Wanted {
             app,
             access: &grant.fs,
@@ -74,12 +75,14 @@ impl Launch {
                 now: UNIX_EPOCH + Duration::from_secs(ctx.now.unix()),
                 cache: app.fs.cache.then(data).transpose()?,
                 bytes: limits.storage.unwrap_or(netfs::DEFAULT_BYTES),
+                covered,
             };
             Mounted::new(parts, memory)
         };
         let mounts = Mounts::new(ctx, wanted, data, remote)?;
         request.events.loaded(judged.image()?, app, &label);
-        request.events.started(app, &grant, &limits, &request.dirs);
+        let in_force = grant::in_force(limits, app, &grant.fs);
+        request.events.started(app, &grant, &in_force, &request.dirs);
         let spec = RunSpec {
             args: arguments(app, &request.args),
             env: environment(app, &request.env),
@@ -91,7 +94,7 @@ impl Launch {
             figures: None,
             caller: Arc::new(request.caller.clone()),
             limits: RunLimits {
-                memory: Some(limits.memory.unwrap_or(DEFAULT_MEMORY)),
+                memory: in_force.memory,
                 fuel: limits.fuel,
                 output: limits.output.or(request.measured.then_some(u64::MAX)),
                 files: limits.files,

@@ -31,9 +31,10 @@ has no name for that error of the host.
 ";
 
 /// The tables, in their order on the page.
-const TABLES: [&str; 3] = [
+const TABLES: [&str; 4] = [
     "tests/matrix/files.yaml",
     "tests/matrix/network.yaml",
+    "tests/matrix/http.yaml",
     "tests/matrix/operator.yaml",
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! `http URL...` prints, for each, the status and the body, or the error's code.
 //! `METHOD=POST` before a URL is its method, and sends a body. After `KEEP` bodies are
-//! left unread, and their connections open.
+//! left unread, and their connections open. After `FOLLOW` a redirect is followed, once.
 
 use std::process::ExitCode;
 
@@ -20,13 +20,15 @@ const TIMEOUT: u64 = 5_000_000_000;
 fn main() -> ExitCode {
     let mut method = Method::Get;
     let mut kept = None;
+    let mut follows = false;
     for argument in std::env::args().skip(1) {
         match argument.strip_prefix("METHOD=") {
             Some("POST") => method = Method::Post,
             Some("CONNECT") => method = Method::Connect,
             Some(_) => method = Method::Get,
             None if argument == "KEEP" => kept = Some(Vec::new()),
-            None => match fetch(&method, &argument, kept.as_mut()) {
+            None if argument == "FOLLOW" => follows = true,
+            None => match fetch(&method, &argument, kept.as_mut(), follows) {
                 Ok(what) => println!("{argument}: {what}"),
                 Err(why) => println!("{argument}: {}", name(&why)),
             },
@@ -35,9 +37,20 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn fetch(method: &Method, url: &str, kept: Option<&mut Vec<IncomingResponse>>) -> Result<String, ErrorCode> {
+fn fetch(
+    method: &Method,
+    url: &str,
+    kept: Option<&mut Vec<IncomingResponse>>,
+    follows: bool,
+) -> Result<String, ErrorCode> {
     let response = send(method, url)?;
     let status = response.status();
+    if follows {
+        if let Some(location) = response.headers().get("location").first() {
+            let there = fetch(method, &String::from_utf8_lossy(location), None, false);
+            return Ok(format!("{status} {}", there.unwrap_or_else(|why| name(&why))));
+        }
+    }
     match kept {
         Some(kept) => {
             kept.push(response);
