@@ -18,6 +18,10 @@ mod identities;
 #[path = "../../qyvol-keyless/tests/instance/mod.rs"]
 #[allow(dead_code, missing_docs)]
 mod instance;
+#[path = "../../../tests/needs.rs"]
+#[allow(dead_code, reason = "other suites use the rest")]
+mod needs;
+mod published;
 mod revoked;
 mod updates;
 
