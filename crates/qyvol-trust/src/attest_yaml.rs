@@ -3,14 +3,14 @@
 use qyvol_types::escape;
 use qyvol_types::yaml::{Fields, Node, Reader};
 
-use crate::TrustPolicy;
 use crate::attest::{AttestCondition, Pattern};
+use crate::policy_yaml::KeyNames;
 
 /// Most conditions of a rule.
 const MAX_CONDITIONS: usize = 64;
 
 /// A rule's `attest`.
-pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &TrustPolicy) -> Vec<AttestCondition> {
+pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, known: &KeyNames<'_>) -> Vec<AttestCondition> {
     // A condition that was emptied must not read as none.
     if let Some(place) = fields.null("attest") {
         r.problem_with_help(
@@ -26,10 +26,10 @@ pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &Trust
     if items.len() > MAX_CONDITIONS {
         r.problem(node.place, format!("more than {MAX_CONDITIONS} conditions"));
     }
-    items.iter().filter_map(|item| condition(r, item, policy)).collect()
+    items.iter().filter_map(|item| condition(r, item, known)).collect()
 }
 
-fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<AttestCondition> {
+fn condition(r: &mut Reader<'_>, node: &Node, known: &KeyNames<'_>) -> Option<AttestCondition> {
     let what = "a condition on attestations";
     let fields = r.fields(node, what, &["type", "keys", "builder", "source", "ref"])?;
     for key in ["builder", "source", "ref"] {
@@ -45,7 +45,7 @@ fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<At
         let Some(name) = r.text(item, "a key's name") else {
             continue;
         };
-        match policy.keys.iter().position(|key| key.name == name) {
+        match known.position(name) {
             Some(index) if keys.contains(&index) => {
                 r.problem(item.place, format!("`{}` is listed twice", escape(name)));
             }

@@ -280,14 +280,19 @@ impl SignedPolicy {
     /// How many keys of a policy have signed it, and how many must. Keys that the policy
     /// revokes do not count.
     pub fn signatures_of(&self, policy: &TrustPolicy) -> Signatures {
-        policy.signatures_by(self.signers_of(policy))
+        policy.signatures_by(&self.signers([policy]))
     }
 
-    /// The keys of a policy's `update` whose signatures over the document are good.
-    fn signers_of<'a>(&'a self, policy: &'a TrustPolicy) -> impl Iterator<Item = KeyId> + 'a {
-        let keys = policy.update.as_ref().map_or(&[][..], |update| &update.keys);
-        let signed = move |envelope| self.document.signer(policy, keys, envelope, POLICY_PREDICATE);
-        self.signatures.iter().filter_map(signed).map(|(key, _)| key)
+    /// The keys of these policies' `update` that have signed the document. A key is what it
+    /// is in any of them, so that each signature is checked once.
+    fn signers<const N: usize>(&self, policies: [&TrustPolicy; N]) -> Vec<KeyId> {
+        let signed = |envelope| {
+            policies.iter().find_map(|policy| {
+                let update = policy.update.as_ref()?;
+                self.document.signer(policy, &update.keys, envelope, POLICY_PREDICATE)
+            })
+        };
+        self.signatures.iter().filter_map(signed).map(|(key, _)| key).collect()
     }
 
     /// Removes the signatures that count under neither of two policies, and repeated ones.
@@ -313,7 +318,8 @@ impl SignedPolicy {
     /// signatures by enough keys of both.
     pub fn check_follows(&self, current: &TrustPolicy) -> Result<(), UpdateError> {
         let next = &self.document.policy;
-        next.check_follows(current, |policy| self.signatures_of(policy))
+        let signers = self.signers([current, next]);
+        next.check_follows(current, |policy| policy.signatures_by(&signers))
     }
 
     /// When a key that may said that this document is the newest. A statement from ahead of
@@ -370,12 +376,14 @@ impl TrustPolicy {
     }
 
     /// Counts those who signed: distinct keys of `update` that are not revoked.
-    pub(crate) fn signatures_by(&self, signers: impl Iterator<Item = KeyId>) -> Signatures {
+    pub(crate) fn signatures_by(&self, signers: &[KeyId]) -> Signatures {
         let Some(update) = &self.update else {
             return Signatures { have: 0, need: 1 };
         };
         let of_update: Vec<KeyId> = self.ids(&update.keys).collect();
         let mut keys: Vec<KeyId> = signers
+            .iter()
+            .copied()
             .filter(|key| of_update.contains(key) && !self.is_revoked(*key))
             .collect();
         keys.sort_unstable();

@@ -195,7 +195,7 @@ impl Root {
             let key = of.keys.get(id)?;
             key.verify(&self.signed, signature).then(|| key.id())
         });
-        of.policy.signatures_by(signers)
+        of.policy.signatures_by(&signers.collect::<Vec<_>>())
     }
 
     fn refusal(&self, current: &Root) -> Option<Refusal> {
