@@ -19,7 +19,7 @@ mod identities;
 #[allow(dead_code, missing_docs)]
 mod instance;
 #[path = "../../../tests/needs.rs"]
-#[allow(dead_code, reason = "other suites use the rest")]
+#[allow(dead_code, clippy::disallowed_methods, reason = "a test; other suites use the rest")]
 mod needs;
 mod published;
 mod revoked;

@@ -175,7 +175,7 @@ impl Root {
             names.push(format!("k{index}"));
         }
         let (names, threshold) = (names.join(", "), &role["threshold"]);
-        write!(text, "update: {{ keys: [{names}], threshold: {threshold} }}\n").unwrap();
+        writeln!(text, "update: {{ keys: [{names}], threshold: {threshold} }}").unwrap();
         let mut canonical = Vec::new();
         canonicalize(signed, &mut canonical);
         let signatures = array(&root["signatures"]).iter();
