@@ -40,7 +40,7 @@ pub fn lacks(needs: &[&str]) -> bool {
     }
     let required = env::var(ALL).unwrap_or_default();
     let is_required = |need: &str| {
-        let program = !matches!(need, "root" | "mounts" | "namespaces") && !CHECKOUTS.contains(&need);
+        let program = !matches!(need, "root" | "mounts" | "namespaces" | "strace") && !CHECKOUTS.contains(&need);
         required
             .split(' ')
             .any(|word| word == need || (word == "programs" && program))
@@ -58,6 +58,7 @@ pub fn lacks(needs: &[&str]) -> bool {
 fn in_words(need: &str) -> &str {
     match need {
         "mounts" => "root that may mount",
+        "strace" => "strace, and leave to trace",
         "namespaces" => "user namespaces with mounts",
         "certificates" => "the system's CA certificates",
         "oras" => "PyPI's oras",
@@ -77,6 +78,7 @@ fn is_met(need: &str) -> bool {
         "root" => rustix::process::geteuid().is_root(),
         "mounts" => rustix::process::geteuid().is_root() && mounts_in_namespaces("-m"),
         "namespaces" => mounts_in_namespaces("-rmn"),
+        "strace" => traces(),
         "certificates" => CERTIFICATES
             .iter()
             .any(|directory| fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())),
@@ -100,6 +102,13 @@ fn mounts_in_namespaces(options: &str) -> bool {
     unshare.args([options, "mount", "-t", "tmpfs", "none", "/tmp"]);
     let status = unshare.stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
+}
+
+/// Some hosts have the program and bar tracing.
+fn traces() -> bool {
+    let mut strace = Command::new("strace");
+    strace.args(["-o", "/dev/null", "true"]).stderr(Stdio::null());
+    strace.status().is_ok_and(|status| status.success())
 }
 
 /// Where `cargo xtask test` installs what no distribution has.

@@ -32,6 +32,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("skopeo", "skopeo"),
     ("softhsm2-util", "softhsm2"),
     ("ssh-agent", "openssh-client"),
+    ("strace", "strace"),
     ("unshare", "util-linux"),
     ("zstd", "zstd"),
 ];
