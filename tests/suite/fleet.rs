@@ -1,17 +1,18 @@
 //! Policies that hosts follow, from two publishers through a registry or a file to a host.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::registry::Server;
 use crate::support::User;
 
 /// Two publishers who sign a policy, in one home.
-struct Publishers {
+pub struct Publishers {
     user: User,
 }
 
 impl Publishers {
-    fn new() -> Publishers {
+    pub fn new() -> Publishers {
         let user = User::new();
         for name in ["alice", "bob", "carol", "online"] {
             user.qyv(&["keys", "generate", name]).expect(0);
@@ -33,7 +34,7 @@ impl Publishers {
         file
     }
 
-    fn add(&self, serial: u64, update: &str, keys: &[&str]) {
+    pub fn add(&self, serial: u64, update: &str, keys: &[&str]) {
         let file = self.document(serial, update, "");
         for (index, key) in keys.iter().enumerate() {
             let mut args = vec!["trust", "sign", "fleet.jsonl", "--key", key];
@@ -44,17 +45,22 @@ impl Publishers {
         }
     }
 
-    fn give(&self, host: &User, file: &str) {
+    /// Where a document was written.
+    pub fn path(&self, serial: u64) -> PathBuf {
+        self.user.path(&format!("{serial}.yaml"))
+    }
+
+    pub fn give(&self, host: &User, file: &str) {
         fs::copy(self.user.path(file), host.path(file)).unwrap();
     }
 }
 
-fn serial(host: &User) -> u64 {
+pub fn serial(host: &User) -> u64 {
     let shown = host.qyv(&["trust", "show", "--format", "json"]).expect(0);
     shown.json()["serial"].as_u64().unwrap()
 }
 
-const TWO: &str = "keys: [alice, bob], threshold: 2";
+pub const TWO: &str = "keys: [alice, bob], threshold: 2";
 
 // [SIGN-042] [SIGN-044]
 #[test]

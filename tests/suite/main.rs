@@ -47,6 +47,7 @@ mod import_strict;
 mod keyless;
 mod keys;
 mod kill;
+mod killed;
 mod matrix;
 mod netfs;
 mod output;

@@ -3,14 +3,14 @@
 use qyvol_types::escape;
 use qyvol_types::yaml::{Fields, Node, Reader};
 
-use crate::TrustPolicy;
 use crate::attest::{AttestCondition, Pattern};
+use crate::policy_yaml::KeyNames;
 
 /// Most conditions of a rule.
 const MAX_CONDITIONS: usize = 64;
 
 /// A rule's `attest`.
-pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &TrustPolicy) -> Vec<AttestCondition> {
+pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, known: &KeyNames<'_>) -> Vec<AttestCondition> {
     let Some(node) = fields.get("attest") else {
         return Vec::new();
     };
@@ -18,10 +18,10 @@ pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &Trust
     if items.len() > MAX_CONDITIONS {
         r.problem(node.place, format!("attest has more than {MAX_CONDITIONS} conditions"));
     }
-    items.iter().filter_map(|item| condition(r, item, policy)).collect()
+    items.iter().filter_map(|item| condition(r, item, known)).collect()
 }
 
-fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<AttestCondition> {
+fn condition(r: &mut Reader<'_>, node: &Node, known: &KeyNames<'_>) -> Option<AttestCondition> {
     let what = "a condition on attestations";
     let fields = r.fields(node, what, &["type", "keys", "builder", "source", "ref"])?;
     r.required(&fields, "type", what)?;
@@ -32,7 +32,7 @@ fn condition(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<At
         let Some(name) = r.text(item, "a key's name") else {
             continue;
         };
-        match policy.keys.iter().position(|key| key.name == name) {
+        match known.position(name) {
             Some(index) if keys.contains(&index) => {
                 r.problem(item.place, format!("`{}` is listed twice", escape(name)));
             }

@@ -4,7 +4,7 @@
 use pkcs8::der::{Decode, Encode};
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::{self, Kdf, ScryptParams};
-use pkcs8::{EncryptedPrivateKeyInfoOwned, EncryptedPrivateKeyInfoRef};
+use pkcs8::{EncryptedPrivateKeyInfoOwned, EncryptedPrivateKeyInfoRef, SecretDocument};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use zeroize::Zeroizing;
@@ -49,8 +49,16 @@ pub(crate) fn seal(der: &[u8], passphrase: &str) -> Result<Vec<u8>, KeyError> {
     info.to_der().map_err(|_| KeyError::Library)
 }
 
-/// Decrypts a key's DER; what that costs is bounded before it is spent.
+/// Decrypts a key's DER.
 pub(crate) fn open(der: &[u8], passphrase: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let plain = decrypt(der, passphrase)?;
+    // Of 256 wrong passphrases about one leaves a padding that is right.
+    SecretDocument::try_from(plain.as_slice()).map_err(|_| KeyError::Passphrase)?;
+    Ok(plain)
+}
+
+/// Decrypts anything; what that costs is bounded before it is spent.
+pub(crate) fn decrypt(der: &[u8], passphrase: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let info = EncryptedPrivateKeyInfoRef::from_der(der).map_err(|_| KeyError::Encryption)?;
     let parameters = info.encryption_algorithm.pbes2().ok_or(KeyError::Encryption)?;
     let within = |what, asked: u64, limit| match asked {
@@ -72,7 +80,6 @@ pub(crate) fn open(der: &[u8], passphrase: &str) -> Result<Zeroizing<Vec<u8>>, K
         Kdf::Pbkdf2(pbkdf2) => within("rounds", pbkdf2.iteration_count.into(), ROUNDS)?,
         _ => return Err(KeyError::Encryption),
     }
-    info.decrypt(passphrase)
-        .map(|document| Zeroizing::new(document.as_bytes().to_vec()))
-        .map_err(|_| KeyError::Passphrase)
+    let plain = parameters.decrypt(passphrase, info.encrypted_data.as_bytes());
+    plain.map(Zeroizing::new).map_err(|_| KeyError::Passphrase)
 }

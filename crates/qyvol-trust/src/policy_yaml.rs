@@ -2,6 +2,7 @@
 
 mod identities;
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use qyvol_sandbox::read_ceiling;
@@ -30,6 +31,27 @@ impl TrustPolicy {
         }
         let policy = policy(&mut reader, &root);
         reader.finish(policy)
+    }
+}
+
+/// A policy's keys by their names: each of its rules looks some up.
+pub(crate) struct KeyNames<'p> {
+    keys: &'p [PolicyKey],
+    by_name: HashMap<&'p str, usize>,
+}
+
+impl<'p> KeyNames<'p> {
+    fn of(policy: &'p TrustPolicy) -> KeyNames<'p> {
+        let names = policy.keys.iter().enumerate();
+        KeyNames {
+            keys: &policy.keys,
+            by_name: names.map(|(index, key)| (key.name.as_str(), index)).collect(),
+        }
+    }
+
+    /// The index of the key of this name.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 }
 
@@ -87,14 +109,17 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
     }
     updates(r, &fields, &mut policy);
     if let Some(node) = fields.get("rules") {
+        let (keys, mut scopes) = (KeyNames::of(&policy), HashSet::new());
+        let mut rules = Vec::new();
         for item in r.items(node, "rules") {
-            if let Some(rule) = rule(r, item, &policy) {
-                if policy.rules.iter().any(|other| other.scope == rule.scope) {
+            if let Some(rule) = rule(r, item, &keys) {
+                if !scopes.insert(rule.scope.clone()) {
                     r.problem(item.place, format!("a second rule for the scope {}", rule.scope));
                 }
-                policy.rules.push(rule);
+                rules.push(rule);
             }
         }
+        policy.rules = rules;
     }
     if policy.keys.len() > MAX_ENTRIES || policy.rules.len() > MAX_ENTRIES {
         r.problem(root.place, format!("more than {MAX_ENTRIES} keys or rules"));
@@ -112,6 +137,8 @@ fn denied(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> bool {
 }
 
 fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
+    let identities: HashSet<String> = policy.keys.iter().map(|key| key.name.clone()).collect();
+    let mut by_id: HashMap<KeyId, usize> = HashMap::new();
     for (name, value) in r.entries(node, "keys") {
         let Some(fields) = r.fields(value, "a key", &["pem", "from", "until", "unchecked"]) else {
             continue;
@@ -125,13 +152,13 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
         let unchecked = fields.get("unchecked").and_then(|node| r.boolean(node, "unchecked"));
         match PublicKey::from_pem_unchecked(text) {
             Ok(key) => {
-                // Whoever revokes one of two names would believe the key gone.
-                let signer = Signer::Key(key);
-                if policy.keys.iter().any(|k| k.name == name.text) {
+                if identities.contains(&name.text) {
                     let message = format!("`{}` is the name of an identity already", escape(&name.text));
                     r.problem(name.place, message);
                 }
-                if let Some(twin) = policy.keys.iter().find(|k| k.signer == signer) {
+                // Whoever revokes one of two names would believe the key gone.
+                let twin = by_id.insert(key.id(), policy.keys.len());
+                if let Some(twin) = twin.and_then(|index| policy.keys.get(index)) {
                     r.problem(
                         name.place,
                         format!(
@@ -143,7 +170,7 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
                 }
                 policy.keys.push(PolicyKey {
                     name: name.text.clone(),
-                    signer,
+                    signer: Signer::Key(key),
                     from,
                     until,
                     unchecked: unchecked.unwrap_or_default(),
@@ -250,7 +277,7 @@ fn floors(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
     }
 }
 
-fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
+fn rule(r: &mut Reader<'_>, node: &Node, keys: &KeyNames<'_>) -> Option<Rule> {
     let known = [
         "scope", "require", "identity", "names", "remap", "max_age", "rollback", "attest", "allow", "limits",
     ];
@@ -268,7 +295,7 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
     let list = r.required(&fields, "require", "a rule")?;
     let items = r.items(list, "require");
     for item in items {
-        require.extend(requirement(r, item, policy));
+        require.extend(requirement(r, item, keys));
     }
     if items.is_empty() {
         r.problem(list.place, "a rule must require something");
@@ -291,7 +318,7 @@ fn rule(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Rule> {
     let remap = fields.get("remap").and_then(|node| remap(r, node));
     let max_age = fields.get("max_age").and_then(|n| age(r, n, "max_age"));
     let deny_rollback = denied(r, &fields, "rollback");
-    let attest = conditions(r, &fields, policy);
+    let attest = conditions(r, &fields, keys);
     let ceiling = ceiling(r, &fields);
     let scope = scope.ok()?;
     // A file's only name is its own: there is nothing to hold it against.
@@ -379,7 +406,7 @@ pub(crate) fn age(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<Duration
     seconds.map(Duration::from_secs)
 }
 
-fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Requirement> {
+fn requirement(r: &mut Reader<'_>, node: &Node, known: &KeyNames<'_>) -> Option<Requirement> {
     let fields = r.fields(node, "a requirement", &["form", "role", "keys", "threshold"])?;
     let form = match fields.get("form") {
         Some(node) => r.word(node, "form", &[("qyvol", Form::Qyvol), ("cosign", Form::Cosign)])?,
@@ -398,12 +425,12 @@ fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<
         let Some(name) = r.text(item, "a key's name") else {
             continue;
         };
-        match policy.keys.iter().position(|k| k.name == name) {
+        match known.position(name) {
             Some(index) if keys.contains(&index) => {
                 r.problem(item.place, format!("`{}` is listed twice", escape(name)));
             }
             Some(index) => {
-                let key = policy.keys.get(index).and_then(|key| key.signer.key());
+                let key = known.keys.get(index).and_then(|key| key.signer.key());
                 if form == Form::Cosign && key.is_some_and(|key| key.algorithm() != KeyType::EcdsaP256) {
                     r.problem(
                         item.place,
@@ -416,7 +443,7 @@ fn requirement(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<
                 keys.push(index);
             }
             None => {
-                let known: Vec<&str> = policy.keys.iter().map(|k| k.name.as_str()).collect();
+                let known: Vec<&str> = known.keys.iter().map(|k| k.name.as_str()).collect();
                 let message = format!("there is no key `{}` in this policy", escape(name));
                 match yaml::nearest(name, &known) {
                     Some(near) => r.problem_with_help(item.place, message, format!("did you mean `{near}`?")),

@@ -63,7 +63,7 @@ impl Subject<'_> {
 
 /// A pattern of whole path segments over `registry/repository`, or over the
 /// names of files: `*` is one segment, `**` at the end one or more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
     file: bool,
     segments: Vec<String>,

@@ -19,6 +19,10 @@ mod identities;
 #[path = "../../qyvol-keyless/tests/instance/mod.rs"]
 #[allow(dead_code, missing_docs)]
 mod instance;
+#[path = "../../../tests/needs.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "a test; other suites use the rest")]
+mod needs;
+mod published;
 mod revoked;
 mod swapped;
 mod updates;

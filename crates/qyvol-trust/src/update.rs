@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use qyvol_types::{Descriptor, Digest, ImageManifest, RepositoryName, Timestamp, json, media_type};
+use qyvol_types::{Descriptor, Digest, ImageManifest, RepositoryName, Timestamp, escape, json, media_type};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -280,21 +280,19 @@ impl SignedPolicy {
     /// How many keys of a policy have signed it, and how many must. Keys that the policy
     /// revokes do not count.
     pub fn signatures_of(&self, policy: &TrustPolicy) -> Signatures {
-        let Some(update) = &policy.update else {
-            return Signatures { have: 0, need: 1 };
+        policy.signatures_by(&self.signers([policy]))
+    }
+
+    /// The keys of these policies' `update` that have signed the document. A key is what it
+    /// is in any of them, so that each signature is checked once.
+    fn signers<const N: usize>(&self, policies: [&TrustPolicy; N]) -> Vec<KeyId> {
+        let signed = |envelope| {
+            policies.iter().find_map(|policy| {
+                let update = policy.update.as_ref()?;
+                self.document.signer(policy, &update.keys, envelope, POLICY_PREDICATE)
+            })
         };
-        let mut keys: Vec<KeyId> = self
-            .signatures
-            .iter()
-            .filter_map(|envelope| self.document.signer(policy, &update.keys, envelope, POLICY_PREDICATE))
-            .map(|(key, _)| key)
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
-        Signatures {
-            have: keys.len(),
-            need: update.threshold,
-        }
+        self.signatures.iter().filter_map(signed).map(|(key, _)| key).collect()
     }
 
     /// Removes the signatures that count under neither of two policies, and repeated ones.
@@ -319,15 +317,34 @@ impl SignedPolicy {
     /// Fails unless this document replaces `current`: its name, the next serial, and
     /// signatures by enough keys of both.
     pub fn check_follows(&self, current: &TrustPolicy) -> Result<(), UpdateError> {
-        let document = &self.document;
-        let serial = document.serial();
-        if current.name.as_deref() != Some(document.name()) {
+        let next = &self.document.policy;
+        let signers = self.signers([current, next]);
+        next.check_follows(current, |policy| policy.signatures_by(&signers))
+    }
+
+    /// When a key that may said that this document is the newest. A statement from ahead of
+    /// the clock does not count.
+    pub fn fresh_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let time = self.document.fresh_at(self.fresh.as_ref()?)?;
+        (time <= now.plus(CLOCK_SKEW)).then_some(time)
+    }
+}
+
+impl TrustPolicy {
+    /// The rule of a chain, whatever its documents are made of. `signatures` says how many
+    /// of a policy's keys have signed this one.
+    pub(crate) fn check_follows(
+        &self,
+        current: &TrustPolicy,
+        signatures: impl Fn(&TrustPolicy) -> Signatures,
+    ) -> Result<(), UpdateError> {
+        let serial = self.serial;
+        if current.name != self.name {
+            let [name, before] = [self, current].map(|policy| escape(policy.name.as_deref().unwrap_or_default()));
             return refused(
                 Refusal::Identity,
                 format!(
-                    "the document of serial {serial} belongs to the policy `{}`, and the one before it to `{}`",
-                    qyvol_types::escape(document.name()),
-                    qyvol_types::escape(current.name.as_deref().unwrap_or_default())
+                    "the document of serial {serial} belongs to the policy `{name}`, and the one before it to `{before}`"
                 ),
             );
         }
@@ -341,8 +358,8 @@ impl SignedPolicy {
                 ),
             );
         }
-        for (policy, which) in [(current, current.serial), (&document.policy, serial)] {
-            let Signatures { have, need } = self.signatures_of(policy);
+        for (policy, which) in [(current, current.serial), (self, serial)] {
+            let Signatures { have, need } = signatures(policy);
             if have < need {
                 return refused(
                     match have {
@@ -358,15 +375,25 @@ impl SignedPolicy {
         Ok(())
     }
 
-    /// When a key that may said that this document is the newest. A statement from ahead of
-    /// the clock does not count.
-    pub fn fresh_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let time = self.document.fresh_at(self.fresh.as_ref()?)?;
-        (time <= now.plus(CLOCK_SKEW)).then_some(time)
+    /// Counts those who signed: distinct keys of `update` that are not revoked.
+    pub(crate) fn signatures_by(&self, signers: &[KeyId]) -> Signatures {
+        let Some(update) = &self.update else {
+            return Signatures { have: 0, need: 1 };
+        };
+        let of_update: Vec<KeyId> = self.ids(&update.keys).collect();
+        let mut keys: Vec<KeyId> = signers
+            .iter()
+            .copied()
+            .filter(|key| of_update.contains(key) && !self.is_revoked(*key))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Signatures {
+            have: keys.len(),
+            need: update.threshold,
+        }
     }
-}
 
-impl TrustPolicy {
     /// The identities of some of its keys.
     fn ids<'a>(&'a self, indices: &'a [usize]) -> impl Iterator<Item = KeyId> + 'a {
         indices

@@ -33,12 +33,22 @@ usage: cargo xtask COMMAND
   vectors          write the test vectors that are made of tables
   guests [OPTIONS] build the examples' guests
   order            list the functions of a warm run for the linker
+  mutate [OPTIONS] alter what verdicts are made of; `cargo xtask mutate --help`
   bench [OPTIONS]  measure against peers; `cargo xtask bench --help`";
 
 /// Runs `tests/bench`, a package of its own.
 fn bench(args: &[String]) -> Result<(), String> {
     let mut cargo = Command::new("cargo");
     cargo.args(["run", "--quiet", "-p", "qyvol-bench", "--"]).args(args);
+    process::run(cargo.current_dir(tree::root()))
+}
+
+/// Runs `tests/mutate`, optimised: it is run by the million.
+fn mutate(args: &[String]) -> Result<(), String> {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["run", "--quiet", "--release", "-p", "qyvol-mutate", "--"])
+        .args(args);
     process::run(cargo.current_dir(tree::root()))
 }
 
@@ -60,6 +70,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "docs" => docs::run(rest),
         "bench" => bench(rest),
+        "mutate" => mutate(rest),
         "guests" => guests::run(rest),
         "order" => alone(rest).and_then(|()| order::order()),
         "test" => test::test(rest),

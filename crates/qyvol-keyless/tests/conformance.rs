@@ -1,48 +1,47 @@
-//! Runs sigstore-conformance's bundles through the crate: each directory whose name ends in
-//! `_fail` must be refused, each other one accepted. `tests/oracles/sigstore-conformance` says
-//! where to get them, and what came out.
-//!
-//! Arguments: the suite's `test/assets/bundle-verify`, and the public good instance's
-//! `trusted_root.json`, which stands in where a directory has none of its own.
-#![allow(clippy::print_stdout, clippy::disallowed_methods)]
+//! sigstore-conformance's bundles, which are not copied here: each directory whose name ends in
+//! `_fail` must be refused, each other one accepted. `tests/oracles/vectors` says where to get
+//! them, and what came out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "a test")]
+
+#[path = "../../../tests/needs.rs"]
+#[allow(dead_code, reason = "other suites use the rest")]
+mod needs;
 
 use std::error::Error;
+use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
-use std::{env, fs};
 
 use qyvol_keyless::{Bundle, Content, PublicKey, TrustedRoot, verify, verify_with_key};
 use qyvol_types::Digest;
 use serde_json::Value;
 
+use needs::{installed, lacks};
+
 const SUBJECT: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
 const ISSUER: &str = "https://token.actions.githubusercontent.com";
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let [assets, root] = arguments.as_slice() else {
-        return Err("expected the directory bundle-verify and a trusted_root.json".into());
-    };
-    let public_good = fs::read(root)?;
-    let mut cases: Vec<_> = fs::read_dir(assets)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    cases.retain(|path| path.join("bundle.sigstore.json").exists());
-    cases.sort();
-    let mut wrong = 0;
-    for case in &cases {
-        let name = case.file_name().unwrap_or_default().to_string_lossy();
-        let outcome = run(case, Path::new(assets), &public_good);
-        let as_expected = outcome.is_err() == name.ends_with("_fail");
-        wrong += usize::from(!as_expected);
-        let mark = if as_expected { "ok   " } else { "WRONG" };
-        match outcome {
-            Ok(()) => println!("{mark} {name}: accepted"),
-            Err(why) => println!("{mark} {name}: {why}"),
+#[test]
+fn bundles_of_sigstores_suite_are_judged_as_it_says() {
+    if lacks(&["sigstore-conformance", "root-signing"]) {
+        return;
+    }
+    let assets = installed("sigstore-conformance").join("test/assets/bundle-verify");
+    let public_good = fs::read(installed("root-signing").join("targets/trusted_root.json")).unwrap();
+    let cases = fs::read_dir(&assets).unwrap().map(|entry| entry.unwrap().path());
+    let cases: Vec<_> = cases
+        .filter(|path| path.join("bundle.sigstore.json").exists())
+        .collect();
+    assert!(cases.len() >= 70, "{}", cases.len());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let outcome = run(&case, &assets, &public_good);
+        if outcome.is_err() != name.ends_with("_fail") {
+            wrong.push((name, outcome.map_err(|why| why.to_string())));
         }
     }
-    println!("{} of {} as expected", cases.len() - wrong, cases.len());
-    Ok(ExitCode::from(u8::from(wrong > 0)))
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 fn run(case: &Path, assets: &Path, public_good: &[u8]) -> Result<(), Box<dyn Error>> {
