@@ -54,6 +54,7 @@ mod output;
 mod overlay;
 mod permissions;
 mod pipelines;
+mod poisoned;
 mod policy;
 mod process;
 mod processes;

@@ -3,19 +3,30 @@
 //! The layer is read once: its digest is checked by the reader it comes from,
 //! the digest of its tar here. Only regular files exist in the format, so there
 //! is no link to follow; each file is created anew or the unpacking fails.
+//! Directories are held open and entered one by one, never through a link: whoever
+//! exchanges one meanwhile does not lead files out of them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
 use qyvol_store::Reporter;
 use qyvol_types::{Algorithm, AssetPath, AssetsConfig, Hasher, PathSet};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
 
 use crate::ImageError;
 use crate::frames::{CHUNK_SIZE, Decompressor, read_frame};
 use crate::tar_stream::{padding, read_header};
+
+/// A directory, and no link to one.
+const DIRECTORY: OFlags = OFlags::DIRECTORY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::RDONLY)
+    .union(OFlags::CLOEXEC);
 
 /// What was unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +177,11 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
 ) -> Result<Unpacked, ImageError> {
     let mut names = PathSet::new();
     let mut last: Option<AssetPath> = None;
-    let mut made: Option<PathBuf> = None;
+    let mut parent = Directories::open(directory).map_err(|source| ImageError::File {
+        action: "open",
+        path: directory.to_path_buf(),
+        source,
+    })?;
     let mut done = Unpacked { files: 0, bytes: 0 };
     while let Some((path, size)) = read_header(reader)? {
         let path = AssetPath::parse(&path).map_err(|why| bad_asset(&path, format_args!("its name {why}")))?;
@@ -187,16 +202,7 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
             path: target.clone(),
             source,
         };
-        let parent = target.parent().unwrap_or(directory);
-        if made.as_deref() != Some(parent) {
-            fs::create_dir_all(parent).map_err(failed)?;
-            made = Some(parent.to_path_buf());
-        }
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&target)
-            .map_err(failed)?;
+        let mut file = parent.create(path.as_str()).map_err(failed)?;
         copy(reader, &mut file, size).map_err(failed)?;
         let mut pad = [0; 512];
         let pad = &mut pad[..padding(size)];
@@ -214,6 +220,46 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
         return Err(ImageError::format("its assets are fewer than its config says"));
     }
     Ok(done)
+}
+
+/// A directory and those on the way to the file that was created last.
+struct Directories {
+    root: OwnedFd,
+    open: Vec<(String, OwnedFd)>,
+}
+
+impl Directories {
+    fn open(directory: &Path) -> io::Result<Directories> {
+        Ok(Directories {
+            root: openat(CWD, directory, DIRECTORY, Mode::empty())?,
+            open: Vec::new(),
+        })
+    }
+
+    /// Creates a file, and the directories that it lacks.
+    fn create(&mut self, path: &str) -> io::Result<File> {
+        let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parents: Vec<&str> = parents.split('/').filter(|part| !part.is_empty()).collect();
+        let known = self.open.iter().zip(&parents);
+        let known = known.take_while(|((open, _), part)| open == *part).count();
+        self.open.truncate(known);
+        for part in parents.into_iter().skip(known) {
+            let within = self.last();
+            match mkdirat(within, part, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(why) => return Err(why.into()),
+            }
+            let entered = openat(within, part, DIRECTORY, Mode::empty())?;
+            self.open.push((part.to_string(), entered));
+        }
+        let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(self.last(), name, new, Mode::from_raw_mode(0o666))?;
+        Ok(File::from(file))
+    }
+
+    fn last(&self) -> &OwnedFd {
+        self.open.last().map_or(&self.root, |(_, directory)| directory)
+    }
 }
 
 fn bad_asset(path: &str, why: impl std::fmt::Display) -> ImageError {

@@ -13,6 +13,7 @@ mod bounds;
 mod cases;
 mod common;
 mod judge;
+mod swap;
 mod vector;
 
 use std::fs;
