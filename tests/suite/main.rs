@@ -69,6 +69,7 @@ mod serve_apps;
 mod serve_clients;
 mod serve_connections;
 mod serve_end;
+mod serve_framing;
 mod serve_http2;
 mod serve_log;
 mod serve_refused;
