@@ -6,12 +6,12 @@ use crate::registry::Server;
 use crate::support::User;
 
 /// Two publishers who sign a policy, in one home.
-struct Publishers {
-    user: User,
+pub struct Publishers {
+    pub user: User,
 }
 
 impl Publishers {
-    fn new() -> Publishers {
+    pub fn new() -> Publishers {
         let user = User::new();
         for name in ["alice", "bob", "carol", "online"] {
             user.qyv(&["keys", "generate", name]).expect(0);
@@ -20,7 +20,7 @@ impl Publishers {
     }
 
     /// Writes a document with the four keys, and rules for what `releaser` signs.
-    fn document(&self, serial: u64, update: &str, more: &str) -> String {
+    pub fn document(&self, serial: u64, update: &str, more: &str) -> String {
         let mut text = format!("version: 1\nname: fleet\nserial: {serial}\nupdate: {{ {update} }}\n{more}keys:\n");
         for name in ["alice", "bob", "carol", "online"] {
             let pem = self.user.qyv(&["keys", "export", name]).expect(0).out;
@@ -33,7 +33,7 @@ impl Publishers {
         file
     }
 
-    fn add(&self, serial: u64, update: &str, keys: &[&str]) {
+    pub fn add(&self, serial: u64, update: &str, keys: &[&str]) {
         let file = self.document(serial, update, "");
         for (index, key) in keys.iter().enumerate() {
             let mut args = vec!["trust", "sign", "fleet.jsonl", "--key", key];
@@ -44,7 +44,7 @@ impl Publishers {
         }
     }
 
-    fn give(&self, host: &User, file: &str) {
+    pub fn give(&self, host: &User, file: &str) {
         fs::copy(self.user.path(file), host.path(file)).unwrap();
     }
 }

@@ -72,6 +72,7 @@ mod serve_end;
 mod serve_framing;
 mod serve_http2;
 mod serve_log;
+mod serve_policy;
 mod serve_refused;
 mod serve_reload;
 mod serve_reuse;

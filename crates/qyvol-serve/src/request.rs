@@ -123,6 +123,9 @@ impl Server {
                 request.extensions_mut().insert(NamedHost);
             }
             let site = exchange.site.as_ref().ok_or(StatusCode::NOT_FOUND)?;
+            if site.is_withheld() {
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            }
             Ok((Arc::clone(site), turn(site).await?))
         };
         let metrics = self.metrics_of(exchange.site.as_deref());
