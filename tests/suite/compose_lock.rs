@@ -120,6 +120,17 @@ fn lock_that_was_edited_is_refused() {
     build(&user, &[]).expect(0);
     fs::remove_file(user.path("app.qyvbin")).unwrap();
     let good = lock(&user).unwrap();
+    let damaged = good.replacen("version:", "versions:", 1);
+    user.write("app/qyv.lock", damaged);
+    let said = refused(&user, &[], 1);
+    assert!(
+        said.contains("unknown key `versions`") && said.contains("hint: `qyv build` and `qyv update` write this file"),
+        "{said}"
+    );
+    // What the hint says.
+    fs::remove_file(user.path("app/qyv.lock")).unwrap();
+    user.qyv(&["update", "--path", "app"]).expect(0);
+    assert_eq!(lock(&user).unwrap(), good);
     let other = built(&user, "other", "1.0.0", &calc("1.0.0", 9), "");
     let other = user.qyv(&["inspect", &other, "--format", "json"]).expect(0).json();
     let value = |key: &str| {
@@ -164,7 +175,7 @@ fn lock_that_was_edited_is_refused() {
             value("manifest"),
             format!("\"sha256:{}\"", "0".repeat(64)),
             1,
-            "there is no image acme/calc:1.0.0@sha256:0000",
+            "the dependency `acme:calc/ops`: there is no image acme/calc:1.0.0@sha256:0000",
         ),
         (
             "version: 1\n".to_string(),

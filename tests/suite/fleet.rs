@@ -8,7 +8,7 @@ use crate::support::User;
 
 /// Two publishers who sign a policy, in one home.
 pub struct Publishers {
-    user: User,
+    pub user: User,
 }
 
 impl Publishers {
@@ -21,7 +21,7 @@ impl Publishers {
     }
 
     /// Writes a document with the four keys, and rules for what `releaser` signs.
-    fn document(&self, serial: u64, update: &str, more: &str) -> String {
+    pub fn document(&self, serial: u64, update: &str, more: &str) -> String {
         let mut text = format!("version: 1\nname: fleet\nserial: {serial}\nupdate: {{ {update} }}\n{more}keys:\n");
         for name in ["alice", "bob", "carol", "online"] {
             let pem = self.user.qyv(&["keys", "export", name]).expect(0).out;

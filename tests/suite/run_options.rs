@@ -195,6 +195,18 @@ fn figures_of_a_run_are_printed_and_reported() {
         figures["steps"]["load"].is_number() && figures["execute"].is_null(),
         "{figures}"
     );
+    // As JSON it is the report.
+    let done = user
+        .qyv(&[
+            "run", "--format", "json", "--stats", "--report", "j.json", &app, "exit", "3",
+        ])
+        .expect(3);
+    let line: Value = serde_json::from_str(&done.err).unwrap();
+    assert!(
+        done.err.lines().count() == 1 && line == report("j.json"),
+        "{}",
+        done.err
+    );
     // Without the option nothing is printed.
     let done = user.qyv(&["run", &app, "exit", "0"]).expect(0);
     assert_eq!(done.err, "");

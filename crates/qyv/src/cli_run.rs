@@ -45,7 +45,7 @@ pub struct RunArgs {
     /// Run code that is not optimised, so that gdb and lldb see the guest's source; traps name its files and lines, as far as the component has DWARF
     #[arg(long)]
     pub debug_info: bool,
-    /// Print how long the steps took, and what memory, processor time and output the guest needed
+    /// Print how long the steps took, and what memory, processor time and output the guest needed; with --format json, the document of --report, on one line of stderr
     #[arg(long)]
     pub stats: bool,
     /// Create a JSON file that says who ended the run (the guest, a limit, trust, or qyv), with the figures of --stats

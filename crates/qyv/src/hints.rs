@@ -22,6 +22,9 @@ pub fn hints(error: &Error) -> Vec<String> {
     }
     match error {
         Error::Trust { target, source } => trust_hints(target, source),
+        Error::Yaml { path, .. } if path.file_name().is_some_and(|name| name == "qyv.lock") => one(
+            "`qyv build` and `qyv update` write this file: bring it back as it was, or remove it, and `qyv update` resolves the dependencies anew",
+        ),
         Error::Yaml { .. } => one("`qyv help manifest` describes the manifest's keys"),
         Error::Lock { .. } => {
             one("if that is intended, `qyv update` resolves the dependencies anew and rewrites qyv.lock")
@@ -65,6 +68,15 @@ pub fn hints(error: &Error) -> Vec<String> {
                 names => format!("the store has {}", names.join(", ")),
             });
             hints
+        }
+        Error::NoDependency { name, .. } => {
+            let fetch = match name.in_registry() {
+                Some(_) => format!("`qyv pull {name}` fetches it"),
+                None => "`qyv build` of its manifest puts it there, and so does `qyv load FILE.qyvbin`".to_string(),
+            };
+            let locked = "that is the image that qyv.lock names: `qyv update` takes the one that has the name now";
+            let locked = name.to_string().contains('@').then(|| locked.to_string());
+            [fetch].into_iter().chain(locked).collect()
         }
         Error::InvalidTarget { target, .. } => {
             let spelling =

@@ -141,37 +141,52 @@ impl Report {
         })
     }
 
-    /// Writes the document. `code` is the exit code of qyv, `denied` the number of calls
-    /// that the guest was denied.
-    pub fn write(
-        mut self,
-        target: &str,
-        told: &Told,
-        denied: u64,
-        code: u8,
-        ending: &Ending<'_>,
-    ) -> Result<(), Failure> {
+    /// Writes the document.
+    pub fn write(mut self, run: &Ended<'_>) -> Result<(), Failure> {
+        let mut bytes = run.json(true)?;
+        bytes.push('\n');
+        let failed = |why| Failure::new(format!("can't write the report {}: {why}", show(&self.path)));
+        self.file.write_all(bytes.as_bytes()).map_err(failed)
+    }
+}
+
+/// A run that has ended.
+pub struct Ended<'a> {
+    pub target: &'a str,
+    pub told: &'a Told,
+    /// Calls that the guest was denied.
+    pub denied: u64,
+    /// The exit code of qyv.
+    pub code: u8,
+    pub ending: &'a Ending<'a>,
+}
+
+impl Ended<'_> {
+    /// The document, on one line or on several.
+    pub fn json(&self, is_pretty: bool) -> Result<String, Failure> {
+        let told = self.told;
         let (digest, steps) = (told.digest.borrow(), told.steps.borrow());
         let document = Document {
             schema: 1,
-            target,
+            target: self.target,
             digest: digest.as_deref(),
-            code,
+            code: self.code,
             fuel: told.figures.get().and_then(|figures| figures.fuel),
             figures: Figures {
                 steps: steps
                     .iter()
                     .map(|(step, took)| (step.as_str(), took.as_secs_f64()))
                     .collect(),
-                denied,
+                denied: self.denied,
                 guest: told.figures.get().map(GuestFigures::from),
             },
-            ending,
+            ending: self.ending,
         };
-        let failed = |why: String| Failure::new(format!("can't write the report {}: {why}", show(&self.path)));
-        let mut bytes = serde_json::to_vec_pretty(&document).map_err(|e| failed(e.to_string()))?;
-        bytes.push(b'\n');
-        self.file.write_all(&bytes).map_err(|e| failed(e.to_string()))
+        let text = match is_pretty {
+            true => serde_json::to_string_pretty(&document),
+            false => serde_json::to_string(&document),
+        };
+        text.map_err(|error| Failure::new(error.to_string()))
     }
 }
 

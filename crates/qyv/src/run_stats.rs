@@ -1,14 +1,27 @@
-//! `run --stats`: what a run took, on stderr. `--report` has the same as JSON.
+//! `run --stats`: what a run took, on stderr. With `--format json` it is the document of
+//! `--report`, on one line.
 
 use std::fs;
 
 use qyvol::types::escape;
 
-use crate::run_report::Told;
+use crate::cli::Format;
+use crate::run_report::Ended;
 use crate::ui::{Ui, format_duration, size};
 
 /// Prints what is known of a run that has ended.
-pub fn print(ui: &Ui, target: &str, told: &Told, denied: u64) {
+pub fn print(ui: &Ui, run: &Ended<'_>) {
+    let Ended {
+        target, told, denied, ..
+    } = run;
+    // What is JSON is YAML too.
+    if ui.format != Format::Text {
+        match run.json(false) {
+            Ok(line) => ui.note_json(&line),
+            Err(failure) => ui.error(&failure),
+        }
+        return;
+    }
     ui.note(&format!("figures of {}", escape(target)));
     let row = |what: &str, figure: String| ui.note(&format!("  {what:<12} {figure}"));
     for (step, took) in told.steps.borrow().iter() {

@@ -149,6 +149,13 @@ impl Ui {
         }
     }
 
+    /// Prints a line of JSON, unless `--quiet`.
+    pub fn note_json(&self, text: &str) {
+        if !self.quiet {
+            self.say(safe_json(text).trim_end());
+        }
+    }
+
     /// Prints a detail, with `--verbose`.
     pub fn detail(&self, text: &str) {
         if self.verbose {

@@ -13,6 +13,7 @@ use wasmparser::{
     BinaryReader, BinaryReaderError, ComponentExternalKind, ComponentTypeDeclaration, Parser, Payload, Validator,
     WasmFeatures,
 };
+use wit_parser::{LiveTypes, TypeOwner};
 
 use crate::union::{Open, Union, unite};
 use crate::{ComposeError, Composition, PartId, Problem};
@@ -45,10 +46,35 @@ pub(crate) fn encode(composition: &Composition) -> Result<Vec<u8>, ComposeError>
     }
     let union = unite(parts, &open)?;
     let bytes = write(composition, &order, &union)?;
-    Validator::new_with_features(WasmFeatures::all())
-        .validate_all(&bytes)
-        .map_err(|e| invalid(&e))?;
-    Ok(bytes)
+    match Validator::new_with_features(WasmFeatures::all()).validate_all(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(export_of_linked_types(composition)
+            .unwrap_or_else(|| invalid(&error))
+            .into()),
+    }
+}
+
+/// The first export that has types of an interface that was connected. The validator says
+/// no more than that it is not valid.
+fn export_of_linked_types(composition: &Composition) -> Option<Problem> {
+    composition.exports.iter().find_map(|export| {
+        let part = composition.part(export.part).ok()?;
+        let view = part.interface(&export.export)?;
+        let mut types = LiveTypes::default();
+        types.add_interface(&part.resolve, view.id);
+        let uses = types.iter().find_map(|ty| match part.resolve.types[ty].owner {
+            TypeOwner::Interface(owner) => {
+                let name = part.resolve.id_of(owner)?;
+                composition.linked(export.part, &name).is_some().then_some(name)
+            }
+            _ => None,
+        })?;
+        Some(Problem::ExportUses {
+            exporter: part.label.clone(),
+            export: export.export.clone(),
+            uses,
+        })
+    })
 }
 
 fn unexpected() -> Problem {
@@ -246,3 +272,36 @@ fn declarations(package: &[u8], names: &[String]) -> Result<Option<Vec<Declarati
 
 /// What kind of section a declaration could stand in, and its bytes.
 type Declaration = (ComponentSectionId, Range<usize>);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use crate::tests::{component, link};
+
+    // [COMP-016]
+    #[test]
+    fn export_with_types_of_a_dependency_is_refused_with_both_names() {
+        let record = "(type $r (record (field \"a\" u8)))";
+        let app = component(&format!(
+            "(component
+               (import \"acme:calc/ops@1.0.0\" (instance $ops {record} (export \"t\" (type (eq $r)))))
+               (alias export $ops \"t\" (type $t))
+               (core module $m (func (export \"f\") (param i32)))
+               (core instance $i (instantiate $m))
+               (func $f (param \"a\" $t) (canon lift (core func $i \"f\")))
+               (instance $api (export \"f\" (func $f)))
+               (export \"acme:app/api@1.0.0\" (instance $api)))"
+        ));
+        let ops = component(&format!(
+            "(component {record} (instance $o (export \"t\" (type $r))) (export \"acme:calc/ops@1.0.0\" (instance $o)))"
+        ));
+        let problems = link(&app, &[("acme:calc/ops", &ops)]).unwrap_err();
+        assert_eq!(
+            problems,
+            [
+                "app exports `acme:app/api@1.0.0` with types of `acme:calc/ops@1.0.0`, which is a dependency, so that the \
+                 result has no name for them: declare them in an interface of its own"
+            ]
+        );
+    }
+}

@@ -208,6 +208,22 @@ pub enum Problem {
         /// The interface whose types it uses.
         uses: String,
     },
+    /// An export has types of an interface that was connected.
+    #[error(
+        "{} exports `{}` with types of `{}`, which is a dependency, so that the result has no name for them: \
+         declare them in an interface of its own",
+        escape(exporter),
+        escape(export),
+        escape(uses)
+    )]
+    ExportUses {
+        /// The part.
+        exporter: String,
+        /// The export.
+        export: String,
+        /// The interface whose types it has.
+        uses: String,
+    },
     /// Parts need each other.
     #[error("{} depend on one another", escape(&parts.join(", ")))]
     Cycle {

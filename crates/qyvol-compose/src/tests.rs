@@ -51,7 +51,7 @@ fn caller_text(interface: &str) -> String {
     )
 }
 
-fn component(text: &str) -> Vec<u8> {
+pub(crate) fn component(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
@@ -59,7 +59,7 @@ fn key(text: &str) -> WitName {
     text.parse().unwrap()
 }
 
-fn link(application: &[u8], dependencies: &[(&str, &[u8])]) -> Result<Vec<u8>, Vec<String>> {
+pub(crate) fn link(application: &[u8], dependencies: &[(&str, &[u8])]) -> Result<Vec<u8>, Vec<String>> {
     let keys: Vec<WitName> = dependencies.iter().map(|(name, _)| key(name)).collect();
     let keys: Vec<[&WitName; 1]> = keys.iter().map(|key| [key]).collect();
     let labels: Vec<String> = (1..=dependencies.len()).map(|n| format!("dep-{n}")).collect();

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
@@ -18,9 +19,10 @@ use tokio_rustls::TlsAcceptor;
 use crate::Server;
 use crate::activity::{Activity, Due, Sent, Tasks};
 use crate::exchange::{Exchange, Of};
+use crate::framing::{Framed, Refused};
 use crate::opening::Opened;
 use crate::request::Caller;
-use crate::socket::{Socket, Unfinished, left};
+use crate::socket::{Socket, Unfinished, drained, left};
 use crate::stalled::Stalled;
 use crate::tls::{HTTP2, peer};
 
@@ -84,6 +86,7 @@ impl Server {
             if let Ok(opened) = opened {
                 let is_http2 = opened.is_http2;
                 self.serve(opened, is_http2, &connected).await;
+                self.close(&connected).await;
             }
             return;
         };
@@ -96,6 +99,21 @@ impl Server {
             let is_http2 = tls.alpn_protocol() == Some(HTTP2);
             connected.caller.proved = peer(tls);
             self.serve(stream, is_http2, &connected).await;
+            self.close(&connected).await;
+        }
+    }
+
+    /// Sends no more, and takes for a while what the client still sends. Otherwise the
+    /// client's system would be told that it was for nothing, and might drop a response
+    /// that has not been read (RFC 9112, 9.6).
+    async fn close(&self, connected: &Connected) {
+        if connected.unfinished.is_under_way() {
+            return;
+        }
+        tokio::select! {
+            () = drained(&connected.stream) => {}
+            () = sleep(LEAVE) => {}
+            () = self.stop.begun() => {}
         }
     }
 
@@ -115,18 +133,20 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = TokioIo::new(stream);
         let activity = is_http2.then(|| Arc::new(Activity::new(IDLE, STALL, SLOW, connected.sent.clone())));
         let (server, caller) = (Arc::clone(self), connected.caller.clone());
         let of_requests = Of {
             activity: activity.clone(),
             unfinished: connected.unfinished.clone(),
         };
+        let (refused, last) = (Refused::none(), AtomicU64::new(0));
+        let of_framed = refused.clone();
         let service = service_fn(move |request| {
             // Here, so that it is counted even if its client has left by now.
             let exchange = Exchange::new(&server, &request, caller.peer, of_requests.clone());
             let (server, caller) = (Arc::clone(&server), caller.clone());
-            async move { Ok::<_, Infallible>(server.response(request, caller, exchange).await) }
+            let is_clear = !refused.has(last.fetch_add(1, Ordering::Relaxed) + 1);
+            async move { Ok::<_, Infallible>(server.response(request, caller, exchange, is_clear).await) }
         });
         let Some(activity) = activity else {
             let mut builder = http1::Builder::new();
@@ -134,6 +154,7 @@ impl Server {
                 .timer(TokioTimer::new())
                 .header_read_timeout(IDLE)
                 .max_buf_size(HEAD);
+            let stream = TokioIo::new(Framed::new(stream, of_framed));
             return self
                 .drive(builder.serve_connection(stream, service), connected, None)
                 .await;
@@ -147,6 +168,7 @@ impl Server {
             .initial_stream_window_size(WINDOWS.0)
             .initial_connection_window_size(WINDOWS.1)
             .max_send_buf_size(SENDING);
+        let stream = TokioIo::new(stream);
         self.drive(builder.serve_connection(stream, service), connected, Some(&activity))
             .await;
     }

@@ -13,6 +13,8 @@ mod activity;
 mod admin;
 mod connection;
 mod exchange;
+mod expect;
+mod framing;
 mod metrics;
 mod opening;
 mod request;

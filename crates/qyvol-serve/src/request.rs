@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::exchange::{Counted, Exchange};
+use crate::expect::{RequestBody, expected};
 use crate::site::{App, Site};
 use crate::{Server, ServerEvent};
 
@@ -77,14 +78,32 @@ impl Server {
         request: Request<Incoming>,
         caller: Caller,
         exchange: Exchange,
+        is_clear: bool,
     ) -> Response<Counted> {
         let is_http2 = request.version() == Version::HTTP_2;
-        let mut response = match self.answer(request, caller, &exchange).await {
-            Ok(response) => response,
-            Err(status) => refusal(status),
+        let mut closes = false;
+        let answered = match is_clear {
+            true => expected(request),
+            false => Err(StatusCode::BAD_REQUEST),
         };
+        let answered = match answered {
+            Ok((request, expectation)) => {
+                let answered = self.answer(request, caller, &exchange).await;
+                if let Some(expectation) = expectation {
+                    closes |= !expectation.ask().await;
+                }
+                answered
+            }
+            Err(status) => {
+                closes = true;
+                self.metrics_of(exchange.site.as_deref()).refused(status);
+                Err(status)
+            }
+        };
+        let mut response = answered.unwrap_or_else(refusal);
+        closes |= self.stop.has_begun() || response.status() == StatusCode::PAYLOAD_TOO_LARGE;
         // HTTP/2 says it to the connection.
-        if !is_http2 && (self.stop.has_begun() || response.status() == StatusCode::PAYLOAD_TOO_LARGE) {
+        if !is_http2 && closes {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
@@ -94,7 +113,7 @@ impl Server {
     /// The guest's response, or the status of a refusal.
     async fn answer(
         self: &Arc<Server>,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         caller: Caller,
         exchange: &Exchange,
     ) -> Result<Response<Body>, StatusCode> {
@@ -104,6 +123,9 @@ impl Server {
                 request.extensions_mut().insert(NamedHost);
             }
             let site = exchange.site.as_ref().ok_or(StatusCode::NOT_FOUND)?;
+            if site.is_withheld() {
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            }
             Ok((Arc::clone(site), turn(site).await?))
         };
         let metrics = self.metrics_of(exchange.site.as_deref());
@@ -152,7 +174,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// Refuses what no guest is asked to answer.
-fn check(request: &mut Request<Incoming>, caller: Caller, body: usize) -> Result<(), StatusCode> {
+fn check(request: &mut Request<RequestBody>, caller: Caller, body: usize) -> Result<(), StatusCode> {
     if request.method() == Method::CONNECT {
         return Err(StatusCode::NOT_IMPLEMENTED);
     }

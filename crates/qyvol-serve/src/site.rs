@@ -1,5 +1,6 @@
 //! What requests are answered with.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub trait Keeper: Send + Sync {
 pub struct Site {
     pub(crate) name: Arc<str>,
     app: RwLock<Arc<App>>,
+    is_withheld: AtomicBool,
     requests: usize,
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) metrics: SiteMetrics,
@@ -43,6 +45,7 @@ impl Site {
         Site {
             name: name.into(),
             app: RwLock::new(Arc::new(app)),
+            is_withheld: AtomicBool::new(false),
             requests,
             turns: Arc::new(Semaphore::new(requests)),
             metrics: SiteMetrics::default(),
@@ -71,6 +74,16 @@ impl Site {
         self.metrics.reloaded(true);
         // Its end, if no guest of it exists, takes nobody's turn.
         drop(before);
+    }
+
+    /// Whether further requests are refused. Returns whether they were before.
+    pub fn withhold(&self, is_withheld: bool) -> bool {
+        self.is_withheld.swap(is_withheld, Ordering::Relaxed)
+    }
+
+    /// Whether they are.
+    pub fn is_withheld(&self) -> bool {
+        self.is_withheld.load(Ordering::Relaxed)
     }
 
     /// Counts something that was to answer, and can't.

@@ -12,8 +12,12 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 
 use crate::activity::Sent;
+
+/// Bytes that are discarded at once.
+const DISCARD: usize = 4 << 10;
 
 /// Whether a response is under way that has no end but that of its connection.
 #[derive(Clone, Default)]
@@ -30,7 +34,7 @@ impl Unfinished {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    fn is_under_way(&self) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -42,6 +46,26 @@ pub(crate) async fn left(stream: &TcpStream) {
     // What is ready with this interest is urgent data, which is not asked for, or the end
     // of reading. Its errors are those of a runtime that ends.
     let _ = stream.ready(Interest::PRIORITY).await;
+}
+
+/// Ends what is sent to a client, and waits until it ends what it sends, which is not looked
+/// at.
+pub(crate) async fn drained(stream: &TcpStream) {
+    // It may have been ended, and the client may have left.
+    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+    let mut unread = [0; DISCARD];
+    loop {
+        match stream.try_read(&mut unread) {
+            Ok(0) => return,
+            Ok(_) => yield_now().await,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if stream.readable().await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
+    }
 }
 
 /// A socket that is read and written. When it is dropped in the middle of a response that

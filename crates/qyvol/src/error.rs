@@ -296,6 +296,14 @@ pub enum Error {
         /// Other names of its repository.
         others: Vec<Reference>,
     },
+    /// The store lacks the image of a dependency.
+    #[error("the dependency `{}`: there is no image {name} in the store", escape(key))]
+    NoDependency {
+        /// Its key in the manifest.
+        key: String,
+        /// The image's name.
+        name: Box<ImageName>,
+    },
     /// Several images of the store have digests that begin so.
     #[error("{prefix} is ambiguous: {} images have digests that begin with it", digests.len())]
     Ambiguous {

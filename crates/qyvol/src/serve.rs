@@ -111,6 +111,13 @@ pub enum ServeNotice {
         /// Why.
         error: Box<Error>,
     },
+    /// What answered is revoked, and answers no further request until it is accepted again.
+    Withheld {
+        /// The application's name.
+        application: String,
+        /// Why.
+        error: Box<Error>,
+    },
     /// The certificate was read again, and is used from now on.
     Renewed,
     /// The certificate has changed and can't be used; the one before still is.

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::guest_env;
 use crate::log_file::check_apart;
 use crate::run_files::RunFiles;
-use crate::run_report::{Ending, Report, Told};
+use crate::run_report::{Ended, Ending, Report, Told};
 use crate::run_stats;
 use crate::ui::{Ui, format_duration};
 
@@ -73,12 +73,18 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
         Ok(Outcome::Limit(limit, why)) => (LIMIT_REACHED, Ending::limit(limit.name(), reached(*limit, why))),
         Err((verdict, failure)) => (failure.code, Ending::failure(*verdict, failure)),
     };
-    let denied = audit.as_ref().map_or(0, Audit::denied);
+    let run = Ended {
+        target,
+        told: &told,
+        denied: audit.as_ref().map_or(0, Audit::denied),
+        code,
+        ending: &ending,
+    };
     if args.stats {
-        run_stats::print(ui, target, &told, denied);
+        run_stats::print(ui, &run);
     }
     let written = match report {
-        Some(report) => report.write(target, &told, denied, code, &ending),
+        Some(report) => report.write(&run),
         None => Ok(()),
     };
     if let Err(failure) = &written {

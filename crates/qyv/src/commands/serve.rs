@@ -262,6 +262,11 @@ fn tell(ui: &Ui, has_several: bool, notice: ServeNotice) {
             ),
             false => stays(ui, "not reloaded, what answered before still does", *error),
         },
+        ServeNotice::Withheld { application, error } => stays(
+            ui,
+            &format!("revoked, further requests{} are refused", of(application)),
+            *error,
+        ),
         ServeNotice::Renewed => ui.note("the certificate was read again"),
         ServeNotice::NotRenewed(error) => stays(ui, "the certificate before is still used", *error),
         ServeNotice::Trouble(why) => ui.warn(&why),

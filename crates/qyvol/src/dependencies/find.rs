@@ -35,7 +35,15 @@ impl Found {
             DependencyImage::File(path) => (file(directory, rule, path.as_str())?, None),
             DependencyImage::Repository(name) => {
                 let name = name.with_tag(&rule.version).map_err(|e| refused(rule, e))?;
-                (stored(ctx, policy, rule, &name, pin, linking)?, Some(name))
+                let found = stored(ctx, policy, rule, &name, pin, linking);
+                let lacks = |error| match error {
+                    Error::NoImage { name, .. } => Error::NoDependency {
+                        key: rule.key.to_string(),
+                        name,
+                    },
+                    other => other,
+                };
+                (found.map_err(lacks)?, Some(name))
             }
         };
         if let Some(pin) = pin {

@@ -267,6 +267,11 @@ struct Fresh {
     created: Timestamp,
 }
 
+/// Where the newest statement is kept that a policy is the newest.
+pub(crate) fn fresh_path(policy: &Path) -> PathBuf {
+    beside(policy, ".fresh")
+}
+
 /// Remembers a statement of freshness, unless a newer one about the document is remembered.
 fn remember_fresh(
     ctx: &Context<'_>,
@@ -283,7 +288,7 @@ fn remember_fresh(
         digest: document.digest(),
         created: stated,
     };
-    let file = beside(path, ".fresh");
+    let file = fresh_path(path);
     let bytes = json::encode(&state).map_err(|error| Error::Policy {
         path: file.clone(),
         why: error.to_string(),
@@ -296,7 +301,7 @@ fn remember_fresh(
 /// be read counts as nothing.
 fn fresh(path: &Path, policy: &TrustPolicy, text: &str) -> Option<Timestamp> {
     policy.update()?.max_lag?;
-    let state = policy_text(&beside(path, ".fresh")).ok()??;
+    let state = policy_text(&fresh_path(path)).ok()??;
     let state: Fresh = json::decode(state.as_bytes()).ok()?;
     let document = PolicyDocument::parse(text).ok()?;
     (state.digest == document.digest()).then_some(state.created)

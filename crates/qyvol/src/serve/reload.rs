@@ -9,13 +9,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use qyvol_serve::Site;
+use qyvol_trust::Refusal;
 
 use super::application::{Application, Gone, Identity};
 use super::certificate::Certificate;
-use super::watch::Sight;
+use super::watch::{Sight, TargetSight};
 use super::{ServeNotice, ServeRequest, ServedApp};
 use crate::run::{StepTimer, VerifiedTarget};
-use crate::{Context, Error};
+use crate::{Context, Error, ErrorClass};
 
 /// Tells a server to look at its target at once. Clones tell the same one.
 #[derive(Clone, Default)]
@@ -101,6 +102,8 @@ pub(super) struct Answering<'s> {
     identity: Identity,
     /// What the target led to when it was looked at last.
     seen: Option<Sight>,
+    /// What it led to when what answers was read.
+    read: Option<TargetSight>,
     /// The last failure that was told, so that it is told once.
     told: Option<String>,
 }
@@ -182,6 +185,7 @@ impl<'s> Answering<'s> {
             request,
             app,
             identity,
+            read: seen.as_ref().map(|sight| sight.target.clone()),
             seen,
             told: None,
         })
@@ -197,20 +201,28 @@ impl<'s> Answering<'s> {
         };
         match self.replacement(ctx) {
             Ok(replacement) => {
+                self.read = Some(sight.target.clone());
                 self.seen = Some(sight);
                 self.told = None;
+                let is_other = replacement.is_some();
                 if let Some(Application { app, identity }) = replacement {
                     self.site.replace(app);
-                    (self.request.notices)(ServeNotice::Reloaded {
-                        image: format!("{}:{}", identity.name, identity.version),
-                        digest: identity.digest,
-                    });
                     self.identity = identity;
+                }
+                if self.site.withhold(false) || is_other {
+                    (self.request.notices)(ServeNotice::Reloaded {
+                        image: format!("{}:{}", self.identity.name, self.identity.version),
+                        digest: self.identity.digest,
+                    });
                 }
             }
             Err(error) => {
+                let is_revoked = error.class() == ErrorClass::Refused(Refusal::Revoked);
+                if is_revoked && self.read.as_ref() == Some(&sight.target) {
+                    self.site.withhold(true);
+                }
                 // The same is not tried again, unless it is another time that it needs.
-                if error.class() != crate::ErrorClass::Temporary {
+                if error.class() != ErrorClass::Temporary {
                     self.seen = Some(sight);
                 }
                 self.failed(error);
@@ -229,15 +241,16 @@ impl<'s> Answering<'s> {
         Application::new(ctx, self.request, self.app, judged, self.site.figures(), &mut clock).map(Some)
     }
 
-    /// What answered stays.
+    /// What answered stays, unless it is withheld.
     fn failed(&mut self, error: Error) {
         self.site.not_replaced();
         let what = error.to_string();
         if self.told.as_ref() != Some(&what) {
             self.told = Some(what);
-            (self.request.notices)(ServeNotice::NotReloaded {
-                application: self.site.name().to_string(),
-                error: Box::new(error),
+            let (application, error) = (self.site.name().to_string(), Box::new(error));
+            (self.request.notices)(match self.site.is_withheld() {
+                true => ServeNotice::Withheld { application, error },
+                false => ServeNotice::NotReloaded { application, error },
             });
         }
     }

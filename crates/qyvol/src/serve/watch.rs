@@ -1,4 +1,4 @@
-//! Whether what a target leads to is still the same.
+//! Whether what a target leads to, and what judges it, are still the same.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,12 +7,22 @@ use std::path::Path;
 use qyvol_remote::{Access, Repository};
 use qyvol_types::{Digest, Reference};
 
+use crate::follow::fresh_path;
 use crate::run::Pull;
-use crate::{Context, Error, RunRequest, Target, validate};
+use crate::{Context, Error, RunRequest, Target, policy_path, validate};
 
-/// What a target leads to, as far as that can be told without reading all of it.
+/// What a target leads to, and what judges it, as far as that can be told without reading
+/// all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) struct Sight {
+    pub(super) target: TargetSight,
+    /// The policy, and what says that it is the newest.
+    policy: [Option<Stamp>; 2],
+}
+
+/// What a target leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum TargetSight {
     /// Files; none where there is none.
     Files(Vec<Option<Stamp>>),
     /// What a name is a name of.
@@ -37,12 +47,22 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 impl Sight {
+    pub(super) fn of(ctx: &Context<'_>, run: &RunRequest<'_>) -> Result<Sight, Error> {
+        let policy = policy_path(ctx);
+        Ok(Sight {
+            target: TargetSight::of(ctx, run)?,
+            policy: [stamp(&policy), stamp(&fresh_path(&policy))],
+        })
+    }
+}
+
+impl TargetSight {
     /// Looks at the files of a target, or at its name: in the store, or on its registry
     /// if that is asked each time.
-    pub(super) fn of(ctx: &Context<'_>, run: &RunRequest<'_>) -> Result<Sight, Error> {
+    fn of(ctx: &Context<'_>, run: &RunRequest<'_>) -> Result<TargetSight, Error> {
         let name = match run.target {
-            Target::Archive(path) | Target::Wasm(path) => return Ok(Sight::Files(vec![stamp(path)])),
-            Target::Manifest(path) => return Ok(Sight::Files(of_manifest(path))),
+            Target::Archive(path) | Target::Wasm(path) => return Ok(TargetSight::Files(vec![stamp(path)])),
+            Target::Manifest(path) => return Ok(TargetSight::Files(of_manifest(path))),
             Target::Image(name) => name,
         };
         let digest = match (name.reference(), name.in_registry(), &run.pull) {
@@ -51,7 +71,7 @@ impl Sight {
             // A digest is the name of one image for ever.
             (None, _, _) => None,
         };
-        Ok(Sight::Image(digest))
+        Ok(TargetSight::Image(digest))
     }
 }
 
