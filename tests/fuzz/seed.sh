@@ -8,6 +8,7 @@ trap 'rm -rf "$work"' EXIT
 export QYVOL_HOME=$work/home
 
 mkdir -p tests/fuzz/corpus/{archive,assets,call,componentize,compose,envelope,json,keyless,listing,lock,manifest,policy,reference,wasm}
+mkdir -p tests/fuzz/corpus/encoding_{decoder,list}
 # A vector's body is what stands behind its first empty line.
 for vector in formats/vectors/manifest/*; do
   sed '1,/^$/d' "$vector" >"tests/fuzz/corpus/manifest/$(basename "$vector")"
@@ -47,3 +48,6 @@ printf '%s' '<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationT
 printf '%s' '<D:multistatus xmlns:D="DAV:"><D:response><D:href>/dav/a/b%20c</D:href><D:propstat><D:prop>' \
   '<D:getcontentlength>1</D:getcontentlength><D:resourcetype/></D:prop><D:status>HTTP/1.1 200 OK</D:status>' \
   '</D:propstat></D:response></D:multistatus>' >tests/fuzz/corpus/listing/webdav
+printf '{"schema":1,"encodings":[{"target":{"digest":"sha256:%064d","size":9},"encoding":"zstd","blob":{"digest":"sha256:%064d","size":3}}]}' 0 1 >tests/fuzz/corpus/encoding_list/list
+# No base, a target of 16 bytes, and a frame that repeats one byte.
+printf '\000\001\050\265\057\375\040\020\203\000\000x' >tests/fuzz/corpus/encoding_decoder/repeated

@@ -118,6 +118,17 @@ impl ImageManifest {
         ImageManifest::write(artifact_type, empty, vec![layer], Some(subject), annotations)
     }
 
+    /// The same with several layers.
+    pub fn referrer_with_layers(
+        artifact_type: &str,
+        subject: Descriptor,
+        layers: Vec<Descriptor>,
+    ) -> Result<ImageManifest, ManifestError> {
+        let empty = Descriptor::of(media_type::EMPTY, b"{}");
+        let artifact_type = Some(artifact_type.to_string());
+        ImageManifest::write(artifact_type, empty, layers, Some(subject), BTreeMap::new())
+    }
+
     /// A new manifest of an artifact with one layer, which nothing but its type tells from others.
     pub fn artifact(artifact_type: &str, layer: Descriptor) -> Result<ImageManifest, ManifestError> {
         let empty = Descriptor::of(media_type::EMPTY, b"{}");

@@ -17,6 +17,10 @@ pub const SIGSTORE_BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json
 pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// A trust policy that hosts follow: `trust.yaml`.
 pub const TRUST_POLICY: &str = "application/vnd.qyvol.trust-policy.v1+yaml";
+/// A list of representations of an image's blobs.
+pub const ENCODINGS: &str = "application/vnd.qyvol.encodings.v1+json";
+/// A representation of a blob, in one of the encodings that a list names.
+pub const ENCODED: &str = "application/vnd.qyvol.encoded.v1";
 /// An in-toto statement, DSSE's payload type.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 
@@ -33,6 +37,11 @@ pub const ALL: &[(&str, &str)] = &[
         TRUST_POLICY,
         "artifact type and layer of a trust policy that hosts follow",
     ),
+    (
+        ENCODINGS,
+        "artifact type and layer 0 of representations: the list of them",
+    ),
+    (ENCODED, "representation of a blob: compressed, or a patch"),
     (IN_TOTO, "payload type of the signed envelope"),
 ];
 

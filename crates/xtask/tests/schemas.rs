@@ -471,3 +471,48 @@ rules:
     let changes: Vec<(&str, Value)> = changes.iter().map(|(at, value)| (at.as_str(), value.clone())).collect();
     each_is_refused(&schema("trust-policy.schema.json"), &good, &changes);
 }
+
+// ENC-011, ENC-013
+#[test]
+fn list_of_encodings_is_valid_where_its_reader_takes_it() {
+    let blob = |size: u64| json!({ "digest": format!("sha256:{}", "5b".repeat(32)), "size": size });
+    let other = json!({ "digest": format!("sha512:{}", "5b".repeat(64)), "size": 268_435_456_u64 });
+    let good = json!({ "schema": 1, "later": 1, "encodings": [
+        { "target": blob(8_589_934_591), "encoding": "zstd-patch", "base": other, "blob": blob(1), "later": [] },
+        { "target": blob(9), "encoding": "zstd", "blob": blob(1) },
+        { "encoding": "later", "target": 7 },
+    ] });
+    let schema = schema("encodings.schema.json");
+    assert!(valid(&schema, &schema, &good));
+    assert_eq!(
+        qyvol_encoding::List::parse(good.to_string().as_bytes())
+            .unwrap()
+            .skipped(),
+        1
+    );
+    let changes = [
+        ("/schema", json!(2)),
+        ("/encodings", json!({})),
+        ("/encodings", json!(vec![good["encodings"][1].clone(); 257])),
+        ("/encodings/0", json!({})),
+        ("/encodings/0/encoding", json!(1)),
+        ("/encodings/0/encoding", json!("zstd")),
+        ("/encodings/1/encoding", json!("zstd-patch")),
+        ("/encodings/0/base/size", json!(268_435_457_u64)),
+        ("/encodings/0/base/size", json!(0)),
+        ("/encodings/0/target/size", json!(8_589_934_592_u64)),
+        ("/encodings/1/blob/size", json!(0)),
+        ("/encodings/1/blob/size", json!("1")),
+        ("/encodings/1/blob/digest", json!("sha256:../x")),
+        ("/encodings/1/target", json!(null)),
+    ];
+    for (pointer, value) in changes {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        assert!(!valid(&schema, &schema, &bad), "{pointer}: {bad}");
+        assert!(
+            qyvol_encoding::List::parse(bad.to_string().as_bytes()).is_err(),
+            "{pointer}"
+        );
+    }
+}

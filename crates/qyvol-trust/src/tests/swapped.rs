@@ -85,8 +85,8 @@ impl Swapped {
             verify_attested(&policy, &subject(&self.image, None), signatures, attestations, now, None).is_ok()
         };
         match place {
-            "release" => judged(&text, &[bundle.clone()], &[bundle]),
-            "cosign" => judged(&text.replace("{ role", "{ form: cosign, role"), &[bundle.clone()], &[bundle]),
+            "release" => judged(&text, std::slice::from_ref(&bundle), std::slice::from_ref(&bundle)),
+            "cosign" => judged(&text.replace("{ role", "{ form: cosign, role"), std::slice::from_ref(&bundle), std::slice::from_ref(&bundle)),
             "attestation" => {
                 let asked = format!("{text}    attest: [{{ type: {SBOM}, keys: [k0] }}]\n");
                 let release = self.statement_of("release").bytes().to_vec();
