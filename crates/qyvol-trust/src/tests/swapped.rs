@@ -82,11 +82,23 @@ impl Swapped {
         let text = policy_text(&[&self.key], 1);
         let judged = |text: &str, signatures: &[Vec<u8>], attestations: &[Vec<u8>]| {
             let policy = TrustPolicy::parse(text).unwrap();
-            verify_attested(&policy, &subject(&self.image, None), signatures, attestations, now, None).is_ok()
+            verify_attested(
+                &policy,
+                &subject(&self.image, None),
+                signatures,
+                attestations,
+                now,
+                None,
+            )
+            .is_ok()
         };
         match place {
             "release" => judged(&text, std::slice::from_ref(&bundle), std::slice::from_ref(&bundle)),
-            "cosign" => judged(&text.replace("{ role", "{ form: cosign, role"), std::slice::from_ref(&bundle), std::slice::from_ref(&bundle)),
+            "cosign" => judged(
+                &text.replace("{ role", "{ form: cosign, role"),
+                std::slice::from_ref(&bundle),
+                std::slice::from_ref(&bundle),
+            ),
             "attestation" => {
                 let asked = format!("{text}    attest: [{{ type: {SBOM}, keys: [k0] }}]\n");
                 let release = self.statement_of("release").bytes().to_vec();
