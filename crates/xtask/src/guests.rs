@@ -21,7 +21,7 @@ use crate::tree::root;
 const HELP: &str = "\
 usage: cargo xtask guests [--large] [NAME...]
 names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, http-hello-p3,
-       calc, kitchen, probe, http, exec, service, service-p3, echo, matrix, files,
+       calc, kitchen, probe, http, exec, service, service-p3, echo, compute, matrix, files,
        busy;
        with --large also hello-go, hello-js, fetch-js, http-js, hello-python,
        report-python, http-python
@@ -59,6 +59,7 @@ const SMALL: &[&str] = &[
     "service",
     "service-p3",
     "echo",
+    "compute",
     "matrix",
     "files",
     "busy",
@@ -129,7 +130,7 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
             let module = rust(&directory, &root.join("target/guests"), Start::Main, name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
         }
-        "service" | "service-p3" | "echo" => {
+        "service" | "service-p3" | "echo" | "compute" => {
             let directory = root.join("tests/guests").join(name);
             let module = rust(&directory, &root.join("target/guests"), Start::Export, name)?;
             component(

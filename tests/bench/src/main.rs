@@ -17,21 +17,25 @@ mod count;
 mod http;
 mod hub;
 mod load;
+mod many;
 mod measure;
 mod proxy;
 mod registry;
 mod rows;
 mod sandbox;
 mod servers;
+mod serving;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
-usage: cargo xtask bench [--only TEXT] [--runs N] [--big] [--keep]
+usage: cargo xtask bench [--only TEXT] [--runs N] [--waiting N] [--big] [--keep]
 
   --only TEXT  the rows whose name contains TEXT
   --runs N     times each short command is run (21); long ones a quarter of it
+  --waiting N  requests that wait at once (1,000); for 10,000, vm.max_map_count
+               must be at least 65,530
   --big        also the peaks of memory: at 1 GiB of assets, and of a hub that
                takes 16 uploads of 1 GiB at once (20 GiB of disk)
   --keep       keep the scratch home, target/bench/home
@@ -52,6 +56,8 @@ struct Bench {
     /// Directory for everything that the runs write.
     scratch: PathBuf,
     runs: usize,
+    /// Requests that wait at once.
+    waiting: usize,
     big: bool,
 }
 
@@ -103,6 +109,7 @@ fn run(args: &[String]) -> Result<(), String> {
         wkg: std::env::var_os("WKG").map(PathBuf::from),
         scratch: root().join("target/bench"),
         runs: 21,
+        waiting: 1_000,
         big: false,
     };
     let (mut only, mut keep) = (String::new(), false);
@@ -115,6 +122,11 @@ fn run(args: &[String]) -> Result<(), String> {
                 let text = value()?;
                 let runs = text.parse().ok().filter(|runs| *runs > 0);
                 bench.runs = runs.ok_or(format!("--runs {text}: expected a number over 0"))?;
+            }
+            "--waiting" => {
+                let text = value()?;
+                let waiting = text.parse().ok().filter(|waiting| *waiting > 0);
+                bench.waiting = waiting.ok_or(format!("--waiting {text}: expected a number over 0"))?;
             }
             "--big" => bench.big = true,
             "--keep" => keep = true,

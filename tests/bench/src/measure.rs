@@ -5,8 +5,9 @@
 //! the kernel's own high-water mark (`VmHWM`), read from `/proc` while the
 //! process runs: what it gains in its last two milliseconds can be missed.
 
+use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,14 @@ impl Run {
         command.args(&self.args).stdin(Stdio::null());
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         command
+    }
+
+    /// Starts it, with all that it says in one file.
+    pub(super) fn spawn(&self, log: File) -> Result<Child, String> {
+        let both = log.try_clone().map_err(|e| self.failed(e))?;
+        let mut command = self.command();
+        command.stdout(both).stderr(log);
+        command.spawn().map_err(|e| self.failed(e))
     }
 
     /// A shell that becomes the command once it has read a line.

@@ -8,7 +8,7 @@ use qyvol_sandbox::parse_app_manifest;
 
 use super::measure::{Run, Side, Times, interleaved};
 use super::root;
-use super::{Bench, Row, Verdict, assets, fresh, hub, registry, remove, sandbox};
+use super::{Bench, Row, Verdict, assets, fresh, hub, many, registry, remove, sandbox, serving};
 
 /// Most of the time that wasmtime takes for code that it is given compiled and does not
 /// verify.
@@ -30,6 +30,13 @@ pub(super) const ALL: &[(&str, Measure)] = &[
     ("files through memfs and diskfs", sandbox::files),
     ("warm run of hello with permissions", sandbox::start),
     ("computing under every limit", sandbox::limits),
+    ("serve, hello", serving::hello),
+    ("serve, 10 ms of computing", serving::computing),
+    ("serve, JavaScript", serving::javascript),
+    ("serve, reloads under load", serving::reloads),
+    ("serve, waiting requests", many::waiting),
+    ("serve, idle applications", many::idle),
+    ("call in a pool", many::calls),
     ("push and pull, 256 MiB of mixed assets", registry::transfers),
     ("push of what the registry has", registry::known),
     ("pull again after a cut at 90 %", registry::resumed),
