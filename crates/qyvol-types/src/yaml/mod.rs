@@ -43,6 +43,22 @@ mod tests {
         }
     }
 
+    // [MAN-006]
+    #[test]
+    fn characters_that_yaml_does_not_allow_are_refused() {
+        for found in ['\0', '\u{7}', '\u{1b}', '\u{7f}', '\u{9b}', '\u{fffe}'] {
+            for text in ["a: \"x@\"\n", "# @\na: x\n", "a: |\n  @\n"] {
+                let problem = refused(&text.replace('@', &found.to_string()));
+                assert!(problem.message.contains("can't be part of YAML"), "{}", problem.message);
+            }
+        }
+        let problem = refused("a: x\nb: \"ñ\u{1b}\"\n");
+        assert_eq!((problem.place.line, problem.place.column), (2, 6));
+        for good in ["\u{feff}a: x\n", "a: \"\t\u{85}\u{a0}\u{1f600}\"\r\n"] {
+            parse(good).unwrap();
+        }
+    }
+
     #[test]
     fn duplicate_key_names_both_lines() {
         let problem = refused("name: a\nx: 1\nname: b\n");

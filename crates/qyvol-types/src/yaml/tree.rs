@@ -109,6 +109,21 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// The first character that YAML 1.2 does not allow (its `c-printable`), with its line
+    /// and column. The parser takes them, and other readers don't.
+    fn unprintable(&self) -> Option<(usize, usize, char)> {
+        let is_printable =
+            |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
+        let at = self.text.find(|c| !is_printable(c))?;
+        let (before, rest) = self.text.split_at(at);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        Some((
+            before.matches('\n').count() + 1,
+            line.chars().count() + 1,
+            rest.chars().next()?,
+        ))
+    }
+
     fn read(&self) -> Result<Node, Problem> {
         let start = Span {
             line: 1,
@@ -124,6 +139,11 @@ impl<'a> Document<'a> {
                     limits::YAML_BYTES
                 ),
             ));
+        }
+        if let Some((line, column, found)) = self.unprintable() {
+            let place = Span { line, column, width: 1 };
+            let message = format!("the character {} can't be part of YAML", escape(&found.to_string()));
+            return Err(self.problem(place, message));
         }
         let mut events = Parser::new_from_str(self.text);
         let mut root = None;
