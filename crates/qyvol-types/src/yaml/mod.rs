@@ -59,6 +59,32 @@ mod tests {
         }
     }
 
+    // [MAN-006]
+    #[test]
+    fn tabs_are_refused_but_in_text_and_comments() {
+        for (text, column) in [
+            ("a:\tx\n", 4),
+            ("a: x\t# c\n", 5),
+            ("a: [x,\ty]\n", 7),
+            ("a: {b:\tc}\n", 8),
+            ("\t# c\na: x\n", 1),
+            ("a: x\n\t\n", 1),
+        ] {
+            let problem = refused(text);
+            assert_eq!(problem.place.column, column, "{text:?}: {}", problem.message);
+        }
+        for text in [
+            "a: \"x\ty\"\n",
+            "a: 'x\ty' # c\td\n",
+            "a: x\ty\n",
+            "# c\td\na: |\n  x\n  \ty\tz\nb: >\n  u\n  \tv\n",
+            "a: |\n  \tx\n",
+            "a: |-\n  (module\n  \t(func))\n  # no comment\there\nb: 1\n",
+        ] {
+            parse(text).unwrap_or_else(|e| panic!("{text:?}: {}", e.0[0].message));
+        }
+    }
+
     #[test]
     fn duplicate_key_names_both_lines() {
         let problem = refused("name: a\nx: 1\nname: b\n");

@@ -162,6 +162,9 @@ impl<'a> Document<'a> {
                 _ => return Err(self.problem(place, "text outside the document")),
             }
         }
+        if let Some(place) = self.tab_outside_text() {
+            return Err(self.problem(place, "a tab between values: separate them by spaces"));
+        }
         Ok(root.unwrap_or(Node {
             place: start,
             value: Value::Mapping(Vec::new()),
@@ -204,6 +207,36 @@ impl<'a> Document<'a> {
                 },
             )),
         }
+    }
+
+    /// The first tab that is neither in a value's text nor in a comment. YAML 1.2 allows
+    /// some, and readers differ on which.
+    fn tab_outside_text(&self) -> Option<Span> {
+        if !self.text.contains('\t') {
+            return None;
+        }
+        let mut texts = Parser::new_from_str(self.text)
+            .filter_map(|event| match event.ok()? {
+                (Event::Scalar(..), span) => Some(span.start.index()..span.end.index()),
+                _ => None,
+            })
+            .peekable();
+        let (mut line, mut column) = (1, 0);
+        let (mut before, mut is_comment) = ('\n', false);
+        for (index, c) in self.text.chars().enumerate() {
+            while texts.next_if(|text| text.end <= index).is_some() {}
+            let is_text = texts.peek().is_some_and(|text| text.start <= index);
+            column += 1;
+            is_comment = !is_text && c != '\n' && (is_comment || c == '#' && before.is_whitespace());
+            if c == '\t' && !is_text && !is_comment {
+                return Some(Span { line, column, width: 1 });
+            }
+            if c == '\n' {
+                (line, column) = (line + 1, 0);
+            }
+            before = c;
+        }
+        None
     }
 
     /// The first tab that indents a line, from `line` on. The parser names the
