@@ -112,7 +112,10 @@ pub(crate) fn verify_by(ctx: &Context<'_>, policy: &TrustPolicy, target: &Target
                 .started("verifying", Some(image.manifest.layers().iter().map(|l| l.size).sum()));
             for layer in image.manifest.layers() {
                 read_all(&mut store.fetch(layer)?, ctx).map_err(|error| match StoreError::from_io(error) {
-                    Ok(store) => Error::Store(store),
+                    Ok(source) => Error::Stored {
+                        target: label.clone(),
+                        source,
+                    },
                     Err(io) => Error::file("read", store.root())(io),
                 })?;
             }
