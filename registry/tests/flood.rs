@@ -133,9 +133,9 @@ fn server_stays_responsive_under_a_flood_of_slow_connections() {
         // reads nothing.
         server.image("other", "v1", b"layer");
         server.get("/v2/other/manifests/v1").expect(200);
-        let patience = Instant::now() + Duration::from_secs(600);
+        let deadline = Instant::now() + Duration::from_secs(600);
         while server.get(&format!("/v2/a/blobs/{blob}")).body != mine {
-            assert!(Instant::now() < patience, "the blob is not served any more");
+            assert!(Instant::now() < deadline, "the blob is not served any more");
         }
         most = most.max(resident());
         done.store(true, Ordering::Relaxed);

@@ -147,8 +147,8 @@ fn program_ends_with_the_run_at_the_latest() {
         let code = user.qyv(&[&options, args, &["/bin/sh", "-c", &script]].concat()).code;
         drop(writer);
         let mut watched = [PollFd::new(&pipe, PollFlags::IN)];
-        let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
-        assert_eq!(poll(&mut watched, Some(&patience)).unwrap(), 1, "a program still runs");
+        let timeout = Timespec { tv_sec: 60, tv_nsec: 0 };
+        assert_eq!(poll(&mut watched, Some(&timeout)).unwrap(), 1, "a program still runs");
         code
     };
     assert_eq!(code(&["--limit", "timeout=10s", &app], "sleep 1000"), 124);

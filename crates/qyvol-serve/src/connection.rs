@@ -81,7 +81,7 @@ impl Server {
         let Some(tls) = &self.tls else {
             let opened = tokio::select! {
                 opened = Opened::read(stream) => opened,
-                () = self.patience(IDLE) => return,
+                () = self.timeout(IDLE) => return,
             };
             if let Ok(opened) = opened {
                 let is_http2 = opened.is_http2;
@@ -92,7 +92,7 @@ impl Server {
         };
         let accepted = tokio::select! {
             accepted = TlsAcceptor::from(tls.current()).accept(stream) => accepted,
-            () = self.patience(HANDSHAKE) => return,
+            () = self.timeout(HANDSHAKE) => return,
         };
         if let Ok(stream) = accepted {
             let (_, tls) = stream.get_ref();
@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// Lasts for so long, and not for much longer than until the end has begun.
-    async fn patience(&self, time: Duration) {
+    async fn timeout(&self, time: Duration) {
         let ends = async {
             self.stop.begun().await;
             sleep(LINGER).await;

@@ -14,6 +14,7 @@ const REPLACED: &[(&str, &str)] = &[
     (concat!("me", "nd"), "repair"),
     (concat!("me", "nded"), "repaired"),
     (concat!("by", "_patience"), "what it is ordered by"),
+    (concat!("pati", "ence"), "timeout or deadline"),
     (concat!("AT", "_ONCE"), "CONCURRENCY"),
     (concat!("volun", "teer"), "authenticate_preemptively"),
 ];
