@@ -12,6 +12,9 @@ pub enum KeyError {
     /// A line of OpenSSH's that holds no key which can be used.
     #[error("it is an OpenSSH public key that can't be used: {0}")]
     Ssh(String),
+    /// A private key where a public one is meant.
+    #[error("it is a private key: a public one is expected, such as that of the .pub file beside it")]
+    PrivateHalf,
     /// The DER inside isn't a key of a known kind.
     #[error("it is neither an Ed25519 nor a P-256 key in {0}")]
     UnsupportedKey(&'static str),

@@ -379,6 +379,7 @@ fn decode_pem(text: &str, label: &'static str) -> Result<Vec<u8>, KeyError> {
     let body = text.get(start..).unwrap_or_default().trim_end();
     match pem::decode_vec(body.as_bytes()) {
         Ok((found, der)) if found == label => Ok(der),
+        Ok((found, _)) if label == PUBLIC && [PRIVATE, ENCRYPTED].contains(&found) => Err(KeyError::PrivateHalf),
         _ => Err(KeyError::Pem(label)),
     }
 }
@@ -391,6 +392,14 @@ fn encode_pem(label: &'static str, der: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn private_key_where_a_public_one_is_meant_is_told() {
+        let key = PrivateKey::generate(KeyType::Ed25519).unwrap();
+        for pem in [key.to_pem().to_string(), key.to_encrypted_pem("secret").unwrap()] {
+            assert_eq!(PublicKey::from_pem(&pem).err(), Some(KeyError::PrivateHalf));
+        }
+    }
 
     // [SIGN-001]
     #[test]
