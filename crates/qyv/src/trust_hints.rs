@@ -82,13 +82,15 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
         Some(lacking) => format!(" --role {}", lacking.role),
         None => String::new(),
     };
-    vec![
-        format!(
-            "with the publisher's public key in PUBLISHER.pub: `qyv trust add {} --key PUBLISHER.pub{role}{moving}`{by}",
-            word(&scope)
-        ),
-        "or for a single `run` or `verify`, without --policy: --key PUBLISHER.pub before the target".to_string(),
-    ]
+    let pin = "where the image brings its publisher's key along: `qyv trust pin REF` shows the fingerprint to compare, and adds the rule";
+    let pin = (refusal == Refusal::NoRule && report.asked.is_some()).then(|| pin.to_string());
+    let first = [format!(
+        "with the publisher's public key in PUBLISHER.pub: `qyv trust add {} --key PUBLISHER.pub{role}{moving}`{by}",
+        word(&scope)
+    )];
+    let last =
+        ["or for a single `run` or `verify`, without --policy: --key PUBLISHER.pub before the target".to_string()];
+    first.into_iter().chain(pin).chain(last).collect()
 }
 
 /// The tag of a name that was asked for without a digest.
