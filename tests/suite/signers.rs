@@ -118,7 +118,6 @@ fn program_that_signs_sees_no_secrets_of_the_command() {
     command.args(["sign", &file, "--signer", "./spy", "--key", "./key.pub"]);
     for name in [
         "QYVOL_KEY",
-        "QYVOL_KEY_FILE",
         "QYVOL_KEY_PASSPHRASE",
         "QYVOL_REGISTRY_PASSWORD",
         "QYVOL_REGISTRY_TOKEN",
