@@ -21,7 +21,7 @@ use vector::Vector;
 /// One word for why a key was refused.
 fn because(error: &KeyError) -> &'static str {
     match error {
-        KeyError::Pem(_) => "pem",
+        KeyError::Pem(_) | KeyError::PrivateHalf => "pem",
         KeyError::UnsupportedKey(_) => "form",
         KeyError::SmallOrder => "small-order",
         KeyError::NotCanonical => "not-canonical",
