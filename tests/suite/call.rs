@@ -275,11 +275,11 @@ fn result_is_bounded() {
     let app = echo(&user, "app", "");
     let out = call(&user, &["--json", &app, "many", "1000000"]).expect(0).out;
     assert_eq!(out.len(), "[]\n".len() + 2 * 1_000_000 - 1);
-    let trapped = call(&user, &[&app, "many", "100000000"]).expect(134);
+    let ended = call(&user, &[&app, "many", "100000000"]).expect(124);
     assert!(
-        trapped.out.is_empty() && trapped.err.contains("too much data"),
+        ended.out.is_empty() && ended.err.contains("one call passed more data"),
         "{}",
-        trapped.err
+        ended.err
     );
 }
 

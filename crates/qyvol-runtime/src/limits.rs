@@ -72,6 +72,8 @@ pub enum Limit {
     /// It had as many handles of host resources as it may have at once, and asked for
     /// another one.
     Handles,
+    /// One call passed more data to or from the host than a call may.
+    CallData,
 }
 
 impl Limit {
@@ -83,12 +85,13 @@ impl Limit {
             Limit::Fuel(_) => "fuel",
             Limit::Stack(_) => "stack",
             Limit::Handles => "handles",
+            Limit::CallData => "call-data",
         }
     }
 
     /// Whether a manifest, a rule or a flag can set it.
     pub fn can_be_set(&self) -> bool {
-        !matches!(self, Limit::Stack(_) | Limit::Handles)
+        !matches!(self, Limit::Stack(_) | Limit::Handles | Limit::CallData)
     }
 }
 
@@ -104,6 +107,7 @@ impl fmt::Display for Limit {
             Limit::Handles => f.write_str(
                 "it has more handles open than its limit: bodies, fields, streams, pollables, descriptors or sockets",
             ),
+            Limit::CallData => f.write_str("one call passed more data than its limit between it and the host"),
             Limit::Output(bytes) => write!(f, "it wrote more output than its limit of {bytes} bytes"),
         }
     }

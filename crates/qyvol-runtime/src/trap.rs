@@ -56,13 +56,28 @@ fn is_out_of_handles(error: &wasmtime::Error) -> bool {
         || error.chain().any(|cause| cause.to_string().ends_with(NO_MORE_HANDLES))
 }
 
-/// The trap of a guest that the host ended, for a call that can't be answered.
+/// What wasmtime says of a call that would copy more than the data of one call, and what
+/// wasmtime-wasi says of one that asks for more random bytes. They have no types for these.
+const TOO_MUCH_DATA: &str = "too much data is being copied between the host and the guest";
+const TOO_MUCH_RANDOM: (&str, &str) = ("requested len ", " exceeds limit ");
+
+/// Whether a guest passed more data in one call, or asked for more, than one call may pass.
+fn is_too_much_data(error: &wasmtime::Error) -> bool {
+    let (start, middle) = TOO_MUCH_RANDOM;
+    error
+        .chain()
+        .map(ToString::to_string)
+        .any(|cause| cause.starts_with(TOO_MUCH_DATA) || cause.starts_with(start) && cause.contains(middle))
+}
+
+/// The end of a guest that the host ended, for a call that can't be answered.
 fn failed(error: &wasmtime::Error, limits: &Limits, source: Option<&[u8]>) -> Exit {
     let mut text = chain(error);
     push_frames(&mut text, error, source);
-    match is_out_of_handles(error) {
-        true => Exit::Limit(Limit::Handles, text),
-        false => trapped(text, limits),
+    match error {
+        _ if is_out_of_handles(error) => Exit::Limit(Limit::Handles, text),
+        _ if is_too_much_data(error) => Exit::Limit(Limit::CallData, text),
+        _ => trapped(text, limits),
     }
 }
 

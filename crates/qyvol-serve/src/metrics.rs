@@ -33,7 +33,7 @@ const REFUSALS: [(StatusCode, &str); 5] = [
 /// Results of reloads.
 const RELOADS: [&str; 2] = ["replaced", "failed"];
 /// How guests end.
-const ENDS: [&str; 14] = [
+const ENDS: [&str; 15] = [
     "returned",
     "trap",
     "memory",
@@ -41,6 +41,7 @@ const ENDS: [&str; 14] = [
     "fuel",
     "stack",
     "handles",
+    "call-data",
     "time",
     "cpu",
     "exit",
