@@ -443,12 +443,9 @@ fn requirement(r: &mut Reader<'_>, node: &Node, known: &KeyNames<'_>) -> Option<
                 keys.push(index);
             }
             None => {
-                let known: Vec<&str> = known.keys.iter().map(|k| k.name.as_str()).collect();
+                let known = known.keys.iter().map(|k| k.name.as_str());
                 let message = format!("there is no key `{}` in this policy", escape(name));
-                match yaml::nearest(name, &known) {
-                    Some(near) => r.problem_with_help(item.place, message, format!("did you mean `{near}`?")),
-                    None => r.problem(item.place, message),
-                }
+                r.unknown(item.place, message, name, known);
             }
         }
     }

@@ -43,6 +43,22 @@ mod tests {
         }
     }
 
+    // [MAN-001]
+    #[test]
+    fn problems_past_a_hundred_are_only_counted() {
+        // Each of them alone takes time in proportion to the document.
+        let keys = 30_000;
+        let text: String = (0..keys).map(|n| format!("k{n}:\n")).collect();
+        let root = parse(&text).unwrap();
+        let mut reader = Reader::new(&text);
+        assert!(!reader.refuse_nulls(&root, &[]));
+        assert!(reader.fields(&root, "a document", &["k0"]).is_some());
+        let problems = reader.finish(Some(())).unwrap_err().0;
+        assert_eq!(problems.len(), 101);
+        let more = keys + (keys - 1) - 100;
+        assert_eq!(problems[100].message, format!("and {more} more problems, not shown"));
+    }
+
     // [MAN-006]
     #[test]
     fn characters_that_yaml_does_not_allow_are_refused() {

@@ -1,14 +1,19 @@
-//! From the tree to values, gathering every problem on the way.
+//! From the tree to values, gathering the problems on the way.
 
 use super::{Bare, Document, Key, Node, Problem, Problems, Span, Value, bare};
 use crate::escape;
 
-/// Takes a tree apart and gathers every problem, so that a user sees all of
-/// them at once.
+/// Problems that are shown. A document can have one for every few bytes, and nobody reads
+/// them all.
+const SHOWN: usize = 100;
+
+/// Takes a tree apart and gathers its problems, so that a user sees them at once.
 #[derive(Debug)]
 pub struct Reader<'a> {
     document: Document<'a>,
     problems: Vec<Problem>,
+    /// Problems past [`SHOWN`], which are only counted.
+    more: usize,
 }
 
 /// A mapping whose keys have been held against the known ones.
@@ -37,6 +42,7 @@ impl<'a> Reader<'a> {
         Reader {
             document: Document::new(text),
             problems: Vec::new(),
+            more: 0,
         }
     }
 
@@ -46,6 +52,10 @@ impl<'a> Reader<'a> {
             Some(value) if self.problems.is_empty() => Ok(value),
             _ => {
                 self.problems.sort_by_key(|p| p.place);
+                if let (1.., Some(last)) = (self.more, self.problems.last()) {
+                    let message = format!("and {} more problems, not shown", self.more);
+                    self.problems.push(self.document.problem(last.place, message));
+                }
                 Err(Problems(self.problems))
             }
         }
@@ -53,21 +63,48 @@ impl<'a> Reader<'a> {
 
     /// Records a problem.
     pub fn problem(&mut self, place: Span, message: impl Into<String>) {
-        self.problems.push(self.document.problem(place, message));
+        self.record(place, message.into(), || None);
     }
 
     /// Records a problem and what to write instead.
     pub fn problem_with_help(&mut self, place: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.record(place, message.into(), || Some(help.into()));
+    }
+
+    /// Records a word that is none of the `known` ones, with the one that was perhaps meant.
+    pub fn unknown<'k>(
+        &mut self,
+        place: Span,
+        message: impl Into<String>,
+        word: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) {
+        self.record(place, message.into(), || {
+            nearest(word, known).map(|near| format!("did you mean `{near}`?"))
+        });
+    }
+
+    /// The line and the help are looked for only if the problem is shown: both take time in
+    /// proportion to the document.
+    fn record(&mut self, place: Span, message: String, help: impl FnOnce() -> Option<String>) {
+        if self.problems.len() >= SHOWN {
+            self.more += 1;
+            return;
+        }
         let mut problem = self.document.problem(place, message);
-        problem.help = Some(help.into());
+        problem.help = help();
         self.problems.push(problem);
+    }
+
+    fn found(&self) -> usize {
+        self.problems.len() + self.more
     }
 
     /// Refuses every key in the tree whose value is null, at any depth, but for some of the root's
     /// own. For documents in which an absent key asks for less than a value does: one that was
     /// emptied must not pass for absent. Returns whether there was none.
     pub fn refuse_nulls(&mut self, root: &Node, but: &[&str]) -> bool {
-        let before = self.problems.len();
+        let before = self.found();
         let mut rest = vec![root];
         while let Some(node) = rest.pop() {
             match &node.value {
@@ -85,7 +122,7 @@ impl<'a> Reader<'a> {
                 Value::Scalar { .. } => {}
             }
         }
-        self.problems.len() == before
+        self.found() == before
     }
 
     /// A mapping with only `known` keys; `what` names it in messages.
@@ -97,10 +134,12 @@ impl<'a> Reader<'a> {
         for (key, _) in entries {
             if !known.contains(&key.text.as_str()) {
                 let message = format!("unknown key `{}` in {what}", escape(&key.text));
-                match nearest(&key.text, known) {
-                    Some(near) => self.problem_with_help(key.place, message, format!("did you mean `{near}`?")),
-                    None => self.problem_with_help(key.place, message, format!("known keys: {}", known.join(", "))),
-                }
+                self.record(key.place, message, || {
+                    Some(match nearest(&key.text, known.iter().copied()) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("known keys: {}", known.join(", ")),
+                    })
+                });
             }
         }
         Some(Fields {
@@ -213,10 +252,10 @@ impl<'a> Reader<'a> {
 }
 
 /// The known word closest to `word`, if any is close enough to be meant.
-pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known
-        .iter()
-        .map(|k| (strsim::jaro_winkler(word, k), *k))
+        .into_iter()
+        .map(|k| (strsim::jaro_winkler(word, k), k))
         .filter(|(score, _)| *score > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, k)| k)
