@@ -2,8 +2,8 @@
 //! and pinned only if somebody says so.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
 
 use qyvol::image::{Archive, Head, ImageSignature};
 use qyvol::trust::{PREDICATE_TYPE, PrivateKey};
@@ -65,25 +65,66 @@ fn policy(host: &User) -> Option<String> {
     fs::read_to_string(host.home().join("trust.yaml")).ok()
 }
 
-/// The command at a terminal, with a line that is typed. Both streams of output are one there.
+/// The command at a terminal, with a line that is typed once it asks. Both streams of output
+/// are one there.
 fn at_a_terminal(host: &User, args: &[&str], variables: &[(&str, &str)], typed: &str) -> CommandOutput {
-    let line = args.iter().fold(env!("CARGO_BIN_EXE_qyv").to_string(), |line, arg| {
-        format!("{line} '{arg}'")
-    });
-    let mut script = Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).env_clear();
-    script
-        .env("QYVOL_HOME", host.home())
-        .env("PATH", "/usr/bin:/bin")
-        .env("SHELL", "/bin/sh");
-    script.envs(variables.iter().copied()).current_dir(host.path(""));
-    script
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = script.spawn().unwrap();
-    let _ = child.stdin.take().unwrap().write_all(format!("{typed}\n").as_bytes());
-    CommandOutput::from(&child.wait_with_output().unwrap())
+    let mut session = Session::start(host, "", args, variables);
+    session.read_to_the_question();
+    session.end_with(typed)
+}
+
+/// What a question ends with.
+const ASKED: &str = "[no]: ";
+
+/// A command at a terminal of its own.
+struct Session {
+    child: Child,
+    shown: Vec<u8>,
+}
+
+impl Session {
+    /// Starts the command, after what a shell does before.
+    fn start(host: &User, before: &str, args: &[&str], variables: &[(&str, &str)]) -> Session {
+        let mut line = format!("{before}exec {}", env!("CARGO_BIN_EXE_qyv"));
+        line.extend(args.iter().map(|arg| format!(" '{arg}'")));
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).env_clear();
+        script
+            .env("QYVOL_HOME", host.home())
+            .env("PATH", "/usr/bin:/bin")
+            .env("SHELL", "/bin/sh");
+        script.envs(variables.iter().copied()).current_dir(host.path(""));
+        script
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Session {
+            child: script.spawn().unwrap(),
+            shown: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        // Who asks nothing may have ended.
+        let _ = self.child.stdin.as_mut().unwrap().write_all(text.as_bytes());
+    }
+
+    /// Reads until there is a question, or the end.
+    fn read_to_the_question(&mut self) {
+        let output = self.child.stdout.as_mut().unwrap();
+        let mut byte = [0];
+        while !self.shown.ends_with(ASKED.as_bytes()) && output.read(&mut byte).unwrap() == 1 {
+            self.shown.push(byte[0]);
+        }
+    }
+
+    fn end_with(mut self, typed: &str) -> CommandOutput {
+        self.write(&format!("{typed}\n"));
+        let mut output = self.child.wait_with_output().unwrap();
+        self.shown.append(&mut output.stdout);
+        output.stdout = self.shown;
+        CommandOutput::from(&output)
+    }
 }
 
 // [SIGN-070] [SIGN-071]
@@ -255,4 +296,57 @@ fn whoever_sits_at_a_terminal_is_asked_once_and_nobody_in_a_pipeline() {
     let pinned = at_a_terminal(&host, &["pull", "--verify", name], &[], "yes").expect(0);
     assert!(pinned.out.contains(question), "{}", pinned.out);
     host.qyv(&run).expect(0);
+}
+
+// [SIGN-070] [SIGN-071]
+#[test]
+fn answer_is_to_the_question_and_to_the_policy_of_its_time() {
+    if lacks(&["script"]) {
+        return;
+    }
+    let published = Published::new();
+    let run = ["run", &published.name, "--", "exit", "0"];
+    // What was typed before there was a question answers nothing.
+    let host = User::new();
+    let mut session = Session::start(&host, "read first; ", &run, &[]);
+    session.write("first\nyes\n");
+    session.read_to_the_question();
+    session.end_with("no").expect(126);
+    assert_eq!(policy(&host), None);
+    // A rule that somebody writes while the question waits decides.
+    let host = User::new();
+    host.qyv(&["keys", "generate", "other"]).expect(0);
+    let mut session = Session::start(&host, "", &run, &[]);
+    session.read_to_the_question();
+    let scope = published.server.name("team/**");
+    host.qyv(&["trust", "add", &scope, "--key", "other"]).expect(0);
+    let before = policy(&host);
+    let refused = session.end_with("yes").expect(125);
+    assert!(refused.out.contains("of the trust policy covers"), "{}", refused.out);
+    assert_eq!(policy(&host), before);
+}
+
+// [SIGN-071]
+#[test]
+fn question_is_about_the_image_that_was_refused() {
+    if lacks(&["script"]) {
+        return;
+    }
+    let published = Published::new();
+    let (host, user, name) = (User::new(), &published.user, published.name.as_str());
+    host.qyv(&["pull", name]).expect(0);
+    // Another key's image takes the name that the store has.
+    user.qyv(&["keys", "generate", "second"]).expect(0);
+    user.qyv(&["build", "app", "-o", "app2.qyvbin", "--key", "second"])
+        .expect(0);
+    user.qyv(&["push", "app2.qyvbin", name]).expect(0);
+    let second = fingerprint(user, "second");
+    for args in [
+        &["pull", "--verify", name][..],
+        &["run", "--pull", "always", name, "--", "exit", "0"],
+    ] {
+        let asked = at_a_terminal(&host, args, &[], "no").expect(if args[0] == "run" { 126 } else { 12 });
+        assert!(asked.out.contains(&second), "{}", asked.out);
+        assert!(!asked.out.contains(&published.fingerprint), "{}", asked.out);
+    }
 }

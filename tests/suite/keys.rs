@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use crate::needs::lacks;
 use crate::support::{CommandOutput, User, third_party};
@@ -367,7 +367,7 @@ fn hint_for_a_key_that_others_can_read_works() {
 
 // [CMD-004]
 #[test]
-fn process_that_holds_a_private_key_dumps_no_core() {
+fn process_that_holds_a_secret_dumps_no_core() {
     let user = User::new();
     user.app("app", "");
     user.qyv(&["keys", "generate", "release"]).expect(0);
@@ -385,20 +385,43 @@ fn process_that_holds_a_private_key_dumps_no_core() {
         let mut child = user.command().args(args).spawn().unwrap();
         // Opened as soon as the command is about to read it.
         let mut key = fs::File::options().write(true).open(user.path("key.pem")).unwrap();
-        let process = format!("/proc/{}", child.id());
-        let limits = fs::read_to_string(format!("{process}/limits")).unwrap();
-        let core = limits
-            .lines()
-            .find(|line| line.starts_with("Max core file size"))
-            .unwrap();
-        assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
-        // What may not be traced belongs to root.
-        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("{process}/fd")).unwrap());
-        assert_eq!(owner, 0, "{args:?}");
+        assert!(dumps_nothing(&child), "{args:?}");
+        assert!(cant_be_traced(&child), "{args:?}");
         std::io::Write::write_all(&mut key, &pem).unwrap();
         drop(key);
         assert!(child.wait().unwrap().success(), "{args:?}");
     }
+    // What asks a registry may hold its password.
+    let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = format!("{}/app:1", registry.local_addr().unwrap());
+    for (args, makes_namespaces) in [
+        (&["pull", "--plain-http", &name][..], false),
+        (&["verify", "--remote", "--plain-http", &name], false),
+        (&["push", "--plain-http", "y.qyvbin", &name], false),
+        (&["run", "--plain-http", &name], true),
+    ] {
+        let mut child = user.command().args(args).spawn().unwrap();
+        let connection = registry.accept().unwrap();
+        assert!(dumps_nothing(&child), "{args:?}");
+        assert!(makes_namespaces || cant_be_traced(&child), "{args:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(connection);
+    }
+}
+
+/// Whether a process may write no core file, nor pipe one to a program.
+fn dumps_nothing(child: &Child) -> bool {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let bytes: Vec<&str> = core.unwrap().split_whitespace().take(2).collect();
+    bytes == ["1", "1"] || bytes == ["0", "0"]
+}
+
+/// What may not be traced belongs to root; if this is root, nothing shows it.
+fn cant_be_traced(child: &Child) -> bool {
+    let descriptors = fs::metadata(format!("/proc/{}/fd", child.id())).unwrap();
+    std::os::unix::fs::MetadataExt::uid(&descriptors) == 0
 }
 
 // [CMD-004]

@@ -1,6 +1,8 @@
 //! `verify` of several targets: files, directories, stored images, images in registries.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
 use serde_json::Value;
@@ -157,4 +159,34 @@ fn record_says_what_was_verified_by_what_and_replaces_nothing() {
     fs::write(user.home().join("trust.yaml"), "version: 2\n").unwrap();
     user.qyv(&["verify", &app, "--record", "none.json"]).expect(19);
     assert!(!user.path("none.json").exists());
+}
+
+// [SIGN-047]
+#[test]
+fn name_of_a_file_stands_for_one_file_and_in_one_line() {
+    let user = User::new();
+    let app = user.built("app", "");
+    fs::create_dir(user.path("found")).unwrap();
+    let forged = "a: accepted x:1 sha256:0\nb.qyvbin";
+    fs::copy(user.path(&app), user.path("found").join(forged)).unwrap();
+    let told = user.qyv(&["verify", "found/"]).expect(0);
+    assert_eq!(told.out.lines().count(), 1, "{}", told.out);
+    fs::copy(
+        user.path(&app),
+        user.path("found").join(OsStr::from_bytes(b"\xfe.qyvbin")),
+    )
+    .unwrap();
+    fs::copy(
+        user.path(&app),
+        user.path("found").join(OsStr::from_bytes(b"\xff.qyvbin")),
+    )
+    .unwrap();
+    let told = user.qyv(&["verify", "found/", "--format", "json"]).expect(2);
+    let expected = [
+        (format!("found/{forged}"), 0),
+        ("found/\\xfe.qyvbin".to_string(), 2),
+        ("found/\\xff.qyvbin".to_string(), 2),
+    ];
+    assert_eq!(targets(&told), expected);
+    assert!(told.err.contains("must be UTF-8"), "{}", told.err);
 }

@@ -18,38 +18,36 @@ const KEY: &str = "QYVOL_KEY";
 /// What a key of an ssh agent's is named by.
 const AGENT: &str = "ssh:";
 
-/// Keeps private keys and passwords out of core dumps and, where nothing has to trace
-/// or to be mapped into a namespace, from other processes of the same user. Before the
+/// Bytes of a core file. Where cores are piped to a program, the kernel minds no limit but
+/// this one (`coredump_pipe` in its `fs/coredump.c`); a file of one byte is never written.
+const CORE_BYTES: u64 = 1;
+
+/// Keeps keys and passwords, the environment's too, out of core dumps and, where nothing has to
+/// trace or to be mapped into a namespace, from other processes of the same user. Before the
 /// first of them is read.
 pub fn protect_memory(command: &Command) -> Result<(), Failure> {
-    let (may_dump, may_be_traced) = match command {
-        Command::Build(_)
-        | Command::Sign(_)
-        | Command::Attest(_)
-        | Command::Keys { .. }
-        | Command::Trust { .. }
-        | Command::Login(_) => (false, false),
-        #[cfg(feature = "import")]
-        Command::Import(_) => (false, false),
-        #[cfg(feature = "hub")]
-        Command::Hub { .. } => (false, false),
-        // These run guests: their file systems are made by a child in a user namespace,
-        // which a process that nothing may trace can't give its identity.
-        Command::Quickstart(_) | Command::Serve(_) => (false, true),
-        _ => (true, true),
+    let limit = |bytes| Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
     };
-    let failed = |e| Failure::new(format!("can't keep private keys out of core dumps: {e}"));
-    if !may_dump {
-        let none = Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        };
-        setrlimit(Resource::Core, none).map_err(failed)?;
-    }
-    if !may_be_traced {
+    // Who may have no core file at all can't have one byte.
+    setrlimit(Resource::Core, limit(CORE_BYTES))
+        .or_else(|_| setrlimit(Resource::Core, limit(0)))
+        .map_err(failed)?;
+    // These make, or try, user namespaces: their child can't be given its identity by a
+    // process that nothing may trace.
+    let makes_namespaces = matches!(
+        command,
+        Command::Run(_) | Command::Serve(_) | Command::Call(_) | Command::Quickstart(_) | Command::Doctor(_)
+    );
+    if !makes_namespaces {
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
     }
     Ok(())
+}
+
+fn failed(error: rustix::io::Errno) -> Failure {
+    Failure::new(format!("can't keep private keys out of core dumps: {error}"))
 }
 
 /// The passphrase of an encrypted key.

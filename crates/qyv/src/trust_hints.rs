@@ -58,6 +58,9 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
     if report.key_given.is_some() {
         return vec![format!("it may be signed by another of the publisher's keys{by}")];
     }
+    if report.followed {
+        return vec![publishers(by)];
+    }
     if let (Some(rule), Some(found)) = (
         &report.rule,
         report.signatures.iter().find(|s| s.verdict == Verdict::OtherForm),
@@ -93,6 +96,13 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
     first.into_iter().chain(pin).chain(last).collect()
 }
 
+/// Where the policy is published, no command of this host changes its rules.
+fn publishers(by: String) -> String {
+    format!(
+        "this policy is published as signed documents: its publisher adds the rule or the key{by}; then `qyv trust pull` fetches it"
+    )
+}
+
 /// The tag of a name that was asked for without a digest.
 fn tag(asked: &str) -> Option<&str> {
     let last = asked.rsplit('/').next()?;
@@ -103,6 +113,9 @@ fn short(target: &str, report: &Report) -> Vec<String> {
     let lacking = report.requirements.iter().filter(|r| r.have < r.threshold);
     let line = |r: &qyvol::trust::RequirementReport| {
         let keys: Vec<String> = r.keys.iter().map(|k| escape(k).to_string()).collect();
+        if keys.len() < r.threshold && report.followed {
+            return publishers(String::new());
+        }
         if keys.len() < r.threshold {
             let role = match r.role.as_str() {
                 "release" => String::new(),
@@ -186,7 +199,7 @@ fn other_name(report: &Report) -> Vec<String> {
             }
         ));
     }
-    if report.key_given.is_some() {
+    if report.key_given.is_some() || report.followed {
         return hints;
     }
     let key = found.key.as_deref().map_or_else(|| "KEY".to_string(), word);

@@ -50,4 +50,4 @@ pub use options::{HostOptions, Options};
 pub use repository::FetchedManifest;
 pub use repository::Repository;
 pub use retry::{Notify, RetryPolicy};
-pub use transport::count_system_certificates;
+pub use transport::{count_system_certificates, shown_proxy};

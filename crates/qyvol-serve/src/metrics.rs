@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(read(&metrics.refusals[0]), 1);
         assert_eq!(
             metrics.ends.each_ref().map(read),
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]
         );
     }
 }

@@ -15,6 +15,13 @@ pub(crate) fn conditions(r: &mut Reader<'_>, fields: &Fields<'_>, known: &KeyNam
         return Vec::new();
     };
     let items = r.items(node, "attest");
+    if items.is_empty() {
+        r.problem_with_help(
+            node.place,
+            "attest asks for nothing",
+            "list a condition, or remove the key",
+        );
+    }
     if items.len() > MAX_CONDITIONS {
         r.problem(node.place, format!("attest has more than {MAX_CONDITIONS} conditions"));
     }

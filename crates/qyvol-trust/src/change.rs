@@ -76,6 +76,8 @@ pub enum PolicyEdit {
 pub struct EditedPolicy {
     /// Its text.
     pub text: String,
+    /// What the policy said before.
+    pub before: TrustPolicy,
     /// What the text says.
     pub policy: TrustPolicy,
     /// What has changed, a line each; nothing if all was so before.
@@ -135,7 +137,8 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
     if edit.notes.is_empty() {
         return Ok(EditedPolicy {
             text: text.to_string(),
-            policy: before,
+            policy: before.clone(),
+            before,
             notes: Vec::new(),
             warnings: Vec::new(),
         });
@@ -152,6 +155,7 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
     match TrustPolicy::parse(&text) {
         Ok(policy) if policy == edit.after => Ok(EditedPolicy {
             text,
+            before,
             policy,
             notes: edit.notes,
             warnings: edit.warnings,

@@ -346,6 +346,11 @@ fn rule(r: &mut Reader<'_>, node: &Node, keys: &KeyNames<'_>) -> Option<Rule> {
 /// What a rule bounds.
 fn ceiling(r: &mut Reader<'_>, fields: &Fields<'_>) -> Ceiling {
     let limits = fields.get("limits");
+    if let Some(node) = limits
+        && matches!(&node.value, yaml::Value::Mapping(entries) if entries.is_empty())
+    {
+        r.problem_with_help(node.place, "limits sets none", "name a limit, or remove the key");
+    }
     Ceiling {
         allow: fields.get("allow").and_then(|node| read_ceiling(r, node, "allow")),
         limits: limits

@@ -28,6 +28,9 @@ pub struct Report {
     pub rule: Option<RuleReport>,
     /// The policy's serial.
     pub serial: u64,
+    /// Whether the policy is published, so that its next document replaces it whole.
+    #[serde(skip)]
+    pub followed: bool,
     /// Every signature, in the order given, each once.
     pub signatures: Vec<SignatureReport>,
     /// Every attestation that was read, each once.

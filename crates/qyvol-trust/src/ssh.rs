@@ -87,6 +87,10 @@ pub(crate) fn public_line(text: &str) -> Result<PublicKey, SshError> {
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return Err(SshError::Line);
     };
+    // Some readers take a lone carriage return for the end of a line.
+    if line.contains('\r') {
+        return Err(SshError::Line);
+    }
     let mut words = line.split_ascii_whitespace();
     let (Some(kind), Some(base64)) = (words.next(), words.next()) else {
         return Err(SshError::Line);
@@ -200,6 +204,7 @@ mod tests {
         assert_eq!(PublicKey::from_text(&key.to_pem()).unwrap(), key);
         for (text, why) in [
             (format!("ssh-ed25519 {base64}\nssh-ed25519 {base64}\n"), "one line"),
+            (format!("ssh-ed25519 {base64} a\rssh-ed25519 {base64}\n"), "one line"),
             (format!("ecdsa-sha2-nistp256 {base64}"), "one line"),
             (format!("ssh-ed25519-cert-v01@openssh.com {base64}"), "one line"),
             ("ssh-ed25519".to_string(), "one line"),

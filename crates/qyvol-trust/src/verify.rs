@@ -107,6 +107,7 @@ pub fn verify_attested(
             repository: subject.asked.map(|asked| r.signed_repository(asked)),
         }),
         serial: policy.serial,
+        followed: policy.update.is_some(),
         signatures,
         attestations: attest::judge(policy, &subject.descriptor.digest, attestations, judge.now),
         requirements: Vec::new(),

@@ -454,6 +454,13 @@ impl Error {
     }
 
     /// An error about an image the user named.
+    pub(crate) fn stored(target: &str) -> impl Fn(StoreError) -> Error + '_ {
+        move |source| Error::Stored {
+            target: target.to_string(),
+            source,
+        }
+    }
+
     pub(crate) fn image(target: &str) -> impl Fn(ImageError) -> Error + '_ {
         move |source| match source {
             // What is wrong with the content is the image's, the rest the store's.

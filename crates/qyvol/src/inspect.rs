@@ -234,7 +234,7 @@ pub fn assets(ctx: &Context<'_>, target: &Target) -> Result<Vec<ListedAsset>, Er
     };
     let body = match &source {
         ImageSource::Archive { archive } => archive.fetch(layer)?,
-        ImageSource::Stored { store, .. } => store.fetch(layer)?,
+        ImageSource::Stored { store, .. } => store.fetch(layer).map_err(Error::stored(&label))?,
     };
     list_assets(body, promise).map_err(Error::image(&label))
 }

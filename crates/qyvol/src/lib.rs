@@ -145,7 +145,7 @@ pub use keys::{KeyRow, Keyring, Passphrase, SECRET_KEY_TEXT};
 pub use netfs::read_fs_credentials;
 pub use new_file::NewFile;
 pub use output::Destination;
-pub use pin::{FirstUse, first_use};
+pub use pin::{FirstUse, ReadFrom, first_use};
 pub use policy::{
     PolicyChange, PolicyUsed, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy,
     policy_or_key, policy_path, public_key, revocation,

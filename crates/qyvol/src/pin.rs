@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use qyvol_image::SignedImage;
 use qyvol_remote::Client;
-use qyvol_trust::{Envelope, Identity, KeyId, PolicyEdit, PublicKey, Scope, Subject, required_identity};
+use qyvol_trust::{Envelope, Identity, KeyId, PolicyEdit, PublicKey, Scope, Subject, TrustPolicy, required_identity};
 use qyvol_types::Reference;
 
 use crate::image_source::own_name;
@@ -29,14 +29,22 @@ pub struct FirstUse {
     keys: Vec<PublicKey>,
 }
 
+/// Where an image of a first use is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The store, and the registry if the store does not have the name.
+    StoreFirst,
+    /// The registry: it is its image that was refused, whatever the store has under the name.
+    Registry,
+}
+
 /// Where the image was read.
 enum Origin {
     Store(ImageSource),
     Registry(Box<qyvol_remote::Repository>),
 }
 
-/// Finds the keys that an image brought along: in the store, or else in its registry. Judges
-/// nothing, and writes nothing.
+/// Finds the keys that an image brought along. Judges nothing, and writes nothing.
 ///
 /// # Errors
 /// A rule covers the name already; the policy is another's to change; the image is unsigned, or
@@ -45,35 +53,30 @@ pub fn first_use(
     ctx: &Context<'_>,
     client: &dyn Fn() -> Result<Arc<Client>, Error>,
     name: &Reference,
+    from: ReadFrom,
 ) -> Result<FirstUse, Error> {
     check_own(ctx)?;
     let policy = policy_in_force(ctx)?;
-    let (origin, image) = match ImageSource::stored(ctx, &ImageName::Reference(name.clone())) {
-        Ok(source) => {
+    let stored = match from {
+        ReadFrom::Registry => None,
+        ReadFrom::StoreFirst => match ImageSource::stored(ctx, &ImageName::Reference(name.clone())) {
+            Ok(source) => Some(source),
+            Err(Error::NoImage { .. }) => None,
+            Err(error) => return Err(error),
+        },
+    };
+    let (origin, image) = match stored {
+        Some(source) => {
             let image = source.single()?.clone();
             (Origin::Store(source), image)
         }
-        Err(Error::NoImage { .. }) => {
+        None => {
             let (repository, image) = find(ctx, &client()?, name)?;
             (Origin::Registry(Box::new(repository)), image)
         }
-        Err(error) => return Err(error),
     };
     let own = own_name(&name.to_string(), &image.config)?;
-    let descriptor = image.descriptor();
-    let subject = Subject {
-        descriptor: &descriptor,
-        name: own.repository(),
-        version: own.tag().unwrap_or_default(),
-        asked: Some(name),
-        pinned: name.digest().is_some(),
-    };
-    if let Some(rule) = policy.rule(&subject) {
-        return Err(Error::Usage(format!(
-            "the rule {0} of the trust policy covers {name}: what it trusts is changed by `qyv trust add`",
-            rule.scope
-        )));
-    }
+    check_uncovered(&policy, &image, name, &own)?;
     let mut keys: Vec<PublicKey> = Vec::new();
     for signature in &image.signatures {
         let named = Envelope::parse(&signature.bundle).ok();
@@ -102,6 +105,24 @@ pub fn first_use(
     })
 }
 
+/// Fails if a rule covers the name already.
+fn check_uncovered(policy: &TrustPolicy, image: &SignedImage, name: &Reference, own: &Reference) -> Result<(), Error> {
+    let subject = Subject {
+        descriptor: &image.descriptor(),
+        name: own.repository(),
+        version: own.tag().unwrap_or_default(),
+        asked: Some(name),
+        pinned: name.digest().is_some(),
+    };
+    match policy.rule(&subject) {
+        Some(rule) => Err(Error::Usage(format!(
+            "the rule {} of the trust policy covers {name}: what it trusts is changed by `qyv trust add`",
+            rule.scope
+        ))),
+        None => Ok(()),
+    }
+}
+
 impl FirstUse {
     /// The keys. Whoever made the image, or carried it, chose them.
     pub fn keys(&self) -> &[PublicKey] {
@@ -124,8 +145,8 @@ impl FirstUse {
     /// that would be in force, and writes that policy if it accepts the image.
     ///
     /// # Errors
-    /// The image brought no such key; the policy revokes it; the image would still be refused.
-    /// The policy is then as it was.
+    /// The image brought no such key; the policy revokes it; somebody has made a rule that covers
+    /// the name meanwhile; the image would still be refused. The policy is then as it was.
     pub fn pin(&self, ctx: &Context<'_>, id: KeyId, unchecked: bool) -> Result<PolicyChange, Error> {
         let Some(key) = self.keys.iter().find(|key| key.id() == id) else {
             let brought: Vec<String> = self.keys.iter().map(PublicKey::fingerprint).collect();
@@ -148,7 +169,9 @@ impl FirstUse {
             identity,
             unchecked,
         };
-        change_policy_if(ctx, &edit, |policy| {
+        change_policy_if(ctx, &edit, |before, policy| {
+            // Whoever was asked may have taken hours to answer.
+            check_uncovered(before, &self.image, &self.name, &self.own)?;
             let blobs: &dyn qyvol_store::Fetch = match &self.origin {
                 Origin::Store(source) => source.blobs(),
                 Origin::Registry(repository) => &**repository,

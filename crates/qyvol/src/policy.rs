@@ -203,14 +203,14 @@ fn check_own_text(ctx: &Context<'_>, path: PathBuf, text: Option<&str>) -> Resul
 /// Changes the policy, or begins one. Commands that change it at once wait for
 /// each other; the file is replaced whole.
 pub fn change_policy(ctx: &Context<'_>, what: &PolicyEdit) -> Result<PolicyChange, Error> {
-    change_policy_if(ctx, what, |_| Ok(()))
+    change_policy_if(ctx, what, |_, _| Ok(()))
 }
 
-/// The same, if what it would say afterwards passes a check.
+/// The same, if what it says and what it would say afterwards pass a check.
 pub(crate) fn change_policy_if(
     ctx: &Context<'_>,
     what: &PolicyEdit,
-    check: impl FnOnce(&TrustPolicy) -> Result<(), Error>,
+    check: impl FnOnce(&TrustPolicy, &TrustPolicy) -> Result<(), Error>,
 ) -> Result<PolicyChange, Error> {
     let path = policy_path(ctx);
     let _lock = lock_policy(&path)?;
@@ -227,7 +227,7 @@ pub(crate) fn change_policy_if(
             why: error.to_string(),
         },
     })?;
-    check(&changed.policy)?;
+    check(&changed.before, &changed.policy)?;
     if !changed.notes.is_empty() {
         secure_file::replace(&path, changed.text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
         // A directory that others can write would have it refused by whoever

@@ -111,11 +111,9 @@ pub(crate) fn verify_by(ctx: &Context<'_>, policy: &TrustPolicy, target: &Target
             ctx.report
                 .started("verifying", Some(image.manifest.layers().iter().map(|l| l.size).sum()));
             for layer in image.manifest.layers() {
-                read_all(&mut store.fetch(layer)?, ctx).map_err(|error| match StoreError::from_io(error) {
-                    Ok(source) => Error::Stored {
-                        target: label.clone(),
-                        source,
-                    },
+                let mut body = store.fetch(layer).map_err(Error::stored(&label))?;
+                read_all(&mut body, ctx).map_err(|error| match StoreError::from_io(error) {
+                    Ok(source) => Error::stored(&label)(source),
                     Err(io) => Error::file("read", store.root())(io),
                 })?;
             }

@@ -170,10 +170,28 @@ impl Job {
             )],
             Ok(()) => {
                 found.sort();
-                let archive = |path: PathBuf| job(&path.to_string_lossy(), Ok(Target::Archive(path.clone())));
-                found.into_iter().map(archive).collect()
+                found.into_iter().map(Job::of_archive).collect()
             }
             Err(error) => vec![job(text, Err(error))],
+        }
+    }
+
+    /// An archive that was found. One name stands for one file in what is recorded, so that a
+    /// name that is no text is refused.
+    fn of_archive(path: PathBuf) -> Job {
+        match path.to_str() {
+            Some(text) => Job {
+                text: text.to_string(),
+                target: Ok(Target::Archive(path)),
+            },
+            None => {
+                let text = path.as_os_str().as_encoded_bytes().escape_ascii().to_string();
+                let why = format!("{text}: the name of an archive in a directory must be UTF-8");
+                Job {
+                    text,
+                    target: Err(Error::Usage(why)),
+                }
+            }
         }
     }
 }

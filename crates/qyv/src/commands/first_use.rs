@@ -6,7 +6,8 @@ use std::sync::Arc;
 use qyvol::remote_store::Client;
 use qyvol::trust::{KeyId, PublicKey, Refusal};
 use qyvol::types::escape;
-use qyvol::{Context, FirstUse, Target};
+use qyvol::{Context, FirstUse, ReadFrom, Target};
+use rustix::termios::{QueueSelector, tcflush};
 
 use super::{reference, trust};
 use crate::cli::{Format, RegistryArgs};
@@ -46,7 +47,7 @@ pub fn pin(
         }
     };
     let client = || Ok(crate::registry::client(&ctx.home, ui, registry)?);
-    let found = qyvol::first_use(ctx, &client, &name)?;
+    let found = qyvol::first_use(ctx, &client, &name, ReadFrom::StoreFirst)?;
     let answer = match given {
         Some(given) => Some(given),
         None => ask(&name.to_string(), &found)?,
@@ -67,6 +68,7 @@ pub fn accepted(
     target: &Target,
     key: Option<&str>,
     client: &dyn Fn() -> Result<Arc<Client>, qyvol::Error>,
+    from: ReadFrom,
 ) -> Result<bool, Failure> {
     let is_first = matches!(refused, qyvol::Error::Trust { source, .. } if source.refusal() == Refusal::NoRule);
     let Target::Image(name) = target else { return Ok(false) };
@@ -79,7 +81,7 @@ pub fn accepted(
         return Ok(false);
     }
     // Where there is nothing to ask about, the refusal says what is wrong.
-    let Ok(found) = qyvol::first_use(ctx, client, name) else {
+    let Ok(found) = qyvol::first_use(ctx, client, name, from) else {
         return Ok(false);
     };
     let Some((id, unchecked)) = ask(&name.to_string(), &found)? else {
@@ -121,6 +123,8 @@ fn ask(name: &str, found: &FirstUse) -> Result<Option<(KeyId, bool)>, Failure> {
     });
     let failed = |error: std::io::Error| Failure::new(format!("can't ask: {error}"));
     let mut err = stderr().lock();
+    // What was typed or pasted before there was a question does not answer it.
+    tcflush(stdin(), QueueSelector::IFlush).map_err(|error| failed(error.into()))?;
     err.write_all(text.as_bytes())
         .and_then(|()| err.flush())
         .map_err(failed)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use qyvol::remote_store::{Client, Credential, Secret, StaticCredential, erase_credentials, store_credentials};
 use qyvol::trust::{Identity, required_identity};
 use qyvol::types::{Reference, RepositoryName};
-use qyvol::{Context, Destination, PullRequest, Target, TransferReport};
+use qyvol::{Context, Destination, PullRequest, ReadFrom, Target, TransferReport};
 use serde_json::{Value, json};
 
 use super::{first_use, reference};
@@ -136,7 +136,15 @@ fn asked_first(
     client: &Arc<Client>,
 ) -> Result<bool, Failure> {
     let target = Target::Image(name.clone().into());
-    first_use::accepted(ctx, ui, error, &target, None, &|| Ok(client.clone()))
+    first_use::accepted(
+        ctx,
+        ui,
+        error,
+        &target,
+        None,
+        &|| Ok(client.clone()),
+        ReadFrom::Registry,
+    )
 }
 
 pub fn copy(ctx: &Context<'_>, ui: &Ui, args: CopyArgs) -> Result<u8, Failure> {

@@ -13,7 +13,8 @@ use qyvol::runtime::{Actor, Identity, Limit};
 use qyvol::sandbox::{Endpoint, FsAccess, Grant, Observer};
 use qyvol::types::{AppManifest, ImageConfig, Resources, escape};
 use qyvol::{
-    Context, Debugging, DirGrant, FsCredentials, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, Target,
+    Context, Debugging, DirGrant, FsCredentials, Outcome, Overrides, Pull, ReadFrom, RunEvents, RunFigures, RunRequest,
+    Target,
 };
 
 use super::first_use;
@@ -240,11 +241,16 @@ fn start(
         last: true,
         ..given
     };
+    let refused = match args.guest.pull {
+        Some(PullWhen::Always) => ReadFrom::Registry,
+        _ => ReadFrom::StoreFirst,
+    };
     match qyvol::run(ctx, &request) {
-        Err(error) if first_use::accepted(ctx, ui, &error, &target, request.key, &client)? => {
-            Ok(qyvol::run(ctx, &request)?)
-        }
-        ended => Ok(ended?),
+        Err(error) => match first_use::accepted(ctx, ui, &error, &target, request.key, &client, refused)? {
+            true => Ok(qyvol::run(ctx, &request)?),
+            false => Err(error.into()),
+        },
+        Ok(ended) => Ok(ended),
     }
 }
 

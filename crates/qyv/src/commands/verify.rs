@@ -110,7 +110,12 @@ fn told(ui: &Ui, verified: TargetVerdict) -> (u8, Vec<Value>) {
 }
 
 fn accepted(ui: &Ui, target: &str, report: &VerifyReport) {
-    ui.data(&format!("{target}: accepted {} {}\n", report.image, report.digest));
+    ui.data(&format!(
+        "{}: accepted {} {}\n",
+        escape(target),
+        report.image,
+        report.digest
+    ));
     for line in report.trust.lines() {
         ui.note(&line);
     }

@@ -3,7 +3,7 @@
 use std::env;
 
 use qyvol::Context;
-use qyvol::remote_store::count_system_certificates;
+use qyvol::remote_store::{count_system_certificates, shown_proxy};
 
 use super::Area;
 use crate::cli::DoctorArgs;
@@ -25,7 +25,7 @@ pub(super) fn look(ctx: &Context<'_>, ui: &Ui, args: &DoctorArgs) -> Result<Area
     }
     for name in PROXIES {
         if let Some(value) = env::var(name).ok().filter(|value| !value.is_empty()) {
-            area.ok("proxy", format!("{name} is {}", without_password(&value)));
+            area.ok("proxy", format!("{name} is {}", shown_proxy(&value)));
         }
     }
     if args.registries.is_empty() {
@@ -43,28 +43,4 @@ pub(super) fn look(ctx: &Context<'_>, ui: &Ui, args: &DoctorArgs) -> Result<Area
         }
     }
     Ok(area)
-}
-
-/// A proxy's URL without its user and password.
-fn without_password(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((before, host)) => {
-            let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://"));
-            format!("{}{host}, with credentials", scheme.unwrap_or_default())
-        }
-        None => url.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn password_of_a_proxy_is_not_shown() {
-        assert_eq!(without_password("http://proxy:3128"), "http://proxy:3128");
-        let shown = without_password("http://user:p@ss@proxy:3128");
-        assert_eq!(shown, "http://proxy:3128, with credentials");
-        assert_eq!(without_password("user:secret@proxy"), "proxy, with credentials");
-    }
 }

@@ -1,11 +1,10 @@
 //! What builds applications, by language. None of it is needed to run one.
 //!
-//! Programs are looked for in the absolute directories of `PATH`, and none is started
-//! but rustc, which is asked where its targets are.
+//! Programs are looked for in the absolute directories of `PATH`, and none is started: what
+//! some of them are decides a file in the current directory (rustup's `rust-toolchain.toml`).
 
-use std::env;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use super::Area;
 
@@ -24,6 +23,9 @@ const LANGUAGES: &[(&str, &[&str], &str)] = &[
     ),
     ("python", &["componentize-py"], "`pip install componentize-py`"),
 ];
+
+/// Toolchains of rustup that are looked at.
+const TOOLCHAINS: usize = 64;
 
 pub(super) fn look() -> Area {
     let mut area = Area::new("tools");
@@ -45,18 +47,12 @@ fn rust(area: &mut Area) {
         area.note("rust", "no rustc").fix("https://rustup.rs");
         return;
     };
-    let has = |target: &str| {
-        let mut command = Command::new(&rustc);
-        command
-            .args(["--print", "target-libdir", "--target", target])
-            .stdin(Stdio::null());
-        let answer = command.output().ok().filter(|output| output.status.success());
-        answer.is_some_and(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+    let roots = toolchains(&rustc);
+    let has = |target: &&str| {
+        let libraries = PathBuf::from("lib/rustlib").join(target).join("lib");
+        roots.iter().any(|root| root.join(&libraries).is_dir())
     };
-    let targets: Vec<&str> = ["wasm32-wasip2", "wasm32-wasip1"]
-        .into_iter()
-        .filter(|t| has(t))
-        .collect();
+    let targets: Vec<&str> = ["wasm32-wasip2", "wasm32-wasip1"].into_iter().filter(has).collect();
     match targets.as_slice() {
         [] => {
             area.note("rust", "rustc, without a target for WASI")
@@ -64,6 +60,24 @@ fn rust(area: &mut Area) {
         }
         targets => area.ok("rust", format!("rustc with {}", targets.join(" and "))),
     }
+}
+
+/// Where the libraries of this rustc may be: around it, and, if rustup stands before it, in
+/// each of rustup's toolchains.
+fn toolchains(rustc: &Path) -> Vec<PathBuf> {
+    let own = fs::canonicalize(rustc).ok();
+    let own = own.as_deref().and_then(|file| file.parent()?.parent());
+    let rustup = match env::var_os("RUSTUP_HOME").filter(|home| !home.is_empty()) {
+        Some(home) => Some(PathBuf::from(home)),
+        None => env::home_dir().map(|home| home.join(".rustup")),
+    };
+    let rustup = rustup.filter(|home| home.is_absolute());
+    let installed = rustup.and_then(|home| fs::read_dir(home.join("toolchains")).ok());
+    let installed = installed.into_iter().flatten().take(TOOLCHAINS).flatten();
+    own.map(Path::to_path_buf)
+        .into_iter()
+        .chain(installed.map(|entry| entry.path()))
+        .collect()
 }
 
 /// A program in `PATH`. What the current directory holds does not count.

@@ -152,7 +152,7 @@ fn agent(options: &Options, url: &Url) -> Result<Agent, String> {
 }
 
 fn proxy_of(url: &str, no_proxy: &[String]) -> Result<Proxy, String> {
-    let bad = |e: ureq::Error| format!("the proxy {} can't be used: {e}", without_password(url));
+    let bad = |e: ureq::Error| format!("the proxy {} can't be used: {e}", shown_proxy(url));
     let parsed = Proxy::new(url).map_err(bad)?;
     let mut proxy = Proxy::builder(parsed.protocol())
         .host(parsed.host())
@@ -184,10 +184,26 @@ pub(crate) fn no_proxy_patterns(entry: &str) -> Vec<String> {
     vec![entry.to_string(), format!(".{entry}")]
 }
 
-fn without_password(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((_, host)) => host.to_string(),
-        None => url.to_string(),
+/// A proxy's URL as it may be shown: its scheme, host and port. Whatever else stands in it may
+/// be a secret.
+pub fn shown_proxy(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        _ => host,
+    };
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let is_address = |name: &str| {
+        let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        inner.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
+    };
+    let is_scheme = ["http", "https", "socks4", "socks4a", "socks5"].contains(&scheme);
+    match is_scheme && (is_name(name) || is_address(name)) {
+        true => format!("{scheme}://{host}"),
+        false => "(not a proxy's URL)".to_string(),
     }
 }
 
@@ -325,5 +341,30 @@ pub(crate) fn connection_error(url: &Url, error: io::Error) -> RemoteError {
                     | ErrorKind::Other
             ),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // [CMD-040]
+    #[test]
+    fn password_of_a_proxy_is_not_shown() {
+        for (url, shown) in [
+            ("http://proxy:3128", "http://proxy:3128"),
+            ("proxy", "http://proxy"),
+            ("socks5://[::1]:1080", "socks5://[::1]:1080"),
+            ("http://user:p@ss@proxy:3128", "http://proxy:3128"),
+            ("user:secret@proxy", "http://proxy"),
+            ("http://127.0.0.1:1/?token=secret", "http://127.0.0.1:1"),
+            ("http://127.0.0.1:1#secret", "http://127.0.0.1:1"),
+            ("http://user:secret%40proxy:1", "(not a proxy's URL)"),
+            ("user:secret://x@proxy", "(not a proxy's URL)"),
+            ("http://user:sec/ret@proxy", "(not a proxy's URL)"),
+            ("", "(not a proxy's URL)"),
+        ] {
+            assert_eq!(shown_proxy(url), shown, "{url}");
+        }
     }
 }

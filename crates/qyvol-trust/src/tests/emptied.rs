@@ -43,3 +43,20 @@ fn key_of_a_policy_that_was_emptied_is_not_taken_for_absent() {
         }
     }
 }
+
+// [SIGN-020]
+#[test]
+fn list_or_mapping_of_nothing_is_not_taken_for_absent() {
+    let key = key();
+    let good = policy_text(&[&key], 1);
+    let rule = "    require: [{";
+    for nothing in ["attest: []", "limits: {}"] {
+        let bad = good.replacen(rule, &format!("    {nothing}\n{rule}"), 1);
+        let problems = TrustPolicy::parse(&bad).expect_err(&bad);
+        assert!(problems.to_string().contains("or remove the key"), "{problems}");
+    }
+    let from = good.find(rule).unwrap();
+    let to = from + good[from..].find('\n').unwrap();
+    let bad = format!("{}    require: []{}", &good[..from], &good[to..]);
+    TrustPolicy::parse(&bad).expect_err(&bad);
+}

@@ -132,10 +132,14 @@ impl Prepared {
 
 /// The component, checked against the digest that was judged.
 fn component_bytes(judged: &VerifiedTarget, layers: &Layers) -> Result<Vec<u8>, Error> {
-    Ok(match &judged.source {
-        ImageSource::Archive { archive } => archive.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
-        ImageSource::Stored { store, .. } => store.fetch_bytes(&layers.component, limits::COMPONENT_BYTES)?,
-    })
+    let limit = limits::COMPONENT_BYTES;
+    match &judged.source {
+        ImageSource::Archive { archive } => Ok(archive.fetch_bytes(&layers.component, limit)?),
+        ImageSource::Stored { store, .. } => {
+            let bytes = store.fetch_bytes(&layers.component, limit);
+            bytes.map_err(Error::stored(&judged.label()))
+        }
+    }
 }
 
 /// Brings an archive's blobs into the store and compiles the component, if that
@@ -232,18 +236,17 @@ fn unpack_assets(ctx: &Context<'_>, judged: &VerifiedTarget, layer: &Descriptor)
     let assets = assets.ok_or_else(|| Error::malformed(&label)("its config describes no assets"))?;
     ctx.report.started("unpacking", Some(assets.bytes));
     let mut failure = None;
+    let mut fail = |error| {
+        failure = Some(error);
+        std::io::Error::other("unpacking failed")
+    };
     let made = judged.store.put_tree(&layer.digest, &mut |directory| {
-        let body = judged.store.fetch(layer)?;
-        match qyvol_image::unpack_assets(body, assets, directory, ctx.report) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                failure = Some(error);
-                Err(std::io::Error::other("unpacking failed"))
-            }
-        }
+        let body = judged.store.fetch(layer).map_err(|e| fail(Error::stored(&label)(e)))?;
+        let done = qyvol_image::unpack_assets(body, assets, directory, ctx.report);
+        done.map(drop).map_err(|e| fail(Error::image(&label)(e)))
     });
     if let Some(error) = failure {
-        return Err(Error::image(&label)(error));
+        return Err(error);
     }
     ctx.report.finished();
     Ok(made?)
