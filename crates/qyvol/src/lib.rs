@@ -101,6 +101,7 @@ mod output;
 mod pin;
 mod policy;
 mod policy_check;
+mod policy_file;
 mod remote;
 mod reuse;
 mod run;
@@ -124,7 +125,7 @@ pub use attest::{AttestReport, AttestRequest, Stated, attest};
 pub use build::{BuildReport, BuildRequest, build};
 pub use call::{CallArguments, CallRequest, Called, LinesRequest, call, call_lines};
 pub use compare::{CompareReport, CompareRequest, Comparison, compare};
-pub use context::{Context, Home};
+pub use context::{Context, Home, policy_path};
 pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
 pub use dependencies::{Linking, LockChange, LockUse, UpdateReport, UpdateRequest, update};
 pub use error::Error;
@@ -148,7 +149,7 @@ pub use output::Destination;
 pub use pin::{FirstUse, first_use};
 pub use policy::{
     PolicyChange, PolicyUsed, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy,
-    policy_or_key, policy_path, public_key, revocation,
+    policy_or_key, public_key, revocation,
 };
 pub use policy_check::{ImageCheck, check_images};
 pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
