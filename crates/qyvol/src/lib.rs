@@ -117,6 +117,7 @@ mod signer;
 mod supported;
 mod target;
 mod temp_file;
+mod text_file;
 mod validate;
 mod verify;
 mod verify_many;

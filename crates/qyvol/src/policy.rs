@@ -11,7 +11,7 @@ use crate::keys::is_path;
 use crate::output::write_new;
 use crate::policy_file::{lock_policy, policy_text};
 use crate::secure_file::{self, SecureFileError};
-use crate::validate::read_text;
+use crate::text_file::read_text;
 use crate::{Context, Error, Keyring, policy_path};
 
 /// Reads the policy and the trusted roots that it names, to look at it. One that others

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 use crate::output::private_directory;
 use crate::secure_file::{self, SecureFileError};
-use crate::validate::read_open_file;
+use crate::text_file::read_open_file;
 
 /// The policy's text, if there is a policy.
 pub(crate) fn policy_text(path: &Path) -> Result<Option<String>, Error> {

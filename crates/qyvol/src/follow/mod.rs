@@ -32,7 +32,7 @@ pub use self::publish::{
 };
 use self::repository::Documents;
 use crate::policy_file::{lock_policy, policy_text};
-use crate::validate::read_text;
+use crate::text_file::read_text;
 use crate::{Context, Error, policy_path, secure_file};
 
 /// What following a chain has changed.

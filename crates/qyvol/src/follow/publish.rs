@@ -14,7 +14,7 @@ use super::{chain, document, refused};
 use crate::keys::Passphrase;
 use crate::policy_file::lock_policy;
 use crate::signer::{SignerChoice, signer};
-use crate::validate::read_text;
+use crate::text_file::read_text;
 use crate::{Context, Error, policy_path};
 
 /// What to sign.
