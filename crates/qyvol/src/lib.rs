@@ -86,6 +86,7 @@ mod external_signer;
 mod follow;
 mod functions;
 mod hosts;
+mod image_name;
 mod image_source;
 mod images;
 #[cfg(feature = "import")]
@@ -136,6 +137,7 @@ pub use follow::{
     follow, import_policy, pull_policy, push_policies, sign_policy,
 };
 pub use hosts::{hosts_files, hosts_path, load_hosts, read_certificates};
+pub use image_name::ImageName;
 pub use image_source::ImageSource;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 #[cfg(feature = "import")]
@@ -161,7 +163,7 @@ pub use serve::{AppEntry, Reload, ServeLimits, ServeNotice, ServeRequest, Served
 pub use sign::{Claims, SignReport, SignRequest, release_predicate, sign};
 pub use signatures::{CleanRequest, RemovedSignature, clean};
 pub use signer::{FirstKey, SignerChoice};
-pub use target::{ImageName, Target};
+pub use target::Target;
 pub use temp_file::{CleanupGuard, TempFiles};
 pub use validate::{Application, Validated, check_application, validate};
 pub use verify::{Explanation, VerifyReport, explain, verify};
