@@ -26,6 +26,7 @@ mod call;
 mod check;
 mod compile;
 mod component;
+mod component_store;
 mod core_dump;
 mod cut;
 mod denials;
@@ -35,6 +36,7 @@ mod error;
 mod figures;
 mod filesystem;
 mod filesystem_calls;
+mod generation;
 mod handler;
 mod http;
 mod identity;
@@ -70,6 +72,7 @@ mod service;
 mod source;
 mod spec;
 mod stop;
+mod thread_time;
 mod tmpfs;
 mod trap;
 mod watched;
@@ -79,24 +82,27 @@ pub use call::{
     ARGUMENT_BYTES, Answer, ArgumentError, Arguments, CallError, CallLimits, Callee, Caller, Function, FunctionError,
     Functions, Language, LineCalls, find_by_name,
 };
-pub use check::{Incompatibility, NO_HANDLER};
+pub use check::NO_HANDLER;
 pub use compile::{CompileLimits, Compiler, compile_worker};
-pub use engine::{CodeKind, Details, Engine, Generation, check_reuse, exports_functions, serves};
-pub use error::RuntimeError;
+pub use engine::{CodeKind, Details, Engine, check_reuse, exports_functions, serves};
+pub use error::{Incompatibility, RuntimeError};
 pub use figures::{GuestFigures, GuestTotals};
+pub use generation::Generation;
+pub use handler::Secure;
 pub use identity::{Actor, Identity, Peer};
 pub use limits::{Limit, RunLimits};
 pub use overlay::{Overlay, OverlayError};
 pub use printer::flush_printed;
 pub use process::Programs;
 pub use profile::{Profiled, Profiler};
-pub use program::{Ended, Exit, Phase, Program, WasmKind};
+pub use program::{Ended, Phase, Program, WasmKind};
 pub use quota::{Quota, Usage};
 pub use sealed::Seal;
-pub use service::{Incomplete, NamedHost, ResponseBody, Secure, Service, ServiceError, ServiceLimits};
+pub use service::{Incomplete, NamedHost, ResponseBody, Service, ServiceError, ServiceLimits};
 pub use spec::{Debugging, Mount, RunSpec};
 pub use stop::Stop;
 pub use tmpfs::{Tmpfs, TmpfsLimits};
+pub use trap::Exit;
 
 /// The version of wasmtime inside, for `qyv version`.
 pub const WASMTIME_VERSION: &str = "48.0.8";
