@@ -13,7 +13,7 @@ use qyvol::types::parse_duration;
 use qyvol_hub::{Network, Scope};
 
 #[cfg(feature = "import")]
-use crate::cli::ClaimArgs;
+use crate::cli_sign::ClaimArgs;
 use crate::complete::{images, targets};
 
 /// When an image is fetched.

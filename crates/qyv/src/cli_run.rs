@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::{PullWhen, RegistryArgs};
-use crate::commands::serve::parse_admin;
 use crate::complete::{keys, run_targets, targets};
 
 #[derive(Debug, Args)]
@@ -130,7 +129,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE|-")]
     pub access_log: Option<PathBuf>,
     /// Answer /healthz and /metrics on this address; a port alone is one of 127.0.0.1
-    #[arg(long, value_name = "[ADDR:]PORT", value_parser = parse_admin)]
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = admin_address)]
     pub admin: Option<SocketAddr>,
     #[command(flatten)]
     pub guest: GuestArgs,
@@ -155,4 +154,12 @@ pub struct CompileArgs {
     pub pull: Option<PullWhen>,
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// An address for the operator: with a port alone, one of this host's.
+fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    let loopback = text.parse::<u16>().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    loopback
+        .or_else(|_| text.parse())
+        .map_err(|_| "expected a port, or an address and a port such as 127.0.0.1:9090".to_string())
 }

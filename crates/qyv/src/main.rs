@@ -13,6 +13,7 @@ mod cli_keys;
 mod cli_meta;
 mod cli_registry;
 mod cli_run;
+mod cli_sign;
 mod cli_trust;
 mod commands;
 mod complete;

@@ -15,6 +15,7 @@
 mod artifact;
 mod decode;
 mod encode;
+mod error;
 mod frame;
 mod list;
 mod plan;
@@ -25,8 +26,9 @@ use qyvol_types::Digest;
 use serde::{Deserialize, Serialize};
 
 pub use artifact::{ArtifactError, artifact, list_of};
-pub use decode::{Base, DecodeError, Sink, decode};
+pub use decode::{Base, Sink, decode};
 pub use encode::{Effort, EncodeError, encode};
+pub use error::DecodeError;
 pub use list::{List, ListError};
 pub use plan::{Has, Size, Wanted, Way, plan};
 

@@ -16,12 +16,10 @@ use qyvol_types::foreign::Compression;
 use qyvol_types::{escape, limits};
 
 use crate::ImageError;
-use crate::foreign_tar::{EntryKind, ExtendedHeaders, refused};
+use crate::foreign_tar::{EntryKind, ExtendedHeaders, read_up_to, refused, unreadable};
 
 /// Log of the largest window of zstd: 8 MiB, as everywhere here.
 const WINDOW_LOG: u32 = 23;
-/// Bytes reserved at once for content whose size only a header states.
-const RESERVE: u64 = 1 << 20;
 /// Prefix of a whiteout, before the name of what it removes.
 const WHITEOUT: &str = ".wh.";
 /// Before names that only the tools that make layers know.
@@ -67,8 +65,8 @@ pub fn find_wasm(
         failure: Arc::clone(&failure),
     };
     let found = match compression {
-        Compression::None => look(&mut body, wanted, names),
-        Compression::Gzip => look(
+        Compression::None => search(&mut body, wanted, names),
+        Compression::Gzip => search(
             flate2::bufread::MultiGzDecoder::new(BufReader::new(&mut body)),
             wanted,
             names,
@@ -76,7 +74,7 @@ pub fn find_wasm(
         Compression::Zstd => zstd::stream::read::Decoder::new(&mut body)
             .and_then(|mut decoder| decoder.window_log_max(WINDOW_LOG).map(|()| decoder))
             .map_err(|error| unreadable(&error))
-            .and_then(|decoder| look(decoder, wanted, names)),
+            .and_then(|decoder| search(decoder, wanted, names)),
     };
     // The digest covers what comes behind the last file too. An error of the
     // source itself says more than what became of it on the way.
@@ -91,13 +89,9 @@ pub fn find_wasm(
     found
 }
 
-pub(crate) fn unreadable(error: &io::Error) -> ImageError {
-    ImageError::Layer(format!("it can't be unpacked: {}", escape(&error.to_string())))
-}
-
-fn look(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result<FoundFiles, ImageError> {
+fn search(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result<FoundFiles, ImageError> {
     let mut limited = unpacked.take(limits::IMPORT_UNPACKED_BYTES);
-    let found = look_within(&mut limited, wanted, names);
+    let found = search_entries(&mut limited, wanted, names);
     if limited.limit() == 0 {
         return Err(ImageError::Limit {
             what: "size of a layer, unpacked, in bytes",
@@ -108,7 +102,7 @@ fn look(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result<FoundF
     found
 }
 
-fn look_within(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result<FoundFiles, ImageError> {
+fn search_entries(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result<FoundFiles, ImageError> {
     let mut found = FoundFiles::default();
     let mut cover = Whiteouts::default();
     let mut archive = tar::Archive::new(unpacked);
@@ -130,7 +124,7 @@ fn look_within(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Result
         let is_text = std::str::from_utf8(&name).is_ok();
         let path = normal(&String::from_utf8_lossy(&name));
         // A name that is no text is none that is wanted.
-        if is_text && cover.look(&path, kind, wanted)? {
+        if is_text && cover.matches(&path, kind, wanted)? {
             continue;
         }
         if kind == EntryKind::Directory {
@@ -189,7 +183,7 @@ struct Whiteouts {
 
 impl Whiteouts {
     /// Looks at an entry; whether it is a whiteout, which is no file.
-    fn look(&mut self, path: &str, kind: EntryKind, wanted: &Wanted<'_>) -> Result<bool, ImageError> {
+    fn matches(&mut self, path: &str, kind: EntryKind, wanted: &Wanted<'_>) -> Result<bool, ImageError> {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         let removes = name.strip_prefix(WHITEOUT);
         if let Some(removed) = removes {
@@ -236,23 +230,6 @@ fn is_below(path: &str, directory: &str) -> bool {
 /// Whether a path is in a directory, of which the root is one.
 fn is_within(path: &str, directory: &str) -> bool {
     directory.is_empty() || is_below(path, directory)
-}
-
-pub(crate) fn read_up_to<R: Read>(
-    entry: &mut tar::Entry<'_, R>,
-    what: &'static str,
-    limit: u64,
-) -> Result<Vec<u8>, ImageError> {
-    let size = entry.header().entry_size().map_err(|e| unreadable(&e))?;
-    if size > limit {
-        return Err(ImageError::Limit { what, got: size, limit });
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(size.min(RESERVE)).unwrap_or(0));
-    entry.read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
-    if bytes.len() as u64 != size {
-        return Err(ImageError::Layer("it ends within a file".to_string()));
-    }
-    Ok(bytes)
 }
 
 /// A path without what says where it begins.

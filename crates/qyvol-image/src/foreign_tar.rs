@@ -8,17 +8,18 @@
 //!
 //! Deliberately absent: what an entry says of owners, times and links.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use qyvol_types::escape;
 
 use crate::ImageError;
-use crate::foreign_files::{read_up_to, unreadable};
 
 /// Bytes of a name.
 const NAME_BYTES: usize = 4096;
 /// Bytes of the records of an extended header, or of a long name.
 const RECORD_BYTES: u64 = 64 << 10;
+/// Bytes reserved at once for content whose size only a header states.
+const RESERVE: u64 = 1 << 20;
 /// Where the prefix of a name is in a header of ustar.
 const PREFIX: std::ops::Range<usize> = 345..500;
 /// Where a header says that it is star's.
@@ -170,6 +171,28 @@ fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>, ImageError> {
         rest = rest.get(length..).unwrap_or_default();
     }
     Ok(path)
+}
+
+pub(crate) fn unreadable(error: &io::Error) -> ImageError {
+    ImageError::Layer(format!("it can't be unpacked: {}", escape(&error.to_string())))
+}
+
+/// The content of an entry, within a bound.
+pub(crate) fn read_up_to<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    what: &'static str,
+    limit: u64,
+) -> Result<Vec<u8>, ImageError> {
+    let size = entry.header().entry_size().map_err(|e| unreadable(&e))?;
+    if size > limit {
+        return Err(ImageError::Limit { what, got: size, limit });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(RESERVE)).unwrap_or(0));
+    entry.read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+    if bytes.len() as u64 != size {
+        return Err(ImageError::Layer("it ends within a file".to_string()));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use wasmparser::{ExternalKind, Parser, Payload as Section};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, Type, TypeDefKind, WorldId, WorldItem};
 
-use crate::build::read_wasm;
 use crate::wasm::{PREVIEW1, Payload};
+use crate::wasm_file::read_wasm;
 use crate::{FileId, ImageError};
 
 /// What a module imports the interface of its caller by, and a function's name after it.

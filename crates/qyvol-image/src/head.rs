@@ -10,13 +10,13 @@ use std::io::Read;
 use qyvol_types::{Descriptor, Digest, ImageManifest, Reference, limits, media_type};
 use serde::{Deserialize, Serialize};
 
+use crate::signature::EMPTY;
 use crate::tar_stream::{header, padding, read_header};
 use crate::{ImageError, ImageSignature};
 
 const LAYOUT_PATH: &str = "oci-layout";
 const INDEX_PATH: &str = "index.json";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-pub(crate) const EMPTY: &[u8] = b"{}";
 
 /// The images of an archive, with their signatures.
 #[derive(Clone, Debug)]

@@ -39,6 +39,7 @@ mod signature;
 mod tar_stream;
 mod unpack;
 mod wasm;
+mod wasm_file;
 mod write;
 
 pub use archive::Archive;

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use qyvol_types::{Descriptor, ImageManifest, limits, media_type};
 
 use crate::ImageError;
-use crate::head::EMPTY;
+
+/// What an empty config is: the content of `media_type::EMPTY`.
+pub(crate) const EMPTY: &[u8] = b"{}";
 
 /// One signature or attestation: a manifest that refers to the image, and a bundle.
 #[derive(Clone, Debug)]

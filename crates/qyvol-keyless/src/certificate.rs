@@ -8,7 +8,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::tlv::{self, Tlv};
-use crate::{Identity, PublicKey, Refusal};
+use crate::{PublicKey, Refusal};
 
 const SAN: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 /// RFC 6962.
@@ -22,6 +22,19 @@ const OWNER_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.572
 
 /// A name or number that a certificate states, in characters.
 const MAX_TEXT: usize = 4096;
+
+/// Who signed, as the certificate authority certified it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Who vouched for the name: the OIDC issuer's URL.
+    pub issuer: String,
+    /// The name: an address, or the URI of a workflow.
+    pub subject: String,
+    /// The number of the repository that the workflow ran for. Names can be given anew.
+    pub repository_id: Option<String>,
+    /// The number of its owner.
+    pub owner_id: Option<String>,
+}
 
 /// A certificate that nobody has vouched for yet.
 pub(crate) struct Leaf<'a> {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring};
 use x509_cert::der::Decode as _;
 
-use crate::root::Authority;
 use crate::tlv;
 
 /// What a certificate is for: the value of an extended key usage's object identifier.
@@ -22,6 +21,26 @@ const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 8] = [
     ring::RSA_PKCS1_2048_8192_SHA384,
     ring::RSA_PKCS1_2048_8192_SHA512,
 ];
+
+/// A chain of certificates: the one that signs first, the anchor last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Authority {
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) valid: Period,
+}
+
+/// From a second to a second, both inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Period {
+    pub(crate) start: u64,
+    pub(crate) end: Option<u64>,
+}
+
+impl Period {
+    pub(crate) fn contains(&self, time: u64) -> bool {
+        self.start <= time && self.end.is_none_or(|end| time <= end)
+    }
+}
 
 /// Whether a certificate can be an anchor.
 pub(crate) fn is_anchor(der: &[u8]) -> bool {

@@ -40,7 +40,8 @@ mod verify;
 mod wire;
 
 pub use bundle::{Bundle, Content};
+pub use certificate::Identity;
 pub use error::{ParseError, Refusal};
 pub use key::PublicKey;
 pub use root::TrustedRoot;
-pub use verify::{Identity, Vouched, claimed, verify, verify_with_key};
+pub use verify::{Vouched, claimed, verify, verify_with_key};

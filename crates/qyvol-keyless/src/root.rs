@@ -3,8 +3,9 @@
 use qyvol_types::{escape, json};
 use serde::Deserialize;
 
+use crate::chain::{Authority, Period, is_anchor};
 use crate::wire::{self, Bytes};
-use crate::{ParseError, PublicKey, bounds, chain};
+use crate::{ParseError, PublicKey, bounds};
 
 const MEDIA_TYPES: [&str; 2] = [
     "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
@@ -30,26 +31,6 @@ pub(crate) struct Log {
     pub(crate) id: [u8; 32],
     pub(crate) key: PublicKey,
     pub(crate) valid: Period,
-}
-
-/// A chain of certificates: the one that signs first, the anchor last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Authority {
-    pub(crate) chain: Vec<Vec<u8>>,
-    pub(crate) valid: Period,
-}
-
-/// From a second to a second, both inclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Period {
-    start: u64,
-    end: Option<u64>,
-}
-
-impl Period {
-    pub(crate) fn contains(&self, time: u64) -> bool {
-        self.start <= time && self.end.is_none_or(|end| time <= end)
-    }
 }
 
 #[derive(Deserialize)]
@@ -183,7 +164,7 @@ fn authority(wire: WireAuthority) -> Result<Authority, ParseError> {
     let anchor = chain
         .last()
         .ok_or_else(|| ParseError::value("a chain", "it is empty"))?;
-    if !chain::is_anchor(anchor) {
+    if !is_anchor(anchor) {
         return Err(ParseError::value("a chain", "its last certificate can't be read"));
     }
     Ok(Authority {

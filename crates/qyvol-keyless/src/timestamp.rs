@@ -5,9 +5,9 @@ use der::Tag;
 use der::asn1::ObjectIdentifier;
 use qyvol_types::Timestamp;
 
-use crate::chain::{self, TIME_STAMPING};
+use crate::chain::{self, Authority, TIME_STAMPING};
 use crate::key::{EC, ED25519, Hash, RSA};
-use crate::root::{Authority, TrustedRoot};
+use crate::root::TrustedRoot;
 use crate::tlv::{Tlv, context, elements};
 use crate::{PublicKey, bounds};
 

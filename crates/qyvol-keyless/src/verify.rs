@@ -1,25 +1,12 @@
 //! The one verification: from a bundle and a trusted root to who signed, and when.
 
 use crate::bundle::{Bundle, Content, Material, Version};
-use crate::certificate::Leaf;
+use crate::certificate::{Identity, Leaf};
 use crate::chain::{self, CODE_SIGNING};
 use crate::entry::{self, By, Claim};
 use crate::root::TrustedRoot;
 use crate::wire::show;
 use crate::{PublicKey, Refusal, checkpoint, sct, timestamp};
-
-/// Who signed, as the certificate authority certified it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Who vouched for the name: the OIDC issuer's URL.
-    pub issuer: String,
-    /// The name: an address, or the URI of a workflow.
-    pub subject: String,
-    /// The number of the repository that the workflow ran for. Names can be given anew.
-    pub repository_id: Option<String>,
-    /// The number of its owner.
-    pub owner_id: Option<String>,
-}
 
 /// A signature that the trusted root vouches for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::fmt;
 use base64::Engine;
 use zeroize::Zeroizing;
 
-use crate::config::Protocol;
 use crate::error::Error;
+use crate::protocol::Protocol;
 
 /// A text that is wiped after use and never shown.
 #[derive(Clone)]

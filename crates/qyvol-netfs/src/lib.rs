@@ -53,6 +53,7 @@ mod http;
 mod local;
 mod meta;
 mod path;
+mod protocol;
 mod remote;
 mod tree;
 mod url;
@@ -62,9 +63,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use config::{Config, Host, Limits, Protocol, ResolveError, RetryPolicy};
+pub use config::{Config, Host, Limits, ResolveError, RetryPolicy};
 pub use credentials::{Credentials, Secret};
 pub use error::{Change, Error, ErrorKind, FlushError, FlushFailure, FsError};
+pub use protocol::Protocol;
 use tree::Tree;
 
 /// What the guest is about to do at a path. A rename is [`Intent::Rename`] for the old

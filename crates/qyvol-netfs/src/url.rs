@@ -8,9 +8,9 @@ use qyvol_types::escape;
 use ureq::http::Uri;
 use ureq::http::uri::Authority;
 
-use crate::config::Protocol;
 use crate::error::Error;
 use crate::path::is_name;
+use crate::protocol::Protocol;
 
 /// Maximum length of a tree's URL, in bytes.
 const MAX_LENGTH: usize = 2 << 10;

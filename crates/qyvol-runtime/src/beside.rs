@@ -25,6 +25,7 @@ use crate::output::OutputBudget;
 use crate::process::Programs;
 use crate::program::Code;
 use crate::spec::Guest;
+use crate::thread_time::thread_time;
 use crate::{Exit, GuestFigures, Identity, Limit, Peer, Program, RunLimits, RunSpec, RuntimeError, trap};
 
 /// How often guests that compute are interrupted, to let others run.
@@ -273,13 +274,4 @@ async fn within<F: Future>(limit: Option<Duration>, figures: &GuestFigures, futu
         }
     })
     .await
-}
-
-/// Processor time of this thread.
-pub(crate) fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    )
 }

@@ -1,58 +1,20 @@
 //! Whether a component or module can run here at all, asked before it is signed
 //! and before it is compiled.
 //!
-//! The answer is the engine's own: its list of features ([`FEATURES`]) and the
+//! The answer is the engine's own: its list of features ([`Generation::features`]) and the
 //! interfaces that [`crate::link`] provides.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS, TYPE_NESTING};
 use qyvol_types::{escape, may_nest_too_deep};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, Types, TypesRef};
-use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{Parser, Payload, Validator};
 
-use crate::{Engine, Generation, link, preview1, serves};
-
-/// The features of WebAssembly that are compiled and run: what wasmtime has on
-/// by default, without the component model's asynchronous built-ins. Those make
-/// every component's calls concurrent, which costs each of them.
-pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::COMPONENT_MODEL);
-
-/// What components of WASI 0.3 need beside them.
-pub(crate) const ASYNC_FEATURES: WasmFeatures = WasmFeatures::CM_ASYNC;
-
-/// Why a component or module can't be run by this version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Incompatibility {
-    /// It is not valid, or needs a feature that this engine lacks.
-    Invalid(String),
-    /// It imports something that no command is given. All such imports: interfaces for a
-    /// component, `module.name` for a core module.
-    MissingImports(Vec<String>),
-    /// It has no entry point of a command; says what it is instead.
-    NotACommand(String),
-    /// It does not answer requests over HTTP; says what it is instead.
-    NotAService(String),
-}
-
-impl fmt::Display for Incompatibility {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Incompatibility::Invalid(why) => f.write_str(why),
-            Incompatibility::MissingImports(names) => {
-                write!(
-                    f,
-                    "it imports {}, which this version does not provide",
-                    names.join(", ")
-                )
-            }
-            Incompatibility::NotACommand(what) | Incompatibility::NotAService(what) => f.write_str(what),
-        }
-    }
-}
+use crate::error::Incompatibility;
+use crate::generation::{self, Generation, is_entry, names};
+use crate::{Engine, link, preview1, serves};
 
 impl Engine {
     /// Why `wasm` can't be run as a command, or as a service in an engine for those.
@@ -151,10 +113,10 @@ impl Engine {
 
     /// What a component is if it has no entry point for this engine.
     fn lacks_entry(&self, exports: &[String], has_functions: bool) -> Option<String> {
-        let exported = |generation, interface| {
+        let exported = |version, interface| {
             exports
                 .iter()
-                .any(|name| link::interface(name) == Some((generation, interface)))
+                .any(|name| generation::interface(name) == Some((version, interface)))
         };
         if self.kind.service {
             let what = "it is not an HTTP service, and has no functions to call: it exports";
@@ -236,7 +198,7 @@ fn shares_memory(wasm: &[u8]) -> bool {
 
 /// Whether an export is a function to call, or has some.
 fn has_functions(name: &str, types: &Types) -> bool {
-    if crate::call::is_entry(name) {
+    if is_entry(name) {
         return false;
     }
     match types.component_item_for_export(name).map(|item| &item.ty) {
@@ -271,29 +233,4 @@ fn is_resource(entity: &ComponentEntityType) -> bool {
             ..
         }
     )
-}
-
-/// The imports and exports of a component.
-pub(crate) fn names(wasm: &[u8]) -> Result<(Vec<String>, Vec<String>), wasmparser::BinaryReaderError> {
-    let (mut imports, mut exports) = (Vec::new(), Vec::new());
-    let mut depth = 0u32;
-    for payload in Parser::new(0).parse_all(wasm) {
-        match payload? {
-            Payload::Version { encoding, .. } if encoding == Encoding::Component && depth == 0 => {}
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(reader) if depth == 0 => {
-                for import in reader {
-                    imports.push(import?.name.name.to_string());
-                }
-            }
-            Payload::ComponentExportSection(reader) if depth == 0 => {
-                for export in reader {
-                    exports.push(export?.name.name.to_string());
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok((imports, exports))
 }

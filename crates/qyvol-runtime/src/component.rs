@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use qyvol_sandbox::Observer;
-use wasmtime::Store;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
@@ -22,14 +21,13 @@ use crate::denials::Denials;
 use crate::filesystem::FsView;
 use crate::http::Http;
 use crate::limits::{Count, HANDLES, HTTP_HANDLES, LISTINGS, Limits, request_handles};
-use crate::link::Linked;
 use crate::net::{Lookups, NetView, Network};
 use crate::output::OutputBudget;
-use crate::process::Programs;
+use crate::process::{ProcessView, Programs};
 use crate::quota::Quotas;
 use crate::spec::{Guest, RunSpec, context};
 use crate::watched::Watched;
-use crate::{Identity, Program, RuntimeError};
+use crate::{Identity, RuntimeError};
 
 /// What a component's calls work on.
 pub(crate) struct ComponentState {
@@ -56,6 +54,44 @@ pub(crate) struct ComponentState {
 }
 
 impl ComponentState {
+    /// All that `spec` gives an instance and limits it to. `budget` is how much it may write
+    /// to stdout and stderr, `has_http` whether it can make or answer requests.
+    pub(crate) fn new(
+        spec: &RunSpec,
+        guest: Guest,
+        network: Network,
+        budget: Option<OutputBudget>,
+        has_http: bool,
+    ) -> Result<ComponentState, RuntimeError> {
+        let mut wasi = context(spec, guest, budget)?;
+        network.grant(&mut wasi);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(match has_http {
+            true if guest == Guest::Request => request_handles(spec.limits.memory),
+            true => HTTP_HANDLES,
+            false => HANDLES,
+        });
+        Ok(ComponentState {
+            wasi: wasi.build(),
+            table,
+            watched: Watched::new(&spec.mounts),
+            quotas: Quotas::new(spec.mounts.iter().map(|mount| mount.quota.clone())),
+            denials: Denials::new(&spec.mounts, spec.observer.as_ref()),
+            files: Count::new(spec.limits.files),
+            listings: Count::new(Some(LISTINGS)),
+            network,
+            lookups: Lookups::default(),
+            sockets: Count::new(spec.limits.sockets),
+            http: None,
+            programs: spec.programs.clone(),
+            observer: spec.observer.clone(),
+            identity: Arc::clone(&spec.caller),
+            limits: Limits::new(spec.limits),
+            deadline: None,
+            cut: Cut::default(),
+        })
+    }
+
     pub(crate) fn network(&mut self) -> NetView<'_> {
         NetView {
             inner: WasiSocketsCtxView {
@@ -106,8 +142,12 @@ impl ComponentState {
                 .all(|count| count.has_room())
     }
 
-    pub(crate) fn programs(&mut self) -> (&Programs, Option<&dyn Observer>, &mut ResourceTable) {
-        (&self.programs, self.observer.as_deref(), &mut self.table)
+    pub(crate) fn programs(&mut self) -> ProcessView<'_> {
+        ProcessView {
+            programs: &self.programs,
+            observer: self.observer.as_deref(),
+            table: &mut self.table,
+        }
     }
 }
 
@@ -145,49 +185,5 @@ impl WasiHttpView for ComponentState {
             table: &mut self.table,
             ctx: &mut http.context,
         }
-    }
-}
-
-impl Program {
-    /// A store for an instance, with everything that `spec` gives it and limits it to.
-    /// `budget` is how much it may write to stdout and stderr.
-    pub(crate) fn component_store(
-        &self,
-        spec: &RunSpec,
-        guest: Guest,
-        network: Network,
-        budget: Option<OutputBudget>,
-        linked: Linked,
-    ) -> Result<Store<ComponentState>, RuntimeError> {
-        let mut wasi = context(spec, guest, budget)?;
-        network.grant(&mut wasi);
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(match linked.http {
-            true if guest == Guest::Request => request_handles(spec.limits.memory),
-            true => HTTP_HANDLES,
-            false => HANDLES,
-        });
-        let state = ComponentState {
-            wasi: wasi.build(),
-            table,
-            watched: Watched::new(&spec.mounts),
-            quotas: Quotas::new(&spec.mounts),
-            denials: Denials::new(&spec.mounts, spec.observer.as_ref()),
-            files: Count::new(spec.limits.files),
-            listings: Count::new(Some(LISTINGS)),
-            network,
-            lookups: Lookups::default(),
-            sockets: Count::new(spec.limits.sockets),
-            http: None,
-            programs: spec.programs.clone(),
-            observer: spec.observer.clone(),
-            identity: Arc::clone(&spec.caller),
-            limits: Limits::new(spec.limits),
-            deadline: None,
-            cut: Cut::default(),
-        };
-        let mut store = self.store(state, spec)?;
-        store.limiter(|state| &mut state.limits);
-        Ok(store)
     }
 }

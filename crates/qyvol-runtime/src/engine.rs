@@ -3,12 +3,10 @@
 use std::hash::Hash;
 
 use qyvol_types::{Algorithm, Hasher};
-use wasmparser::WasmFeatures;
 
 use crate::RuntimeError;
-use crate::check::{ASYNC_FEATURES, FEATURES};
 use crate::error::chain;
-use crate::handler::{BLOCKING, CONCURRENT};
+use crate::generation::{BLOCKING, CONCURRENT, Generation, interface, is_entry, names};
 use crate::limits::STACK;
 
 /// Compiles components and loads what it compiled.
@@ -22,53 +20,6 @@ pub struct Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Engine({})", self.id)
-    }
-}
-
-/// How a component's calls are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Generation {
-    /// One after the other: core modules, and components of WASI 0.2.
-    Blocking,
-    /// Concurrently: components of WASI 0.3, whose functions may be asynchronous. Each call
-    /// costs more in such an engine, so the others have an engine without this.
-    Concurrent,
-}
-
-impl Generation {
-    /// The generation that a component with these imports and exports needs, whichever of
-    /// its exports is called.
-    pub fn of_names(imports: &[String], exports: &[String]) -> Generation {
-        let is_concurrent = |name: &String| {
-            matches!(
-                crate::link::interface(name),
-                Some(CONCURRENT | (Generation::Concurrent, "wasi:cli/run"))
-            )
-        };
-        let needs = |name: &String| match crate::link::interface(name) {
-            Some((generation, interface)) => generation == Generation::Concurrent && interface.starts_with("wasi:"),
-            None => false,
-        };
-        match exports.iter().any(is_concurrent) || imports.iter().any(needs) {
-            true => Generation::Concurrent,
-            false => Generation::Blocking,
-        }
-    }
-
-    /// The generation that a component or module needs. The answer for invalid ones has
-    /// no meaning.
-    pub fn of(wasm: &[u8]) -> Generation {
-        crate::check::names(wasm).map_or(Generation::Blocking, |(imports, exports)| {
-            Generation::of_names(&imports, &exports)
-        })
-    }
-
-    /// The features of WebAssembly that are compiled and run.
-    pub(crate) fn features(self) -> WasmFeatures {
-        match self {
-            Generation::Blocking => FEATURES,
-            Generation::Concurrent => FEATURES.union(ASYNC_FEATURES),
-        }
     }
 }
 
@@ -121,7 +72,7 @@ impl CodeKind {
     pub fn of_exports(exports: &[String]) -> CodeKind {
         let is_command = exports
             .iter()
-            .any(|name| matches!(crate::link::interface(name), Some((_, "wasi:cli/run"))));
+            .any(|name| matches!(interface(name), Some((_, "wasi:cli/run"))));
         CodeKind {
             metered: false,
             service: (serves(exports) || exports_functions(exports)) && !is_command,
@@ -131,7 +82,7 @@ impl CodeKind {
 
     /// The kind of a component or module. The answer for invalid ones has no meaning.
     pub fn of(wasm: &[u8]) -> CodeKind {
-        crate::check::names(wasm).map_or(CodeKind::default(), |(_, exports)| CodeKind::of_exports(&exports))
+        names(wasm).map_or(CodeKind::default(), |(_, exports)| CodeKind::of_exports(&exports))
     }
 
     /// Maximum number of frames of a stack that are shown or kept.
@@ -178,7 +129,7 @@ const SERVICE: &str = "service";
 pub fn serves(exports: &[String]) -> bool {
     exports
         .iter()
-        .any(|name| crate::link::interface(name).is_some_and(|interface| [BLOCKING, CONCURRENT].contains(&interface)))
+        .any(|name| interface(name).is_some_and(|interface| [BLOCKING, CONCURRENT].contains(&interface)))
 }
 
 /// Whether an instance of a component with these exports can answer several requests.
@@ -187,7 +138,7 @@ pub fn serves(exports: &[String]) -> bool {
 ///
 /// Why it can't.
 pub fn check_reuse(exports: &[String]) -> Result<(), &'static str> {
-    let has = |sought| exports.iter().any(|name| crate::link::interface(name) == Some(sought));
+    let has = |sought| exports.iter().any(|name| interface(name) == Some(sought));
     if has(CONCURRENT) {
         return Err(
             "it answers requests by WASI 0.3, where calls and streams of one request can go on in the instance after its end",
@@ -204,7 +155,7 @@ pub fn check_reuse(exports: &[String]) -> Result<(), &'static str> {
 /// Whether a component with these exports may have functions to call, which only its types
 /// tell for certain.
 pub fn exports_functions(exports: &[String]) -> bool {
-    exports.iter().any(|name| !crate::call::is_entry(name))
+    exports.iter().any(|name| !is_entry(name))
 }
 
 /// The one configuration of a generation and kind. Whatever changes code changes

@@ -1,12 +1,11 @@
 //! Errors before or outside the guest's own run.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use qyvol_types::Digest;
 use thiserror::Error;
 use wasmtime::{WasmBacktrace, WasmCoreDump};
-
-use crate::Incompatibility;
 
 /// An error of the runtime. A guest that traps or exits is not an error: see
 /// [`crate::Exit`].
@@ -82,4 +81,35 @@ pub(crate) fn chain(error: &wasmtime::Error) -> String {
         }
     }
     qyvol_types::escape(&lines.join(": ")).to_string()
+}
+
+/// Why a component or module can't be run by this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Incompatibility {
+    /// It is not valid, or needs a feature that this engine lacks.
+    Invalid(String),
+    /// It imports something that no command is given. All such imports: interfaces for a
+    /// component, `module.name` for a core module.
+    MissingImports(Vec<String>),
+    /// It has no entry point of a command; says what it is instead.
+    NotACommand(String),
+    /// It does not answer requests over HTTP; says what it is instead.
+    NotAService(String),
+}
+
+impl fmt::Display for Incompatibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Incompatibility::Invalid(why) => f.write_str(why),
+            Incompatibility::MissingImports(names) => {
+                write!(
+                    f,
+                    "it imports {}, which this version does not provide",
+                    names.join(", ")
+                )
+            }
+            Incompatibility::NotACommand(what) | Incompatibility::NotAService(what) => f.write_str(what),
+        }
+    }
 }

@@ -27,18 +27,16 @@ use wasmtime_wasi_http::p3;
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
-use crate::Generation;
 use crate::component::ComponentState;
 use crate::cut::Cut;
-use crate::service::Secure;
+use crate::generation::{CONCURRENT, exports};
 
 /// Most bytes of the error that a guest answers with that are told.
 const REASON: usize = 256;
 
-/// The interface that answers requests in WASI 0.2.
-pub(crate) const BLOCKING: (Generation, &str) = (Generation::Blocking, "wasi:http/incoming-handler");
-/// The one in WASI 0.3.
-pub(crate) const CONCURRENT: (Generation, &str) = (Generation::Concurrent, "wasi:http/handler");
+/// Marks a request that came over TLS, as one of its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Secure;
 
 /// The entry point of a service.
 pub(crate) enum Handler {
@@ -49,7 +47,7 @@ pub(crate) enum Handler {
 impl Handler {
     /// That of a component: of two, the later version's. Fails if it exports none.
     pub(crate) fn new(pre: InstancePre<ComponentState>) -> wasmtime::Result<Handler> {
-        match crate::link::exports(pre.component(), CONCURRENT) {
+        match exports(pre.component(), CONCURRENT) {
             true => Ok(Handler::Concurrent(ServicePre::new(pre)?)),
             false => Ok(Handler::Blocking(ProxyPre::new(pre)?)),
         }

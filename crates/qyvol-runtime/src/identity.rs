@@ -7,8 +7,6 @@ use std::sync::Arc;
 use qyvol_types::Digest;
 use wasmtime::component::{ComponentType, Linker, Lower};
 
-use crate::component::ComponentState;
-
 /// The interface, without its version.
 pub(crate) const INTERFACE: &str = "qyvol:call/context";
 /// The interface, with its version.
@@ -64,15 +62,13 @@ impl Peer {
     }
 }
 
-pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Result<()> {
+/// Links the interface. `identity` is what a guest of `T` is told.
+pub(crate) fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    identity: fn(&T) -> &Arc<Identity>,
+) -> wasmtime::Result<()> {
     let mut instance = linker.instance(VERSIONED)?;
-    instance.func_wrap("actor", |store, ()| {
-        let identity: &Arc<Identity> = &store.data().identity;
-        Ok((identity.actor.clone(),))
-    })?;
-    instance.func_wrap("scope", |store, ()| {
-        let identity: &Arc<Identity> = &store.data().identity;
-        Ok((identity.scope.clone(),))
-    })?;
+    instance.func_wrap("actor", move |store, ()| Ok((identity(store.data()).actor.clone(),)))?;
+    instance.func_wrap("scope", move |store, ()| Ok((identity(store.data()).scope.clone(),)))?;
     Ok(())
 }

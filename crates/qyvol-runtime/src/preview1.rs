@@ -6,6 +6,10 @@
 //! Preview 1 is frozen (witx/wasi_snapshot_preview1.witx of the WebAssembly/WASI
 //! repository): the names and signatures here stay.
 
+mod backed;
+mod paths;
+mod quota;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
@@ -16,12 +20,11 @@ use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_async};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wiggle::{GuestMemory, GuestPtr};
 
+pub(crate) use self::quota::FileQuotas;
 use crate::backing::Intent;
 use crate::denials::{Asked, Denials};
 use crate::limits::{Count, Limits, RunLimits};
-use crate::preview1_quota::FileQuotas;
 use crate::watched::{Place, Watched};
-use crate::{preview1_backed, preview1_paths, preview1_quota};
 
 /// Too many files are open.
 const MFILE: i32 = 33;
@@ -242,13 +245,13 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, wanted: &Wanted) -> wasmtim
         },
     )?;
     if wanted.backed || wanted.quotas || wanted.observed {
-        preview1_paths::link(linker)?;
+        paths::link(linker)?;
     }
     if wanted.backed {
-        preview1_backed::link(linker)?;
+        backed::link(linker)?;
     }
     if wanted.quotas {
-        preview1_quota::link(linker)?;
+        quota::link(linker)?;
     }
     Ok(())
 }

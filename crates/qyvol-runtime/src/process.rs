@@ -25,8 +25,6 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 use wasmtime_wasi::p2::pipe::{AsyncReadStream, AsyncWriteStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
 
-use crate::component::ComponentState;
-
 /// The interface, without its version.
 pub(crate) const INTERFACE: &str = "qyvol:process/process";
 /// The interface, with its version.
@@ -43,7 +41,12 @@ const ENVIRONMENT: [(&str, &str); 2] = [
     ("LANG", "C.UTF-8"),
 ];
 
-type T = ComponentState;
+/// What the calls of the interface work on.
+pub(crate) struct ProcessView<'a> {
+    pub(crate) programs: &'a Programs,
+    pub(crate) observer: Option<&'a dyn Observer>,
+    pub(crate) table: &'a mut ResourceTable,
+}
 
 /// The programs that a guest may start, and those that it has started. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -264,8 +267,16 @@ fn start(program: &str, args: &[String]) -> io::Result<Started> {
     })
 }
 
-fn spawn(state: &mut T, program: &str, args: &[String]) -> wasmtime::Result<Result<Resource<Started>, ErrorCode>> {
-    let (programs, observer, table) = state.programs();
+fn spawn(
+    view: ProcessView<'_>,
+    program: &str,
+    args: &[String],
+) -> wasmtime::Result<Result<Resource<Started>, ErrorCode>> {
+    let ProcessView {
+        programs,
+        observer,
+        table,
+    } = view;
     if !programs.allows(program, args, observer) {
         return Ok(Err(ErrorCode::Access));
     }
@@ -293,17 +304,16 @@ fn spawn(state: &mut T, program: &str, args: &[String]) -> wasmtime::Result<Resu
 }
 
 /// How a program ended, if it has.
-fn status(state: &mut T, handle: u32) -> wasmtime::Result<Option<ExitStatus>> {
-    let (programs, _, table) = state.programs();
-    let mut running = programs.running();
-    let started = table.get_mut(&Resource::<Started>::new_borrow(handle))?;
+fn status(view: &mut ProcessView<'_>, handle: u32) -> wasmtime::Result<Option<ExitStatus>> {
+    let mut running = view.programs.running();
+    let started = view.table.get_mut(&Resource::<Started>::new_borrow(handle))?;
     Ok(started.status(&mut running.groups, handle))
 }
 
 /// Kills a program that has not ended, with its group.
-fn end(state: &mut T, handle: u32) -> wasmtime::Result<()> {
-    if status(state, handle)?.is_none()
-        && let Some(group) = state.programs().0.running().groups.get(&handle)
+fn end(view: &mut ProcessView<'_>, handle: u32) -> wasmtime::Result<()> {
+    if status(view, handle)?.is_none()
+        && let Some(group) = view.programs.running().groups.get(&handle)
     {
         kill(*group);
     }
@@ -318,55 +328,71 @@ fn input(
     Ok(stream.map(|stream| table.push(stream)).transpose()?)
 }
 
-/// Links the interface.
-pub(crate) fn add_to_linker(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+/// Links the interface. `view` is what its calls work on in a `T`.
+pub(crate) fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> ProcessView<'_>,
+) -> wasmtime::Result<()> {
     let mut instance = linker.instance(VERSIONED)?;
-    instance.resource("child", ResourceType::host::<Started>(), |mut store, handle| {
-        end(store.data_mut(), handle)?;
-        let (programs, _, table) = store.data_mut().programs();
-        programs.running().groups.remove(&handle);
-        table.delete(Resource::<Started>::new_own(handle))?;
+    instance.resource("child", ResourceType::host::<Started>(), move |mut store, handle| {
+        let mut view = view(store.data_mut());
+        end(&mut view, handle)?;
+        view.programs.running().groups.remove(&handle);
+        view.table.delete(Resource::<Started>::new_own(handle))?;
         Ok(())
     })?;
-    instance.func_wrap("spawn", |mut store, (program, args): (String, Vec<String>)| {
-        spawn(store.data_mut(), &program, &args).map(|spawned| (spawned,))
-    })?;
-    instance.func_wrap("[method]child.stdin", |mut store, (child,): (Resource<Started>,)| {
-        let table = store.data_mut().programs().2;
-        let stream = table.get_mut(&child)?.stdin.take();
-        let stream = stream.map(|stdin| Box::new(AsyncWriteStream::new(INPUT_BUFFER, stdin)) as DynOutputStream);
-        Ok((stream.map(|stream| table.push(stream)).transpose()?,))
-    })?;
-    instance.func_wrap("[method]child.stdout", |mut store, (child,): (Resource<Started>,)| {
-        let table = store.data_mut().programs().2;
-        let stream = table.get_mut(&child)?.stdout.take().map(AsyncReadStream::new);
-        Ok((input(table, stream)?,))
-    })?;
-    instance.func_wrap("[method]child.stderr", |mut store, (child,): (Resource<Started>,)| {
-        let table = store.data_mut().programs().2;
-        let stream = table.get_mut(&child)?.stderr.take().map(AsyncReadStream::new);
-        Ok((input(table, stream)?,))
-    })?;
-    instance.func_wrap("[method]child.status", |mut store, (child,): (Resource<Started>,)| {
-        let ended = status(store.data_mut(), child.rep())?.map(|status| {
-            let number = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
-            match status.code() {
-                Some(code) => Ended::Code(number(code)),
-                None => Ended::Signal(number(status.signal().unwrap_or_default())),
-            }
-        });
-        Ok((ended,))
+    instance.func_wrap("spawn", move |mut store, (program, args): (String, Vec<String>)| {
+        spawn(view(store.data_mut()), &program, &args).map(|spawned| (spawned,))
     })?;
     instance.func_wrap(
+        "[method]child.stdin",
+        move |mut store, (child,): (Resource<Started>,)| {
+            let table = view(store.data_mut()).table;
+            let stream = table.get_mut(&child)?.stdin.take();
+            let stream = stream.map(|stdin| Box::new(AsyncWriteStream::new(INPUT_BUFFER, stdin)) as DynOutputStream);
+            Ok((stream.map(|stream| table.push(stream)).transpose()?,))
+        },
+    )?;
+    instance.func_wrap(
+        "[method]child.stdout",
+        move |mut store, (child,): (Resource<Started>,)| {
+            let table = view(store.data_mut()).table;
+            let stream = table.get_mut(&child)?.stdout.take().map(AsyncReadStream::new);
+            Ok((input(table, stream)?,))
+        },
+    )?;
+    instance.func_wrap(
+        "[method]child.stderr",
+        move |mut store, (child,): (Resource<Started>,)| {
+            let table = view(store.data_mut()).table;
+            let stream = table.get_mut(&child)?.stderr.take().map(AsyncReadStream::new);
+            Ok((input(table, stream)?,))
+        },
+    )?;
+    instance.func_wrap(
+        "[method]child.status",
+        move |mut store, (child,): (Resource<Started>,)| {
+            let ended = status(&mut view(store.data_mut()), child.rep())?.map(|status| {
+                let number = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+                match status.code() {
+                    Some(code) => Ended::Code(number(code)),
+                    None => Ended::Signal(number(status.signal().unwrap_or_default())),
+                }
+            });
+            Ok((ended,))
+        },
+    )?;
+    instance.func_wrap(
         "[method]child.subscribe",
-        |mut store, (child,): (Resource<Started>,)| {
-            let table = store.data_mut().programs().2;
+        move |mut store, (child,): (Resource<Started>,)| {
+            let table = view(store.data_mut()).table;
             let pollable: Resource<DynPollable> = subscribe(table, child)?;
             Ok((pollable,))
         },
     )?;
-    instance.func_wrap("[method]child.kill", |mut store, (child,): (Resource<Started>,)| {
-        end(store.data_mut(), child.rep())
-    })?;
+    instance.func_wrap(
+        "[method]child.kill",
+        move |mut store, (child,): (Resource<Started>,)| end(&mut view(store.data_mut()), child.rep()),
+    )?;
     Ok(())
 }

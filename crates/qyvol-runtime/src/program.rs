@@ -16,16 +16,16 @@ use wasmtime_wasi::p3::bindings as p3;
 use crate::component::ComponentState;
 use crate::denials::Denials;
 use crate::error::chain;
-use crate::limits::{Count, Limit, Limits};
+use crate::generation::{Generation, exports};
+use crate::limits::{Count, Limits};
 use crate::net::Network;
 use crate::output::{self, OutputBudget};
 use crate::pool::Places;
-use crate::preview1::{self, ModuleState, Wanted};
-use crate::preview1_quota::FileQuotas;
-use crate::quota;
+use crate::preview1::{self, FileQuotas, ModuleState, Wanted};
 use crate::spec::{Guest, RunSpec, context};
+use crate::trap::{self, Exit};
 use crate::watched::Watched;
-use crate::{CodeKind, Engine, Generation, RuntimeError, core_dump, trap};
+use crate::{CodeKind, Engine, RuntimeError, core_dump};
 
 /// Threads for calls that block: lookups of names.
 pub(crate) const BLOCKING_THREADS: usize = 16;
@@ -54,18 +54,6 @@ pub struct Ended {
     pub output: Option<u64>,
     /// Its core dump, if it trapped and that was asked for.
     pub core_dump: Option<Vec<u8>>,
-}
-
-/// How a guest ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Exit {
-    /// It returned or exited.
-    Code(i32),
-    /// It trapped: why, and where in the guest.
-    Trap(String),
-    /// A limit ended it; how it trapped then, if it did.
-    Limit(Limit, String),
 }
 
 /// A part of a run, told when it is done.
@@ -284,7 +272,7 @@ impl Program {
         let pre = linker.instantiate_pre(component).map_err(unfit)?;
         let concurrent = (Generation::Concurrent, "wasi:cli/run");
         let command = match self.generation {
-            Generation::Concurrent if crate::link::exports(component, concurrent) => {
+            Generation::Concurrent if exports(component, concurrent) => {
                 Command::Concurrent(p3::CommandPre::new(pre).map_err(unfit)?)
             }
             _ => Command::Blocking(p2::CommandPre::new(pre).map_err(unfit)?),
@@ -341,7 +329,7 @@ impl Program {
         let wanted = Wanted {
             tracked: watched.any_sealed() || spec.limits.files.is_some(),
             backed: watched.any_backed() || watched.any_sealed(),
-            quotas: quota::any(&spec.mounts),
+            quotas: spec.has_quota(),
             observed: spec.observer.is_some(),
         };
         let mut denials = Denials::new(&spec.mounts, spec.observer.as_ref());

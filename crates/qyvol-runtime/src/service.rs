@@ -86,10 +86,6 @@ pub struct ServiceLimits {
     pub reuse: u64,
 }
 
-/// Marks a request that came over TLS, as one of its extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct Secure;
-
 /// Marks a request whose host the operator has named as one of this server's.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedHost;

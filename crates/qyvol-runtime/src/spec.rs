@@ -48,6 +48,13 @@ pub struct RunSpec {
     pub last: bool,
 }
 
+impl RunSpec {
+    /// Whether a mount has a quota.
+    pub(crate) fn has_quota(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.quota.is_some())
+    }
+}
+
 /// How a run is looked into. Each needs an engine whose code tells enough
 /// ([`crate::Details`]).
 #[derive(Clone, Debug, Default)]

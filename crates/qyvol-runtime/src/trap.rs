@@ -10,7 +10,19 @@ use crate::error::chain;
 use crate::limits::{Limit, LimitReached, Limits, STACK};
 use crate::sealed::IntegrityError;
 use crate::source::{Instruction, Place, places};
-use crate::{Exit, RuntimeError, names};
+use crate::{RuntimeError, names};
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exit {
+    /// It returned or exited.
+    Code(i32),
+    /// It trapped: why, and where in the guest.
+    Trap(String),
+    /// A limit ended it; how it trapped then, if it did.
+    Limit(Limit, String),
+}
 
 /// The outcome of a guest whose call returned `error`.
 /// `source` is the component, if files and lines are to be named.

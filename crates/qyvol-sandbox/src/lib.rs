@@ -129,6 +129,11 @@ impl Capabilities {
         self.gfx.unsupported()
     }
 
+    /// Whether an application with these is hardly bounded: the preset `full`.
+    fn has_everything(&self) -> bool {
+        self.fs == FsAccess::Full && self.net == Net::All && self.exec == Exec::Any
+    }
+
     /// Says what each permission allows and what it withholds.
     fn tell(&self, words: &mut Words<'_>) {
         self.fs.tell(words);

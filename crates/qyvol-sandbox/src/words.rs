@@ -6,7 +6,7 @@
 
 use qyvol_types::{AppManifest, escape};
 
-use crate::{Capabilities, Exec, FsAccess, Net};
+use crate::Capabilities;
 
 /// Sentences that are being collected.
 pub(crate) struct Words<'a> {
@@ -64,13 +64,6 @@ pub fn in_words(app: &AppManifest, has_assets: bool) -> Vec<String> {
         sentences.push(format!("may not: {}", verbs.join(", ")));
     }
     sentences
-}
-
-impl Capabilities {
-    /// Whether an application with these is hardly bounded: the preset `full`.
-    fn has_everything(&self) -> bool {
-        self.fs == FsAccess::Full && self.net == Net::All && self.exec == Exec::Any
-    }
 }
 
 /// `a`, `a and b`, `a, b and c`; escaped.

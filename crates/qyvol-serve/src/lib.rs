@@ -11,6 +11,7 @@
 
 mod activity;
 mod admin;
+mod app;
 mod connection;
 mod exchange;
 mod expect;
@@ -39,11 +40,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+pub use crate::app::{App, Keeper};
 pub use crate::exchange::{AccessSink, Answered};
 use crate::metrics::{ServerMetrics, SiteMetrics};
 use crate::request::Caller;
 pub use crate::route::{Route, RouteError, Sites};
-pub use crate::site::{App, Keeper, Site};
+pub use crate::site::Site;
 pub use crate::tls::{Tls, TlsContents};
 
 /// How long the end waits for clients whose connection the system is still setting up.

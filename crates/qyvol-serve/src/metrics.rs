@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use qyvol_runtime::{GuestTotals, ServiceError, WASMTIME_VERSION};
 
 use crate::Server;
-use crate::site::App;
+use crate::app::App;
 
 /// Upper bounds of the histogram of durations, in microseconds: Prometheus' usual ones,
 /// and more where services are quick or slow.

@@ -15,9 +15,10 @@ use qyvol_runtime::{Incomplete, NamedHost, Peer, Secure, ServiceError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use crate::app::App;
 use crate::exchange::{Counted, Exchange};
 use crate::expect::{RequestBody, expected};
-use crate::site::{App, Site};
+use crate::site::Site;
 use crate::{Server, ServerEvent};
 
 /// How long a request waits for its turn.

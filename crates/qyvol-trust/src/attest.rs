@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, HashSet};
 use qyvol_types::{Algorithm, Digest, Timestamp, escape, json, limits, media_type};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::PolicyKey;
-use crate::signer;
+use crate::policy::{AttestCondition, Pattern, PolicyKey};
+use crate::report::AttestationReport;
+use crate::signature;
 use crate::statement::AnyStatement;
 use crate::update::{FRESH_PREDICATE, POLICY_PREDICATE};
-use crate::{Envelope, EnvelopeError, KeyId, PublicKey, Sign, StatementError, TrustPolicy, Verdict};
+use crate::{Envelope, EnvelopeError, PublicKey, Sign, StatementError, TrustPolicy, Verdict};
 
 /// in-toto's types of statements: version 1, and the one before, which `cosign attest` writes.
 const STATEMENT_TYPES: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
@@ -33,62 +34,6 @@ pub struct Attestation {
     pub predicate_type: String,
     /// The predicate, JSON.
     pub predicate: Vec<u8>,
-}
-
-/// One attestation, as `verify` found it.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AttestationReport {
-    /// The verdict. Where it is not `good`, what the attestation says is a claim.
-    pub verdict: Verdict,
-    /// Why, where it is not good.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The type of its predicate.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub predicate_type: Option<String>,
-    /// The key's name in the policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// The fingerprint of the policy's key, or the one hinted at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<String>,
-    /// Who built the image, as a provenance says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub builder: Option<String>,
-    /// Where its source is, as a provenance says: a repository's URL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// The branch or tag of the source, as a provenance says.
-    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-    pub source_ref: Option<String>,
-    #[serde(skip)]
-    pub(crate) id: Option<KeyId>,
-}
-
-/// An attestation that a rule asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttestCondition {
-    /// The type of the predicate.
-    pub(crate) kind: Pattern,
-    /// Indices into the policy's keys: one of them must have signed it.
-    pub(crate) keys: Vec<usize>,
-    pub(crate) builder: Option<Pattern>,
-    pub(crate) source: Option<Pattern>,
-    pub(crate) source_ref: Option<Pattern>,
-}
-
-/// A text, or with a `*` at its end a beginning.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pattern(pub(crate) String);
-
-impl Pattern {
-    fn matches(&self, text: &str) -> bool {
-        match self.0.strip_suffix('*') {
-            Some(start) => text.starts_with(start),
-            None => text == self.0,
-        }
-    }
 }
 
 /// Whether a repository's URL means what stands in it: none of its parts leads elsewhere.
@@ -340,7 +285,7 @@ pub(crate) fn judge(
         if !distinct.insert(Digest::of(envelope.bytes())) {
             continue;
         }
-        let key = signer::claimed(&keys, &envelope);
+        let key = signature::claimed(&keys, &envelope);
         checks += usize::from(key.is_some());
         reports.push(match checks > limits::ATTESTATION_CHECKS {
             true => entry(Verdict::OverLimit, "not checked: there are too many".to_string()),

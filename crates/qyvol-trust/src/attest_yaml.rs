@@ -3,8 +3,8 @@
 use qyvol_types::escape;
 use qyvol_types::yaml::{Fields, Node, Reader};
 
-use crate::attest::{AttestCondition, Pattern};
-use crate::policy_yaml::KeyNames;
+use crate::key_names::KeyNames;
+use crate::policy::{AttestCondition, Pattern};
 
 /// Most conditions of a rule.
 const MAX_CONDITIONS: usize = 64;

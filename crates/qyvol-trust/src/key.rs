@@ -16,7 +16,7 @@ use ring::signature::{
 
 use zeroize::Zeroizing;
 
-use crate::{KeyError, encrypted, ssh};
+use crate::{KeyError, encrypted};
 
 /// `SEQUENCE { 0, { id-Ed25519 }, OCTET STRING { OCTET STRING` and 32 bytes.
 const ED25519_PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -103,14 +103,6 @@ impl PublicKey {
         let key = PublicKey::from_pem_unchecked(text)?;
         key.check_on_curve()?;
         Ok(key)
-    }
-
-    /// Reads a PEM of the label `PUBLIC KEY`, or a line as OpenSSH writes it to a `.pub` file.
-    pub fn from_text(text: &str) -> Result<PublicKey, KeyError> {
-        match ssh::is_public_line(text) {
-            true => ssh::public_line(text).map_err(|why| KeyError::Ssh(why.to_string())),
-            false => PublicKey::from_pem(text),
-        }
     }
 
     /// The same without checking that a P-256 point is on its curve, which costs

@@ -22,6 +22,7 @@ mod encrypted;
 mod envelope;
 mod error;
 mod key;
+mod key_names;
 mod policy;
 mod policy_yaml;
 mod refusal;
@@ -29,35 +30,41 @@ mod report;
 mod rollback;
 mod scope;
 mod sign;
+mod signature;
+mod signed;
 mod signer;
 pub mod ssh;
 mod statement;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod time_yaml;
 mod update;
 mod update_yaml;
 mod verified;
 mod verify;
 
-pub use attest::{AttestCondition, Attestation, AttestationReport, is_attestation_type};
+pub use attest::{Attestation, is_attestation_type};
 pub use chain::{CHAIN_BYTES, CHAIN_DOCUMENTS, CHAIN_LINE_BYTES, ChainError, DOCUMENT_SIGNATURES};
 pub use change::{EditedPolicy, PolicyEdit, PolicyEditError, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;
 pub use key::{KeyId, KeyType, PrivateKey, PublicKey};
 pub use policy::{
-    Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, required_identity,
+    AttestCondition, Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, Update,
+    required_identity,
 };
 pub use refusal::{Refusal, VerifyError};
-pub use report::{Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict};
+pub use report::{
+    AttestationReport, Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict,
+};
 pub use rollback::RollbackState;
 pub use scope::{Scope, ScopeError, Subject};
 pub use sign::{Sign, SignError};
 pub use signer::{IdentityReport, PolicyRoot, Signer, SignerIdentity};
 pub use statement::{Form, PREDICATE_TYPE, Statement, StatementError, is_role, sequence_of};
 pub use update::{
-    DocumentError, FRESH_PREDICATE, POLICY_PREDICATE, PolicyDocument, Signatures, SignedPolicy, Update, UpdateError,
+    DocumentError, FRESH_PREDICATE, POLICY_PREDICATE, PolicyDocument, Signatures, SignedPolicy, UpdateError,
 };
 pub use verified::{BindError, Verified};
 pub use verify::{Accepted, verify, verify_attested};

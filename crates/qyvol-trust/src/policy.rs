@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qyvol_sandbox::Capabilities;
-use qyvol_types::{Digest, Reference, Resources, Timestamp};
+use qyvol_types::{Digest, Reference, RepositoryName, Resources, Timestamp};
 use serde::Serialize;
 
-use crate::{AttestCondition, Form, KeyError, KeyId, PolicyRoot, PublicKey, Scope, Signer, Subject, Update};
+use crate::{Form, KeyError, KeyId, PolicyRoot, PublicKey, Scope, Signer, Subject};
 
 /// A checked policy. What no rule covers is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,21 @@ pub struct TrustPolicy {
     pub(crate) keys: Vec<PolicyKey>,
     pub(crate) revoked: Revoked,
     pub(crate) rules: Vec<Rule>,
+}
+
+/// Who replaces a policy by its successor (`update` in `trust.yaml`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Indices into the policy's keys.
+    pub(crate) keys: Vec<usize>,
+    /// How many distinct keys of these.
+    pub(crate) threshold: usize,
+    /// The repository that has the documents.
+    pub from: Option<RepositoryName>,
+    /// Keys that say which document is the newest.
+    pub(crate) freshness: Vec<usize>,
+    /// For how long such a statement holds.
+    pub max_lag: Option<Duration>,
 }
 
 /// A key or identity, and when it is good.
@@ -372,6 +387,32 @@ impl TrustPolicy {
             checked.map_err(|error| (key.name.as_str(), error))?;
         }
         Ok(())
+    }
+}
+
+/// An attestation that a rule asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttestCondition {
+    /// The type of the predicate.
+    pub(crate) kind: Pattern,
+    /// Indices into the policy's keys: one of them must have signed it.
+    pub(crate) keys: Vec<usize>,
+    pub(crate) builder: Option<Pattern>,
+    pub(crate) source: Option<Pattern>,
+    pub(crate) source_ref: Option<Pattern>,
+}
+
+/// A text, or with a `*` at its end a beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern(pub(crate) String);
+
+impl Pattern {
+    /// Whether a text is one of those that it stands for.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(start) => text.starts_with(start),
+            None => text == self.0,
+        }
     }
 }
 

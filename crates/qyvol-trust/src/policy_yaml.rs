@@ -3,15 +3,16 @@
 mod identities;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use qyvol_sandbox::read_ceiling;
 use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
-use qyvol_types::{Digest, Resources, Timestamp, escape};
+use qyvol_types::{Digest, Resources, escape};
 
 use crate::attest_yaml::conditions;
+use crate::key_names::KeyNames;
 use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, RevokedKey, Rule};
 use crate::statement::{is_role, sequence_of};
+use crate::time_yaml::{age, time};
 use crate::update_yaml::updates;
 use crate::{Form, KeyId, KeyType, PublicKey, Scope, Signer, TrustPolicy};
 
@@ -31,27 +32,6 @@ impl TrustPolicy {
         }
         let policy = policy(&mut reader, &root);
         reader.finish(policy)
-    }
-}
-
-/// A policy's keys by their names: each of its rules looks some up.
-pub(crate) struct KeyNames<'p> {
-    keys: &'p [PolicyKey],
-    by_name: HashMap<&'p str, usize>,
-}
-
-impl<'p> KeyNames<'p> {
-    fn of(policy: &'p TrustPolicy) -> KeyNames<'p> {
-        let names = policy.keys.iter().enumerate();
-        KeyNames {
-            keys: &policy.keys,
-            by_name: names.map(|(index, key)| (key.name.as_str(), index)).collect(),
-        }
-    }
-
-    /// The index of the key of this name.
-    pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
     }
 }
 
@@ -180,18 +160,6 @@ fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
                 pem.place,
                 format!("the key `{}` can't be used: {why}", escape(&name.text)),
             ),
-        }
-    }
-}
-
-pub(crate) fn time(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> Option<Timestamp> {
-    let node = fields.get(key)?;
-    let text = r.text(node, key)?;
-    match text.parse() {
-        Ok(time) => Some(time),
-        Err(why) => {
-            r.problem(node.place, format!("{key} is {why}"));
-            None
         }
     }
 }
@@ -391,24 +359,6 @@ fn remap(r: &mut Reader<'_>, node: &Node) -> Option<Remap> {
         prefix: prefix.to_string(),
         signed,
     })
-}
-
-pub(crate) fn age(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<Duration> {
-    let text = r.text(node, key)?;
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-    let seconds = units.iter().find_map(|(unit, seconds)| {
-        let digits = text.strip_suffix(unit)?;
-        // `parse` takes a sign.
-        let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'))?;
-        number.checked_mul(*seconds).filter(|s| *s > 0)
-    });
-    if seconds.is_none() {
-        r.problem(
-            node.place,
-            format!("{key} must be a number of days, hours, minutes or seconds, such as 90d"),
-        );
-    }
-    seconds.map(Duration::from_secs)
 }
 
 fn requirement(r: &mut Reader<'_>, node: &Node, known: &KeyNames<'_>) -> Option<Requirement> {

@@ -4,7 +4,7 @@
 use qyvol_types::{Timestamp, escape};
 use serde::Serialize;
 
-use crate::{AttestationReport, Form, Identity, IdentityReport, Names};
+use crate::{Form, Identity, IdentityReport, KeyId, Names};
 
 /// The whole of a judgement.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -38,6 +38,37 @@ pub struct Report {
     pub attestations: Vec<AttestationReport>,
     /// What the rule asks for.
     pub requirements: Vec<RequirementReport>,
+}
+
+/// One attestation, as `verify` found it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttestationReport {
+    /// The verdict. Where it is not `good`, what the attestation says is a claim.
+    pub verdict: Verdict,
+    /// Why, where it is not good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The type of its predicate.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub predicate_type: Option<String>,
+    /// The key's name in the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The fingerprint of the policy's key, or the one hinted at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Who built the image, as a provenance says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub builder: Option<String>,
+    /// Where its source is, as a provenance says: a repository's URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The branch or tag of the source, as a provenance says.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub source_ref: Option<String>,
+    #[serde(skip)]
+    pub(crate) id: Option<KeyId>,
 }
 
 /// The rule that decided.

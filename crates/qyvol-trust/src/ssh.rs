@@ -75,14 +75,14 @@ pub fn public_key(blob: &[u8]) -> Result<PublicKey, SshError> {
 }
 
 /// Whether a text begins as a line of a public key does, of whatever type.
-pub(crate) fn is_public_line(text: &str) -> bool {
+fn is_public_line(text: &str) -> bool {
     let first = text.trim_start().split([' ', '\t']).next().unwrap_or_default();
     ["ssh-", "ecdsa-", "sk-"].iter().any(|start| first.starts_with(start))
 }
 
 /// A public key from the one line of a `.pub` file: type, base64, and a comment, which is not
 /// looked at. Options before the type are not taken.
-pub(crate) fn public_line(text: &str) -> Result<PublicKey, SshError> {
+fn public_line(text: &str) -> Result<PublicKey, SshError> {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return Err(SshError::Line);
@@ -101,6 +101,16 @@ pub(crate) fn public_line(text: &str) -> Result<PublicKey, SshError> {
     match (kind, key.algorithm()) {
         ("ssh-ed25519", KeyType::Ed25519) | ("ecdsa-sha2-nistp256", KeyType::EcdsaP256) => Ok(key),
         _ => Err(SshError::Line),
+    }
+}
+
+impl PublicKey {
+    /// Reads a PEM of the label `PUBLIC KEY`, or a line as OpenSSH writes it to a `.pub` file.
+    pub fn from_text(text: &str) -> Result<PublicKey, KeyError> {
+        match is_public_line(text) {
+            true => public_line(text).map_err(|why| KeyError::Ssh(why.to_string())),
+            false => PublicKey::from_pem(text),
+        }
     }
 }
 

@@ -6,8 +6,6 @@ use qyvol_types::{Algorithm, Digest, Timestamp, json, limits, media_type};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::cosign;
-
 /// The type of our predicate: it distinguishes our signatures from all others.
 pub const PREDICATE_TYPE: &str = "https://qyvol.dev/release/v1";
 pub(crate) const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -46,43 +44,6 @@ pub enum Form {
     Qyvol,
     /// cosign's: the digest alone is signed.
     Cosign,
-}
-
-/// What a signature says, in either form.
-#[derive(Clone, Debug)]
-pub(crate) enum Signed {
-    Release(Statement),
-    /// The digest of the image manifest.
-    Cosign(Digest),
-}
-
-impl Signed {
-    /// Reads a payload whose signature has been checked.
-    pub(crate) fn parse(payload: &[u8]) -> Result<Signed, StatementError> {
-        let Typed { predicate_type } = json::decode(payload)?;
-        match predicate_type.as_str() {
-            PREDICATE_TYPE => Statement::parse(payload).map(Signed::Release),
-            cosign::PREDICATE_TYPE => cosign::parse(payload).map(Signed::Cosign),
-            other => Err(StatementError::Value(format!(
-                "the predicate type {}: expected {PREDICATE_TYPE} or {}",
-                qyvol_types::escape(other),
-                cosign::PREDICATE_TYPE
-            ))),
-        }
-    }
-
-    pub(crate) fn form(&self) -> Form {
-        match self {
-            Signed::Release(_) => Form::Qyvol,
-            Signed::Cosign(_) => Form::Cosign,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Typed {
-    predicate_type: String,
 }
 
 /// What every in-toto statement has, whatever it states.
@@ -256,8 +217,8 @@ impl Statement {
         }
     }
 
-    /// Reads the payload of [`Signed::parse`].
-    fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
+    /// Reads the payload of [`Signed::parse`](crate::signed::Signed::parse).
+    pub(crate) fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
         let wire: InTotoStatement = json::decode(payload)?;
         let value = |what: String| Err(StatementError::Value(what));
         check_type(&wire.kind)?;

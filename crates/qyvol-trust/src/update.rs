@@ -13,10 +13,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use qyvol_types::{Descriptor, Digest, ImageManifest, RepositoryName, Timestamp, escape, json, media_type};
+use qyvol_types::{Descriptor, Digest, ImageManifest, Timestamp, escape, json, media_type};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::policy::Update;
 use crate::statement::{STATEMENT_TYPE, check_type, pae_of, subject_digest};
 use crate::{Envelope, EnvelopeError, KeyId, Refusal, Sign, StatementError, TrustPolicy};
 
@@ -26,21 +27,6 @@ pub const POLICY_PREDICATE: &str = "https://qyvol.dev/policy/v1";
 pub const FRESH_PREDICATE: &str = "https://qyvol.dev/policy-fresh/v1";
 /// How far ahead of the clock a signed time may be: clocks differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
-
-/// Who replaces a policy by its successor (`update` in `trust.yaml`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Update {
-    /// Indices into the policy's keys.
-    pub(crate) keys: Vec<usize>,
-    /// How many distinct keys of these.
-    pub(crate) threshold: usize,
-    /// The repository that has the documents.
-    pub from: Option<RepositoryName>,
-    /// Keys that say which document is the newest.
-    pub(crate) freshness: Vec<usize>,
-    /// For how long such a statement holds.
-    pub max_lag: Option<Duration>,
-}
 
 /// A policy that can be handed out: it has a name, and says who replaces it.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use qyvol_types::escape;
 use qyvol_types::yaml::{Fields, Node, Reader};
 
-use crate::policy_yaml::{age, time};
-use crate::update::Update;
+use crate::policy::Update;
+use crate::time_yaml::{age, time};
 use crate::{Scope, TrustPolicy};
 
 /// Most keys that replace a policy.

@@ -8,11 +8,12 @@ use qyvol_types::{Descriptor, Timestamp, escape, limits};
 use crate::attest;
 use crate::policy::{Ceiling, PolicyKey, Requirement, Rule};
 use crate::report::{Cause, RequirementReport, RuleReport, StatementReport};
-use crate::statement::{Signed, sequence_of};
+use crate::signed::Signed;
+use crate::statement::sequence_of;
 use crate::summary::age_text;
 use crate::{
     Envelope, Form, IdentityReport, KeyId, KeyType, PublicKey, Refusal, Report, RollbackState, SignatureReport,
-    Statement, Subject, TrustPolicy, Verdict, Verified, VerifyError, signer,
+    Statement, Subject, TrustPolicy, Verdict, Verified, VerifyError, signature,
 };
 
 /// How far a signer's clock may be ahead.
@@ -257,11 +258,11 @@ impl Verifier<'_> {
     /// Finds a signature's key by its hint, or its identity by its certificate;
     /// neither is trusted.
     fn find(&self, envelope: Envelope) -> Result<(Envelope, &PolicyKey), SignatureReport> {
-        match signer::claimed(&self.keys, &envelope) {
+        match signature::claimed(&self.keys, &envelope) {
             Some(key) => Ok((envelope, key)),
             None => Err(SignatureReport {
                 fingerprint: envelope.hinted_fingerprint(),
-                ..entry(Verdict::UnknownKey, signer::stranger(&envelope))
+                ..entry(Verdict::UnknownKey, signature::stranger(&envelope))
             }),
         }
     }

@@ -157,23 +157,6 @@ fn version(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
     Some(text.to_string())
 }
 
-/// A path inside the manifest's directory; a leading `./` is dropped.
-pub(crate) fn relative(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<AssetPath> {
-    let text = r.text(node, what)?;
-    let mut path = text;
-    while let Some(rest) = path.strip_prefix("./") {
-        path = rest;
-    }
-    match AssetPath::parse(path) {
-        Ok(path) => Some(path),
-        Err(why) => {
-            let message = format!("{what} `{}` {why}", escape(text));
-            r.problem_with_help(node.place, message, "a relative path inside the manifest's directory");
-            None
-        }
-    }
-}
-
 fn file_system(r: &mut Reader<'_>, node: Option<&Node>) -> Option<FileSystem> {
     let default = FileSystem {
         kind: FsKind::Memfs,
@@ -246,7 +229,7 @@ fn asset_mapping(r: &mut Reader<'_>, item: &Node) -> Option<AssetRule> {
         .and_then(|n| asset_from(r, n));
     let to = match fields.get("to") {
         Some(node) if matches!(r.text(node, "to")?, "." | "./") => AssetTarget::Root,
-        Some(node) => AssetTarget::Path(relative(r, node, "to")?),
+        Some(node) => AssetTarget::Path(AssetPath::from_yaml(r, node, "to")?),
         None => AssetTarget::Own,
     };
     Some(AssetRule { from: from?, to })

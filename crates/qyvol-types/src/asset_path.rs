@@ -12,6 +12,7 @@ use thiserror::Error;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use crate::escape::is_deceptive;
+use crate::yaml::{Node, Reader};
 use crate::{escape, limits};
 
 /// Longest path in bytes.
@@ -66,6 +67,23 @@ pub enum AssetPathError {
 }
 
 impl AssetPath {
+    /// Reads a path inside the manifest's directory; a leading `./` is dropped.
+    pub(crate) fn from_yaml(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<AssetPath> {
+        let text = r.text(node, what)?;
+        let mut path = text;
+        while let Some(rest) = path.strip_prefix("./") {
+            path = rest;
+        }
+        match AssetPath::parse(path) {
+            Ok(path) => Some(path),
+            Err(why) => {
+                let message = format!("{what} `{}` {why}", escape(text));
+                r.problem_with_help(node.place, message, "a relative path inside the manifest's directory");
+                None
+            }
+        }
+    }
+
     /// Checks a path.
     pub fn parse(path: &str) -> Result<AssetPath, AssetPathError> {
         if path.len() > PATH_BYTES {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::app_yaml::relative;
 use crate::yaml::{Fields, Node, Reader};
 use crate::{AssetPath, Pool, Resources, escape};
 
@@ -233,7 +232,7 @@ pub(crate) fn from_yaml(r: &mut Reader<'_>, fields: &Fields<'_>) -> Entries {
                 let help = "leave out the entrypoint, or wat, wasm and wit of the functions and processes";
                 r.problem_with_help(node.place, what, help);
             }
-            relative(r, node, "entrypoint").map(|path| path.to_string())
+            AssetPath::from_yaml(r, node, "entrypoint").map(|path| path.to_string())
         }
         None => {
             let mut files = files.into_iter();
@@ -372,7 +371,7 @@ fn process(r: &mut Reader<'_>, name: &str, node: &Node, files: &mut Files) -> Op
 }
 
 fn wasm_file(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<AssetPath> {
-    relative(r, node, &format!("{what}.wasm"))
+    AssetPath::from_yaml(r, node, &format!("{what}.wasm"))
 }
 
 fn imports(r: &mut Reader<'_>, node: &Node, what: &str) -> Option<Vec<String>> {

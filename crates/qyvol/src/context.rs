@@ -80,3 +80,8 @@ impl Context<'_> {
         }
     }
 }
+
+/// Where the policy is.
+pub fn policy_path(ctx: &Context<'_>) -> PathBuf {
+    ctx.policy.clone().unwrap_or_else(|| ctx.home.config.join("trust.yaml"))
+}

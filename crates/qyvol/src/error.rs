@@ -442,11 +442,6 @@ fn plural(problems: usize) -> String {
 }
 
 impl Error {
-    /// The registry's part in this error, if it has one.
-    pub fn remote(&self) -> Option<&RemoteError> {
-        crate::remote::remote_error(self)
-    }
-
     /// An error about a file.
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use qyvol_remote::{HostOptions, parse_hosts};
 
 use crate::secure_file::{self, SecureFileError};
-use crate::validate::read_open_file;
+use crate::text_file::read_open_file;
 use crate::{Error, Home};
 
 /// Largest file of certificates, in bytes.

@@ -9,8 +9,18 @@ use qyvol_image::{Archive, ImageSignature, SignedImage};
 use qyvol_store::{Fetch, LocalStore, Referrers, StoreError};
 use qyvol_types::{ConfigError, Descriptor, ImageConfig, ImageManifest, Reference, escape, limits, media_type};
 
-use crate::verify::RequestedAs;
 use crate::{Context, Error, ImageName, Target};
+
+/// How an image was requested.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RequestedAs<'a> {
+    /// A file.
+    Archive,
+    /// Content of the store, by its digest alone.
+    Digest,
+    /// A name, with a registry or without.
+    Name(&'a Reference),
+}
 
 /// An image and where its blobs are.
 pub enum ImageSource {

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::output::{private_directory, write_new};
 use crate::secure_file;
-use crate::validate::{read_open_file, read_text};
+use crate::text_file::{read_open_file, read_text};
 use crate::{Context, Error};
 
 /// The key that is made at first use and signs unless another is named.

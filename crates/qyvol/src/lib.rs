@@ -86,6 +86,7 @@ mod external_signer;
 mod follow;
 mod functions;
 mod hosts;
+mod image_name;
 mod image_source;
 mod images;
 #[cfg(feature = "import")]
@@ -101,6 +102,7 @@ mod output;
 mod pin;
 mod policy;
 mod policy_check;
+mod policy_file;
 mod remote;
 mod reuse;
 mod run;
@@ -116,6 +118,7 @@ mod signer;
 mod supported;
 mod target;
 mod temp_file;
+mod text_file;
 mod validate;
 mod verify;
 mod verify_many;
@@ -124,7 +127,7 @@ pub use attest::{AttestReport, AttestRequest, Stated, attest};
 pub use build::{BuildReport, BuildRequest, build};
 pub use call::{CallArguments, CallRequest, Called, LinesRequest, call, call_lines};
 pub use compare::{CompareReport, CompareRequest, Comparison, compare};
-pub use context::{Context, Home};
+pub use context::{Context, Home, policy_path};
 pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
 pub use dependencies::{Linking, LockChange, LockUse, UpdateReport, UpdateRequest, update};
 pub use error::Error;
@@ -134,6 +137,7 @@ pub use follow::{
     follow, import_policy, pull_policy, push_policies, sign_policy,
 };
 pub use hosts::{hosts_files, hosts_path, load_hosts, read_certificates};
+pub use image_name::ImageName;
 pub use image_source::ImageSource;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 #[cfg(feature = "import")]
@@ -148,7 +152,7 @@ pub use output::Destination;
 pub use pin::{FirstUse, ReadFrom, first_use};
 pub use policy::{
     PolicyChange, PolicyUsed, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy,
-    policy_or_key, policy_path, public_key, revocation,
+    policy_or_key, public_key, revocation,
 };
 pub use policy_check::{ImageCheck, check_images};
 pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
@@ -159,7 +163,7 @@ pub use serve::{AppEntry, Reload, ServeLimits, ServeNotice, ServeRequest, Served
 pub use sign::{Claims, SignReport, SignRequest, release_predicate, sign};
 pub use signatures::{CleanRequest, RemovedSignature, clean};
 pub use signer::{FirstKey, SignerChoice};
-pub use target::{ImageName, Target};
+pub use target::Target;
 pub use temp_file::{CleanupGuard, TempFiles};
 pub use validate::{Application, Validated, check_application, validate};
 pub use verify::{Explanation, VerifyReport, explain, verify};

@@ -26,7 +26,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::Error;
 use crate::memfs::MemFs;
-use crate::validate::read_open_file;
+use crate::text_file::read_open_file;
 
 /// The S3 region of a source that names none.
 const DEFAULT_REGION: &str = "us-east-1";

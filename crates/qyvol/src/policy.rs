@@ -1,6 +1,5 @@
 //! The host's trust policy: read, changed, and what a given key makes of it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use qyvol_trust::{KeyId, PolicyEdit, PolicyEditError, PublicKey, Scope, TrustPolicy, change};
@@ -9,15 +8,11 @@ use serde::Serialize;
 
 use crate::follow::check_lapsed;
 use crate::keys::is_path;
-use crate::output::{private_directory, write_new};
+use crate::output::write_new;
+use crate::policy_file::{lock_policy, policy_text};
 use crate::secure_file::{self, SecureFileError};
-use crate::validate::{read_open_file, read_text};
-use crate::{Context, Error, Keyring};
-
-/// Where the policy is.
-pub fn policy_path(ctx: &Context<'_>) -> PathBuf {
-    ctx.policy.clone().unwrap_or_else(|| ctx.home.config.join("trust.yaml"))
-}
+use crate::text_file::read_text;
+use crate::{Context, Error, Keyring, policy_path};
 
 /// Reads the policy and the trusted roots that it names, to look at it. One that others
 /// could have written is refused; its trusted roots are pinned by their digests.
@@ -67,19 +62,6 @@ fn policy_to_change(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
     match ctx.policy.as_deref().map(secure_file::open) {
         Some(Err(SecureFileError::Absent)) => Ok(TrustPolicy::reject_all()),
         _ => read_policy(ctx, |_, _| Ok(())),
-    }
-}
-
-/// The policy's text, if there is a policy.
-pub(crate) fn policy_text(path: &Path) -> Result<Option<String>, Error> {
-    let refused = |why: String| Error::Policy {
-        path: path.to_path_buf(),
-        why,
-    };
-    match secure_file::open(path) {
-        Ok(file) => read_open_file(file, path).map(Some).map_err(|e| refused(e.to_string())),
-        Err(SecureFileError::Absent) => Ok(None),
-        Err(SecureFileError::Refused(why)) => Err(refused(why)),
     }
 }
 
@@ -164,17 +146,6 @@ pub struct PolicyChange {
     pub warnings: Vec<String>,
     /// What it says now.
     pub policy: TrustPolicy,
-}
-
-/// Waits for whoever else writes a file beside this one, until dropped.
-pub(crate) fn lock_policy(path: &Path) -> Result<File, Error> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    private_directory(&directory)?;
-    let lock = File::open(&directory).and_then(|lock| lock.lock().map(|()| lock));
-    lock.map_err(Error::file("lock", &directory))
 }
 
 /// Fails where the policy is not this host's to change: its next document replaces it.

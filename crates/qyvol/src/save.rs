@@ -8,10 +8,11 @@ use qyvol_store::{Fetch, StoreError};
 use qyvol_trust::{TrustPolicy, Verified};
 use qyvol_types::{Descriptor, Digest, Reference, escape};
 
+use crate::image_source::RequestedAs;
 use crate::image_source::own_name;
 use crate::install::{InstallOptions, stage_images};
 use crate::output::{Output, OutputPath};
-use crate::verify::{Attestations, RequestedAs, TrustedImage, bind, check_local_names, verify_image};
+use crate::verify::{Attestations, TrustedImage, bind, check_local_names, verify_image};
 use crate::{Context, Destination, Error, ImageName, ImageSource, attestations, policy_or_key};
 
 /// Writes stored images, with their signatures, into one archive, under the

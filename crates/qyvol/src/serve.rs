@@ -4,6 +4,7 @@ mod application;
 mod apps;
 mod certificate;
 mod reload;
+mod reload_queue;
 mod watch;
 
 use std::collections::HashSet;
@@ -18,8 +19,8 @@ use qyvol_types::{Digest, Timestamp};
 pub use self::apps::{AppEntry, read_apps};
 use self::certificate::Certificate;
 pub use self::certificate::TlsFiles;
-pub use self::reload::Reload;
 use self::reload::{Answering, Supervisor};
+pub use self::reload_queue::Reload;
 use crate::{Context, Error, RunRequest};
 
 /// What to serve.

@@ -8,9 +8,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use qyvol_types::{DigestPrefix, Reference};
+use qyvol_types::DigestPrefix;
 
-use crate::Error;
+use crate::{Error, ImageName};
 
 /// What a user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +24,6 @@ pub enum Target {
     Wasm(PathBuf),
     /// An image of the store or of a registry.
     Image(ImageName),
-}
-
-/// The name of an image.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ImageName {
-    /// `[registry/]repository[:tag][@digest]`.
-    Reference(Reference),
-    /// `sha256:` and at least twelve digits: an image of the store.
-    Digest(DigestPrefix),
 }
 
 /// Suffixes that make a path of a target.
@@ -80,34 +71,6 @@ impl ImageName {
         }
         let name = text.parse().map_err(|e| failed(&e))?;
         Ok(ImageName::Reference(name))
-    }
-
-    /// The reference, unless it is a digest.
-    pub fn reference(&self) -> Option<&Reference> {
-        match self {
-            ImageName::Reference(name) => Some(name),
-            ImageName::Digest(_) => None,
-        }
-    }
-
-    /// The reference of an image in a registry.
-    pub fn in_registry(&self) -> Option<&Reference> {
-        self.reference().filter(|name| name.registry().is_some())
-    }
-}
-
-impl From<Reference> for ImageName {
-    fn from(name: Reference) -> ImageName {
-        ImageName::Reference(name)
-    }
-}
-
-impl fmt::Display for ImageName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ImageName::Reference(name) => name.fmt(f),
-            ImageName::Digest(digest) => digest.fmt(f),
-        }
     }
 }
 

@@ -1,17 +1,17 @@
 //! `validate`: reads a `.qyv` and says all that is wrong with it.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use qyvol_image::{BuildOptions, FileId, ImageBuilder};
 use qyvol_sandbox::{Capabilities, Denied, parse_app_manifest};
-use qyvol_types::{AppManifest, escape, limits};
+use qyvol_types::{AppManifest, escape};
 
 use crate::dependencies::{Linkage, Linked, Linking, link, lock_path};
 use crate::reuse::check_reuse;
 use crate::runnable::check_runnable;
 use crate::supported::check_supported;
+use crate::text_file::read_text_of;
 use crate::{Context, Error, functions};
 
 /// A manifest and where it came from.
@@ -186,45 +186,4 @@ pub(crate) fn find_manifest(directory: &Path) -> Result<PathBuf, Error> {
                 .join(", ")
         ))),
     }
-}
-
-/// Reads a text file, within the bound for documents that people write.
-pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    Ok(read_text_of(path)?.0)
-}
-
-/// The same, and which file it was.
-fn read_text_of(path: &Path) -> Result<(String, FileId), Error> {
-    let file = File::open(path).map_err(Error::file("open", path))?;
-    let meta = file.metadata().map_err(Error::file("open", path))?;
-    if meta.is_dir() {
-        return Err(Error::file("read", path)(std::io::ErrorKind::IsADirectory.into()));
-    }
-    let text = read_open_file(file, path)?;
-    Ok((text, FileId::of(&meta)))
-}
-
-/// Reads an opened text file, within the same bound.
-pub(crate) fn read_open_file(file: File, path: &Path) -> Result<String, Error> {
-    // Room for all of it: nothing of a key is left behind where it grew. Of a
-    // pipe no size is known.
-    let size = file
-        .metadata()
-        .ok()
-        .filter(|meta| meta.is_file())
-        .map(|meta| meta.len());
-    let room = size.map_or(limits::YAML_BYTES, |size| size.min(limits::YAML_BYTES));
-    let mut bytes = Vec::with_capacity(room as usize + 2);
-    file.take(limits::YAML_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Error::file("read", path))?;
-    if bytes.len() as u64 > limits::YAML_BYTES {
-        let why = format!("it is larger than {} bytes", limits::YAML_BYTES);
-        return Err(Error::file("read", path)(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            why,
-        )));
-    }
-    String::from_utf8(bytes)
-        .map_err(|_| Error::file("read", path)(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8")))
 }

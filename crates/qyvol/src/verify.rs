@@ -3,23 +3,12 @@
 use qyvol_image::SignedImage;
 use qyvol_store::{Fetch, LocalStore, StoreError};
 use qyvol_trust::{Ceiling, Report, RollbackState, Rule, Subject, TrustPolicy, Verified};
-use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, LockedDependency, Reference};
+use qyvol_types::{Descriptor, Digest, ImageConfig, ImageManifest, LockedDependency};
 use serde::Serialize;
 
-use crate::image_source::{own_name, read_bundle};
+use crate::image_source::{RequestedAs, own_name, read_bundle};
 use crate::policy::policy_or_key;
 use crate::{Context, DataName, Error, ImageSource, Target};
-
-/// How an image was requested.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum RequestedAs<'a> {
-    /// A file.
-    Archive,
-    /// Content of the store, by its digest alone.
-    Digest,
-    /// A name, with a registry or without.
-    Name(&'a Reference),
-}
 
 /// Which attestations are read to judge an image, and from where those come that are not read
 /// with it.

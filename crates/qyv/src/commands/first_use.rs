@@ -9,7 +9,8 @@ use qyvol::types::escape;
 use qyvol::{Context, FirstUse, ReadFrom, Target};
 use rustix::termios::{QueueSelector, tcflush};
 
-use super::{reference, trust};
+use super::policy_change::show_change;
+use super::reference;
 use crate::cli::{Format, RegistryArgs};
 use crate::failure::Failure;
 use crate::ui::Ui;
@@ -55,7 +56,7 @@ pub fn pin(
     let Some((id, unchecked)) = answer else {
         return Err(Failure::new("no key was trusted: nothing was changed"));
     };
-    trust::changed(ui, &found.pin(ctx, id, unchecked)?, Some(&found.scope()?))?;
+    show_change(ui, &found.pin(ctx, id, unchecked)?, Some(&found.scope()?))?;
     Ok(0)
 }
 

@@ -15,6 +15,7 @@ pub mod import;
 pub mod inspect;
 pub mod keys;
 pub mod meta;
+mod policy_change;
 pub mod remote;
 pub mod run;
 pub mod serve;

@@ -1,6 +1,5 @@
 //! `serve`.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -284,12 +283,4 @@ fn stays(ui: &Ui, what: &str, error: qyvol::Error) {
     for hint in &failure.hints {
         ui.note(&format!("hint: {hint}"));
     }
-}
-
-/// An address for the operator: with a port alone, one of this host's.
-pub fn parse_admin(text: &str) -> Result<SocketAddr, String> {
-    let loopback = text.parse::<u16>().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    loopback
-        .or_else(|_| text.parse())
-        .map_err(|_| "expected a port, or an address and a port such as 127.0.0.1:9090".to_string())
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use qyvol::trust::{Form, Identity, PolicyEdit, Scope, ScopeError, TrustPolicy};
 use qyvol::types::{Timestamp, escape};
-use qyvol::{Context, PolicyChange, Target};
+use qyvol::{Context, Target};
 use serde_json::json;
 
 use crate::cli::{FormArg, Format, IdentityArg, TrustCommand};
+use crate::commands::policy_change::show_change;
 use crate::failure::Failure;
 use crate::ui::Ui;
 
@@ -58,7 +59,7 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
                     IdentityArg::Any => Identity::Any,
                 }),
             };
-            changed(ui, &qyvol::change_policy(ctx, &change)?, Some(&scope))?;
+            show_change(ui, &qyvol::change_policy(ctx, &change)?, Some(&scope))?;
         }
         TrustCommand::Pin {
             name,
@@ -70,11 +71,11 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
                 scope: scope_of(&scope)?,
                 key: key.map(|key| qyvol::key_id(ctx, &key)).transpose()?,
             };
-            changed(ui, &qyvol::change_policy(ctx, &change)?, None)?;
+            show_change(ui, &qyvol::change_policy(ctx, &change)?, None)?;
         }
         TrustCommand::Revoke { what, keep } => {
             let change = qyvol::revocation(ctx, &what, keep)?;
-            changed(ui, &qyvol::change_policy(ctx, &change)?, None)?;
+            show_change(ui, &qyvol::change_policy(ctx, &change)?, None)?;
         }
         TrustCommand::Fleet(command) => return super::fleet::fleet(ctx, ui, command),
         TrustCommand::Explain { target } => return explain(ctx, ui, &target),
@@ -167,37 +168,6 @@ fn scope_of(text: &str) -> Result<Scope, Failure> {
         Failure::usage(message).hint(escape(error.help()).to_string())
     };
     text.parse().map_err(failed)
-}
-
-/// Prints what has changed, and what a new scope admits.
-pub fn changed(ui: &Ui, change: &PolicyChange, scope: Option<&Scope>) -> Result<(), Failure> {
-    for warning in &change.warnings {
-        ui.warn(warning);
-    }
-    let describe_scope = scope.map_or_else(Vec::new, |scope| qyvol::describe_scope(&change.policy, scope));
-    let document = json!({
-        "schema": 1,
-        "path": change.path,
-        "created": change.created,
-        "serial": change.policy.serial(),
-        "changes": change.notes,
-        "warnings": change.warnings,
-        "admits": describe_scope,
-    });
-    ui.show(&document, || {
-        let made = if change.created { " (new)" } else { "" };
-        let mut text = format!("{}{made}:\n", change.path.display());
-        if change.notes.is_empty() {
-            text.push_str("  nothing to change\n");
-        }
-        for line in &change.notes {
-            text.push_str(&format!("  {line}\n"));
-        }
-        for line in &describe_scope {
-            text.push_str(&format!("{line}\n"));
-        }
-        text
-    })
 }
 
 fn explain(ctx: &Context<'_>, ui: &Ui, text: &str) -> Result<u8, Failure> {

@@ -17,9 +17,10 @@ use super::failure::{is_temporary, reason, retry_after, status_error, transport_
 use super::incoming::{Incoming, MIN_BYTES_PER_TIMEOUT};
 use super::resolver::Resolver;
 use super::tls;
-use crate::config::{Config, Host, Limits, Protocol};
+use crate::config::{Config, Host, Limits};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Failure, FsError, Retry};
+use crate::protocol::Protocol;
 use crate::remote::sigv4;
 use crate::url::{self, Base};
 

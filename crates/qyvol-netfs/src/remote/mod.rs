@@ -15,11 +15,11 @@ use std::fs::File;
 use qyvol_types::Digest;
 use ureq::http::Method;
 
-use crate::config::Protocol;
 use crate::date;
 use crate::error::{ErrorKind, FsError};
 use crate::http::{Answer, Client, Payload, Request};
 use crate::meta::{Found, Listing, Meta};
+use crate::protocol::Protocol;
 
 /// Bytes of a listing for each possible entry, and for the rest.
 const LISTING_BYTES_PER_ENTRY: usize = 2 << 10;

@@ -1,7 +1,6 @@
 //! `config.json` of Docker and ORAS, `auth.json` of Podman.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::helper::{Helper, Lookup, password_of};
-use super::{Credential, HELPER_TIMEOUT, Secret};
+use super::{Credential, HELPER_TIMEOUT, Secret, credentials_error};
 use crate::RemoteError;
 use crate::endpoint::credentials_key;
 
@@ -47,27 +46,19 @@ struct RawConfigFile {
     cred_helpers: BTreeMap<String, String>,
 }
 
-pub(super) fn failed(action: &'static str, host: &str, why: impl fmt::Display) -> RemoteError {
-    RemoteError::Credentials {
-        action,
-        host: host.to_string(),
-        why: why.to_string(),
-    }
-}
-
 fn read_bounded(path: &Path, host: &str) -> Result<Option<Vec<u8>>, RemoteError> {
     let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
     let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", host, format!("{shown}: {error}"))),
+        Err(error) => return Err(credentials_error("read", host, format!("{shown}: {error}"))),
     };
     let mut bytes = Vec::new();
     file.take(FILE_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| failed("read", host, format!("{shown}: {e}")))?;
+        .map_err(|e| credentials_error("read", host, format!("{shown}: {e}")))?;
     if bytes.len() as u64 > FILE_BYTES {
-        return Err(failed(
+        return Err(credentials_error(
             "read",
             host,
             format!("{shown} is larger than {FILE_BYTES} bytes"),
@@ -84,7 +75,7 @@ impl ConfigFile {
         // The parser's message could quote a secret: only the position is told.
         let known: RawConfigFile = serde_json::from_slice(&bytes).map_err(|e| {
             let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
-            failed(
+            credentials_error(
                 "read",
                 host,
                 format!("{shown} is not valid at line {} column {}", e.line(), e.column()),
@@ -157,7 +148,7 @@ impl Auth {
             return Ok(Some(Credential::Token(Secret::new(&self.registrytoken))));
         }
         if !self.auth.is_empty() {
-            let bad = || failed("read", host, "its `auth` is not base64 of `name:password`");
+            let bad = || credentials_error("read", host, "its `auth` is not base64 of `name:password`");
             let bytes = STANDARD.decode(self.auth.trim()).map_err(|_| bad())?;
             let text = String::from_utf8(bytes).map_err(|_| bad())?;
             let (user, password) = text.trim_end_matches('\0').split_once(':').ok_or_else(bad)?;
@@ -217,17 +208,19 @@ pub fn erase_credentials(path: &Path, registry: &str) -> Result<bool, RemoteErro
 fn edit(path: &Path, host: &str, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool, RemoteError> {
     let write = |e: std::io::Error| {
         let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
-        failed("write", host, format!("{shown}: {e}"))
+        credentials_error("write", host, format!("{shown}: {e}"))
     };
     let mut root: Value = match read_bounded(path, host)? {
-        Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| failed("write", host, "the file is not JSON"))?,
+        Some(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|_| credentials_error("write", host, "the file is not JSON"))?
+        }
         None => Value::Object(Map::new()),
     };
     let auths = root
         .as_object_mut()
         .map(|root| root.entry("auths").or_insert_with(|| Value::Object(Map::new())))
         .and_then(Value::as_object_mut)
-        .ok_or_else(|| failed("write", host, "the file is not a JSON object with `auths`"))?;
+        .ok_or_else(|| credentials_error("write", host, "the file is not a JSON object with `auths`"))?;
     if !change(auths) {
         return Ok(false);
     }
@@ -244,7 +237,7 @@ fn edit(path: &Path, host: &str, change: impl FnOnce(&mut Map<String, Value>) ->
         .permissions(fs::Permissions::from_mode(0o600))
         .tempfile_in(directory)
         .map_err(write)?;
-    let text = serde_json::to_vec_pretty(&root).map_err(|e| failed("write", host, e))?;
+    let text = serde_json::to_vec_pretty(&root).map_err(|e| credentials_error("write", host, e))?;
     staged
         .write_all(&text)
         .and_then(|()| staged.as_file().sync_all())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use qyvol_types::SECRET_VARIABLES;
 use serde::{Deserialize, Serialize};
 
-use super::config_file::failed;
+use super::credentials_error;
 use super::{Credential, Secret};
 use crate::RemoteError;
 
@@ -64,7 +64,7 @@ impl Helper {
         if name.is_empty() || !name.bytes().all(plain) {
             let shown = qyvol_types::escape(name).to_string();
             let why = format!("{shown} is not the name of a credential helper");
-            return Err(failed("read", host, why));
+            return Err(credentials_error("read", host, why));
         }
         Ok(Helper {
             program: format!("docker-credential-{name}"),
@@ -122,7 +122,7 @@ impl Helper {
     }
 
     fn failed(&self, action: &'static str, why: impl std::fmt::Display) -> RemoteError {
-        failed(action, &self.host, format!("{}: {why}", self.program))
+        credentials_error(action, &self.host, format!("{}: {why}", self.program))
     }
 
     /// Runs the helper, which is killed at its deadline.

@@ -158,3 +158,12 @@ impl Credentials for CredentialFiles {
         Ok(None)
     }
 }
+
+/// Credentials of a host could not be read or written.
+fn credentials_error(action: &'static str, host: &str, why: impl fmt::Display) -> RemoteError {
+    RemoteError::Credentials {
+        action,
+        host: host.to_string(),
+        why: why.to_string(),
+    }
+}

@@ -17,7 +17,7 @@ use qyvol_types::{Descriptor, Digest};
 use ureq::http::{Method, header};
 
 use super::inner::Inner;
-use super::transfer::{Attempt, TransferError, content};
+use super::transfer::{Attempt, Bytes, TransferError, content, wrong_size};
 use crate::RemoteError;
 use crate::endpoint::Endpoint;
 use crate::error::Operation;
@@ -33,9 +33,6 @@ const MAX_OPENS: u32 = 1000;
 const MIN_BYTES_PER_TIMEOUT: u64 = 16 << 10;
 /// Bytes that are discarded at once.
 const DISCARD_BUFFER: usize = 16 << 10;
-
-/// A blob's bytes from one connection.
-pub(super) type Bytes = Box<dyn Read + Send>;
 
 /// Whose client reads the blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,14 +292,4 @@ impl Stream {
         }
         Ok(())
     }
-}
-
-/// The registry has another number of bytes for the blob.
-pub(super) fn wrong_size(digest: &Digest, expected: u64, got: u64) -> AttemptFailure<TransferError> {
-    content(StoreError::WrongSize {
-        digest: *digest,
-        expected,
-        got,
-        more: false,
-    })
 }

@@ -1,10 +1,17 @@
-//! Why the transfer of a blob failed: the registry, or the content itself.
+//! The bytes of a blob, and why its transfer failed: the registry, or the content itself.
+
+use std::io::Read;
 
 use qyvol_store::StoreError;
+use qyvol_types::Digest;
 
 use crate::RemoteError;
 use crate::retry::AttemptFailure;
 
+/// A blob's bytes from one connection.
+pub(super) type Bytes = Box<dyn Read + Send>;
+
+/// Why a transfer failed.
 pub(super) enum TransferError {
     /// The registry failed.
     Remote(RemoteError),
@@ -18,6 +25,16 @@ pub(super) type Attempt<T> = Result<T, AttemptFailure<TransferError>>;
 /// A failure that another attempt would not change.
 pub(super) fn content(error: StoreError) -> AttemptFailure<TransferError> {
     AttemptFailure::Final(TransferError::Content(error))
+}
+
+/// The registry has another number of bytes for the blob.
+pub(super) fn wrong_size(digest: &Digest, expected: u64, got: u64) -> AttemptFailure<TransferError> {
+    content(StoreError::WrongSize {
+        digest: *digest,
+        expected,
+        got,
+        more: false,
+    })
 }
 
 impl From<RemoteError> for TransferError {

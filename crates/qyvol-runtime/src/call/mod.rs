@@ -33,6 +33,7 @@ use self::json::Json;
 use self::names::Exported;
 use self::wave::Wave;
 use crate::beside::Failed;
+use crate::generation::is_entry;
 use crate::program::Code;
 use crate::{Limit, Program, RuntimeError};
 
@@ -180,16 +181,6 @@ impl Program {
             list,
         }
     }
-}
-
-/// Whether an export is what a command is run by, or a service answers with. Its functions
-/// are no others'.
-pub(crate) fn is_entry(name: &str) -> bool {
-    let interface = name.split_once('@').map_or(name, |(interface, _)| interface);
-    matches!(
-        interface,
-        "wasi:cli/run" | "wasi:http/incoming-handler" | "wasi:http/handler"
-    )
 }
 
 impl Functions {

@@ -141,7 +141,8 @@ pub fn find_by_name<'a>(
     functions: impl Iterator<Item = (Option<&'a str>, &'a str)>,
     name: &str,
 ) -> Result<usize, FunctionError> {
-    let is_callable = |(_, (interface, _)): &(usize, (Option<&str>, &str))| !interface.is_some_and(super::is_entry);
+    let is_callable =
+        |(_, (interface, _)): &(usize, (Option<&str>, &str))| !interface.is_some_and(crate::generation::is_entry);
     let (places, exported): (Vec<usize>, Vec<Exported>) = functions
         .enumerate()
         .filter(is_callable)

@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
 use crate::component::ComponentState;
-use crate::{Generation, Mount, RunSpec, identity, process, quota};
+use crate::generation::{Generation, interface};
+use crate::{Mount, RunSpec, process};
 
 type T = ComponentState;
 
@@ -51,7 +52,7 @@ pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec
     if linked.contains(&(Generation::Concurrent, FILES)) {
         let is_watched = |mount: &Mount| mount.backing.is_some() || mount.seal.is_some();
         let is_watched = spec.mounts.iter().any(is_watched);
-        let has_quota = quota::any(&spec.mounts);
+        let has_quota = spec.has_quota();
         if is_watched || has_quota || spec.observer.is_some() {
             p3_paths::link(linker)?;
         }
@@ -86,27 +87,6 @@ pub(crate) fn provides(engine: &wasmtime::Engine, generation: Generation, name: 
         Some(interface) => provide(&mut Linker::new(engine), interface),
         None => Ok(false),
     }
-}
-
-/// Whether a component exports an interface.
-pub(crate) fn exports(component: &Component, sought: (Generation, &str)) -> bool {
-    let kind = component.component_type();
-    kind.exports(component.engine())
-        .any(|(name, _)| interface(name) == Some(sought))
-}
-
-/// The interface in a name such as `wasi:cli/run@0.2.6`, and its version of WASI.
-pub(crate) fn interface(name: &str) -> Option<(Generation, &str)> {
-    let (interface, version) = name.split_once('@')?;
-    if [process::INTERFACE, identity::INTERFACE].contains(&interface) && version.starts_with("0.1.") {
-        return Some((Generation::Blocking, interface));
-    }
-    if version.starts_with("0.2.") {
-        return Some((Generation::Blocking, interface));
-    }
-    version
-        .starts_with("0.3.")
-        .then_some((Generation::Concurrent, interface))
 }
 
 /// Links an interface; false if it is not known.

@@ -134,8 +134,8 @@ pub(super) fn provide(l: &mut Linker<T>, interface: &str) -> wasmtime::Result<bo
         "wasi:sockets/ip-name-lookup" => {
             sockets::ip_name_lookup::add_to_linker::<T, NetInterfaces>(l, T::network)?;
         }
-        process::INTERFACE => process::add_to_linker(l)?,
-        identity::INTERFACE => identity::add_to_linker(l)?,
+        process::INTERFACE => process::add_to_linker(l, T::programs)?,
+        identity::INTERFACE => identity::add_to_linker(l, |state| &state.identity)?,
         "wasi:http/outgoing-handler" => outgoing_handler::add_to_linker::<T, WasiHttp>(l, T::http)?,
         "wasi:http/types" => {
             let options = http::types::LinkOptions::default();

@@ -25,7 +25,7 @@ use thiserror::Error;
 use wasmtime::{AsContext, Store, UpdateDeadline, WasmBacktrace};
 
 use crate::RuntimeError;
-use crate::beside::thread_time;
+use crate::thread_time::thread_time;
 use samples::Samples;
 
 /// How often a guest that computes is looked at.

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-pub(crate) use open::{Held, Quotas, any};
+pub(crate) use open::{Held, Quotas};
 pub(crate) use stream::QuotaStream;
 pub use walk::Usage;
 use walk::{DIRECTORY, blocks, identity, space_of};

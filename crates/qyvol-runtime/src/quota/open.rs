@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 
 use super::walk::space_of;
 use super::{Quota, Usage};
-use crate::Mount;
 
 /// Minimum number of entries before those of closed files are removed.
 const LEAST_PRUNED: usize = 64;
@@ -94,11 +93,13 @@ pub(crate) struct Quotas {
 }
 
 impl Quotas {
-    pub(crate) fn new(mounts: &[Mount]) -> Quotas {
-        let quotas = mounts.iter().map(|mount| mount.quota.clone());
+    /// Those of the mounts, in their order.
+    pub(crate) fn new(mounts: impl Iterator<Item = Option<Arc<Quota>>>) -> Quotas {
+        let mounts: Vec<_> = mounts.collect();
+        let is_any = mounts.iter().any(Option::is_some);
         Quotas {
             // Where there is none, nothing is asked of any mount.
-            mounts: if any(mounts) { quotas.collect() } else { Vec::new() },
+            mounts: if is_any { mounts } else { Vec::new() },
             open: HashMap::new(),
         }
     }
@@ -123,9 +124,4 @@ impl Quotas {
     pub(crate) fn closed(&mut self, descriptor: u32) {
         self.open.remove(&descriptor);
     }
-}
-
-/// Whether a mount has a quota.
-pub(crate) fn any(mounts: &[Mount]) -> bool {
-    mounts.iter().any(|mount| mount.quota.is_some())
 }

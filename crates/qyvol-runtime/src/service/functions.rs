@@ -23,9 +23,9 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::{BoxError, NamedHost, ResponseBody, Secure, ServiceError};
+use super::{BoxError, NamedHost, ResponseBody, ServiceError};
 use crate::call::{ARGUMENT_BYTES, Callee, JsonError};
-use crate::{CallError, Peer, RuntimeError};
+use crate::{CallError, Peer, RuntimeError, Secure};
 
 const JSON: &str = "application/json";
 

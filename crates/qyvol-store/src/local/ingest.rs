@@ -6,21 +6,20 @@
 //! points to a complete image. Dropping an ingest leaves nothing, but for one
 //! that was made to go on later.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use qyvol_types::{Algorithm, Descriptor, Digest, Hasher, ImageManifest, Reference, json, limits, media_type};
 
 use super::partial::Partial;
 use super::refs::{ENTRY_BYTES, Entry, tag_key};
-use super::staging::Staging;
+use super::staged::{Blob, Staged};
 use super::writer::BlobWriter;
 use super::{LocalStore, read_small};
-use crate::memory::referrer_link;
 use crate::{Body, Exists, Fetch, Open, Push, Referrers, StoreError, sys};
 
 /// Smallest blob whose beginning an interrupted ingest keeps, in bytes.
@@ -42,63 +41,10 @@ struct PendingTag {
     moves: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct Staged {
-    store: LocalStore,
-    contents: Mutex<Contents>,
-    staging: Staging,
-}
-
-#[derive(Debug, Default)]
-struct Contents {
-    blobs: HashMap<Digest, Blob>,
-    links: BTreeMap<(Digest, Digest), Descriptor>,
-}
-
-#[derive(Clone, Debug)]
-struct Blob {
-    path: PathBuf,
-    size: u64,
-    /// Of a file in `partial/`: held until it is in place.
-    lock: Option<Arc<File>>,
-}
-
-impl Staged {
-    fn lock(&self) -> MutexGuard<'_, Contents> {
-        // Each change is one insertion: a panic leaves nothing half done.
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a finished file in under its digest.
-    pub(super) fn add(
-        &self,
-        descriptor: &Descriptor,
-        path: PathBuf,
-        lock: Option<Arc<File>>,
-    ) -> Result<(), StoreError> {
-        let link = referrer_link(descriptor, || {
-            fs::read(&path).map_err(|e| StoreError::io("read", &path, e))
-        })?;
-        let mut contents = self.lock();
-        let size = descriptor.size;
-        if let Some(old) = contents.blobs.insert(descriptor.digest, Blob { path, size, lock }) {
-            let _ = fs::remove_file(old.path);
-        }
-        if let Some((subject, referrer)) = link {
-            contents.links.insert((subject, referrer.digest), referrer);
-        }
-        Ok(())
-    }
-}
-
 impl Ingest {
     pub(crate) fn begin(store: &LocalStore) -> Result<Ingest, StoreError> {
         Ok(Ingest {
-            staged: Arc::new(Staged {
-                staging: Staging::new(store)?,
-                store: store.clone(),
-                contents: Mutex::default(),
-            }),
+            staged: Arc::new(Staged::new(store)?),
             names: BTreeMap::new(),
             resumable: false,
         })

@@ -22,6 +22,7 @@ mod probe;
 mod prune;
 mod refs;
 mod seen;
+mod staged;
 mod staging;
 mod tree;
 mod tree_index;
@@ -44,6 +45,9 @@ pub use writer::BlobWriter;
 use crate::record::RecordKey;
 use crate::{Body, Exists, Fetch, StoreError, sys};
 use layout::Layout;
+
+/// Bytes read and hashed at once.
+const CHUNK_SIZE: usize = 128 << 10;
 
 /// A store in a directory. Clones share their state.
 #[derive(Clone, Debug)]

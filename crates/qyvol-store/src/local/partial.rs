@@ -88,7 +88,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
 /// Hashes a file from its start and leaves it at its end.
 fn hash(mut file: &File, digest: &Digest) -> io::Result<(Hasher, u64)> {
     let mut hasher = Hasher::new(digest.algorithm());
-    let mut buffer = vec![0; super::writer::CHUNK_SIZE];
+    let mut buffer = vec![0; super::CHUNK_SIZE];
     let mut bytes = 0;
     file.seek(SeekFrom::Start(0))?;
     loop {

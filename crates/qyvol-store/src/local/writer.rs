@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use qyvol_types::{Descriptor, Digest, Hasher};
 
-use super::ingest::Staged;
+use super::CHUNK_SIZE;
 use super::partial::Partial;
+use super::staged::Staged;
 use crate::StoreError;
-
-/// Bytes read and hashed at once.
-pub(super) const CHUNK_SIZE: usize = 128 << 10;
 
 /// A blob being staged. Dropped before it is finished, it leaves nothing.
 ///

@@ -117,7 +117,7 @@ fn signature_of_a_document_is_none_of_a_release() {
     let a = key();
     let next = document(&[&a], "threshold: 1", 5);
     let envelope = next.sign(&a, Timestamp::from_unix(NOW).unwrap()).unwrap();
-    let parsed = crate::statement::Signed::parse(envelope.payload_unverified());
+    let parsed = crate::signed::Signed::parse(envelope.payload_unverified());
     assert!(parsed.is_err());
 }
 

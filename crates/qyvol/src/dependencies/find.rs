@@ -10,7 +10,8 @@ use qyvol_trust::TrustPolicy;
 use qyvol_types::{DependencyImage, DependencyRule, Descriptor, Digest, LockedDependency, Reference, limits};
 
 use super::{Linking, refused};
-use crate::verify::{Attestations, RequestedAs, TrustedImage, verify_image, verify_source};
+use crate::image_source::RequestedAs;
+use crate::verify::{Attestations, TrustedImage, verify_image, verify_source};
 use crate::{Context, Error, ImageName, ImageSource, Pull, PullRequest};
 
 /// The image of a dependency, not judged.

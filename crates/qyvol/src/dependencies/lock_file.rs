@@ -8,7 +8,7 @@ use qyvol_types::{DependencyRule, Lock, LockedDependency};
 
 use super::LockUse;
 use crate::temp_file::TempFile;
-use crate::validate::read_text;
+use crate::text_file::read_text;
 use crate::{Context, Error};
 
 /// The name of the file, in the manifest's directory.

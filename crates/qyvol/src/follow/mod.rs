@@ -13,6 +13,7 @@
 //! changed by its next document alone.
 
 mod chain;
+mod fresh;
 mod publish;
 mod repository;
 
@@ -20,16 +21,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qyvol_remote::Client;
-use qyvol_trust::{CHAIN_DOCUMENTS, DocumentError, PolicyDocument, Refusal, SignedPolicy, TrustPolicy};
-use qyvol_types::{Digest, Reference, RepositoryName, Timestamp, json};
-use serde::{Deserialize, Serialize};
+use qyvol_trust::{CHAIN_DOCUMENTS, DocumentError, PolicyDocument, Refusal, SignedPolicy};
+use qyvol_types::{Reference, RepositoryName, Timestamp};
+use serde::Serialize;
 
+use self::fresh::{beside, remember_fresh};
+pub(crate) use self::fresh::{check_lapsed, fresh_path};
 pub use self::publish::{
     PolicyExport, PolicyPush, PolicySign, PolicySigned, PublishedPolicies, export_policies, push_policies, sign_policy,
 };
 use self::repository::Documents;
-use crate::policy::{lock_policy, policy_text};
-use crate::validate::read_text;
+use crate::policy_file::{lock_policy, policy_text};
+use crate::text_file::read_text;
 use crate::{Context, Error, policy_path, secure_file};
 
 /// What following a chain has changed.
@@ -249,74 +252,4 @@ fn put(path: &Path, document: &PolicyDocument) -> Result<(), Error> {
     secure_file::replace(path, document.text().as_bytes(), 0o600).map_err(Error::file("write", path))?;
     // A directory that others can write would have it refused by whoever reads it next.
     policy_text(path).map(drop)
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_os_string();
-    name.push(end);
-    PathBuf::from(name)
-}
-
-/// When a document was last said to be the newest. Lost, the policy counts as lapsed.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fresh {
-    /// The document.
-    digest: Digest,
-    /// The time of the statement.
-    created: Timestamp,
-}
-
-/// Where the newest statement is kept that a policy is the newest.
-pub(crate) fn fresh_path(policy: &Path) -> PathBuf {
-    beside(policy, ".fresh")
-}
-
-/// Remembers a statement of freshness, unless a newer one about the document is remembered.
-fn remember_fresh(
-    ctx: &Context<'_>,
-    path: &Path,
-    document: &PolicyDocument,
-    newest: Option<&SignedPolicy>,
-) -> Result<Option<Timestamp>, Error> {
-    let known = fresh(path, document.policy(), document.text());
-    let stated = newest.and_then(|step| step.fresh_at(ctx.now));
-    let Some(stated) = stated.filter(|stated| known.is_none_or(|known| *stated > known)) else {
-        return Ok(known);
-    };
-    let state = Fresh {
-        digest: document.digest(),
-        created: stated,
-    };
-    let file = fresh_path(path);
-    let bytes = json::encode(&state).map_err(|error| Error::Policy {
-        path: file.clone(),
-        why: error.to_string(),
-    })?;
-    secure_file::replace(&file, &bytes, 0o600).map_err(Error::file("write", &file))?;
-    Ok(Some(stated))
-}
-
-/// When the policy was last said to be the newest, as far as this host remembers. What can't
-/// be read counts as nothing.
-fn fresh(path: &Path, policy: &TrustPolicy, text: &str) -> Option<Timestamp> {
-    policy.update()?.max_lag?;
-    let state = policy_text(&fresh_path(path)).ok()??;
-    let state: Fresh = json::decode(state.as_bytes()).ok()?;
-    let document = PolicyDocument::parse(text).ok()?;
-    (state.digest == document.digest()).then_some(state.created)
-}
-
-/// Fails where the policy, whose text this is, does not hold now.
-pub(crate) fn check_lapsed(ctx: &Context<'_>, path: &Path, policy: &TrustPolicy, text: &str) -> Result<(), Error> {
-    match policy.lapsed(ctx.now, fresh(path, policy, text)) {
-        Some(why) => Err(Error::Policy {
-            path: path.to_path_buf(),
-            why: match policy.update() {
-                Some(_) => format!("{why}; `qyv trust pull` or `qyv trust import` gets the next one"),
-                None => why,
-            },
-        }),
-        None => Ok(()),
-    }
 }

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::repository::Documents;
 use super::{chain, document, refused};
 use crate::keys::Passphrase;
-use crate::policy::lock_policy;
+use crate::policy_file::lock_policy;
 use crate::signer::{SignerChoice, signer};
-use crate::validate::read_text;
+use crate::text_file::read_text;
 use crate::{Context, Error, policy_path};
 
 /// What to sign.
@@ -310,7 +310,7 @@ pub fn export_policies(
 ) -> Result<PublishedPolicies, Error> {
     let policy = match (request.from, request.first) {
         (Some(_), Some(_)) => None,
-        _ => crate::policy::policy_text(&policy_path(ctx))?.and_then(|text| PolicyDocument::parse(&text).ok()),
+        _ => crate::policy_file::policy_text(&policy_path(ctx))?.and_then(|text| PolicyDocument::parse(&text).ok()),
     };
     let update = policy.as_ref().and_then(|document| document.policy().update());
     let Some(from) = request.from.or(update.and_then(|update| update.from.as_ref())) else {

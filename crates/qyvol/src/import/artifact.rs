@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::container::Container;
-use super::{ImportRequest, ImportedComponent, Origin, shown as show};
+use super::{ImportRequest, ImportedComponent, Origin, shown as show, unreadable_layer};
 use crate::install::ProgressReader;
 use crate::remote::{attribute_to_registry, manifest_not_found};
 use crate::{Context, Error, ImageName, Target};
@@ -342,19 +342,7 @@ fn fetch(ctx: &Context<'_>, label: &str, repository: &Repository, layer: &Descri
     let mut body = VerifyReader::new(ProgressReader { body: &mut body, ctx }, layer);
     let mut bytes = Vec::with_capacity(usize::try_from(layer.size.min(RESERVE)).unwrap_or(0));
     body.read_to_end(&mut bytes)
-        .map_err(|error| broken(label, repository, ImageError::Read(error)))?;
+        .map_err(|error| unreadable_layer(label, repository, ImageError::Read(error)))?;
     ctx.report.finished();
     Ok(bytes)
-}
-
-/// Why a layer could not be read: the registry's failure, or its content's.
-pub(super) fn broken(label: &str, repository: &Repository, error: ImageError) -> Error {
-    let error = match error {
-        ImageError::Read(error) => match StoreError::from_io(error) {
-            Ok(store) => ImageError::Store(store),
-            Err(error) => ImageError::Read(error),
-        },
-        error => error,
-    };
-    attribute_to_registry(Error::image(label)(error), repository)
 }

@@ -15,8 +15,7 @@ use qyvol_types::foreign::{Compression, LayerKind};
 use qyvol_types::{Descriptor, Digest, json, limits};
 use serde::Deserialize;
 
-use super::artifact::broken;
-use super::{MAX_LISTED, shown};
+use super::{MAX_LISTED, shown, unreadable_layer};
 use crate::install::ProgressReader;
 use crate::{Context, Error};
 
@@ -144,8 +143,8 @@ impl Container {
             ctx.report.started("fetching", Some(layer.size));
             let mut body = repository.foreign_blob(layer);
             let body = VerifyReader::new(ProgressReader { body: &mut body, ctx }, layer);
-            let found =
-                find_wasm(body, *compression, wanted, names).map_err(|error| broken(label, repository, error))?;
+            let found = find_wasm(body, *compression, wanted, names)
+                .map_err(|error| unreadable_layer(label, repository, error))?;
             ctx.report.finished();
             Ok(found)
         };

@@ -18,9 +18,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qyvol_image::BuildOptions;
-use qyvol_remote::Client;
+use qyvol_image::{BuildOptions, ImageError};
+use qyvol_remote::{Client, Repository};
 use qyvol_sandbox::parse_app_manifest;
+use qyvol_store::StoreError;
 use qyvol_types::{AppManifest, DEFAULT_TAG, Digest, Reference, Timestamp, escape};
 
 use self::artifact::Artifact;
@@ -28,6 +29,7 @@ use crate::build::PendingBuild;
 use crate::inspect::read_wasm;
 use crate::keys::Passphrase;
 use crate::output::OutputPath;
+use crate::remote::attribute_to_registry;
 use crate::sign::Claims;
 use crate::signer::SignerChoice;
 use crate::validate::{Validated, prepare_component};
@@ -274,4 +276,16 @@ fn deny_all_manifest(name: &Reference) -> Result<AppManifest, Error> {
         path: PathBuf::from(name.to_string()),
         problems,
     })
+}
+
+/// Why a layer could not be read: the registry's failure, or its content's.
+fn unreadable_layer(label: &str, repository: &Repository, error: ImageError) -> Error {
+    let error = match error {
+        ImageError::Read(error) => match StoreError::from_io(error) {
+            Ok(store) => ImageError::Store(store),
+            Err(error) => ImageError::Read(error),
+        },
+        error => error,
+    };
+    attribute_to_registry(Error::image(label)(error), repository)
 }

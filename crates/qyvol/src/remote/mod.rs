@@ -221,16 +221,18 @@ pub(crate) fn manifest_not_found(repository: &Repository, name: &Reference) -> R
     }
 }
 
-/// The registry's error in this one, if that is what it is.
-pub(crate) fn remote_error(error: &Error) -> Option<&RemoteError> {
-    match error {
-        Error::Remote(error) => Some(error),
-        Error::Store(error) => RemoteError::of(error),
-        Error::Copy(CopyError::Source { source, .. } | CopyError::Target { source, .. }) => RemoteError::of(source),
-        Error::Image {
-            source: ImageError::Store(error),
-            ..
-        } => RemoteError::of(error),
-        _ => None,
+impl Error {
+    /// The registry's part in this error, if it has one.
+    pub fn remote(&self) -> Option<&RemoteError> {
+        match self {
+            Error::Remote(error) => Some(error),
+            Error::Store(error) => RemoteError::of(error),
+            Error::Copy(CopyError::Source { source, .. } | CopyError::Target { source, .. }) => RemoteError::of(source),
+            Error::Image {
+                source: ImageError::Store(error),
+                ..
+            } => RemoteError::of(error),
+            _ => None,
+        }
     }
 }

@@ -9,9 +9,10 @@ use qyvol_trust::TrustPolicy;
 use qyvol_types::{Descriptor, Reference};
 
 use super::{TransferReport, attribute_to_registry, find, layers_size};
+use crate::image_source::RequestedAs;
 use crate::install::stage_metadata;
 use crate::output::{Output, OutputPath};
-use crate::verify::{Attestations, RequestedAs, verify_image};
+use crate::verify::{Attestations, verify_image};
 use crate::{Context, Destination, Error, attestations, signatures};
 
 /// What to pull.

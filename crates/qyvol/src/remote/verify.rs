@@ -8,7 +8,8 @@ use qyvol_trust::TrustPolicy;
 use qyvol_types::Reference;
 
 use super::{attribute_to_registry, find, layers_size};
-use crate::verify::{Attestations, RequestedAs, read_all, verify_image};
+use crate::image_source::RequestedAs;
+use crate::verify::{Attestations, read_all, verify_image};
 use crate::{Context, Error, VerifyReport};
 
 /// Judges an image on its registry, then reads all of it against its digests. Nothing is stored.

@@ -11,7 +11,7 @@ use qyvol_serve::{App, Keeper};
 use qyvol_trust::Ceiling;
 use qyvol_types::{Digest, FsKind};
 
-use super::reload::Reload;
+use super::reload_queue::{Gone, Reload};
 use super::{ServeRequest, ServedApp};
 use crate::functions::{self, Found};
 use crate::reuse::check_reuse;
@@ -188,18 +188,5 @@ impl Drop for Kept {
         if let Some(held) = held {
             self.reload.gone(Gone { held, broken });
         }
-    }
-}
-
-/// What no guest needs any more.
-pub(super) struct Gone {
-    held: Held,
-    broken: Option<RuntimeError>,
-}
-
-impl Gone {
-    pub(super) fn finish(self, ctx: &Context<'_>) {
-        // A service has no netfs: there is nothing to send.
-        self.held.finish(ctx, self.broken.as_ref());
     }
 }

@@ -12,7 +12,7 @@ use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
 use qyvol_types::{Resources, escape, parse_duration};
 
 use crate::secure_file::{self, SecureFileError};
-use crate::validate::read_open_file;
+use crate::text_file::read_open_file;
 use crate::{Error, Target};
 
 /// Most applications of one server.

@@ -59,7 +59,7 @@ impl Certificate {
     }
 
     /// Reads the files again if they have changed. True if what is in them is used now.
-    pub(super) fn look(&mut self) -> Result<bool, Error> {
+    pub(super) fn renew(&mut self) -> Result<bool, Error> {
         let seen = self.files.stamps();
         if seen == self.seen {
             return Ok(false);

@@ -5,84 +5,18 @@
 //! what is to answer next, and gives back what the one before held once its last guest
 //! has ended.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use qyvol_serve::Site;
 use qyvol_trust::Refusal;
 
-use super::application::{Application, Gone, Identity};
+use super::application::{Application, Identity};
 use super::certificate::Certificate;
 use super::watch::{Sight, TargetSight};
 use super::{ServeNotice, ServeRequest, ServedApp};
 use crate::run::{StepTimer, VerifiedTarget};
 use crate::{Context, Error, ErrorClass};
-
-/// Tells a server to look at its target at once. Clones tell the same one.
-#[derive(Clone, Default)]
-pub struct Reload {
-    desk: Arc<Desk>,
-}
-
-#[derive(Default)]
-struct Desk {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-/// What waits to be done.
-#[derive(Default)]
-struct Waiting {
-    is_asked: bool,
-    gone: Vec<Gone>,
-    has_ended: bool,
-}
-
-impl Reload {
-    /// Has it look.
-    pub fn ask(&self) {
-        self.waiting().is_asked = true;
-        self.desk.changed.notify_all();
-    }
-
-    pub(super) fn gone(&self, gone: Gone) {
-        self.waiting().gone.push(gone);
-        self.desk.changed.notify_all();
-    }
-
-    pub(super) fn ended(&self) {
-        self.waiting().has_ended = true;
-        self.desk.changed.notify_all();
-    }
-
-    /// Gives back what no guest needs any more.
-    pub(super) fn finish(&self, ctx: &Context<'_>) {
-        let gone = std::mem::take(&mut self.waiting().gone);
-        gone.into_iter().for_each(|gone| gone.finish(ctx));
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.desk.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until there is something to do, or until that time.
-    fn wait(&self, until: Option<Instant>) -> Waiting {
-        let mut waiting = self.waiting();
-        while !waiting.is_asked && !waiting.has_ended && waiting.gone.is_empty() {
-            let Some(until) = until else {
-                waiting = self.desk.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let waited = self.desk.changed.wait_timeout(waiting, left);
-            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        std::mem::take(&mut *waiting)
-    }
-}
 
 /// What stays behind a server.
 pub(super) struct Supervisor<'s> {
@@ -125,16 +59,16 @@ impl Supervisor<'_> {
             }
             let is_due = due.is_some_and(|due| due <= Instant::now());
             if waiting.is_asked || is_due {
-                self.look(waiting.is_asked);
+                self.check_targets(waiting.is_asked);
                 due = next();
             }
         }
     }
 
     /// Looks at the certificate and at all targets, until the end begins.
-    fn look(&mut self, must: bool) {
+    fn check_targets(&mut self, is_asked: bool) {
         if !self.request.stop.has_begun() {
-            self.look_at_certificate();
+            self.check_certificate();
         }
         for one in &mut self.answering {
             if self.request.stop.has_begun() {
@@ -149,15 +83,15 @@ impl Supervisor<'_> {
                 compiler: self.ctx.compiler,
                 policy: self.ctx.policy.clone(),
             };
-            one.look(&ctx, must);
+            one.check_target(&ctx, is_asked);
         }
     }
 
-    fn look_at_certificate(&mut self) {
+    fn check_certificate(&mut self) {
         let Some(certificate) = &mut self.certificate else {
             return;
         };
-        match certificate.look() {
+        match certificate.renew() {
             Ok(true) => (self.request.notices)(ServeNotice::Renewed),
             Ok(false) => {}
             Err(error) => (self.request.notices)(ServeNotice::NotRenewed(Box::new(error))),
@@ -191,11 +125,11 @@ impl<'s> Answering<'s> {
         })
     }
 
-    /// Looks at the target. If it leads to something else, or if it must, it judges what
-    /// is there.
-    fn look(&mut self, ctx: &Context<'_>, must: bool) {
+    /// Looks at the target. If it leads to something else, or if that was asked for, it
+    /// judges what is there.
+    fn check_target(&mut self, ctx: &Context<'_>, is_asked: bool) {
         let sight = match Sight::of(ctx, &self.app.run) {
-            Ok(sight) if !must && self.seen.as_ref() == Some(&sight) => return,
+            Ok(sight) if !is_asked && self.seen.as_ref() == Some(&sight) => return,
             Ok(sight) => sight,
             Err(error) => return self.failed(error),
         };

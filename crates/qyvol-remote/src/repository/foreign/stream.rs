@@ -48,9 +48,8 @@ use ureq::http::{Method, header};
 use super::proxies::proxies;
 use crate::endpoint::Endpoint;
 use crate::error::Operation;
-use crate::repository::download::{Bytes, wrong_size};
 use crate::repository::inner::Inner;
-use crate::repository::transfer::{Attempt, TransferError, content};
+use crate::repository::transfer::{Attempt, Bytes, TransferError, content, wrong_size};
 use crate::request::{Redirects, Request, RequestBody, header};
 use crate::retry::AttemptFailure;
 use crate::transport::{

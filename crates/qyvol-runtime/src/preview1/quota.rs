@@ -17,7 +17,7 @@ use wiggle::{GuestMemory, GuestPtr};
 
 use crate::Mount;
 use crate::preview1::{FIRST_MOUNT, MODULE, ModuleState, errno, guest, text};
-use crate::quota::{self, Held, Plan, done};
+use crate::quota::{Held, Plan, done};
 use crate::watched::renumber;
 
 /// The error of wasmtime-wasi for a link or a move from one file system to another.
@@ -57,7 +57,7 @@ pub(crate) struct Opening {
 impl FileQuotas {
     pub(crate) fn new(mounts: &[Mount], wasi: &mut WasiP1Ctx) -> wasmtime::Result<FileQuotas> {
         let mut quotas = FileQuotas::default();
-        if !quota::any(mounts) {
+        if mounts.iter().all(|mount| mount.quota.is_none()) {
             return Ok(quotas);
         }
         // The first call puts the mounts into the table.

@@ -1,0 +1,29 @@
+//! A store for an instance of a component.
+
+use wasmtime::Store;
+
+use crate::RuntimeError;
+use crate::component::ComponentState;
+use crate::link::Linked;
+use crate::net::Network;
+use crate::output::OutputBudget;
+use crate::program::Program;
+use crate::spec::{Guest, RunSpec};
+
+impl Program {
+    /// A store for an instance, with everything that `spec` gives it and limits it to.
+    /// `budget` is how much it may write to stdout and stderr.
+    pub(crate) fn component_store(
+        &self,
+        spec: &RunSpec,
+        guest: Guest,
+        network: Network,
+        budget: Option<OutputBudget>,
+        linked: Linked,
+    ) -> Result<Store<ComponentState>, RuntimeError> {
+        let state = ComponentState::new(spec, guest, network, budget, linked.http)?;
+        let mut store = self.store(state, spec)?;
+        store.limiter(|state| &mut state.limits);
+        Ok(store)
+    }
+}
