@@ -58,12 +58,23 @@ impl Guest {
     }
 }
 
-/// The one that sends requests by `wasi:http`.
-const HTTP: Guest = Guest {
-    language: "http",
-    version: 2,
-    program: include_bytes!("../guests/http/http.component.wasm"),
-};
+macro_rules! requester {
+    ($language:literal, $version:literal, $program:literal) => {
+        Guest {
+            language: $language,
+            version: $version,
+            program: include_bytes!(concat!("../guests/http/", $program, ".wasm")),
+        }
+    };
+}
+
+/// Those that send requests by `wasi:http`.
+const HTTP: [Guest; 4] = [
+    requester!("rust", 2, "http.component"),
+    requester!("c", 2, "c2"),
+    requester!("rust", 3, "rust3"),
+    requester!("c", 3, "c3"),
+];
 
 #[derive(Deserialize)]
 struct Table {
@@ -214,8 +225,8 @@ fn share(user: &User) {
     link(Path::new("inside"), "chain40");
 }
 
-/// What a guest printed, without the URL that is before each result of the one that
-/// sends requests.
+/// What a guest printed, without the URL that is before each result of those that
+/// send requests.
 fn words(printed: &str) -> String {
     match printed.contains("://") {
         true => printed
@@ -307,7 +318,7 @@ fn try_all(table: &str) {
     let (user, servers) = (User::new(), Servers::start());
     user.write("variables", "OWN=file\n");
     let guests = match table.program.as_deref() {
-        Some("http") => &[HTTP][..],
+        Some("http") => &HTTP[..],
         _ => &GUESTS,
     };
     let mut wrong = Vec::new();

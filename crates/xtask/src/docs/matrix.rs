@@ -11,8 +11,8 @@ Every line of this page is a test. A guest in Rust and one in C take the steps f
 call the interfaces of WASI directly, without a library in between, and print a word for the result of
 each. `qyv` packs them into signed images with the permissions in the heading, and runs them as a
 module of preview 1, a component of WASI 0.2 and one of 0.3. The cases are in `tests/matrix`, the
-guests in `tests/guests/matrix`; `cargo xtask docs` writes this page. Rust and C get the same words
-everywhere.
+guests in `tests/guests/matrix` and, for HTTP, in `tests/guests/http`; `cargo xtask docs` writes this
+page. Rust and C get the same words everywhere.
 
 A word is `ok`, what was found, or the name that WASI 0.2 has for the error: `access-denied` where
 the network is denied, `not-permitted` where a file is. Preview 1's errors are shown by the same names.

@@ -1,17 +1,10 @@
 //! The suite's guests that try each permission: one program in Rust and in C, for each
 //! version of WASI.
-//!
-//! The C bindings of 0.2 and 0.3 are generated, from the interfaces that come with the
-//! Rust program's crates, and are not kept.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use serde_json::Value;
-
-use super::{Start, c, component, rust};
-use crate::process;
+use super::{Start, bindings, c, component, rust};
 
 pub(super) fn build(root: &Path) -> Result<(), String> {
     let directory = root.join("tests/guests/matrix");
@@ -30,7 +23,10 @@ pub(super) fn build(root: &Path) -> Result<(), String> {
     c(&sources, &module, &["-DVERSION=1".to_string()])?;
     finish(&module, &directory, "c", 1, Start::Main)?;
     for (version, of) in [(2, "wasip2"), (3, "wasip3")] {
-        let bindings = bindings(&directory, &target, of, version)?;
+        let wit = bindings::interfaces(&directory, of)?;
+        let bindings = target.join(format!("c{version}"));
+        let world = format!("wasi:cli/command@{}", wit.version);
+        bindings::generate(&wit.directory, &world, version, &bindings)?;
         let module = target.join(format!("matrix-c{version}.wasm"));
         let sources = [
             shared("matrix.c"),
@@ -60,46 +56,4 @@ fn finish(module: &Path, directory: &Path, language: &str, version: u8, start: S
             .map_err(|e| format!("can't write {}: {e}", out.display())),
         _ => component(module, &out, start),
     }
-}
-
-/// Generates the C bindings of `wasi:cli/command`; the calls of 0.3 block.
-fn bindings(directory: &Path, target: &Path, of: &str, version: u8) -> Result<PathBuf, String> {
-    let wit = interfaces(directory, of)?;
-    let out = target.join(format!("c{version}"));
-    let mut command = Command::new("wit-bindgen");
-    command.arg("c").arg(&wit.directory).arg("--out-dir").arg(&out);
-    command.arg(format!("--world=wasi:cli/command@{}", wit.version));
-    if version == 3 {
-        command.arg("--async=-all");
-    }
-    process::run(&mut command)?;
-    Ok(out)
-}
-
-struct Interfaces {
-    directory: PathBuf,
-    version: String,
-}
-
-/// The interfaces that a crate has bindings of: its version ends in theirs, as in
-/// `1.0.4+wasi-0.2.12`.
-fn interfaces(directory: &Path, of: &str) -> Result<Interfaces, String> {
-    let mut cargo = Command::new("cargo");
-    cargo
-        .args(["metadata", "--format-version=1", "--locked"])
-        .current_dir(directory);
-    let metadata: Value = serde_json::from_str(&process::output(&mut cargo)?).map_err(|e| e.to_string())?;
-    let mut packages = metadata["packages"].as_array().into_iter().flatten();
-    let package = packages.find(|package| package["name"] == of);
-    let text = |key: &str| package.and_then(|package| package[key].as_str());
-    let (Some(manifest), Some((_, version))) = (
-        text("manifest_path"),
-        text("version").and_then(|version| version.split_once("+wasi-")),
-    ) else {
-        return Err(format!("the crate {of} is missing"));
-    };
-    Ok(Interfaces {
-        directory: Path::new(manifest).with_file_name("wit"),
-        version: version.to_string(),
-    })
 }
