@@ -82,6 +82,7 @@ mod data;
 mod dependencies;
 mod error;
 mod error_class;
+mod error_context;
 mod external_signer;
 mod follow;
 mod functions;

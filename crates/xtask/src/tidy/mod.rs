@@ -5,6 +5,7 @@
 //! Deliberately absent: what rustfmt, clippy and cargo-deny check.
 
 mod documents;
+mod imports;
 mod musts;
 mod sources;
 mod texts;
@@ -50,6 +51,7 @@ impl fmt::Display for Finding {
 
 const RULES: &[fn(&Tree) -> Vec<Finding>] = &[
     sources::check,
+    imports::check,
     texts::check,
     words::check,
     musts::check,
