@@ -6,7 +6,9 @@
 //! are the kernel's own count of a run that nobody watches.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use nix::sys::ptrace::{self, AddressType, Event, Options};
@@ -43,6 +45,20 @@ impl Kind {
             _ => Kind::Other,
         }
     }
+}
+
+/// Whether a program for x86-64 asks for no dynamic linker: none of its program headers is
+/// PT_INTERP (System V ABI, "Program Header").
+pub(super) fn is_static(program: &Path) -> Result<bool, String> {
+    const INTERP: usize = 3;
+    let bytes = fs::read(program).map_err(|e| format!("{}: {e}", program.display()))?;
+    let number = |at: usize, size: usize| {
+        let field = bytes.get(at..at + size).ok_or("the program is no ELF file")?;
+        Ok::<usize, String>(field.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+    };
+    let (start, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let kinds: Result<Vec<usize>, String> = (0..count).map(|n| number(start + n * size, 4)).collect();
+    Ok(!kinds?.contains(&INTERP))
 }
 
 /// Counts one run. It takes about a minute for each ten million instructions.
