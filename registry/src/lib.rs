@@ -4,6 +4,10 @@
 //! content discovery with referrers, content management. Each repository on
 //! disk is an OCI image layout whose blobs are hard links to one shared pool.
 //!
+//! ```text
+//!   request --> access --> API --> repositories --hard links--> pool of blobs
+//! ```
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), qyvol_hub::HubError> {
 //! use std::time::SystemTime;

@@ -5,6 +5,12 @@
 //! result, and exports are those that were asked for. [`plug`] does that for an application and
 //! its dependencies.
 //!
+//! ```text
+//!   application  imports a:b/c ---+
+//!   dependency   exports a:b/c <--+   --plug--> one component
+//!                imports wasi:…  ----------->   imports wasi:…
+//! ```
+//!
 //! The parts are nested in the result byte for byte. Around them is written what their
 //! remaining imports are, each interface once: parts that see different parts of an
 //! interface, or versions of it that are compatible, share one import, so that a

@@ -1,6 +1,12 @@
 //! Smaller representations of an image's blobs, as `spec/encodings.md` defines them: the list
 //! of them, which one to fetch, how they are made and decoded.
 //!
+//! ```text
+//!   blob, perhaps with a base --encode--> representation, listed by digest and size
+//!   list + what the host has  --plan----> the cheapest way to the blob
+//!   representation, base      --decode--> bytes --digest is the target's?--> blob
+//! ```
+//!
 //! Invariants:
 //! - nothing that comes from outside is trusted: decoded bytes reach a [`Sink`] as unverified,
 //!   and only a sink that was given exactly the target's bytes is finished ([`decode`]);

@@ -6,6 +6,12 @@
 //! it is in the bundle, and all keys to check it with are in a `trusted_root.json`, which the
 //! caller has pinned.
 //!
+//! ```text
+//!   bundle: signature, certificate, time stamps, log entries --+
+//!   trusted_root.json, pinned by digest                      --+--> issuer and subject, or why not
+//!   the bytes that were signed                               --+
+//! ```
+//!
 //! Invariants:
 //! - bytes in, an identity out: no clock, no network, no file, no state;
 //! - a key vouches for nothing outside the `validFor` that the trusted root gives it;

@@ -6,6 +6,12 @@
 //! [`NetFs::renamed`] and [`NetFs::made_directory`] after they are made; and calls
 //! [`NetFs::flush`] when the guest syncs and when it has ended.
 //!
+//! ```text
+//!   guest --call--> runtime --ensure--> NetFs --requests--> server
+//!                      |                  |
+//!                      +----- kernel files in a private directory
+//! ```
+//!
 //! What the guest sees:
 //! - A file whose metadata was read, or that was listed, has its length and time (1970 if
 //!   the server gives none) but no content: the kernel would read zeros. After

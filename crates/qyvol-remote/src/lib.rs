@@ -11,6 +11,10 @@
 //! - `endpoint`, `retry`, [`Options`]: values that decide where, how often and
 //!   how.
 //!
+//! ```text
+//!   Repository --> Client --> auth, retry --> transport --> registry
+//! ```
+//!
 //! Invariants:
 //! - nothing is trusted for its origin: every blob is hashed by whoever reads
 //!   it, and a tag is resolved once and is a digest from then on;

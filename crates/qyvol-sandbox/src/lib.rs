@@ -5,6 +5,12 @@
 //! it, and how it is shown. A new permission is a new file here, a row of `KNOWN` and
 //! a field of [`Capabilities`].
 //!
+//! ```text
+//!   manifest  --Capabilities--+
+//!   operator  --options-------+--> Grant --> runtime, NetGuard
+//!   policy    --ceiling-------+
+//! ```
+//!
 //! Invariants: [`Capabilities`] is read once from a manifest and passed down
 //! from there. A permission, or a form of one, that this version does not know
 //! is an error for whoever wants to run the image, and for nobody else.

@@ -1,5 +1,9 @@
 //! A server of HTTP/1.1 and HTTP/2 in front of a [`Service`].
 //!
+//! ```text
+//!   connection --TLS, framing--> request --route, limits--> Service --> response --> access log
+//! ```
+//!
 //! Every resource that a client can take is bounded: connections, requests at once, the
 //! time that one waits for its turn, heads, bodies, and how long a client keeps the
 //! server waiting. What the server itself answers says nothing of the host or the guest.

@@ -6,6 +6,11 @@
 //! size and digest while bytes pass ([`VerifyReader`]), a store in memory
 //! ([`MemoryStore`]) and the one on disk ([`LocalStore`]).
 //!
+//! ```text
+//!   Fetch + Referrers --copy()--> Exists + Push
+//!   archive, store, registry      store, registry
+//! ```
+//!
 //! Invariants:
 //! - bytes taken through [`Fetch::fetch`] are those of the descriptor, or the
 //!   reader fails before it has handed out the last of them;

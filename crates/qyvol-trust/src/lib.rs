@@ -1,6 +1,12 @@
 //! Keys, signed statements and the host's policy: what makes an image
 //! trusted. Pure and synchronous: bytes and a time in, a verdict out.
 //!
+//! ```text
+//!   policy, time ----------+
+//!   descriptor, names -----+--verify()--> Verified<Descriptor>, or a Report of why not
+//!   bundles, attestations -+
+//! ```
+//!
 //! Invariants:
 //! - there is one verification routine, [`verify()`], and [`Verified`] values
 //!   come from nowhere else (except [`Verified::dangerously_trust`]);

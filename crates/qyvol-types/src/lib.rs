@@ -4,6 +4,10 @@
 //! be made by a parser or constructor that has checked it, so code that holds
 //! a [`Digest`], an [`AssetPath`] or a [`Reference`] never checks it again.
 //!
+//! ```text
+//!   text or bytes from outside --parse--> Digest, Reference, AppManifest, ImageConfig, …
+//! ```
+//!
 //! Invariants:
 //! - a digest is parsed once into algorithm and bytes; file names come from it
 //!   alone, never from a string that crossed a wire;

@@ -4,6 +4,12 @@
 //! meet. The order in [`run()`] is the product's promise: head, policy and
 //! signatures, config, blobs, assets, compiled code, guest.
 //!
+//! ```text
+//!   build, sign         .qyv + wasm + assets -> .qyvbin, or an image in the store
+//!   push, pull, copy    archive, store, registry <-> archive, store, registry
+//!   run, serve, call    target -> head -> policy: Verified -> blobs -> code -> guest
+//! ```
+//!
 //! Invariants:
 //! - a target is resolved once, into a descriptor; after that its name only
 //!   selects the policy's rule;
