@@ -22,6 +22,7 @@ mod encrypted;
 mod envelope;
 mod error;
 mod key;
+mod parsed;
 mod policy;
 mod policy_yaml;
 mod refusal;
@@ -46,6 +47,7 @@ pub use change::{EditedPolicy, PolicyEdit, PolicyEditError, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;
 pub use key::{KeyId, KeyType, PrivateKey, PublicKey};
+pub use parsed::PARSED_FORM;
 pub use policy::{
     Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, required_identity,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use qyvol_sandbox::read_ceiling;
 use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
-use qyvol_types::{Digest, Resources, Timestamp, escape};
+use qyvol_types::{Digest, Resources, Timestamp, escape, limits};
 
 use crate::attest_yaml::conditions;
 use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, RevokedKey, Rule};
@@ -23,7 +23,7 @@ pub(crate) const SERIAL_MAX: u64 = (1 << 53) - 1;
 impl TrustPolicy {
     /// Reads a policy.
     pub fn parse(text: &str) -> Result<TrustPolicy, Problems> {
-        let root = yaml::parse(text)?;
+        let root = yaml::parse_within(text, limits::POLICY_BYTES)?;
         let mut reader = Reader::new(text);
         // Without these it accepts less: `trust remove` leaves an empty list of rules.
         if !reader.refuse_nulls(&root, &["roots", "identities", "keys", "rules"]) {
@@ -344,14 +344,15 @@ fn rule(r: &mut Reader<'_>, node: &Node, keys: &KeyNames<'_>) -> Option<Rule> {
 }
 
 /// What a rule bounds.
-fn ceiling(r: &mut Reader<'_>, fields: &Fields<'_>) -> Ceiling {
-    let limits = fields.get("limits");
-    Ceiling {
-        allow: fields.get("allow").and_then(|node| read_ceiling(r, node, "allow")),
+fn ceiling(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Box<Ceiling>> {
+    let (allow, limits) = (fields.get("allow"), fields.get("limits"));
+    let ceiling = Ceiling {
+        allow: allow.and_then(|node| read_ceiling(r, node, "allow")),
         limits: limits
             .and_then(|node| Resources::from_yaml(r, node, "limits"))
             .unwrap_or_default(),
-    }
+    };
+    (allow.is_some() || limits.is_some()).then(|| Box::new(ceiling))
 }
 
 fn remap(r: &mut Reader<'_>, node: &Node) -> Option<Remap> {
@@ -443,9 +444,9 @@ fn requirement(r: &mut Reader<'_>, node: &Node, known: &KeyNames<'_>) -> Option<
                 keys.push(index);
             }
             None => {
-                let known: Vec<&str> = known.keys.iter().map(|k| k.name.as_str()).collect();
+                let known = known.keys.iter().map(|key| key.name.as_str());
                 let message = format!("there is no key `{}` in this policy", escape(name));
-                match yaml::nearest(name, &known) {
+                match r.nearest(name, known) {
                     Some(near) => r.problem_with_help(item.place, message, format!("did you mean `{near}`?")),
                     None => r.problem(item.place, message),
                 }

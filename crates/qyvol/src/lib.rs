@@ -101,6 +101,7 @@ mod output;
 mod pin;
 mod policy;
 mod policy_check;
+mod policy_record;
 mod remote;
 mod reuse;
 mod run;

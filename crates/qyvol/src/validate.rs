@@ -70,7 +70,7 @@ pub fn validate(path: &Path) -> Result<Validated, Error> {
             "{path} is WebAssembly, and a manifest is expected: write a .qyv whose entrypoint it is"
         )));
     }
-    let (text, id) = read_text_of(&path)?;
+    let (text, id) = read_text_of(&path, limits::YAML_BYTES)?;
     let app = parse_app_manifest(&text).map_err(|problems| Error::Yaml {
         path: path.clone(),
         problems,
@@ -190,22 +190,32 @@ pub(crate) fn find_manifest(directory: &Path) -> Result<PathBuf, Error> {
 
 /// Reads a text file, within the bound for documents that people write.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    Ok(read_text_of(path)?.0)
+    read_text_within(path, limits::YAML_BYTES)
+}
+
+/// Reads a text file of at most so many bytes.
+pub(crate) fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
+    Ok(read_text_of(path, most)?.0)
 }
 
 /// The same, and which file it was.
-fn read_text_of(path: &Path) -> Result<(String, FileId), Error> {
+fn read_text_of(path: &Path, most: u64) -> Result<(String, FileId), Error> {
     let file = File::open(path).map_err(Error::file("open", path))?;
     let meta = file.metadata().map_err(Error::file("open", path))?;
     if meta.is_dir() {
         return Err(Error::file("read", path)(std::io::ErrorKind::IsADirectory.into()));
     }
-    let text = read_open_file(file, path)?;
+    let text = read_within(file, path, most)?;
     Ok((text, FileId::of(&meta)))
 }
 
 /// Reads an opened text file, within the same bound.
 pub(crate) fn read_open_file(file: File, path: &Path) -> Result<String, Error> {
+    read_within(file, path, limits::YAML_BYTES)
+}
+
+/// Reads an opened text file of at most so many bytes.
+pub(crate) fn read_within(file: File, path: &Path, most: u64) -> Result<String, Error> {
     // Room for all of it: nothing of a key is left behind where it grew. Of a
     // pipe no size is known.
     let size = file
@@ -213,13 +223,13 @@ pub(crate) fn read_open_file(file: File, path: &Path) -> Result<String, Error> {
         .ok()
         .filter(|meta| meta.is_file())
         .map(|meta| meta.len());
-    let room = size.map_or(limits::YAML_BYTES, |size| size.min(limits::YAML_BYTES));
+    let room = size.map_or(limits::YAML_BYTES, |size| size.min(most));
     let mut bytes = Vec::with_capacity(room as usize + 2);
-    file.take(limits::YAML_BYTES + 1)
+    file.take(most + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::file("read", path))?;
-    if bytes.len() as u64 > limits::YAML_BYTES {
-        let why = format!("it is larger than {} bytes", limits::YAML_BYTES);
+    if bytes.len() as u64 > most {
+        let why = format!("it is larger than {most} bytes");
         return Err(Error::file("read", path)(std::io::Error::new(
             std::io::ErrorKind::InvalidData,
             why,

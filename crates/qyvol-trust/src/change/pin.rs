@@ -50,7 +50,7 @@ impl Edit {
         if known.contains(&role) {
             return;
         }
-        if let Some(near) = yaml::nearest(role, &known) {
+        if let Some(near) = yaml::nearest(role, known) {
             self.warnings.push(format!(
                 "did you mean `{near}`? `{role}` is a role of its own, and {scope} now accepts only what is signed as {role}"
             ));

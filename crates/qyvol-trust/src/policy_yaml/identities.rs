@@ -1,7 +1,7 @@
 //! Reading `roots` and `identities` of a policy.
 
 use qyvol_types::escape;
-use qyvol_types::yaml::{self, Fields, Node, Reader};
+use qyvol_types::yaml::{Fields, Node, Reader};
 
 use super::MAX_ENTRIES;
 use crate::TrustPolicy;
@@ -83,9 +83,9 @@ fn identity(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &TrustPolicy) -> Op
     let name = r.text(root_node, "root")?;
     let root = policy.roots.iter().position(|root| root.name == name);
     if root.is_none() {
-        let known: Vec<&str> = policy.roots.iter().map(|root| root.name.as_str()).collect();
+        let known = policy.roots.iter().map(|root| root.name.as_str());
         let message = format!("there is no trusted root `{}` in this policy", escape(name));
-        match yaml::nearest(name, &known) {
+        match r.nearest(name, known) {
             Some(near) => r.problem_with_help(root_node.place, message, format!("did you mean `{near}`?")),
             None => r.problem(root_node.place, message),
         }

@@ -21,7 +21,7 @@ use vector::Vector;
 /// One word for why a key was refused.
 fn because(error: &KeyError) -> &'static str {
     match error {
-        KeyError::Pem(_) => "pem",
+        KeyError::Pem(_) | KeyError::PrivateHalf => "pem",
         KeyError::UnsupportedKey(_) => "form",
         KeyError::SmallOrder => "small-order",
         KeyError::NotCanonical => "not-canonical",
@@ -72,6 +72,11 @@ fn policy_vectors_hold() {
         let file = &vector.file;
         match (TrustPolicy::parse(&vector.body), vector.get("expect")) {
             (Ok(policy), "accept") => {
+                // [SIGN-049]
+                let form = policy.to_parsed_form();
+                if TrustPolicy::from_parsed_form(&form).as_ref() != Some(&policy) {
+                    wrong.push(format!("{file}: its parsed form is another policy"));
+                }
                 let shown = serde_json::to_value(policy.summary()).unwrap();
                 let due: Value = serde_json::from_str(vector.get("shows")).unwrap_or_default();
                 if shown != due {

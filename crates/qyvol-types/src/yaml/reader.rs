@@ -3,6 +3,11 @@
 use super::{Bare, Document, Key, Node, Problem, Problems, Span, Value, bare};
 use crate::escape;
 
+/// Most problems of a document that are told.
+const MAX_PROBLEMS: usize = 100;
+/// Longest word that may be misspelt, in bytes: to compare two takes the product of their lengths.
+const MAX_WORD: usize = 100;
+
 /// Takes a tree apart and gathers every problem, so that a user sees all of
 /// them at once.
 #[derive(Debug)]
@@ -51,16 +56,31 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Records a problem.
+    /// Records a problem, one of the first [`MAX_PROBLEMS`].
     pub fn problem(&mut self, place: Span, message: impl Into<String>) {
-        self.problems.push(self.document.problem(place, message));
+        self.add(place, message, None);
     }
 
     /// Records a problem and what to write instead.
     pub fn problem_with_help(&mut self, place: Span, message: impl Into<String>, help: impl Into<String>) {
-        let mut problem = self.document.problem(place, message);
-        problem.help = Some(help.into());
-        self.problems.push(problem);
+        self.add(place, message, Some(help.into()));
+    }
+
+    fn add(&mut self, place: Span, message: impl Into<String>, help: Option<String>) {
+        // Each looks for its line in the text.
+        if self.problems.len() < MAX_PROBLEMS {
+            let problem = self.document.problem(place, message);
+            self.problems.push(Problem { help, ..problem });
+        }
+    }
+
+    /// The name closest to one that is not known. None once there are so many problems that
+    /// none is told any more.
+    pub fn nearest<'k>(&self, name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+        if self.problems.len() >= MAX_PROBLEMS {
+            return None;
+        }
+        nearest(name, known)
     }
 
     /// Refuses every key in the tree whose value is null, at any depth, but for some of the root's
@@ -97,7 +117,7 @@ impl<'a> Reader<'a> {
         for (key, _) in entries {
             if !known.contains(&key.text.as_str()) {
                 let message = format!("unknown key `{}` in {what}", escape(&key.text));
-                match nearest(&key.text, known) {
+                match self.nearest(&key.text, known.iter().copied()) {
                     Some(near) => self.problem_with_help(key.place, message, format!("did you mean `{near}`?")),
                     None => self.problem_with_help(key.place, message, format!("known keys: {}", known.join(", "))),
                 }
@@ -213,11 +233,15 @@ impl<'a> Reader<'a> {
 }
 
 /// The known word closest to `word`, if any is close enough to be meant.
-pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    if word.len() > MAX_WORD {
+        return None;
+    }
     known
-        .iter()
-        .map(|k| (strsim::jaro_winkler(word, k), *k))
+        .into_iter()
+        .filter(|known| known.len() <= MAX_WORD)
+        .map(|known| (strsim::jaro_winkler(word, known), known))
         .filter(|(score, _)| *score > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, k)| k)
+        .map(|(_, known)| known)
 }

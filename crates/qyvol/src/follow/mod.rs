@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use qyvol_remote::Client;
 use qyvol_trust::{CHAIN_DOCUMENTS, DocumentError, PolicyDocument, Refusal, SignedPolicy, TrustPolicy};
-use qyvol_types::{Digest, Reference, RepositoryName, Timestamp, json};
+use qyvol_types::{Digest, Reference, RepositoryName, Timestamp, json, limits};
 use serde::{Deserialize, Serialize};
 
 pub use self::publish::{
@@ -29,7 +29,7 @@ pub use self::publish::{
 };
 use self::repository::Documents;
 use crate::policy::{lock_policy, policy_text};
-use crate::validate::read_text;
+use crate::validate::read_text_within;
 use crate::{Context, Error, policy_path, secure_file};
 
 /// What following a chain has changed.
@@ -62,7 +62,7 @@ pub enum FollowSource<'a> {
 /// Begins to follow a chain: puts its document into force.
 pub fn follow(ctx: &Context<'_>, source: &FollowSource<'_>, replace: bool) -> Result<PolicyUpdate, Error> {
     let document = match source {
-        FollowSource::File(path) => document(path, &read_text(path)?)?,
+        FollowSource::File(path) => read_document(path)?,
         FollowSource::Registry(client, name) => Documents::open(client, name)?.named(name)?,
     };
     let path = policy_path(ctx);
@@ -149,6 +149,10 @@ fn followed(ctx: &Context<'_>) -> Result<PolicyDocument, Error> {
 }
 
 /// Reads a document; `path` is for errors.
+fn read_document(path: &Path) -> Result<PolicyDocument, Error> {
+    document(path, &read_text_within(path, limits::POLICY_BYTES)?)
+}
+
 fn document(path: &Path, text: &str) -> Result<PolicyDocument, Error> {
     PolicyDocument::parse(text).map_err(|error| match error {
         DocumentError::Policy(problems) => Error::PolicyYaml {
@@ -303,8 +307,7 @@ fn fresh(path: &Path, policy: &TrustPolicy, text: &str) -> Option<Timestamp> {
     policy.update()?.max_lag?;
     let state = policy_text(&fresh_path(path)).ok()??;
     let state: Fresh = json::decode(state.as_bytes()).ok()?;
-    let document = PolicyDocument::parse(text).ok()?;
-    (state.digest == document.digest()).then_some(state.created)
+    (Some(state.digest) == PolicyDocument::digest_of(text)).then_some(state.created)
 }
 
 /// Fails where the policy, whose text this is, does not hold now.
