@@ -111,7 +111,7 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
     if let Some(node) = fields.get("rules") {
         let (keys, mut scopes) = (KeyNames::of(&policy), HashSet::new());
         let mut rules = Vec::new();
-        for item in r.items(node, "rules") {
+        for item in r.items(node, "rules").iter().take(MAX_ENTRIES + 1) {
             if let Some(rule) = rule(r, item, &keys) {
                 if !scopes.insert(rule.scope.clone()) {
                     r.problem(item.place, format!("a second rule for the scope {}", rule.scope));
@@ -139,7 +139,7 @@ fn denied(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> bool {
 fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
     let identities: HashSet<String> = policy.keys.iter().map(|key| key.name.clone()).collect();
     let mut by_id: HashMap<KeyId, usize> = HashMap::new();
-    for (name, value) in r.entries(node, "keys") {
+    for (name, value) in r.entries(node, "keys").iter().take(MAX_ENTRIES + 1) {
         let Some(fields) = r.fields(value, "a key", &["pem", "from", "until", "unchecked"]) else {
             continue;
         };
@@ -201,6 +201,7 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
         return;
     };
     if let Some(list) = fields.get("keys") {
+        let (keys, mut revoked) = (KeyNames::of(policy), Vec::new());
         for item in r.items(list, "revoked.keys") {
             let (name, keep) = match &item.value {
                 yaml::Value::Mapping(_) => match revoked_key(r, item) {
@@ -212,9 +213,12 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
             let Some(text) = r.text(name, "a revoked key") else {
                 continue;
             };
-            let named = policy.keys.iter().find(|k| k.name == text).map(|k| k.signer.id());
-            match named.or_else(|| KeyId::from_fingerprint(text)) {
-                Some(id) => policy.revoked.keys.push(RevokedKey { id, keep }),
+            let named = keys.position(text).and_then(|index| policy.keys.get(index));
+            match named
+                .map(|key| key.signer.id())
+                .or_else(|| KeyId::from_fingerprint(text))
+            {
+                Some(id) => revoked.push(RevokedKey { id, keep }),
                 // A name that is misspelt would revoke nothing.
                 None => r.problem(
                     name.place,
@@ -222,6 +226,7 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
                 ),
             }
         }
+        policy.revoked.keys = revoked;
     }
     if let Some(list) = fields.get("images") {
         policy.revoked.images = digests(r, list, "revoked.images");

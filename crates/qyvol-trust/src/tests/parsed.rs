@@ -180,7 +180,7 @@ fn large(count: usize) -> String {
     text
 }
 
-// [SIGN-020] [SIGN-049]
+// [SIGN-049] [SIGN-059]
 #[test]
 fn thousand_keys_and_rules_with_every_condition_fit_into_a_policy() {
     let text = large(1000);
@@ -196,7 +196,7 @@ fn refused(text: &str) -> Vec<String> {
     problems.0.iter().map(ToString::to_string).collect()
 }
 
-// [SIGN-020]
+// [SIGN-059]
 #[test]
 fn hostile_policy_is_refused_within_its_bounds() {
     const BYTES: usize = 2 << 20;
@@ -217,6 +217,20 @@ fn hostile_policy_is_refused_within_its_bounds() {
                 "    - b\n".repeat(200_000)
             ),
             "there is no key `b`",
+        ),
+        (
+            format!("{head}revoked:\n  keys:\n{}", "  - b\n".repeat(200_000)),
+            "neither a key of this policy nor a fingerprint",
+        ),
+        (
+            format!(
+                "version: 1\nroots: {{ r: {{ file: f, digest: \"sha256:{}\" }} }}\nidentities:\n{}",
+                "0".repeat(64),
+                (0..15_000)
+                    .map(|n| format!(" i{n}: {{root: r, issuer: \"a://\", subject: s{n}}}\n"))
+                    .collect::<String>()
+            ),
+            "more than 1000",
         ),
         (
             format!(
