@@ -56,6 +56,7 @@ mod permissions;
 mod pipelines;
 mod poisoned;
 mod policy;
+mod policy_parsed;
 mod process;
 mod processes;
 #[cfg(feature = "import")]

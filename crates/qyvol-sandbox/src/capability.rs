@@ -21,6 +21,10 @@ pub(crate) trait Capability: Sized + Default {
     /// Reads its value in an image; `None` if this version doesn't know it.
     fn from_json(value: &Value) -> Option<Self>;
 
+    /// Its value in an image: what [`Capability::from_json`] reads, or a denial (`false`, `none`)
+    /// where it is the default.
+    fn to_json(&self) -> Value;
+
     /// Says what it allows and what it withholds.
     fn tell(&self, words: &mut Words<'_>);
 

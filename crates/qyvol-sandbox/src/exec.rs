@@ -97,6 +97,14 @@ impl Capability for Exec {
         Some(Exec::Only(programs.iter().map(path).collect::<Option<_>>()?))
     }
 
+    fn to_json(&self) -> Value {
+        match self {
+            Exec::None => json!(false),
+            Exec::Any => json!(true),
+            Exec::Only(programs) => json!(programs),
+        }
+    }
+
     fn tell(&self, words: &mut Words<'_>) {
         match self {
             Exec::Only(programs) if !programs.is_empty() => words.may(format!(

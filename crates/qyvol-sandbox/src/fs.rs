@@ -253,6 +253,13 @@ impl Capability for FsAccess {
         }
     }
 
+    fn to_json(&self) -> Value {
+        match self {
+            FsAccess::Paths(paths) => to_json(paths),
+            access => json!(access.to_string()),
+        }
+    }
+
     fn tell(&self, words: &mut Words<'_>) {
         let root = vec!["/"];
         let (read, written) = match self {

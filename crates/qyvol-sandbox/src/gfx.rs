@@ -29,6 +29,10 @@ impl Capability for Gfx {
         value.as_bool().map(Gfx)
     }
 
+    fn to_json(&self) -> Value {
+        json!(self.0)
+    }
+
     fn tell(&self, words: &mut Words<'_>) {
         if self.0 {
             words.may("show graphics, which this version can't do".to_string());

@@ -130,6 +130,24 @@ impl Capabilities {
         })
     }
 
+    /// The permissions of an image that asks for this: what [`Capabilities::read`] understands
+    /// as the same.
+    pub fn to_permissions(&self) -> Permissions {
+        let mut asked = Permissions::default();
+        for (name, value) in [
+            (FsAccess::NAME, self.fs.to_json()),
+            (Net::NAME, self.net.to_json()),
+            (Env::NAME, self.env.to_json()),
+            (Args::NAME, self.args.to_json()),
+            (Stdio::NAME, self.stdio.to_json()),
+            (Exec::NAME, self.exec.to_json()),
+            (Gfx::NAME, self.gfx.to_json()),
+        ] {
+            asked.request(name, value);
+        }
+        asked
+    }
+
     /// Why this version can't grant what is asked for on any host, if that is so.
     pub fn unsupported(&self) -> Option<&'static str> {
         self.gfx.unsupported()

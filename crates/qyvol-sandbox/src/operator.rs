@@ -105,6 +105,13 @@ impl Capability for Env {
         Some(Env::Only(names.iter().map(name).collect::<Option<_>>()?))
     }
 
+    fn to_json(&self) -> Value {
+        match self {
+            Env::Any => json!(false),
+            Env::Only(names) => json!(names),
+        }
+    }
+
     fn tell(&self, words: &mut Words<'_>) {
         match self {
             Env::Any => {}
@@ -161,6 +168,13 @@ impl Capability for Args {
 
     fn from_json(value: &Value) -> Option<Args> {
         (value.as_str() == Some(FIXED)).then_some(Args::Fixed)
+    }
+
+    fn to_json(&self) -> Value {
+        match self {
+            Args::Any => json!(false),
+            Args::Fixed => json!(FIXED),
+        }
     }
 
     fn tell(&self, words: &mut Words<'_>) {

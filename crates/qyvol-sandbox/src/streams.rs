@@ -69,7 +69,7 @@ impl Capability for Stdio {
     fn from_yaml(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Value> {
         if let yaml::Value::Scalar { .. } = node.value {
             let words = [("none", Stdio::from([false; 3])), ("all", Stdio::default())];
-            return Some(to_json(reader.word(node, what, &words)?));
+            return Some(reader.word(node, what, &words)?.to_json());
         }
         let mut flags = [false; 3];
         let mut complete = true;
@@ -80,7 +80,7 @@ impl Capability for Stdio {
                 None => complete = false,
             }
         }
-        complete.then(|| to_json(Stdio::from(flags)))
+        complete.then(|| Stdio::from(flags).to_json())
     }
 
     fn from_json(value: &Value) -> Option<Stdio> {
@@ -92,6 +92,14 @@ impl Capability for Stdio {
         Some(Stdio::from(flags))
     }
 
+    /// All streams are the default, so they are written as no request at all.
+    fn to_json(&self) -> Value {
+        match *self == Stdio::default() {
+            true => json!(false),
+            false => json!(self.names()),
+        }
+    }
+
     fn tell(&self, words: &mut Words<'_>) {
         let verbs = ["read stdin", "write to stdout", "write to stderr"];
         for ((noun, verb), given) in NAMES.into_iter().zip(verbs).zip(self.flags()) {
@@ -99,13 +107,5 @@ impl Capability for Stdio {
                 words.withhold(Withheld { noun, verb });
             }
         }
-    }
-}
-
-/// All streams are the default, so they are written as no request at all (`false`).
-fn to_json(stdio: Stdio) -> Value {
-    match stdio == Stdio::default() {
-        true => json!(false),
-        false => json!(stdio.names()),
     }
 }

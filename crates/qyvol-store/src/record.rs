@@ -1,4 +1,4 @@
-//! Authenticated records of files: what the store's own key vouches for.
+//! Authenticated records: what the store's own key vouches for.
 //!
 //! A record says that this process family wrote a file, what it hashed to and
 //! what its inode looked like then, so that a later process can map the file
@@ -25,6 +25,7 @@ pub(crate) const CODE_RECORD: usize = 128;
 const CODE_MAGIC: &[u8; 8] = b"qyvcode1";
 const CODE_DOMAIN: &[u8] = b"qyvol-store code 1\0";
 const TREE_DOMAIN: &[u8] = b"qyvol-store tree 2\0";
+const POLICY_DOMAIN: &[u8] = b"qyvol-store policy 1\0";
 
 /// The store's key.
 #[derive(Clone, Debug)]
@@ -65,6 +66,23 @@ impl RecordKey {
     /// Whether this key made the index.
     pub(crate) fn verify_tree_mac(&self, id: &Digest, body: &[u8], tag: &[u8]) -> bool {
         matches(&self.tree_mac(id, body), tag)
+    }
+
+    /// The tag of a policy's parsed form.
+    pub(crate) fn policy_mac(&self, form: &str, text: &Digest, body: &[u8]) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(POLICY_DOMAIN);
+        context.update(&(form.len() as u64).to_le_bytes());
+        context.update(form.as_bytes());
+        context.update(text.to_string().as_bytes());
+        context.update(b"\0");
+        context.update(body);
+        context.sign()
+    }
+
+    /// Whether this key made a policy's parsed form.
+    pub(crate) fn verify_policy_mac(&self, form: &str, text: &Digest, body: &[u8], tag: &[u8]) -> bool {
+        matches(&self.policy_mac(form, text, body), tag)
     }
 
     /// The record of some code.

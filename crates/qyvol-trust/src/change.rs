@@ -7,8 +7,8 @@
 mod pin;
 mod revoke;
 
-use qyvol_types::Digest;
 use qyvol_types::yaml::{self, EditError, Editor, Node, Problems, Step, Value, Written, scalar};
+use qyvol_types::{Digest, limits};
 use thiserror::Error;
 
 use crate::policy::{PolicyKey, Requirement, Rule};
@@ -429,7 +429,7 @@ impl Edit {
         self.text.remove(&[Step::Key("rules")], at)?;
         self.notes.push(format!("rule {} removed", gone.scope));
         let name = gone.scope.to_string().replace("**", "x").replace('*', "x");
-        let left = self.after.rules.iter().filter(|r| r.scope.covers_text(&name));
+        let left = self.after.rules.iter().filter(|r| r.scope.covers(&name));
         if let Some(next) = left.max_by_key(|r| r.scope.precision()) {
             self.notes
                 .push(format!("what it covered is decided by the rule {}", next.scope));
@@ -451,7 +451,7 @@ impl Edit {
 
     /// A value under the root, unless it is absent or null.
     fn node(&self, path: &[&str]) -> Option<Node> {
-        let mut node = yaml::parse(self.text.text()).ok()?;
+        let mut node = yaml::parse_within(self.text.text(), limits::POLICY_BYTES).ok()?;
         for key in path {
             let Value::Mapping(entries) = node.value else {
                 return None;

@@ -53,7 +53,7 @@ impl fmt::Display for KeyType {
 
 /// SHA-256 over a key's SPKI DER: two keys are one if it is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId([u8; 32]);
+pub struct KeyId(pub(crate) [u8; 32]);
 
 impl KeyId {
     /// In padded base64: a signature's hint.
@@ -73,10 +73,6 @@ impl KeyId {
         KeyId(out)
     }
 
-    pub(crate) fn from_hash(hash: [u8; 32]) -> KeyId {
-        KeyId(hash)
-    }
-
     /// Reads a hint: only the one canonical spelling is one.
     pub(crate) fn from_hint(text: &str) -> Option<KeyId> {
         STANDARD.decode(text).ok()?.try_into().ok().map(KeyId)
@@ -92,9 +88,15 @@ impl KeyId {
 /// A checked public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
-    kind: KeyType,
-    spki: Vec<u8>,
-    id: KeyId,
+    pub(crate) point: Point,
+    pub(crate) id: KeyId,
+}
+
+/// A key's algorithm and its point: as RFC 8032 writes it, or uncompressed (SEC 1, 2.3.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    Ed25519([u8; 32]),
+    EcdsaP256([u8; 65]),
 }
 
 impl PublicKey {
@@ -115,23 +117,23 @@ impl PublicKey {
     /// Reads a `SubjectPublicKeyInfo`. Weak and non-canonical keys are refused
     /// here, because ring does not refuse them when it verifies.
     fn from_spki_der(der: &[u8]) -> Result<PublicKey, KeyError> {
-        let kind = if let Some(point) = der.strip_prefix(&ED25519_SPKI) {
+        let unsupported = |_| KeyError::UnsupportedKey("SPKI");
+        let point = if let Some(point) = der.strip_prefix(&ED25519_SPKI) {
+            let point = point.try_into().map_err(unsupported)?;
             check_ed25519(point)?;
-            KeyType::Ed25519
+            Point::Ed25519(point)
         } else if let Some(point) = der.strip_prefix(&P256_SPKI) {
+            let point: [u8; 65] = point.try_into().map_err(unsupported)?;
             // Uncompressed.
-            if point.len() != 65 || point.first() != Some(&4) {
+            if point[0] != 4 {
                 return Err(KeyError::UnsupportedKey("SPKI"));
             }
-            KeyType::EcdsaP256
+            Point::EcdsaP256(point)
         } else {
             return Err(KeyError::UnsupportedKey("SPKI"));
         };
-        Ok(PublicKey {
-            kind,
-            spki: der.to_vec(),
-            id: KeyId(sha256(der)),
-        })
+        let id = KeyId(sha256(der));
+        Ok(PublicKey { point, id })
     }
 
     /// Reads base64 of a `SubjectPublicKeyInfo`, in its one canonical spelling.
@@ -142,9 +144,16 @@ impl PublicKey {
         Ok(key)
     }
 
+    fn spki(&self) -> Vec<u8> {
+        match &self.point {
+            Point::Ed25519(point) => [&ED25519_SPKI[..], point].concat(),
+            Point::EcdsaP256(point) => [&P256_SPKI[..], point].concat(),
+        }
+    }
+
     /// Its SPKI in base64.
     pub fn to_base64(&self) -> String {
-        STANDARD.encode(&self.spki)
+        STANDARD.encode(self.spki())
     }
 
     /// A key of this kind from its point: 32 bytes for Ed25519, 65 uncompressed ones for P-256.
@@ -161,9 +170,9 @@ impl PublicKey {
     /// Refuses a P-256 point that is not on its curve, by way of ring's key
     /// agreement.
     pub(crate) fn check_on_curve(&self) -> Result<(), KeyError> {
-        match (self.kind, self.spki.get(P256_SPKI.len()..)) {
-            (KeyType::EcdsaP256, Some(point)) => check_p256(point),
-            _ => Ok(()),
+        match &self.point {
+            Point::EcdsaP256(point) => check_p256(point),
+            Point::Ed25519(_) => Ok(()),
         }
     }
 
@@ -174,12 +183,15 @@ impl PublicKey {
 
     /// The key as PEM.
     pub fn to_pem(&self) -> String {
-        encode_pem(PUBLIC, &self.spki)
+        encode_pem(PUBLIC, &self.spki())
     }
 
     /// Its algorithm.
     pub fn algorithm(&self) -> KeyType {
-        self.kind
+        match self.point {
+            Point::Ed25519(_) => KeyType::Ed25519,
+            Point::EcdsaP256(_) => KeyType::EcdsaP256,
+        }
     }
 
     /// Base64 of SHA-256 over the SPKI DER: a signature's hint.
@@ -194,15 +206,13 @@ impl PublicKey {
 
     /// Whether `signature` is this key's over `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        let (algorithm, point): (&dyn ring::signature::VerificationAlgorithm, _) = match self.kind {
-            KeyType::Ed25519 => (&ED25519, self.spki.get(ED25519_SPKI.len()..)),
-            KeyType::EcdsaP256 => (&ECDSA_P256_SHA256_ASN1, self.spki.get(P256_SPKI.len()..)),
+        let (algorithm, point): (&dyn ring::signature::VerificationAlgorithm, &[u8]) = match &self.point {
+            Point::Ed25519(point) => (&ED25519, point),
+            Point::EcdsaP256(point) => (&ECDSA_P256_SHA256_ASN1, point),
         };
-        point.is_some_and(|point| {
-            UnparsedPublicKey::new(algorithm, point)
-                .verify(message, signature)
-                .is_ok()
-        })
+        UnparsedPublicKey::new(algorithm, point)
+            .verify(message, signature)
+            .is_ok()
     }
 }
 
@@ -235,8 +245,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Refuses points of small order and those written as y ≥ p.
-fn check_ed25519(point: &[u8]) -> Result<(), KeyError> {
-    let mut y: [u8; 32] = point.try_into().map_err(|_| KeyError::UnsupportedKey("SPKI"))?;
+fn check_ed25519(mut y: [u8; 32]) -> Result<(), KeyError> {
     y[31] &= 0x7f;
     // p = 2^255 − 19, little-endian: 0xed, thirty times 0xff, 0x7f.
     let top = y[1..31].iter().all(|b| *b == 0xff) && y[31] == 0x7f;

@@ -29,6 +29,7 @@ mod envelope;
 mod error;
 mod key;
 mod key_names;
+mod parsed;
 mod policy;
 mod policy_yaml;
 mod refusal;
@@ -56,6 +57,7 @@ pub use change::{EditedPolicy, PolicyEdit, PolicyEditError, change};
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::KeyError;
 pub use key::{KeyId, KeyType, PrivateKey, PublicKey};
+pub use parsed::PARSED_FORM;
 pub use policy::{
     AttestCondition, Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, Update,
     required_identity,

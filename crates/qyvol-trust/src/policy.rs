@@ -106,8 +106,8 @@ pub struct Rule {
     pub deny_rollback: bool,
     /// What must be attested of an image.
     pub attest: Vec<AttestCondition>,
-    /// What a run of what it accepts may do.
-    pub ceiling: Ceiling,
+    /// What a run of what it accepts may do, where that is bounded. Most rules bound nothing.
+    pub(crate) ceiling: Option<Box<Ceiling>>,
 }
 
 /// What a host lets an application do, whatever its manifest asks for.
@@ -186,8 +186,13 @@ impl Rule {
             max_age: None,
             deny_rollback: false,
             attest: Vec::new(),
-            ceiling: Ceiling::default(),
+            ceiling: None,
         }
+    }
+
+    /// What a run of what it accepts may do.
+    pub fn ceiling(&self) -> Ceiling {
+        self.ceiling.as_deref().cloned().unwrap_or_default()
     }
 
     /// Whether a signed name and version are those of what was asked for.
@@ -309,8 +314,9 @@ impl TrustPolicy {
     /// with the most literal segments; between equals one without `**`, then
     /// the first.
     pub fn rule(&self, subject: &Subject<'_>) -> Option<&Rule> {
+        let place = subject.place();
         let covering = self.rules.iter().enumerate();
-        let covering = covering.filter(|(_, rule)| rule.scope.covers(subject));
+        let covering = covering.filter(|(_, rule)| rule.scope.covers(&place));
         let best = covering.max_by_key(|(index, rule)| (rule.scope.precision(), Reverse(*index)));
         best.map(|(_, rule)| rule)
     }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use qyvol_sandbox::read_ceiling;
 use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
-use qyvol_types::{Digest, Resources, escape};
+use qyvol_types::{Digest, Resources, escape, limits};
 
 use crate::attest_yaml::conditions;
 use crate::key_names::KeyNames;
@@ -24,7 +24,7 @@ pub(crate) const SERIAL_MAX: u64 = (1 << 53) - 1;
 impl TrustPolicy {
     /// Reads a policy.
     pub fn parse(text: &str) -> Result<TrustPolicy, Problems> {
-        let root = yaml::parse(text)?;
+        let root = yaml::parse_within(text, limits::POLICY_BYTES)?;
         let mut reader = Reader::new(text);
         // Without these it accepts less: `trust remove` leaves an empty list of rules.
         if !reader.refuse_nulls(&root, &["roots", "identities", "keys", "rules"]) {
@@ -91,7 +91,7 @@ fn policy(r: &mut Reader<'_>, root: &Node) -> Option<TrustPolicy> {
     if let Some(node) = fields.get("rules") {
         let (keys, mut scopes) = (KeyNames::of(&policy), HashSet::new());
         let mut rules = Vec::new();
-        for item in r.items(node, "rules") {
+        for item in r.items(node, "rules").iter().take(MAX_ENTRIES + 1) {
             if let Some(rule) = rule(r, item, &keys) {
                 if !scopes.insert(rule.scope.clone()) {
                     r.problem(item.place, format!("a second rule for the scope {}", rule.scope));
@@ -119,7 +119,7 @@ fn denied(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> bool {
 fn keys(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
     let identities: HashSet<String> = policy.keys.iter().map(|key| key.name.clone()).collect();
     let mut by_id: HashMap<KeyId, usize> = HashMap::new();
-    for (name, value) in r.entries(node, "keys") {
+    for (name, value) in r.entries(node, "keys").iter().take(MAX_ENTRIES + 1) {
         let Some(fields) = r.fields(value, "a key", &["pem", "from", "until", "unchecked"]) else {
             continue;
         };
@@ -169,6 +169,7 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
         return;
     };
     if let Some(list) = fields.get("keys") {
+        let (keys, mut revoked) = (KeyNames::of(policy), Vec::new());
         for item in r.items(list, "revoked.keys") {
             let (name, keep) = match &item.value {
                 yaml::Value::Mapping(_) => match revoked_key(r, item) {
@@ -180,9 +181,12 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
             let Some(text) = r.text(name, "a revoked key") else {
                 continue;
             };
-            let named = policy.keys.iter().find(|k| k.name == text).map(|k| k.signer.id());
-            match named.or_else(|| KeyId::from_fingerprint(text)) {
-                Some(id) => policy.revoked.keys.push(RevokedKey { id, keep }),
+            let named = keys.position(text).and_then(|index| policy.keys.get(index));
+            match named
+                .map(|key| key.signer.id())
+                .or_else(|| KeyId::from_fingerprint(text))
+            {
+                Some(id) => revoked.push(RevokedKey { id, keep }),
                 // A name that is misspelt would revoke nothing.
                 None => r.problem(
                     name.place,
@@ -190,6 +194,7 @@ fn revoked(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
                 ),
             }
         }
+        policy.revoked.keys = revoked;
     }
     if let Some(list) = fields.get("images") {
         policy.revoked.images = digests(r, list, "revoked.images");
@@ -312,19 +317,20 @@ fn rule(r: &mut Reader<'_>, node: &Node, keys: &KeyNames<'_>) -> Option<Rule> {
 }
 
 /// What a rule bounds.
-fn ceiling(r: &mut Reader<'_>, fields: &Fields<'_>) -> Ceiling {
-    let limits = fields.get("limits");
+fn ceiling(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Box<Ceiling>> {
+    let (allow, limits) = (fields.get("allow"), fields.get("limits"));
     if let Some(node) = limits
         && matches!(&node.value, yaml::Value::Mapping(entries) if entries.is_empty())
     {
         r.problem_with_help(node.place, "limits sets none", "name a limit, or remove the key");
     }
-    Ceiling {
-        allow: fields.get("allow").and_then(|node| read_ceiling(r, node, "allow")),
+    let ceiling = Ceiling {
+        allow: allow.and_then(|node| read_ceiling(r, node, "allow")),
         limits: limits
             .and_then(|node| Resources::from_yaml(r, node, "limits"))
             .unwrap_or_default(),
-    }
+    };
+    (allow.is_some() || limits.is_some()).then(|| Box::new(ceiling))
 }
 
 fn remap(r: &mut Reader<'_>, node: &Node) -> Option<Remap> {

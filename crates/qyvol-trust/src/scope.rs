@@ -65,8 +65,9 @@ impl Subject<'_> {
 /// names of files: `*` is one segment, `**` at the end one or more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
-    file: bool,
-    segments: Vec<String>,
+    pub(crate) file: bool,
+    /// Empty for every file.
+    pub(crate) path: String,
 }
 
 /// Why a text is not a scope.
@@ -89,7 +90,7 @@ impl Scope {
     pub fn files() -> Scope {
         Scope {
             file: true,
-            segments: Vec::new(),
+            path: String::new(),
         }
     }
 
@@ -97,7 +98,7 @@ impl Scope {
     pub(crate) fn registries() -> Scope {
         Scope {
             file: false,
-            segments: vec!["**".to_string()],
+            path: "**".to_string(),
         }
     }
 
@@ -106,23 +107,19 @@ impl Scope {
         self.file
     }
 
-    /// Whether a subject is covered.
-    pub(crate) fn covers(&self, subject: &Subject<'_>) -> bool {
-        self.covers_text(&subject.place())
-    }
-
     /// Whether it covers what [`Subject::place`] gives.
-    pub(crate) fn covers_text(&self, place: &str) -> bool {
+    pub(crate) fn covers(&self, place: &str) -> bool {
         match place.strip_prefix(FILE) {
-            Some(name) => self.file && (self.segments.is_empty() || self.covers_path(name)),
+            Some(name) => self.file && (self.path.is_empty() || self.covers_path(name)),
             None => !self.file && self.covers_path(place),
         }
     }
 
     fn covers_path(&self, path: &str) -> bool {
         let mut parts = path.split('/');
-        for (index, segment) in self.segments.iter().enumerate() {
-            if segment == "**" && index + 1 == self.segments.len() {
+        let mut segments = self.path.split('/').peekable();
+        while let Some(segment) = segments.next() {
+            if segment == "**" && segments.peek().is_none() {
                 return parts.next().is_some();
             }
             match parts.next() {
@@ -136,9 +133,11 @@ impl Scope {
     /// Which of two scopes that cover a subject decides: the one with more
     /// literal segments; between equals the one without `**`.
     pub(crate) fn precision(&self) -> (usize, bool) {
-        let literal = self.segments.iter().filter(|s| !s.contains('*')).count();
-        let open = self.segments.is_empty() || self.segments.last().is_some_and(|s| s == "**");
-        (literal, !open)
+        if self.path.is_empty() {
+            return (0, false);
+        }
+        let literal = self.path.split('/').filter(|s| !s.contains('*')).count();
+        (literal, self.path.rsplit('/').next() != Some("**"))
     }
 }
 
@@ -147,7 +146,7 @@ impl fmt::Display for Scope {
         if self.file {
             f.write_str(FILE)?;
         }
-        f.write_str(&self.segments.join("/"))
+        f.write_str(&self.path)
     }
 }
 
@@ -202,7 +201,7 @@ impl FromStr for Scope {
         }
         Ok(Scope {
             file,
-            segments: segments.iter().map(ToString::to_string).collect(),
+            path: path.to_string(),
         })
     }
 }
@@ -280,7 +279,7 @@ mod tests {
             let reference: Reference = place.trim_start_matches(FILE).parse().unwrap();
             let asked = (!place.starts_with(FILE)).then_some(&reference);
             let subject = subject(&image, reference.repository(), asked);
-            assert_eq!(scope.covers(&subject), expected, "{pattern} on {place}");
+            assert_eq!(scope.covers(&subject.place()), expected, "{pattern} on {place}");
             assert_eq!(subject.place(), place);
         }
     }

@@ -116,7 +116,7 @@ impl PublicKey {
 
 /// The fingerprint that `ssh-add -l` shows.
 pub fn fingerprint(blob: &[u8]) -> String {
-    crate::KeyId::from_hash(sha256(blob)).fingerprint()
+    crate::KeyId(sha256(blob)).fingerprint()
 }
 
 /// A signature of an agent's: as it is for Ed25519, in DER for ECDSA.

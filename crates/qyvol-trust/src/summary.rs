@@ -134,8 +134,8 @@ impl TrustPolicy {
             max_age_seconds: r.max_age.map(|a| a.as_secs()),
             rollback: allowed(!r.deny_rollback),
             attest: r.attest.iter().map(|c| c.describe(self)).collect(),
-            allow: r.ceiling.allow.as_ref().map(Capabilities::to_string),
-            limits: r.ceiling.limits,
+            allow: r.ceiling().allow.as_ref().map(Capabilities::to_string),
+            limits: r.ceiling().limits,
         });
         let kept = self.revoked.keys.iter().filter(|key| !key.keep.is_empty());
         let digests = |list: &[Digest]| list.iter().map(ToString::to_string).collect();
@@ -268,11 +268,12 @@ impl TrustPolicy {
         if rule.deny_rollback {
             parts.push("rollback deny".to_string());
         }
-        if let Some(allow) = &rule.ceiling.allow {
+        let ceiling = rule.ceiling();
+        if let Some(allow) = ceiling.allow {
             parts.push(format!("allow {allow}"));
         }
-        if !is_unlimited(&rule.ceiling.limits) {
-            parts.push(format!("limits {}", rule.ceiling.limits));
+        if !is_unlimited(&ceiling.limits) {
+            parts.push(format!("limits {}", ceiling.limits));
         }
         parts.join("; ")
     }

@@ -22,6 +22,7 @@ mod instance;
 #[path = "../../../tests/needs.rs"]
 #[allow(dead_code, clippy::disallowed_methods, reason = "a test; other suites use the rest")]
 mod needs;
+mod parsed;
 mod published;
 mod revoked;
 mod swapped;

@@ -114,6 +114,12 @@ struct UpdatePredicate {
     critical: Vec<String>,
 }
 
+/// The one manifest that carries a text.
+fn manifest_of(text: &str) -> Option<ImageManifest> {
+    let layer = Descriptor::of(media_type::TRUST_POLICY, text.as_bytes());
+    ImageManifest::artifact(media_type::TRUST_POLICY, layer).ok()
+}
+
 impl PolicyDocument {
     /// Reads a policy that is to be handed out.
     pub fn parse(text: &str) -> Result<PolicyDocument, DocumentError> {
@@ -124,14 +130,17 @@ impl PolicyDocument {
                  signatures replace it",
             ));
         }
-        let layer = Descriptor::of(media_type::TRUST_POLICY, text.as_bytes());
-        let manifest = ImageManifest::artifact(media_type::TRUST_POLICY, layer)
-            .map_err(|_| DocumentError::Incomplete("its manifest can't be written"))?;
+        let manifest = manifest_of(text).ok_or(DocumentError::Incomplete("its manifest can't be written"))?;
         Ok(PolicyDocument {
             text: text.to_string(),
             policy,
             manifest,
         })
+    }
+
+    /// The digest of the document that has this text, which is not read.
+    pub fn digest_of(text: &str) -> Option<Digest> {
+        manifest_of(text).map(|manifest| manifest.digest())
     }
 
     /// Its text, byte for byte.

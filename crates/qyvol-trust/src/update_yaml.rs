@@ -94,7 +94,7 @@ fn update(r: &mut Reader<'_>, node: &Node, policy: &TrustPolicy) -> Option<Updat
 fn key_list(r: &mut Reader<'_>, list: &Node, what: &str, policy: &TrustPolicy) -> Vec<usize> {
     let mut found = Vec::new();
     let items = r.items(list, what);
-    for item in items {
+    for item in items.iter().take(UPDATE_KEYS + 1) {
         let Some(name) = r.text(item, "a key's name") else {
             continue;
         };

@@ -176,7 +176,7 @@ pub fn verify_attested(
         image: Verified::accepted(subject.descriptor.clone()),
         report,
         owner: policy.owner(rule),
-        ceiling: rule.ceiling.clone(),
+        ceiling: rule.ceiling(),
         seen: state_name.map(|name| match seen {
             Some(seen) => newest(name).newer(seen),
             None => newest(name),

@@ -37,8 +37,14 @@ pub const ATTESTATION_CHECKS: usize = 2048;
 pub const SIGNATURE_CHECKS: usize = 1024;
 /// The signed bytes: DSSE's pre-authentication encoding.
 pub const PAE_BYTES: usize = 4096;
-/// A `.qyv` manifest or a trust policy.
+/// A `.qyv` manifest, and whatever else people write.
 pub const YAML_BYTES: u64 = 256 << 10;
+/// A trust policy: 1,000 P-256 keys, and 1,000 rules with every condition, take 1.3 MB.
+pub const POLICY_BYTES: u64 = 2 << 20;
+/// A trust policy in its parsed form.
+pub const PARSED_POLICY_BYTES: u64 = 2 << 20;
+/// Values, lists and mappings of a YAML document: twice what [`YAML_BYTES`] can hold.
+pub const YAML_NODES: usize = 256 << 10;
 /// Nesting of a YAML or JSON document.
 pub const NESTING: usize = 32;
 /// A component or core module.

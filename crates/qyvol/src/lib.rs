@@ -110,6 +110,7 @@ mod pin;
 mod policy;
 mod policy_check;
 mod policy_file;
+mod policy_record;
 mod remote;
 mod reuse;
 mod run;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qyvol_trust::{KeyId, PolicyEdit, PolicyEditError, PublicKey, Scope, TrustPolicy, change};
+use qyvol_types::yaml::Problems;
 use qyvol_types::Digest;
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ use crate::{Context, Error, Keyring, policy_path};
 /// Reads the policy and the trusted roots that it names, to look at it. One that others
 /// could have written is refused; its trusted roots are pinned by their digests.
 pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
-    with_roots(ctx, read_policy(ctx, |_, _| Ok(()))?)
+    with_roots(ctx, read_policy(ctx, &mut parse, |_, _, _| Ok(()))?)
 }
 
 /// The same, to judge by it: it must not have lapsed.
@@ -36,16 +37,25 @@ fn with_roots(ctx: &Context<'_>, mut policy: TrustPolicy) -> Result<TrustPolicy,
     Ok(policy)
 }
 
+/// What a policy's text says; the digest is that of the text.
+pub(crate) type ReadText<'r> = &'r mut dyn FnMut(&str, &Digest) -> Result<TrustPolicy, Problems>;
+
+fn parse(text: &str, _: &Digest) -> Result<TrustPolicy, Problems> {
+    TrustPolicy::parse(text)
+}
+
 /// Reads the policy alone.
 fn read_policy(
     ctx: &Context<'_>,
-    check: impl FnOnce(&TrustPolicy, &str) -> Result<(), Error>,
+    read: ReadText<'_>,
+    check: impl FnOnce(&TrustPolicy, &str, Digest) -> Result<(), Error>,
 ) -> Result<TrustPolicy, Error> {
     let path = policy_path(ctx);
     match policy_text(&path)? {
         Some(text) => {
-            let policy = TrustPolicy::parse(&text).map_err(|problems| Error::PolicyYaml { path, problems })?;
-            check(&policy, &text)?;
+            let digest = Digest::of(text.as_bytes());
+            let policy = read(&text, &digest).map_err(|problems| Error::PolicyYaml { path, problems })?;
+            check(&policy, &text, digest)?;
             Ok(policy)
         }
         None if ctx.policy.is_none() => Ok(TrustPolicy::reject_all()),
@@ -61,7 +71,7 @@ fn read_policy(
 fn policy_to_change(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
     match ctx.policy.as_deref().map(secure_file::open) {
         Some(Err(SecureFileError::Absent)) => Ok(TrustPolicy::reject_all()),
-        _ => read_policy(ctx, |_, _| Ok(())),
+        _ => read_policy(ctx, &mut parse, |_, _, _| Ok(())),
     }
 }
 
@@ -89,6 +99,15 @@ pub struct PolicyUsed {
 
 /// The same, and what it is.
 pub(crate) fn policy_used(ctx: &Context<'_>, key: Option<&str>) -> Result<(TrustPolicy, PolicyUsed), Error> {
+    policy_used_as(ctx, key, &mut parse)
+}
+
+/// The same, where `read` says what its text means.
+pub(crate) fn policy_used_as(
+    ctx: &Context<'_>,
+    key: Option<&str>,
+    read: ReadText<'_>,
+) -> Result<(TrustPolicy, PolicyUsed), Error> {
     if key.is_some() && ctx.policy.is_some() {
         return Err(Error::Usage(
             "--key and --policy can't be used together: each says what decides".to_string(),
@@ -98,8 +117,8 @@ pub(crate) fn policy_used(ctx: &Context<'_>, key: Option<&str>) -> Result<(Trust
         path: policy_path(ctx),
         ..PolicyUsed::default()
     };
-    let own = read_policy(ctx, |policy, text| {
-        used.digest = Some(Digest::of(text.as_bytes()));
+    let own = read_policy(ctx, read, |policy, text, digest| {
+        used.digest = Some(digest);
         check_lapsed(ctx, &policy_path(ctx), policy, text)
     })?;
     used.serial = own.serial();

@@ -5,10 +5,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use qyvol_types::limits;
+
 use crate::Error;
 use crate::output::private_directory;
 use crate::secure_file::{self, SecureFileError};
-use crate::text_file::read_open_file;
+use crate::text_file::read_within;
 
 /// The policy's text, if there is a policy.
 pub(crate) fn policy_text(path: &Path) -> Result<Option<String>, Error> {
@@ -17,7 +19,9 @@ pub(crate) fn policy_text(path: &Path) -> Result<Option<String>, Error> {
         why,
     };
     match secure_file::open(path) {
-        Ok(file) => read_open_file(file, path).map(Some).map_err(|e| refused(e.to_string())),
+        Ok(file) => read_within(file, path, limits::POLICY_BYTES)
+            .map(Some)
+            .map_err(|e| refused(e.to_string())),
         Err(SecureFileError::Absent) => Ok(None),
         Err(SecureFileError::Refused(why)) => Err(refused(why)),
     }

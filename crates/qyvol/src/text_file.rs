@@ -11,22 +11,36 @@ use crate::Error;
 
 /// Reads a text file, within the bound for documents that people write.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    Ok(read_text_of(path)?.0)
+    read_text_within(path, limits::YAML_BYTES)
 }
 
-/// The same, and which file it was.
+/// Reads a text file of at most so many bytes.
+pub(crate) fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
+    Ok(open_and_read(path, most)?.0)
+}
+
+/// Reads a text file within the bound for documents that people write, and says which file it was.
 pub(crate) fn read_text_of(path: &Path) -> Result<(String, FileId), Error> {
+    open_and_read(path, limits::YAML_BYTES)
+}
+
+fn open_and_read(path: &Path, most: u64) -> Result<(String, FileId), Error> {
     let file = File::open(path).map_err(Error::file("open", path))?;
     let meta = file.metadata().map_err(Error::file("open", path))?;
     if meta.is_dir() {
         return Err(Error::file("read", path)(std::io::ErrorKind::IsADirectory.into()));
     }
-    let text = read_open_file(file, path)?;
+    let text = read_within(file, path, most)?;
     Ok((text, FileId::of(&meta)))
 }
 
-/// Reads an opened text file, within the same bound.
+/// Reads an opened text file, within the bound for documents that people write.
 pub(crate) fn read_open_file(file: File, path: &Path) -> Result<String, Error> {
+    read_within(file, path, limits::YAML_BYTES)
+}
+
+/// Reads an opened text file of at most so many bytes.
+pub(crate) fn read_within(file: File, path: &Path, most: u64) -> Result<String, Error> {
     // Room for all of it: nothing of a key is left behind where it grew. Of a
     // pipe no size is known.
     let size = file
@@ -34,13 +48,13 @@ pub(crate) fn read_open_file(file: File, path: &Path) -> Result<String, Error> {
         .ok()
         .filter(|meta| meta.is_file())
         .map(|meta| meta.len());
-    let room = size.map_or(limits::YAML_BYTES, |size| size.min(limits::YAML_BYTES));
+    let room = size.map_or(limits::YAML_BYTES, |size| size.min(most));
     let mut bytes = Vec::with_capacity(room as usize + 2);
-    file.take(limits::YAML_BYTES + 1)
+    file.take(most + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::file("read", path))?;
-    if bytes.len() as u64 > limits::YAML_BYTES {
-        let why = format!("it is larger than {} bytes", limits::YAML_BYTES);
+    if bytes.len() as u64 > most {
+        let why = format!("it is larger than {most} bytes");
         return Err(Error::file("read", path)(std::io::Error::new(
             std::io::ErrorKind::InvalidData,
             why,

@@ -19,6 +19,7 @@ mod hub;
 mod load;
 mod many;
 mod measure;
+mod policy;
 mod proxy;
 mod registry;
 mod rows;

@@ -8,7 +8,7 @@ use qyvol_sandbox::parse_app_manifest;
 
 use super::measure::{Run, Side, Times, interleaved};
 use super::root;
-use super::{Bench, Row, Verdict, assets, fresh, hub, many, registry, remove, sandbox, serving};
+use super::{Bench, Row, Verdict, assets, fresh, hub, many, policy, registry, remove, sandbox, serving};
 
 /// Most of the time that wasmtime takes for code that it is given compiled and does not
 /// verify.
@@ -27,6 +27,7 @@ pub(super) const ALL: &[(&str, Measure)] = &[
     ("inspect beyond --version", inspect),
     ("peak memory at 1 GiB of assets", memory),
     ("size of the command", size),
+    ("warm run by a large policy", policy::warm),
     ("files through memfs and diskfs", sandbox::files),
     ("warm run of hello with permissions", sandbox::start),
     ("computing under every limit", sandbox::limits),

@@ -100,6 +100,7 @@ fn row(item: &PruneItem) -> String {
         PruneKind::Blob => "blob",
         PruneKind::Staging => "staging",
         PruneKind::Partial => "partial",
+        PruneKind::Policy => "policy",
         PruneKind::Quarantine => "damaged",
         _ => "other",
     };

@@ -165,6 +165,15 @@ impl Capability for Net {
         Some(if empty { Net::None } else { Net::Only(rules) })
     }
 
+    fn to_json(&self) -> Value {
+        let Net::Only(rules) = self else {
+            return json!(*self == Net::All);
+        };
+        let lists = rules.lists().into_iter().filter(|(_, endpoints)| !endpoints.is_empty());
+        let text = |endpoints: &[Endpoint]| endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>();
+        Value::Object(lists.map(|(list, own)| (list.to_string(), json!(text(own)))).collect())
+    }
+
     fn tell(&self, words: &mut Words<'_>) {
         match self {
             Net::None => words.withhold(Withheld {

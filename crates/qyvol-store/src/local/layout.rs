@@ -106,6 +106,16 @@ impl Layout {
         self.v1.join("state/key")
     }
 
+    /// The directory of parsed policies.
+    pub(crate) fn policies(&self) -> PathBuf {
+        self.v1.join("state/policies")
+    }
+
+    /// The parsed form of a policy's text.
+    pub(crate) fn policy(&self, text: &Digest) -> PathBuf {
+        self.policies().join(file_name(text))
+    }
+
     /// What is remembered under a name, whose text is hashed.
     pub(crate) fn seen(&self, name: &str) -> PathBuf {
         self.v1

@@ -17,6 +17,7 @@ mod check;
 mod code;
 mod ingest;
 mod layout;
+mod parsed;
 mod partial;
 mod probe;
 mod prune;

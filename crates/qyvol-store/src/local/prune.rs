@@ -34,6 +34,8 @@ pub enum PruneKind {
     Staging,
     /// A partial blob of an interrupted ingest.
     Partial,
+    /// The parsed form of a policy.
+    Policy,
     /// Something that was found damaged and moved away.
     Quarantine,
 }
@@ -172,6 +174,10 @@ impl LocalStore {
         let partial = self.layout().directory("partial");
         for name in sys::names(&partial)? {
             add(PruneKind::Partial, partial.join(name));
+        }
+        // The newest is that of the policy in force, most of the time.
+        for path in self.parsed_policies()?.into_iter().skip(1) {
+            add(PruneKind::Policy, path);
         }
         let quarantine = self.layout().directory("quarantine");
         for name in sys::names(&quarantine)? {

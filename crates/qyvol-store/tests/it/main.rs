@@ -17,6 +17,8 @@ mod names;
 #[allow(dead_code, reason = "another suite uses the rest")]
 mod needs;
 #[cfg(test)]
+mod parsed;
+#[cfg(test)]
 mod partial;
 #[cfg(test)]
 mod processes;

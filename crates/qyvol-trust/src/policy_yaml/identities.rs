@@ -41,7 +41,7 @@ pub(super) fn roots(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
 
 pub(super) fn identities(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {
     let known = ["root", "issuer", "subject", "repository_id", "owner_id"];
-    for (name, value) in r.entries(node, "identities") {
+    for (name, value) in r.entries(node, "identities").iter().take(MAX_ENTRIES + 1) {
         let Some(fields) = r.fields(value, "an identity", &known) else {
             continue;
         };

@@ -72,6 +72,11 @@ fn policy_vectors_hold() {
         let file = &vector.file;
         match (TrustPolicy::parse(&vector.body), vector.get("expect")) {
             (Ok(policy), "accept") => {
+                // [SIGN-049]
+                let form = policy.to_parsed_form();
+                if TrustPolicy::from_parsed_form(&form).as_ref() != Some(&policy) {
+                    wrong.push(format!("{file}: its parsed form is another policy"));
+                }
                 let shown = serde_json::to_value(policy.summary()).unwrap();
                 let due: Value = serde_json::from_str(vector.get("shows")).unwrap_or_default();
                 if shown != due {

@@ -8,7 +8,8 @@
 
 use thiserror::Error;
 
-use super::{Bare, Node, Problems, Value, bare, parse};
+use super::{Bare, Node, Problems, Value, bare, parse_within};
+use crate::limits;
 
 /// A text that is edited.
 #[derive(Clone, Debug)]
@@ -51,6 +52,10 @@ pub enum EditError {
 }
 
 type Edited = Result<(), EditError>;
+
+fn parse(text: &str) -> Result<Node, Problems> {
+    parse_within(text, limits::POLICY_BYTES)
+}
 
 /// A scalar as it can stand in a document: bare where no reader takes it for
 /// something else, else in double quotes.

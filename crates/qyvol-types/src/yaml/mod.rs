@@ -4,7 +4,8 @@
 //!
 //! Refused, with line and column: anchors, aliases and merge keys (they
 //! multiply), tags, more than one document, a key twice, keys that aren't
-//! text, nesting past [`limits::NESTING`], text past [`limits::YAML_BYTES`].
+//! text, nesting past [`limits::NESTING`], more than [`limits::YAML_NODES`] keys and values, text
+//! past [`limits::YAML_BYTES`], or [`limits::POLICY_BYTES`] of a trust policy.
 //! Scalars stay text; a reader asks for the type it wants, so `yes`, `1.10`
 //! and `null` are never turned into something their author did not write.
 //!
@@ -19,7 +20,7 @@ mod tree;
 pub use edit::{EditError, Editor, Step, Written, scalar};
 pub use problem::{Problem, Problems, Span};
 pub use reader::{Fields, Reader, nearest};
-pub use tree::{Bare, Document, Key, Node, Value, bare, parse};
+pub use tree::{Bare, Document, Key, Node, Value, bare, parse, parse_within};
 
 #[cfg(test)]
 mod tests {

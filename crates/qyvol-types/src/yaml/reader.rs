@@ -6,6 +6,8 @@ use crate::escape;
 /// Problems that are shown. A document can have one for every few bytes, and nobody reads
 /// them all.
 const SHOWN: usize = 100;
+/// Longest word that may be misspelt, in bytes: to compare two takes the product of their lengths.
+const MAX_WORD: usize = 100;
 
 /// Takes a tree apart and gathers its problems, so that a user sees them at once.
 #[derive(Debug)]
@@ -61,7 +63,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Records a problem.
+    /// Records a problem, of which the first [`SHOWN`] are shown.
     pub fn problem(&mut self, place: Span, message: impl Into<String>) {
         self.record(place, message.into(), || None);
     }
@@ -253,10 +255,14 @@ impl<'a> Reader<'a> {
 
 /// The known word closest to `word`, if any is close enough to be meant.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    if word.len() > MAX_WORD {
+        return None;
+    }
     known
         .into_iter()
-        .map(|k| (strsim::jaro_winkler(word, k), k))
+        .filter(|known| known.len() <= MAX_WORD)
+        .map(|known| (strsim::jaro_winkler(word, known), known))
         .filter(|(score, _)| *score > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, k)| k)
+        .map(|(_, known)| known)
 }

@@ -74,9 +74,14 @@ pub fn bare(text: &str) -> Bare {
     Bare::Text
 }
 
-/// Reads one document. An empty document is an empty mapping.
+/// Reads one document of at most [`limits::YAML_BYTES`]. An empty one is an empty mapping.
 pub fn parse(text: &str) -> Result<Node, Problems> {
-    Document { text }.read().map_err(|p| Problems(vec![p]))
+    parse_within(text, limits::YAML_BYTES)
+}
+
+/// The same with another bound.
+pub fn parse_within(text: &str, bytes: u64) -> Result<Node, Problems> {
+    Document { text }.read(bytes).map_err(|p| Problems(vec![p]))
 }
 
 /// Makes problems: knows the text, so that each carries its line.
@@ -85,7 +90,11 @@ pub struct Document<'a> {
     text: &'a str,
 }
 
-type Events<'a> = Parser<'a, saphyr_parser::StrInput<'a>>;
+/// A document's events, and how many nodes it may still have.
+struct Events<'a> {
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    nodes: usize,
+}
 
 impl<'a> Document<'a> {
     /// A document over `text`.
@@ -124,28 +133,25 @@ impl<'a> Document<'a> {
         ))
     }
 
-    fn read(&self) -> Result<Node, Problem> {
+    fn read(&self, bytes: u64) -> Result<Node, Problem> {
         let start = Span {
             line: 1,
             column: 1,
             width: 1,
         };
-        if self.text.len() as u64 > limits::YAML_BYTES {
-            return Err(self.problem(
-                start,
-                format!(
-                    "document is {} bytes: at most {} are read",
-                    self.text.len(),
-                    limits::YAML_BYTES
-                ),
-            ));
+        if self.text.len() as u64 > bytes {
+            let message = format!("document is {} bytes: at most {bytes} are read", self.text.len());
+            return Err(self.problem(start, message));
         }
         if let Some((line, column, found)) = self.unprintable() {
             let place = Span { line, column, width: 1 };
             let message = format!("the character {} can't be part of YAML", escape(&found.to_string()));
             return Err(self.problem(place, message));
         }
-        let mut events = Parser::new_from_str(self.text);
+        let mut events = Events {
+            parser: Parser::new_from_str(self.text),
+            nodes: limits::YAML_NODES,
+        };
         let mut root = None;
         loop {
             let (event, place) = self.next(&mut events)?;
@@ -172,7 +178,7 @@ impl<'a> Document<'a> {
     }
 
     fn next(&self, events: &mut Events<'a>) -> Result<(Event<'a>, Span), Problem> {
-        match events.next_event() {
+        match events.parser.next_event() {
             Some(Ok((event, span))) => {
                 let place = Span {
                     line: span.start.line(),
@@ -255,6 +261,11 @@ impl<'a> Document<'a> {
     }
 
     fn node(&self, events: &mut Events<'a>, event: Event<'a>, place: Span, depth: usize) -> Result<Node, Problem> {
+        let Some(nodes) = events.nodes.checked_sub(1) else {
+            let message = format!("more than {} keys and values", limits::YAML_NODES);
+            return Err(self.problem(place, message));
+        };
+        events.nodes = nodes;
         if depth > limits::NESTING {
             return Err(self.problem(place, format!("nested more than {} levels deep", limits::NESTING)));
         }

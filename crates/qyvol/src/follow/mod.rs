@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use qyvol_remote::Client;
 use qyvol_trust::{CHAIN_DOCUMENTS, DocumentError, PolicyDocument, Refusal, SignedPolicy};
-use qyvol_types::{Reference, RepositoryName, Timestamp};
+use qyvol_types::{Reference, RepositoryName, Timestamp, limits};
 use serde::Serialize;
 
 use self::fresh::{beside, remember_fresh};
@@ -32,7 +32,7 @@ pub use self::publish::{
 };
 use self::repository::Documents;
 use crate::policy_file::{lock_policy, policy_text};
-use crate::text_file::read_text;
+use crate::text_file::read_text_within;
 use crate::{Context, Error, policy_path, secure_file};
 
 /// What following a chain has changed.
@@ -65,7 +65,7 @@ pub enum FollowSource<'a> {
 /// Begins to follow a chain: puts its document into force.
 pub fn follow(ctx: &Context<'_>, source: &FollowSource<'_>, replace: bool) -> Result<PolicyUpdate, Error> {
     let document = match source {
-        FollowSource::File(path) => document(path, &read_text(path)?)?,
+        FollowSource::File(path) => read_document(path)?,
         FollowSource::Registry(client, name) => Documents::open(client, name)?.named(name)?,
     };
     let path = policy_path(ctx);
@@ -152,6 +152,10 @@ fn followed(ctx: &Context<'_>) -> Result<PolicyDocument, Error> {
 }
 
 /// Reads a document; `path` is for errors.
+fn read_document(path: &Path) -> Result<PolicyDocument, Error> {
+    document(path, &read_text_within(path, limits::POLICY_BYTES)?)
+}
+
 fn document(path: &Path, text: &str) -> Result<PolicyDocument, Error> {
     PolicyDocument::parse(text).map_err(|error| match error {
         DocumentError::Policy(problems) => Error::PolicyYaml {

@@ -10,11 +10,10 @@ use qyvol_types::{Digest, RepositoryName};
 use serde::Serialize;
 
 use super::repository::Documents;
-use super::{chain, document, refused};
+use super::{chain, read_document, refused};
 use crate::keys::Passphrase;
 use crate::policy_file::lock_policy;
 use crate::signer::{SignerChoice, signer};
-use crate::text_file::read_text;
 use crate::{Context, Error, policy_path};
 
 /// What to sign.
@@ -58,7 +57,7 @@ pub fn sign_policy(ctx: &Context<'_>, request: &PolicySign<'_>) -> Result<Policy
         false => Vec::new(),
     };
     if let Some(path) = request.document {
-        add(&mut steps, document(path, &read_text(path)?)?)?;
+        add(&mut steps, read_document(path)?)?;
     }
     let (before, last) = match steps.as_mut_slice() {
         [.., before, last] => (Some(&*before), last),

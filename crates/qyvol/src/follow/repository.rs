@@ -85,7 +85,7 @@ impl Documents {
         let Some(layer) = layer.filter(|_| manifest.artifact_type() == Some(media_type::TRUST_POLICY)) else {
             return Err(malformed(name, "it is not a trust policy".to_string()));
         };
-        let text = String::from_utf8(self.read(layer, limits::YAML_BYTES)?)
+        let text = String::from_utf8(self.read(layer, limits::POLICY_BYTES)?)
             .map_err(|_| malformed(name, "its policy is not UTF-8".to_string()))?;
         let document = super::document(name.to_string().as_ref(), &text)?;
         if document.digest() != descriptor.digest {

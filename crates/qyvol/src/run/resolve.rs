@@ -16,12 +16,12 @@ use crate::data::DEVELOPMENT;
 use crate::functions;
 use crate::image_source::read_image;
 use crate::policy::policy_in_force;
+use crate::policy_record::policy_of_run;
 use crate::supported::check_supported;
 use crate::validate::read_linked;
 use crate::verify::{TrustedImage, bind, verify_source};
 use crate::{
-    Context, DataName, Error, ImageName, ImageSource, Linking, LockUse, PullRequest, Target, policy_or_key,
-    policy_path, validate,
+    Context, DataName, Error, ImageName, ImageSource, Linking, LockUse, PullRequest, Target, policy_path, validate,
 };
 
 /// The image behind a target, not judged.
@@ -111,8 +111,12 @@ impl VerifiedTarget {
                 escape(&path.to_string_lossy())
             ))),
             target => {
-                let policy = policy_or_key(ctx, request.key)?;
-                Resolved::new(ctx, target, &request.pull, &policy)?.verify_source(ctx, &policy)
+                let (policy, new) = policy_of_run(ctx, request.key)?;
+                let judged = Resolved::new(ctx, target, &request.pull, &policy)?.verify_source(ctx, &policy)?;
+                if let Some(new) = new {
+                    new.keep(&judged.store, &judged.lock);
+                }
+                Ok(judged)
             }
         }
     }
