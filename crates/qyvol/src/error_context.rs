@@ -18,7 +18,7 @@ impl Error {
         move |source| Error::File { action, path, source }
     }
 
-    /// An error about an image the user named.
+    /// An error about the copy that the store has of an image.
     pub(crate) fn stored(target: &str) -> impl Fn(StoreError) -> Error + '_ {
         move |source| Error::Stored {
             target: target.to_string(),
@@ -26,6 +26,7 @@ impl Error {
         }
     }
 
+    /// An error about an image the user named.
     pub(crate) fn image(target: &str) -> impl Fn(ImageError) -> Error + '_ {
         move |source| match source {
             // What is wrong with the content is the image's, the rest the store's.
