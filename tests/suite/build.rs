@@ -253,6 +253,7 @@ fn build_and_inspect_say_in_words_what_an_application_may_do() {
                 "may: use directories of the host that whoever runs it adds with --dir",
                 "may: use the network: look up any name, connect to any address, and listen at any",
                 "may: start any program of the host that whoever runs it allows with --allow-exec",
+                "programs of the host run outside the sandbox: with the files and network of whoever runs it",
             ],
         ),
     ] {

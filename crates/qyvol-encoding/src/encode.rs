@@ -28,13 +28,13 @@ pub struct Effort<'a> {
 #[non_exhaustive]
 pub enum EncodeError {
     /// It would be larger than it may be.
-    #[error("representation is larger than {largest} bytes")]
+    #[error("representation would be larger than {largest} bytes")]
     NotSmaller {
         /// The bound.
         largest: u64,
     },
     /// There was no time for all of it.
-    #[error("no time to encode more than {at} bytes of {size}")]
+    #[error("encoding ran out of time after {at} of {size} bytes")]
     OutOfTime {
         /// Bytes that were encoded.
         at: u64,

@@ -48,7 +48,7 @@ pub enum DecodeError {
         at: u64,
     },
     /// The representation goes on after the last frame, or is not as long as the list says.
-    #[error("representation has its last frame end at byte {at}, and should be {size} bytes long")]
+    #[error("last frame of the representation ends at byte {at}, expected {size}")]
     Trailing {
         /// Where the last frame ends.
         at: u64,

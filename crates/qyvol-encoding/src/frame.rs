@@ -52,7 +52,7 @@ impl<R: Read> Frames<R> {
         match self.frame.get(..4) {
             Some(magic) if magic == MAGIC => {}
             Some([0x50..=0x5f, 0x2a, 0x4d, 0x18]) => return Err(bad("is skippable")),
-            _ => return Err(bad("doesn't begin with the number of zstd")),
+            _ => return Err(bad("doesn't begin with zstd's magic number")),
         }
         let width = match self.frame.last().copied().unwrap_or_default() {
             0x20 => 1,

@@ -143,12 +143,15 @@ fn read(value: Value) -> Result<Option<Representation>, String> {
         "zstd-patch" => true,
         _ => return Ok(None),
     };
+    if !patch && value.get("base").is_some() {
+        return Err("has a base but is not a patch".to_string());
+    }
     let entry: Entry = serde_json::from_value(value)
         .map_err(|error| format!("is not as expected: {}", qyvol_types::escape(&error.to_string())))?;
     let encoding = match (patch, entry.base) {
         (false, None) => Encoding::Zstd,
         (true, Some(base)) => Encoding::ZstdPatch { base },
-        (false, Some(_)) => return Err("has a base and is no patch".to_string()),
+        (false, Some(_)) => return Err("has a base but is not a patch".to_string()),
         (true, None) => return Err("is a patch without a base".to_string()),
     };
     let entry = Representation {

@@ -38,7 +38,7 @@ pub struct Wanted {
     pub plain: u64,
 }
 
-/// How a target is had.
+/// How to get a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way<'a> {
     /// As it is.

@@ -223,7 +223,7 @@ fn frame_of_another_form_is_refused() {
     refused(&flagged(0x00), "single segment");
     refused(&flagged(0x80), "single segment");
     refused(&flagged(0xe0), "eight bytes");
-    refused(b"PK\x03\x04 something else", "number of zstd");
+    refused(b"PK\x03\x04 something else", "magic number");
     let reserved = frame(42, &block(true, 3, 1, b"x"));
     refused(&reserved, "reserved type");
 }

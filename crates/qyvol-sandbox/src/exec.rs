@@ -107,12 +107,16 @@ impl Capability for Exec {
 
     fn tell(&self, words: &mut Words<'_>) {
         match self {
-            Exec::Only(programs) if !programs.is_empty() => words.may(format!(
-                "start {}, if whoever runs it allows it with --allow-exec",
-                listed(programs)
-            )),
+            Exec::Only(programs) if !programs.is_empty() => {
+                words.may(format!(
+                    "start {}, if whoever runs it allows it with --allow-exec",
+                    listed(programs)
+                ));
+                words.leave_the_sandbox();
+            }
             Exec::Any => {
                 words.may("start any program of the host that whoever runs it allows with --allow-exec".to_string());
+                words.leave_the_sandbox();
             }
             _ => words.withhold(Withheld {
                 noun: "programs of the host",

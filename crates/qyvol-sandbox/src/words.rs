@@ -14,6 +14,8 @@ pub(crate) struct Words<'a> {
     pub(crate) has_assets: bool,
     may: Vec<String>,
     withheld: Vec<Withheld>,
+    /// Programs that it may start are not held by what is withheld from it.
+    leaves_the_sandbox: bool,
 }
 
 /// Something that an application doesn't get.
@@ -28,6 +30,10 @@ impl Words<'_> {
     /// Adds what stands after "may".
     pub(crate) fn may(&mut self, what: String) {
         self.may.push(what);
+    }
+
+    pub(crate) fn leave_the_sandbox(&mut self) {
+        self.leaves_the_sandbox = true;
     }
 
     pub(crate) fn withhold(&mut self, what: Withheld) {
@@ -47,9 +53,15 @@ pub fn in_words(app: &AppManifest, has_assets: bool) -> Vec<String> {
         has_assets,
         may: Vec::new(),
         withheld: Vec::new(),
+        leaves_the_sandbox: false,
     };
     capabilities.tell(&mut words);
-    let Words { may, withheld, .. } = words;
+    let Words {
+        may,
+        withheld,
+        leaves_the_sandbox,
+        ..
+    } = words;
     let nouns: Vec<String> = withheld.iter().map(|what| format!("no {}", what.noun)).collect();
     let verbs: Vec<&str> = withheld.iter().map(|what| what.verb).collect();
     if may.is_empty() {
@@ -60,15 +72,30 @@ pub fn in_words(app: &AppManifest, has_assets: bool) -> Vec<String> {
         sentences.push("everything: files, the whole network, and programs of the host".to_string());
     }
     sentences.extend(may.iter().map(|what| format!("may: {what}")));
+    if leaves_the_sandbox {
+        sentences.push(
+            "programs of the host run outside the sandbox: with the files and network of whoever runs it".to_string(),
+        );
+    }
     if !verbs.is_empty() {
-        sentences.push(format!("may not: {}", verbs.join(", ")));
+        let by_itself = if leaves_the_sandbox { " by itself" } else { "" };
+        sentences.push(format!("may not{by_itself}: {}", verbs.join(", ")));
     }
     sentences
 }
 
-/// `a`, `a and b`, `a, b and c`; escaped.
+/// `a`, `a and b`, `a, b and c`; escaped, and quoted where an item could pass for words
+/// of the sentence.
 pub(crate) fn listed<T: ToString>(items: &[T]) -> String {
-    let items: Vec<String> = items.iter().map(|item| escape(&item.to_string()).to_string()).collect();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._/:*@-[]".contains(c);
+    let item = |item: &T| {
+        let text = item.to_string();
+        match text.chars().all(is_plain) {
+            true => text,
+            false => format!("\"{}\"", escape(&text).to_string().replace('"', "\\\"")),
+        }
+    };
+    let items: Vec<String> = items.iter().map(item).collect();
     match items.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
         _ => items.concat(),
@@ -88,6 +115,15 @@ mod tests {
 
     fn permissions(what: &str) -> Vec<String> {
         told(&format!("permissions: {what}"), false)
+    }
+
+    // [MAN-052]
+    #[test]
+    fn path_that_reads_like_words_is_quoted() {
+        assert_eq!(
+            permissions(r#"{ exec: [/bin/sh, "/x, if nobody objects"] }"#)[0],
+            r#"may: start /bin/sh and "/x, if nobody objects", if whoever runs it allows it with --allow-exec"#
+        );
     }
 
     const NOTHING: &str = "nothing: no files, no network, no programs of the host";
@@ -113,6 +149,7 @@ mod tests {
                 "may: use directories of the host that whoever runs it adds with --dir",
                 "may: use the network: look up any name, connect to any address, and listen at any",
                 "may: start any program of the host that whoever runs it allows with --allow-exec",
+                "programs of the host run outside the sandbox: with the files and network of whoever runs it",
             ]
         );
     }
@@ -173,7 +210,8 @@ mod tests {
             permissions("{ exec: [/usr/bin/git, /usr/bin/tar, /bin/sh] }"),
             [
                 "may: start /usr/bin/git, /usr/bin/tar and /bin/sh, if whoever runs it allows it with --allow-exec",
-                "may not: read or write files, use the network",
+                "programs of the host run outside the sandbox: with the files and network of whoever runs it",
+                "may not by itself: read or write files, use the network",
             ]
         );
     }
