@@ -58,7 +58,7 @@ pub fn lacks(needs: &[&str]) -> bool {
 fn in_words(need: &str) -> &str {
     match need {
         "mounts" => "root that may mount",
-        "strace" => "strace, and leave to trace",
+        "strace" => "strace, and permission to trace",
         "namespaces" => "user namespaces with mounts",
         "certificates" => "the system's CA certificates",
         "oras" => "PyPI's oras",
@@ -104,7 +104,7 @@ fn mounts_in_namespaces(options: &str) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Some hosts have the program and bar tracing.
+/// Some hosts have strace but forbid tracing.
 fn traces() -> bool {
     let mut strace = Command::new("strace");
     strace.args(["-o", "/dev/null", "true"]).stderr(Stdio::null());

@@ -105,7 +105,7 @@ impl Session {
     }
 
     fn write(&mut self, text: &str) {
-        // Who asks nothing may have ended.
+        // A command that asks nothing may have ended already.
         let _ = self.child.stdin.as_mut().unwrap().write_all(text.as_bytes());
     }
 
@@ -187,7 +187,7 @@ fn pinned_name_of_a_moving_tag_never_goes_back() {
         .expect(0);
     let shown = host.qyv(&["trust", "show"]).expect(0).out;
     assert!(shown.contains("identity repository; rollback deny"), "{shown}");
-    // A repository that is not called as the image is has nothing to pin.
+    // Nothing can be pinned for a repository whose name doesn't match the image's.
     let other = published.server.name("team/another:1.0.0");
     published.user.qyv(&["push", "app.qyvbin", &other]).expect(0);
     let before = policy(&host);

@@ -8,10 +8,10 @@ use crate::cli_registry::RegistryArgs;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "ok: as it should be. note: something can't be used, or takes longer. problem: something fails.\nUnder a line stands what follows from it, and how to fix it. Registries are asked only if they\nare named. Exit codes: 0 no problem, 1 a problem."
+    after_help = "ok: as it should be. note: something can't be used, or takes longer. problem: something fails,\nor may fail. Under a note or a problem are its consequence and how to fix it. Registries are\ncontacted only if they are named. Exit codes: 0 no problem, 1 a problem."
 )]
 pub struct DoctorArgs {
-    /// Registries to try, with the credentials there are for them
+    /// Registries to contact, with your credentials for them
     #[arg(value_name = "HOST[:PORT]")]
     pub registries: Vec<String>,
     #[command(flatten)]

@@ -34,12 +34,12 @@ pub enum TrustCommand {
     Show,
     /// Check a policy file and report every problem in it
     #[command(
-        after_help = "With --all, every image in the store is judged by that policy too. Exit codes: 0 it refuses nothing that\nthis host accepts now; 10 to 18 why it refuses the first such image; 19 the policy can't be used, or\nhas expired by then. Nothing is changed, and no network is used.\n\n  qyv trust check new.yaml --all\n  qyv trust check --all --at 2027-01-01"
+        after_help = "With --all, every image in the store is judged by that policy too. Exit codes: 0 it refuses nothing\nthat this host accepts now; 10 to 18 why it refuses the first image that this host accepts now;\n19 the policy can't be used, or has expired by then. Nothing is changed, and no network is used.\n\n  qyv trust check new.yaml --all\n  qyv trust check --all --at 2027-01-01"
     )]
     Check {
         /// The file [default: the one in force]
         file: Option<PathBuf>,
-        /// Say what it accepts and refuses of the images in the store
+        /// Say which images in the store it accepts and which it refuses
         #[arg(long)]
         all: bool,
         /// Judge as if it were this time, such as 2027-01-31 or 2027-01-31T12:00:00Z
@@ -69,9 +69,9 @@ pub enum TrustCommand {
         #[arg(long, value_enum)]
         identity: Option<IdentityArg>,
     },
-    /// Trust the key that an image brought along, for releases of its repository
+    /// Trust the key that comes with an image, for releases of its repository
     #[command(
-        after_help = "For the first image of a repository that no rule covers. A signature brings its public key along, so\nthe key by itself proves nothing: compare its fingerprint with the one that the publisher shows\nelsewhere. Without --fingerprint, the question is asked on the terminal; `qyv run` and `qyv pull --verify`\nask it too, unless CI is set. If the image is signed by another key later, it is refused (11).\n\n  qyv trust pin registry.example/acme/app:1.0.0 --fingerprint SHA256:…"
+        after_help = "For the first image of a repository that no rule covers. The public key comes with the signature, so\nit proves nothing by itself: compare its fingerprint with the one that the publisher shows\nelsewhere. Without --fingerprint, the command asks on the terminal. `qyv run` and\n`qyv pull --verify` ask too, unless CI is set. From then on, an image that is signed with another\nkey is refused (11).\n\n  qyv trust pin registry.example/acme/app:1.0.0 --fingerprint SHA256:…"
     )]
     Pin {
         /// An image in a registry, as HOST/NAME[:TAG][@DIGEST]
@@ -214,20 +214,20 @@ pub enum DataCommand {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 threshold not met,\n14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 identity mismatch,\n19 bad policy. Of several targets, the first that trust refuses decides; if there is none, the first that\nfailed otherwise. Nothing is unpacked or stored, and no network is used without --remote.\n\n  qyv verify app.qyvbin\n  qyv verify releases/ --record audit.json\n  qyv verify --remote registry.example/acme/app:1.0.0"
+    after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 threshold not met,\n14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 identity mismatch,\n19 bad policy. If there are several targets, the first one that trust refuses decides\nthe exit code; if there is none, the first one that fails for another reason decides. Nothing is\nunpacked or stored, and no network is used without --remote.\n\n  qyv verify app.qyvbin\n  qyv verify releases/ --record audit.json\n  qyv verify --remote registry.example/acme/app:1.0.0"
 )]
 #[command(mut_group("RegistryArgs", |group| group.requires("remote")))]
 pub struct VerifyArgs {
-    /// .qyvbin files, directories of such (with a `/` at the end), or names or digests of stored images
+    /// .qyvbin files, directories of them (written with a `/` at the end), or names or digests of stored images
     #[arg(required = true, add = targets(), value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Trust this public key alone, instead of the policy: a file or a name of the keyring
     #[arg(long, add = keys(), value_name = "FILE|NAME")]
     pub key: Option<String>,
-    /// Write what was verified, and by what, as JSON to this new file
+    /// Write what was verified, and by which policy or key, to this new JSON file
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Verify images whose name has a registry there, without storing them
+    /// If an image's name has a registry, verify the image in that registry, without storing it
     #[arg(long)]
     pub remote: bool,
     #[command(flatten)]

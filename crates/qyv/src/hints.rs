@@ -23,7 +23,7 @@ pub fn hints(error: &Error) -> Vec<String> {
     match error {
         Error::Trust { target, source } => trust_hints(target, source),
         Error::Yaml { path, .. } if path.file_name().is_some_and(|name| name == "qyv.lock") => one(
-            "`qyv build` and `qyv update` write this file: bring it back as it was, or remove it, and `qyv update` resolves the dependencies anew",
+            "`qyv build` and `qyv update` write this file: restore it, or remove it and run `qyv update` to resolve the dependencies anew",
         ),
         Error::Yaml { .. } => one("`qyv help manifest` describes the manifest's keys"),
         Error::Lock { .. } => {
@@ -72,9 +72,11 @@ pub fn hints(error: &Error) -> Vec<String> {
         Error::NoDependency { name, .. } => {
             let fetch = match name.in_registry() {
                 Some(_) => format!("`qyv pull {name}` fetches it"),
-                None => "`qyv build` of its manifest puts it there, and so does `qyv load FILE.qyvbin`".to_string(),
+                None => {
+                    "`qyv build` with its manifest adds it to the store, and so does `qyv load FILE.qyvbin`".to_string()
+                }
             };
-            let locked = "that is the image that qyv.lock names: `qyv update` takes the one that has the name now";
+            let locked = "qyv.lock names this digest: `qyv update` takes the image that has the name now";
             let locked = name.to_string().contains('@').then(|| locked.to_string());
             [fetch].into_iter().chain(locked).collect()
         }

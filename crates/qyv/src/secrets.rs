@@ -18,19 +18,19 @@ const KEY: &str = "QYVOL_KEY";
 /// What a key of an ssh agent's is named by.
 const AGENT: &str = "ssh:";
 
-/// Bytes of a core file. Where cores are piped to a program, the kernel minds no limit but
-/// this one (`coredump_pipe` in its `fs/coredump.c`); a file of one byte is never written.
+/// Bytes of a core file. Where cores are piped to a program, the kernel obeys only
+/// this limit (`coredump_pipe` in its `fs/coredump.c`); a file of one byte is never written.
 const CORE_BYTES: u64 = 1;
 
-/// Keeps keys and passwords, the environment's too, out of core dumps and, where nothing has to
-/// trace or to be mapped into a namespace, from other processes of the same user. Before the
-/// first of them is read.
+/// Keeps keys and passwords, including those in the environment, out of core dumps. Unless the
+/// command makes user namespaces, it also hides them from other processes of the same user.
+/// Call it before the first secret is read.
 pub fn protect_memory(command: &Command) -> Result<(), Failure> {
     let limit = |bytes| Rlimit {
         current: Some(bytes),
         maximum: Some(bytes),
     };
-    // Who may have no core file at all can't have one byte.
+    // A process whose hard limit is 0 can't raise it to one byte.
     setrlimit(Resource::Core, limit(CORE_BYTES))
         .or_else(|_| setrlimit(Resource::Core, limit(0)))
         .map_err(failed)?;

@@ -85,7 +85,7 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
         Some(lacking) => format!(" --role {}", lacking.role),
         None => String::new(),
     };
-    let pin = "where the image brings its publisher's key along: `qyv trust pin REF` shows the fingerprint to compare, and adds the rule";
+    let pin = "if the image comes with its publisher's key: `qyv trust pin REF` shows the fingerprint to compare, and adds the rule";
     let pin = (refusal == Refusal::NoRule && report.asked.is_some()).then(|| pin.to_string());
     let first = [format!(
         "with the publisher's public key in PUBLISHER.pub: `qyv trust add {} --key PUBLISHER.pub{role}{moving}`{by}",

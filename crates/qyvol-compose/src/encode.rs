@@ -299,8 +299,8 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "app exports `acme:app/api@1.0.0` with types of `acme:calc/ops@1.0.0`, which is a dependency, so that the \
-                 result has no name for them: declare them in an interface of its own"
+                "app exports `acme:app/api@1.0.0` with types of `acme:calc/ops@1.0.0`, which a dependency provides, so that the \
+                 result has no name for them: declare these types in an interface of the application"
             ]
         );
     }

@@ -216,8 +216,8 @@ pub enum Problem {
     },
     /// An export has types of an interface that was connected.
     #[error(
-        "{} exports `{}` with types of `{}`, which is a dependency, so that the result has no name for them: \
-         declare them in an interface of its own",
+        "{} exports `{}` with types of `{}`, which a dependency provides, so that the result has no name for them: \
+         declare these types in an interface of the application",
         escape(exporter),
         escape(export),
         escape(uses)

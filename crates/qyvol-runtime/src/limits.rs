@@ -107,7 +107,7 @@ impl fmt::Display for Limit {
             Limit::Handles => f.write_str(
                 "it has more handles open than its limit: bodies, fields, streams, pollables, descriptors or sockets",
             ),
-            Limit::CallData => f.write_str("one call passed more data than its limit between it and the host"),
+            Limit::CallData => f.write_str("one call passed more data than its limit to or from the host"),
             Limit::Output(bytes) => write!(f, "it wrote more output than its limit of {bytes} bytes"),
         }
     }

@@ -70,7 +70,7 @@ fn pattern(r: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> Option<Pattern
         r.problem_with_help(
             node.place,
             format!("`{}` is not a pattern", escape(text)),
-            "write the whole text, or how it begins and a `*`",
+            "write the whole text, or its beginning followed by `*`",
         );
     } else if key == "source" && start != text && !start.ends_with('/') {
         // `…/acme*` is `…/acme-of-another` too.

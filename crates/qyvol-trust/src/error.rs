@@ -13,7 +13,7 @@ pub enum KeyError {
     #[error("it is an OpenSSH public key that can't be used: {0}")]
     Ssh(String),
     /// A private key where a public one is meant.
-    #[error("it is a private key: a public one is expected, such as that of the .pub file beside it")]
+    #[error("it is a private key, expected a public key: use the .pub file that belongs to it")]
     PrivateHalf,
     /// The DER inside isn't a key of a known kind.
     #[error("it is neither an Ed25519 nor a P-256 key in {0}")]

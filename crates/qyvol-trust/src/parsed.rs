@@ -17,8 +17,8 @@ use std::time::Duration;
 use qyvol_sandbox::Capabilities;
 use qyvol_types::{Digest, Permissions, RepositoryName, Resources, Timestamp, json};
 
-use crate::policy::Pattern;
 use crate::key::Point;
+use crate::policy::Pattern;
 use crate::policy::{Ceiling, Identity, Names, Remap, Requirement, RevokedKey};
 use crate::{
     AttestCondition, Form, KeyId, PolicyKey, PolicyRoot, PublicKey, Revoked, Rule, Scope, Signer, SignerIdentity,

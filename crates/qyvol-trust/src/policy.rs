@@ -53,7 +53,7 @@ pub struct PolicyKey {
     pub from: Option<Timestamp>,
     /// It is good before here.
     pub until: Option<Timestamp>,
-    /// Nobody has compared its fingerprint with the publisher's. Says so, and changes no verdict.
+    /// Whether nobody has compared its fingerprint with the publisher's. Changes no verdict.
     pub unchecked: bool,
 }
 

@@ -17,10 +17,10 @@ const FIELD_BYTES: usize = 1024;
 #[non_exhaustive]
 pub enum SshError {
     /// The text is no line of a public key.
-    #[error("it is not one line of a type, a key in base64 and a comment")]
+    #[error("it is not one line with a key type, a key in base64 and a comment")]
     Line,
     /// The bytes are not of the form.
-    #[error("it is not of the form that RFC 4253 has")]
+    #[error("its bytes don't have the form of RFC 4253")]
     Form,
     /// A security key signs a hash and a counter of its own beside the message.
     #[error("it is a security key (`{0}`), which signs other bytes than it is given")]

@@ -83,7 +83,7 @@ fn exchange(child: &mut Child, message: &[u8], end: Instant) -> Result<Vec<u8>, 
         let read = from.take(SIGNATURE_BYTES as u64 + 1).read_to_end(&mut written);
         let _ = send.send(read.map(|_| written));
     });
-    let late = || "it took longer than it may".to_string();
+    let late = || "it did not finish before its timeout".to_string();
     let left = || end.saturating_duration_since(Instant::now());
     let written = received
         .recv_timeout(left())
@@ -119,7 +119,7 @@ mod tests {
                 key: key.public().clone(),
             };
             let failed = signer.run(b"message", Duration::from_millis(50)).unwrap_err();
-            assert!(failed.contains("longer than it may"), "{failed}");
+            assert!(failed.contains("before its timeout"), "{failed}");
         }
     }
 }

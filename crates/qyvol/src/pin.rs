@@ -2,8 +2,8 @@
 //! policy for the image's repository once they have decided.
 //!
 //! Invariants:
-//! - a key that came with an image is never tried as such: it is judged with as a key of the
-//!   policy, after somebody has said that it may be one, and before the policy is written;
+//! - a key that came with an image is not used to check signatures until somebody has accepted
+//!   it; the image is then judged as if the key were in the policy, before that is written;
 //! - a repository that a rule covers is never asked about: another key than the rule's is a
 //!   refusal, not a question.
 
@@ -117,7 +117,7 @@ fn check_uncovered(policy: &TrustPolicy, image: &SignedImage, name: &Reference, 
     };
     match policy.rule(&subject) {
         Some(rule) => Err(Error::Usage(format!(
-            "the rule {} of the trust policy covers {name}: what it trusts is changed by `qyv trust add`",
+            "the rule {} of the trust policy covers {name} already: `qyv trust add` changes which keys it trusts",
             rule.scope
         ))),
         None => Ok(()),
@@ -152,7 +152,7 @@ impl FirstUse {
         let Some(key) = self.keys.iter().find(|key| key.id() == id) else {
             let brought: Vec<String> = self.keys.iter().map(PublicKey::fingerprint).collect();
             return Err(Error::Usage(format!(
-                "{} is signed by {}, not by {}: nothing was changed",
+                "{} comes with {}, not with {}: nothing was changed",
                 self.name,
                 brought.join(" and "),
                 id.fingerprint()

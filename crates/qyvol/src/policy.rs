@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use qyvol_trust::{KeyId, PolicyEdit, PolicyEditError, PublicKey, Scope, TrustPolicy, change};
-use qyvol_types::yaml::Problems;
 use qyvol_types::Digest;
+use qyvol_types::yaml::Problems;
 use serde::Serialize;
 
 use crate::follow::check_lapsed;

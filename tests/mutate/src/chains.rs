@@ -113,7 +113,7 @@ fn forged(line: &Value, thief: &Key, stolen: &Key, random: &mut Random) -> Vec<u
     line.to_string().into_bytes()
 }
 
-/// Follows what leads on. Whether that was more than the start.
+/// Follows the documents that continue the chain. Returns whether there were any.
 fn follow(chain: &[(String, Value)], start: usize, lines: &[Vec<u8>]) -> Result<bool, String> {
     let now = Timestamp::from_unix(NOW).unwrap();
     let mut current = PolicyDocument::parse(&chain[start].0).unwrap();

@@ -12,12 +12,12 @@ use crate::archive::{COMPONENT, Case};
 use crate::facts::{Fact, Facts};
 use crate::random::Random;
 
-/// When all is judged.
+/// The time at which everything is judged.
 pub const NOW: u64 = 1_800_000_000;
 const COSIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 
-/// Of P-256; its signatures are random, so that they are kept here.
+/// A P-256 key. Its signatures are randomised, so they are stored here.
 const P256: &str = include_str!("p256.key");
 const P256_SIGNATURES: &str = include_str!("p256.signatures");
 
@@ -37,7 +37,7 @@ pub struct Image {
 pub struct Corpus {
     pub keys: Vec<Key>,
     pub images: Vec<Image>,
-    /// Bundles, by whom and over what there are facts.
+    /// Bundles, each with facts about who signed it and over what.
     pub bundles: Vec<Value>,
     /// For each image, those of `bundles` that can count for it.
     pub counting: Vec<Vec<usize>>,

@@ -33,7 +33,7 @@ impl Facts {
     }
 }
 
-/// A bundle as a lenient reader has it.
+/// A bundle as a lenient reader reads it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub fingerprint: String,

@@ -51,7 +51,7 @@ pub struct Outcome {
 
 type Kind = (&'static str, fn(&Corpus, &mut Random) -> Outcome);
 
-/// How often each kind comes in ten.
+/// How many cases in ten are of each kind.
 const KINDS: [(Kind, u64); 4] = [
     (("bundles", bundles::case), 4),
     (("policies", policies::case), 3),

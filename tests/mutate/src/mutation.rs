@@ -6,7 +6,7 @@ use crate::random::Random;
 
 /// One change somewhere in a tree. `donor` gives values that stand in the same place.
 pub fn tree(value: &mut Value, donor: &Value, random: &mut Random) {
-    // Down by chance, the deeper the likelier to stop.
+    // Descends at random: the deeper, the more likely it stops.
     match value {
         Value::Object(map) if !map.is_empty() && !random.once_in(4) => {
             let keys: Vec<String> = map.keys().cloned().collect();

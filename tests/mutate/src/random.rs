@@ -24,7 +24,7 @@ impl Random {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// Once in so many times.
+    /// True once in `times` calls, on average.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }

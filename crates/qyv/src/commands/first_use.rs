@@ -30,21 +30,28 @@ pub fn pin(
 ) -> Result<u8, Failure> {
     let name = reference(name)?;
     if name.registry().is_none() {
-        return Err(
-            Failure::usage(format!("{name} names no registry: a key is pinned for a repository"))
-                .hint("`qyv trust add file:NAME --key FILE.pub` trusts a key for files and local names"),
-        );
+        return Err(Failure::usage(format!(
+            "{name} names no registry: `qyv trust pin` trusts a key for a repository in a registry"
+        ))
+        .hint("`qyv trust add file:NAME --key FILE.pub` trusts a key for files and local names"));
     }
     let given = match fingerprint {
         Some(text) => {
             let id = KeyId::from_fingerprint(text);
-            let malformed = || Failure::usage(format!("`{}` is not a whole fingerprint, SHA256:…", escape(text)));
+            let malformed = || {
+                Failure::usage(format!(
+                    "`{}` is not a fingerprint: expected `SHA256:` and 43 characters",
+                    escape(text)
+                ))
+            };
             Some((id.ok_or_else(malformed)?, false))
         }
         None if can_ask() => None,
         None => {
-            return Err(Failure::usage("there is no terminal to ask on, or CI is set")
-                .hint("name the key by the fingerprint that its publisher gave you: --fingerprint SHA256:…"));
+            return Err(
+                Failure::usage("can't ask whether to trust the key: there is no terminal, or CI is set")
+                    .hint("name the key by the fingerprint that its publisher gave you: --fingerprint SHA256:…"),
+            );
         }
     };
     let client = || Ok(crate::registry::client(&ctx.home, ui, registry)?);
@@ -103,7 +110,7 @@ fn can_ask() -> bool {
 fn ask(name: &str, found: &FirstUse) -> Result<Option<(KeyId, bool)>, Failure> {
     let keys = found.keys();
     let mut text = format!(
-        "no rule of the trust policy covers {name}, which calls itself {} and names {}:\n",
+        "no rule of the trust policy covers {name}, which calls itself {} and comes with {}:\n",
         escape(&found.own_name().to_string()),
         if keys.len() == 1 { "this key" } else { "these keys" }
     );
@@ -122,9 +129,10 @@ fn ask(name: &str, found: &FirstUse) -> Result<Option<(KeyId, bool)>, Failure> {
         [_] => format!("To trust the key for {scope}, paste its fingerprint, or answer `yes` without comparing [no]: "),
         _ => format!("To trust one of them for {scope}, paste its fingerprint [no]: "),
     });
-    let failed = |error: std::io::Error| Failure::new(format!("can't ask: {error}"));
+    let failed =
+        |error: std::io::Error| Failure::new(format!("can't ask on the terminal whether to trust the key: {error}"));
     let mut err = stderr().lock();
-    // What was typed or pasted before there was a question does not answer it.
+    // What was typed or pasted before the question was shown must not answer it.
     tcflush(stdin(), QueueSelector::IFlush).map_err(|error| failed(error.into()))?;
     err.write_all(text.as_bytes())
         .and_then(|()| err.flush())

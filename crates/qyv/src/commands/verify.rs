@@ -16,7 +16,7 @@ pub fn verify(ctx: &Context<'_>, ui: &Ui, args: VerifyArgs) -> Result<u8, Failur
         let shown = escape(&path.to_string_lossy()).to_string();
         let file = NewFile::create(ctx, path, 0o644);
         file.map(|file| (file, shown.clone())).map_err(|error| {
-            let failure = Failure::new(format!("can't make {shown}, for --record: {error}"));
+            let failure = Failure::new(format!("can't create {shown} for --record: {error}"));
             match error.kind() {
                 io::ErrorKind::AlreadyExists => {
                     failure.hint("no file is overwritten: remove that one, or name another")

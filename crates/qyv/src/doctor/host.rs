@@ -78,19 +78,19 @@ fn memory_files(area: &mut Area, ctx: &Context<'_>) {
     match Tmpfs::new(TRIAL) {
         Ok(_) => area.ok(
             "memfs",
-            "the kernel makes file systems in memory for this user, and bounds them",
+            "the kernel can make in-memory file systems for this user, and limits their size",
         ),
         Err(error) => {
             let there_is_none = ctx.home.memory.is_none();
             let finding = area.note(
                 "memfs",
-                format!("the kernel makes no file system in memory for this user: {error}"),
+                format!("the kernel can't make an in-memory file system for this user: {error}"),
             );
             match there_is_none {
-                true => finding.means("and there is no /dev/shm: applications with `fs: { type: memfs }` can't run"),
+                true => finding.means("there is no /dev/shm either: applications with `fs: { type: memfs }` can't run"),
                 false => finding.means("qyv counts the bytes of /dev/shm by itself, which makes writing slower"),
             };
-            finding.fix(fix());
+            finding.fix(fix("5.2"));
         }
     }
     // Over a directory of this user, as unpacked assets are.
@@ -101,22 +101,23 @@ fn memory_files(area: &mut Area, ctx: &Context<'_>) {
     match overlay {
         Ok(_) => area.ok(
             "overlays",
-            "memory can be laid over assets (`assets_root: /` with memfs)",
+            "an in-memory file system can be mounted over assets (`assets_root: /` with memfs)",
         ),
         Err(error) => {
             area.note("overlays", error.to_string())
                 .means("applications with `assets_root: /` and memfs are refused")
-                .fix(fix());
+                .fix(fix("6.6"));
         }
     }
 }
 
-/// What bars user namespaces here.
-fn fix() -> String {
+/// What makes user namespaces possible here; `since` is the first Linux that has what is mounted
+/// in them.
+fn fix(since: &str) -> String {
     let barred = BARS.iter().find(|(path, bars, _)| read(path).as_deref() == Some(*bars));
     match barred {
         Some((_, _, fix)) => (*fix).to_string(),
-        None => "in a container, a seccomp profile that allows user namespaces; else Linux 6.6 or later".to_string(),
+        None => format!("in a container, a seccomp profile that allows user namespaces; else Linux {since} or later"),
     }
 }
 
@@ -140,7 +141,7 @@ fn memory(area: &mut Area) {
     match bytes < GUEST_MEMORY {
         true => {
             area.note("memory", found)
-                .means("less than the 2 GiB that a guest may take: the kernel may end the run before its limit does")
+                .means("less than the 2 GiB that a guest may use by default: the kernel may kill the run before that limit ends it")
                 .fix("`qyv run --limit memory=SIZE`, or `resources: { memory: SIZE }` in the manifest");
         }
         false => area.ok("memory", found),
@@ -169,9 +170,9 @@ fn clock(area: &mut Area, now: Timestamp) {
         Some(made) if now < made => {
             area.problem(
                 "clock",
-                format!("{now}, before the time of this command's file, {made}"),
+                format!("{now}, earlier than {made}, when the qyv binary was last modified"),
             )
-            .means("signatures and policies that hold for a time are judged by it")
+            .means("the expiry of signatures and policies is judged by this clock")
             .fix("set it: `timedatectl set-ntp true`, or `date`");
         }
         _ => area.ok("clock", now.to_string()),

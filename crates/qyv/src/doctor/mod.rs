@@ -1,6 +1,6 @@
 //! `qyv doctor`: what this host has and lacks for applications, and the fix.
 //!
-//! A finding is a problem only if something that users do fails because of it; what
+//! A finding is a problem only if something that users do fails, or may fail, because of it; what
 //! costs a feature or some time is a note. Nothing is left behind on
 //! disk, and the network is used for the registries alone that the command line names.
 

@@ -18,10 +18,10 @@ pub(super) fn look(ctx: &Context<'_>, ui: &Ui, args: &DoctorArgs) -> Result<Area
     match count_system_certificates() {
         0 => {
             area.note("certificates", "this system has none")
-                .means("registries are trusted by Mozilla's list, which qyv brings")
+                .means("registries are verified with Mozilla's list of authorities, which qyv includes")
                 .fix("the package ca-certificates, or `--ca FILE` for a private authority");
         }
-        number => area.ok("certificates", format!("{number} of this system")),
+        number => area.ok("certificates", format!("{number} from this system")),
     }
     for name in PROXIES {
         if let Some(value) = env::var(name).ok().filter(|value| !value.is_empty()) {
@@ -34,7 +34,7 @@ pub(super) fn look(ctx: &Context<'_>, ui: &Ui, args: &DoctorArgs) -> Result<Area
     let client = crate::registry::client(&ctx.home, ui, &args.registry)?;
     for registry in &args.registries {
         match client.ping(registry) {
-            Ok(()) => area.ok(registry, "answers, and accepts the credentials there are"),
+            Ok(()) => area.ok(registry, "answers, and accepts your credentials if there are any"),
             Err(error) => {
                 area.problem(registry, chain(&error)).fix(format!(
                     "`qyv login {registry}` if it asks for credentials; --ca, --plain-http or the proxy if it can't be reached"

@@ -38,10 +38,10 @@ fn directory(area: &mut Area, name: &str, path: &Path) {
             let above = path.ancestors().skip(1).find(|above| above.is_dir());
             match above {
                 Some(above) if access(above, Access::WRITE_OK).is_ok() => {
-                    area.ok(name, format!("{shown}, made when it is needed"));
+                    area.ok(name, format!("{shown}, created when it is needed"));
                 }
                 _ => {
-                    area.problem(name, format!("{shown} is not there and can't be made"))
+                    area.problem(name, format!("{shown} doesn't exist and can't be created"))
                         .fix(elsewhere);
                 }
             }
@@ -50,10 +50,14 @@ fn directory(area: &mut Area, name: &str, path: &Path) {
     };
     let mode = meta.permissions().mode() & 0o7777;
     if !meta.is_dir() {
-        area.problem(name, format!("{shown} is no directory")).fix(elsewhere);
+        area.problem(name, format!("{shown} is not a directory")).fix(elsewhere);
+    } else if meta.uid() == 0 && geteuid().as_raw() != 0 {
+        area.note(name, format!("{shown} belongs to root"))
+            .means("images in it can be used, but nothing is added, and each run compiles again")
+            .fix(elsewhere);
     } else if meta.uid() != geteuid().as_raw() {
-        area.note(name, format!("{shown} belongs to the user {}", meta.uid()))
-            .means("what is in it can be used, and nothing added")
+        area.problem(name, format!("{shown} belongs to the user {}", meta.uid()))
+            .means("qyv refuses another user's directory")
             .fix(elsewhere);
     } else if mode & 0o022 != 0 {
         area.problem(name, format!("{shown} can be written by others (mode {mode:04o})"))
@@ -80,7 +84,7 @@ fn space(area: &mut Area, store: &Path) {
     match free < LITTLE_SPACE {
         true => {
             area.problem("space", found)
-                .means("images may not fit, and each run compiles again")
+                .means("images may not fit, and compiled code may not be kept, so that each run compiles again")
                 .fix("free space on that file system; `qyv prune` removes what no name in the store needs");
         }
         false => area.ok("space", found),
@@ -103,8 +107,8 @@ fn policy(area: &mut Area, ctx: &Context<'_>) {
     let policy = load_policy(ctx).and_then(|policy| policy_or_key(ctx, None).map(|_| policy));
     match policy {
         Ok(policy) if policy.rules().is_empty() => {
-            area.note("policy", format!("{shown} accepts nothing, or is not there"))
-                .means("no image runs but with --key")
+            area.note("policy", format!("{shown} has no rules, or doesn't exist"))
+                .means("images run only with --key")
                 .fix("`qyv build` makes one for your own files, `qyv trust add SCOPE --key FILE.pub` for a registry's");
         }
         Ok(policy) => area.ok(
@@ -116,9 +120,9 @@ fn policy(area: &mut Area, ctx: &Context<'_>) {
             ),
         ),
         Err(error) => {
-            area.problem("policy", chain(&error)).means("no image runs").fix(
-                "`qyv trust check` reports every problem; a policy that has lapsed is renewed by `qyv trust pull`",
-            );
+            area.problem("policy", chain(&error))
+                .means("no image runs")
+                .fix("`qyv trust check` reports every problem; `qyv trust pull` renews a policy that has lapsed");
         }
     }
 }
@@ -141,7 +145,7 @@ fn keys(area: &mut Area, ctx: &Context<'_>) {
         }
         Err(error) => {
             area.problem("keys", chain(&error))
-                .means("nothing can be signed with them");
+                .means("nothing can be signed with these keys");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Directories that are exchanged for links while assets are unpacked into them. `QYVOL_SWAPS`
+//! Directories that are replaced with links while assets are unpacked into them. `QYVOL_SWAPS`
 //! asks for more tries than the few of an ordinary run.
 
 use std::fs;

@@ -52,7 +52,7 @@ impl Edit {
         }
         if let Some(near) = yaml::nearest(role, known) {
             self.warnings.push(format!(
-                "did you mean `{near}`? `{role}` is a role of its own, and {scope} now accepts only what is signed as {role}"
+                "`{role}` is not a role in use: did you mean `{near}`? {scope} now accepts only what is signed as `{role}`"
             ));
         }
     }

@@ -169,7 +169,7 @@ impl<'a> Document<'a> {
             }
         }
         if let Some(place) = self.tab_outside_text() {
-            return Err(self.problem(place, "a tab between values: separate them by spaces"));
+            return Err(self.problem(place, "a tab between values: separate them with spaces"));
         }
         Ok(root.unwrap_or(Node {
             place: start,

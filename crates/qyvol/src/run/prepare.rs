@@ -218,7 +218,7 @@ fn keep_code(
     match judged.store.put_code(engine.id(), &component.digest, compiled) {
         Ok(code) => Ok(code),
         Err(error) if can_take_nothing(&error) => {
-            // Who may not write a store knows; a full disk is news.
+            // A store that this user can't write is no surprise; a full disk is worth a warning.
             if error.is_full() {
                 let said = format!("the compiled code is not kept, and the next run compiles again: {error}");
                 ctx.report.warned(&said);
