@@ -337,6 +337,7 @@ fn question_is_about_the_image_that_was_refused() {
     host.qyv(&["pull", name]).expect(0);
     // Another key's image takes the name that the store has.
     user.qyv(&["keys", "generate", "second"]).expect(0);
+    user.app("app", "resources: { memory: 64MiB }\n");
     user.qyv(&["build", "app", "-o", "app2.qyvbin", "--key", "second"])
         .expect(0);
     user.qyv(&["push", "app2.qyvbin", name]).expect(0);
@@ -345,7 +346,7 @@ fn question_is_about_the_image_that_was_refused() {
         &["pull", "--verify", name][..],
         &["run", "--pull", "always", name, "--", "exit", "0"],
     ] {
-        let asked = at_a_terminal(&host, args, &[], "no").expect(if args[0] == "run" { 126 } else { 12 });
+        let asked = at_a_terminal(&host, args, &[], "no").expect(if args[0] == "run" { 126 } else { 11 });
         assert!(asked.out.contains(&second), "{}", asked.out);
         assert!(!asked.out.contains(&published.fingerprint), "{}", asked.out);
     }

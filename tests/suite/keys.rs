@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use crate::needs::lacks;
 use crate::support::{CommandOutput, User, third_party};
@@ -392,16 +392,25 @@ fn process_that_holds_a_secret_dumps_no_core() {
         assert!(child.wait().unwrap().success(), "{args:?}");
     }
     // What asks a registry may hold its password.
-    let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let name = format!("{}/app:1", registry.local_addr().unwrap());
     for (args, makes_namespaces) in [
-        (&["pull", "--plain-http", &name][..], false),
-        (&["verify", "--remote", "--plain-http", &name], false),
-        (&["push", "--plain-http", "y.qyvbin", &name], false),
-        (&["run", "--plain-http", &name], true),
+        (&["pull", "HOST/app:1.0.0"][..], false),
+        (&["tags", "HOST/app"], false),
+        (&["push", "y.qyvbin", "HOST/app:1.0.0"], false),
+        (&["run", "HOST/app:1.0.0"], true),
     ] {
-        let mut child = user.command().args(args).spawn().unwrap();
+        let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = registry.local_addr().unwrap();
+        let args = args.iter().map(|arg| arg.replace("HOST", &address.to_string()));
+        let args: Vec<String> = args.collect();
+        let mut child = user.command().args(&args).stderr(Stdio::piped()).spawn().unwrap();
+        let mut err = child.stderr.take().unwrap();
+        // One that ends without asking is not waited for.
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut err, &mut std::io::sink());
+            let _ = std::net::TcpStream::connect(address);
+        });
         let connection = registry.accept().unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "{args:?}");
         assert!(dumps_nothing(&child), "{args:?}");
         assert!(makes_namespaces || cant_be_traced(&child), "{args:?}");
         child.kill().unwrap();
