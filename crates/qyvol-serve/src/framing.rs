@@ -95,6 +95,8 @@ struct Reader {
     length: Length,
     /// Requests that have begun.
     requests: u64,
+    /// Whether the first line of the next request has a `#`.
+    has_fragment: bool,
     line: Line,
 }
 
@@ -133,11 +135,13 @@ impl Reader {
                 }
                 continue;
             }
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-                self.line.push(bytes);
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            self.has_fragment |= self.part == Part::First && line.contains(&b'#');
+            if end.is_none() {
+                self.line.push(line);
                 return None;
-            };
-            let (line, rest) = bytes.split_at(end);
+            }
             bytes = rest.get(1..).unwrap_or_default();
             if self.ended(line).is_err() {
                 // Of a body, the end is lost, and with it the next request.
@@ -169,6 +173,8 @@ impl Reader {
         };
         self.part = match (self.part, line.is_empty()) {
             (Part::First, true) => Part::First,
+            // A target has none (RFC 9112, 3.2). hyper would cut it off.
+            (Part::First, false) if self.has_fragment => return Err(Unclear),
             (Part::First, false) => {
                 self.requests += 1;
                 self.length = Length::None;
@@ -291,7 +297,7 @@ mod tests {
     #[test]
     fn requests_are_told_apart_however_they_arrive() {
         let extended = format!("{}5;{}\r\n12345\r\n", "0".repeat(15), "a".repeat(500));
-        let long = format!("GET /{} HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(500), "b".repeat(500));
+        let long = format!("GET /{} HTTP/1.1\r\nX: #{}\r\n\r\n", "a".repeat(500), "b".repeat(500));
         let sent = [
             "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "\r\n\r\nPOST / HTTP/1.1\r\ncontent-LENGTH: \t5 \r\n\r\n\r\n\n\n\n",
@@ -335,6 +341,8 @@ mod tests {
             (fields("Content-Length: 18446744073709551616"), 2),
             (fields("X: 1\nTransfer-Encoding: chunked"), 2),
             (padded, 2),
+            ("GET /a#b HTTP/1.1\r\n\r\n".to_string(), 2),
+            (format!("GET /{}# HTTP/1.1\r\n\r\n", "a".repeat(500)), 2),
             ("GET / HTTP/1.1\nHost: a\r\n\r\n".to_string(), 2),
             ("\nGET / HTTP/1.1\r\n\r\n".to_string(), 2),
             (format!("{chunked}1\na\r\n0\r\n\r\n"), 3),
