@@ -21,7 +21,7 @@ pub(crate) struct Prepared {
     pub(super) judged: VerifiedTarget,
     pub(super) program: Program,
     pub(super) assets: Option<Tree>,
-    pub(super) limits: Resources,
+    pub(crate) limits: Resources,
     /// The component's bytes, for a run that names files and lines of its source.
     pub(super) source: Option<Arc<[u8]>>,
 }
