@@ -133,7 +133,7 @@ impl Prepared {
 /// The component, checked against the digest that was judged.
 fn component_bytes(judged: &VerifiedTarget, layers: &Layers) -> Result<Vec<u8>, Error> {
     let limit = limits::COMPONENT_BYTES;
-    match &judged.source {
+    match &*judged.source {
         ImageSource::Archive { archive } => Ok(archive.fetch_bytes(&layers.component, limit)?),
         ImageSource::Stored { store, .. } => {
             let bytes = store.fetch_bytes(&layers.component, limit);
@@ -164,7 +164,7 @@ fn install_and_compile(
         };
         Ok(Some(compiled.map_err(Error::runtime(&label))?))
     };
-    let compiled = match &judged.source {
+    let compiled = match &*judged.source {
         ImageSource::Stored { .. } => {
             ctx.report.started("compiling", None);
             compile()?
