@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{fs, thread};
 
+use serde_json::Value;
+
 use crate::needs::lacks;
 use crate::service::{Client, Server, VERSIONS, service, service_of};
 use crate::support::{User, third_party};
@@ -254,6 +256,12 @@ fn service_may_do_what_its_manifest_and_the_operator_say() {
         let (_, err) = server.end();
         assert!(err.contains("granted: connections to 127.0.0.1"), "{err}");
         let audit = fs::read_to_string(user.path("audit")).unwrap();
+        let granted: Value = serde_json::from_str(audit.lines().next().unwrap()).unwrap();
+        // Those that only a service has are told too.
+        assert_eq!(granted["limits"]["timeout"], 30_000, "{granted}");
+        for files in ["files", "sockets"] {
+            assert!(granted["limits"][files].as_u64().unwrap() >= 16, "{granted}");
+        }
         let last = audit.lines().last().unwrap();
         assert!(
             audit.contains("GET http://127.0.0.1") && last.contains("\"code\":0"),

@@ -60,6 +60,9 @@ const HEADS: &[&str] = &[
     "GET\t/hello HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /hel lo HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /hel\0lo HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /hello#a HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /hello?a#b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET http://a/hello# HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /hello http/1.1\r\nHost: a\r\n\r\n",
     "GET /hello HTTP/1.2\r\nHost: a\r\n\r\n",
     "GET /hello\r\nHost: a\r\n\r\n",
@@ -139,6 +142,16 @@ fn request_of_two_readings_is_refused_and_what_follows_is_no_request() {
         assert_eq!(statuses, [200], "{body:?}: {received}");
         assert!(received.ends_with("\r\n\r\nfailed\n"), "{body:?}: {received}");
     }
+    // A chunk that holds a request, whose size has more zeros than any client needs, and then
+    // a request of two lengths.
+    let hidden = format!(
+        "POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}1e\r\n\r\nGET /a HTTP/1.1\r\nHost: \
+         a\r\n\r\n\r\n0\r\n\r\nPOST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: \
+         chunked\r\n\r\n0\r\n\r\n",
+        "0".repeat(128)
+    );
+    let (statuses, received) = exchanged(&server, &[hidden.as_bytes(), NEXT].concat());
+    assert_eq!(statuses, [200, 400], "{received}");
     for request in CLEAR {
         let (statuses, received) = exchanged(&server, &[request.as_bytes(), NEXT].concat());
         assert_eq!(statuses, [200, 200], "{request:?}: {received}");

@@ -2,6 +2,7 @@
 //! keep the server waiting.
 
 use std::convert::Infallible;
+use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Server;
@@ -79,13 +80,14 @@ impl Server {
         };
         let stream = Stalled::new(socket, STALL);
         let Some(tls) = &self.tls else {
+            let opens = Instant::now();
             let opened = tokio::select! {
                 opened = Opened::read(stream) => opened,
                 () = self.timeout(IDLE) => return,
             };
             if let Ok(opened) = opened {
                 let is_http2 = opened.is_http2;
-                self.serve(opened, is_http2, &connected).await;
+                self.serve(opened, is_http2, opens, &connected).await;
                 self.close(&connected).await;
             }
             return;
@@ -98,7 +100,7 @@ impl Server {
             let (_, tls) = stream.get_ref();
             let is_http2 = tls.alpn_protocol() == Some(HTTP2);
             connected.caller.proved = peer(tls);
-            self.serve(stream, is_http2, &connected).await;
+            self.serve(stream, is_http2, Instant::now(), &connected).await;
             self.close(&connected).await;
         }
     }
@@ -129,7 +131,8 @@ impl Server {
         }
     }
 
-    async fn serve<S>(self: &Arc<Server>, stream: S, is_http2: bool, connected: &Connected)
+    /// Serves a connection that has been open for requests since `opens`.
+    async fn serve<S>(self: &Arc<Server>, stream: S, is_http2: bool, opens: Instant, connected: &Connected)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -139,8 +142,8 @@ impl Server {
             activity: activity.clone(),
             unfinished: connected.unfinished.clone(),
         };
-        let (refused, last) = (Refused::none(), AtomicU64::new(0));
-        let of_framed = refused.clone();
+        let (refused, last) = (Refused::none(), Arc::new(AtomicU64::new(0)));
+        let (of_framed, begun) = (refused.clone(), Arc::clone(&last));
         let service = service_fn(move |request| {
             // Here, so that it is counted even if its client has left by now.
             let exchange = Exchange::new(&server, &request, caller.peer, of_requests.clone());
@@ -155,8 +158,9 @@ impl Server {
                 .header_read_timeout(IDLE)
                 .max_buf_size(HEAD);
             let stream = TokioIo::new(Framed::new(stream, of_framed));
+            let late = first_head_is_late(opens, begun);
             return self
-                .drive(builder.serve_connection(stream, service), connected, None)
+                .drive(builder.serve_connection(stream, service), connected, None, late)
                 .await;
         };
         let mut builder = http2::Builder::new(Tasks(Arc::clone(&activity)));
@@ -169,13 +173,20 @@ impl Server {
             .initial_connection_window_size(WINDOWS.1)
             .max_send_buf_size(SENDING);
         let stream = TokioIo::new(stream);
-        self.drive(builder.serve_connection(stream, service), connected, Some(&activity))
-            .await;
+        let connection = builder.serve_connection(stream, service);
+        self.drive(connection, connected, Some(&activity), pending()).await;
     }
 
-    /// Drives a connection to its end. That of HTTP/1 looks after idle clients by itself.
-    async fn drive(&self, connection: impl GracefulConnection, connected: &Connected, activity: Option<&Activity>) {
-        let mut connection = pin!(connection);
+    /// Drives a connection to its end, at most until its first request is `late`. That of
+    /// HTTP/1 looks after idle clients by itself.
+    async fn drive(
+        &self,
+        connection: impl GracefulConnection,
+        connected: &Connected,
+        activity: Option<&Activity>,
+        late: impl Future<Output = ()>,
+    ) {
+        let (mut connection, mut late) = (pin!(connection), pin!(late));
         let mut ends = pin!(async {
             self.stop.begun().await;
             sleep(LINGER).await;
@@ -200,6 +211,7 @@ impl Server {
                     return;
                 }
                 () = leaves.as_mut() => return,
+                () = late.as_mut() => return,
                 () = ends.as_mut(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
@@ -219,6 +231,35 @@ impl Server {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Ends if no request has begun by the time that the head of the first must be complete.
+/// hyper counts from when it is given the connection, and some of that head may have been
+/// waited for before.
+async fn first_head_is_late(opens: Instant, requests: Arc<AtomicU64>) {
+    sleep_until(opens + IDLE).await;
+    if requests.load(Ordering::Relaxed) > 0 {
+        pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    // [SERVE-007]
+    #[tokio::test(start_paused = true)]
+    async fn first_head_is_waited_for_from_the_time_that_the_connection_opens() {
+        for (requests, is_late) in [(0, true), (1, false)] {
+            let opens = Instant::now();
+            advance(IDLE - Duration::from_secs(1)).await;
+            let late = first_head_is_late(opens, Arc::new(AtomicU64::new(requests)));
+            // Time goes on by itself here while nothing else happens.
+            assert_eq!(timeout(Duration::from_secs(2), late).await.is_ok(), is_late);
         }
     }
 }

@@ -132,6 +132,9 @@ pub struct SignatureReport {
     /// What the statement says; only once its signature was checked. cosign's says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub statement: Option<StatementReport>,
+    /// Of a signature that counts, whose it is.
+    #[serde(skip)]
+    pub(crate) id: Option<KeyId>,
 }
 
 /// A statement whose signature was checked.

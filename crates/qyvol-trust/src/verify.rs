@@ -195,6 +195,7 @@ fn entry(verdict: Verdict, reason: String) -> SignatureReport {
         identity: None,
         form: None,
         statement: None,
+        id: None,
     }
 }
 
@@ -300,6 +301,7 @@ impl Verifier<'_> {
             expires: s.expires,
         });
         let good = signed.filter(|_| found.verdict == Verdict::Good);
+        found.id = good.as_ref().map(|_| key.signer.id());
         (
             found,
             good.map(|(form, statement)| Good {

@@ -133,6 +133,18 @@ pub(crate) fn policy_used_as(
     Ok((policy, used))
 }
 
+/// The policy to judge what was accepted before, even if the policy has lapsed since: what
+/// it revokes holds all the same.
+pub(crate) fn policy_or_key_lapsed(ctx: &Context<'_>, key: Option<&str>) -> Result<TrustPolicy, Error> {
+    match key {
+        Some(key) => {
+            let own = read_policy(ctx, &mut parse, |_, _, _| Ok(()))?;
+            Ok(TrustPolicy::single_key(public_key(ctx, key)?, own.revoked().clone()))
+        }
+        None => load_policy(ctx),
+    }
+}
+
 /// A public key by the path of its file or its name in the keyring.
 pub fn public_key(ctx: &Context<'_>, text: &str) -> Result<PublicKey, Error> {
     if is_path(text) {

@@ -5,6 +5,7 @@ mod apps;
 mod certificate;
 mod reload;
 mod reload_queue;
+mod standing;
 mod watch;
 
 use std::collections::HashSet;
@@ -105,14 +106,17 @@ pub enum ServeNotice {
         /// Its manifest's digest.
         digest: Digest,
     },
-    /// What the target leads to can't be served; what answered before still does.
+    /// What the target leads to can't be served; what answered before still does, unless it
+    /// is withheld.
     NotReloaded {
         /// The application's name.
         application: String,
+        /// Whether what answered before is.
+        is_withheld: bool,
         /// Why.
         error: Box<Error>,
     },
-    /// What answered is revoked, and answers no further request until it is accepted again.
+    /// What answers is revoked, and answers no further request until it is accepted again.
     Withheld {
         /// The application's name.
         application: String,

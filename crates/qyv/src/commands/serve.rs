@@ -253,14 +253,21 @@ fn tell(ui: &Ui, has_several: bool, notice: ServeNotice) {
             ui.warn(&format!("a request{} failed: {why} (request {id})", of(application)));
         }
         ServeNotice::Reloaded { image, digest } => ui.note(&format!("reloaded: {image} {digest} answers")),
-        ServeNotice::NotReloaded { application, error } => match has_several {
-            true => stays(
-                ui,
-                &format!("{} not reloaded, what answered before still does", escape(&application)),
-                *error,
-            ),
-            false => stays(ui, "not reloaded, what answered before still does", *error),
-        },
+        ServeNotice::NotReloaded {
+            application,
+            is_withheld,
+            error,
+        } => {
+            let whose = match has_several {
+                true => format!("{} ", escape(&application)),
+                false => String::new(),
+            };
+            let what = match is_withheld {
+                true => "not reloaded, further requests are still refused",
+                false => "not reloaded, what answered before still does",
+            };
+            stays(ui, &format!("{whose}{what}"), *error);
+        }
         ServeNotice::Withheld { application, error } => stays(
             ui,
             &format!("revoked, further requests{} are refused", of(application)),

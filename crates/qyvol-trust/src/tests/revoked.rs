@@ -43,6 +43,40 @@ fn stolen_keys_signature_counts_for_the_images_that_are_kept_alone() {
     }
 }
 
+// [SERVE-020]
+#[test]
+fn key_that_counted_when_an_image_was_accepted_is_revoked_whatever_the_rule_asks_for_now() {
+    let (key, other) = (key(), key());
+    let envelopes = [signed(&key, &statement()), signed(&other, &statement())];
+    let digest = image().digest;
+    let accepted = judge(&policy(&[&key, &other], 2), &envelopes).unwrap();
+    // Without a threshold, the other's signature is not asked for.
+    let alone = judge(&policy(&[&key], 1), &envelopes).unwrap();
+    let fingerprint = other.public().fingerprint();
+    for (more, is_revoked) in [
+        (String::new(), [false, false]),
+        (format!("revoked: {{ images: [\"{digest}\"] }}\n"), [true, true]),
+        (format!("revoked: {{ keys: [\"{fingerprint}\"] }}\n"), [true, false]),
+        (
+            format!("revoked: {{ keys: [{{ key: \"{fingerprint}\", keep: [\"{digest}\"] }}] }}\n"),
+            [false, false],
+        ),
+    ] {
+        // It names neither key in a rule.
+        let policy = TrustPolicy::parse(&format!("version: 1\n{more}")).unwrap();
+        assert_eq!(
+            [&accepted, &alone].map(|report| policy.revokes(report, &digest)),
+            is_revoked,
+            "{more}"
+        );
+    }
+    // Not one of both keys is enough, and the error's class says nothing of the revoked one.
+    let two = format!("{}revoked: {{ keys: [k1] }}\n", policy_text(&[&key, &other], 2));
+    let two = TrustPolicy::parse(&two).unwrap();
+    assert_eq!(judge(&two, &envelopes).unwrap_err().0, Refusal::Threshold);
+    assert!(two.revokes(&accepted, &digest));
+}
+
 // [SIGN-039]
 #[test]
 fn key_that_is_given_keeps_what_the_policy_keeps() {

@@ -21,7 +21,7 @@ pub(crate) struct Prepared {
     pub(super) judged: VerifiedTarget,
     pub(super) program: Program,
     pub(super) assets: Option<Tree>,
-    pub(super) limits: Resources,
+    pub(crate) limits: Resources,
     /// The component's bytes, for a run that names files and lines of its source.
     pub(super) source: Option<Arc<[u8]>>,
 }
@@ -133,7 +133,7 @@ impl Prepared {
 /// The component, checked against the digest that was judged.
 fn component_bytes(judged: &VerifiedTarget, layers: &Layers) -> Result<Vec<u8>, Error> {
     let limit = limits::COMPONENT_BYTES;
-    match &judged.source {
+    match &*judged.source {
         ImageSource::Archive { archive } => Ok(archive.fetch_bytes(&layers.component, limit)?),
         ImageSource::Stored { store, .. } => {
             let bytes = store.fetch_bytes(&layers.component, limit);
@@ -164,7 +164,7 @@ fn install_and_compile(
         };
         Ok(Some(compiled.map_err(Error::runtime(&label))?))
     };
-    let compiled = match &judged.source {
+    let compiled = match &*judged.source {
         ImageSource::Stored { .. } => {
             ctx.report.started("compiling", None);
             compile()?

@@ -32,7 +32,7 @@ pub(crate) struct Resolved {
 /// An image that trust has accepted. The store keeps what it needs until this
 /// is dropped.
 pub(crate) struct VerifiedTarget {
-    pub(crate) source: ImageSource,
+    pub(crate) source: Arc<ImageSource>,
     pub(crate) trusted: TrustedImage,
     /// What its manifest asks for.
     pub(crate) capabilities: Capabilities,
@@ -92,7 +92,7 @@ impl Resolved {
         // From here on no prune takes the image away.
         let lock = store.running(&trusted.manifest.digest())?;
         Ok(VerifiedTarget {
-            source,
+            source: Arc::new(source),
             trusted,
             capabilities,
             store,
@@ -212,7 +212,7 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
         image: Box::new(image),
     };
     Ok(VerifiedTarget {
-        source,
+        source: Arc::new(source),
         trusted,
         capabilities,
         store,

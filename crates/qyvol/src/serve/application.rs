@@ -9,7 +9,7 @@ use qyvol_runtime::{
 };
 use qyvol_serve::{App, Keeper};
 use qyvol_trust::Ceiling;
-use qyvol_types::{Digest, FsKind};
+use qyvol_types::{Digest, FsKind, Resources};
 
 use super::reload_queue::{Gone, Reload};
 use super::{ServeRequest, ServedApp};
@@ -59,12 +59,13 @@ impl Application {
         let identity = Identity::of(&judged);
         let app = judged.trusted.config.qyv.app.clone();
         let has_handler = serves(judged.exports());
-        let prepared = Prepared::new(ctx, judged, &served.run, kind, served.requests, clock)?;
+        let mut prepared = Prepared::new(ctx, judged, &served.run, kind, served.requests, clock)?;
+        // Before it is launched, which tells what limits hold.
+        prepared.limits = with_defaults(prepared.limits, served);
         let exported = prepared.functions();
         let launch = Launch::new(ctx, prepared, &served.run)?;
-        let most = served.time;
         let limits = ServiceLimits {
-            time: launch.time.wall.map_or(most, |own| own.min(most)),
+            time: launch.time.wall.unwrap_or(served.time),
             cpu: launch.time.cpu,
             body: request.limits.body,
             reuse: app.serve.reuse,
@@ -77,8 +78,6 @@ impl Application {
             ..
         } = launch;
         spec.figures = Some(Arc::clone(figures));
-        spec.limits.files.get_or_insert(served.files);
-        spec.limits.sockets.get_or_insert(served.files);
         let keeper = Kept {
             held: Mutex::new(Some(held)),
             broken: Mutex::new(None),
@@ -112,6 +111,17 @@ impl Application {
             },
             identity,
         })
+    }
+}
+
+/// The limits of each request: what a service has in addition to those of a run.
+fn with_defaults(limits: Resources, served: &ServedApp<'_>) -> Resources {
+    let most = u64::try_from(served.time.as_millis().max(1)).unwrap_or(u64::MAX);
+    Resources {
+        timeout: Some(limits.timeout.map_or(most, |own| own.min(most))),
+        files: limits.files.or(Some(served.files)),
+        sockets: limits.sockets.or(Some(served.files)),
+        ..limits
     }
 }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use qyvol_serve::Site;
-use qyvol_trust::Refusal;
 
 use super::application::{Application, Identity};
 use super::certificate::Certificate;
-use super::watch::{Sight, TargetSight};
+use super::standing::{Accepted, Standing};
+use super::watch::{PolicySight, Sight};
 use super::{ServeNotice, ServeRequest, ServedApp};
 use crate::run::{StepTimer, VerifiedTarget};
 use crate::{Context, Error, ErrorClass};
@@ -34,10 +34,12 @@ pub(super) struct Answering<'s> {
     pub(super) site: Arc<Site>,
     /// What answers.
     identity: Identity,
+    /// The same, to judge it again; none for a manifest under development.
+    accepted: Option<Accepted>,
+    /// The policy by which it was judged last.
+    judged_by: PolicySight,
     /// What the target led to when it was looked at last.
     seen: Option<Sight>,
-    /// What it led to when what answers was read.
-    read: Option<TargetSight>,
     /// The last failure that was told, so that it is told once.
     told: Option<String>,
 }
@@ -107,10 +109,12 @@ impl<'s> Answering<'s> {
         app: &'s ServedApp<'s>,
     ) -> Result<Answering<'s>, Error> {
         // Before it is read: what is changed from here on is seen to have changed.
-        let seen = Sight::of(ctx, &app.run).ok();
+        let judged_by = PolicySight::of(ctx);
+        let seen = Sight::of(ctx, &app.run, judged_by).ok();
         let mut clock = StepTimer::start(app.run.events);
         let judged = VerifiedTarget::new(ctx, &app.run)?;
         clock.step("verify");
+        let accepted = Accepted::of(&judged);
         let figures = Arc::default();
         let Application { app: first, identity } = Application::new(ctx, request, app, judged, &figures, &mut clock)?;
         let name = app.name.as_ref().unwrap_or(&identity.name);
@@ -119,23 +123,29 @@ impl<'s> Answering<'s> {
             request,
             app,
             identity,
-            read: seen.as_ref().map(|sight| sight.target.clone()),
+            accepted,
+            judged_by,
             seen,
             told: None,
         })
     }
 
-    /// Looks at the target. If it leads to something else, or if that was asked for, it
-    /// judges what is there.
+    /// Judges what answers again if the policy has changed, or if that was asked for. Then
+    /// it looks at the target, and judges what is there if that is something else.
     fn check_target(&mut self, ctx: &Context<'_>, is_asked: bool) {
-        let sight = match Sight::of(ctx, &self.app.run) {
+        let policy = PolicySight::of(ctx);
+        if is_asked || self.judged_by != policy {
+            self.judge_again(ctx, policy);
+        }
+        let sight = match Sight::of(ctx, &self.app.run, policy) {
             Ok(sight) if !is_asked && self.seen.as_ref() == Some(&sight) => return,
             Ok(sight) => sight,
             Err(error) => return self.failed(error),
         };
         match self.replacement(ctx) {
-            Ok(replacement) => {
-                self.read = Some(sight.target.clone());
+            Ok((accepted, replacement)) => {
+                self.accepted = accepted;
+                self.judged_by = policy;
                 self.seen = Some(sight);
                 self.told = None;
                 let is_other = replacement.is_some();
@@ -144,17 +154,10 @@ impl<'s> Answering<'s> {
                     self.identity = identity;
                 }
                 if self.site.withhold(false) || is_other {
-                    (self.request.notices)(ServeNotice::Reloaded {
-                        image: format!("{}:{}", self.identity.name, self.identity.version),
-                        digest: self.identity.digest,
-                    });
+                    self.tell_answering();
                 }
             }
             Err(error) => {
-                let is_revoked = error.class() == ErrorClass::Refused(Refusal::Revoked);
-                if is_revoked && self.read.as_ref() == Some(&sight.target) {
-                    self.site.withhold(true);
-                }
                 // The same is not tried again, unless it is another time that it needs.
                 if error.class() != ErrorClass::Temporary {
                     self.seen = Some(sight);
@@ -164,27 +167,67 @@ impl<'s> Answering<'s> {
         }
     }
 
-    /// What the target leads to, ready to answer; none if that answers already.
-    fn replacement(&self, ctx: &Context<'_>) -> Result<Option<Application>, Error> {
+    /// Judges what answers, whatever the target leads to. If that is revoked, further
+    /// requests are refused until it is accepted again.
+    fn judge_again(&mut self, ctx: &Context<'_>, policy: PolicySight) {
+        let Some(accepted) = &self.accepted else {
+            return;
+        };
+        match accepted.judge(ctx, self.app.run.key) {
+            Ok(Standing::Accepted) => {
+                if self.site.withhold(false) {
+                    self.told = None;
+                    self.tell_answering();
+                }
+            }
+            Ok(Standing::Revoked(error)) => {
+                if !self.site.withhold(true) {
+                    // The target may well fail in the same way.
+                    self.told = Some(error.to_string());
+                    (self.request.notices)(ServeNotice::Withheld {
+                        application: self.site.name().to_string(),
+                        error: Box::new(error),
+                    });
+                }
+            }
+            Ok(Standing::Other) => {}
+            // It is tried again. The target is judged by the same policy, which tells why.
+            Err(_) => return,
+        }
+        self.judged_by = policy;
+    }
+
+    /// What the target leads to, as it was accepted, and ready to answer; not the latter if
+    /// that answers already.
+    fn replacement(&self, ctx: &Context<'_>) -> Result<(Option<Accepted>, Option<Application>), Error> {
         let mut clock = StepTimer::start(self.app.run.events);
         let judged = VerifiedTarget::new(ctx, &self.app.run)?;
         clock.step("verify");
+        let accepted = Accepted::of(&judged);
         if Identity::of(&judged) == self.identity {
-            return Ok(None);
+            return Ok((accepted, None));
         }
-        Application::new(ctx, self.request, self.app, judged, self.site.figures(), &mut clock).map(Some)
+        let made = Application::new(ctx, self.request, self.app, judged, self.site.figures(), &mut clock)?;
+        Ok((accepted, Some(made)))
     }
 
-    /// What answered stays, unless it is withheld.
+    fn tell_answering(&self) {
+        (self.request.notices)(ServeNotice::Reloaded {
+            image: format!("{}:{}", self.identity.name, self.identity.version),
+            digest: self.identity.digest,
+        });
+    }
+
+    /// Nothing takes over: what answered before still does, unless it is withheld.
     fn failed(&mut self, error: Error) {
         self.site.not_replaced();
         let what = error.to_string();
         if self.told.as_ref() != Some(&what) {
             self.told = Some(what);
-            let (application, error) = (self.site.name().to_string(), Box::new(error));
-            (self.request.notices)(match self.site.is_withheld() {
-                true => ServeNotice::Withheld { application, error },
-                false => ServeNotice::NotReloaded { application, error },
+            (self.request.notices)(ServeNotice::NotReloaded {
+                application: self.site.name().to_string(),
+                is_withheld: self.site.is_withheld(),
+                error: Box::new(error),
             });
         }
     }

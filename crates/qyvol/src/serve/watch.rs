@@ -15,14 +15,17 @@ use crate::{Context, Error, RunRequest, Target, policy_path, validate};
 /// all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sight {
-    pub(super) target: TargetSight,
-    /// The policy, and what says that it is the newest.
-    policy: [Option<Stamp>; 2],
+    target: TargetSight,
+    policy: PolicySight,
 }
+
+/// The policy, and what says that it is the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PolicySight([Option<Stamp>; 2]);
 
 /// What a target leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TargetSight {
+enum TargetSight {
     /// Files; none where there is none.
     Files(Vec<Option<Stamp>>),
     /// What a name is a name of.
@@ -47,12 +50,19 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 impl Sight {
-    pub(super) fn of(ctx: &Context<'_>, run: &RunRequest<'_>) -> Result<Sight, Error> {
-        let policy = policy_path(ctx);
+    /// What the target leads to now, and a policy that was looked at before.
+    pub(super) fn of(ctx: &Context<'_>, run: &RunRequest<'_>, policy: PolicySight) -> Result<Sight, Error> {
         Ok(Sight {
             target: TargetSight::of(ctx, run)?,
-            policy: [stamp(&policy), stamp(&fresh_path(&policy))],
+            policy,
         })
+    }
+}
+
+impl PolicySight {
+    pub(super) fn of(ctx: &Context<'_>) -> PolicySight {
+        let policy = policy_path(ctx);
+        PolicySight([stamp(&policy), stamp(&fresh_path(&policy))])
     }
 }
 
