@@ -223,3 +223,33 @@ fn pipeline_for_gitlab_ends_in_a_verified_run_on_a_host() {
     gitlab(&stage, Some(key.to_str().unwrap())).expect(0);
     stage.host_runs();
 }
+
+/// The units have no mistake that systemd itself would find.
+#[test]
+fn systemd_accepts_the_units() {
+    if lacks(&["systemd-analyze"]) {
+        return;
+    }
+    let user = User::new();
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.arg("verify").current_dir(user.path(""));
+    for (name, text) in [
+        (
+            "qyvol-app.service",
+            include_str!("../../examples/pipelines/qyvol-app.service"),
+        ),
+        (
+            "qyvol-trust.service",
+            include_str!("../../examples/pipelines/qyvol-trust.service"),
+        ),
+        (
+            "qyvol-trust.timer",
+            include_str!("../../examples/pipelines/qyvol-trust.timer"),
+        ),
+    ] {
+        user.write(name, text.replace("/usr/local/bin/qyv", env!("CARGO_BIN_EXE_qyv")));
+        analyze.arg(format!("./{name}"));
+    }
+    let verified = third_party("systemd", &mut analyze).expect(0);
+    assert_eq!(verified.err, "");
+}

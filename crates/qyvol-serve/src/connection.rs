@@ -105,8 +105,8 @@ impl Server {
         }
     }
 
-    /// Sends no more, and takes for a while what the client still sends. Otherwise the
-    /// client's system would be told that it was for nothing, and might drop a response
+    /// Stops sending, and for a while reads what the client still sends. Otherwise the
+    /// client's system would get a reset, and might drop a response
     /// that has not been read (RFC 9112, 9.6).
     async fn close(&self, connected: &Connected) {
         if connected.unfinished.is_under_way() {

@@ -24,10 +24,10 @@ pub(crate) enum RequestBody {
     Expected(Expected),
 }
 
-/// What a guest has of a body that is to be asked for. It is given up when this is dropped.
+/// The guest's side of a body that its client waits to send. Dropping it gives the body up.
 pub(crate) struct Expected(Arc<Mutex<State>>);
 
-/// What the server has of it.
+/// The server's side of it.
 pub(crate) struct Expectation(Arc<Mutex<State>>);
 
 struct State {

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a line that are looked at: a name that matters, and a value.
+/// How many bytes of a line are inspected: enough for a relevant field name and its value.
 const START: usize = 128;
 
 /// Digits of a chunk's size, leading zeros included.
@@ -34,7 +34,7 @@ impl Refused {
         Refused(Arc::new(AtomicU64::new(u64::MAX)))
     }
 
-    /// Whether the request with this number is.
+    /// Whether the request with this number is refused.
     pub(crate) fn has(&self, number: u64) -> bool {
         self.0.load(Ordering::Relaxed) <= number
     }

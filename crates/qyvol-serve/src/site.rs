@@ -63,7 +63,7 @@ impl Site {
         self.is_withheld.swap(is_withheld, Ordering::Relaxed)
     }
 
-    /// Whether they are.
+    /// Whether further requests are refused.
     pub fn is_withheld(&self) -> bool {
         self.is_withheld.load(Ordering::Relaxed)
     }

@@ -34,6 +34,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("softhsm2-util", "softhsm2"),
     ("ssh-agent", "openssh-client"),
     ("strace", "strace"),
+    ("systemd-analyze", "systemd"),
     ("unshare", "util-linux"),
     ("zstd", "zstd"),
 ];
