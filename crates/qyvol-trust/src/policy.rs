@@ -8,7 +8,7 @@ use qyvol_sandbox::Capabilities;
 use qyvol_types::{Digest, Reference, RepositoryName, Resources, Timestamp};
 use serde::Serialize;
 
-use crate::{Form, KeyError, KeyId, PolicyRoot, PublicKey, Report, Scope, Signer, Subject};
+use crate::{Form, KeyError, KeyId, PolicyRoot, PublicKey, Scope, Signer, Subject};
 
 /// A checked policy. What no rule covers is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -308,14 +308,6 @@ impl TrustPolicy {
     /// What it revokes.
     pub fn revoked(&self) -> &Revoked {
         &self.revoked
-    }
-
-    /// Whether it revokes an image that was accepted before, by the report of that, or a key
-    /// whose signature counted then. What a rule asks for now, or whether there is one, has
-    /// no effect on this: it does not tell whether the image is accepted.
-    pub fn revokes(&self, accepted: &Report, image: &Digest) -> bool {
-        let mut keys = accepted.signatures.iter().filter_map(|signature| signature.id);
-        self.revoked.images.contains(image) || keys.any(|id| self.revoked.forbids(id, image))
     }
 
     /// The rule that decides for a subject: of those that cover it, the one

@@ -1,10 +1,10 @@
 //! What was found: every signature with its verdict, for people and for
 //! `--format json`. Fields only ever grow.
 
-use qyvol_types::{Timestamp, escape};
+use qyvol_types::{Digest, Timestamp, escape};
 use serde::Serialize;
 
-use crate::{Form, Identity, IdentityReport, KeyId, Names};
+use crate::{Form, Identity, IdentityReport, KeyId, Names, TrustPolicy};
 
 /// The whole of a judgement.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -38,6 +38,16 @@ pub struct Report {
     pub attestations: Vec<AttestationReport>,
     /// What the rule asks for.
     pub requirements: Vec<RequirementReport>,
+}
+
+impl Report {
+    /// Whether a policy revokes the image that was accepted with this report, or a key whose
+    /// signature counted then. What a rule asks for now, or whether there is one, has no
+    /// effect on this: it does not tell whether the image is accepted.
+    pub fn is_revoked_by(&self, policy: &TrustPolicy, image: &Digest) -> bool {
+        let mut keys = self.signatures.iter().filter_map(|signature| signature.id);
+        policy.revoked.images.contains(image) || keys.any(|id| policy.revoked.forbids(id, image))
+    }
 }
 
 /// One attestation, as `verify` found it.

@@ -65,7 +65,7 @@ fn key_that_counted_when_an_image_was_accepted_is_revoked_whatever_the_rule_asks
         // It names neither key in a rule.
         let policy = TrustPolicy::parse(&format!("version: 1\n{more}")).unwrap();
         assert_eq!(
-            [&accepted, &alone].map(|report| policy.revokes(report, &digest)),
+            [&accepted, &alone].map(|report| report.is_revoked_by(&policy, &digest)),
             is_revoked,
             "{more}"
         );
@@ -74,7 +74,7 @@ fn key_that_counted_when_an_image_was_accepted_is_revoked_whatever_the_rule_asks
     let two = format!("{}revoked: {{ keys: [k1] }}\n", policy_text(&[&key, &other], 2));
     let two = TrustPolicy::parse(&two).unwrap();
     assert_eq!(judge(&two, &envelopes).unwrap_err().0, Refusal::Threshold);
-    assert!(two.revokes(&accepted, &digest));
+    assert!(accepted.is_revoked_by(&two, &digest));
 }
 
 // [SIGN-039]

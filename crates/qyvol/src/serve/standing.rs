@@ -51,7 +51,9 @@ impl Accepted {
             Ok(_) => Ok(Standing::Other),
             Err(error) => match error.class() {
                 // Of any class: it names one reason of many.
-                ErrorClass::Refused(_) if policy.revokes(&self.report, &self.digest) => Ok(Standing::Revoked(error)),
+                ErrorClass::Refused(_) if self.report.is_revoked_by(&policy, &self.digest) => {
+                    Ok(Standing::Revoked(error))
+                }
                 ErrorClass::Refused(_) => Ok(Standing::Other),
                 _ => Err(error),
             },
