@@ -28,6 +28,7 @@ mod site;
 mod socket;
 mod stalled;
 mod tls;
+mod writes;
 
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
