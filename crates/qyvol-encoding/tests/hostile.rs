@@ -1,6 +1,6 @@
 //! Representations that an attacker made, or that were damaged: each is refused within bounds,
 //! and no other bytes than the target's are ever finished.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::cell::Cell;
 use std::io;

@@ -1,6 +1,6 @@
 //! What decoding takes of memory, by the kernel's own count: zstd's share is not Rust's.
 //! Alone in its program, so that nothing else is counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::io::{self, Cursor, Read};
 
