@@ -14,8 +14,7 @@ use qyvol_remote::Client;
 use qyvol_trust::{Envelope, Identity, KeyId, PolicyEdit, PublicKey, Scope, Subject, TrustPolicy, required_identity};
 use qyvol_types::Reference;
 
-use crate::image_source::RequestedAs;
-use crate::image_source::own_name;
+use crate::image_source::{RequestedAs, own_name};
 use crate::policy::{change_policy_if, check_own, policy_in_force};
 use crate::remote::find;
 use crate::verify::{Attestations, verify_image};
