@@ -1,20 +1,21 @@
-//! The guide's transcripts, run as they stand.
+//! The transcripts of README.md and of the guide, run as they stand.
 //!
 //! A block ```` ```console ```` is a session: each line behind `$ ` is given to
-//! one shell, in a directory with the files of the blocks ```` ```yaml file=… ````
-//! and with the components of [`EXAMPLES`]. What it prints, on both streams, must be what follows,
+//! one shell, in a directory with the files of the blocks ```` ```yaml file=… ````,
+//! and with the components of [`EXAMPLES`] for a page of the guide, or `examples/hello` for
+//! README.md. What it prints, on both streams, must be what follows,
 //! where `…` stands for anything in a line, or alone for any lines. A code other
-//! than 0 is told by `(exit code N)`.
+//! than 0 is told by `(exit code N)`. `cargo xtask tidy` holds the translations' blocks equal.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::needs::lacks;
 use crate::registry::Server;
 use crate::support::User;
 
-/// The port of the registry that the guide speaks of.
+/// The port of the registry that the pages speak of.
 const PORT: &str = ":5000";
 
 /// The examples that pages use: `examples/hello/hello.component.wasm` is their
@@ -99,9 +100,25 @@ fn all_fit(expected: &[String], lines: &[String]) -> bool {
     }
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Follows a page of the guide, beside `hello.qyv` and the components.
 fn run(name: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let page = fs::read_to_string(root.join("spec/guide").join(name)).unwrap();
+    let user = User::new();
+    for example in EXAMPLES {
+        let name = example.rsplit('/').next().unwrap();
+        let component = format!("examples/{example}/{name}.component.wasm");
+        fs::copy(root().join(component), user.path(&format!("{name}.wasm"))).unwrap();
+    }
+    user.write("hello.qyv", "name: hello\nversion: 1.0.0\nentrypoint: hello.wasm\n");
+    follow(&user, &format!("spec/guide/{name}"));
+}
+
+/// Runs the sessions of a page in the user's directory.
+fn follow(user: &User, name: &str) {
+    let page = fs::read_to_string(root().join(name)).unwrap();
     for (use_of, program) in [("$ curl ", "curl"), ("$ tar --zstd ", "zstd")] {
         if page.contains(use_of) && lacks(&[program]) {
             return;
@@ -112,15 +129,12 @@ fn run(name: &str) {
     let port = &address[address.rfind(':').unwrap()..];
     let (files, steps) = read(&page);
     assert!(!steps.is_empty());
-    let user = User::new();
-    for example in EXAMPLES {
-        let name = example.rsplit('/').next().unwrap();
-        let component = format!("examples/{example}/{name}.component.wasm");
-        fs::copy(root.join(component), user.path(&format!("{name}.wasm"))).unwrap();
-    }
-    user.write("hello.qyv", "name: hello\nversion: 1.0.0\nentrypoint: hello.wasm\n");
-    for (name, text) in files {
-        user.write(&name, text.replace(PORT, port));
+    for (file, text) in files {
+        // What the repository has is shown as it is.
+        if let Ok(there) = fs::read_to_string(root().join(&file)) {
+            assert_eq!(text, there, "{name}: {file}");
+        }
+        user.write(&file, text.replace(PORT, port));
     }
     // One shell for the whole page; a line of its own tells where a command ends.
     let mut script = String::new();
@@ -159,6 +173,15 @@ fn run(name: &str) {
         );
         text = next.to_string();
     }
+}
+
+/// As for a reader who stays in the repository.
+#[test]
+fn readme_matches_the_command() {
+    let user = User::new();
+    let component = "examples/hello/hello.component.wasm";
+    user.write(component, fs::read(root().join(component)).unwrap());
+    follow(&user, "README.md");
 }
 
 #[test]
