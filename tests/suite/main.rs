@@ -69,6 +69,7 @@ mod resume;
 mod run;
 mod run_options;
 mod saved;
+mod secrets;
 mod serve;
 mod serve_apps;
 mod serve_clients;
