@@ -83,6 +83,27 @@ pub struct BuildReport {
 
 /// Builds. Every fault of the input is found before anything is written; the
 /// archive and the store's entry appear whole or not at all.
+///
+/// ```
+/// use qyvol::types::Timestamp;
+/// use qyvol::{BuildRequest, Context, Home, TempFiles};
+///
+/// # let scratch = tempfile::tempdir()?;
+/// # let directory = scratch.path();
+/// # let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello");
+/// // A host is a directory. The context says which, and what time it is.
+/// let temporaries = TempFiles::default();
+/// let now = Timestamp::from_unix(1_800_000_000)?;
+/// let host = Context::new(Home::in_directory(directory), now, &temporaries);
+///
+/// // Packed, and signed by the host's own key, which the first build makes.
+/// let file = directory.join("hello.qyvbin");
+/// let request = BuildRequest { output: Some(&file), ..BuildRequest::new(&example) };
+/// let report = qyvol::build(&host, &request)?;
+/// assert_eq!(report.built.name.to_string(), "hello-qyvol:1.0.0");
+/// println!("{} signed by {:?}", report.built.descriptor.digest, report.signed_by);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildReport, Error> {
     let manifest = crate::validate(request.path)?;
     let label = manifest.path.to_string_lossy().into_owned();

@@ -17,61 +17,8 @@
 //!   [`qyvol_trust::Verified`];
 //! - whatever fails leaves the store and the output as they were.
 //!
-//! # Build, verify, run
-//!
-//! A host is a directory; the context says which, and what time it is.
-//!
-//! ```
-//! use std::path::Path;
-//!
-//! use qyvol::types::Timestamp;
-//! use qyvol::{BuildRequest, Context, Home, Outcome, RunRequest, Target, TempFiles};
-//!
-//! # let scratch = tempfile::tempdir()?;
-//! # let directory = scratch.path();
-//! # let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello");
-//! let temporaries = TempFiles::default();
-//! let now = Timestamp::from_unix(1_800_000_000)?;
-//! let host = Context::new(Home::in_directory(&directory.join("home")), now, &temporaries);
-//!
-//! // Packed and signed, by this host's own key.
-//! let file = directory.join("hello.qyvbin");
-//! let request = BuildRequest { output: Some(&file), ..BuildRequest::new(&example) };
-//! let report = qyvol::build(&host, &request)?;
-//! println!("{} as {}", report.built.descriptor.digest, report.built.name);
-//!
-//! // Accepted by this host's policy, all content as it was signed.
-//! let target = Target::Archive(file.clone());
-//! let accepted = qyvol::verify(&host, &target, None)?;
-//! assert_eq!(accepted[0].image, "hello-qyvol:1.0.0");
-//!
-//! // Verified again, then run, with this process's standard streams.
-//! let outcome = qyvol::run(&host, &RunRequest::new(&target))?;
-//! assert_eq!(outcome, Outcome::Code(0));
-//!
-//! // Another host has not been told to trust that key.
-//! let other = Context::new(Home::in_directory(&directory.join("other")), now, &temporaries);
-//! assert!(qyvol::run(&other, &RunRequest::new(&target)).is_err());
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! # Push
-//!
-//! What opens a connection takes the client as an argument.
-//!
-//! ```no_run
-//! use qyvol::remote_store::{Anonymous, Client, Options};
-//! use qyvol::{Context, Target};
-//!
-//! fn publish(host: &Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
-//!     let client = Client::new(Options::default(), Box::new(Anonymous), Box::new(|what| eprintln!("{what}")));
-//!     let target = Target::Archive("hello.qyvbin".into());
-//!     let name = "registry.example/team/hello:1.0.0".parse()?;
-//!     let report = qyvol::push(host, &client, &target, &[name], false)?;
-//!     println!("{} with {} signatures", report.digest, report.signatures);
-//!     Ok(())
-//! }
-//! ```
+//! [`build()`], [`verify()`], [`run()`] and [`push()`] each show an example of about ten lines.
+//! A verb that opens a connection takes the registry client as an argument.
 //!
 //! Deliberately absent: output, the environment, the clock and the place of
 //! the user's directories, which the command passes in as a [`Context`].

@@ -76,6 +76,32 @@ impl VerifyReport {
 
 /// Verifies every image of the target: signatures first, then that all of its
 /// content has the digests that were signed. Writes nothing.
+///
+/// With the `host` and the `file` of [`build`](crate::build()):
+///
+/// ```
+/// # let scratch = tempfile::tempdir()?;
+/// # let temporaries = qyvol::TempFiles::default();
+/// # let now = qyvol::types::Timestamp::from_unix(1_800_000_000)?;
+/// # let host = qyvol::Context::new(qyvol::Home::in_directory(scratch.path()), now, &temporaries);
+/// # let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello");
+/// # let file = scratch.path().join("hello.qyvbin");
+/// # let request = qyvol::BuildRequest { output: Some(&file), ..qyvol::BuildRequest::new(&example) };
+/// # qyvol::build(&host, &request)?;
+/// use qyvol::{Context, ErrorClass, Home, Target};
+///
+/// // By the policy of this host, which trusts its own key for files.
+/// let target = Target::Archive(file);
+/// let reports = qyvol::verify(&host, &target, None)?;
+/// assert_eq!(reports[0].image, "hello-qyvol:1.0.0");
+///
+/// // Another host has not been told to trust that key.
+/// # let directory = scratch.path().join("other");
+/// let other = Context::new(Home::in_directory(&directory), now, &temporaries);
+/// let refused = qyvol::verify(&other, &target, None).unwrap_err();
+/// assert!(matches!(refused.class(), ErrorClass::Refused(_)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn verify(ctx: &Context<'_>, target: &Target, key: Option<&str>) -> Result<Vec<VerifyReport>, Error> {
     verify_by(ctx, &policy_or_key(ctx, key)?, target)
 }

@@ -12,6 +12,37 @@ use super::{TransferReport, by_repository, copy_and_tag, layers_size, mark_prese
 use crate::{Context, Error, ImageSource, Target};
 
 /// Sends an image, from a file or the store, to every one of the names.
+///
+/// With the `host` and the `file` of [`build`](crate::build()), and a `registry` such as
+/// `registry.example`:
+///
+/// ```
+/// # let scratch = tempfile::tempdir()?;
+/// # let temporaries = qyvol::TempFiles::default();
+/// # let now = qyvol::types::Timestamp::from_unix(1_800_000_000)?;
+/// # let host = qyvol::Context::new(qyvol::Home::in_directory(scratch.path()), now, &temporaries);
+/// # let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello");
+/// # let file = scratch.path().join("hello.qyvbin");
+/// # let request = qyvol::BuildRequest { output: Some(&file), ..qyvol::BuildRequest::new(&example) };
+/// # qyvol::build(&host, &request)?;
+/// # let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+/// # let data = scratch.path().join("hub");
+/// # let config = qyvol_hub::Config::new("127.0.0.1:0".parse()?, data, std::time::SystemTime::now);
+/// # let hub = runtime.block_on(qyvol_hub::Hub::open(config)?.bind())?;
+/// # let registry = hub.local_addr();
+/// # runtime.spawn(hub.serve(std::future::pending()));
+/// use qyvol::Target;
+/// use qyvol::remote_store::{Anonymous, Client, Options};
+///
+/// // No credentials; what is tried again is said on stderr.
+/// let notify = Box::new(|what: &str| eprintln!("{what}"));
+/// let client = Client::new(Options::default(), Box::new(Anonymous), notify);
+/// let name = format!("{registry}/team/hello-qyvol:1.0.0").parse()?;
+/// let report = qyvol::push(&host, &client, &Target::Archive(file), &[name], false)?;
+/// assert_eq!(report.signatures, 1);
+/// println!("pushed {}", report.digest);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn push(
     ctx: &Context<'_>,
     client: &Arc<Client>,

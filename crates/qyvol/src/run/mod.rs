@@ -36,6 +36,30 @@ pub fn compile(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<(), Error>
 }
 
 /// Runs a target to its end.
+///
+/// With the `host` and the `file` of [`build`](crate::build()):
+///
+/// ```
+/// # let scratch = tempfile::tempdir()?;
+/// # let temporaries = qyvol::TempFiles::default();
+/// # let now = qyvol::types::Timestamp::from_unix(1_800_000_000)?;
+/// # let host = qyvol::Context::new(qyvol::Home::in_directory(scratch.path()), now, &temporaries);
+/// # let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello");
+/// # let file = scratch.path().join("hello.qyvbin");
+/// # let request = qyvol::BuildRequest { output: Some(&file), ..qyvol::BuildRequest::new(&example) };
+/// # qyvol::build(&host, &request)?;
+/// use qyvol::{Outcome, RunRequest, Target};
+///
+/// // Verified, then compiled, then run with the standard streams of this process.
+/// let target = Target::Archive(file);
+/// let outcome = qyvol::run(&host, &RunRequest::new(&target))?;
+/// assert_eq!(outcome, Outcome::Code(0));
+///
+/// // Verified again. The compiled code was kept, and this run uses it.
+/// let request = RunRequest { args: vec!["again".into()], ..RunRequest::new(&target) };
+/// assert_eq!(qyvol::run(&host, &request)?, Outcome::Code(0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn run(ctx: &Context<'_>, request: &RunRequest<'_>) -> Result<Outcome, Error> {
     let mut clock = StepTimer::start(request.events);
     let details = request.debugging.details()?;
