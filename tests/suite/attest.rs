@@ -285,7 +285,7 @@ fn attestation_of_cosigns_counts_where_a_rule_asks_for_it() {
     let file = publisher.built("app", "");
     let name = server.name("app:1.0.0");
     publisher.qyv(&["push", &file, &name]).expect(0);
-    let subject = cosign::subject(&publisher, &server, &file);
+    let subject = cosign::subject(&publisher, &server, "app", &file);
     let key = cosign::key_pair(&publisher);
     let payload = json!({
         "_type": "https://in-toto.io/Statement/v0.1",

@@ -49,14 +49,9 @@ pub fn send(server: &Server, method: &str, path: &str, kind: &str, body: &[u8]) 
     (status, location, content)
 }
 
-fn push_blob(server: &Server, bytes: &[u8]) -> Value {
-    let (status, location, _) = send(
-        server,
-        "POST",
-        "/v2/app/blobs/uploads/",
-        "application/octet-stream",
-        b"",
-    );
+fn push_blob(server: &Server, repository: &str, bytes: &[u8]) -> Value {
+    let path = format!("/v2/{repository}/blobs/uploads/");
+    let (status, location, _) = send(server, "POST", &path, "application/octet-stream", b"");
     assert_eq!(status, 202);
     let path = location.trim_start_matches(&format!("http://{}", server.address));
     let digest = Digest::of(bytes).to_string();
@@ -94,10 +89,16 @@ fn push_signature(server: &Server, subject: &Value, user: &User, key: &PublicKey
 }
 
 /// The digest and size of a pushed file's manifest, as a registry has it under `app`.
-pub fn subject(user: &User, server: &Server, file: &str) -> Value {
+pub fn subject(user: &User, server: &Server, repository: &str, file: &str) -> Value {
     let inspected = user.qyv(&["inspect", file, "--format", "json"]).expect(0).json();
     let digest = inspected["digest"].as_str().unwrap();
-    let (_, _, manifest) = send(server, "GET", &format!("/v2/app/manifests/{digest}"), MANIFEST, b"");
+    let (_, _, manifest) = send(
+        server,
+        "GET",
+        &format!("/v2/{repository}/manifests/{digest}"),
+        MANIFEST,
+        b"",
+    );
     assert_eq!(Digest::of(&manifest).to_string(), digest);
     json!({ "digest": digest, "size": manifest.len() })
 }
@@ -128,14 +129,14 @@ pub fn push_statement(server: &Server, subject: &Value, user: &User, key: &Publi
     })
     .to_string();
     let kind = statement["predicateType"].as_str().unwrap();
-    attach(server, subject, &bundle, kind);
+    attach(server, "app", subject, &bundle, kind);
 }
 
 /// Adds a bundle to an image, as cosign and GitHub's `actions/attest` do.
-pub fn attach(server: &Server, subject: &Value, bundle: &str, predicate_type: &str) {
-    let mut layer = push_blob(server, bundle.as_bytes());
+pub fn attach(server: &Server, repository: &str, subject: &Value, bundle: &str, predicate_type: &str) {
+    let mut layer = push_blob(server, repository, bundle.as_bytes());
     layer["mediaType"] = json!(media_type::SIGSTORE_BUNDLE);
-    let mut config = push_blob(server, b"{}");
+    let mut config = push_blob(server, repository, b"{}");
     config["mediaType"] = json!("application/vnd.oci.empty.v1+json");
     config["artifactType"] = json!(media_type::SIGSTORE_BUNDLE);
     let manifest = json!({
@@ -152,7 +153,7 @@ pub fn attach(server: &Server, subject: &Value, bundle: &str, predicate_type: &s
         },
     })
     .to_string();
-    let path = format!("/v2/app/manifests/{}", Digest::of(manifest.as_bytes()));
+    let path = format!("/v2/{repository}/manifests/{}", Digest::of(manifest.as_bytes()));
     assert_eq!(send(server, "PUT", &path, MANIFEST, manifest.as_bytes()).0, 201);
 }
 
@@ -168,7 +169,7 @@ fn image_that_cosign_signed_runs_under_a_rule_that_says_so() {
     let name = server.name("app:1.0.0");
     publisher.qyv(&["push", &file, &name]).expect(0);
     let key = key_pair(&publisher);
-    push_signature(&server, &subject(&publisher, &server, &file), &publisher, &key);
+    push_signature(&server, &subject(&publisher, &server, "app", &file), &publisher, &key);
 
     let host = User::new();
     host.write("cosign.pub", key.to_pem());

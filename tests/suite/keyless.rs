@@ -10,7 +10,7 @@ use crate::support::User;
 
 #[path = "../../crates/qyvol-keyless/tests/instance/mod.rs"]
 #[allow(dead_code)]
-mod instance;
+pub mod instance;
 
 use instance::{Instance, Plan};
 
@@ -44,7 +44,7 @@ fn image_that_a_certified_identity_signed_runs_where_the_policy_names_it() {
     publisher.qyv(&["push", &file, &name]).expect(0);
     let inspected = publisher.qyv(&["inspect", &file, "--format", "json"]).expect(0).json();
     let digest = inspected["digest"].as_str().unwrap();
-    let image = subject(&publisher, &server, &file);
+    let image = subject(&publisher, &server, "app", &file);
     let printed = publisher.qyv(&["sign", &file, "--print-predicate"]).expect(0).out;
     let predicate: Value = serde_json::from_str(&printed).unwrap();
     // As `actions/attest` makes it: the subject's name is the repository.
@@ -63,7 +63,13 @@ fn image_that_a_certified_identity_signed_runs_where_the_policy_names_it() {
     host.qyv(&["--policy", "trust.yaml", "pull", "--verify", &name])
         .expect(11);
     // Somebody else's instance certifies the same name to anyone.
-    attach(&server, &image, &Instance::new().sign(&plan).to_string(), RELEASE);
+    attach(
+        &server,
+        "app",
+        &image,
+        &Instance::new().sign(&plan).to_string(),
+        RELEASE,
+    );
     let refused = host
         .qyv(&["--policy", "trust.yaml", "pull", "--verify", &name])
         .expect(12);
@@ -72,7 +78,7 @@ fn image_that_a_certified_identity_signed_runs_where_the_policy_names_it() {
         "{}",
         refused.err
     );
-    attach(&server, &image, &instance.sign(&plan).to_string(), RELEASE);
+    attach(&server, "app", &image, &instance.sign(&plan).to_string(), RELEASE);
     host.qyv(&["--policy", "trust.yaml", "run", "--pull", "always", &name, "exit", "5"])
         .expect(5);
     let report = host
@@ -111,7 +117,8 @@ fn image_that_cosign_signed_by_identity_runs_under_a_rule_that_says_so() {
     let plan = Plan::new(statement.to_string().as_bytes());
     attach(
         &server,
-        &subject(&publisher, &server, &file),
+        "app",
+        &subject(&publisher, &server, "app", &file),
         &instance.sign(&plan).to_string(),
         kind,
     );

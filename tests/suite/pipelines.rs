@@ -5,21 +5,29 @@
 //! passes a missing secret as empty text. GitLab joins the script's lines into
 //! one shell with `set -eo pipefail`, runs it with the umask 0 in a container,
 //! writes a variable of type File with mode 0666 and leaves out a variable that
-//! the job may not see.
+//! the job may not see. `actions/attest` is played by an instance of sigstore in memory.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use qyvol::types::Digest;
+use serde_json::{Value, json};
+
+use crate::cosign::{attach, subject};
+use crate::keyless::instance::{Instance, Plan};
 use crate::needs::lacks;
 use crate::registry::Server;
 use crate::support::{CommandOutput, User, third_party};
 
 const GITHUB: &str = include_str!("../../examples/pipelines/github-actions.yml");
+const KEYLESS: &str = include_str!("../../examples/pipelines/github-keyless.yml");
 const GITLAB: &str = include_str!("../../examples/pipelines/gitlab-ci.yml");
 const README: &str = include_str!("../../examples/pipelines/README.md");
+const GUIDE: &str = include_str!("../../spec/guide/trust.md");
 const PASSWORD: &str = "a registry's token";
+const COMMIT: &str = "0123456789012345678901234567890123456789";
 
 /// A registry that wants a password, a publisher and their repository.
 struct Stage {
@@ -94,8 +102,8 @@ impl Stage {
         third_party("bash", &mut shell)
     }
 
-    /// A host of the documented policy takes what was pushed.
-    fn host_runs(&self) {
+    /// A host of the documented policy.
+    fn host(&self) -> User {
         let host = User::new();
         host.write(
             "release.pub",
@@ -107,58 +115,127 @@ impl Stage {
             .replace('\'', "");
         let words: Vec<&str> = command.split(' ').skip(1).collect();
         host.qyv(&words).expect(0);
+        host
+    }
+
+    /// The image's application on a host.
+    fn run_on(&self, host: &User, options: &[&str]) -> CommandOutput {
         let name = self.server.name("team/app:1.4.0");
-        let done = host.qyv(&["run", &name, "--", "cat", "/assets/page.html"]).expect(0);
-        assert_eq!(done.out, "page");
+        host.qyv(
+            &[
+                options,
+                &["run", "--pull", "always", &name, "--", "cat", "/assets/page.html"],
+            ]
+            .concat(),
+        )
+    }
+
+    /// A host of the documented policy takes what was pushed.
+    fn host_runs(&self) {
+        let host = self.host();
+        assert_eq!(self.run_on(&host, &[]).expect(0).out, "page");
         // The key and the repository's data were not packed.
+        let name = self.server.name("team/app:1.4.0");
         let assets = host.qyv(&["inspect", "--assets", &name]).expect(0).out;
         assert_eq!(assets.lines().count(), 1, "{assets}");
     }
+
+    /// A host whose rule asks for provenance, as documented, takes that of `source` alone.
+    fn host_asks_for_provenance_of(&self, source: &str) {
+        for (source, code) in [(source, 0), ("https://github.com/other/*", 126)] {
+            let host = self.host();
+            let policy = host.home().join("trust.yaml");
+            let condition = block(README, "    attest:").replace("https://github.com/team/*", source);
+            fs::write(&policy, fs::read_to_string(&policy).unwrap() + &condition).unwrap();
+            self.run_on(&host, &[]).expect(code);
+        }
+    }
 }
 
-fn yaml(text: &str) -> serde_json::Value {
+fn yaml(text: &str) -> Value {
     serde_yaml::from_str(text).unwrap()
 }
 
-/// Runs GitHub's job; the first step that fails ends it.
-fn github(stage: &Stage, secret: &str) -> CommandOutput {
-    let job = yaml(GITHUB)["jobs"]["release"].clone();
-    let fill = |text: &str| {
-        text.replace("${{ github.repository }}", "Team/App")
-            .replace("${{ secrets.QYVOL_KEY }}", secret)
-            .replace("${{ secrets.GITHUB_TOKEN }}", PASSWORD)
-            .replace("ghcr.io", &stage.server.address)
+/// The block of YAML in a page that starts so.
+fn block<'a>(page: &'a str, start: &str) -> &'a str {
+    let mut blocks = page.split("```yaml\n").skip(1);
+    let block = blocks.find(|block| block.starts_with(start)).unwrap();
+    block.split("```").next().unwrap()
+}
+
+/// Runs a job of GitHub's; the first step that fails ends it. `attest` is `actions/attest`,
+/// and gets the inputs of its step.
+fn github(stage: &Stage, workflow: &str, secret: &str, attest: &dyn Fn(&BTreeMap<String, String>)) -> CommandOutput {
+    let job = yaml(workflow)["jobs"]["release"].clone();
+    let mut known: Vec<(String, String)> = [
+        ("github.repository", "Team/App"),
+        ("secrets.QYVOL_KEY", secret),
+        ("secrets.GITHUB_TOKEN", PASSWORD),
+    ]
+    .map(|(name, value)| (name.to_string(), value.to_string()))
+    .into();
+    let fill = |text: &str, known: &[(String, String)]| {
+        let text = text.replace("ghcr.io", &stage.server.address);
+        known.iter().fold(text, |text, (name, value)| {
+            text.replace(&format!("${{{{ {name} }}}}"), value)
+        })
     };
-    let variables = |value: &serde_json::Value| -> BTreeMap<String, String> {
+    let variables = |value: &Value, known: &[(String, String)]| -> BTreeMap<String, String> {
         let entries = value.as_object().into_iter().flatten();
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
         entries
-            .map(|(name, value)| (name.clone(), fill(value.as_str().unwrap())))
+            .map(|(name, value)| (name.clone(), fill(&text(value), known)))
             .collect()
     };
-    let mut env = variables(&job["env"]);
+    let mut env = variables(&job["env"], &known);
+    known.extend(env.iter().map(|(name, value)| (format!("env.{name}"), value.clone())));
+    let output = stage.publisher.path("output");
     for (name, value) in [
         ("CI", "true"),
         ("GITHUB_ACTIONS", "true"),
         ("GITHUB_ACTOR", "publisher"),
+        ("GITHUB_SERVER_URL", "https://github.com"),
         ("GITHUB_REPOSITORY", "Team/App"),
+        ("GITHUB_REF", "refs/tags/v1.4.0"),
         ("GITHUB_REF_NAME", "v1.4.0"),
+        ("GITHUB_SHA", COMMIT),
+        ("GITHUB_EVENT_NAME", "push"),
+        (
+            "GITHUB_WORKFLOW_REF",
+            "Team/App/.github/workflows/release.yml@refs/tags/v1.4.0",
+        ),
+        ("GITHUB_RUN_ID", "7"),
+        ("GITHUB_RUN_ATTEMPT", "1"),
+        ("GITHUB_OUTPUT", output.to_str().unwrap()),
     ] {
         env.insert(name.to_string(), value.to_string());
     }
-    let steps = job["steps"].as_array().unwrap().iter();
     let mut last = None;
-    for step in steps.filter(|step| step["run"].is_string()) {
-        let script = fill(step["run"].as_str().unwrap());
-        if script.starts_with("cargo install") {
-            continue;
+    for step in job["steps"].as_array().unwrap() {
+        let uses = step["uses"].as_str().unwrap_or_default();
+        if uses.starts_with("actions/attest@") {
+            attest(&variables(&step["with"], &known));
         }
+        let Some(script) = step["run"]
+            .as_str()
+            .filter(|script| !script.starts_with("cargo install"))
+        else {
+            continue;
+        };
+        fs::write(&output, "").unwrap();
         let mut env = env.clone();
-        env.extend(variables(&step["env"]));
-        let done = stage.shell(&["-e", "-c"], &script, &env);
+        env.extend(variables(&step["env"], &known));
+        let done = stage.shell(&["-e", "-c"], &fill(script, &known), &env);
         if done.code != 0 {
             return done;
         }
         last = Some(done);
+        let printed = fs::read_to_string(&output).unwrap();
+        known.extend(printed.lines().map(|line| {
+            let (name, value) = line.split_once('=').unwrap();
+            let id = step["id"].as_str().unwrap();
+            (format!("steps.{id}.outputs.{name}"), value.to_string())
+        }));
     }
     last.unwrap()
 }
@@ -170,7 +247,10 @@ fn gitlab(stage: &Stage, key: Option<&str>) -> CommandOutput {
         ("CI", "true".to_string()),
         ("GITLAB_CI", "true".to_string()),
         ("CI_COMMIT_TAG", "v1.4.0".to_string()),
+        ("CI_COMMIT_SHA", COMMIT.to_string()),
         ("CI_COMMIT_TIMESTAMP", "2026-01-31T12:00:00+01:00".to_string()),
+        ("CI_PROJECT_URL", "https://gitlab.example/team/app".to_string()),
+        ("CI_JOB_URL", "https://gitlab.example/team/app/-/jobs/1".to_string()),
         ("CI_REGISTRY", stage.server.address.clone()),
         ("CI_REGISTRY_IMAGE", stage.server.name("team/app")),
         ("CI_REGISTRY_USER", "publisher".to_string()),
@@ -194,21 +274,73 @@ fn gitlab(stage: &Stage, key: Option<&str>) -> CommandOutput {
     stage.shell(&["-c"], &script, &env)
 }
 
-// [CMD-001] [CMD-002]
+// [CMD-001] [CMD-002] [SIGN-063]
 #[test]
 fn pipeline_for_github_ends_in_a_verified_run_on_a_host() {
     if lacks(&["git"]) {
         return;
     }
     let stage = stage();
-    let missing = github(&stage, "");
+    let missing = github(&stage, GITHUB, "", &|_| unreachable!());
     assert_ne!(missing.code, 0);
     assert!(missing.err.contains("QYVOL_KEY is set but empty"), "{}", missing.err);
-    github(&stage, &stage.key).expect(0);
+    github(&stage, GITHUB, &stage.key, &|_| unreachable!()).expect(0);
     stage.host_runs();
+    stage.host_asks_for_provenance_of("https://github.com/Team/*");
 }
 
-// [CMD-001] [CMD-002] [SIGN-005]
+// [SIGN-056] [SIGN-058]
+#[test]
+fn pipeline_without_a_key_ends_in_a_verified_run_where_the_policy_names_its_workflow() {
+    if lacks(&["git"]) {
+        return;
+    }
+    let stage = Stage {
+        server: Server::hub(&[]),
+        ..stage()
+    };
+    let instance = Instance::new();
+    let host = User::new();
+    let root = instance.root().to_string();
+    host.write("public-good.json", &root);
+    let policy = block(GUIDE, "roots:")
+        .replace("sha256:…", &Digest::of(root.as_bytes()).to_string())
+        .replace("ghcr.io/acme/**", &stage.server.name("**"))
+        .replace("acme/app", "Team/App");
+    host.write("trust.yaml", format!("version: 1\n{policy}"));
+    let policy = ["--policy", "trust.yaml"];
+    let sign = |inputs: &BTreeMap<String, String>, workflow: &str| {
+        let name = inputs["subject-name"].to_lowercase();
+        let predicate = fs::read(stage.publisher.path("app").join(&inputs["predicate-path"])).unwrap();
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{
+                "name": name,
+                "digest": { "sha256": inputs["subject-digest"].trim_start_matches("sha256:") },
+            }],
+            "predicateType": inputs["predicate-type"],
+            "predicate": serde_json::from_slice::<Value>(&predicate).unwrap(),
+        });
+        let plan = Plan {
+            issuer: "https://token.actions.githubusercontent.com".to_string(),
+            subject: format!("https://github.com/Team/App/.github/workflows/{workflow}@refs/tags/v1.4.0"),
+            ..Plan::new(statement.to_string().as_bytes())
+        };
+        let (_, repository) = name.split_once('/').unwrap();
+        let image = subject(&stage.publisher, &stage.server, repository, "app/app.qyvbin");
+        let bundle = instance.sign(&plan).to_string();
+        attach(&stage.server, repository, &image, &bundle, &inputs["predicate-type"]);
+    };
+    github(&stage, KEYLESS, "", &|inputs| {
+        sign(inputs, "other.yml");
+        stage.run_on(&host, &policy).expect(126);
+        sign(inputs, "release.yml");
+    })
+    .expect(0);
+    assert_eq!(stage.run_on(&host, &policy).expect(0).out, "page");
+}
+
+// [CMD-001] [CMD-002] [SIGN-005] [SIGN-063]
 #[test]
 fn pipeline_for_gitlab_ends_in_a_verified_run_on_a_host() {
     if lacks(&["git"]) {
@@ -222,6 +354,7 @@ fn pipeline_for_gitlab_ends_in_a_verified_run_on_a_host() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o666)).unwrap();
     gitlab(&stage, Some(key.to_str().unwrap())).expect(0);
     stage.host_runs();
+    stage.host_asks_for_provenance_of("https://gitlab.example/team/*");
 }
 
 /// The units have no mistake that systemd itself would find.
