@@ -261,6 +261,18 @@ fn completions_man_pages_and_quickstart_work() {
     assert!(user.stored().is_empty(), "the user's own store is left alone");
 }
 
+/// Many distributions give every user a group, and a umask that lets it write.
+#[test]
+fn quickstart_works_whatever_the_umask() {
+    let user = User::new();
+    for (umask, args) in [("0000", &[][..]), ("0002", &["--keep", "tour"]), ("0077", &[])] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("umask {umask}; exec \"$0\" quickstart \"$@\"")]);
+        shell.arg(env!("CARGO_BIN_EXE_qyv")).args(args);
+        user.inside("dash", &mut shell).expect(0);
+    }
+}
+
 #[test]
 fn reference_in_the_specification_is_the_commands_own() {
     let user = User::new();

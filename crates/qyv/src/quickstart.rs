@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use qyvol::{BuildRequest, Claims, Context, Error, Home, Outcome, RunRequest, SignRequest, SignerChoice, Target};
+use rustix::fs::Mode;
 
 use crate::cli::QuickstartArgs;
 use crate::failure::Failure;
@@ -40,6 +41,8 @@ fn home_in(directory: &Path, ctx: &Context<'_>) -> Home {
 }
 
 pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8, Failure> {
+    // Where the umask lets a group write, the policies made here would be refused.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let temporary = match &args.keep {
         Some(_) => None,
         None => {
