@@ -12,6 +12,7 @@ mod caller;
 mod convert;
 mod http;
 mod json;
+mod line_reader;
 mod names;
 mod pool;
 mod stream;

@@ -5,24 +5,25 @@
 //!   {"id":2,"function":"add","args":[]}     -->  {"id":2,"error":{"kind":"usage","message":"…"}}
 //! ```
 //!
-//! No line is read before there is room for its call: as many run at once as there are
-//! workers, and as many answers wait for an earlier one.
+//! No line is taken from the input before there is room for its call: as many run at once as
+//! there are workers, and as many answers wait for an earlier one. One worker has no threads:
+//! waking another one takes longer than a short call.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::json::{self, Json};
-use super::{ARGUMENT_BYTES, Answer, Arguments, CallError, Caller, Function, Functions, Language};
+use super::line_reader::{LINE_BYTES, Line, LineReader};
+use super::{Answer, Arguments, CallError, Caller, Function, Functions, Language};
 use crate::{RuntimeError, Stop};
 
-/// Bytes of a line: the arguments of a call, and what is around them.
-const LINE_BYTES: usize = ARGUMENT_BYTES + (64 << 10);
 /// Threads for what guests do to files, and for lookups of names.
 const BLOCKING_THREADS: usize = 64;
 
@@ -46,12 +47,6 @@ pub struct LineCalls {
     pub function: Option<Callee>,
     /// Calls that run at once.
     pub workers: usize,
-}
-
-/// A line of the input.
-enum Line {
-    Text(Vec<u8>),
-    TooLong,
 }
 
 /// Why a line is answered with an error.
@@ -100,7 +95,11 @@ impl Caller {
         let host = |error: io::Error| RuntimeError::Host(error.to_string());
         let workers = calls.workers.max(1);
         let threads = thread::available_parallelism().map_or(1, usize::from).min(workers);
-        let runtime = Builder::new_multi_thread()
+        let mut runtime = match threads {
+            1 => Builder::new_current_thread(),
+            _ => Builder::new_multi_thread(),
+        };
+        let runtime = runtime
             .worker_threads(threads)
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
@@ -123,7 +122,7 @@ impl Caller {
             crate::flush_printed(super::PRINTED);
             return Ok(());
         }
-        let lines = read_lines(input, runtime.handle().clone()).map_err(host)?;
+        let lines = LineReader::new(input).map_err(host)?;
         let (started, mut answers) = mpsc::channel(workers);
         let written = runtime.block_on(async {
             tokio::spawn(start_calls(Arc::clone(&job), lines, started, workers, stop.clone()));
@@ -150,12 +149,13 @@ impl Caller {
 /// Starts a call for each line, and hands its answer on in the order of the lines.
 async fn start_calls(
     job: Arc<Job>,
-    mut lines: mpsc::Receiver<io::Result<Line>>,
+    mut lines: LineReader,
     started: mpsc::Sender<JoinHandle<String>>,
     workers: usize,
     stop: Stop,
 ) {
     let running = Arc::new(Semaphore::new(workers));
+    let mut stopped = pin!(stop.begun());
     loop {
         // It is never closed.
         let Ok(room) = Arc::clone(&running).acquire_owned().await else {
@@ -163,18 +163,14 @@ async fn start_calls(
         };
         let line = tokio::select! {
             biased;
-            () = stop.begun() => {
-                // One that was read already is answered. The reader may wait for input, and
-                // is not waited for.
-                lines.close();
-                lines.try_recv().ok()
-            }
-            line = lines.recv() => line,
+            // The reader may wait for input, and is not waited for.
+            () = &mut stopped => return,
+            line = lines.next() => line,
         };
         let line = match line {
-            None => return,
-            Some(Ok(line)) => line,
-            Some(Err(error)) => {
+            Ok(Some(line)) => line,
+            Ok(None) => return,
+            Err(error) => {
                 job.fail(RuntimeError::Host(format!("can't read calls: {error}")));
                 return;
             }
@@ -187,62 +183,6 @@ async fn start_calls(
         });
         if started.send(call).await.is_err() {
             return;
-        }
-    }
-}
-
-/// Reads lines on a thread of its own, because reading can't be interrupted. It ends with
-/// the input, or when nobody receives lines any more. A line is read only once there is
-/// room for it in the channel, so that no line that was read waits outside of it.
-fn read_lines(input: impl Read + Send + 'static, runtime: Handle) -> io::Result<mpsc::Receiver<io::Result<Line>>> {
-    let (send, receive) = mpsc::channel(1);
-    let read = move || {
-        let mut input = BufReader::new(input);
-        while let Ok(room) = runtime.block_on(send.reserve()) {
-            let line = match next_line(&mut input) {
-                Ok(Some(line)) => Ok(line),
-                Ok(None) => return,
-                Err(error) => Err(error),
-            };
-            let failed = line.is_err();
-            room.send(line);
-            if failed {
-                return;
-            }
-        }
-    };
-    thread::Builder::new().name("calls".to_string()).spawn(read)?;
-    Ok(receive)
-}
-
-/// The next line that is not empty. Of one that is too long, nothing is kept.
-fn next_line(input: &mut impl BufRead) -> io::Result<Option<Line>> {
-    loop {
-        let mut text = Vec::new();
-        let read = input.take(LINE_BYTES as u64 + 1).read_until(b'\n', &mut text)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        if text.pop_if(|last| *last == b'\n').is_none() && text.len() > LINE_BYTES {
-            skip_line(input)?;
-            return Ok(Some(Line::TooLong));
-        }
-        if !text.trim_ascii().is_empty() {
-            return Ok(Some(Line::Text(text)));
-        }
-    }
-}
-
-fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
-    loop {
-        let there = input.fill_buf()?;
-        let (skipped, is_end) = match there.iter().position(|byte| *byte == b'\n') {
-            Some(at) => (at + 1, true),
-            None => (there.len(), there.is_empty()),
-        };
-        input.consume(skipped);
-        if is_end {
-            return Ok(());
         }
     }
 }
@@ -380,6 +320,8 @@ fn error_line(id: &Json, refused: &Refused) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::super::CallLimits;
     use super::super::tests::load;
     use super::*;
@@ -407,17 +349,17 @@ mod tests {
             failure: Mutex::default(),
         };
         let stop = Stop::default();
-        stop.begin();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            // The reader is still there, and waits for input.
-            let (reader, lines) = mpsc::channel(1);
-            let line = Line::Text(b"{\"id\":7,\"function\":\"f\"}".to_vec());
-            reader.send(Ok(line)).await.unwrap();
+            // The input stays open, and has no second line.
+            let (input, mut writer) = io::pipe().unwrap();
+            writer.write_all(b"{\"id\":7,\"function\":\"f\"}\n").unwrap();
+            let lines = LineReader::new(input).unwrap();
             let (started, mut answers) = mpsc::channel(1);
-            start_calls(Arc::new(job), lines, started, 1, stop).await;
-            let answer = answers.recv().await.unwrap().await.unwrap();
-            assert_eq!(answer, "{\"id\":7,\"result\":null}");
+            tokio::spawn(start_calls(Arc::new(job), lines, started, 1, stop.clone()));
+            let call = answers.recv().await.unwrap();
+            stop.begin();
+            assert_eq!(call.await.unwrap(), "{\"id\":7,\"result\":null}");
             assert!(answers.recv().await.is_none());
         });
     }
