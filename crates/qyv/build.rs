@@ -1,6 +1,5 @@
-//! Links the command so that it starts fast: at a fixed address, and with the
-//! functions of a warm run side by side. What that saves and what it gives up is
-//! in `spec/decisions/`.
+//! Links the command so that it starts fast: at a fixed address, and with the functions of a
+//! warm run next to each other. `spec/decisions/` has what that saves and what it costs.
 #![allow(
     clippy::disallowed_methods,
     reason = "Cargo speaks to a build script by its environment"
@@ -43,8 +42,8 @@ fn main() {
     order();
 }
 
-/// Tells the command what it is built of. In a development build that is left out:
-/// it would be linked anew after each commit.
+/// Passes the commit to the command. Development builds leave it out, because they would be
+/// linked again after each commit.
 fn commit(release: bool) {
     let given = env::var(COMMIT).ok().filter(|commit| !commit.is_empty());
     let asked = || {
@@ -60,20 +59,20 @@ fn commit(release: bool) {
 
 /// Lets debuggers see the guest (`qyv run --debug-info`): they look for code that is made
 /// while a program runs under these two names (gdb's manual, "JIT Compilation Interface"),
-/// and a stripped program has no others than those that it exports.
+/// and a stripped program has only the names that it exports.
 fn debuggers() {
     for name in ["__jit_debug_register_code", "__jit_debug_descriptor"] {
         println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol={name}");
     }
 }
 
-/// Links against glibc so that little is left to do at a start.
+/// Links against glibc so that little is left to do at startup.
 fn fixed() {
     // Tens of thousands of relocations, most of them wasmtime's, are done once by
     // the linker and not at every start.
     println!("cargo::rustc-link-arg-bins=-no-pie");
-    // The standard library asks for libgcc_s. A linker script of that name makes
-    // of it what is linked in: one library less to load at each start.
+    // The standard library asks for libgcc_s. A linker script of that name replaces it with
+    // static libraries: one library less to load at each start.
     if let Some(directory) = env::var_os("OUT_DIR").map(PathBuf::from) {
         let script = "GROUP ( -l:libgcc_eh.a -l:libgcc.a )\n";
         if std::fs::write(directory.join("libgcc_s.so"), script).is_ok() {
@@ -84,8 +83,8 @@ fn fixed() {
 
 /// Puts the functions of a warm run together: they are a thirtieth of the code,
 /// and each page of it that is touched is a page fault. `cargo xtask order`
-/// writes the list. A name that is no longer there is passed over, so an old list
-/// costs speed alone. Only lld, which Rust brings for this target, takes one.
+/// writes the list. A name that no longer exists is skipped, so an old list costs only speed.
+/// Only lld, which Rust includes for this target, accepts a list.
 fn order() {
     println!("cargo::rerun-if-changed=order.txt");
     let own_linker = env::var_os("RUSTC_LINKER").is_some()

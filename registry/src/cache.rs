@@ -1,9 +1,9 @@
-//! A bounded map for what is read often: two generations, each of half the
-//! room. What is found in the old one moves to the new one; when that is full
-//! it becomes the old one and what nobody asked for is forgotten.
+//! A bounded cache of two generations, each with half the capacity. An entry found in the old
+//! generation moves to the new one; when the new one is full it becomes the old one, and
+//! entries that were not used are dropped.
 //!
-//! Nothing here is authoritative. Who removes a file removes its entry while
-//! holding the lock under which entries are made.
+//! Nothing here is authoritative. Code that removes a file removes its entry while it holds the
+//! lock under which entries are made.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -17,20 +17,21 @@ struct Shard<K, V> {
     weight: usize,
 }
 
-/// A cache whose entries together weigh no more than what it was made with.
-pub(crate) struct Cache<K, V> {
+/// A cache whose entries together have at most the weight that it was created with.
+pub struct Cache<K, V> {
     shards: Vec<Mutex<Shard<K, V>>>,
     half: usize,
     hasher: RandomState,
 }
 
-/// The lock, even after a panic elsewhere: every holder leaves it whole.
+/// The lock, even after a panic elsewhere: every holder leaves the data consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
-    pub(crate) fn new(room: usize) -> Cache<K, V> {
+    /// An empty cache; no entry may have more than a 32nd of `room`.
+    pub fn new(room: usize) -> Cache<K, V> {
         let shard = || {
             Mutex::new(Shard {
                 new: HashMap::new(),
@@ -51,7 +52,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         lock(&self.shards[index])
     }
 
-    pub(crate) fn get(&self, key: &K) -> Option<V> {
+    /// A copy of an entry's value.
+    pub fn get(&self, key: &K) -> Option<V> {
         let mut shard = self.shard(key);
         if let Some((value, _)) = shard.new.get(key) {
             return Some(value.clone());
@@ -61,7 +63,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         Some(value)
     }
 
-    pub(crate) fn insert(&self, key: K, value: V, weight: usize) {
+    /// Adds an entry, unless it weighs too much.
+    pub fn insert(&self, key: K, value: V, weight: usize) {
         if weight > self.half {
             return;
         }
@@ -81,7 +84,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         shard.weight += weight;
     }
 
-    pub(crate) fn remove(&self, key: &K) {
+    /// Removes an entry.
+    pub fn remove(&self, key: &K) {
         let mut shard = self.shard(key);
         shard.old.remove(key);
         if let Some((_, weight)) = shard.new.remove(key) {

@@ -1,12 +1,10 @@
-//! Open connections, and for each since when its client keeps the server
-//! waiting.
+//! Open connections, and since when the client of each has kept the server waiting.
 //!
-//! A connection waits for its client while no request is under way, while a
-//! request's body is due, and while a part of an answer has been handed over
-//! that the client has not taken. One rule then bounds every kind of slow
-//! client, whatever the protocol version: the connection is closed once it has
-//! waited for the idle time. Where connections or memory run out, the one that
-//! has waited longest is closed at once, first of the peer that has the most.
+//! A connection waits for its client while no request is under way, while a request's body is
+//! due, and while the client has not read a part of an answer that was handed over. So one rule
+//! bounds every kind of slow client, whatever the protocol version: the connection is closed
+//! once it has waited for the idle time. When connections or memory run out, the connection
+//! that has waited longest is closed at once, starting with the peer that has the most.
 //!
 //! A [`Connection`] is shared by its task and its requests. An [`Exchange`] is
 //! one request with its answer; it lives until the last byte of the answer has
@@ -25,10 +23,10 @@ use crate::cache::lock;
 use crate::error::{ApiError, Code};
 use crate::peer::Peer;
 
-/// A client has the idle time for each step of a body, so this is what bounds
-/// a client that sends or takes a byte now and then.
+/// A client has the idle time for each step of a body, so this bounds a client that sends or
+/// reads a byte now and then.
 pub(crate) const STEP: usize = 16 << 10;
-/// The least that a transfer reads or writes at once, when memory is short.
+/// The smallest block that a transfer reads or writes when memory is short.
 pub(crate) const SMALL_BLOCK: usize = 32 << 10;
 /// A client whose transfer has stalled for less than this is only slow.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
@@ -48,7 +46,7 @@ pub(crate) struct Connections {
 #[derive(Default)]
 struct Open {
     all: HashMap<u64, Arc<Connection>>,
-    /// How many of them were told to close and will in a moment.
+    /// How many of them were asked to close and will shortly.
     closing: usize,
 }
 
@@ -85,7 +83,7 @@ enum WaitingOn {
     /// The client's, to send more of a body. [`crate::api`] ends it, with an
     /// answer that says so.
     Sends(Instant),
-    /// The client's, to take what it was sent.
+    /// The client's, to read what it was sent.
     Takes(Instant),
 }
 
@@ -206,7 +204,7 @@ impl Connections {
             freed += connection.held();
             self.close(&connection);
         }
-        // What they held is given back by their own tasks, in a moment.
+        // Their own tasks release what they held, shortly.
         if freed >= bytes {
             self.held.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -220,11 +218,12 @@ impl Connection {
     }
 
     /// Completes when this connection must close to make room.
-    pub(crate) async fn told_to_close(&self) {
+    pub(crate) async fn asked_to_close(&self) {
         self.close.notified().await;
     }
 
-    /// Since when the client keeps some exchange waiting, or all of them.
+    /// Since when the client has kept the server waiting, in an exchange or between two; none
+    /// if the server waits for nothing.
     fn waits_since(&self) -> Option<Instant> {
         let state = lock(&self.state);
         if state.exchanges.is_empty() {
@@ -237,7 +236,7 @@ impl Connection {
         turns.flatten().min()
     }
 
-    /// The same, of those that hold memory.
+    /// The same for an exchange that holds memory.
     fn holds_since(&self) -> Option<Instant> {
         let state = lock(&self.state);
         let turns = state.exchanges.values().map(|exchange| match exchange.turn {
@@ -265,7 +264,7 @@ impl Connection {
         turns.flatten().min()
     }
 
-    /// A request has come.
+    /// A request has arrived.
     pub(crate) fn exchange(self: &Arc<Connection>) -> Arc<Exchange> {
         let mut state = lock(&self.state);
         let id = state.next;
@@ -320,12 +319,12 @@ impl Exchange {
         self.change(|progress| progress.turn = WaitingOn::Sends(since));
     }
 
-    /// There is something for the client to take.
+    /// There is something for the client to read.
     pub(crate) fn client_takes(&self) {
         self.change(|progress| progress.turn = WaitingOn::Takes(Instant::now()));
     }
 
-    /// A step was handed over, until it is [taken](Exchange::step_taken).
+    /// A step was handed over; ends with [`Exchange::step_taken`].
     pub(crate) fn step_handed_over(&self) {
         self.change(|progress| {
             progress.steps += 1;
@@ -350,8 +349,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// Sets memory aside for a transfer that has `blocks` blocks in hand; gives
-    /// the size of a block, which is `wanted` unless memory is short.
+    /// Reserves memory for a transfer of `blocks` blocks at a time; returns the size of a
+    /// block, which is `wanted` unless memory is short.
     pub(crate) fn transfer(&self, blocks: usize, wanted: usize) -> Result<usize, ApiError> {
         let all = &self.connection.all;
         if all.take(blocks * wanted, all.memory / 2) {
@@ -421,7 +420,7 @@ mod tests {
         seats.push(all.admit(peer(3)).unwrap());
         let busy: Vec<_> = seats.iter().map(|seat| seat.connection().exchange()).collect();
         assert!(all.admit(peer(4)).is_none());
-        // A client that takes nothing of its answer is one that waits.
+        // A client that reads nothing of its answer keeps the server waiting.
         busy[0].client_takes();
         assert!(all.admit(peer(4)).is_some());
         assert_eq!(closing(&seats), [true, false, false, false]);
@@ -438,12 +437,15 @@ mod tests {
         stuck.client_takes();
         let other = exchange(1);
         other.reserve(100).unwrap();
-        assert!(exchange(2).reserve(200).is_err(), "nobody is known to be stuck yet");
+        assert!(exchange(2).reserve(200).is_err(), "no client counts as stalled yet");
         tokio::time::advance(STALLED_AFTER).await;
         let third = exchange(2);
         third.reserve(200).unwrap();
         assert_eq!(closing(&seats), [true, false, false]);
-        assert!(exchange(2).reserve(200).is_err(), "the same is not taken twice");
+        assert!(
+            exchange(2).reserve(200).is_err(),
+            "the same connection is not evicted twice"
+        );
         drop((stuck, other, third));
         assert_eq!(all.held.load(Ordering::Relaxed), 0);
     }

@@ -1,8 +1,8 @@
 //! Errors: those a client sees, with the distribution-spec's codes, and those
 //! the operator sees.
 //!
-//! What goes to a client never holds a path of this machine or the text of an
-//! I/O error: those go to the log through [`ApiError::cause`].
+//! A client never sees a path of this machine or the text of an I/O error: these go to the log
+//! through [`ApiError::cause`].
 
 use std::io;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub enum HubError {
     /// Another process has the data directory open.
     #[error("{0} is in use by another registry")]
     InUse(PathBuf),
-    /// The data directory has the form of another version.
+    /// The data directory has the format of another version.
     #[error(
         "{path} holds {}, expected format {expected}: start with an empty directory and push the images again, \
          or use the version that wrote it",
@@ -37,12 +37,12 @@ pub enum HubError {
     Version {
         /// The data directory.
         path: PathBuf,
-        /// The form that is there, if it has a number.
+        /// The format found, if it has a number.
         found: Option<String>,
-        /// The form that this version reads and writes.
+        /// The format that this version reads and writes.
         expected: &'static str,
     },
-    /// A file of the data directory does not hold what it must.
+    /// A file of the data directory has invalid content.
     #[error("{path} is damaged: {reason}: restore its repository from a backup")]
     Damaged {
         /// The file.
@@ -157,7 +157,7 @@ pub(crate) struct ApiError {
     message: String,
     detail: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// For the log alone.
+    /// For the log only.
     pub(crate) cause: Option<String>,
     /// Whether the connection must not be used again: the body was not read.
     pub(crate) close: bool,
@@ -243,7 +243,7 @@ impl ApiError {
 impl From<io::Error> for ApiError {
     fn from(error: io::Error) -> ApiError {
         match error.raw_os_error() {
-            // No space, quota: the client can do nothing but come back.
+            // No space, or a disk quota: the client can only try again later.
             Some(28 | 122) => {
                 let mut out = ApiError::new(Code::Internal, "the registry has no room left")
                     .status(StatusCode::INSUFFICIENT_STORAGE);

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::cache::lock;
 use crate::peer::Peer;
 
-/// How many wait at most: all together, and of one peer.
+/// How many may wait: in total, and per peer.
 const MAX_WAITING: usize = 1024;
 const MAX_WAITING_PER_PEER: usize = 256;
 
@@ -20,14 +20,14 @@ pub(crate) struct FairQueue {
 
 struct Queue {
     free: usize,
-    /// Those of each peer, in order; none is empty.
+    /// The waiters of each peer, in order; no list is empty.
     waiting: HashMap<Peer, VecDeque<oneshot::Sender<Permit>>>,
     /// The peers that wait, each once.
     turns: VecDeque<Peer>,
     total: usize,
 }
 
-/// The right to do one piece of work, given back by its drop.
+/// The right to do one piece of work, released on drop.
 pub(crate) struct Permit(Option<Arc<FairQueue>>);
 
 impl FairQueue {
@@ -60,7 +60,7 @@ impl FairQueue {
         while let Some(next) = queue.next() {
             match next.send(Permit(Some(self.clone()))) {
                 Ok(()) => return,
-                // It has left; its permit is not one.
+                // It has left; it gets no permit.
                 Err(mut permit) => drop(permit.0.take()),
             }
         }
@@ -75,7 +75,7 @@ impl Queue {
             return None;
         }
         if self.total >= MAX_WAITING {
-            // The last of the peer that has most gives way to one that has less.
+            // The last waiter of the busiest peer gives way to a peer that has fewer.
             let theirs = self.waiting.values_mut().max_by_key(|waiting| waiting.len())?;
             if theirs.len() <= mine + 1 {
                 return None;
@@ -146,7 +146,7 @@ mod tests {
         };
         assert!(poll(other.as_mut()).is_pending());
         drop(permit);
-        // Those that left are passed over.
+        // Waiters that left are skipped.
         let Poll::Ready(Some(permit)) = poll(other.as_mut()) else {
             panic!()
         };

@@ -1,8 +1,8 @@
 //! Client addresses and the hub's own URL behind reverse proxies.
 //!
-//! A proxy that terminates TLS tells in `X-Forwarded-For`, `X-Forwarded-Proto`
-//! and `X-Forwarded-Host` who asked and for what. Anyone can send these, so they
-//! count only from an address that was named as a proxy's.
+//! A proxy that terminates TLS reports the client and the requested URL in `X-Forwarded-For`,
+//! `X-Forwarded-Proto` and `X-Forwarded-Host`. Anyone can send these fields, so they count only
+//! if they come from the address of a configured proxy.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
 const HOST: &str = "x-forwarded-host";
 
-/// An address, or all of a network: `192.0.2.1`, `10.0.0.0/8`, `2001:db8::/32`.
+/// An address, or a network: `192.0.2.1`, `10.0.0.0/8`, `2001:db8::/32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -58,7 +58,7 @@ impl FromStr for Network {
 
 /// Where challenges send a client.
 pub(crate) struct Origin {
-    /// `scheme://host`. None where an unknown proxy hides what the scheme is.
+    /// `scheme://host`. None if an unknown proxy hides the scheme.
     pub(crate) url: Option<String>,
     pub(crate) host: String,
 }
@@ -76,7 +76,7 @@ fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     lines.flat_map(|line| line.split(',')).map(str::trim).collect()
 }
 
-/// An address as `X-Forwarded-For` has it: some proxies add the port.
+/// An address in the form of `X-Forwarded-For`: some proxies add the port.
 fn forwarded_address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.split(']').next());
     text.parse()
@@ -99,7 +99,7 @@ impl Forwarding {
         self.proxies.iter().any(|network| network.contains(address))
     }
 
-    /// The address of who asked: the last one before those of our proxies.
+    /// The client's address: the last one before those of our proxies.
     pub(crate) fn client(&self, remote: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = remote;
         for hop in list(headers, FOR).into_iter().rev() {
@@ -145,8 +145,7 @@ impl Forwarding {
         }
     }
 
-    /// Whether to tell the operator, once, that a proxy is here that this hub
-    /// was not told of.
+    /// Whether to warn the operator, once, of a proxy that is not configured.
     pub(crate) fn unknown_proxy(&self, remote: IpAddr, headers: &HeaderMap) -> bool {
         let unknown = self.public_url.is_none() && !self.trusts(remote) && is_forwarded(headers);
         unknown && !self.reported.swap(true, Ordering::Relaxed)
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn network_holds_its_addresses_and_no_others() {
+    fn network_contains_its_addresses_and_no_others() {
         for (text, address, inside) in [
             ("192.0.2.1", "192.0.2.1", true),
             ("192.0.2.1", "192.0.2.2", false),
@@ -222,7 +221,7 @@ mod tests {
         };
         assert_eq!(client(&[], "10.0.0.1"), "10.0.0.1");
         assert_eq!(client(&["10.0.0.0/8"], "192.0.2.1"), "192.0.2.1");
-        // The first of them is the client's own invention.
+        // The client made up the first of them.
         assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1"), "198.51.100.7");
         assert_eq!(client(&["10.0.0.0/8", "198.51.100.0/24"], "10.0.0.1"), "203.0.113.9");
     }

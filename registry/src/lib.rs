@@ -1,8 +1,8 @@
 //! QyvolHub: an OCI distribution registry.
 //!
-//! The API is that of the OCI distribution-spec 1.1, whole: pull, push,
-//! content discovery with referrers, content management. Each repository on
-//! disk is an OCI image layout whose blobs are hard links to one shared pool.
+//! The API is all of the OCI distribution-spec 1.1: pull, push, content discovery with
+//! referrers, and content management. Each repository on disk is an OCI image layout whose
+//! blobs are hard links to one shared pool.
 //!
 //! ```text
 //!   request --> access --> API --> repositories --hard links--> pool of blobs
@@ -19,15 +19,15 @@
 //! ```
 //!
 //! Invariants:
-//! - what was acknowledged is on disk, and survives a kill at any moment;
-//! - memory does not grow with the size of what is sent or the number of
-//!   uploads that are open, beyond a few hundred bytes for each;
+//! - what was acknowledged is on disk, and survives a kill at any time;
+//! - memory does not grow with the size of transfers, and by only a few hundred bytes for each
+//!   open upload;
 //! - nothing is read or written for a caller before the caller was checked.
 //!
-//! Deliberately absent: signatures are stored like any artifact and not
-//! judged, for that is the client's; there is no proxying of other registries
-//! and no storage but a local file system with hard links. The crate prints
-//! nothing and reads neither environment nor clock.
+//! Deliberately absent: signatures are stored like any artifact and not judged, because clients
+//! verify them; there is no proxying of other registries, and no storage except a local file
+//! system with hard links. The crate prints nothing and reads neither the environment nor the
+//! clock.
 
 mod access;
 mod api;
@@ -40,6 +40,7 @@ mod log;
 mod manifest;
 mod metrics;
 mod names;
+mod pages;
 mod peer;
 mod query;
 mod quotas;
@@ -56,9 +57,11 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 
 pub use access::{AccessControl, Action, Scope, User, Users, hash_password};
+pub use cache::Cache;
 pub use error::HubError;
 pub use front::Network;
 pub use log::{Event, Level, LogSink, RequestEvent};
+pub use pages::{Catalog, ListedManifest, Page, PageRequest, Pages, Repository};
 pub use serve::Bound;
 pub use storage::{GcReport, GcSkipped};
 pub use tls::Tls;
@@ -72,7 +75,7 @@ use metrics::Metrics;
 use quotas::Quotas;
 use storage::Store;
 
-/// Tells the time: the caller's, since libraries here don't read the clock.
+/// Returns the time. The caller passes it, because libraries here don't read the clock.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Bounds on what clients may ask for.
@@ -86,20 +89,20 @@ pub struct Limits {
     pub uploads: usize,
     /// Those of one user, or of one address where there are no users.
     pub uploads_each: usize,
-    /// How long an upload is kept that nobody continues.
+    /// How long an abandoned upload is kept.
     pub upload_age: Duration,
-    /// Connections at once. For a further one those are closed that have kept
-    /// the server waiting for longest; if none waits, it is closed itself.
+    /// Connections at once. For a further one, those that have kept the server waiting longest
+    /// are closed; if none waits, the new one is closed.
     pub connections: usize,
-    /// Bytes of memory for transfers that are under way: an answer has its size
-    /// of it, a download or upload some blocks.
+    /// Bytes of memory for current transfers: an answer takes its size, a download or upload
+    /// some blocks.
     pub memory: usize,
     /// Bytes of a request's head.
     pub header_bytes: usize,
-    /// How long a client may leave the server waiting: for a request's head, or
-    /// to send or take the next 16 KiB of a body.
+    /// How long a client may keep the server waiting: for a request's head, or to send or read
+    /// the next 16 KiB of a body.
     pub idle: Duration,
-    /// How long requests may run on when the server stops.
+    /// How long requests may continue when the server stops.
     pub shutdown: Duration,
 }
 
@@ -122,12 +125,14 @@ impl Default for Limits {
 
 /// Long lists made at once.
 const LISTS: usize = 2;
+/// Pages made at once.
+const PAGES: usize = 2;
 /// For a few manifests of any size at once.
 const MIN_MEMORY: usize = 16 << 20;
 
 impl Limits {
-    /// No more than so many open files allow: half of them for connections, a
-    /// quarter for downloads, the rest for what is written.
+    /// Reduces the limits to what this number of open files allows: half of them for
+    /// connections, a quarter for downloads, the rest for writing.
     pub fn within(mut self, open_files: usize) -> Limits {
         let download = api::MIN_DOWNLOAD;
         self.connections = self.connections.min(open_files / 2).max(1);
@@ -146,29 +151,31 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The directory that holds everything, on a file system with hard links.
     pub data: PathBuf,
-    /// A certificate, for TLS; none for plain HTTP.
+    /// A certificate for TLS; none means plain HTTP.
     pub tls: Option<Tls>,
     /// Who may use it.
     pub access: AccessControl,
     /// Bounds.
     pub limits: Limits,
-    /// Takes events.
+    /// Receives events.
     pub log: LogSink,
-    /// Tells the time.
+    /// Returns the time.
     pub clock: Clock,
-    /// `scheme://host[:port]` as clients see it, where that is not what they
-    /// send as `Host`: it stands in the challenges that send them to `/token`.
+    /// `scheme://host[:port]` as clients see it, if it differs from what they send as `Host`.
+    /// Challenges use it to send clients to `/token`.
     pub public_url: Option<String>,
-    /// Proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are believed.
+    /// Proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are trusted.
     pub proxies: Vec<Network>,
-    /// How long a blob stays that no manifest refers to.
+    /// How long a blob is kept that no manifest refers to.
     pub blob_grace: Duration,
     /// How often the running server collects garbage; none for never.
     pub gc_interval: Option<Duration>,
+    /// Makes pages for people; none if the hub is for programs alone.
+    pub pages: Option<Arc<dyn Pages>>,
 }
 
 impl Config {
-    /// An open registry with default limits that logs nothing and collects
+    /// An open registry with default limits that logs nothing, has no pages and collects
     /// garbage every six hours.
     pub fn new(
         listen: SocketAddr,
@@ -187,6 +194,7 @@ impl Config {
             proxies: Vec::new(),
             blob_grace: Duration::from_secs(24 * 3600),
             gc_interval: Some(Duration::from_secs(6 * 3600)),
+            pages: None,
         }
     }
 }
@@ -202,10 +210,10 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Opens the storage, or makes it, and puts in order what an earlier
-    /// process left. Blocks while it reads the index of each repository.
+    /// Opens the storage, or creates it, and cleans up after an earlier process. Blocks while
+    /// it reads the index of each repository.
     pub fn open(config: Config) -> Result<Hub, HubError> {
-        // Before anything is made on disk.
+        // Before anything is created on disk.
         let gate = Authorizer::new(config.access.clone(), config.clock.clone())?;
         let store = Arc::new(Store::open(&config)?);
         let uploads = Quotas::new(config.limits.uploads_each);
@@ -226,11 +234,13 @@ impl Hub {
                 connections,
                 uploads,
                 lists: FairQueue::new(LISTS),
+                pages: config.pages,
+                page_turns: FairQueue::new(PAGES),
             }),
         })
     }
 
-    /// Reads the certificate, if there is one, and takes the address.
+    /// Reads the certificate, if there is one, and binds the address.
     pub async fn bind(&self) -> Result<Bound, HubError> {
         let tls = self.tls.as_ref().map(Tls::acceptor).transpose()?.map(Arc::new);
         let listen = |source| HubError::Listen {

@@ -1,8 +1,7 @@
-//! What the hub tells about itself: events, given to the caller's sink.
+//! The hub's log: events, passed to the caller's sink.
 //!
-//! This crate prints nothing. A sink is called on the thread that serves the
-//! request, so it should only hand the event on. Events never hold a password,
-//! a token or a query string.
+//! This crate prints nothing. A sink is called on the thread that serves the request, so it
+//! should only pass the event on. Events never contain a password, a token or a query string.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,7 +15,7 @@ use serde::Serialize;
 pub enum Level {
     /// Ordinary work.
     Info,
-    /// Something was refused or cut off that an operator may look into.
+    /// Something was refused or cut off; an operator may want to look into it.
     Warning,
     /// The hub could not do what it should.
     Error,
@@ -67,7 +66,7 @@ pub struct Event {
     pub request: Option<RequestEvent>,
 }
 
-/// Takes events.
+/// Receives events.
 pub type LogSink = Arc<dyn Fn(&Event) + Send + Sync>;
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! Manifests that clients push: what the registry must know of them.
+//! Manifests that clients push: what the registry must know about them.
 //!
 //! The bytes are kept as they came; this only reads them. Media types are the
 //! OCI image manifest and index and the two that Docker had before them.
@@ -24,7 +24,7 @@ struct Descriptor {
     _size: u64,
 }
 
-// Unknown fields pass: the specification asks registries to keep them.
+// Unknown fields are accepted: the specification requires registries to keep them.
 #[derive(Deserialize)]
 struct Document {
     #[serde(rename = "schemaVersion")]

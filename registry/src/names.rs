@@ -1,6 +1,6 @@
 //! Names that a client may send: repositories, tags, digests.
 //!
-//! The grammar is the distribution-spec's and stands in `qyvol-types`; a
+//! The grammar is the distribution-spec's and is in `qyvol-types`; a
 //! [`Name`] can only be made through it, so a name is always safe as a path:
 //! no component is empty, starts with a dot or an underscore, or holds
 //! anything but lower-case letters, digits, `.`, `_` and `-`.
@@ -61,7 +61,7 @@ pub(crate) fn is_tag(text: &str) -> bool {
     Reference::local("any", text).is_ok()
 }
 
-/// What stands after `/manifests/`.
+/// What follows `/manifests/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ManifestRef {
     Tag(String),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_names_that_could_leave_their_directory_or_meet_the_layout() {
+    fn refuses_names_that_could_leave_their_directory_or_clash_with_the_layout() {
         for bad in [
             "",
             ".",

@@ -1,9 +1,9 @@
-//! Who is at the other end, as far as an address tells.
+//! The peer of a connection, identified by its address.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// A client's address, or for IPv6 its network of 64 bits: what one customer of
-/// a provider has, so that a share for each peer can't be had many times over.
+/// A client's address or, for IPv6, its /64 network: providers give each customer at least
+/// that, so nobody gets the share of a peer many times over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Peer(IpAddr);
 

@@ -1,6 +1,7 @@
 //! Query strings: percent-decoding, once, into UTF-8 or not at all.
 
 /// The parameters of a query, in order.
+#[derive(Clone)]
 pub(crate) struct Query(Vec<(String, String)>);
 
 const MAX_PARAMETERS: usize = 64;

@@ -1,4 +1,4 @@
-//! A quota per user, so that one can't use up what all share.
+//! A quota per user, so that one user can't use up what all share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ pub(crate) enum Owner {
     Peer(Peer),
 }
 
-/// What each owner has taken.
+/// The current use of each owner.
 pub(crate) struct Quotas {
     each: usize,
     taken: Mutex<HashMap<Owner, usize>>,
@@ -33,7 +33,7 @@ impl Quotas {
         })
     }
 
-    /// One more for this owner. None if it has as many as it may.
+    /// Takes one unit for this owner. None if its quota is used up.
     pub(crate) fn take(self: &Arc<Quotas>, owner: Owner) -> Option<QuotaGuard> {
         let mut taken = lock(&self.taken);
         let count = taken.get(&owner).copied().unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Values that are made from files and made again when these change.
+//! Values that are made from files and remade when these change.
 //!
-//! Files are compared by content, because two changes may have one time, and
-//! because what is mounted into a container changes by a symbolic link. A change
-//! that makes no sense is reported once, and the value before it stays.
+//! Files are compared by content, because two changes may have the same time, and because files
+//! mounted into a container change by a symbolic link. An invalid change is reported once, and
+//! the previous value stays.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,13 +14,13 @@ use qyvol_types::{Algorithm, Digest, Hasher};
 use crate::cache::lock;
 use crate::error::HubError;
 
-/// Of a file; what is longer is not one of these.
+/// Size limit of a file: a longer file is not one of these.
 const FILE_BYTES: u64 = 1 << 20;
 
 /// Makes the value from the contents of the files.
 type Make<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, HubError> + Send + Sync>;
 
-/// A value, and where it comes from if that is files.
+/// A value, and the files that it comes from, if any.
 pub(crate) struct Reloadable<T> {
     current: RwLock<Arc<T>>,
     source: Option<WatchedFiles<T>>,
@@ -70,7 +70,7 @@ impl<T> WatchedFiles<T> {
 }
 
 impl<T> Reloadable<T> {
-    /// A value that stays.
+    /// A fixed value.
     pub(crate) fn fixed(value: T) -> Reloadable<T> {
         Reloadable {
             current: RwLock::new(Arc::new(value)),
@@ -98,7 +98,7 @@ impl<T> Reloadable<T> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks at the files. True if there is a new value.
+    /// Checks the files. True if there is a new value.
     pub(crate) fn refresh(&self) -> Result<bool, HubError> {
         let Some(source) = &self.source else { return Ok(false) };
         let Some(value) = source.make()? else { return Ok(false) };

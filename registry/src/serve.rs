@@ -1,8 +1,7 @@
 //! The server: accepts and bounds connections, and shuts down gracefully.
 //!
-//! Beside the connections runs the upkeep: indexes are written a moment after
-//! they changed, uploads that nobody continues are discarded, and garbage is
-//! collected if the configuration says how often.
+//! Maintenance runs in parallel: indexes are written shortly after they change, abandoned
+//! uploads are discarded, and garbage is collected if the configuration says how often.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -29,9 +28,9 @@ use crate::reload::Reloadable;
 
 /// How soon after a change `index.json` is written.
 const COMPACT: Duration = Duration::from_secs(2);
-/// How often the files of users and certificates are looked at.
+/// How often the users file and the certificate files are checked.
 const RELOAD: Duration = Duration::from_secs(1);
-/// How often uploads are looked at.
+/// How often uploads are checked.
 const EXPIRE: Duration = Duration::from_secs(60);
 /// After an error of `accept`, such as too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
@@ -39,7 +38,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How long an idle connection has to close gracefully.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
-/// How often a connection is looked at that waits for nothing.
+/// How often a connection that waits for nothing is checked.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A hub that has its address and is ready to serve.
@@ -149,8 +148,8 @@ impl Bound {
     }
 }
 
-/// hyper without timers: what it has none for, and what it has one for, is
-/// bounded alike in [`ConnectionTask::serve_http`].
+/// hyper without its timers: [`ConnectionTask::serve_http`] bounds everything, also what hyper
+/// has no timer for.
 fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
     let limits = &shared.limits;
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -165,7 +164,7 @@ fn builder(shared: &Shared) -> auto::Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
-        // For each stream, of what its client has not taken yet.
+        // For each stream: bytes that its client has not read yet.
         .max_send_buf_size(64 << 10);
     builder
 }
@@ -187,7 +186,7 @@ impl ConnectionTask {
         let connection = self.seat.connection().clone();
         let accepted = tokio::select! {
             accepted = tokio::time::timeout(self.shared.limits.idle, tls.accept(stream)) => accepted,
-            () = connection.told_to_close() => return,
+            () = connection.asked_to_close() => return,
             _ = self.stopped.changed() => return,
         };
         if let Ok(Ok(stream)) = accepted {
@@ -195,8 +194,7 @@ impl ConnectionTask {
         }
     }
 
-    /// Serves requests until the client leaves, the server shuts down or a
-    /// timeout strikes.
+    /// Serves requests until the client leaves, the server shuts down or a timeout expires.
     async fn serve_http<S>(mut self, server: &auto::Builder<TokioExecutor>, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -212,9 +210,9 @@ impl ConnectionTask {
         let mut look = pin!(tokio::time::sleep(idle));
         loop {
             tokio::select! {
-                // An error is the client's: it left, or spoke something else.
+                // An error is the client's fault: it left, or it doesn't speak HTTP.
                 _ended = conversation.as_mut() => return,
-                () = connection.told_to_close() => return,
+                () = connection.asked_to_close() => return,
                 _ = self.stopped.changed(), if !leaving => {
                     leaving = true;
                     conversation.as_mut().graceful_shutdown();
@@ -237,7 +235,7 @@ impl ConnectionTask {
     }
 }
 
-/// Takes in changes of the files of users and certificates.
+/// Reloads the users file and the certificate files when they change.
 async fn reload(shared: Arc<Shared>, tls: Option<Arc<Reloadable<TlsAcceptor>>>) {
     let mut tick = tokio::time::interval(RELOAD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -259,7 +257,7 @@ async fn reload(shared: Arc<Shared>, tls: Option<Arc<Reloadable<TlsAcceptor>>>) 
                     note(&shared, Level::Info, format!("reloaded the {what} file"));
                 }
                 Ok(false) => {}
-                // A file that can't be read fails each time: said once.
+                // A file that can't be read fails each time: logged once.
                 Err(error) => {
                     let message = format!(
                         "the {what} file changed but can't be used, the previous version stays in force: {error}"
@@ -300,8 +298,8 @@ async fn upkeep(hub: Hub) {
     }
 }
 
-/// Collects garbage every so often. Apart from the upkeep, which must not wait
-/// for it.
+/// Collects garbage at intervals. Separate from the other maintenance, which must not wait for
+/// it.
 async fn collect(hub: Hub, every: Duration) {
     loop {
         tokio::time::sleep(every.max(COMPACT)).await;

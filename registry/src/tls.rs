@@ -15,7 +15,7 @@ use crate::reload::Reloadable;
 /// The files of a server's certificate.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// The certificate and those above it, PEM.
+    /// The certificate and its chain, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
@@ -42,8 +42,14 @@ fn acceptor(certificate: (&Path, &[u8]), key: (&Path, &[u8])) -> Result<TlsAccep
         .map_err(failed(certificate.0))?;
     if chain.is_empty() {
         return Err(HubError::Tls(format!(
-            "{}: there is no certificate in it",
+            "{}: it contains no certificate",
             certificate.0.display()
+        )));
+    }
+    if qyvol_types::pem::is_encrypted_key(key.1) {
+        return Err(HubError::Tls(format!(
+            "{}: the key is encrypted: `openssl pkey -in KEY -out PLAIN` decrypts it, after `umask 077`",
+            key.0.display()
         )));
     }
     let key = PrivateKeyDer::from_pem_slice(key.1).map_err(failed(key.0))?;

@@ -1,4 +1,4 @@
-//! Thousands of clients that mean harm, all at once, and one that does not.
+//! Thousands of hostile clients at once, and one honest client.
 //!
 //! A test of its own process, because it measures the memory of that process.
 
@@ -37,7 +37,7 @@ fn connections() -> usize {
         .maximum
         .map_or(CLIENTS * 2, |files| usize::try_from(files).unwrap());
     let possible = files.saturating_sub(6000);
-    // Fewer where the hard limit is low: what must hold does so for any number.
+    // Fewer if the hard limit is low: the assertions hold for any number.
     possible.min(CLIENTS)
 }
 
@@ -94,7 +94,7 @@ fn server_stays_responsive_under_a_flood_of_slow_connections() {
                     let request = format!("GET {list} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
                     let _ = stream.write_all(request.as_bytes());
                     let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
-                    // As slowly as it comes, until there is nothing more to do.
+                    // Fills buffers until a write would block.
                     let mut buffer = [0; 4096];
                     while !done.load(Ordering::Relaxed) {
                         if matches!(stream.read(&mut buffer), Ok(0)) {
@@ -129,8 +129,8 @@ fn server_stays_responsive_under_a_flood_of_slow_connections() {
             server.get("/healthz").expect(200);
             most = most.max(resident());
         }
-        // Others are served: their pushes, and their pulls once it is known who
-        // reads nothing.
+        // Other clients are served: their pushes, and their pulls once the stalled readers are
+        // known.
         server.image("other", "v1", b"layer");
         server.get("/v2/other/manifests/v1").expect(200);
         let deadline = Instant::now() + Duration::from_secs(600);

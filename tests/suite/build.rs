@@ -212,7 +212,7 @@ fn manifest_and_output_are_not_packed_by_a_glob_over_everything() {
 }
 
 #[test]
-fn denied_imports_are_told_and_tags_are_set() {
+fn denied_imports_are_reported_and_tags_are_set() {
     let user = User::new();
     user.component_app("x", "");
     let done = user
@@ -232,28 +232,28 @@ fn denied_imports_are_told_and_tags_are_set() {
 
 // [MAN-052]
 #[test]
-fn build_and_inspect_say_in_words_what_an_application_may_do() {
+fn build_and_inspect_say_what_an_application_may_do() {
     let user = User::new();
     for (more, sentences) in [
-        ("", &["nothing: no files, no network, no programs of the host"][..]),
+        ("", &["nothing: no files, no network, no host programs"][..]),
         (
             "permissions: { fs: { read: [/data] }, net: { connect: [\"api.example.com:443\"] }, env: [LANG, HOME] }\n",
             &[
                 "may: read files under /data (in memory)",
                 "may: connect to api.example.com:443",
-                "may: see the variables LANG and HOME, if whoever runs it sets them, and no others of theirs",
-                "may not: start programs of the host",
+                "may: see the variables LANG and HOME, if the operator sets them, and no others",
+                "may not: start host programs",
             ],
         ),
         (
             "permissions: full\n",
             &[
-                "everything: files, the whole network, and programs of the host",
+                "everything: files, the whole network, and host programs",
                 "may: read and write files under / (in memory, gone after each run)",
-                "may: use directories of the host that whoever runs it adds with --dir",
+                "may: use host directories that the operator adds with --dir",
                 "may: use the network: look up any name, connect to any address, and listen at any",
-                "may: start any program of the host that whoever runs it allows with --allow-exec",
-                "programs of the host run outside the sandbox: with the files and network of whoever runs it",
+                "may: start any host program that the operator allows with --allow-exec",
+                "host programs run outside the sandbox: with the files and network of the user who runs it",
             ],
         ),
     ] {
@@ -325,7 +325,7 @@ fn concurrent_first_builds_all_verify() {
 
 // [MAN-051]
 #[test]
-fn note_on_denied_imports_says_what_is_so() {
+fn note_on_denied_imports_is_true() {
     let user = User::new();
     // A program that has assets reads them without a file system of its own.
     user.component_app("app", "assets: [a.txt]\n");

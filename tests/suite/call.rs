@@ -185,7 +185,7 @@ fn what_has_no_functions_says_what_it_is() {
 
 // [CALL-005]
 #[test]
-fn argument_that_does_not_fit_is_told_and_nothing_runs() {
+fn argument_of_the_wrong_type_is_reported_and_nothing_runs() {
     let user = User::new();
     let app = echo(&user, "app", "");
     let refused = call(

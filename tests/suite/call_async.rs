@@ -58,7 +58,7 @@ fn function_that_waits_for_the_host_is_called() {
     let wrong = call(&["nap", "x"]).expect(2);
     assert!(wrong.err.contains("nap: async func(ms: u32) -> u32"), "{}", wrong.err);
     user.qyv(&["run", "app.qyvbin", "rest"]).expect(0);
-    // Those that wait beside one another are answered in their order.
+    // Calls that wait concurrently are answered in their order.
     let lines = "{\"id\":1,\"function\":\"nap\",\"args\":[20]}\n{\"id\":2,\"function\":\"fail\",\"args\":[1]}\n{\"id\":3,\"function\":\"nap\",\"args\":[1]}\n";
     let out = user
         .qyv_with_input(&["call", "--workers", "3", "app.qyvbin"], lines)

@@ -234,7 +234,7 @@ fn each_call_has_an_instance_of_its_own() {
 
 // [CALL-009] [CALL-011] [RUN-061]
 #[test]
-fn asset_that_was_changed_ends_its_call_and_is_told_at_the_end() {
+fn asset_that_was_changed_ends_its_call_and_is_reported_at_the_end() {
     let user = User::new();
     user.write("app/share/a", "signed");
     let app = echo(&user, "app", "assets: [share]\npermissions: { fs: read }\n");

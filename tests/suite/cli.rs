@@ -313,7 +313,7 @@ fn topics_are_in_the_binary_and_help_is_of_every_command() {
 }
 
 #[test]
-fn verbose_commands_tell_their_steps_with_their_times() {
+fn verbose_commands_report_their_steps_with_their_times() {
     let user = User::new();
     user.app("app", "");
     let steps = |args: &[&str], expected: &[&str]| {

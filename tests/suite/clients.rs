@@ -115,7 +115,8 @@ fn oci_client_pulls_from_the_hub_what_was_pushed() {
             )
             .await
             .unwrap();
-        assert_eq!(referrers.manifests.len(), 1);
+        // The signature, and the list of smaller representations.
+        assert_eq!(referrers.manifests.len(), 2);
         // It writes manifests in a form of its own: another digest, the same
         // content.
         let copy: Reference = server.name("copy:1").parse().unwrap();

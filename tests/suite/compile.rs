@@ -11,7 +11,7 @@ use crate::support::User;
 
 // [RUN-023]
 #[test]
-fn what_was_compiled_ahead_is_not_compiled_by_the_run() {
+fn code_that_was_compiled_ahead_is_not_compiled_by_the_run() {
     let user = User::new();
     let app = user.built("app", "");
     let done = user.qyv(&["compile", &app]).expect(0);

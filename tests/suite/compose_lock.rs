@@ -1,4 +1,4 @@
-//! `qyv.lock`: written, used, held against the manifest and the images.
+//! `qyv.lock`: written, used, checked against the manifest and the images.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
 //! Images that cosign signed with a key. What its versions 3 push is written here by hand, as
-//! its sources have it: Debian has no cosign.
+//! its sources have it: Debian has no cosign. Where one is in `PATH`, it reads what we sign.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -49,7 +49,7 @@ pub fn send(server: &Server, method: &str, path: &str, kind: &str, body: &[u8]) 
     (status, location, content)
 }
 
-fn push_blob(server: &Server, repository: &str, bytes: &[u8]) -> Value {
+pub fn push_blob(server: &Server, repository: &str, bytes: &[u8]) -> Value {
     let path = format!("/v2/{repository}/blobs/uploads/");
     let (status, location, _) = send(server, "POST", &path, "application/octet-stream", b"");
     assert_eq!(status, 202);
@@ -88,7 +88,7 @@ fn push_signature(server: &Server, subject: &Value, user: &User, key: &PublicKey
     push_statement(server, subject, user, key, &payload);
 }
 
-/// The digest and size of a pushed file's manifest, as a registry has it under `app`.
+/// The digest and size of a pushed file's manifest, as a registry has it.
 pub fn subject(user: &User, server: &Server, repository: &str, file: &str) -> Value {
     let inspected = user.qyv(&["inspect", file, "--format", "json"]).expect(0).json();
     let digest = inspected["digest"].as_str().unwrap();
@@ -195,4 +195,29 @@ fn image_that_cosign_signed_runs_under_a_rule_that_says_so() {
     auditor
         .qyv(&["verify", saved.to_str().unwrap(), "--key", "cosign.pub"])
         .expect(0);
+}
+
+// [SIGN-013]
+#[test]
+fn cosign_itself_accepts_our_signature_by_its_key_and_by_no_other() {
+    if lacks(&["cosign"]) {
+        return;
+    }
+    let server = Server::hub(&[]);
+    let user = User::new();
+    let file = user.built("app", "");
+    let name = server.name("app:1.0.0");
+    user.qyv(&["push", &file, &name]).expect(0);
+    user.qyv(&["keys", "generate", "other"]).expect(0);
+    for (key, accepts) in [("default", true), ("other", false)] {
+        user.write("key.pub", user.qyv(&["keys", "export", key]).expect(0).out);
+        let mut cosign = Command::new("cosign");
+        cosign.args(["verify", "--key", "key.pub", "--insecure-ignore-tlog=true"]);
+        cosign
+            .args(["--allow-http-registry=true", &name])
+            .env("HOME", user.path(""))
+            .current_dir(user.path(""));
+        let done = third_party("cosign", &mut cosign);
+        assert_eq!(done.code == 0, accepts, "{key}: {}", done.err);
+    }
 }

@@ -257,7 +257,7 @@ fn trap_of_code_for_debuggers_names_files_and_lines() {
 
 // [RUN-071]
 #[test]
-fn code_that_is_looked_into_is_kept_apart_and_only_from_what_trust_accepts() {
+fn debug_code_is_stored_separately_and_only_for_accepted_images() {
     let user = User::new();
     let [app, _] = apps(&user);
     let engines = || {
@@ -288,7 +288,7 @@ fn code_that_is_looked_into_is_kept_apart_and_only_from_what_trust_accepts() {
 
 // [RUN-071]
 #[test]
-fn what_can_not_be_looked_into_together_is_refused() {
+fn conflicting_debug_options_are_refused() {
     let user = User::new();
     let [app, _] = apps(&user);
     let refused = run(&user, &["--profile", "p.json", "--debug-info", app]).expect(2);

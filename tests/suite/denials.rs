@@ -33,7 +33,7 @@ const DENIED: &[(&str, &str, &str)] = &[
 
 // [RUN-064] [RUN-056]
 #[test]
-fn denied_calls_on_files_are_told_in_every_version() {
+fn denied_calls_on_files_are_reported_in_every_version() {
     for guest in GUESTS {
         let user = User::new();
         for kind in ["memfs", "diskfs"] {

@@ -36,28 +36,28 @@ const CASES: &[(u8, &str, &str, &str, &str)] = &[
         "{}",
         "",
         "pollables-many 1000000",
-        "124 error: rust2.qyvbin was ended: it has more handles open than its limit",
+        "124 error: rust2.qyvbin was ended: it has more handles open than its limit of ",
     ),
     (
         3,
         "{}",
         "",
         "streams-many 1000000",
-        "124 error: rust3.qyvbin was ended: it has more handles open than its limit",
+        "124 error: rust3.qyvbin was ended: it has more handles open than its limit of ",
     ),
     (
         3,
         "{}",
         "",
         "futures-many 1000000",
-        "124 error: rust3.qyvbin was ended: it has more handles open than its limit",
+        "124 error: rust3.qyvbin was ended: it has more handles open than its limit of ",
     ),
     (
         3,
         "{}",
         "",
         "calls-many 1000000",
-        "124 error: rust3.qyvbin was ended: it has more handles open than its limit",
+        "124 error: rust3.qyvbin was ended: it has more handles open than its limit of ",
     ),
     // Open files, directories and listings.
     (
@@ -117,14 +117,14 @@ const CASES: &[(u8, &str, &str, &str, &str)] = &[
         "{}",
         "",
         "huge path 1000000000 /assets:",
-        "124 error: rust2.qyvbin was ended: one call passed more data than its limit",
+        "124 error: rust2.qyvbin was ended: one call passed more data than its limit of ",
     ),
     (
         3,
         "{}",
         "",
         "huge path 1000000000 /assets:",
-        "124 error: rust3.qyvbin was ended: one call passed more data than its limit",
+        "124 error: rust3.qyvbin was ended: one call passed more data than its limit of ",
     ),
     (1, "{}", "", "huge parts 200000000 /assets:", "0 nomem"),
     (1, "{}", "", "huge poll 200000000 /assets:", "0 nomem"),
@@ -133,35 +133,35 @@ const CASES: &[(u8, &str, &str, &str, &str)] = &[
         "{}",
         "",
         "huge poll 200000000",
-        "124 error: rust2.qyvbin was ended: one call passed more data than its limit",
+        "124 error: rust2.qyvbin was ended: one call passed more data than its limit of ",
     ),
     (
         2,
         "{ net: true }",
         "",
         "huge name 200000000",
-        "124 error: rust2.qyvbin was ended: one call passed more data than its limit",
+        "124 error: rust2.qyvbin was ended: one call passed more data than its limit of ",
     ),
     (
         2,
         "{}",
         "",
         "huge stdout 200000000",
-        "124 error: rust2.qyvbin was ended: one call passed more data than its limit",
+        "124 error: rust2.qyvbin was ended: one call passed more data than its limit of ",
     ),
     (
         1,
         "{}",
         "",
         "huge random 1000000000",
-        "124 error: rust1.qyvbin was ended: one call passed more data than its limit",
+        "124 error: rust1.qyvbin was ended: one call passed more data than its limit of ",
     ),
     (
         2,
         "{}",
         "",
         "huge random 1000000000000",
-        "124 error: rust2.qyvbin was ended: one call passed more data than its limit",
+        "124 error: rust2.qyvbin was ended: one call passed more data than its limit of ",
     ),
     (3, "{}", "", "huge random 1000000000000", "0 ok"),
     (2, "{}", "", "huge read /assets:public/a.txt", "0 5"),
@@ -234,7 +234,7 @@ const CASES: &[(u8, &str, &str, &str, &str)] = &[
 
 // [RUN-030] [RUN-050] [RUN-055]
 #[test]
-fn what_a_guest_hoards_has_an_end_that_is_told() {
+fn resources_that_a_guest_hoards_are_bounded_and_reported() {
     let user = User::new();
     let mut wrong = Vec::new();
     for (version, permissions, options, steps, expected) in CASES {

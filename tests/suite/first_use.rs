@@ -1,4 +1,4 @@
-//! The first image of a repository that no rule covers: the key that it brought along is shown,
+//! The first image of a repository that no rule covers: the key that comes with it is shown,
 //! and pinned only if somebody says so.
 
 use std::fs;
@@ -36,7 +36,7 @@ impl Published {
         }
     }
 
-    /// Publishes an archive whose one signature brings a key along.
+    /// Publishes an archive whose one signature carries a key.
     fn publish_with(&self, tag: &str, change: impl Fn(&ImageSignature) -> String) -> String {
         let path = self.user.path("app.qyvbin");
         let archive = Archive::open(&path).unwrap();
@@ -129,7 +129,7 @@ impl Session {
 
 // [SIGN-070] [SIGN-071]
 #[test]
-fn key_that_came_along_is_pinned_by_its_fingerprint_and_another_is_refused_later() {
+fn key_that_comes_with_an_image_is_pinned_by_fingerprint_and_another_is_refused() {
     let published = Published::new();
     let (host, name) = (User::new(), published.name.as_str());
     let run = ["run", name, "--", "exit", "0"];
@@ -211,7 +211,7 @@ fn key_that_the_signature_does_not_name_or_that_made_no_good_one_is_not_pinned()
         let refused = host
             .qyv(&["trust", "pin", &name, "--fingerprint", &stranger.public().fingerprint()])
             .expect(2);
-        assert!(refused.err.contains("brought its public key"), "{}", refused.err);
+        assert!(refused.err.contains("carries its public key"), "{}", refused.err);
     }
     // An image that nobody has signed.
     let bare = ["build", "app", "-o", "bare.qyvbin", "--no-sign"];
@@ -227,7 +227,7 @@ fn key_that_the_signature_does_not_name_or_that_made_no_good_one_is_not_pinned()
 
 // [SIGN-070]
 #[test]
-fn revoked_key_and_policy_of_others_are_not_pinned_to() {
+fn revoked_key_is_not_pinned_and_a_followed_policy_is_not_changed() {
     let published = Published::new();
     let host = User::new();
     let pin = ["trust", "pin", &published.name, "--fingerprint", &published.fingerprint];
@@ -300,7 +300,7 @@ fn whoever_sits_at_a_terminal_is_asked_once_and_nobody_in_a_pipeline() {
 
 // [SIGN-070] [SIGN-071]
 #[test]
-fn answer_is_to_the_question_and_to_the_policy_of_its_time() {
+fn only_an_answer_after_the_question_counts_and_under_the_policy_at_that_time() {
     if lacks(&["script"]) {
         return;
     }

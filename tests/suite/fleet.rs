@@ -283,7 +283,6 @@ fn policy_that_is_followed_is_not_changed_by_commands() {
     for args in [
         &["trust", "add", "file:", "--key", "default"][..],
         &["trust", "remove", "file:"],
-        &["trust", "revoke", "alice"],
     ] {
         let refused = host.qyv(args).expect(2);
         assert!(refused.err.contains("follows the policy `fleet`"), "{}", refused.err);

@@ -1,5 +1,5 @@
 //! Files that are whole and canonical, and yet lie: what only the policy, the
-//! statement and the config held against one another can find.
+//! statement and the config checked against one another can find.
 
 use std::fs;
 
@@ -121,7 +121,7 @@ fn junk(f: &Forger, image: &SignedImage, n: usize) -> Vec<ImageSignature> {
 
 // [SIGN-021]
 #[test]
-fn altered_signature_is_told_from_a_missing_one() {
+fn altered_signature_is_distinguished_from_a_missing_one() {
     let f = Forger::new();
     let mut image = f.image();
     let bundle = edited(&image.signatures[0].bundle, |bundle| {
@@ -368,7 +368,7 @@ fn forged_config_cannot_inject_output() {
 
 // MAN-044
 #[test]
-fn permission_of_a_newer_version_keeps_an_image_from_running_alone() {
+fn permission_of_a_newer_version_only_keeps_an_image_from_running() {
     let forger = Forger::new();
     for (name, value) in [
         ("clipboard", "true"),

@@ -100,7 +100,7 @@ fn wat_module(text: &str) -> Vec<u8> {
 
 // [MAN-068] [MAN-061]
 #[test]
-fn module_that_lacks_something_is_told_what() {
+fn module_that_lacks_something_is_refused_with_what_it_lacks() {
     let user = User::new();
     let of = |wit: &str, wat: &str| format!("functions:\n  f:\n    wit: '{wit}'\n    wat: '{wat}'\n");
     for (manifest, told) in [
@@ -443,7 +443,7 @@ pub(crate) fn who() -> String {
 
 // [CALL-016]
 #[test]
-fn function_is_told_who_has_called_it() {
+fn function_gets_the_identity_of_its_caller() {
     let user = User::new();
     let app = built(&user, "app", &who());
     let uid = rustix::process::geteuid().as_raw();

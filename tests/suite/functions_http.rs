@@ -135,7 +135,7 @@ fn functions_are_called_over_http() {
 
 // [CALL-017]
 #[test]
-fn call_that_fails_does_no_harm_to_those_beside_it() {
+fn call_that_fails_does_not_affect_concurrent_calls() {
     let user = User::new();
     let grow = "(module (memory 1) (func (export \"grow\") (drop (memory.grow (i32.const 1000))) (unreachable)))";
     let manifest = format!(

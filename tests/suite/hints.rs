@@ -223,7 +223,7 @@ fn publisher_is_trusted_in_the_role_and_the_policy_that_the_hint_names() {
 }
 
 #[test]
-fn name_that_the_rule_takes_whole_is_told_as_it_must_be() {
+fn name_that_must_match_completely_is_reported_as_required() {
     let server = Server::hub(&[]);
     let user = User::new();
     let file = user.built("app", "");
@@ -291,7 +291,7 @@ fn pipeline_without_a_key_builds_by_what_the_hint_says() {
 }
 
 #[test]
-fn name_that_is_taken_is_moved_or_kept_by_what_the_hints_say() {
+fn name_in_use_is_moved_or_kept_as_the_hints_say() {
     let (user, other) = (User::new(), User::new());
     let file = user.built("app", "");
     other.built("app", "language: rust\n");
@@ -422,7 +422,7 @@ fn every_command_that_a_text_names_exists_with_its_options() {
 }
 
 #[test]
-fn wasm_file_in_the_place_of_a_manifest_is_told_what_it_lacks() {
+fn wasm_file_in_place_of_a_manifest_is_refused_with_what_it_lacks() {
     let user = User::new();
     user.app("app", "");
     for verb in ["build", "validate"] {
@@ -461,7 +461,7 @@ fn hint_after_a_revocation_names_no_revoked_key_and_works() {
 }
 
 #[test]
-fn arguments_that_an_adapter_has_no_room_for_are_told() {
+fn arguments_that_do_not_fit_into_an_adapter_are_reported() {
     let user = User::new();
     let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/files.component.wasm");
     user.write("app/app.wasm", fs::read(guest).unwrap());

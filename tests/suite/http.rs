@@ -161,7 +161,7 @@ fn request_goes_where_the_manifest_lets_it_and_nowhere_else() {
 
 // [RUN-056] [RUN-057]
 #[test]
-fn request_without_a_network_is_denied_and_told_without_its_path() {
+fn request_without_a_network_is_denied_and_reported_without_its_path() {
     let (user, server) = (User::new(), Server::ok());
     let app = client(&user, "none", "");
     let url = format!("{}secret?token=1", server.url("127.0.0.1"));

@@ -208,7 +208,7 @@ fn several_components_are_listed_and_one_is_chosen() {
 
 // [REG-031]
 #[test]
-fn version_is_said_by_the_user_the_tag_or_the_source() {
+fn version_comes_from_the_user_the_tag_or_the_source() {
     let server = Server::hub(&[]);
     let other = publisher(&server);
     let there = other.wkg("team/hello:latest", PROBE);
@@ -304,7 +304,7 @@ fn manifest_of_ones_own_brings_its_assets_and_not_its_entrypoint() {
 
 // [REG-033]
 #[test]
-fn signatures_of_the_source_are_told_and_count_for_nothing() {
+fn signatures_of_the_source_are_reported_and_do_not_count() {
     for server in Server::both() {
         let other = publisher(&server);
         let there = other.wkg("hello:1.0.0", PROBE);

@@ -133,7 +133,7 @@ fn broken_registry(layer: &'static [u8], answer: Vec<u8>) -> String {
 
 // [REG-034]
 #[test]
-fn layer_that_does_not_come_right_ends_as_a_pull_does() {
+fn corrupt_layer_fails_like_a_pull() {
     let answer = |length: usize, body: &[u8]| {
         let head = format!("HTTP/1.1 200 X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
         [head.as_bytes(), body].concat()
@@ -161,7 +161,7 @@ fn layer_that_does_not_come_right_ends_as_a_pull_does() {
 
 // [REG-028]
 #[test]
-fn host_without_certificates_is_told_what_the_other_client_lacks() {
+fn host_without_certificates_reports_what_the_other_client_lacks() {
     let server = Server::hub(&[]);
     publisher(&server).wkg("hello:1.0.0", PROBE);
     let user = User::new();

@@ -237,7 +237,7 @@ fn image_of_ours_behind_an_index_is_named_so_that_it_can_be_pulled() {
 
 // [REG-031]
 #[test]
-fn name_from_the_source_takes_no_others_place_unasked() {
+fn name_from_the_source_replaces_no_other_name_unless_asked() {
     let server = Server::hub(&[]);
     let other = publisher(&server);
     other.wkg("evil/hello:1.0.0", PROBE_MODULE);
@@ -316,7 +316,7 @@ fn output_is_never_a_file_that_reaching_a_registry_reads() {
 
 // [REG-034]
 #[test]
-fn what_is_said_of_an_import_that_fails_is_true() {
+fn note_on_an_import_that_fails_is_true() {
     let server = Server::hub(&[]);
     let other = publisher(&server);
     let user = User::new();

@@ -88,7 +88,7 @@ fn at_every_call(user: &User, args: &[&str], prepare: impl Fn(), holds: impl Fn(
 
 // [SIGN-032]
 #[test]
-fn command_killed_at_a_call_leaves_a_whole_store_and_forgets_nothing() {
+fn command_killed_at_a_call_leaves_an_undamaged_store_and_keeps_its_state() {
     if lacks(&["strace"]) {
         return;
     }
@@ -157,7 +157,7 @@ fn command_killed_at_a_call_leaves_a_whole_store_and_forgets_nothing() {
     });
 }
 
-// [SIGN-042] [SIGN-044]
+// [SIGN-042] [SIGN-044] [SIGN-072]
 #[test]
 fn update_killed_at_a_call_leaves_a_document_of_the_chain_and_never_an_older_one() {
     if lacks(&["strace"]) {
@@ -174,6 +174,28 @@ fn update_killed_at_a_call_leaves_a_document_of_the_chain_and_never_an_older_one
         let _ = fs::remove_dir_all(host.home());
         host.qyv(&["trust", "follow", "2.yaml"]).expect(0);
     };
+    // What a host revokes by itself is there or not, and everything is still judged.
+    let revoke = ["trust", "revoke", "carol"];
+    let undo = ["trust", "revoke", "--undo", "carol"];
+    let revoked = || {
+        prepare();
+        host.qyv(&revoke).expect(0);
+    };
+    let says = |case: &str| {
+        let shown = host.qyv(&["trust", "show"]);
+        assert_eq!(shown.code, 0, "{case}: {}", shown.err);
+        shown.out.contains("on this host: revoked")
+    };
+    at_every_call(&host, &revoke, prepare, |case| {
+        says(case);
+        host.qyv(&revoke).expect(0);
+        assert!(says(case), "{case}");
+    });
+    at_every_call(&host, &undo, revoked, |case| {
+        says(case);
+        host.qyv(&undo).expect(0);
+        assert!(!says(case), "{case}");
+    });
     at_every_call(&host, &["trust", "import", "fleet.jsonl"], prepare, |case| {
         let now = serial(&host);
         assert!((2..=4).contains(&now), "{case}: {now}");

@@ -248,7 +248,7 @@ fn application(user: &User) {
 
 // [CMD-012]
 #[test]
-fn interrupted_at_any_moment_the_directory_holds_the_old_or_the_whole_result() {
+fn interrupted_write_leaves_the_old_or_the_complete_result() {
     let user = User::new();
     application(&user);
     let server = Server::hub(&[]);
@@ -418,7 +418,7 @@ fn ignore_file_leaves_out_and_takes_back() {
 
 // [PACK-005]
 #[test]
-fn directory_that_a_glob_matches_but_does_not_enter_is_told() {
+fn directory_that_a_glob_matches_but_does_not_enter_is_reported() {
     let user = User::new();
     user.app("app", "assets: [\"share/*\"]\n");
     user.write("app/share/a", "1");

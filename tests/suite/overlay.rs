@@ -100,7 +100,7 @@ fn what_a_guest_changes_over_its_assets_is_gone_afterwards_and_never_in_the_stor
     user.qyv(&["check"]).expect(0);
 }
 
-// Files of an unpacked tree are read-only, which bars a user who is not root.
+// Files of an unpacked tree are read-only, which a user who is not root can't write.
 // [RUN-060]
 #[test]
 fn guest_of_an_ordinary_user_changes_what_lies_over_its_assets_too() {
@@ -185,7 +185,7 @@ const WAYS: &[&str] = &[
 
 // [RUN-061]
 #[test]
-fn asset_that_was_changed_is_reached_in_no_way_from_above() {
+fn asset_that_was_changed_is_not_reachable_from_above() {
     if lacks(&["namespaces"]) {
         return;
     }
@@ -211,7 +211,7 @@ fn asset_that_was_changed_is_reached_in_no_way_from_above() {
 
 // [STORE-043] [RUN-061]
 #[test]
-fn hash_of_a_changed_asset_is_not_told() {
+fn hash_of_a_changed_asset_is_not_returned() {
     if lacks(&["namespaces"]) {
         return;
     }
@@ -393,7 +393,7 @@ pub fn without_namespaces(user: &User, args: &[&str]) -> CommandOutput {
 
 // [RUN-060]
 #[test]
-fn host_that_bars_overlays_refuses_to_run_and_says_what_can_be_done() {
+fn host_that_forbids_overlays_refuses_to_run_and_says_what_can_be_done() {
     if lacks(&["namespaces", "unshare"]) {
         return;
     }

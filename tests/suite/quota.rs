@@ -107,7 +107,7 @@ const CASES: &[(&str, &str)] = &[
 
 // [RUN-062] [RUN-063]
 #[test]
-fn what_a_guest_hoards_on_disk_has_an_end_that_its_call_tells() {
+fn space_that_a_guest_hoards_is_bounded_and_its_call_fails() {
     let mut wrong = Vec::new();
     for version in [1, 2, 3] {
         let user = User::new();

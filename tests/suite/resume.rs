@@ -16,15 +16,15 @@ const SIZE: usize = 32 << 20;
 
 /// A proxy between host and registry that passes a limited number of bytes to
 /// the host.
-struct ThrottlingProxy {
-    address: String,
-    left: Arc<AtomicU64>,
-    passed: Arc<AtomicU64>,
+pub struct ThrottlingProxy {
+    pub address: String,
+    pub left: Arc<AtomicU64>,
+    pub passed: Arc<AtomicU64>,
 }
 
 impl ThrottlingProxy {
     /// With `stalls`, a connection that has no bytes left stays open, silent.
-    fn new(server: &Server, stalls: bool) -> ThrottlingProxy {
+    pub fn new(server: &Server, stalls: bool) -> ThrottlingProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let between = ThrottlingProxy {
             address: listener.local_addr().unwrap().to_string(),
@@ -65,7 +65,7 @@ fn answer(mut server: &TcpStream, mut client: &TcpStream, stalls: bool, left: &A
     let _ = server.shutdown(Shutdown::Both);
 }
 
-fn partial(host: &User) -> u64 {
+pub fn partial(host: &User) -> u64 {
     let directory = host.home().join("store/v1/partial");
     let files = fs::read_dir(directory).into_iter().flatten();
     files.map(|file| file.unwrap().metadata().map_or(0, |m| m.len())).sum()

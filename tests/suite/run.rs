@@ -167,7 +167,7 @@ fn find(directory: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
 
 // [BIN-034]
 #[test]
-fn altered_compiled_code_is_put_aside_and_made_again() {
+fn altered_compiled_code_is_quarantined_and_compiled_again() {
     let user = User::new();
     let app = user.built("app", "");
     user.qyv(&["run", &app, "exit", "4"]).expect(4);
@@ -212,7 +212,7 @@ fn memfs_is_writable_and_gone_diskfs_stays_and_read_is_read() {
 
 // [RUN-051]
 #[test]
-fn host_directory_is_granted_by_the_operator_and_told() {
+fn host_directory_is_granted_by_the_operator_and_reported() {
     let user = User::new();
     user.write("host/file", "granted");
     let grant = format!("{}::/host:ro", user.path("host").display());
@@ -248,7 +248,7 @@ fn what_this_version_does_not_enforce_is_refused() {
 
 // [RUN-033]
 #[test]
-fn time_and_memory_limits_of_the_manifest_hold() {
+fn time_and_memory_limits_of_the_manifest_apply() {
     let user = User::new();
     let timed = user.built("timed", "resources: { timeout: 200ms }\n");
     for command in ["spin", "sleep"] {
@@ -323,7 +323,7 @@ fn development_manifest_runs_unsigned_and_says_so() {
 }
 
 #[test]
-fn verbose_tells_what_is_loaded_on_stderr_alone() {
+fn verbose_reports_what_is_loaded_only_on_stderr() {
     let user = User::new();
     user.component_app("app", "language: c\n");
     let app = "app.qyvbin";

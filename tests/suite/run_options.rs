@@ -75,7 +75,7 @@ fn variables_come_from_flags_files_and_the_environment_the_last_one_decides() {
 
 // [RUN-042]
 #[test]
-fn secret_reaches_the_guest_and_is_told_to_nobody_else() {
+fn secret_reaches_the_guest_and_nobody_else() {
     let user = User::new();
     let app = user.built("app", "args: [env]\n");
     for (content, value) in [

@@ -74,7 +74,7 @@ fn registry_name_that_its_rule_refuses_is_not_restored() {
 
 // [BIN-035]
 #[test]
-fn load_moves_no_name_to_another_image_unless_it_is_told_to() {
+fn load_moves_a_name_to_another_image_only_when_asked_to() {
     let author = author();
     author.qyv(&["save", NAME, "-o", "saved.qyvbin"]).expect(0);
     let host = host(&author, "saved.qyvbin", "r.example/acme/**");

@@ -105,7 +105,7 @@ fn bodies_stream_in_both_directions() {
 
 // [SERVE-006]
 #[test]
-fn guest_that_fails_is_told_by_a_status_and_harms_no_other_request() {
+fn failed_guest_is_answered_with_a_status_and_affects_no_other_request() {
     for version in VERSIONS {
         let user = User::new();
         let app = service_of(&user, version, "app", "");
@@ -185,7 +185,7 @@ fn guest_that_takes_too_long_is_ended_and_others_are_answered_meanwhile() {
 
 // [SERVE-004] [SERVE-005]
 #[test]
-fn limits_of_the_manifest_and_the_operator_hold_for_each_request() {
+fn limits_of_the_manifest_and_the_operator_apply_to_each_request() {
     for version in VERSIONS {
         let user = User::new();
         let app = service_of(&user, version, "app", "resources: { memory: 16MB, cpu: 300ms }\n");
@@ -281,7 +281,7 @@ fn service_may_do_what_its_manifest_and_the_operator_say() {
 
 // [SERVE-004]
 #[test]
-fn what_guests_print_comes_in_whole_lines() {
+fn output_of_guests_comes_in_whole_lines() {
     for version in VERSIONS {
         let user = User::new();
         let app = service_of(&user, version, "app", "");
@@ -448,7 +448,7 @@ fn guest_of_wasi_0_3_goes_on_after_its_answer_until_its_deadline() {
 
 // [SERVE-005] [SERVE-006]
 #[test]
-fn what_a_guest_that_is_ended_was_sending_looks_complete_to_nobody() {
+fn response_of_an_ended_guest_never_looks_complete() {
     for version in VERSIONS {
         let user = User::new();
         let app = service_of(&user, version, "app", "");

@@ -81,7 +81,7 @@ fn applications_answer_by_host_and_path() {
 }
 
 #[test]
-fn applications_that_nobody_asks_share_one_thread_that_ticks() {
+fn idle_applications_share_one_thread_that_ticks() {
     let user = User::new();
     three(&user);
     let app = |name: &str| format!("  - {{ target: {name}.qyvbin, host: {name} }}\n");
@@ -140,7 +140,7 @@ fn one_application_is_replaced_while_the_others_answer() {
     fs::write(user.path("b.qyvbin"), "cut off").unwrap();
     server.signal(Signal::HUP);
     server.says("reloaded: a:1.0.0 sha256:");
-    server.says("b not reloaded, what answered before still does: ");
+    server.says("b not reloaded, the previous one keeps answering: ");
     assert!(server.get_of("a", "/environment").body.contains("NEW=1"));
     assert_eq!(server.get_of("b", "/hello").body, "hello\n");
     other.release();

@@ -150,7 +150,7 @@ const CALL: [&str; 4] = ["-H", "Content-Type: application/json", "-d", "[]"];
 
 // [SERVE-017] [CALL-016]
 #[test]
-fn guest_is_told_by_its_key_which_client_calls() {
+fn guest_gets_the_key_of_the_client_that_calls() {
     if lacks(&["curl", "openssl"]) {
         return;
     }
@@ -181,7 +181,7 @@ fn guest_is_told_by_its_key_which_client_calls() {
 
 // [SERVE-017] [SERVE-016]
 #[test]
-fn instance_that_is_used_again_is_told_of_each_client() {
+fn reused_instance_gets_the_identity_of_each_client() {
     if lacks(&["curl", "openssl"]) {
         return;
     }
@@ -222,7 +222,7 @@ fn client_without_a_certificate_of_that_authority_is_not_let_in() {
     // The file is read again; one that can't be used changes nothing.
     fs::write(&authority.cert, "nothing").unwrap();
     server.signal(Signal::HUP);
-    server.says("the certificate before is still used: ");
+    server.says("the previous certificate stays in use: ");
     assert_eq!(get(Some(&client)).expect(0).out, "hello\n");
     fs::copy(&other.cert, &authority.cert).unwrap();
     server.signal(Signal::HUP);
@@ -242,10 +242,7 @@ fn authority_for_clients_without_tls_or_without_certificates_is_refused() {
     let app = service(&user, "app", "");
     user.qyv(&["serve", "--client-ca", "ca.pem", &app]).expect(2);
     let own = Own::new(&user);
-    for (content, why) in [
-        ("", "has no certificate in it"),
-        ("nothing", "has no certificate in it"),
-    ] {
+    for (content, why) in [("", "contains no certificate"), ("nothing", "contains no certificate")] {
         let file = user.write("empty.pem", content).to_str().unwrap().to_string();
         let empty = Pair {
             cert: file,

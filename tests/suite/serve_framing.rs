@@ -117,7 +117,7 @@ fn exchanged(server: &Server, sent: &[u8]) -> (Vec<u16>, String) {
 
 // [SERVE-018]
 #[test]
-fn request_of_two_readings_is_refused_and_what_follows_is_no_request() {
+fn ambiguous_request_is_refused_and_nothing_after_it_is_answered() {
     let user = User::new();
     let app = service(&user, "app", "");
     let server = Server::start(&user, &[], &app);

@@ -146,7 +146,7 @@ fn certificate_that_has_changed_is_used_from_the_next_handshake() {
     // The key is still that of the other.
     fs::copy(&next, &cert).unwrap();
     server.signal(Signal::HUP);
-    server.says("the certificate before is still used: ");
+    server.says("the previous certificate stays in use: ");
     assert_eq!((with(&old), with(&next)), (0, 60));
     fs::copy(&next_key, &key).unwrap();
     server.signal(Signal::HUP);
@@ -177,6 +177,22 @@ fn key_that_others_can_read_or_that_is_another_is_refused() {
     refused(&strange, "can't be used");
     fs::set_permissions(&cert, fs::Permissions::from_mode(0o600)).unwrap();
     refused(&cert, "the key is not PEM");
+    let encrypted = user.path("encrypted.pem");
+    for form in [&["pkcs8", "-topk8", "-v2", "aes-256-cbc"][..], &["ec", "-aes256"]] {
+        let mut openssl = Command::new("openssl");
+        openssl.args(form).args(["-passout", "pass:secret", "-in"]).arg(&key);
+        third_party("openssl", openssl.arg("-out").arg(&encrypted)).expect(0);
+        fs::set_permissions(&encrypted, fs::Permissions::from_mode(0o600)).unwrap();
+        refused(&encrypted, "the key is encrypted");
+        let hub = user.qyv(
+            &[
+                &["hub", "serve", "--listen", "127.0.0.1:0", "--data", "hub"][..],
+                &tls(&cert, &encrypted),
+            ]
+            .concat(),
+        );
+        assert!(hub.code == 1 && hub.err.contains("the key is encrypted"), "{}", hub.err);
+    }
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
     refused(&key, "others can read its file (mode 0640)");
     user.qyv(&["serve", "--tls-cert", "cert.pem", &app]).expect(2);

@@ -90,7 +90,7 @@ fn access_log_has_a_line_for_each_request_and_nothing_secret() {
 
 // [SERVE-010]
 #[test]
-fn access_log_that_was_moved_is_made_again() {
+fn access_log_that_was_moved_is_created_again() {
     let user = User::new();
     let app = service(&user, "app", "");
     let server = Server::start(&user, &["--access-log", "log"], &app);
@@ -159,7 +159,7 @@ fn log_that_can_not_be_written_keeps_no_request_from_being_answered() {
 
 // [SERVE-011]
 #[test]
-fn operator_is_told_of_health_and_counters_on_an_address_of_their_own() {
+fn health_and_counters_are_served_on_an_address_of_their_own() {
     let user = User::new();
     let app = service(&user, "app", "");
     let server = Server::start(

@@ -41,9 +41,27 @@ fn application_that_is_revoked_answers_no_further_request() {
     }
 }
 
+// [SIGN-072] [SERVE-020]
+#[test]
+fn what_a_host_revokes_answers_no_further_request() {
+    let user = User::new();
+    let app = service(&user, "app", "");
+    let shown = user.qyv(&["inspect", &app, "--format", "json"]).expect(0).json();
+    let digest = shown["digest"].as_str().unwrap();
+    let revoked = user.home().join("trust.yaml.revoked");
+    let server = Server::start(&user, &["--watch=20ms"], &app);
+    fs::write(&revoked, format!("version: 1\nimages: [\"{digest}\"]\n")).unwrap();
+    server.says(REVOKED);
+    assert_eq!(server.get("/hello").status, 503);
+    fs::remove_file(&revoked).unwrap();
+    server.says(RELOADED);
+    assert_eq!(server.get("/hello").body, "hello\n");
+    server.end();
+}
+
 /// What stderr says once what answers is revoked, and if it answers on.
 const REVOKED: &str = "revoked, further requests are refused: ";
-const KEPT: &str = "not reloaded, what answered before still does: ";
+const KEPT: &str = "not reloaded, the previous one keeps answering: ";
 const RELOADED: &str = "reloaded: app:1.0.0 sha256:";
 
 // [SERVE-020]
@@ -164,7 +182,7 @@ fn policy_that_lapses_ends_nothing_and_its_successor_is_noticed() {
     let answers = |word: &str| assert!(server.get("/environment").body.ends_with(&format!("WORD={word}\n")));
     document(2, "expires: 2020-01-01\n");
     host.qyv(&["trust", "import", "fleet.jsonl"]).expect(19);
-    server.says("not reloaded, what answered before still does: ");
+    server.says("not reloaded, the previous one keeps answering: ");
     answers("first");
     // Nothing new is accepted meanwhile.
     signed("second");

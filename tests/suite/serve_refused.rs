@@ -53,7 +53,7 @@ fn command_is_not_served_and_service_is_not_run() {
 
 // [SERVE-002]
 #[test]
-fn address_that_is_taken_is_told() {
+fn address_in_use_is_reported() {
     let user = User::new();
     let app = service(&user, "app", "");
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -87,7 +87,7 @@ fn reloads_under_load_lose_no_request() {
 }
 
 /// What stderr says if something can't answer.
-const KEPT: &str = "not reloaded, what answered before still does: ";
+const KEPT: &str = "not reloaded, the previous one keeps answering: ";
 
 /// A service whose first instruction fails.
 const TRAPS: &str = r#"(component
@@ -108,7 +108,7 @@ const TRAPS: &str = r#"(component
 
 // [SERVE-012]
 #[test]
-fn what_can_not_answer_leaves_what_does() {
+fn failed_replacement_leaves_the_current_application() {
     let (user, stranger) = (User::new(), User::new());
     let app = build(&user, "good");
     let path = user.path(&app);
@@ -173,7 +173,7 @@ fn what_can_not_answer_leaves_what_does() {
 
 // [SERVE-012]
 #[test]
-fn what_the_one_before_held_is_given_back_after_its_last_request() {
+fn replaced_application_releases_its_resources_after_its_last_request() {
     let user = User::new();
     let app = build(&user, "first");
     let server = Server::start(&user, &[], &app);
@@ -234,7 +234,7 @@ fn moved_tag_is_followed_in_the_store_and_on_its_registry() {
     }
     // Without the registry, what is here goes on.
     drop(hub);
-    asks.says("not reloaded, what answered before still does: ");
+    asks.says("not reloaded, the previous one keeps answering: ");
     assert_eq!(word(&asks), "second");
     asks.end();
     asks_not.end();

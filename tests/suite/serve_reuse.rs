@@ -31,7 +31,7 @@ fn instance_answers_as_many_requests_as_its_manifest_says_and_no_more() {
 
 // [SERVE-003] [SERVE-016]
 #[test]
-fn nothing_but_the_manifest_has_an_instance_used_again() {
+fn only_the_manifest_allows_reuse_of_an_instance() {
     let user = User::new();
     for (name, more) in [
         ("silent", ""),
@@ -66,7 +66,7 @@ fn instance_is_never_given_to_two_requests_at_once() {
 
 // [SERVE-016]
 #[test]
-fn instance_that_did_not_come_to_a_good_end_answers_nothing_more() {
+fn instance_that_did_not_end_well_answers_nothing_more() {
     let user = User::new();
     let app = service(&user, "app", "serve: { reuse: 1000 }\nresources: { memory: 64MiB }\n");
     let server = Server::start(&user, &["--max-requests", "1", "--request-timeout", "10s"], &app);
@@ -120,7 +120,7 @@ fn client_that_leaves_takes_its_instance_with_it() {
 
 // [SERVE-016] [SERVE-004]
 #[test]
-fn limits_of_a_request_begin_anew_and_what_is_left_open_counts() {
+fn limits_of_a_request_are_fresh_and_open_handles_count() {
     let user = User::new();
     let more = "serve: { reuse: 1000 }\npermissions: { fs: write }\nresources: { output: 40, files: 8 }\n";
     let app = service(&user, "app", more);
@@ -174,7 +174,7 @@ fn replacement_does_not_get_the_instances_of_what_was_before() {
 
 // [SERVE-016] [MAN-069]
 #[test]
-fn author_is_told_what_reuse_means_and_where_it_is_not_to_be_had() {
+fn build_says_what_reuse_means_and_refuses_it_where_it_is_impossible() {
     let user = User::new();
     let app = service(&user, "app", "serve: { reuse: 1000 }\n");
     let told = "one instance answers up to 1000 requests; what a request leaves in its memory";
@@ -208,7 +208,7 @@ fn author_is_told_what_reuse_means_and_where_it_is_not_to_be_had() {
 
 // [SERVE-011]
 #[test]
-fn operator_is_told_what_guests_have_taken() {
+fn metrics_report_what_guests_have_used() {
     let user = User::new();
     let app = service(&user, "app", "serve: { reuse: 2 }\nresources: { memory: 64MiB }\n");
     let server = Server::start(&user, &["--max-requests", "1", "--admin", "0"], &app);

@@ -16,7 +16,7 @@ use signal_hook::consts::SIGHUP;
 use crate::support::User;
 
 /// Ends a test whose server does not answer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A server that runs.
 pub struct Server {
@@ -30,6 +30,8 @@ pub struct Server {
     stderr: Arc<(Mutex<String>, Condvar)>,
     /// Receives when stderr is closed.
     ended: Mutex<Receiver<()>>,
+    /// Receives where it listens.
+    listening: Mutex<Receiver<(&'static str, SocketAddr)>>,
 }
 
 impl Server {
@@ -42,6 +44,25 @@ impl Server {
     /// Starts one, and waits until it listens.
     #[track_caller]
     pub fn launch(user: &User, args: &[&str]) -> Server {
+        let mut server = Server::spawn(user, &["serve", "--listen", "127.0.0.1:0"], args);
+        server.listens();
+        server
+    }
+
+    /// Starts `qyv dev` of a service, and waits until it listens.
+    #[track_caller]
+    pub fn dev(user: &User, args: &[&str]) -> Server {
+        let mut server = Server::dev_without_service(user, args);
+        server.listens();
+        server
+    }
+
+    /// Starts `qyv dev` of what does not listen, or not yet.
+    pub fn dev_without_service(user: &User, args: &[&str]) -> Server {
+        Server::spawn(user, &["dev", "--listen", "127.0.0.1:0"], args)
+    }
+
+    fn spawn(user: &User, verb: &[&str], args: &[&str]) -> Server {
         // Whoever started the suite may have it ignore this signal, and what ignores it passes
         // that on. What handles it does not.
         static HANDLED: Once = Once::new();
@@ -49,7 +70,7 @@ impl Server {
             signal_hook::flag::register(SIGHUP, Arc::default()).unwrap();
         });
         let mut command = user.command();
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(args);
+        command.args(verb).args(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let stderr = Arc::new((Mutex::default(), Condvar::new()));
@@ -70,21 +91,30 @@ impl Server {
             }
             let _ = ends.send(());
         });
-        let Ok((scheme, address)) = address.recv_timeout(PATIENCE) else {
-            panic!("it does not listen: {}", stderr.0.lock().unwrap());
+        Server {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            scheme: "http",
+            admin: None,
+            stderr,
+            ended: Mutex::new(ended),
+            listening: Mutex::new(address),
+        }
+    }
+
+    /// Waits until it listens.
+    #[track_caller]
+    pub fn listens(&mut self) {
+        let listening = self.listening.lock().unwrap().recv_timeout(TIMEOUT);
+        let Ok((scheme, address)) = listening else {
+            panic!("it does not listen: {}", self.stderr());
         };
-        let told = stderr.0.lock().unwrap().clone();
+        let told = self.stderr();
         let admin = told
             .lines()
             .find_map(|line| line.strip_prefix("health and metrics on http://"));
-        Server {
-            child,
-            address,
-            scheme,
-            admin: admin.map(|address| address.parse().unwrap()),
-            stderr,
-            ended: Mutex::new(ended),
-        }
+        self.admin = admin.map(|address| address.parse().unwrap());
+        (self.scheme, self.address) = (scheme, address);
     }
 
     pub fn connect(&self) -> Client {
@@ -140,7 +170,7 @@ impl Server {
         let (stderr, written) = &*self.stderr;
         let lacks = |stderr: &mut String| stderr.matches(text).count() < times;
         let (stderr, waited) = written
-            .wait_timeout_while(stderr.lock().unwrap(), PATIENCE, lacks)
+            .wait_timeout_while(stderr.lock().unwrap(), TIMEOUT, lacks)
             .unwrap();
         assert!(!waited.timed_out(), "no {text:?}: {stderr}");
     }
@@ -169,7 +199,7 @@ impl Server {
 
     /// The end of the server: its status, stdout and stderr.
     pub fn wait(mut self) -> (ExitStatus, String, String) {
-        self.ended.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        self.ended.lock().unwrap().recv_timeout(TIMEOUT).unwrap();
         let mut out = String::new();
         if let Some(mut stdout) = self.child.stdout.take() {
             stdout.read_to_string(&mut out).unwrap();
@@ -193,7 +223,7 @@ impl Server {
 /// instead.
 #[track_caller]
 pub fn until<T>(get: impl Fn() -> Result<T, String>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         match get() {
             Ok(there) => return there,
@@ -228,7 +258,7 @@ pub struct Answer {
 
 impl Client {
     pub fn new(stream: TcpStream) -> Client {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         Client {
             stream: BufReader::new(stream),
         }

@@ -326,7 +326,7 @@ fn key_in_an_ssh_agent_signs() {
 
 // [SIGN-067]
 #[test]
-fn agent_that_lacks_the_key_is_told_and_nothing_is_written() {
+fn agent_that_lacks_the_key_is_reported_and_nothing_is_written() {
     if lacks(&["ssh-agent", "ssh-add", "ssh-keygen"]) {
         return;
     }

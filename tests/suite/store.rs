@@ -302,7 +302,7 @@ fn full_disk_keeps_no_code_and_the_application_runs() {
 }
 
 #[test]
-fn user_without_a_home_is_told_what_to_set() {
+fn error_for_a_user_without_a_home_says_what_to_set() {
     let user = User::new();
     if !lacks(&["root"]) {
         let binary = copied_command(&user);

@@ -56,7 +56,7 @@ fn file_named_like_an_image_changes_nothing() {
 }
 
 #[test]
-fn hint_tells_how_a_file_of_that_name_is_spelled() {
+fn hint_shows_how_a_file_of_that_name_is_spelled() {
     let user = User::new();
     let app = user.built("app", "args: [env]\n");
     fs::rename(user.path(&app), user.path("thing")).unwrap();
@@ -67,7 +67,7 @@ fn hint_tells_how_a_file_of_that_name_is_spelled() {
 
 // [RUN-010]
 #[test]
-fn development_refuses_what_is_about_signed_images() {
+fn development_run_refuses_options_for_signed_images() {
     let user = User::new();
     user.app("app", "args: [env]\n");
     user.built("signed", "");
@@ -114,7 +114,7 @@ fn non_archive_is_reported_by_its_type() {
 
 // [RUN-003]
 #[test]
-fn digest_names_a_stored_image_and_a_run_takes_it_whole() {
+fn digest_names_a_stored_image_and_a_run_requires_all_of_it() {
     let user = User::new();
     user.app("app", "args: [env]\nenv: { A: b }\n");
     let digest = user.qyv(&["build", "app", "-o", "app.qyvbin"]).expect(0).out;

@@ -247,7 +247,7 @@ fn two_of_three_keys_in_every_combination_and_one_key_often() {
 }
 
 #[test]
-fn auditor_needs_the_file_and_a_public_key_alone() {
+fn auditor_needs_only_the_file_and_a_public_key() {
     let s = Signed::new(&["other"]);
     let auditor = User::new();
     fs::copy(s.user.path(&s.app), auditor.path(&s.app)).unwrap();

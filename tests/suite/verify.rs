@@ -23,7 +23,7 @@ fn targets(output: &CommandOutput) -> Vec<(String, u64)> {
 
 // [SIGN-047]
 #[test]
-fn many_targets_are_told_in_their_order_with_one_exit_code() {
+fn many_targets_are_reported_in_order_with_one_exit_code() {
     let user = User::new();
     let app = user.built("app", "");
     let bare = ["build", "app", "-o", "bare.qyvbin", "--no-sign"];
@@ -163,7 +163,7 @@ fn record_says_what_was_verified_by_what_and_replaces_nothing() {
 
 // [SIGN-047]
 #[test]
-fn name_of_a_file_stands_for_one_file_and_in_one_line() {
+fn file_name_in_a_record_is_unambiguous_and_on_one_line() {
     let user = User::new();
     let app = user.built("app", "");
     fs::create_dir(user.path("found")).unwrap();

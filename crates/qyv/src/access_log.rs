@@ -1,8 +1,8 @@
 //! `serve --access-log`: a line of JSON for each request, once it is over.
 //!
 //! A line has nothing that may be secret: no query, no header but the host, no body. What
-//! comes from a client is bounded and escaped, so that one line is never two. A log that
-//! can't be written is told once, and keeps no request from being answered.
+//! comes from a client is bounded and escaped, so that one line is never two. A log that can't
+//! be written is reported once, and requests are answered nevertheless.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -42,7 +42,7 @@ struct Line<'a> {
     whole: bool,
 }
 
-/// What the writer is told.
+/// What the writer receives.
 enum Entry {
     Answered(SystemTime, Answered),
     /// The file may have been moved away.
@@ -72,7 +72,7 @@ impl AccessLog {
             torn: false,
             fails: false,
             lost: 0,
-            told: None,
+            reported: None,
         };
         let reopen = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&reopen);
@@ -99,7 +99,7 @@ impl AccessLog {
         self.spool.push(Entry::Look, 0);
     }
 
-    /// Waits until all is written, but not for long.
+    /// Waits until everything is written, but not for long.
     pub fn finish(&self) {
         self.spool.finish();
     }
@@ -155,9 +155,9 @@ struct Writer {
     torn: bool,
     /// Whether the last attempt to write failed.
     fails: bool,
-    /// Lines that were lost and not told yet.
+    /// Lines that were lost and not reported yet.
     lost: u64,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 impl Writer {
@@ -187,10 +187,10 @@ impl Writer {
         if !bytes.is_empty() {
             self.put(&bytes);
         }
-        if self.lost > 0 && !self.fails && self.told.is_none_or(|told| told.elapsed() > REPORT) {
+        if self.lost > 0 && !self.fails && self.reported.is_none_or(|reported| reported.elapsed() > REPORT) {
             let log = self.to.shown();
             let lost = std::mem::take(&mut self.lost);
-            self.told = Some(Instant::now());
+            self.reported = Some(Instant::now());
             self.ui.warn(&format!(
                 "the access log {log} lacks {lost} requests, which were answered"
             ));

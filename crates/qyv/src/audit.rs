@@ -1,11 +1,10 @@
 //! What a run is granted, uses and is denied: for `-v`, and as lines of JSON in the
 //! file of `run --audit`.
 //!
-//! A line is written before the guest gets what it tells of. A guest can't make the file
-//! grow without limit, nor keep a line out of it: of equal events the first is written and
-//! the others are counted, and of each permission only so many denials are written. If a
-//! line can't be written, because the disk is full, the run ends: nothing is used
-//! unrecorded.
+//! A line is written before the guest gets what it records. A guest can't make the file grow
+//! without limit, nor suppress a line: of equal events the first is written and the others are
+//! counted, and of each permission only so many denials are written. If a line can't be
+//! written, because the disk is full, the run ends: nothing is used unrecorded.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -31,7 +30,7 @@ const MAX_DENIALS: usize = 1024;
 /// Maximum number of uses that are remembered, to find equal ones.
 const MAX_USES: usize = 4096;
 /// How many denials of one permission `-v` prints.
-const MAX_TOLD: usize = 64;
+const MAX_REPORTED: usize = 64;
 /// How the first line begins: a run that was refused has no other than its end.
 const STARTS: [&[u8]; 2] = [
     b"{\"event\":\"granted\",\"time\":\"",
@@ -96,7 +95,7 @@ struct Shared {
 #[derive(Debug)]
 struct AuditFile {
     file: File,
-    /// Its least length: what it had, and what was written.
+    /// Its minimum length: the initial length plus what was written.
     length: u64,
 }
 
@@ -129,7 +128,7 @@ struct Seen {
 
 /// What happens to an event.
 enum Fate {
-    Written { told: bool },
+    Written { reported: bool },
     Counted,
 }
 
@@ -153,7 +152,7 @@ impl Seen {
             return Fate::Counted;
         }
         Fate::Written {
-            told: !event.allowed && number < MAX_TOLD,
+            reported: !event.allowed && number < MAX_REPORTED,
         }
     }
 }
@@ -172,7 +171,7 @@ impl Audit {
         }
     }
 
-    /// The same; without both, denials are counted alone.
+    /// The same; without both, denials are only counted.
     pub fn open(file: Option<&Path>, verbose: bool) -> Result<Audit, Failure> {
         let opened = file.map(|path| {
             let opened = log_file::open(path, &STARTS, "an audit");
@@ -242,7 +241,7 @@ impl Observer for Audit {
             self.shared.denied.fetch_add(1, Ordering::Relaxed);
         }
         let fate = lock(&self.shared.seen).fate(&event);
-        let Fate::Written { told } = fate else { return };
+        let Fate::Written { reported } = fate else { return };
         let Event {
             permission,
             action,
@@ -250,7 +249,7 @@ impl Observer for Audit {
             allowed,
         } = event;
         let object = escape(&object).to_string();
-        if told && self.shared.verbose {
+        if reported && self.shared.verbose {
             // If nobody reads stderr, the guest still goes on.
             let _ = writeln!(io::stderr(), "denied: {permission} {action} {object}");
         }

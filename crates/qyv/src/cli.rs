@@ -9,6 +9,7 @@ pub use crate::cli_attest::AttestArgs;
 pub use crate::cli_call::CallArgs;
 pub use crate::cli_keys::{KeyKind, KeysCommand};
 pub use crate::cli_meta::{CompletionsArgs, DoctorArgs, HelpArgs, ManArgs, QuickstartArgs};
+pub use crate::cli_project::{DevArgs, InitArgs};
 #[cfg(feature = "import")]
 pub use crate::cli_registry::ImportArgs;
 pub use crate::cli_registry::{
@@ -39,7 +40,7 @@ pub enum Format {
     version,
     about = "Pack, sign, verify and run WebAssembly applications",
     long_about = "Pack a WebAssembly application (a component or WASI module, its .qyv manifest, its assets) into one signed .qyvbin file; verify it without a network; run it.",
-    after_help = "Start with:\n  qyv quickstart                 every step, on a built-in example\n  qyv build DIR                  build and sign the application in DIR\n  qyv run FILE.qyvbin            verify it and run it\n\nData goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,\n2 wrong usage, 10-19 refused by trust (see `qyv help trust`).",
+    after_help = "Start with:\n  qyv quickstart                 every step, on a built-in example\n  qyv init NAME --lang rust      a project of your own\n  qyv build DIR                  build and sign the application in DIR\n  qyv run FILE.qyvbin            verify it and run it\n\nData goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed,\n2 wrong usage, 10-19 refused by trust (see `qyv help trust`).",
     max_term_width = 100,
     disable_help_subcommand = true
 )]
@@ -50,9 +51,9 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// `qyv run …` alone. Describing every other command to the parser costs more
-/// time than verifying an image, so the hot command is parsed by itself; what
-/// it accepts and prints is the same (there is a test).
+/// `qyv run …` alone. Describing every other command to the parser takes longer than verifying
+/// an image, so this command has a parser of its own, which accepts and prints the same (a test
+/// compares them).
 #[derive(Debug, Parser)]
 #[command(name = "qyv", bin_name = "qyv", max_term_width = 100, disable_help_subcommand = true)]
 pub struct RunCli {
@@ -117,11 +118,15 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Create a project: an application that builds with its language's own tools
+    Init(InitArgs),
+    /// Build an application and run it, and do so again after each change
+    Dev(DevArgs),
     /// Check a .qyv manifest and report every problem in it
     Validate(ValidateArgs),
     /// Build a signed .qyvbin from a .qyv, and tag it in the store
     Build(BuildArgs),
-    /// Resolve the dependencies of a .qyv anew, and rewrite its qyv.lock
+    /// Resolve the dependencies of a .qyv again, and rewrite its qyv.lock
     Update(UpdateArgs),
     /// Add a signature to a .qyvbin or a stored image
     Sign(SignArgs),
@@ -223,7 +228,7 @@ pub struct ValidateArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. Where CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed.\n\nImages under `dependencies` are judged by the trust policy and linked into the component. qyv.lock, in the\nmanifest's directory, records which they were; a build uses those, and adds what it lacks.\n\nWith --compare: 0 where the image is made here byte for byte, or where manifest, component and files\nare the same and only the form differs, which is told; 1 where they differ, with the first difference."
+    after_help = "Signing is the default. The first build on a machine makes the key `default` and trusts it\nfor local files on this machine. In CI, QYVOL_KEY_FILE names a key's file and QYVOL_KEY holds\na key's PEM; QYVOL_KEY_PASSPHRASE opens an encrypted one. If CI is set, no key is made here.\nWith SOURCE_DATE_EPOCH set, its time is recorded; without, 1970: the same inputs and key give\nthe same bytes.\n\nDirectories and globs under `assets` leave out .git, .env*, *.qyvbin, keys, and what .qyvignore\nnames. -v lists what is packed.\n\nImages under `dependencies` are judged by the trust policy and linked into the component. qyv.lock,\nin the manifest's directory, records them; a build uses those, and adds what the lock lacks.\n\nWith --compare, the exit code is 0 if the image is reproduced byte for byte, or if manifest,\ncomponent and files are the same and only the form differs, which is reported; 1 if they differ,\nwith the first difference."
 )]
 pub struct BuildArgs {
     /// A .qyv file, or the directory of one
@@ -250,6 +255,9 @@ pub struct BuildArgs {
     /// Make a component of a core WASI module
     #[arg(long)]
     pub componentize: bool,
+    /// First run the manifest's `build`, the author's own tools, in the manifest's directory. It gets no variable QYVOL_…, and has ended before a key is read
+    #[arg(long, conflicts_with = "compare")]
+    pub run_build: bool,
     /// Write nothing; compare what would be built with this image: a .qyvbin, or a stored image's name or digest
     #[arg(
         long,
@@ -258,7 +266,7 @@ pub struct BuildArgs {
         conflicts_with_all = ["output", "force", "tags", "key", "signer", "no_sign", "sequence", "expires"]
     )]
     pub compare: Option<String>,
-    /// Refuse to build if qyv.lock does not have every dependency as the manifest asks for it
+    /// Refuse to build if qyv.lock does not have every dependency that the manifest asks for
     #[arg(long)]
     pub locked: bool,
     /// When to contact the registries in the names of dependencies [default: missing]
@@ -272,7 +280,7 @@ pub struct BuildArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A dependency whose name has a registry is looked up there; any other in the store, or in its file. Each\nmust be accepted by the trust policy, ask for nothing that the application lacks, and fit its\nimports; if one does not, qyv.lock stays as it is. Exit codes: 10-19 refused by trust; 69 a registry\nfailed, and trying again won't help; 75 it may."
+    after_help = "A dependency whose name has a registry is looked up there; any other in the store, or in its file.\nEach must be accepted by the trust policy, ask for nothing that the application lacks, and fit its\nimports; if one does not, qyv.lock is not changed. Exit codes: 10-19 refused by trust; 69 a registry\nfailed, and trying again won't help; 75 it may."
 )]
 pub struct UpdateArgs {
     /// The dependencies to resolve anew, by their keys in the manifest [default: all]
@@ -290,7 +298,7 @@ pub struct UpdateArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Kept are signatures by keys of the trust policy and of the keyring. The image stays as it is.\nEach line names a signature's digest and the key that it claims. A registry may still serve\nwhat was removed here, and the next pull brings it back."
+    after_help = "Signatures by keys of the trust policy and of the keyring are kept. The image does not change.\nEach line names a signature's digest and the key that it claims. A registry may still serve\nwhat was removed here, and the next pull fetches it again."
 )]
 pub struct CleanArgs {
     /// A .qyvbin, or the name or digest of a stored image
@@ -373,7 +381,7 @@ pub struct CheckArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A name in a registry is recorded in the file, and `qyv load` restores it where the policy accepts it.\nAn image that is named otherwise, or by its digest, is recorded under its own name:version."
+    after_help = "A name in a registry is recorded in the file, and `qyv load` restores it if the policy accepts it.\nAn image with another name, or named by its digest, is recorded under its own name:version."
 )]
 pub struct SaveArgs {
     /// Names in the store, or digests
@@ -389,7 +397,7 @@ pub struct SaveArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The trust policy judges each image before anything is stored: a name in a registry by that name's\nrule, a name without by the rule for files. A file is refused as a whole if one of its images is. A name that stands for another image in the store is not moved without --replace."
+    after_help = "The trust policy judges each image before anything is stored: a name in a registry by that name's\nrule, any other by the rule for files. If one of its images is refused, the whole file is. A name\nthat refers to another image in the store is not moved without --replace."
 )]
 pub struct LoadArgs {
     /// .qyvbin files, or OCI image layouts: directories, or tars that are not compressed
@@ -419,6 +427,23 @@ mod tests {
         };
         assert!(help(Cli::command()).is_some());
         assert_eq!(help(Cli::command()), help(RunCli::command()));
+    }
+
+    fn assert_fits(command: &clap::Command) {
+        for line in command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+            .lines()
+        {
+            assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+        }
+        command.get_subcommands().for_each(assert_fits);
+    }
+
+    #[test]
+    fn lines_after_options_fit_in_100_columns() {
+        assert_fits(&Cli::command());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::complete::call_words;
 /// Length of a word of the scope, in bytes.
 const SCOPE: usize = 64;
 
-/// A word that a function may compare with others.
+/// A scope, which the function may check.
 fn parse_scope(text: &str) -> Result<String, String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || ":/._-".contains(c);
     match !text.is_empty() && text.len() <= SCOPE && text.chars().all(is_allowed) {
@@ -20,7 +20,7 @@ fn parse_scope(text: &str) -> Result<String, String> {
 #[derive(Debug, Args)]
 #[command(
     override_usage = "qyv call [OPTIONS] <TARGET> <FUNCTION> [ARGS]...\n       qyv call [OPTIONS] --workers <N> <TARGET> [FUNCTION]",
-    after_help = "Options come before TARGET. FUNCTION is its name in WIT, such as acme:calc/ops.add, or as much of it\nas is not ambiguous (add). Arguments and result are WAVE: 1, \"text\", [1, 2], {name: \"a\", size: 2},\nsome(1), none, ok(1), err(\"why\"), a-case, a-case(1), {a-flag}. `qyv inspect --wit TARGET` shows the types.\n\nFunctions that the manifest names come first. Each call has an instance of its own, unless the manifest\ngives the function a pool. What it prints goes to stderr; stdin is empty to it.\n\nWith --workers, stdin has a call on each line, {\"id\":1,\"function\":\"add\",\"args\":[1,2]}, and stdout an answer\nfor each, in the same order: {\"id\":1,\"result\":3} or {\"id\":1,\"error\":{\"kind\":…,\"message\":…}}.\n\nExit codes: 0: the function returned; 1: it returned an `err`, which is printed; 2: no such function, or an\nargument that does not fit; 124: a limit ended it; 125: qyv itself failed; 126: refused by trust; 134: it trapped."
+    after_help = "Options come before TARGET. FUNCTION is its name in WIT, such as acme:calc/ops.add, or as much of it\nas is not ambiguous (add). Arguments and result are WAVE: 1, \"text\", [1, 2], {name: \"a\", size: 2},\nsome(1), none, ok(1), err(\"why\"), a-case, a-case(1), {a-flag}. `qyv inspect --wit TARGET` shows\nthe types.\n\nFunctions that the manifest names come first. Each call has an instance of its own, unless the\nmanifest gives the function a pool. What it prints goes to stderr; its stdin is empty.\n\nWith --workers, each line of stdin is a call, {\"id\":1,\"function\":\"add\",\"args\":[1,2]}, and stdout\nhas an answer for each, in the same order: {\"id\":1,\"result\":3} or\n{\"id\":1,\"error\":{\"kind\":…,\"message\":…}}.\n\nExit codes: 0: the function returned; 1: it returned an `err`, which is printed; 2: no such\nfunction, or an argument of the wrong type; 124: a limit ended it; 125: qyv itself failed;\n126: refused by trust; 134: it trapped."
 )]
 pub struct CallArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development; then the function and its arguments
@@ -36,7 +36,8 @@ pub struct CallArgs {
     /// Read calls as lines of JSON from stdin, and make up to this many at once
     #[arg(long, value_name = "N", conflicts_with_all = ["args_from"], value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// Tell the function what the call is for, through qyvol:call/context (repeatable)
+    /// State what the call is for; the function reads it through qyvol:call/context
+    /// (repeatable)
     #[arg(long, value_name = "WORD", value_parser = parse_scope)]
     pub scope: Vec<String>,
     #[command(flatten)]

@@ -28,7 +28,7 @@ pub enum KeysCommand {
         #[arg(default_value = "default", add = key_names())]
         name: String,
     },
-    /// Print a key as PEM: the public half, unless told otherwise
+    /// Print a key as PEM: the public half by default
     Export {
         /// Its name
         #[arg(default_value = "default", add = key_names())]

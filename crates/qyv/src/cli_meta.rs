@@ -12,7 +12,7 @@ use crate::cli_registry::RegistryArgs;
 )]
 pub struct DoctorArgs {
     /// Registries to contact, with your credentials for them
-    #[arg(value_name = "HOST[:PORT]")]
+    #[arg(value_name = "REGISTRY")]
     pub registries: Vec<String>,
     #[command(flatten)]
     pub registry: RegistryArgs,

@@ -1,4 +1,4 @@
-//! The command line of what deals with registries.
+//! The command line of the registry commands.
 
 #[cfg(feature = "hub")]
 use std::net::SocketAddr;
@@ -27,8 +27,8 @@ pub enum PullWhen {
     Never,
 }
 
-/// How registries are talked to.
-#[derive(Clone, Debug, Args)]
+/// How registries are reached.
+#[derive(Clone, Debug, Default, Args)]
 pub struct RegistryArgs {
     /// Use plain HTTP for this host, as is the default for loopback addresses (repeatable)
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Registry options")]
@@ -42,12 +42,12 @@ pub struct RegistryArgs {
     /// How many times to retry after a temporary failure
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Registry options")]
     pub retries: u32,
-    /// Give up on a registry that is silent for this long, such as 30s or 5m [default: 30s]
+    /// Give up on a registry that sends nothing for this long, such as 30s or 5m [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Registry options")]
     pub timeout: Option<Duration>,
 }
 
-/// The longest silence that can be asked for.
+/// The longest timeout that can be set.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -58,7 +58,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Blobs that the registry has are not sent, those that another of its repositories has are mounted.\nSignatures go along. Exit codes: 69 failed, and trying again won't help; 75 it may."
+    after_help = "Blobs that the registry has are not sent; those that another of its repositories has are mounted.\nSignatures are sent too. With the image, push publishes its component compressed, and as patches\nfrom earlier images, where that saves a third: hosts then fetch fewer bytes. The image stays the\nsame. Exit codes: 69 failed, and trying again won't help; 75 it may."
 )]
 pub struct PushArgs {
     /// A .qyvbin, or the name of a stored image
@@ -70,13 +70,19 @@ pub struct PushArgs {
     /// Only say what would be sent
     #[arg(long)]
     pub dry_run: bool,
+    /// Publish a patch from the component of this image, a .qyvbin or a stored name (repeatable, at most 8) [default: the two latest stored images of the repository]
+    #[arg(long, value_name = "IMAGE", conflicts_with = "no_encodings", add = targets())]
+    pub patch_from: Vec<String>,
+    /// Don't publish smaller representations of the component
+    #[arg(long)]
+    pub no_encodings: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A tag is resolved once, everything after that is fetched by digest. Trust is decided by\n`qyv run` and `qyv verify`, or here with --verify. What an interrupted pull\nfetched stays in the store, and the next pull resumes from it (`qyv prune` removes it).\nExit codes: 69 failed, and trying again won't help; 75 it may; 10-19 refused by trust."
+    after_help = "A tag is resolved once; everything after that is fetched by digest. Trust is decided by\n`qyv run` and `qyv verify`, or here with --verify. What an interrupted pull\nfetched stays in the store, and the next pull resumes from it (`qyv prune` removes it).\nExit codes: 69 failed, and trying again won't help; 75 it may; 10-19 refused by trust."
 )]
 pub struct PullArgs {
     /// An image, as HOST/NAME[:TAG][@DIGEST]
@@ -101,7 +107,7 @@ pub struct PullArgs {
 #[cfg(feature = "import")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Takes the artifacts of wkg, wash, Spin and ORAS, container images that hold one .wasm file, and\nindexes with a WebAssembly platform. The component stays as it is; the image is built, signed,\nstored and written like one from `qyv build`. Without --manifest the image is granted nothing;\nwhat its imports ask for is printed. Its name is the last part of REF, its version the tag, or,\nfor `latest` or a digest alone, the version that the source states. A name from REF never takes\nthe place of another image or file without --replace. The source's digest is recorded in the\nimage. The source's own signatures are counted and not checked, and say nothing about the image:\nyours is what hosts check. Exit codes: 1 what is found is not a usable program, 16 nothing in it\ncan be WebAssembly or readers may differ on it, 17 over a limit, 69 failed, and trying again\nwon't help; 75 it may."
+    after_help = "Takes the artifacts of wkg, wash, Spin and ORAS, container images that hold one .wasm file, and\nindexes with a WebAssembly platform. The component does not change; the image is built,\nsigned, stored and written like one from `qyv build`. Without --manifest the image is granted\nnothing; what its imports ask for is printed. Its name is the last part of REF, its version the\ntag, or, for `latest` or a digest alone, the version that the source states. A name from REF never\nreplaces another image or file without --replace. The source's digest is recorded in the\nimage. The source's own signatures are counted and not checked, and say nothing about the image:\nyours is what hosts check. Exit codes: 1 it is not a usable program, 16 it has no\nWebAssembly or is ambiguous, 17 over a limit, 69 failed, and trying again won't help; 75 it may."
 )]
 pub struct ImportArgs {
     /// An artifact, as HOST/NAME[:TAG][@DIGEST] (Docker Hub is docker.io), or a .wasm file
@@ -113,16 +119,16 @@ pub struct ImportArgs {
     /// Use this manifest; its entrypoint only names the component, and is not read
     #[arg(long, value_name = "FILE.qyv")]
     pub manifest: Option<PathBuf>,
-    /// The layer to take where there are several components, by its digest, title or Spin component id
+    /// The layer to use if there are several components: its digest, title or Spin component id
     #[arg(long, value_name = "DIGEST|TITLE|ID")]
     pub layer: Option<String>,
-    /// Where the archive goes [default: the image's or the manifest's name, in this directory]
+    /// Output file [default: the image's or the manifest's name, in the current directory]
     #[arg(short, long, value_name = "FILE.qyvbin")]
     pub output: Option<PathBuf>,
     /// Replace the output even if it is not a .qyvbin; never one of the files that are read
     #[arg(short, long)]
     pub force: bool,
-    /// Let a name from REF replace the file there, and move in the store
+    /// Let a name from REF replace an existing file, and move in the store
     #[arg(long)]
     pub replace: bool,
     /// One more name for the image in the store (repeatable)
@@ -232,10 +238,10 @@ pub struct HubUserAddArgs {
     #[command(flatten)]
     pub user: HubUserArgs,
     /// What the user may do: a repository, `NAME/*` for all below it or `*` for all, and the
-    /// actions read, write and delete; can be repeated
+    /// actions read, write and delete (repeatable)
     #[arg(long, value_name = "REPOSITORY=ACTIONS", required_unless_present = "replace")]
     pub allow: Vec<Scope>,
-    /// Change the password of a user who is there already, and the rights where --allow is given
+    /// Change the password of an existing user and, with --allow, the rights
     #[arg(long)]
     pub replace: bool,
 }
@@ -253,7 +259,7 @@ pub struct HubUserArgs {
 #[cfg(feature = "hub")]
 #[derive(Debug, Args)]
 pub struct HubUsersArgs {
-    /// The file of users, which `hub serve --users` reads
+    /// The users file, which `hub serve --users` reads
     #[arg(long, value_name = "FILE")]
     pub users: PathBuf,
 }
@@ -261,19 +267,19 @@ pub struct HubUsersArgs {
 #[cfg(feature = "hub")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The address that was bound is printed on stdout, so port 0 works. The log is JSON lines on stderr.\n`hub user add` writes the file of users, JSON; it and the certificate are read again when they change:\n  {\"anonymous_read\": false, \"token\": true, \"users\": [{\"name\": \"ana\", \"password\": \"$argon2id$…\",\n   \"scopes\": [{\"repository\": \"team/*\", \"actions\": [\"read\", \"write\", \"delete\"]}]}]}"
+    after_help = "The address that was bound is printed on stdout, so port 0 works. The log is JSON lines on stderr.\n`hub user add` writes the users file (JSON); it and the certificate are reloaded when they change:\n  {\"anonymous_read\": false, \"token\": true, \"users\": [{\"name\": \"ana\", \"password\": \"$argon2id$…\",\n   \"scopes\": [{\"repository\": \"team/*\", \"actions\": [\"read\", \"write\", \"delete\"]}]}]}"
 )]
 pub struct HubServeArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
-    /// The data directory [default: `hub` beside the store]
+    /// The data directory [default: `hub` next to the store]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// The users and their rights; without it anyone may do anything, and only a loopback address is allowed
     #[arg(long, value_name = "FILE")]
     pub users: Option<PathBuf>,
-    /// Let everybody who reaches the address do everything
+    /// Let everybody who can reach the address do everything
     #[arg(long, conflicts_with = "users")]
     pub open: bool,
     /// The certificate chain, PEM
@@ -285,13 +291,16 @@ pub struct HubServeArgs {
     /// The URL that clients use, if it differs from the one in their requests
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
-    /// A proxy in front of it, whose X-Forwarded-For, -Proto and -Host are believed: an address or
-    /// a network; can be repeated
+    /// A proxy in front of it, whose X-Forwarded-For, -Proto and -Host are trusted: an address
+    /// or a network (repeatable)
     #[arg(long, value_name = "ADDRESS[/PREFIX]")]
     pub trusted_proxy: Vec<Network>,
     /// The largest blob that is accepted, in bytes
     #[arg(long, value_name = "BYTES")]
     pub max_blob: Option<u64>,
+    /// Serve the registry's API alone, without pages for browsers
+    #[arg(long)]
+    pub no_pages: bool,
     /// Remove unreferenced content and exit; a running hub does so by itself
     #[arg(long)]
     pub collect_garbage: bool,

@@ -11,7 +11,7 @@ use crate::complete::{keys, run_targets, targets};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "qyv run [OPTIONS] <TARGET> [ARGS]...",
-    after_help = "Options of qyv come before TARGET; everything after it goes to the guest, and a first `--` is dropped.\nIf the manifest has `processes`, the first argument is the name of one, which is started again as it says.\nThe guest's exit code is passed through. 124: a limit ended the guest; 125: qyv itself failed;\n126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. If a variable is set more than once, the last value\ncounts: the manifest's, then --env-file, --env, --secret."
+    after_help = "Options of qyv come before TARGET; everything after it goes to the guest, and a first `--` is\ndropped. If the manifest has `processes`, the first argument names one, which is restarted as the\nmanifest says. The guest's exit code is passed through. 124: a limit ended the guest; 125: qyv\nitself failed; 126: refused by trust; 134: the guest trapped. A guest may exit with these codes too:\n--report says who ended the run. If a variable is set more than once, the last value\ncounts: the manifest's, then --env-file, --env, --secret."
 )]
 pub struct RunArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development; then the guest's arguments
@@ -44,7 +44,8 @@ pub struct RunArgs {
     /// Run code that is not optimised, so that gdb and lldb see the guest's source; traps name its files and lines, as far as the component has DWARF
     #[arg(long)]
     pub debug_info: bool,
-    /// Print how long the steps took, and what memory, processor time and output the guest needed; with --format json, the document of --report, on one line of stderr
+    /// Print how long the steps took, and the memory, processor time and output of the guest;
+    /// with --format json, the document of --report, on one line of stderr
     #[arg(long)]
     pub stats: bool,
     /// Create a JSON file that says who ended the run (the guest, a limit, trust, or qyv), with the figures of --stats
@@ -52,9 +53,9 @@ pub struct RunArgs {
     pub report: Option<PathBuf>,
 }
 
-/// What `run`, `serve` and `call` have in common: what a guest is given, and how its image is
+/// The common options of `run`, `serve` and `call`: what a guest is given, and how its image is
 /// found and judged.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct GuestArgs {
     /// Set an environment variable for the guest; NAME alone takes its value from qyv's environment (repeatable)
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
@@ -92,19 +93,19 @@ pub struct GuestArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without a handler of wasi:http, the functions that the manifest names are called by POST /NAME, with JSON.\n\nEach request has an instance of its own, unless the manifest says `serve: { reuse: N }`, with the limits and\npermissions of the manifest; files that the manifest grants are those of all requests.\n\nSIGINT and SIGTERM end it once the requests that have arrived\nare answered; a second one ends it at once. SIGHUP opens the access log again,\nreads a certificate that has changed, and looks at the target at once, as --watch does: a file, a name of the store, or with --pull always a name\non its registry. What trust refuses, or what does not start, changes nothing.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
+    after_help = "Without a handler of wasi:http, the functions that the manifest names are called by POST /NAME,\nwith JSON.\n\nEach request has an instance of its own, unless the manifest says `serve: { reuse: N }`, with the\nlimits and permissions of the manifest; files that the manifest grants are shared by all requests.\n\nSIGINT and SIGTERM end it once the requests that have arrived are answered; a second one ends it at\nonce. SIGHUP reopens the access log, reads a certificate that has changed, and checks the target at\nonce, as --watch does: a file, a name in the store, or with --pull always a name in its registry. A\ntarget that trust refuses, or that does not start, changes nothing.\n\nExit codes: 0 ended by a signal; 125: qyv itself failed; 126: refused by trust."
 )]
 pub struct ServeArgs {
     /// A .qyvbin, the name or digest of an image, or a .qyv or DIR/ under development
     #[arg(add = run_targets(), required_unless_present = "apps")]
     pub target: Option<String>,
-    /// Serve the applications in this file, each under a host or a path of its own
+    /// Serve the applications in this file, each under its own host or path
     #[arg(long, value_name = "FILE", conflicts_with = "target")]
     pub apps: Option<PathBuf>,
     /// Address and port to listen on; port 0 is any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Speak TLS, with the certificate in this file and those above it (PEM)
+    /// Serve TLS, with the certificate and its chain in this file (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The certificate's private key (PEM), which nobody else may read
@@ -122,7 +123,8 @@ pub struct ServeArgs {
     /// Size limit of a request's body
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub max_body: String,
-    /// Look this often whether the target leads to something else; if trust accepts that and it starts, it answers from then on
+    /// Check this often whether the target has changed; if trust accepts the new one and it
+    /// starts, it answers from then on
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s")]
     pub watch: Option<humantime::Duration>,
     /// Append a line of JSON for each request to this file, or write it to stdout (-)

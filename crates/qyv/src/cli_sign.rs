@@ -25,7 +25,7 @@ pub struct SignArgs {
 /// What a signature says.
 #[derive(Debug, Args)]
 pub struct ClaimArgs {
-    /// The role of the signature, as rules of the trust policy name it
+    /// The role of the signature, as in the rules of the trust policy
     #[arg(long, value_name = "ROLE", default_value = "release")]
     pub role: String,
     /// Sequence number, higher for each newer release of a name [default: from the version]

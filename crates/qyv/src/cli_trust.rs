@@ -8,7 +8,7 @@ use qyvol::types::Digest;
 use crate::cli::RegistryArgs;
 use crate::complete::{images, keys, targets};
 
-/// What a signed name and version are held against.
+/// What a signed name and version are checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentityArg {
     /// The name must fit the repository, the tag be the signed version
@@ -19,7 +19,7 @@ pub enum IdentityArg {
     Any,
 }
 
-/// Whose form a key's signatures have.
+/// The form of a key's signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FormArg {
     /// Name, version and role are signed
@@ -39,7 +39,7 @@ pub enum TrustCommand {
     Check {
         /// The file [default: the one in force]
         file: Option<PathBuf>,
-        /// Say which images in the store it accepts and which it refuses
+        /// List which images in the store it accepts and which it refuses
         #[arg(long)]
         all: bool,
         /// Judge as if it were this time, such as 2027-01-31 or 2027-01-31T12:00:00Z
@@ -59,7 +59,7 @@ pub enum TrustCommand {
         /// The role it signs in
         #[arg(long, default_value = "release")]
         role: String,
-        /// Whose form its signatures have
+        /// The form of its signatures
         #[arg(long, value_enum, default_value_t = FormArg::Qyvol)]
         form: FormArg,
         /// How many of the role's keys must sign [default: as it was, or 1]
@@ -92,13 +92,19 @@ pub enum TrustCommand {
         key: Option<String>,
     },
     /// Refuse a key's signatures, or one image, from now on
+    #[command(
+        after_help = "If this host follows a policy that others publish, that policy stays as it is: the revocation is\nwritten to trust.yaml.revoked beside it, which `qyv trust pull` keeps, and holds on this host\nalone, whatever --policy or --key says. It can only revoke.\n\n  qyv trust revoke acme-ci\n  qyv trust revoke sha256:…\n  qyv trust revoke --undo sha256:…"
+    )]
     Revoke {
         /// A key's file, name or fingerprint (SHA256:…), or an image's digest (sha256:…)
         #[arg(value_name = "KEY|DIGEST", add = keys())]
         what: String,
-        /// Go on accepting the key's signatures over this image; may be repeated
+        /// Keep accepting the key's signatures over this image (repeatable)
         #[arg(long, value_name = "DIGEST")]
         keep: Vec<Digest>,
+        /// Revoke it no longer
+        #[arg(long, conflicts_with = "keep")]
+        undo: bool,
     },
     /// Show which rule applies to an image, and the verdict on each of its signatures
     Explain {
@@ -113,9 +119,9 @@ pub enum TrustCommand {
 /// Policies that hosts follow.
 #[derive(Debug, Subcommand)]
 pub enum FleetCommand {
-    /// Begin to follow a policy that others publish and sign
+    /// Follow a policy that others publish and sign
     #[command(
-        after_help = "The first document is trusted because you name it: by a file, or by the digest that `qyv trust sign`\nprints. Each later one must be signed by enough keys of the one before it, and of its own. From then on `qyv trust pull`\nor `qyv trust import` change the policy, and `qyv trust add`, `remove` and `revoke` do not.\n\n  qyv trust follow fleet.yaml\n  qyv trust follow registry.example/policy@sha256:…"
+        after_help = "The first document is trusted because you name it: by a file, or by the digest that `qyv trust sign`\nprints. Each later one must be signed by enough keys of the one before it, and of its own. From\nthen on `qyv trust pull` or `qyv trust import` changes the policy; `qyv trust add` and `remove` are\nrefused, and `qyv trust revoke` revokes on this host alone.\n\n  qyv trust follow fleet.yaml\n  qyv trust follow registry.example/policy@sha256:…"
     )]
     Follow {
         /// A policy's file, or HOST/REPOSITORY@DIGEST
@@ -214,7 +220,7 @@ pub enum DataCommand {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 threshold not met,\n14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 identity mismatch,\n19 bad policy. If there are several targets, the first one that trust refuses decides\nthe exit code; if there is none, the first one that fails for another reason decides. Nothing is\nunpacked or stored, and no network is used without --remote.\n\n  qyv verify app.qyvbin\n  qyv verify releases/ --record audit.json\n  qyv verify --remote registry.example/acme/app:1.0.0"
+    after_help = "Exit codes: 0 accepted; 10 unsigned, 11 no trusted key, 12 bad signature, 13 too few keys or no\nattestation, 14 expired or revoked, 15 rollback, 16 malformed, 17 over a limit, 18 another name or\nversion, 19 policy unusable or expired. If there are several targets, the first one that trust\nrefuses decides the exit code; if there is none, the first one that fails for another reason\ndecides. Nothing is unpacked or stored, and no network is used without --remote.\n\n  qyv verify app.qyvbin\n  qyv verify releases/ --record audit.json\n  qyv verify --remote registry.example/acme/app:1.0.0"
 )]
 #[command(mut_group("RegistryArgs", |group| group.requires("remote")))]
 pub struct VerifyArgs {

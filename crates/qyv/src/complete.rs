@@ -1,8 +1,8 @@
 //! Completion in the shell: of commands, options, files, and of the names of
 //! images and keys that this machine has.
 //!
-//! The shell runs `qyv` with [`VARIABLE`] set to ask for candidates. Nothing is
-//! written, no network is used, and what can't be read has no candidates.
+//! The shell runs `qyv` with [`VARIABLE`] set to ask for candidates. Nothing is written, no
+//! network is used, and unreadable files give no candidates.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use crate::paths;
 
 /// The variable that names the shell in a call for candidates.
 const VARIABLE: &str = "QYVOL_COMPLETE";
-/// Names that are offered at most.
+/// Maximum number of candidates.
 const MAX_CANDIDATES: usize = 10_000;
 
 const SHELLS: Shells<'static> = Shells(&[
@@ -54,9 +54,8 @@ pub fn script(shell: &str) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// What a file name may have that is offered to bash, which inserts it as it is:
-/// anything else could be code of the shell's. Of the other names bash itself
-/// offers the files, quoted.
+/// The characters of a file name that is offered to bash, which inserts it unquoted: others
+/// could be shell code. Bash itself offers files with other names, quoted.
 fn is_plain(value: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || "-_./:@+=,~".contains(c);
     value.chars().all(plain)
@@ -117,7 +116,7 @@ impl EnvCompleter for Visible {
         let mut lines = Vec::new();
         self.0.write_complete(command, args, directory, &mut lines)?;
         let lines = String::from_utf8_lossy(&lines);
-        // A candidate stands on a line, before the help that some shells show.
+        // Each candidate is on a line, before the help that some shells show.
         for line in lines.split_inclusive('\n') {
             let value = line.split(['\t', ':', '\n']).next().unwrap_or_default();
             if !hidden.iter().any(|name| name == value) {
@@ -129,8 +128,8 @@ impl EnvCompleter for Visible {
 }
 
 /// Bash splits words at more than blanks, at the colons of names among others:
-/// the line is split again here, and what readline will not replace is taken off
-/// the answers.
+/// the line is split again here, and what readline will not replace is removed from the
+/// answers.
 struct Words;
 
 const BASH: &str = r#"_qyv() {
@@ -196,8 +195,8 @@ pub fn targets() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| with_files(stored(current), current, &["qyvbin", "qyv", "wasm"]))
 }
 
-/// Completes a target or one of the guest's arguments, which the engine does
-/// not tell apart: a stored image, or any file.
+/// Completes a target or one of the guest's arguments, which the engine doesn't distinguish: a
+/// stored image, or any file.
 pub fn run_targets() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let mut found = stored(current);
@@ -206,8 +205,8 @@ pub fn run_targets() -> ArgValueCompleter {
     })
 }
 
-/// Completes the words of `call`: a target, then one of its functions, then anything. The
-/// engine does not tell which word it is: the ones before it do.
+/// Completes the words of `call`: a target, then one of its functions, then anything. The words
+/// before it determine which one it is.
 pub fn call_words() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| match words_before().as_slice() {
         [] => with_files(stored(current), current, &["qyvbin"]),
@@ -237,7 +236,7 @@ fn words_before() -> Vec<String> {
     words.unwrap_or_default()
 }
 
-/// The functions of a target, as its types tell: nothing is compiled.
+/// The functions of a target, from its types: nothing is compiled.
 fn functions(target: &str, current: &OsStr) -> Vec<CompletionCandidate> {
     named(current, |ctx| {
         let functions = qyvol::functions(ctx, &Target::parse(target).ok()?).ok()?;
@@ -247,7 +246,7 @@ fn functions(target: &str, current: &OsStr) -> Vec<CompletionCandidate> {
         });
         let whole: Vec<String> = whole.collect();
         let current = current.to_str()?;
-        // Who has begun with the name alone goes on with it.
+        // If the user began with the short name, it is completed.
         Some(match whole.iter().any(|name| name.starts_with(current)) {
             true => whole,
             false => functions.into_iter().map(|(_, name)| name).collect(),

@@ -1,4 +1,4 @@
-//! From an error to what the user is told: message, details and exit code. What
+//! From an error to what is reported: message, details and exit code. What
 //! to do next is in [`crate::hints`].
 
 use std::path::Path;
@@ -23,9 +23,9 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// The trust policy can't be used (`spec/signing.md`).
 const BAD_POLICY: u8 = 19;
-/// A registry failed, and will again (sysexits' `EX_UNAVAILABLE`).
+/// A registry failed, and will fail again (sysexits' `EX_UNAVAILABLE`).
 const UNAVAILABLE: u8 = 69;
-/// A registry failed, and may not another time (`EX_TEMPFAIL`).
+/// A registry failed, and may succeed another time (`EX_TEMPFAIL`).
 const TEMPORARY: u8 = 75;
 
 /// Exit codes of a refusal by trust (`spec/signing.md`).
@@ -61,7 +61,7 @@ impl Failure {
         }
     }
 
-    /// The code that `run` exits with: it must not be taken for the guest's.
+    /// The code that `run` exits with: it must not be mistaken for the guest's.
     pub fn before_guest(mut self) -> Failure {
         self.code = if TRUST_CODES.contains(&self.code) { 126 } else { 125 };
         self
@@ -74,7 +74,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// A failure passes through the facade whole, where a verb makes its client.
+/// A failure passes unchanged through the facade, if a verb makes its client.
 impl std::error::Error for Failure {}
 
 impl From<Failure> for Error {
@@ -89,7 +89,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        // Transparent errors repeat their cause's words.
+        // Transparent errors repeat their cause's text.
         if !text.to_lowercase().contains(&more.to_lowercase()) {
             text.push_str(": ");
             text.push_str(&more);
@@ -129,7 +129,7 @@ fn exit_code(class: ErrorClass) -> u8 {
     }
 }
 
-/// What stands below the message, a line each.
+/// The lines below the message.
 fn details(error: &Error) -> Vec<String> {
     match error {
         Error::Yaml { path, problems }

@@ -35,8 +35,7 @@ enum Named {
     NotSet(String),
 }
 
-/// `NAME=VALUE`, or `NAME`. Of a text that is at fault no more than the name is
-/// repeated.
+/// `NAME=VALUE`, or `NAME`. An error about it repeats only the name.
 fn named(from: &str, text: &str) -> Result<Named, Failure> {
     if let Some((name, value)) = text.split_once('=') {
         let name = checked(from, name)?;

@@ -25,6 +25,10 @@ pub fn hints(error: &Error) -> Vec<String> {
         Error::Yaml { path, .. } if path.file_name().is_some_and(|name| name == "qyv.lock") => one(
             "`qyv build` and `qyv update` write this file: restore it, or remove it and run `qyv update` to resolve the dependencies anew",
         ),
+        Error::BuildStart { program, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            let from = crate::toolchain::source_of(program);
+            from.map(|from| format!("how to get it: {from}")).into_iter().collect()
+        }
         Error::Yaml { .. } => one("`qyv help manifest` describes the manifest's keys"),
         Error::Lock { .. } => {
             one("if that is intended, `qyv update` resolves the dependencies anew and rewrites qyv.lock")
@@ -101,8 +105,8 @@ pub fn hints(error: &Error) -> Vec<String> {
         Error::Layers { are_files: true, .. } => {
             one("take the file out of it with another tool: `qyv import ./FILE.wasm --name NAME:VERSION`")
         }
-        Error::Layers { .. } => one("--layer takes one of them, by its digest, title or Spin component id"),
-        Error::Platforms { is_several: true, .. } => one("HOST/NAME@DIGEST takes one of them"),
+        Error::Layers { .. } => one("--layer selects one of them, by its digest, title or Spin component id"),
+        Error::Platforms { is_several: true, .. } => one("HOST/NAME@DIGEST selects one of them"),
         Error::Platforms { .. } => one("if one of them holds a .wasm file: HOST/NAME@DIGEST names it"),
         Error::Image { source, .. } => image_hints(source),
         Error::Stored { source, .. } | Error::Store(source) => store_hints(source),
@@ -143,7 +147,7 @@ fn overlay_hints(error: &OverlayError) -> Vec<String> {
             "run it as their owner, or set QYVOL_HOME to a directory of your own to use another store"
         }
         OverlayError::Namespace(_) | OverlayError::Memory(_) => {
-            "allow user namespaces: the sysctl user.max_user_namespaces, and what a container or security module bars (unshare, mount)"
+            "allow user namespaces: the sysctl user.max_user_namespaces, and what a container or security module forbids (unshare, mount)"
         }
         _ => "a newer kernel, with overlayfs, can do it",
     };
@@ -187,7 +191,7 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
             ..
         } => "this registry does not delete tags; if it deletes images, HOST/NAME@DIGEST deletes one with all of its tags".to_string(),
         RemoteError::Status { status: 507, host, .. } => {
-            format!("{host} has no space left: whoever operates it must free some")
+            format!("{host} has no space left: its operator must free some")
         }
         RemoteError::Unreachable { temporary: false, .. } => {
             "check the registry's name, and that this machine can reach it".to_string()
@@ -207,7 +211,7 @@ fn remote_hints(error: &RemoteError) -> Vec<String> {
 fn tls_hint(host: &str, failure: TlsFailure) -> String {
     match failure {
         TlsFailure::UnknownIssuer => format!(
-            "if your own authority issued the certificate: --ca FILE, or permanently `ca: FILE` for {host} in hosts.yaml, beside trust.yaml"
+            "if your own authority issued the certificate: --ca FILE, or permanently `ca: FILE` for {host} in hosts.yaml, next to trust.yaml"
         ),
         TlsFailure::CaUsedAsServer => "a server must not present a CA certificate: make it one with `openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -subj /CN=HOST -addext subjectAltName=DNS:HOST -addext basicConstraints=critical,CA:FALSE`".to_string(),
         TlsFailure::NotTls => format!("if {host} speaks plain HTTP: --plain-http {host}"),
@@ -215,7 +219,7 @@ fn tls_hint(host: &str, failure: TlsFailure) -> String {
     }
 }
 
-/// A name that was not found may be that of a file, which is spelled otherwise.
+/// A name that was not found may be meant as a file, which is spelled differently.
 fn path_hint(name: &str) -> Option<String> {
     let default = name.strip_suffix(":latest");
     let names = [Some(name), default];

@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use qyvol::Context;
-use qyvol_hub::{AccessControl, Config, Event, Hub, HubError, Level, Tls};
+use qyvol_hub::{AccessControl, Config, Event, Hub, HubError, Level, Pages, Tls};
+use qyvol_hub_page::HubPages;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,6 +94,7 @@ fn serve(ctx: &Context<'_>, ui: &Ui, args: HubServeArgs) -> Result<u8, Failure> 
     config.tls = tls.map(|(certificate, key)| Tls { certificate, key });
     config.public_url = args.public_url.clone();
     config.proxies = args.trusted_proxy.clone();
+    config.pages = (!args.no_pages).then(|| Arc::new(HubPages::new()) as Arc<dyn Pages>);
     if let Some(bytes) = args.max_blob {
         config.limits.blob_bytes = bytes;
     }
@@ -154,7 +156,7 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
-/// A hub that runs beside other work of this process, on a port of its own.
+/// A hub inside this process, on a port of its own.
 pub struct EmbeddedHub {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -174,7 +176,7 @@ impl EmbeddedHub {
             let shutdown = async {
                 let _ = stopped.await;
             };
-            // It ends with the work that it was started for.
+            // It ends when it is dropped.
             let _ = runtime.block_on(bound.serve(shutdown));
         });
         Ok(EmbeddedHub {

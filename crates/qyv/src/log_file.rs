@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use crate::failure::Failure;
 
 /// Opens a file to append to: a new file, an empty one, or one that begins as one of
-/// `starts`, so that nothing else of the operator's is written into; and one that only
-/// this user can write. A link in its place is not followed. Gives its length too.
+/// `starts`, so that no other file of the operator's is written to; and one that only this user
+/// can write. A link in its place is not followed. Also returns its length.
 pub fn open(path: &Path, starts: &[&[u8]], what: &str) -> Result<(File, u64), String> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();

@@ -11,12 +11,14 @@ mod cli_attest;
 mod cli_call;
 mod cli_keys;
 mod cli_meta;
+mod cli_project;
 mod cli_registry;
 mod cli_run;
 mod cli_sign;
 mod cli_trust;
 mod commands;
 mod complete;
+mod dev;
 mod doctor;
 mod failure;
 mod guest_env;
@@ -27,6 +29,7 @@ mod log_file;
 mod open_files;
 mod paths;
 mod progress;
+mod project;
 mod provenance;
 mod quickstart;
 mod registry;
@@ -36,6 +39,7 @@ mod run_stats;
 mod secrets;
 mod signals;
 mod spool;
+mod toolchain;
 mod trust_hints;
 mod ui;
 mod variables;
@@ -45,15 +49,15 @@ use std::time::SystemTime;
 
 use clap::CommandFactory;
 use qyvol::types::Timestamp;
-use qyvol::{Context, TempFiles};
+use qyvol::{Children, Context, TempFiles};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::ui::Ui;
 
-/// musl's own gives each page back to the kernel and asks for it again: a third of the
-/// system calls of a warm run.
+/// musl's own returns each page to the kernel and requests it again: a third of the system
+/// calls of a warm run.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
@@ -90,9 +94,9 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         _ => {}
     }
     secrets::protect_memory(&cli.command)?;
-    let temporaries = TempFiles::default();
+    let (temporaries, children) = (TempFiles::default(), Children::default());
     if writes_archives(&cli.command) {
-        signals::cleanup_on_signal(&temporaries)?;
+        signals::cleanup_on_signal(&temporaries, &children)?;
     }
     let compiler = commands::compile::compiler();
     let ctx = Context {
@@ -105,8 +109,10 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         policy: cli.global.policy.clone(),
     };
     match cli.command {
+        Command::Init(args) => commands::init::init(&ctx, ui, &args),
+        Command::Dev(args) => dev::dev(&ctx, ui, &args, &children),
         Command::Validate(args) => commands::author::validate(&ctx, ui, &args),
-        Command::Build(args) => commands::author::build(&ctx, ui, args),
+        Command::Build(args) => commands::author::build(&ctx, ui, args, &children),
         Command::Update(args) => commands::dependencies::update(&ctx, ui, &args),
         Command::Sign(args) => commands::author::sign(&ctx, ui, args),
         Command::Attest(args) => commands::attest::attest(&ctx, ui, &args),
@@ -148,7 +154,12 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
 /// Whether the command may be ended while it writes a file.
 fn writes_archives(command: &Command) -> bool {
     match command {
-        Command::Build(_) | Command::Update(_) | Command::Sign(_) | Command::Attest(_) | Command::Save(_) => true,
+        Command::Init(_)
+        | Command::Build(_)
+        | Command::Update(_)
+        | Command::Sign(_)
+        | Command::Attest(_)
+        | Command::Save(_) => true,
         Command::Clean(args) => !args.dry_run,
         Command::Verify(args) => args.record.is_some(),
         #[cfg(feature = "import")]

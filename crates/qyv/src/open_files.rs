@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The limit, after asking for all it can get: each connection is one.
+/// Raises the limit as far as possible, and returns it: each connection is one.
 pub fn open_files() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -10,7 +10,7 @@ pub fn open_files() -> usize {
             current: limit.maximum,
             ..limit
         };
-        // Where that is refused, a server takes what it has.
+        // If that is refused, the current limit stays.
         if setrlimit(Resource::Nofile, raised).is_ok() {
             limit = raised;
         }

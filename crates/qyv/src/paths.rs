@@ -1,9 +1,9 @@
-//! Where a user's things are: the one place that asks the environment for it.
+//! The user's directories: the only code that reads the environment for them.
 //!
 //! `QYVOL_HOME` puts everything under one directory. Without it, the XDG base
 //! directories: configuration in `$XDG_CONFIG_HOME/qyvol`, store and
-//! applications' data in `$XDG_DATA_HOME/qyvol`. Those are other people's
-//! variables: an empty one counts as not set, as their specification has it.
+//! applications' data in `$XDG_DATA_HOME/qyvol`. An empty XDG variable counts as not set, by
+//! its specification.
 
 use std::env;
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ fn directory(name: &str) -> Result<Option<PathBuf>, Failure> {
                 return Ok(Some(path));
             }
             let here =
-                env::current_dir().map_err(|e| Failure::new(format!("can't tell the current directory: {e}")))?;
+                env::current_dir().map_err(|e| Failure::new(format!("can't determine the current directory: {e}")))?;
             Ok(Some(here.join(path)))
         }
     }

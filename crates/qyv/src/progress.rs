@@ -1,8 +1,7 @@
-//! Progress on stderr of long work. On a terminal: a bar for the whole, and
-//! one for each part that moves beside others. Elsewhere (a pipe, CI,
-//! `TERM=dumb`): a plain line every few seconds. With `--verbose`, a line with
-//! its time for each step that has ended. Sizes are decimal, as everywhere in
-//! the command.
+//! Progress on stderr of long work. On a terminal: a bar for the whole, and one for each
+//! concurrent part. Elsewhere (a pipe, CI, `TERM=dumb`): a plain line every few seconds. With
+//! `--verbose`, a line with its time for each step that has ended. Sizes are decimal, as
+//! everywhere in the command.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +17,7 @@ const MIN_BAR_BYTES: u64 = 1 << 20;
 /// Time between two plain lines, and before the first.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Shows how long work goes.
+/// Shows the progress of long work.
 pub struct Progress {
     ui: Ui,
     shown: Mutex<Shown>,
@@ -42,7 +41,7 @@ struct Lines {
     what: String,
     total: Option<u64>,
     done: u64,
-    /// Of `done`, what was there before.
+    /// The part of `done` that existed before.
     skipped: u64,
     started: Instant,
     last: Instant,
@@ -127,7 +126,7 @@ impl Progress {
             Shown::Bars(bars) => {
                 bars.whole.inc(bytes);
                 if skipped {
-                    // What is there already says nothing about the rate.
+                    // What existed already doesn't count for the rate.
                     bars.whole.reset_eta();
                 }
                 None
@@ -211,6 +210,10 @@ impl Reporter for Progress {
         self.moved(bytes, true);
     }
 
+    fn detailed(&self, message: &str) {
+        self.ui.detail(message);
+    }
+
     fn warned(&self, message: &str) {
         self.ui.warn(message);
     }
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_does_not_count_into_the_rate() {
+    fn existing_bytes_do_not_count_into_the_rate() {
         let start = Instant::now();
         let mut lines = Lines::new("pulling", Some(100_000_000), start);
         (lines.done, lines.skipped) = (90_000_000, 80_000_000);

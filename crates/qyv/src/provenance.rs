@@ -10,7 +10,7 @@ use crate::variables;
 
 /// The type of the predicate.
 pub const TYPE: &str = "https://slsa.dev/provenance/v1";
-/// The builder: a job that says of itself what built the image.
+/// The builder: a job that states about itself what built the image.
 const BUILDER: &str = "https://qyvol.dev/builder/ci-env/v1";
 const GITHUB_BUILD: &str = "https://actions.github.io/buildtypes/workflow/v1";
 const GITLAB_BUILD: &str = "https://qyvol.dev/buildtypes/gitlab-ci/v1";

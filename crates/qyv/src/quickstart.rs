@@ -1,5 +1,5 @@
-//! `quickstart`: the whole way for real, on an embedded example, in directories of
-//! its own. Nothing of the user's is touched.
+//! `quickstart`: every step for real, on an embedded example, in directories of its own. The
+//! user's files are not touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,16 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     // Where the umask lets a group write, the policies made here would be refused.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let temporary = match &args.keep {
-        Some(_) => None,
+        Some(directory) => {
+            let is_empty = fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
+            if !is_empty {
+                return Err(Failure::usage(format!(
+                    "{}: --keep takes a new or empty directory",
+                    directory.display()
+                )));
+            }
+            None
+        }
         None => {
             // A minimal root may have no /tmp.
             let made = tempfile::tempdir().or_else(|_| tempfile::tempdir_in("."));
@@ -143,8 +152,8 @@ pub fn quickstart(ctx: &Context<'_>, ui: &Ui, args: QuickstartArgs) -> Result<u8
     Ok(0)
 }
 
-/// Through a registry to another host: a hub of its own, a store that has
-/// nothing, a policy that trusts the publisher for what comes from there.
+/// Through a registry to another host: a hub of its own, an empty store, and a policy that
+/// trusts the publisher for its images.
 #[cfg(feature = "hub")]
 fn deliver(
     ctx: &Context<'_>,
@@ -154,7 +163,7 @@ fn deliver(
     directory: &Path,
 ) -> Result<(), Failure> {
     use qyvol::remote_store::{Anonymous, Client, Options};
-    use qyvol::{Keyring, PullRequest};
+    use qyvol::{Encodings, Keyring, PullRequest, PushRequest};
 
     let hub = crate::hub::EmbeddedHub::start(&directory.join("hub"))?;
     steps.done("hub", &format!("a local registry on http://{}", hub.address()));
@@ -163,7 +172,13 @@ fn deliver(
     let name: qyvol::types::Reference = format!("{}/{own}", hub.address())
         .parse()
         .map_err(|e| Failure::new(format!("{own} is {e}")))?;
-    let pushed = qyvol::push(ctx, &client, target, std::slice::from_ref(&name), false)?;
+    let request = PushRequest {
+        target,
+        names: std::slice::from_ref(&name),
+        dry_run: false,
+        encodings: Encodings::None,
+    };
+    let pushed = qyvol::push(ctx, &client, &request)?;
     steps.done("push", &format!("{name}, {} signatures", pushed.signatures));
 
     let home = directory.join("host");
@@ -219,7 +234,7 @@ fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|e| Failure::new(format!("can't write {} in {}: {e}", name, directory.display())))
 }
 
-/// Flips one bit in a copy of the archive and says how that is refused.
+/// Flips one bit in a copy of the archive and returns the refusal.
 fn tampered(ctx: &Context<'_>, archive: &Path, copy: &Path) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::new(format!("can't copy {}: {e}", archive.display()));
     let mut bytes = fs::read(archive).map_err(failed)?;

@@ -1,5 +1,4 @@
-//! How registries are reached: options, and what the environment says of
-//! proxies and credentials.
+//! How registries are reached: options, proxies and credentials from the environment.
 
 use std::env;
 use std::path::PathBuf;
@@ -78,8 +77,8 @@ fn options(home: &Home, args: &RegistryArgs) -> Result<Options, Failure> {
     })
 }
 
-/// Credentials of the environment, for one registry that it names: a password
-/// that goes to whichever host a command names would be anybody's.
+/// Credentials of the environment, for one registry that it names: a password for every host
+/// that a command names would leak to any of them.
 fn given() -> Result<Option<StaticCredential>, Failure> {
     let credential = match (
         variables::text(USER)?,
@@ -117,7 +116,7 @@ pub fn inputs(home: &Home, args: &RegistryArgs) -> Vec<PathBuf> {
     inputs
 }
 
-/// Where credentials are looked for, ours first.
+/// The files of credentials, ours first.
 fn files(home: &Home) -> Vec<PathBuf> {
     let mut files = vec![credentials_file(home)];
     files.extend(variable("REGISTRY_AUTH_FILE").map(PathBuf::from));

@@ -1,5 +1,5 @@
-//! The files of `run --profile` and `run --coredump`. They are begun before the guest starts,
-//! get their names when they are whole, and take the place of no other file.
+//! The files of `run --profile` and `run --coredump`. They are created before the guest starts,
+//! get their names when they are complete, and never replace another file.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,17 +13,17 @@ use qyvol::{Context, Debugging, DirGrant, NewFile};
 use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::log_file::check_apart;
-use crate::run_report::Told;
+use crate::run_report::RunRecord;
 use crate::ui::Ui;
 
-/// What a run is asked to leave behind.
+/// The files that a run is asked to write.
 pub struct RunFiles<'a> {
     profile: Option<(NewFile<'a>, Arc<Profiler>)>,
     core_dump: Option<NewFile<'a>>,
     debug_info: bool,
 }
 
-/// What it has left.
+/// The files that it wrote.
 pub struct Left {
     profile: Option<Result<(String, Profiled), Failure>>,
     core_dump: Option<Result<String, Failure>>,
@@ -68,7 +68,7 @@ impl<'a> RunFiles<'a> {
 
     /// Writes the files: a profile of a guest that has started, and a core dump of one that
     /// has trapped.
-    pub fn finish(self, told: &Told) -> Left {
+    pub fn finish(self, record: &RunRecord) -> Left {
         let write = |file: NewFile<'a>, content: &dyn Fn(&mut dyn Write) -> io::Result<Option<Profiled>>| {
             let path = show(file.path());
             let written = file.finish(content);
@@ -82,7 +82,7 @@ impl<'a> RunFiles<'a> {
             let (path, profiled) = write(file, &|out| profiler.finish(out).map(Some))?;
             Ok((path, profiled.unwrap_or_default()))
         });
-        let core_dump = self.core_dump.zip(told.core_dump.get());
+        let core_dump = self.core_dump.zip(record.core_dump.get());
         let core_dump = core_dump.map(|(file, bytes)| {
             let (path, _) = write(file, &|out| out.write_all(bytes).map(|()| None))?;
             Ok(path)
@@ -92,8 +92,8 @@ impl<'a> RunFiles<'a> {
 }
 
 impl Left {
-    /// Says what was left. Returns what is to be said of a core dump where the trap is told.
-    pub fn tell(self, ui: &Ui) -> Option<String> {
+    /// Prints what was written. Returns the note on a core dump, for the report of the trap.
+    pub fn print(self, ui: &Ui) -> Option<String> {
         match self.profile {
             Some(Ok((path, profiled))) => {
                 let samples = profiled.samples;

@@ -1,5 +1,5 @@
 //! `run --report FILE`: who ended a run (`formats/run-report.schema.json`).
-//! Exit codes can't tell: 124 to 126 and 134 may also be the guest's own.
+//! Exit codes are ambiguous: 124 to 126 and 134 may also be the guest's own.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -52,14 +52,14 @@ impl Ending<'_> {
     }
 }
 
-/// What a run told on its way.
+/// What the events of a run recorded.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct RunRecord {
     /// The image's manifest digest.
     pub digest: RefCell<Option<String>>,
     /// The steps until then, and how long each took.
     pub steps: RefCell<Vec<(String, Duration)>>,
-    /// What the guest took, if it came to an end.
+    /// What the guest used, if it ended.
     pub figures: OnceCell<RunFigures>,
     /// The guest's core dump, if it trapped.
     pub core_dump: OnceCell<Vec<u8>>,
@@ -153,7 +153,7 @@ impl Report {
 /// A run that has ended.
 pub struct Ended<'a> {
     pub target: &'a str,
-    pub told: &'a Told,
+    pub record: &'a RunRecord,
     /// Calls that the guest was denied.
     pub denied: u64,
     /// The exit code of qyv.
@@ -164,21 +164,21 @@ pub struct Ended<'a> {
 impl Ended<'_> {
     /// The document, on one line or on several.
     pub fn json(&self, is_pretty: bool) -> Result<String, Failure> {
-        let told = self.told;
-        let (digest, steps) = (told.digest.borrow(), told.steps.borrow());
+        let record = self.record;
+        let (digest, steps) = (record.digest.borrow(), record.steps.borrow());
         let document = Document {
             schema: 1,
             target: self.target,
             digest: digest.as_deref(),
             code: self.code,
-            fuel: told.figures.get().and_then(|figures| figures.fuel),
+            fuel: record.figures.get().and_then(|figures| figures.fuel),
             figures: Figures {
                 steps: steps
                     .iter()
                     .map(|(step, took)| (step.as_str(), took.as_secs_f64()))
                     .collect(),
                 denied: self.denied,
-                guest: told.figures.get().map(GuestFigures::from),
+                guest: record.figures.get().map(GuestFigures::from),
             },
             ending: self.ending,
         };

@@ -1,4 +1,4 @@
-//! `run --stats`: what a run took, on stderr. With `--format json` it is the document of
+//! `run --stats`: the figures of a run, on stderr. With `--format json` it is the document of
 //! `--report`, on one line.
 
 use std::fs;
@@ -9,10 +9,10 @@ use crate::cli::Format;
 use crate::run_report::Ended;
 use crate::ui::{Ui, format_duration, size};
 
-/// Prints what is known of a run that has ended.
+/// Prints the figures of a run that has ended.
 pub fn print(ui: &Ui, run: &Ended<'_>) {
     let Ended {
-        target, told, denied, ..
+        target, record, denied, ..
     } = run;
     // What is JSON is YAML too.
     if ui.format != Format::Text {
@@ -24,13 +24,13 @@ pub fn print(ui: &Ui, run: &Ended<'_>) {
     }
     ui.note(&format!("figures of {}", escape(target)));
     let row = |what: &str, figure: String| ui.note(&format!("  {what:<12} {figure}"));
-    for (step, took) in told.steps.borrow().iter() {
-        // What it consists of follows.
+    for (step, took) in record.steps.borrow().iter() {
+        // Its parts follow.
         if step != "run" {
             row(step, format_duration(*took));
         }
     }
-    if let Some(guest) = told.figures.get() {
+    if let Some(guest) = record.figures.get() {
         row("link", format_duration(guest.link));
         row("instantiate", format_duration(guest.instantiate));
         row("execute", format_duration(guest.execute));
@@ -49,7 +49,7 @@ pub fn print(ui: &Ui, run: &Ended<'_>) {
     row("denied", format!("{denied} calls"));
 }
 
-/// Bytes of memory that this process had at most, where the system tells (`proc(5)`).
+/// The peak memory of this process in bytes, if the system reports it (`proc(5)`).
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

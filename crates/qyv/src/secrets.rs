@@ -15,11 +15,11 @@ use crate::variables;
 const PASSPHRASE: &str = "QYVOL_KEY_PASSPHRASE";
 const KEY_FILE: &str = "QYVOL_KEY_FILE";
 const KEY: &str = "QYVOL_KEY";
-/// What a key of an ssh agent's is named by.
+/// The prefix of the name of a key in an ssh agent.
 const AGENT: &str = "ssh:";
 
-/// Bytes of a core file. Where cores are piped to a program, the kernel obeys only
-/// this limit (`coredump_pipe` in its `fs/coredump.c`); a file of one byte is never written.
+/// Bytes of a core file. If cores are piped to a program, the kernel obeys only this limit
+/// (`coredump_pipe` in its `fs/coredump.c`); a file of one byte is never written.
 const CORE_BYTES: u64 = 1;
 
 /// Keeps keys and passwords, including those in the environment, out of core dumps. Unless the
@@ -34,11 +34,16 @@ pub fn protect_memory(command: &Command) -> Result<(), Failure> {
     setrlimit(Resource::Core, limit(CORE_BYTES))
         .or_else(|_| setrlimit(Resource::Core, limit(0)))
         .map_err(failed)?;
-    // These make, or try, user namespaces: their child can't be given its identity by a
-    // process that nothing may trace.
+    // These make, or try, user namespaces, or start what does: their child can't get its identity from a process
+    // that may not be traced.
     let makes_namespaces = matches!(
         command,
-        Command::Run(_) | Command::Serve(_) | Command::Call(_) | Command::Quickstart(_) | Command::Doctor(_)
+        Command::Run(_)
+            | Command::Dev(_)
+            | Command::Serve(_)
+            | Command::Call(_)
+            | Command::Quickstart(_)
+            | Command::Doctor(_)
     );
     if !makes_namespaces {
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;

@@ -1,6 +1,6 @@
-//! What is written for people and logs while requests are answered: by a thread of its
-//! own, so that a slow disk, or a pipe that nobody reads, keeps no request waiting. What
-//! waits is bounded, by items and by bytes: their texts are those of clients and guests.
+//! Messages and log lines that are written while requests are answered: by a thread of its own,
+//! so that a slow disk, or a pipe that nobody reads, blocks no request. The queue is bounded,
+//! by items and by bytes: clients and guests supply the texts.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,7 +14,7 @@ const QUEUE: usize = 8192;
 const BYTES: usize = 1 << 20;
 /// Items that are passed on at once.
 const BATCH: usize = 256;
-/// How long the end waits for what is still to be written.
+/// How long the end waits for queued items.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A queue, and the thread behind it. Clones share them.
@@ -25,7 +25,7 @@ pub struct Spool<T> {
 
 #[derive(Default)]
 struct Counts {
-    /// What waits, or is being written.
+    /// What is queued, or being written.
     items: usize,
     bytes: usize,
     lost: u64,
@@ -47,8 +47,8 @@ enum Order<T> {
 }
 
 impl<T: Send + 'static> Spool<T> {
-    /// Starts the thread. `write` gets items in their order, and how many were lost since
-    /// it was called last.
+    /// Starts the thread. `write` gets items in order, and how many were lost since its last
+    /// call.
     pub fn start(name: &str, write: impl FnMut(Vec<T>, u64) + Send + 'static) -> io::Result<Spool<T>> {
         let (orders, received) = channel();
         let counts = Arc::new(Mutex::default());
@@ -60,11 +60,11 @@ impl<T: Send + 'static> Spool<T> {
         Ok(Spool { orders, counts })
     }
 
-    /// Passes an item on that has so many bytes of text, if there is room for it.
+    /// Queues an item with this many bytes of text, if there is room for it.
     pub fn push(&self, item: T, bytes: usize) {
         let mut counts = lock(&self.counts);
         let sum = counts.bytes.saturating_add(bytes);
-        // While the counts are locked, so that what was taken is counted before.
+        // While the counts are locked, so that items are counted before they are received.
         if counts.items < QUEUE && sum <= BYTES && self.orders.send(Order::Item(item, bytes)).is_ok() {
             counts.items += 1;
             counts.bytes = sum;
@@ -73,11 +73,11 @@ impl<T: Send + 'static> Spool<T> {
         }
     }
 
-    /// Waits until all is written, but not for long. What comes later is lost.
+    /// Waits until everything is written, but not for long. Later items are lost.
     pub fn finish(&self) {
         let (done, is_done) = channel();
         if self.orders.send(Order::End(done)).is_ok() {
-            // What is not written by then is left: the process ends.
+            // The rest is not written: the process ends.
             let _ = is_done.recv_timeout(GRACE);
         }
     }
@@ -100,15 +100,15 @@ fn work<T>(received: &Receiver<Order<T>>, counts: &Mutex<Counts>, mut write: imp
                     items.push(item);
                     taken += bytes;
                 }
-                Order::End(told) => {
-                    done = Some(told);
+                Order::End(acknowledge) => {
+                    done = Some(acknowledge);
                     break;
                 }
             }
         }
         let (number, lost) = (items.len(), std::mem::take(&mut lock(counts).lost));
         write(items, lost);
-        // Only now: what is being written takes its room too.
+        // Only now: items that are being written count too.
         let mut counts = lock(counts);
         counts.items -= number;
         counts.bytes -= taken;
@@ -126,7 +126,7 @@ mod tests {
     /// Items that were written together, and how many were lost before them.
     type Batch = (Vec<usize>, u64);
 
-    /// A spool whose writer waits for a word before each batch, and passes it on.
+    /// A spool whose writer waits for a signal before each batch, and passes the batch on.
     fn held() -> (Spool<usize>, Sender<()>, Receiver<Batch>) {
         let (written, read) = channel();
         let (go, gone) = channel::<()>();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn items_come_in_order_and_none_waits_for_a_thread_that_stands_still() {
+    fn items_come_in_order_and_none_waits_for_a_blocked_thread() {
         let (spool, go, read) = held();
         let pushed = 3 * QUEUE;
         (0..pushed).for_each(|n| spool.push(n, 1));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_by_bytes() {
+    fn waiting_content_is_bounded_by_bytes() {
         let (spool, go, read) = held();
         // One that is too large takes no room.
         spool.push(0, BYTES + 1);
@@ -164,7 +164,7 @@ mod tests {
             taken += read.recv().unwrap().0.len();
         }
         assert_eq!(taken, 4);
-        // What was written makes room, once it is.
+        // Written items free their room.
         while lock(&spool.counts).bytes > 0 {
             thread::yield_now();
         }

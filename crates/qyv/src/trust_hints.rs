@@ -1,10 +1,10 @@
-//! What to do next where trust refuses. Each command that is printed works in
-//! the situation that it is printed in, once a word in capitals is replaced.
+//! What to do next if trust refuses. Each printed command works in its situation, once a word
+//! in capitals is replaced.
 
 use qyvol::trust::{Cause, Form, Identity, Refusal, Report, Verdict, VerifyError};
 use qyvol::types::escape;
 
-/// A word as a shell takes it.
+/// A word, quoted for a shell.
 pub fn word(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@+".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -85,8 +85,12 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
         Some(lacking) => format!(" --role {}", lacking.role),
         None => String::new(),
     };
-    let pin = "if the image comes with its publisher's key: `qyv trust pin REF` shows the fingerprint to compare, and adds the rule";
-    let pin = (refusal == Refusal::NoRule && report.asked.is_some()).then(|| pin.to_string());
+    let pin = report.asked.as_deref().filter(|_| refusal == Refusal::NoRule).map(|asked| {
+        format!(
+            "if the image comes with its publisher's key: `qyv trust pin {}` shows the fingerprint to compare, and adds the rule",
+            word(asked)
+        )
+    });
     let first = [format!(
         "with the publisher's public key in PUBLISHER.pub: `qyv trust add {} --key PUBLISHER.pub{role}{moving}`{by}",
         word(&scope)
@@ -96,7 +100,7 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
     first.into_iter().chain(pin).chain(last).collect()
 }
 
-/// Where the policy is published, no command of this host changes its rules.
+/// If the policy is published, no command of this host changes its rules.
 fn publishers(by: String) -> String {
     format!(
         "this policy is published as signed documents: its publisher adds the rule or the key{by}; then `qyv trust pull` fetches it"

@@ -4,8 +4,8 @@
 //!   command quietly, as it ends `cat`;
 //! - readable without colour; colour only on a terminal, never with `NO_COLOR`;
 //! - errors: `error:`, lowercase, one line, then `hint:` lines;
-//! - text from outside is escaped where it enters a message, and once more
-//!   here: no message has a control character but the ends of our own lines.
+//! - text from outside is escaped when it enters a message, and once more here: no message has
+//!   a control character except our own line ends.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -69,12 +69,12 @@ impl Ui {
         self.write(&safe(text));
     }
 
-    /// A line of data that has nothing in it which a terminal would obey.
+    /// A line of data without terminal control characters.
     ///
     /// # Errors
     ///
-    /// If it can't be written, for callers with exit codes of their own. Where nobody reads
-    /// any more, the process ends.
+    /// If it can't be written, for callers with exit codes of their own. If nobody reads any
+    /// more, the process ends.
     pub fn plain(&self, line: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match writeln!(out, "{line}").and_then(|()| out.flush()) {
@@ -120,7 +120,7 @@ impl Ui {
         Ok(())
     }
 
-    /// Where progress bars are drawn; whatever is said stands above them.
+    /// Where progress bars are drawn; messages appear above them.
     pub fn bars(&self) -> &MultiProgress {
         self.bars.get_or_init(MultiProgress::new)
     }
@@ -205,8 +205,8 @@ fn safe(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// JSON escapes the controls of ASCII alone; its own escapes do for the rest,
-/// which stand in strings only.
+/// JSON escapes only ASCII control characters; the others, which occur only in strings, get
+/// JSON escapes here.
 fn safe_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 1);
     for c in text.chars() {

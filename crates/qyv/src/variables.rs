@@ -5,6 +5,7 @@
 use std::env;
 use std::ffi::OsString;
 
+use qyvol::types::escape;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -29,6 +30,19 @@ pub fn text(name: &str) -> Result<Option<String>, Failure> {
 /// The same as a secret, wiped when it is dropped.
 pub fn secret(name: &str) -> Result<Option<Zeroizing<String>>, Failure> {
     Ok(text(name)?.map(Zeroizing::new))
+}
+
+/// Refuses variables of the command's own that are set but empty, for a command that starts
+/// another program before it reads them.
+pub fn refuse_empty() -> Result<(), Failure> {
+    for (name, value) in env::vars_os() {
+        // It may be a key.
+        let value = Zeroizing::new(value.into_encoded_bytes());
+        if value.is_empty() && name.as_encoded_bytes().starts_with(b"QYVOL_") {
+            return Err(empty(&escape(&name.to_string_lossy()).to_string()));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a pipeline runs this: every CI service sets `CI`.

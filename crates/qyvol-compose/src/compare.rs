@@ -1,8 +1,8 @@
 //! Whether the types of an import and an export agree, and where they differ if not.
 //!
-//! Types are compared by structure, as a component model's validator does. A resource is compared
-//! by its interface and name: whether two are the same one is for the validator
-//! to say, which sees the instances.
+//! Types are compared by structure, as the component model's validator does. A resource is
+//! compared by its interface and name: the validator, which sees the instances, decides whether
+//! two are the same.
 
 use std::collections::HashSet;
 use std::fmt::{self, Write};
@@ -19,11 +19,11 @@ const MAX_SHOWN: usize = 240;
 /// Where two types differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The way to it: ``function `add`, parameter `b` ``.
+    /// The path to it: ``function `add`, parameter `b` ``.
     pub place: String,
-    /// What stands there in the import, or in the first of two.
+    /// The type in the import, or in the first of two.
     pub wanted: String,
-    /// What stands there in the export, or in the second of two.
+    /// The type in the export, or in the second of two.
     pub found: String,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Compares what stands at a place.
+    /// Compares the types at a place.
     pub(crate) fn at(
         &mut self,
         place: String,
@@ -122,7 +122,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Compares two types. The depth of both is bounded by the validator, which has seen them.
+    /// Compares two types. The validator has bounded the depth of both.
     pub(crate) fn ty(&mut self, ours: Type, theirs: Type) -> Result<(), Difference> {
         let (a, b) = (peel(self.ours, ours), peel(self.theirs, theirs));
         let (Type::Id(a_id), Type::Id(b_id)) = (a, b) else {
@@ -226,7 +226,7 @@ fn peel(resolve: &Resolve, mut ty: Type) -> Type {
     ty
 }
 
-/// The interface that a resource is of, and its name there.
+/// The interface of a resource, and its name there.
 fn resource(resolve: &Resolve, id: TypeId) -> (Option<Track>, Option<&str>) {
     let resource = &resolve.types[id];
     let track = match resource.owner {
@@ -263,7 +263,7 @@ fn signature(resolve: &Resolve, function: &Function) -> String {
     text
 }
 
-/// What a type is made of.
+/// The definition of a type.
 fn definition(resolve: &Resolve, ty: Type) -> String {
     let mut text = String::new();
     let ty = peel(resolve, ty);
@@ -317,7 +317,7 @@ fn definition(resolve: &Resolve, ty: Type) -> String {
 
 /// A type by its name, if it has one.
 fn show(resolve: &Resolve, text: &mut String, ty: Type) {
-    // What is cut anyway is not written.
+    // The rest would be cut anyway.
     if text.len() > 4 * MAX_SHOWN {
         return;
     }

@@ -1,5 +1,5 @@
-//! The component that a composition comes to: its imports, its parts as they are, an
-//! instance of each, and its exports.
+//! The component of a composition: its imports, its parts unchanged, an instance of each, and
+//! its exports.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -54,8 +54,8 @@ pub(crate) fn encode(composition: &Composition) -> Result<Vec<u8>, ComposeError>
     }
 }
 
-/// The first export that has types of an interface that was connected. The validator says
-/// no more than that it is not valid.
+/// The first export that has types of an interface that was connected. The validator reports
+/// only that it is not valid.
 fn export_of_linked_types(composition: &Composition) -> Option<Problem> {
     composition.exports.iter().find_map(|export| {
         let part = composition.part(export.part).ok()?;
@@ -171,7 +171,7 @@ fn write(composition: &Composition, order: &[usize], union: &Union) -> Result<Ve
         let mut section = ComponentExportSection::new();
         section.export(export.name.as_str(), kind, index, None);
         out.component.section(&section);
-        // What is exported has one more place among its kind.
+        // An export adds one more index of its kind.
         out.count(kind);
     }
     Ok(out.component.finish())
@@ -196,7 +196,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// The place of one more of a kind.
+    /// The index of one more of a kind.
     fn count(&mut self, kind: ComponentExportKind) -> u32 {
         let count = self.counts.entry(kind as u8).or_default();
         let place = *count;
@@ -218,7 +218,7 @@ impl Writer {
         };
     }
 
-    /// Names what an instance exports; returns its place.
+    /// Aliases an export of an instance; returns its index.
     fn alias(&mut self, instance: u32, name: &str, kind: ComponentExportKind) -> u32 {
         let mut section = ComponentAliasSection::new();
         section.alias(Alias::InstanceExport { instance, kind, name });
@@ -263,14 +263,14 @@ fn declarations(package: &[u8], names: &[String]) -> Result<Option<Vec<Declarati
                 }
                 _ => return Ok(None),
             };
-            // Without the byte that says which of them it is.
+            // Without the byte that states its kind.
             found.push((section, start + 1..reader.original_position()));
         }
     }
     Ok(names.next().is_none().then_some(found))
 }
 
-/// What kind of section a declaration could stand in, and its bytes.
+/// The kind of section that a declaration belongs to, and its bytes.
 type Declaration = (ComponentSectionId, Range<usize>);
 
 #[cfg(test)]

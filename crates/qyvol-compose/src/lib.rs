@@ -1,9 +1,8 @@
 //! Links WebAssembly components into one component, and reads their WIT.
 //!
 //! A [`Composition`] has parts, each a component. An import of one part is connected to
-//! an export of another; imports that are connected to nothing become imports of the
-//! result, and exports are those that were asked for. [`plug`] does that for an application and
-//! its dependencies.
+//! an export of another; unconnected imports become imports of the result, and its exports are
+//! the requested ones. [`plug`] does that for an application and its dependencies.
 //!
 //! ```text
 //!   application  imports a:b/c ---+
@@ -11,16 +10,16 @@
 //!                imports wasi:…  ----------->   imports wasi:…
 //! ```
 //!
-//! The parts are nested in the result byte for byte. Around them is written what their
-//! remaining imports are, each interface once: parts that see different parts of an
-//! interface, or versions of it that are compatible, share one import, so that a
-//! resource of the host is the same in all of them.
+//! The parts are nested in the result byte for byte. Their remaining imports are written around
+//! them, each interface once: parts that see different parts of an interface, or versions of it
+//! that are compatible, share one import, so that a resource of the host is the same in all of
+//! them.
 //!
 //! Invariants:
-//! - nothing is connected whose types differ, and every difference is told with both types;
+//! - nothing is connected whose types differ, and every difference is reported with both types;
 //! - the same parts and connections give the same bytes;
-//! - the result is valid, or it is not handed out;
-//! - what a part can cost is bounded before its types are looked at.
+//! - the result is valid, or it is not returned;
+//! - the cost of a part is bounded before its types are read.
 //!
 //! Deliberately absent: reading files, judging who made a part, and running anything.
 //! Imports and exports that are no interfaces (plain functions, types, modules) can't be
@@ -252,9 +251,9 @@ pub enum Problem {
         second: String,
     },
     /// The result would not be valid.
-    #[error("what they come to is not valid: {}", escape(why))]
+    #[error("the linked component is not valid: {}", escape(why))]
     Invalid {
-        /// What the validator says.
+        /// The validator's message.
         why: String,
     },
 }
@@ -306,7 +305,7 @@ impl Composition {
         Ok(PartId(self.parts.len() - 1))
     }
 
-    /// The interfaces that a part imports, as its component has them.
+    /// The interfaces that a part imports, as in its component.
     pub fn imports(&self, part: PartId) -> impl Iterator<Item = &str> {
         self.parts
             .get(part.0)
@@ -397,7 +396,7 @@ impl Composition {
         names.iter().try_for_each(|name| self.export(part, name, name))
     }
 
-    /// The component that it all comes to.
+    /// The linked component.
     pub fn encode(&self) -> Result<Vec<u8>, ComposeError> {
         encode::encode(self)
     }

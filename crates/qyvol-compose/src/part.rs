@@ -11,7 +11,7 @@ use crate::{Problem, wit};
 
 /// Imports and exports of one component together.
 const MAX_EXTERNS: u32 = 2_000;
-/// Bytes in which a component says what the types of its imports and exports are.
+/// Bytes of the types of a component's imports and exports.
 const MAX_TYPE_BYTES: usize = 4 << 20;
 
 /// A component.
@@ -37,8 +37,8 @@ pub(crate) struct Export {
     pub(crate) interface: Option<View>,
 }
 
-/// An interface as one import or export has it. In the types of a component, what it imports and what it
-/// exports of an interface are one.
+/// An interface as one import or export has it. In a component's types, the imported and the
+/// exported part of an interface are merged.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     pub(crate) id: InterfaceId,
@@ -53,7 +53,7 @@ impl View {
     }
 }
 
-/// What stands in a component's own sections.
+/// The content of a component's own sections.
 #[derive(Default)]
 struct Externs {
     imports: Vec<String>,
@@ -137,7 +137,7 @@ impl Part {
     }
 }
 
-/// Lists what a component imports and exports, without looking at types.
+/// Lists what a component imports and exports, without reading types.
 fn externs(wasm: &[u8]) -> Result<Externs, String> {
     let mut found = Externs::default();
     let mut depth = 0u32;

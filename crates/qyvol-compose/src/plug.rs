@@ -9,7 +9,7 @@ use crate::{ComposeError, Composition, PartId, Problem};
 pub struct Dependency<'a> {
     /// Its name in messages.
     pub label: &'a str,
-    /// The interfaces, or packages of such, that it is there for.
+    /// The interfaces, or packages of interfaces, that it provides.
     pub keys: &'a [&'a WitName],
     /// Its component.
     pub component: &'a [u8],
@@ -18,10 +18,10 @@ pub struct Dependency<'a> {
 /// Links an application with its dependencies into one component, which exports what the
 /// application exports.
 ///
-/// A key names the imports that a dependency is to satisfy: each must be an import of the
+/// A key names the imports that a dependency must satisfy: each must be an import of the
 /// application, and the dependency must export it, in the same version or one that is
 /// compatible by SemVer. A dependency has one instance, whatever it satisfies. Every
-/// key that is unused, and every import that can't be satisfied, is told.
+/// key that is unused, and every import that can't be satisfied, is reported.
 pub fn plug(label: &str, application: &[u8], dependencies: &[Dependency<'_>]) -> Result<Vec<u8>, ComposeError> {
     let mut composition = Composition::default();
     let application = composition.add(label, application)?;
@@ -66,7 +66,7 @@ fn connect<'a>(
         return Err(vec![Problem::Unused {
             key: key.to_string(),
             importer,
-            // What the host provides needs no dependency.
+            // An interface of the host needs no dependency.
             imports: all.into_iter().filter(|import| !import.starts_with("wasi:")).collect(),
         }]);
     }
@@ -105,7 +105,7 @@ fn connect<'a>(
     }
 }
 
-/// The export of an import's very name, or the newest that is compatible with it.
+/// The export with an import's exact name, or the newest compatible one.
 fn best<'o>(import: &str, offers: &'o [String]) -> Option<&'o str> {
     if let Some(same) = offers.iter().find(|offer| *offer == import) {
         return Some(same);

@@ -111,7 +111,7 @@ fn version_of_an_export_must_be_compatible() {
 // [COMP-012]
 #[test]
 fn export_of_the_same_version_comes_first_and_then_the_newest_that_is_compatible() {
-    // The type of `b` says which export was taken.
+    // The type of `b` shows which export was used.
     let ops = |exports: &[(&str, &str)]| {
         let each: String = exports
             .iter()
@@ -168,7 +168,7 @@ fn export_of_the_same_version_comes_first_and_then_the_newest_that_is_compatible
 
 // [COMP-013]
 #[test]
-fn types_that_almost_match_are_told_with_both() {
+fn types_that_almost_match_are_reported_with_both() {
     let app = caller("acme:calc/ops@1.0.0");
     for (params, result, expected) in [
         (
@@ -201,7 +201,7 @@ fn types_that_almost_match_are_told_with_both() {
 
 // [COMP-011]
 #[test]
-fn unused_dependency_ambiguous_key_and_double_key_are_told() {
+fn unused_dependency_ambiguous_key_and_duplicate_key_are_reported() {
     let ops = adder("acme:calc/ops@1.0.0", "u32 u32", "u32");
     let app = caller("acme:calc/ops@1.0.0");
     assert_eq!(
@@ -366,7 +366,7 @@ fn types_of_a_hostile_component_are_bounded() {
                 (instance $e) (export \"acme:calc/ops@1.0.0\" (instance $e)))"
         ))
     };
-    // Each type has what `fields` says of the one before.
+    // Each type contains the previous one, as `fields` says.
     let chain = |length: usize, fields: &[&str]| {
         let first = "(type $d0 (record (field \"a\" u8)))(export \"t0\" (type $e0 (eq $d0)))".to_string();
         (1..length).fold(first, |types, n| {
@@ -438,7 +438,7 @@ fn odd_components_are_linked_or_refused_without_a_panic() {
         let Ok(wasm) = wat::parse_str(format!("(component {odd} {ops})")) else {
             panic!("{odd}")
         };
-        // As a build has it: what is not valid never gets here.
+        // As in a build, where invalid components never get here.
         if wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
             .validate_all(&wasm)
             .is_err()

@@ -1,8 +1,8 @@
 //! What the result imports: every interface that its parts still import, once.
 //!
-//! Parts see different parts of an interface, for a component names only the functions it
-//! uses; and they may have been built against different versions of it. An interface of
-//! the union has what any of them needs, under the newest of its compatible versions.
+//! Parts see different parts of an interface, because a component names only the functions that
+//! it uses; and they may have been built against different versions of it. An interface of the
+//! union has what any of them needs, under the newest of its compatible versions.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
@@ -17,7 +17,7 @@ use crate::compare::Comparison;
 use crate::name::{Track, package_of};
 use crate::part::{Part, View};
 
-/// An import of a part that is one of the result too.
+/// An import of a part that is an import of the result too.
 #[derive(Clone, Copy)]
 pub(crate) struct Open<'a> {
     /// Index of the part.
@@ -31,7 +31,7 @@ pub(crate) struct Open<'a> {
 pub(crate) struct Union {
     pub(crate) resolve: Resolve,
     pub(crate) package: PackageId,
-    /// The place of each import of a part among them.
+    /// The index of each import of a part among them.
     pub(crate) places: HashMap<(usize, String), u32>,
 }
 
@@ -128,7 +128,7 @@ fn order(parts: &[Part], views: &BTreeMap<Track, Vec<Open<'_>>>, seen: &[Track])
                 let used = Track::of(&part.resolve, used).ok_or_else(|| no_name(part, view.name))?;
                 if !views.contains_key(&used) {
                     let mut imports = part.imports.values();
-                    // What an export of the same interface uses is not asked for here.
+                    // What an export of the same interface uses is not needed here.
                     if !imports.any(|import| Track::of(&part.resolve, import.id).as_ref() == Some(&used)) {
                         continue;
                     }
@@ -179,7 +179,7 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Makes an interface of all that parts see of it.
+    /// Merges an interface from all that parts see of it.
     fn interface(&mut self, track: &Track, views: &[Open<'_>]) -> Result<InterfaceId, Problem> {
         let newest = |view: &&Open<'_>| {
             let name = package_of(&self.parts[view.part].resolve, view.interface.id);
@@ -232,7 +232,7 @@ impl Builder<'_> {
         id
     }
 
-    /// Compares what is here with what a part has.
+    /// Compares the merged types with those of a part.
     fn compare(
         &mut self,
         view: Open<'_>,
@@ -254,8 +254,8 @@ impl Builder<'_> {
         })
     }
 
-    /// The type here that stands for one of a part. What it is made of comes before it, and the
-    /// validator has bounded how deep that goes.
+    /// The merged type for a type of a part. Its parts come before it, and the validator has
+    /// bounded their depth.
     fn type_id(&mut self, view: Open<'_>, views: &[Open<'_>], id: TypeId) -> Result<TypeId, Problem> {
         if let Some(done) = self.types.get(&(view.part, id)) {
             return Ok(*done);

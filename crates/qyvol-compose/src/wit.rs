@@ -27,7 +27,7 @@ pub use self::embedded::check_embedded;
 /// Packages that the interfaces of a component are of. The reader recurses into them.
 const MAX_PACKAGES: usize = 2_000;
 
-/// The WIT of a component's world, as text. What fails is told as a clause about "it".
+/// The WIT of a component's world, as text. An error is a clause about "it".
 pub fn wit(component: &[u8]) -> Result<String, String> {
     let types = Validator::new_with_features(WasmFeatures::all())
         .validate_all(component)

@@ -37,7 +37,7 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// The base of a patch, read and held against its digest.
+/// The base of a patch, read and checked against its digest.
 #[derive(Clone)]
 pub struct Base {
     blob: Blob,

@@ -98,7 +98,7 @@ mod tests {
 
     // [ENC-030]
     #[test]
-    fn fewest_bytes_win_among_what_the_host_can_decode() {
+    fn smallest_representation_that_the_host_can_decode_wins() {
         let (new, old, older) = (blob("new", 1000), blob("old", 990), blob("older", 980));
         let entries = [
             entry(new, None, 300),

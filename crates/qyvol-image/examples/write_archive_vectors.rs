@@ -1,5 +1,5 @@
-//! Writes `formats/vectors/archive` anew: `cargo xtask vectors`. A row that has
-//! another outcome than its table says is an error, and is not written.
+//! Rewrites `formats/vectors/archive`: `cargo xtask vectors`. A row whose outcome differs from
+//! the table is an error, and is not written.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a tool, from a test's modules")]
 #![allow(dead_code, reason = "the test uses the rest")]
 
@@ -18,7 +18,7 @@ use cases::{ACCEPT, rows};
 use judge::outcome;
 use vector::directory;
 
-/// zstd may come to compress better; what it decodes to stays.
+/// A later zstd may compress better; the decoded content stays the same.
 fn main() {
     fs::create_dir_all(directory()).unwrap();
     let mut wrong = Vec::new();

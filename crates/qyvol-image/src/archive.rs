@@ -21,8 +21,8 @@ use crate::{FileId, ImageError, SignedImage};
 const READ_AHEAD: u64 = 4 << 20;
 
 /// An open archive. Opening reads the head and the seek table, whatever the
-/// size of the content, and finds every truncation and extension; content is
-/// held against its digests as it is read.
+/// size of the content, and finds every truncation and extension; content is checked against
+/// its digests as it is read.
 #[derive(Debug)]
 pub struct Archive {
     inner: Arc<Inner>,
@@ -58,7 +58,7 @@ impl Archive {
             }
         };
         let not_a_file = || ImageError::format("it is not a regular file");
-        // Asked before it is opened, too: opening a pipe waits for its writer.
+        // Checked before it is opened, too: opening a pipe waits for its writer.
         if !std::fs::metadata(path).map_err(failed("open"))?.is_file() {
             return Err(not_a_file());
         }
@@ -81,7 +81,7 @@ impl Archive {
                 let size = left.min(CHUNK_SIZE as u64);
                 decoded.push(size as u32);
                 left -= size;
-                // A size that the file can't hold must not cost memory.
+                // A size larger than the file must not cost memory.
                 if decoded.len() as u64 > len {
                     return Err(ImageError::format("it is shorter than its content"));
                 }
@@ -104,7 +104,7 @@ impl Archive {
         })
     }
 
-    /// Reads the seek table and holds it against the head and the file's length.
+    /// Reads the seek table and checks it against the head and the file's length.
     fn frames(
         file: &File,
         len: u64,
@@ -158,7 +158,7 @@ impl Archive {
         &self.inner.path
     }
 
-    /// Reads everything to the end and holds it against its digests.
+    /// Reads everything to the end and checks it against its digests.
     pub fn check_content(&self, report: &dyn Reporter) -> Result<(), ImageError> {
         for blob in self.head.content() {
             let mut body = self.fetch(&blob)?;
@@ -187,11 +187,11 @@ impl Archive {
         Ok(FileId::of(&self.inner.file.metadata()?))
     }
 
-    /// Copies the content's frames unchanged to `out`, after a new head: how a
-    /// signature is added without compressing the content again.
+    /// Copies the content's frames unchanged to `out`, after a new head. So a signature can be
+    /// added without compressing the content again.
     pub fn rewrite(&self, head: &Head, out: &mut impl io::Write) -> Result<(), ImageError> {
         if head.content() != self.head.content() {
-            return Err(ImageError::format("the new head is of other content"));
+            return Err(ImageError::format("the new head belongs to other content"));
         }
         let decoded = head.encode()?;
         let frame = crate::frames::Compressor::new()?.frame(&decoded)?;
@@ -310,12 +310,12 @@ fn read_ahead(chunks: Chunks) -> Box<dyn Iterator<Item = io::Result<Vec<u8>>> + 
     Box::new(receive.into_iter())
 }
 
-/// Hands out an entry's content and checks what stands around it.
+/// Returns an entry's content, and checks its header and padding.
 struct EntryReader {
     chunks: Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send>,
     chunk: Vec<u8>,
     at: usize,
-    /// What is still due of the header; empty once it has passed.
+    /// The rest of the header that is expected; empty once it was read.
     header: Vec<u8>,
     left: u64,
     padding: usize,
@@ -382,7 +382,7 @@ impl Read for EntryReader {
         self.at += n;
         self.left -= n as u64;
         if self.left == 0 {
-            // A reader that stops at the promised size has then seen it too.
+            // So a reader that stops at the promised size has checked it too.
             self.check_padding()?;
         }
         Ok(n)

@@ -24,14 +24,14 @@ pub struct AssetPlan {
     pub files: Vec<AssetFile>,
     /// Bytes of all files.
     pub bytes: u64,
-    /// What a directory or glob would have packed but for the rules, sorted; a
-    /// directory ends with `/`.
+    /// What the ignore rules excluded from a directory or glob, sorted; a directory ends with
+    /// `/`.
     pub left_out: Vec<String>,
     /// Directories that a glob matches but does not enter, sorted.
     pub skipped_directories: Vec<SkippedDirectory>,
 }
 
-/// A directory that a glob matches, of whose files it matches none.
+/// A directory that a glob matches, but none of its files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SkippedDirectory {
     /// The glob.
@@ -43,11 +43,11 @@ pub struct SkippedDirectory {
 /// One file to pack.
 #[derive(Clone, Debug)]
 pub struct AssetFile {
-    /// Where it goes under the assets root.
+    /// Its path under the assets root.
     pub path: AssetPath,
-    /// Where it is: a real path.
+    /// Its source: a real path.
     pub source: PathBuf,
-    /// Which file that is.
+    /// The identity of that file.
     pub id: FileId,
     /// Its size in bytes.
     pub size: u64,
@@ -55,7 +55,7 @@ pub struct AssetFile {
 
 /// Finds the files that `rules` name inside `root`. Files in `skip` (real
 /// paths: the manifest, the entrypoint, the output) and those that the ignore
-/// rules name are passed over where a directory or glob finds them.
+/// rules name are skipped if a directory or glob finds them.
 pub fn plan_assets(root: &Path, rules: &[AssetRule], skip: &HashSet<PathBuf>) -> Result<AssetPlan, ImageError> {
     let real_root = fs::canonicalize(root).map_err(|e| file_error("open", root, e))?;
     let mut finder = Finder {
@@ -139,8 +139,7 @@ impl Selection<'_> {
         self.glob.as_ref().is_none_or(|glob| glob.is_match(path))
     }
 
-    /// Whether a file of that directory would be taken, as far as that can be
-    /// told without looking.
+    /// Whether a file of that directory could be selected, judging by the path alone.
     fn enters(&self, directory: &str) -> bool {
         self.takes(&format!("{directory}/file"))
     }
@@ -274,7 +273,7 @@ impl Finder<'_> {
         if self.skip.contains(&real) {
             return Ok(());
         }
-        // A link is its file, under whatever name.
+        // A link counts as its file, whatever its name.
         let target = real.strip_prefix(&self.real_root).ok().filter(|_| is_link);
         let target = target.and_then(Path::to_str);
         let mut left_out =
@@ -303,7 +302,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// Looks at a file before it is taken: a regular one inside the root.
+    /// Checks a file before it is selected: a regular file inside the root.
     fn stat_file(&self, from: &str, real: PathBuf) -> Result<(PathBuf, FileId, u64), ImageError> {
         if !real.starts_with(&self.real_root) {
             return Err(ImageError::asset(
@@ -311,7 +310,7 @@ impl Finder<'_> {
                 "it is a link that leaves the manifest's directory",
             ));
         }
-        // It is no link any more; one that was put there meanwhile is not followed.
+        // The path is resolved; a link that was put there meanwhile is not followed.
         let meta = fs::symlink_metadata(&real).map_err(|e| file_error("read", &real, e))?;
         if meta.is_dir() {
             return Err(ImageError::asset(
@@ -341,7 +340,7 @@ impl Finder<'_> {
     }
 }
 
-/// What packing made.
+/// The result of packing.
 pub(crate) struct Packed {
     pub(crate) config: AssetsConfig,
     pub(crate) digest: Digest,

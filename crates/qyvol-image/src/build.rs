@@ -22,14 +22,14 @@ pub struct BuildOptions {
     pub created: Timestamp,
     /// Puts functions of several sources into one component.
     pub join: JoinSources,
-    /// Whether a core module is made a component, once this has accepted its types.
+    /// Makes a component of a core module, after this check has accepted its types.
     pub componentize: Option<CheckTypes>,
     /// Real paths that a directory or glob never packs: the manifest, the output.
     pub skip: HashSet<PathBuf>,
 }
 
 impl BuildOptions {
-    /// Those of a build whose time means nothing: a check, or a run under development.
+    /// Options of a build whose time doesn't matter: a check, or a development run.
     pub fn untimed(join: JoinSources) -> BuildOptions {
         BuildOptions {
             created: Timestamp::EPOCH,
@@ -48,8 +48,7 @@ impl BuildOptions {
 pub struct ImageBuilder {
     app: AppManifest,
     created: Timestamp,
-    /// The files that the component was read from, or made of; none where it came
-    /// otherwise.
+    /// The files that the component was read or made from; none if it came from elsewhere.
     sources: Vec<(PathBuf, FileId)>,
     annotations: BTreeMap<String, String>,
     component: Vec<u8>,
@@ -111,7 +110,7 @@ impl ImageBuilder {
         let mut skip = options.skip.clone();
         skip.extend(sources.iter().map(|(path, _)| path.clone()));
         let assets = plan_assets(directory, &app.assets, &skip)?;
-        // What is signed names the file, not where it lay when it was built.
+        // The signed config names the file, not its directory at build time.
         if let Some(name) = app.entrypoint.rsplit('/').next() {
             app.entrypoint = name.to_string();
         }
@@ -132,8 +131,8 @@ impl ImageBuilder {
         })
     }
 
-    /// The same application with the component that it comes to once its dependencies
-    /// are linked, and what those are.
+    /// The same application with the component that results from linking its dependencies, and
+    /// their lock.
     pub fn linked(mut self, component: Vec<u8>, lock: Lock) -> Result<ImageBuilder, ImageError> {
         lock.check().map_err(ImageError::format)?;
         self.payload = Payload::read(&component)?;
@@ -161,7 +160,7 @@ impl ImageBuilder {
         sources.chain(assets)
     }
 
-    /// What is known of the component or module.
+    /// The kind, imports and exports of the component or module.
     pub fn payload(&self) -> &Payload {
         &self.payload
     }

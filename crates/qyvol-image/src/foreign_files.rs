@@ -6,8 +6,8 @@
 //! result is returned only after the whole layer was read, when the underlying
 //! reader has verified its digest.
 //!
-//! Deliberately absent: writing any file, following links, and layers on top of
-//! one another, which the caller goes through.
+//! Deliberately absent: writing any file, following links, and stacks of layers, which the
+//! caller walks through.
 
 use std::io::{self, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::foreign_tar::{EntryKind, ExtendedHeaders, read_up_to, refused, unread
 const WINDOW_LOG: u32 = 23;
 /// Prefix of a whiteout, before the name of what it removes.
 const WHITEOUT: &str = ".wh.";
-/// Before names that only the tools that make layers know.
+/// Prefix of names that are reserved for the tools that make layers.
 const WHITEOUT_META: &str = ".wh..wh.";
 /// Removes all that lower layers have in its directory.
 const OPAQUE: &str = ".wh..wh..opq";
@@ -32,7 +32,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 pub enum Wanted<'a> {
     /// The file at this path, which has no leading `/`.
     Path(&'a str),
-    /// Files whose names end in `.wasm`, on top of a layer that has these.
+    /// Files whose names end in `.wasm`; an upper layer has these paths.
     Any(&'a [String]),
 }
 
@@ -41,18 +41,18 @@ pub enum Wanted<'a> {
 pub struct FoundFiles {
     /// The WebAssembly file: its path and content.
     pub wasm: Option<(String, Vec<u8>)>,
-    /// Paths of further WebAssembly files, where any is wanted.
+    /// Paths of further WebAssembly files, if any file is wanted.
     pub more: Vec<String>,
-    /// What is wanted of the layers below and removed or replaced by this one.
+    /// Wanted paths of upper layers that this layer removes or replaces.
     pub removed: Option<String>,
-    /// Paths of the files that are something else; the first of them.
+    /// Paths of other files; the first of them.
     pub others: Vec<String>,
-    /// How many those are.
+    /// How many other files there are.
     pub other_count: usize,
 }
 
-/// Looks for what is wanted, and reads the layer to its end. No more than
-/// `names` paths are kept of each sort.
+/// Finds what is wanted, and reads the layer to its end. At most `names` paths of each sort are
+/// kept.
 pub fn find_wasm(
     body: impl Read,
     compression: Compression,
@@ -76,8 +76,8 @@ pub fn find_wasm(
             .map_err(|error| unreadable(&error))
             .and_then(|decoder| search(decoder, wanted, names)),
     };
-    // The digest covers what comes behind the last file too. An error of the
-    // source itself says more than what became of it on the way.
+    // The digest covers the bytes after the last file too. An error of the source itself is
+    // more precise than the decoder's.
     let rest = match found {
         Ok(_) => io::copy(&mut body, &mut io::sink()).map(|_| ()),
         Err(_) => Ok(()),
@@ -106,7 +106,7 @@ fn search_entries(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Res
     let mut found = FoundFiles::default();
     let mut cover = Whiteouts::default();
     let mut archive = tar::Archive::new(unpacked);
-    // Raw: headers that are about others are read here, within a bound.
+    // Raw: extended headers are read here, within a bound.
     let entries = archive.entries().map_err(|e| unreadable(&e))?.raw(true);
     let mut ahead = ExtendedHeaders::default();
     for (index, entry) in entries.enumerate() {
@@ -123,7 +123,7 @@ fn search_entries(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Res
         };
         let is_text = std::str::from_utf8(&name).is_ok();
         let path = normal(&String::from_utf8_lossy(&name));
-        // A name that is no text is none that is wanted.
+        // A name that is not UTF-8 can't be wanted.
         if is_text && cover.matches(&path, kind, wanted)? {
             continue;
         }
@@ -152,7 +152,7 @@ fn search_entries(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Res
             return Err(refused(format!("it has `{}` twice", escape(&path))));
         }
         if found.wasm.is_some() {
-            // None of them is taken: their names are enough.
+            // Their content is not kept: their names are enough.
             if found.more.len() < names {
                 found.more.push(path);
             }
@@ -172,17 +172,17 @@ fn search_entries(unpacked: impl Read, wanted: &Wanted<'_>, names: usize) -> Res
     Ok(found)
 }
 
-/// What a layer takes away of those below it.
+/// What a layer removes from the layers below it.
 #[derive(Default)]
 struct Whiteouts {
-    /// A wanted path that is removed, or that something else takes the place of.
+    /// A wanted path that is removed or replaced.
     gone: Option<String>,
     /// A wanted path in an opaque directory.
     opaque: Option<String>,
 }
 
 impl Whiteouts {
-    /// Looks at an entry; whether it is a whiteout, which is no file.
+    /// Inspects an entry; returns whether it is a whiteout, which is no file.
     fn matches(&mut self, path: &str, kind: EntryKind, wanted: &Wanted<'_>) -> Result<bool, ImageError> {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         let removes = name.strip_prefix(WHITEOUT);
@@ -214,7 +214,7 @@ impl Whiteouts {
     }
 }
 
-/// The first wanted path that this holds for.
+/// The first wanted path for which this is true.
 fn first(wanted: &Wanted<'_>, holds: impl Fn(&str) -> bool) -> Option<String> {
     match wanted {
         Wanted::Path(path) => holds(path).then(|| path.to_string()),
@@ -238,7 +238,7 @@ fn normal(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// Keeps the error of a wrapped reader: the decoders around it return their own.
+/// Keeps the error of the wrapped reader: the decoders around it return their own.
 struct Noted<R> {
     inner: R,
     failure: Arc<Mutex<Option<io::Error>>>,
@@ -365,7 +365,7 @@ mod tests {
                 assert!(found.wasm.is_none());
                 assert_eq!(found.removed.is_some(), is_gone, "{found:?}");
             }
-            // What comes anew is what counts.
+            // A file that is added again counts.
             let layer = tar(&[("srv/.wh..wh..opq", b""), ("srv/a/app.wasm", b"\0asm")]);
             assert!(find(&layer, &wanted).unwrap().wasm.is_some());
         }
@@ -431,7 +431,7 @@ mod tests {
 
     // [REG-029]
     #[test]
-    fn error_of_the_source_is_handed_on_as_it_is() {
+    fn error_of_the_source_is_returned_unchanged() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

@@ -1,12 +1,11 @@
-//! The entries of a tar that another tool wrote, each with the one name that
-//! every reader gives it.
+//! The entries of a tar that another tool wrote, each with a name on which all readers agree.
 //!
 //! Readers of tar differ: on sizes in extended headers, on what becomes of a
 //! long name before another header, on data behind a link. A layer that they
 //! could read in two ways would let one tool check a file and another sign its
 //! neighbour, so it is refused.
 //!
-//! Deliberately absent: what an entry says of owners, times and links.
+//! Deliberately absent: the owners, times and link targets of entries.
 
 use std::io::{self, Read};
 
@@ -22,7 +21,7 @@ const RECORD_BYTES: u64 = 64 << 10;
 const RESERVE: u64 = 1 << 20;
 /// Where the prefix of a name is in a header of ustar.
 const PREFIX: std::ops::Range<usize> = 345..500;
-/// Where a header says that it is star's.
+/// The field in which star marks its headers.
 const TRAILER: std::ops::Range<usize> = 508..512;
 
 /// What an entry is.
@@ -36,7 +35,7 @@ pub(crate) enum EntryKind {
     Other,
 }
 
-/// What comes before an entry and is about it.
+/// The extended headers that precede an entry.
 #[derive(Default)]
 pub(crate) struct ExtendedHeaders {
     name: Option<Vec<u8>>,
@@ -48,8 +47,8 @@ pub(crate) fn refused(why: impl Into<String>) -> ImageError {
 }
 
 impl ExtendedHeaders {
-    /// Reads an entry's header: its name and kind, or nothing where the entry
-    /// is about the next one.
+    /// Reads an entry's header: its name and kind, or nothing if the entry is an extended
+    /// header of the next one.
     pub(crate) fn take<R: Read>(
         &mut self,
         entry: &mut tar::Entry<'_, R>,
@@ -134,7 +133,7 @@ fn check_header(header: &tar::Header) -> Result<(), ImageError> {
     if has_prefix && (header.as_ustar().is_none() || is_star) {
         return Err(refused("it has a header that can be read in two ways"));
     }
-    // A number in another base than 8 is for files that are past every limit.
+    // Sizes in base 256 are for files beyond every limit.
     if header.as_old().size.first().is_some_and(|first| first & 0x80 != 0) {
         return Err(refused("it has a size that is not written in octal digits"));
     }

@@ -40,8 +40,8 @@ impl Compressor {
     }
 }
 
-/// Writes `data` into one frame as it is, for content that is compressed
-/// already: raw blocks, no search.
+/// Writes `data` into one frame uncompressed, for content that is compressed already: raw
+/// blocks, no search.
 pub(crate) fn stored_frame(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() + data.len() / BLOCK_MAX * 3 + 32);
     out.extend_from_slice(&MAGIC);
@@ -132,8 +132,8 @@ fn parse_header(bytes: &[u8]) -> Result<FrameHeader, ImageError> {
     Ok(FrameHeader { content_size })
 }
 
-/// Reads one whole frame whose decoded size is at most `max_decoded`, without
-/// decoding it. `None` at the end of the input.
+/// Reads one complete frame whose decoded size is at most `max_decoded`, without decoding it.
+/// `None` at the end of the input.
 pub(crate) fn read_frame(from: &mut impl Read, max_decoded: u64) -> Result<Option<Vec<u8>>, ImageError> {
     let mut frame = Vec::new();
     if take(from, &mut frame, 1)? == 0 {
@@ -149,7 +149,7 @@ pub(crate) fn read_frame(from: &mut impl Read, max_decoded: u64) -> Result<Optio
     let header = loop {
         match parse_header(&frame) {
             Ok(header) => break header,
-            // Fine with anything behind it, or wrong whatever follows.
+            // Valid whatever follows, or invalid whatever follows.
             Err(_) if frame.len() < 14 => {
                 parse_header(&[&frame[..], &[0; 9]].concat())?;
                 need(from, &mut frame, 1)?;
@@ -190,12 +190,12 @@ pub(crate) fn read_frame(from: &mut impl Read, max_decoded: u64) -> Result<Optio
     Ok(Some(frame))
 }
 
-/// Appends up to `n` bytes and returns how many came.
+/// Appends up to `n` bytes and returns how many were read.
 fn take(from: &mut impl Read, to: &mut Vec<u8>, n: usize) -> Result<usize, ImageError> {
     Ok(from.by_ref().take(n as u64).read_to_end(to)?)
 }
 
-/// Decodes frames; keeps its working memory between them.
+/// Decodes frames; reuses its working memory.
 pub(crate) struct Decompressor(zstd::bulk::Decompressor<'static>);
 
 impl Decompressor {
@@ -205,8 +205,8 @@ impl Decompressor {
         Ok(Decompressor(inner))
     }
 
-    /// Decodes `frame`, which must be one whole frame of exactly `size` bytes
-    /// decoded where a size is given, and of at most `max` otherwise.
+    /// Decodes `frame`, which must be one complete frame: of exactly `size` decoded bytes if a
+    /// size is given, otherwise of at most `max`.
     pub(crate) fn decode(&mut self, frame: &[u8], size: Option<u64>, max: u64) -> Result<Vec<u8>, ImageError> {
         let header = parse_header(frame)?;
         if size.is_some_and(|size| size != header.content_size) {
@@ -223,8 +223,8 @@ impl Decompressor {
                 limit: max,
             });
         }
-        // The decoder would go on to frames behind the first, empty or
-        // skippable ones too, and nobody would see what those hide.
+        // The decoder would continue with frames after the first, also empty or skippable ones,
+        // and their content would go unchecked.
         if zstd::zstd_safe::find_frame_compressed_size(frame).ok() != Some(frame.len()) {
             return Err(ImageError::format(
                 "zstd frame is cut short, or something stands behind it",

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Functions of one source share a module, and with it its memory. Components of several
-//! sources are joined by whoever can link components ([`JoinSources`]).
+//! sources are joined by the caller, who can link components ([`JoinSources`]).
 //!
 //! The bytes are a pure function of the manifest and the files that it names.
 
@@ -22,26 +22,26 @@ use crate::wasm::{PREVIEW1, Payload};
 use crate::wasm_file::read_wasm;
 use crate::{FileId, ImageError};
 
-/// What a module imports the interface of its caller by, and a function's name after it.
+/// The import name of the interface of the caller; a function's name follows it.
 const CONTEXT: &str = "qyvol:call/context@0.1.0::";
 /// The interface.
 const CONTEXT_WIT: &str = include_str!("../../../formats/wit/call.wit");
 
-/// Length of an error of the WebAssembly tools that is told, in characters.
+/// Maximum length of a reported error of the WebAssembly tools, in characters.
 const MESSAGE: usize = 300;
 
-/// What is made of the functions of a manifest.
+/// The result of compiling the functions of a manifest.
 pub(crate) struct Made {
     /// The component.
     pub(crate) component: Vec<u8>,
-    /// The files that it is made of.
+    /// The files that it is made from.
     pub(crate) files: Vec<(PathBuf, FileId)>,
 }
 
-/// A component that was made of one source.
+/// A component that was made from one source.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// How messages name it.
+    /// Its name in messages.
     pub label: String,
     /// The component.
     pub component: Vec<u8>,
@@ -49,14 +49,14 @@ pub struct Source {
     pub functions: Vec<String>,
 }
 
-/// Puts the components of several sources into one that exports all of their functions.
-/// Each keeps an instance of its own; what they import is imported once for all of them.
+/// Joins the components of several sources into one that exports all of their functions. Each
+/// keeps an instance of its own; an import that several need is imported once.
 pub type JoinSources = fn(&[Source]) -> Result<Vec<u8>, String>;
 
 /// The functions of one source, by their names.
 type Signatures<'a> = BTreeMap<&'a str, &'a str>;
 
-/// Makes the component of functions that bring their code; none if there are none.
+/// Makes the component of functions that have code in the manifest; none if there are none.
 pub(crate) fn make(
     functions: &BTreeMap<String, AppFunction>,
     directory: &Path,
@@ -97,7 +97,7 @@ pub(crate) fn make(
     Ok(Some(Made { component, files }))
 }
 
-/// How messages name a source.
+/// The name of a source in messages.
 fn label(source: &ModuleSource, signatures: &Signatures<'_>) -> String {
     match source {
         ModuleSource::File(path) => format!("`{}`", escape(path)),
@@ -113,8 +113,8 @@ fn failed(error: impl std::fmt::Display) -> String {
     shown(&format_args!("{error:#}"))
 }
 
-/// What an error says first, and where in the text, without characters that a terminal
-/// would obey.
+/// The first message of an error and its place in the text, without terminal control
+/// characters.
 fn shown(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     let mut lines = text.lines();
@@ -163,8 +163,8 @@ fn component(module: &[u8], signatures: &Signatures<'_>) -> Result<Vec<u8>, Stri
         .map_err(|error| format!("it can't be made a component: {}", failed(error)))
 }
 
-/// A world that exports functions with these types. The manifest's reader has checked that
-/// a signature has no characters that could make it anything else.
+/// A world that exports functions with these types. The manifest's reader has checked that a
+/// signature has no other characters.
 fn world(signatures: &Signatures<'_>, has_context: bool) -> String {
     let mut text = "package qyvol:made;\n\nworld functions {\n".to_string();
     if has_context {
@@ -178,8 +178,8 @@ fn world(signatures: &Signatures<'_>, has_context: bool) -> String {
     text
 }
 
-/// Refuses imports for which nothing would be there. Among them are modules that
-/// wit-component links by in a way of its own, and panics on.
+/// Refuses imports that nothing would satisfy. They include modules that wit-component treats
+/// specially, and panics on.
 fn check_imports(payload: &Payload) -> Result<(), String> {
     let preview1 = format!("{PREVIEW1}::");
     let is_known = |import: &str| {
@@ -196,8 +196,8 @@ fn check_imports(payload: &Payload) -> Result<(), String> {
     }
 }
 
-/// A valid module without the sections that say which types its functions have: the
-/// manifest says it.
+/// A valid module without the sections that state the types of its functions: the manifest
+/// states them.
 fn without_types(module: &[u8]) -> Vec<u8> {
     let mut left = wasm_encoder::Module::new();
     for section in Parser::new(0).parse_all(module).flatten() {
@@ -226,7 +226,7 @@ fn exports(module: &[u8]) -> Vec<(String, ExternalKind)> {
     exports
 }
 
-/// Whether a module exports what strings and lists go through.
+/// Whether a module exports what is needed to pass strings and lists.
 fn check_memory(resolve: &Resolve, world: WorldId, exports: &[(String, ExternalKind)]) -> Result<(), String> {
     let has = |name: &str, kind: ExternalKind| exports.iter().any(|(own, is)| own == name && *is == kind);
     for item in resolve.worlds[world].exports.values() {

@@ -1,8 +1,8 @@
-//! The head of an archive: everything but the content.
+//! The head of an archive: everything except the content.
 //!
-//! Reading goes: split the tar, hash each blob against its name, follow
-//! `index.json`, then write the head anew and compare. The comparison is what
-//! makes reading strict; the steps before it only gather what to write.
+//! Reading splits the tar, checks the hash of each blob against its name, follows `index.json`,
+//! then writes the head again and compares. The comparison makes reading strict; the steps
+//! before it only collect what to write.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -27,10 +27,9 @@ pub struct Head {
 /// One image.
 #[derive(Clone, Debug)]
 pub struct SignedImage {
-    /// Its names, as the index has them: sorted and unique. A name without a
-    /// registry must be the image's own `name:version` from its config, which
-    /// whoever verifies the image checks. A name with a registry is a claim of
-    /// whoever wrote the file.
+    /// Its names, as the index has them: sorted and unique. A name without a registry must be
+    /// the image's own `name:version` from its config, which verification checks. A name with a
+    /// registry is only a claim of the file's author.
     pub names: Vec<Reference>,
     /// Its manifest.
     pub manifest: ImageManifest,
@@ -40,8 +39,8 @@ pub struct SignedImage {
     pub signatures: Vec<ImageSignature>,
     /// Its attestations, likewise.
     pub attestations: Vec<ImageSignature>,
-    /// Manifests of attestations whose bundles are larger than
-    /// [`limits::BUNDLE_BYTES`]. A head has none.
+    /// Manifests of attestations whose bundles are larger than [`limits::BUNDLE_BYTES`]. A head
+    /// has none.
     pub large_attestations: Vec<ImageManifest>,
 }
 
@@ -148,8 +147,7 @@ pub(crate) fn check_shape(manifest: &ImageManifest) -> Result<(), ImageError> {
     if manifest.artifact_type().is_some() || manifest.subject().is_some() {
         return bad("has an artifact type or subject, as signatures do".to_string());
     }
-    // Optional to OCI, and written by every builder of ours: one image, one
-    // digest.
+    // Optional in OCI, but our builders always write it: one image, one digest.
     if !manifest.has_media_type() {
         return bad("does not state its mediaType".to_string());
     }
@@ -208,7 +206,7 @@ fn starts_as_head(from: &mut impl Read) -> Result<bool, ImageError> {
 impl Head {
     /// A head over some images: sorted by their first names, each with its names
     /// sorted, and its signatures sorted by digest. Refuses two images of one
-    /// name, an image that stands there twice, and signatures of others.
+    /// name, an image that is listed twice, and signatures of other images.
     pub fn new(mut images: Vec<SignedImage>) -> Result<Head, ImageError> {
         if images.is_empty() {
             return Err(ImageError::format("it holds no image"));

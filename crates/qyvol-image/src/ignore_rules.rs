@@ -1,5 +1,5 @@
-//! What a directory or glob among an application's assets does not pack: what
-//! is there by accident, and what the author's `.qyvignore` names.
+//! Rules for what a directory or glob among an application's assets does not pack: accidental
+//! files, and what the author's `.qyvignore` names.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,14 +12,14 @@ use crate::ImageError;
 
 /// The author's rules, in the manifest's directory.
 const IGNORE_FILE: &str = ".qyvignore";
-/// Rules that come before the author's, which may take one back with `!`.
+/// Rules that precede the author's, who may undo one with `!`.
 const BUILT_IN: [&str; 6] = [IGNORE_FILE, ".git", ".env*", "*.qyvbin", "*.key", "*.pem"];
 /// Files up to this size are searched for a private key.
 const KEY_BYTES: u64 = 16 << 10;
 
 const TEMPORARY: (&str, &str) = (".qyv-", ".tmp");
 
-/// The name of a file that is being written, from a random number.
+/// The temporary name of a file that is being written, from a random number.
 pub fn temporary_name(random: u64) -> String {
     let (prefix, suffix) = TEMPORARY;
     format!("{prefix}{random:016x}{suffix}")
@@ -62,7 +62,7 @@ impl IgnoreRules {
     }
 
     /// Whether an entry at this path, relative to the root, is left out by its
-    /// name. What is below a directory that is left out is never asked for.
+    /// name. Paths below an ignored directory are never passed.
     pub(crate) fn is_ignored(&self, path: &str, is_dir: bool) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
         self.0.matched(path, is_dir).is_ignore() || (!is_dir && is_temporary_name(name))
@@ -127,7 +127,7 @@ mod tests {
 
     // [PACK-002]
     #[test]
-    fn private_key_is_known_by_its_content() {
+    fn private_key_is_recognised_by_its_content() {
         let body = "MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         for label in [
             "PRIVATE KEY",
@@ -152,7 +152,7 @@ mod tests {
 
     // [PACK-003]
     #[test]
-    fn only_our_own_temporaries_have_their_name() {
+    fn only_our_own_temporary_files_have_such_names() {
         assert!(is_temporary_name(&temporary_name(0)));
         assert!(is_temporary_name(&temporary_name(u64::MAX)));
         for other in [

@@ -4,8 +4,8 @@
 //! Unlike a `.qyvbin` a layout has no canonical form, so it is read leniently:
 //! entries that are neither a Qyvol image nor a signature of one are skipped.
 //! Every blob is verified by [`Fetch::fetch`], and every number and length is
-//! bounded before it costs memory. Compressed tars, and names of a tar that need
-//! more than its header, are not read.
+//! bounded before it costs memory. Compressed tars are not read, nor tar entries whose names
+//! need extended headers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -25,14 +25,14 @@ use crate::{Head, ImageError, ImageSignature, SignedImage};
 
 /// Bytes of `index.json` or of an index in it.
 const INDEX_BYTES: u64 = 4 << 20;
-/// Manifests and indexes that are looked at.
+/// Manifests and indexes that are read.
 const MANIFESTS: usize = 4096;
 /// All of those together, in bytes.
 const MANIFESTS_BYTES: u64 = 64 << 20;
-/// Entries of a tar that are looked at.
+/// Entries of a tar that are read.
 const ENTRIES: usize = 65_536;
-/// Where containerd and `docker save` put the whole name; the annotation of the
-/// specification is often a tag alone.
+/// The annotation in which containerd and `docker save` put the full name; the annotation of
+/// the specification is often only a tag.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// The Qyvol images of a layout.
@@ -65,7 +65,7 @@ struct Index {
     manifests: Vec<Entry>,
 }
 
-/// A descriptor that can be of ours, or anything else.
+/// A descriptor, of an image of ours or of anything else.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
@@ -73,7 +73,7 @@ enum Entry {
     Other(IgnoredAny),
 }
 
-/// What the manifests of a layout are, gathered one by one.
+/// What the manifests of a layout are, collected one by one.
 #[derive(Default)]
 struct Found {
     looked_at: HashSet<Digest>,
@@ -97,7 +97,7 @@ impl Layout {
         }
     }
 
-    /// Reads everything but the layers.
+    /// Reads everything except the layers.
     pub fn open(path: &Path) -> Result<Layout, ImageError> {
         let files = match path.is_dir() {
             true => Files::Directory(path.to_path_buf()),
@@ -110,7 +110,7 @@ impl Layout {
         let index: Index = read_json(&files, "index.json")?;
         let mut found = Found::default();
         found.all(&files, &index, true)?;
-        // A fault of the whole is the layout's: there is no archive here.
+        // Errors about the head are reported for the layout: there is no archive here.
         let head = Head::new(found.images(&files)?).map_err(|error| match error {
             ImageError::Format(why) => bad(why),
             error => error,
@@ -118,7 +118,7 @@ impl Layout {
         Ok(Layout { files, head })
     }
 
-    /// Its images, as the head of an archive would hold them.
+    /// Its images, in the form of an archive's head.
     pub fn head(&self) -> &Head {
         &self.head
     }
@@ -131,8 +131,8 @@ impl Fetch for Layout {
 }
 
 impl Found {
-    /// Looks at what an index names, and once deeper: a list of referrers under
-    /// a tag, or an image of many platforms.
+    /// Reads what an index names, and one level deeper: a list of referrers under a tag, or an
+    /// image for several platforms.
     fn all(&mut self, files: &Files, index: &Index, deeper: bool) -> Result<(), ImageError> {
         for entry in &index.manifests {
             let Entry::Ours(descriptor) = entry else { continue };
@@ -150,8 +150,8 @@ impl Found {
         Ok(())
     }
 
-    /// Some content of the layout; none where it is not there, is something
-    /// else, or is too large: an index may name what was left out.
+    /// Content of the layout; none if it is missing, is something else, or is too large: an
+    /// index may name content that was left out.
     fn read(&mut self, files: &Files, descriptor: &Descriptor, limit: u64) -> Result<Option<Vec<u8>>, ImageError> {
         self.looked_at.insert(descriptor.digest);
         self.bytes += descriptor.size.min(limit);
@@ -205,8 +205,8 @@ impl Found {
         Ok(())
     }
 
-    /// The images with their configs and signatures. One whose config is not a
-    /// Qyvol application's is passed over.
+    /// The images with their configs and signatures. An image whose config is not that of a
+    /// Qyvol application is skipped.
     fn images(mut self, files: &Files) -> Result<Vec<SignedImage>, ImageError> {
         let mut images = Vec::new();
         let mut room = limits::SIGNATURES_BYTES;
@@ -262,7 +262,7 @@ impl Found {
     }
 }
 
-/// The name that an index gives an image, if it is one in a registry.
+/// The name that an index gives an image, if it has a registry.
 fn add_name(names: &mut Vec<Reference>, descriptor: &Descriptor) {
     let annotations = [CONTAINERD_NAME, media_type::ANNOTATION_REF_NAME];
     let name = annotations.iter().find_map(|key| {
@@ -274,7 +274,7 @@ fn add_name(names: &mut Vec<Reference>, descriptor: &Descriptor) {
     }
 }
 
-/// What was read, or none where the content is at fault or absent.
+/// What was read, or none if the content is invalid or absent.
 fn usable(read: Result<Vec<u8>, StoreError>) -> Result<Option<Vec<u8>>, ImageError> {
     match read {
         Ok(bytes) => Ok(Some(bytes)),
@@ -366,8 +366,8 @@ fn read_json<T: serde::de::DeserializeOwned>(files: &Files, name: &str) -> Resul
     json::decode(&bytes).map_err(|e| bad(format!("its {name} is {e}")))
 }
 
-/// Where the files of a tar are. Only headers are read: not the entries in
-/// which GNU and PAX put longer names.
+/// The offsets of a tar's files. Only plain headers are read, not the entries in which GNU and
+/// PAX put longer names.
 fn tar_of(path: &Path) -> Result<Files, ImageError> {
     let unreadable = |source| ImageError::File {
         action: "read",

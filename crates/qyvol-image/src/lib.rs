@@ -4,14 +4,14 @@
 //!   .qyv + wasm + assets --build--> blobs --write--> .qyvbin --open--> Archive
 //! ```
 //!
-//! A `.qyvbin` is a canonical tar of an OCI image layout in zstd frames. The
-//! first frame, the head, holds all that `inspect` and signature checks read;
-//! the content follows, a blob after the other, in frames of [`frames::CHUNK_SIZE`].
+//! A `.qyvbin` is a canonical tar of an OCI image layout in zstd frames. The first frame, the
+//! head, has all that `inspect` and signature checks read; the content follows, blob after
+//! blob, in frames of [`frames::CHUNK_SIZE`].
 //!
 //! Invariants:
 //! - writing is a pure function of an image and its signatures;
-//! - reading is strict: the head must be, byte for byte, what the writer would
-//!   write for what it says, and content must have the digests it promises;
+//! - reading is strict: the head must be, byte for byte, what the writer would write for the
+//!   same content, and content must match its digests;
 //! - memory is bounded by a few chunks, whatever the size of the content.
 //!
 //! Deliberately absent: keys and trust (an archive's signatures are opaque
@@ -53,7 +53,7 @@ pub use functions::{JoinSources, Source};
 pub use head::{Head, SignedImage, is_archive, is_qyvbin};
 pub use ignore_rules::{is_temporary_name, temporary_name};
 pub use layout::Layout;
-pub use list::{ListedAsset, list_assets};
+pub use list::{FoundAsset, ListedAsset, find_asset, list_assets};
 pub use sbom::{Package, Parts, Tool};
 pub use signature::ImageSignature;
 pub use unpack::{Unpacked, unpack_assets};

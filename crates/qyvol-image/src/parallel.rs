@@ -7,9 +7,9 @@ use std::thread;
 /// A source of jobs: yields until it is empty or broken.
 pub(crate) type Next<'a, I, E> = Box<dyn FnMut() -> Result<Option<I>, E> + Send + 'a>;
 
-/// Takes jobs from `next` on a thread of its own, maps each with a worker made
-/// by `worker`, and hands the results to `sink` in order on this thread. At
-/// most a few jobs a worker are under way. The first error ends everything.
+/// Takes jobs from `next` on a thread of its own, maps each with a worker made by `worker`, and
+/// passes the results to `sink` in order on this thread. Each worker has only a few jobs at a
+/// time. The first error ends everything.
 pub(crate) fn map_ordered<I, O, E, W, F>(
     mut next: Next<'_, I, E>,
     worker: W,
@@ -63,7 +63,7 @@ where
         for reply in replies {
             match reply.recv() {
                 Ok(result) => sink(result?)?,
-                // A worker is gone only if it panicked; the scope tells.
+                // A worker is gone only if it panicked; the scope reports that.
                 Err(_) => break,
             }
         }

@@ -1,8 +1,9 @@
-//! What a component says of its own making: the packages in it, as cargo-auditable records them
-//! (the custom section `.dep-v0`: JSON, compressed by zlib), and the tools that made it (the
-//! section `producers` of the tool conventions). Modules and components inside are read too.
+//! What a component states about how it was made: the packages in it, as cargo-auditable
+//! records them (the custom section `.dep-v0`: JSON, compressed by zlib), and the tools that
+//! made it (the section `producers` of the tool conventions). Modules and components inside are
+//! read too.
 //!
-//! These are claims of whoever built it. Nothing is fetched, and nothing guessed.
+//! These are claims of its builder. Nothing is fetched or guessed.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -19,7 +20,7 @@ const LIST_BYTES: u64 = 8 << 20;
 /// Packages and tools of one component.
 const ENTRIES: usize = 20_000;
 
-/// What a component was made of and by.
+/// The packages in a component, and the tools that made it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// The packages in it, each once, sorted.
@@ -37,14 +38,14 @@ pub struct Package {
     pub version: String,
     /// Where it came from: `crates.io`, `git`, `local` or `registry`.
     pub source: String,
-    /// Whether it only took part in the build, and is not in the component.
+    /// Whether it was only used in the build, and is not in the component.
     pub is_build_only: bool,
 }
 
 /// A tool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tool {
-    /// What it did: `language`, `processed-by` or `sdk`.
+    /// Its role: `language`, `processed-by` or `sdk`.
     pub field: String,
     /// Its name.
     pub name: String,

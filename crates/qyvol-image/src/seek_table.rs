@@ -31,8 +31,8 @@ pub(crate) fn encode(frames: &[(u32, u32)]) -> Vec<u8> {
     out
 }
 
-/// Reads the table from the file's last bytes, against the decoded sizes that
-/// the head promises. Returns the compressed sizes.
+/// Reads the table from the file's last bytes, and checks it against the decoded sizes that the
+/// head states. Returns the compressed sizes.
 pub(crate) fn decode(bytes: &[u8], decoded: &[u32]) -> Result<Vec<u32>, ImageError> {
     let mut compressed = Vec::with_capacity(decoded.len());
     for entry in bytes.get(8..).unwrap_or_default().chunks_exact(8).take(decoded.len()) {

@@ -1,5 +1,5 @@
-//! A signature or an attestation of an image, as it travels: a manifest that refers to the
-//! image, with a sigstore bundle as its one layer. Nothing here looks into the bundle.
+//! A signature or an attestation of an image: a manifest that refers to the image, with a
+//! sigstore bundle as its one layer. Nothing here looks into the bundle.
 
 use std::collections::BTreeMap;
 
@@ -68,9 +68,8 @@ impl ImageSignature {
         Ok(signature)
     }
 
-    /// The public key that came with it, as text that nobody has checked: whoever made the
-    /// manifest chose it.
-    pub fn brought_key(&self) -> Option<&str> {
+    /// The public key that it carries, as unchecked text: the author of the manifest chose it.
+    pub fn unverified_key(&self) -> Option<&str> {
         let key = self.manifest.annotations().get(media_type::ANNOTATION_SIGNER);
         key.map(String::as_str)
     }
@@ -93,7 +92,7 @@ impl ImageSignature {
             && matches!(manifest.layers(), [layer] if layer.media_type == media_type::SIGSTORE_BUNDLE)
     }
 
-    /// Whether an archive can hold it as an attestation.
+    /// Whether an archive can contain it as an attestation.
     pub fn fits_archive(&self) -> bool {
         self.bundle.len() as u64 <= limits::BUNDLE_BYTES
     }

@@ -1,10 +1,9 @@
 //! The canonical tar: regular files whose headers follow from path and size
 //! alone (POSIX ustar: mode 0644, ids 0, time 0, no names).
 //!
-//! A path that doesn't fit the ustar fields is carried by one PAX record
-//! (`path`). The reader takes path and size from a header, writes the header
-//! anew and accepts only equality: what two tar readers could see differently
-//! has no other place to hide.
+//! A path that doesn't fit the ustar fields is in one PAX record (`path`). The reader takes
+//! path and size from a header, writes the header again and accepts only an equal one: so two
+//! tar readers can't read an entry differently.
 
 use std::io::{self, Read};
 
@@ -18,12 +17,12 @@ pub(crate) const END_OF_ARCHIVE: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 const PAX_BYTES: u64 = 4096;
 const PAX_NAME: &[u8] = b"././@PaxHeader";
 
-/// Zero bytes due after `size` bytes of content.
+/// Zero bytes expected after `size` bytes of content.
 pub(crate) fn padding(size: u64) -> usize {
     ((BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64) as usize
 }
 
-/// Bytes of a whole entry: headers, content and padding.
+/// Bytes of an entry: headers, content and padding.
 pub(crate) fn entry_len(path: &str, size: u64) -> u64 {
     header(path, size).len() as u64 + size + padding(size) as u64
 }
@@ -45,8 +44,8 @@ pub(crate) fn header(path: &str, size: u64) -> Vec<u8> {
     out
 }
 
-/// Splits a path into ustar's prefix and name: whole in the name if it fits,
-/// else at the last slash that leaves both within their fields.
+/// Splits a path into ustar's prefix and name: the full path in the name if it fits, else split
+/// at the last slash that leaves both within their fields.
 fn split(path: &str) -> Option<(&[u8], &[u8])> {
     let bytes = path.as_bytes();
     if bytes.len() <= 100 {
@@ -187,7 +186,7 @@ mod tests {
 
     // [BIN-011]
     #[test]
-    fn path_of_any_length_survives() {
+    fn path_of_any_length_round_trips() {
         let component = "c".repeat(200);
         for path in [
             "a".to_string(),

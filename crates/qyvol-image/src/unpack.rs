@@ -1,10 +1,9 @@
 //! Unpacking a layer of assets into an empty, private directory.
 //!
-//! The layer is read once: its digest is checked by the reader it comes from,
-//! the digest of its tar here. Only regular files exist in the format, so there
-//! is no link to follow; each file is created anew or the unpacking fails.
-//! Directories are held open and entered one by one, never through a link: whoever
-//! exchanges one meanwhile does not lead files out of them.
+//! The layer is read once: its digest is checked by the reader it comes from, the digest of its
+//! tar here. Only regular files exist in the format, so there is no link to follow; each file
+//! must be new or the unpacking fails. Directories are held open and entered one by one, never
+//! through a link: replacing one meanwhile leads no file out of them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -117,7 +116,7 @@ impl<I> ChunkReader<I> {
         }
     }
 
-    /// Why reading failed, where the layer is at fault.
+    /// Why reading failed, if the layer is invalid.
     pub(crate) fn error(&mut self) -> Option<ImageError> {
         self.error.take()
     }
@@ -153,7 +152,7 @@ fn unpack<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     report: &dyn Reporter,
 ) -> Result<Unpacked, ImageError> {
     let result = entries(&mut reader, expected, directory, report);
-    // The tar parser only sees that reading failed; here is why.
+    // The tar parser reports only that reading failed; this is the cause.
     if let Some(error) = reader.error() {
         return Err(error);
     }
@@ -222,7 +221,7 @@ fn entries<I: Iterator<Item = Result<Vec<u8>, ImageError>>>(
     Ok(done)
 }
 
-/// A directory and those on the way to the file that was created last.
+/// The root, and the directories on the path of the last created file.
 struct Directories {
     root: OwnedFd,
     open: Vec<(String, OwnedFd)>,
@@ -236,7 +235,7 @@ impl Directories {
         })
     }
 
-    /// Creates a file, and the directories that it lacks.
+    /// Creates a file, and its missing directories.
     fn create(&mut self, path: &str) -> io::Result<File> {
         let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parents: Vec<&str> = parents.split('/').filter(|part| !part.is_empty()).collect();

@@ -1,5 +1,5 @@
-//! Looking into WebAssembly: what kind it is, what it imports and exports, the
-//! functions of a component, and making a component of a core module.
+//! Reads WebAssembly: its kind, its imports and exports, and the functions of a component; and
+//! makes a component from a core module.
 
 use qyvol_types::limits::{COMPONENT_DEPTH, COMPONENT_PARTS, TYPE_NESTING};
 use qyvol_types::{Os, escape, may_nest_too_deep};
@@ -8,7 +8,7 @@ use wasmparser::{Encoding, Parser, Payload as Section, Validator, WasmFeatures};
 
 use crate::ImageError;
 
-/// What is known of a component or module.
+/// The kind, imports and exports of a component or module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     /// A component or a core module.
@@ -26,7 +26,7 @@ pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 /// Refuses what would take too long to validate, or too much of the stack.
 fn check_parts(wasm: &[u8]) -> Result<(), ImageError> {
     let (mut parts, mut depth) = (0usize, 0usize);
-    // The validator says what is wrong.
+    // The validator reports what is wrong.
     for section in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
         match section {
             Section::ModuleSection { .. } | Section::ComponentSection { .. } => {
@@ -51,8 +51,8 @@ fn check_parts(wasm: &[u8]) -> Result<(), ImageError> {
 }
 
 impl Payload {
-    /// Validates `wasm` and lists its imports and exports. Every feature counts
-    /// as valid: which of them can be run is the runtime's to say.
+    /// Validates `wasm` and lists its imports and exports. Every feature counts as valid: the
+    /// runtime decides which of them can be run.
     pub fn read(wasm: &[u8]) -> Result<Payload, ImageError> {
         if !wasm.starts_with(b"\0asm") {
             return Err(ImageError::Wasm(
@@ -122,7 +122,7 @@ fn invalid(error: wasmparser::BinaryReaderError) -> ImageError {
     ))
 }
 
-/// Refuses a valid core module for what its custom sections say of types.
+/// Refuses a valid core module because of the types in its custom sections.
 pub type CheckTypes = fn(&[u8]) -> Result<(), String>;
 
 /// Makes a component of a core module for WASI preview 1, with the adapter of
@@ -136,7 +136,7 @@ pub fn componentize(module: &[u8], check: CheckTypes) -> Result<Vec<u8>, ImageEr
     }
     let failed = |error: &dyn std::fmt::Display| ImageError::Wasm(format!("it can't be made a component: {error}"));
     check(module).map_err(|why| failed(&why))?;
-    // What wit-component links by in a way of its own; it panics on some of them.
+    // Modules that wit-component treats specially; it panics on some of them.
     let special = ["__main_module__", "$root", "[export]", "[import"];
     let is_special = |import: &&String| special.iter().any(|prefix| import.starts_with(prefix));
     if let Some(import) = payload.imports.iter().find(is_special) {
@@ -166,7 +166,8 @@ pub struct ExportedFunction {
 }
 
 /// The functions that a component exports. Methods and constructors of resources are left
-/// out. Read from the validated types, for the reader of WIT panics on some valid components.
+/// out. Read from the validated types, because the reader of WIT panics on some valid
+/// components.
 pub fn functions(component: &[u8]) -> Result<Vec<ExportedFunction>, ImageError> {
     let payload = Payload::read(component)?;
     if payload.os != Os::Wasip2 {
@@ -212,7 +213,8 @@ mod tests {
 
     #[test]
     fn functions_of_interfaces_and_resources_are_found_without_the_reader_of_wit() {
-        // An interface that is imported and exported, with a type: that reader panics.
+        // An interface that is imported and exported, with a type: the reader of WIT panics on
+        // it.
         let passed_on = wat("(import \"a:b/c@1.0.0\" (instance $i
                (type $t (record (field \"a\" u8))) (export \"t\" (type (eq $t)))
                (export \"f\" (func (param \"of\" u8)))))

@@ -43,7 +43,7 @@ pub fn write_archive(
             Ok(())
         };
         if blob.media_type == media_type::ASSETS {
-            // Compressed already: copying takes no second thread's time.
+            // Compressed already: copying needs no second thread.
             let mut next = next;
             while let Some(chunk) = next()? {
                 sink((stored_frame(&chunk), chunk.len()))?;

@@ -1,5 +1,5 @@
-//! Archives as a whole: what is written reads back, and nothing else does.
-// Clippy knows tests by their attribute alone, not their helpers.
+//! Archives: what is written can be read back, and nothing else can. Clippy recognises tests by
+//! their attribute, not their helpers.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -105,7 +105,7 @@ fn every_truncation_and_extension_is_refused_on_opening() {
         fs::write(&path, [&good[..], &vec![0; more]].concat()).unwrap();
         assert!(Archive::open(&path).is_err(), "{more} bytes more");
         fs::write(&path, [&good[..], &good[..more.min(good.len())]].concat()).unwrap();
-        assert!(Archive::open(&path).is_err(), "{more} bytes of itself more");
+        assert!(Archive::open(&path).is_err(), "{more} more bytes of itself");
     }
     fs::write(&path, [&good[..], &good[..]].concat()).unwrap();
     assert!(Archive::open(&path).is_err(), "a second archive behind it");

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_kernel_would_read_otherwise_is_no_path() {
+    fn path_that_a_kernel_would_read_differently_is_refused() {
         for good in ["", "a", "a/b c/ñ", "...", &"a".repeat(255)] {
             check(good).unwrap();
         }
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn path_is_taken_apart_and_put_together() {
+    fn path_is_split_and_joined() {
         assert_eq!(ancestors("a/b/c").collect::<Vec<_>>(), ["a", "a/b"]);
         assert_eq!(ancestors("a").count(), 0);
         assert_eq!((parent("a/b"), parent("a"), parent("")), (Some("a"), Some(""), None));

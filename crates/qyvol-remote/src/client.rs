@@ -1,4 +1,4 @@
-//! The client: authorised requests, redirects, and what is known of registries.
+//! The client: authorised requests, redirects, and what is known about registries.
 //!
 //! Invariants: an `Authorization` field goes to the origin of its endpoint and
 //! nowhere else; a redirect never leads from HTTPS to HTTP; every answer that
@@ -25,8 +25,8 @@ const MAX_REDIRECTS: usize = 5;
 /// Largest answer of `GET /v2/`, in bytes.
 const PING_BYTES: u64 = 64 << 10;
 
-/// Talks to registries. One is made for a command; by its end it knows which
-/// tokens it has and what each registry can do.
+/// Sends requests to registries. A command makes one client, which caches tokens and what each
+/// registry supports.
 pub struct Client {
     options: Arc<Options>,
     notify: Arc<dyn Fn(&str) + Send + Sync>,
@@ -59,18 +59,18 @@ impl Client {
         &self.options
     }
 
-    /// How long the endpoint's host may be silent.
+    /// How long the endpoint's host may send nothing.
     pub(crate) fn timeout(&self, endpoint: &Endpoint) -> Duration {
         self.options.timeout(endpoint.host())
     }
 
-    /// Tells the user something.
+    /// Shows the user a message.
     pub(crate) fn notify(&self, message: &str) {
         (self.notify)(message);
     }
 
-    /// The attempts of one operation at an endpoint. A mirror gets one: the
-    /// registry itself is the next attempt.
+    /// The attempts of one operation at an endpoint. A mirror gets one attempt: the next one
+    /// goes to the registry itself.
     pub(crate) fn retry(&self, endpoint: &Endpoint) -> Retry {
         let policy = match endpoint.is_mirror || endpoint.is_single_attempt {
             true => RetryPolicy::never(),
@@ -134,9 +134,8 @@ impl Client {
         .into())
     }
 
-    /// Makes a request with the authorisation there is, and once more if the
-    /// registry asks for another. A stream can't be sent twice: then the
-    /// attempt fails.
+    /// Makes a request with the cached authorisation, and once more if the registry asks for
+    /// another. A stream can't be sent twice: then the attempt fails.
     fn attempt_here(&self, request: &Request<'_>, payload: RequestBody<'_>) -> Result<Response<Body>, AttemptError> {
         let again = payload.again();
         let shown = self.auth.header(request);
@@ -171,7 +170,7 @@ impl Client {
         Ok(response)
     }
 
-    /// The `Authorization` field that a request is shown, where there is one.
+    /// The `Authorization` field of a request, if there is one.
     #[cfg(feature = "import")]
     pub(crate) fn authorization(&self, request: &Request<'_>) -> Option<String> {
         self.auth.header(request)
@@ -188,7 +187,7 @@ impl Client {
         answer.into_error(request, self.auth.is_authenticated(request.endpoint))
     }
 
-    /// The same of an answer whose body has not been read.
+    /// The same for an answer whose body has not been read.
     pub(crate) fn error_of(&self, request: &Request<'_>, response: Response<Body>) -> RemoteError {
         match BufferedResponse::read(request, response, PING_BYTES, self.timeout(request.endpoint)) {
             Ok(answer) => self.unexpected(request, answer),
@@ -214,7 +213,7 @@ impl Client {
         }
     }
 
-    /// Whether the registry has the referrers API, where that is known.
+    /// Whether the registry has the referrers API, if known.
     pub(crate) fn supports_referrers(&self, registry: &str) -> Option<bool> {
         let known = self.referrers.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(registry).copied()

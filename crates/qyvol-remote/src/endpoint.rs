@@ -1,4 +1,4 @@
-//! Where a registry is reached, and under which name its credentials are kept.
+//! Where a registry is reached, and under which name its credentials are stored.
 
 use crate::Options;
 use crate::url::Url;
@@ -18,7 +18,7 @@ pub(crate) fn credentials_key(registry: &str) -> &str {
     }
 }
 
-/// What is done in a repository: the scope of the access token.
+/// What is to be done in a repository: the scope of the access token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reading.
@@ -39,7 +39,7 @@ impl Access {
     }
 }
 
-/// A repository, or a whole registry, as it is reached, and what is done there.
+/// The address of a repository or of a whole registry, and what is to be done there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// The registry as users name it: credentials are looked up by it.
@@ -50,9 +50,9 @@ pub(crate) struct Endpoint {
     pub(crate) repository: String,
     /// Scopes of the access token, separated by spaces.
     pub(crate) scope: String,
-    /// Stands in for the registry: if it fails, the registry is asked.
+    /// A mirror: if it fails, the registry is used.
     pub(crate) is_mirror: bool,
-    /// Gets one attempt at each request: what it has to say is not needed.
+    /// Gets one attempt at each request: its answer is not essential.
     pub(crate) is_single_attempt: bool,
 }
 

@@ -1,8 +1,7 @@
-//! Why a registry could not do what it was asked to do.
+//! Why an operation on a registry failed.
 //!
-//! Everything that a caller may want to decide by is data: the [`Operation`],
-//! the [`Class`], the status, the kind of TLS failure. Message texts are for
-//! people alone.
+//! Everything that a caller may decide on is data: the [`Operation`], the [`Class`], the
+//! status, the kind of TLS failure. Message texts are only for people.
 
 use std::error::Error;
 use std::{fmt, io};
@@ -11,8 +10,7 @@ use qyvol_store::StoreError;
 use qyvol_types::Digest;
 use thiserror::Error;
 
-/// What a registry was asked to do. Displayed as an infinitive: `read manifest
-/// 1.0.0`.
+/// An operation on a registry. Displayed as an infinitive: `read manifest 1.0.0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
@@ -88,7 +86,7 @@ pub enum TlsFailure {
     CaUsedAsServer,
     /// The server does not speak TLS on that port.
     NotTls,
-    /// Something else: expired, another name, a broken handshake.
+    /// Anything else: expired, another name, a broken handshake.
     Other,
 }
 
@@ -145,7 +143,7 @@ pub enum RemoteError {
         /// The details.
         why: String,
     },
-    /// The registry wants other credentials, or any.
+    /// The registry requires other credentials, or some.
     #[error("{host} denied access when asked to {operation}: {why}")]
     Denied {
         /// Host and port.
@@ -205,7 +203,7 @@ pub enum RemoteError {
     /// another host.
     #[error("refused to send credentials: {why}")]
     Unsafe {
-        /// Where to, and why not.
+        /// Where they would have gone, and why not.
         why: String,
     },
     /// The stored credentials can't be read or written.
@@ -258,14 +256,13 @@ impl RemoteError {
         self.class() == Class::Temporary
     }
 
-    /// Whether sending the same request again at once makes sense: not where
-    /// the registry asked for a longer wait, or where waiting was all that was
-    /// done already.
+    /// Whether to retry the same request at once: not if the registry asked for a longer wait,
+    /// nor after the retries of a contended referrers list.
     pub(crate) fn is_retryable(&self) -> bool {
         self.is_temporary() && !matches!(self, RemoteError::Busy { .. } | RemoteError::Contended { .. })
     }
 
-    /// The HTTP status, where the registry answered with one that says no more.
+    /// The HTTP status, if the registry answered with a status and nothing more specific.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             RemoteError::Status { status, .. } => Some(*status),
@@ -273,7 +270,7 @@ impl RemoteError {
         }
     }
 
-    /// Finds the registry's error in what a store made of it.
+    /// Finds the registry's error in a store's error.
     pub fn of(error: &StoreError) -> Option<&RemoteError> {
         match error {
             StoreError::Other { source, .. } => source.downcast_ref(),
@@ -290,7 +287,7 @@ impl RemoteError {
         }
     }
 
-    /// As an error of a store, which could not `action`.
+    /// As the error of a store that could not `action`.
     pub(crate) fn into_store(self, action: impl Into<String>) -> StoreError {
         StoreError::Other {
             action: action.into(),
@@ -299,8 +296,8 @@ impl RemoteError {
     }
 }
 
-/// Statuses of a registry, or of a proxy before it, that pass (RFC 9110 section
-/// 15; RFC 6585 section 4).
+/// Temporary statuses of a registry, or of a proxy before it (RFC 9110 section 15; RFC 6585
+/// section 4).
 pub(crate) fn is_temporary_status(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }

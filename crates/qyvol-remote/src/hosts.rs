@@ -1,5 +1,5 @@
-//! `hosts.yaml`: what an operator decides for single registries, strictly read:
-//! what is not understood refuses the file.
+//! `hosts.yaml`: an operator's settings for single registries. Read strictly: an unknown field
+//! refuses the file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use qyvol_types::{RepositoryName, escape, parse_duration};
 const MAX_ENTRIES: usize = 1000;
 /// Most transfers at a time.
 const MAX_CONCURRENCY: u64 = 64;
-/// Longest time that a host may be silent.
+/// Longest timeout of a host.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The entry of one host. Files that it names have not been read.
@@ -21,11 +21,11 @@ pub struct HostEntry {
     /// A file of certificates to trust for this host beside the system's, PEM;
     /// a relative path is meant from the directory of `hosts.yaml`.
     pub ca: Option<PathBuf>,
-    /// Plain HTTP, or HTTPS where loopback would be plain.
+    /// Plain HTTP; or, for a loopback host, HTTPS in place of plain HTTP.
     pub plain_http: Option<bool>,
-    /// Asked first when something is read: `host[:port][/prefix]`.
+    /// Tried first when something is read: `host[:port][/prefix]`.
     pub mirrors: Vec<String>,
-    /// How long the host may be silent.
+    /// How long the host may send nothing.
     pub timeout: Option<Duration>,
     /// Transfers at a time.
     pub concurrency: Option<usize>,

@@ -1,12 +1,12 @@
 //! Registries of the OCI distribution-spec 1.1 as stores.
 //!
 //! A [`Repository`] is a store like a file or a directory: moving an image
-//! there or back is the same [`qyvol_store::copy()`]. What is special about a
-//! network is here, in layers, each of which uses those after it:
+//! there or back is the same [`qyvol_store::copy()`]. What is special about a network is here,
+//! in layers, each of which uses the ones below it:
 //!
 //! - [`Repository`]: manifests, blobs, referrers, tags;
 //! - [`Client`]: a request with its authorisation, redirects and retries;
-//! - `auth`: which `Authorization` field an endpoint is shown;
+//! - `auth`: which `Authorization` field is sent to an endpoint;
 //! - `transport`: one HTTP request, proxies, certificates, time limits;
 //! - `endpoint`, `retry`, [`Options`]: values that decide where, how often and
 //!   how.
@@ -16,15 +16,15 @@
 //! ```
 //!
 //! Invariants:
-//! - nothing is trusted for its origin: every blob is hashed by whoever reads
-//!   it, and a tag is resolved once and is a digest from then on;
-//! - credentials go to the registry that they are for and to the token server
-//!   that it names, encrypted unless the operator said otherwise for that host;
+//! - nothing is trusted for its origin: the reader hashes every blob, and a tag is resolved
+//!   once and is a digest from then on;
+//! - credentials are sent to the registry that they are for and to the token server that it
+//!   names, encrypted unless the operator configured plain HTTP for that host;
 //! - whatever the other side sends, memory and time stay bounded;
 //! - making a [`Client`] or [`Repository`] opens no connection.
 //!
-//! What other tools have published is read too, as what it is: see
-//! `repository::foreign`, which streams layers through those tools' client.
+//! Artifacts of other tools can be read too: see `repository::foreign`, which streams layers
+//! through those tools' client.
 //!
 //! Deliberately absent: images of several platforms of ours (an index under a
 //! tag is refused), and the environment, which the command reads.
@@ -52,6 +52,6 @@ pub use hosts::{HostEntry, parse_hosts};
 pub use options::{HostOptions, Options};
 #[cfg(feature = "import")]
 pub use repository::FetchedManifest;
-pub use repository::Repository;
+pub use repository::{Mounts, Repository};
 pub use retry::{Notify, RetryPolicy};
 pub use transport::{count_system_certificates, shown_proxy};

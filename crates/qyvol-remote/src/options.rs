@@ -1,4 +1,4 @@
-//! How registries are reached: what the operator decides.
+//! How registries are reached: the operator's settings.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,29 +6,28 @@ use std::time::Duration;
 use crate::retry::RetryPolicy;
 use crate::url::is_loopback;
 
-/// How long a registry may be silent by default.
+/// The default timeout: how long a registry may send nothing.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Transfers at a time by default.
 const CONCURRENCY: usize = 4;
 
-/// What the operator decides for one registry, by its host.
+/// The operator's settings for one registry, by its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostOptions {
     /// Certificates to trust for this host beside the system's, PEM.
     pub ca: Option<Vec<u8>>,
-    /// Plain HTTP, or HTTPS where loopback would be plain; by default loopback
-    /// is plain and everything else is not.
+    /// Plain HTTP or HTTPS; by default, plain HTTP for loopback hosts and HTTPS for all others.
     pub plain_http: Option<bool>,
-    /// Asked first when something is read, in this order: `host[:port]`, and a
+    /// Tried first when something is read, in this order: `host[:port]`, and a
     /// prefix of repositories if there is one.
     pub mirrors: Vec<String>,
-    /// How long the host may be silent.
+    /// How long the host may send nothing.
     pub timeout: Option<Duration>,
     /// Transfers at a time.
     pub concurrency: Option<usize>,
 }
 
-/// What the operator decides for every registry, and for some.
+/// The operator's settings for all registries, and for single ones.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Hosts that are reached by plain HTTP, as `host` or `host:port`.
@@ -43,9 +42,9 @@ pub struct Options {
     pub http_proxy: Option<String>,
     /// Hosts that are reached without a proxy.
     pub no_proxy: Vec<String>,
-    /// When to try again.
+    /// When to retry.
     pub retry: RetryPolicy,
-    /// How long any host may be silent, whatever `hosts` says.
+    /// The timeout for every host; overrides `hosts`.
     pub timeout: Option<Duration>,
     /// Single hosts, as `host` or `host:port`; the longer name wins.
     pub hosts: BTreeMap<String, HostOptions>,
@@ -88,7 +87,7 @@ impl Options {
         }
     }
 
-    /// How long a host may be silent.
+    /// How long a host may send nothing.
     pub(crate) fn timeout(&self, authority: &str) -> Duration {
         let of_host = || self.host(authority).and_then(|host| host.timeout);
         self.timeout.or_else(of_host).unwrap_or(TIMEOUT)
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn entry_of_a_host_holds_for_that_host_and_the_command_line_wins() {
+    fn entry_of_a_host_applies_to_that_host_and_the_command_line_wins() {
         let entry = HostOptions {
             plain_http: Some(true),
             timeout: Some(Duration::from_secs(90)),

@@ -25,18 +25,18 @@ pub(crate) enum Redirects {
     Never,
     /// Those that stay on the origin: any other is the answer.
     SameOrigin,
-    /// All, but from HTTPS to HTTP.
+    /// All, except from HTTPS to HTTP.
     Follow,
 }
 
-/// A request but for its body.
+/// A request without its body.
 #[derive(Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// Where the operation began, wherever the request leads: credentials are
-    /// for its origin alone.
+    /// Where the operation began, wherever the request leads: credentials are only for this
+    /// origin.
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) operation: Operation,
     pub(crate) redirects: Redirects,
@@ -82,7 +82,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Asks for content of these media types.
+    /// Accepts content of these media types.
     pub(crate) fn accepting(self, types: &[&str]) -> Request<'a> {
         self.with_header("accept", types.join(", "))
     }
@@ -116,8 +116,8 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 impl BufferedResponse {
-    /// Reads an answer. A body of at most `limit` bytes must come whole with
-    /// status 200; what comes with another status only explains it.
+    /// Reads an answer. With status 200, the complete body of at most `limit` bytes is read;
+    /// with another status, the body only explains it.
     pub(crate) fn read(
         request: &Request<'_>,
         response: Response<Body>,
@@ -160,7 +160,7 @@ impl BufferedResponse {
         }
     }
 
-    /// What an answer means that is none of those expected.
+    /// The error for an unexpected answer.
     pub(crate) fn into_error(self, request: &Request<'_>, authenticated: bool) -> RemoteError {
         let host = request.url.authority().to_string();
         let operation = request.operation.clone();

@@ -1,4 +1,4 @@
-//! Trying again: the one loop of this crate.
+//! Retries: the one retry loop of this crate.
 //!
 //! An operation is retried as a whole. Whatever it sends on the way (a token, a
 //! redirect, the status of an upload) is sent once per attempt, so retries
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use crate::RemoteError;
 
-/// Is told what a user should know while waiting.
+/// Called with messages that a user should see while waiting.
 pub type Notify = Box<dyn Fn(&str) + Send + Sync>;
 
-/// How often, and after which waits, a failed operation is tried again.
+/// How often, and after which waits, a failed operation is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts after the first.
@@ -67,7 +67,7 @@ impl From<RemoteError> for AttemptError {
 pub(crate) enum AttemptFailure<E> {
     /// The registry failed.
     Remote(AttemptError),
-    /// Something else did: another attempt would not help.
+    /// Something else failed: another attempt would not help.
     Final(E),
 }
 
@@ -124,13 +124,13 @@ impl Retry {
         }
     }
 
-    /// The operation got on: all attempts are available again.
+    /// The operation made progress: all attempts are available again.
     pub(crate) fn reset(&mut self) {
         self.left = self.policy.retries;
         self.wait = self.policy.backoff;
     }
 
-    /// Waits for the next attempt; gives the error back if there is none.
+    /// Waits for the next attempt; returns the error if there is none.
     fn wait(&mut self, error: RemoteError, retry_after: Option<Duration>) -> Result<(), RemoteError> {
         if !error.is_retryable() || self.left == 0 {
             return Err(error);
@@ -146,7 +146,7 @@ impl Retry {
             });
         }
         self.left -= 1;
-        // Jitter, so that many hosts don't come back at the same moment.
+        // Jitter, so that many hosts don't retry at the same moment.
         let spread = RandomState::new().hash_one(self.left) % 512;
         let wait = retry_after.unwrap_or_else(|| self.wait.mul_f64(0.75 + spread as f64 / 1024.0));
         self.wait = (self.wait * 2).min(self.policy.max_wait);

@@ -52,8 +52,8 @@ impl Url {
     /// Follows a `Location` (RFC 9110 section 10.2.2): absolute, or relative to
     /// this URL.
     pub(crate) fn join(&self, location: &str) -> Result<Url, RemoteError> {
-        // What has a colon before its first slash names a scheme (RFC 3986
-        // section 4.2): one that is not ours must not become a path of ours.
+        // A colon before the first slash ends a scheme (RFC 3986 section 4.2): an unknown
+        // scheme must not become a path.
         let first = location.split(['/', '?', '#']).next().unwrap_or_default();
         if let Some((scheme, _)) = first.split_once(':') {
             let rest = location.get(scheme.len()..).unwrap_or_default();

@@ -2,7 +2,7 @@
 //! kernel files, or files in memory over others.
 //!
 //! Before each of the guest's calls that takes a path in such a mount, its [`Backing`]
-//! is asked to provide what the call is about; then the kernel does the call. Symbolic
+//! is asked to provide what the call needs; then the kernel makes the call. Symbolic
 //! links can't be created: neither the backing nor a seal would know where they lead.
 
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Whether a component or module can run here at all, asked before it is signed
-//! and before it is compiled.
+//! Whether a component or module can run here at all; checked before it is signed and before it
+//! is compiled.
 //!
 //! The answer is the engine's own: its list of features ([`Generation::features`]) and the
 //! interfaces that [`crate::link`] provides.
@@ -170,7 +170,7 @@ fn costs_too_much(wasm: &[u8]) -> Option<String> {
                 ));
             }
             Ok(_) => {}
-            // The validator says what is wrong.
+            // The validator reports what is wrong.
             Err(_) => return None,
         }
         if parts > COMPONENT_PARTS || depth > COMPONENT_DEPTH {

@@ -5,9 +5,9 @@
 //!   Compiler::compile --wasm in a memfd--> `qyv compile-worker` --code in a memfd-->
 //! ```
 //!
-//! The child is this same program, started through an entry of the command's. It
-//! gets two anonymous files and nothing of the environment, and sets the limits
-//! of getrlimit(2) on itself before it reads a byte of the component.
+//! The child is this same program, started through a hidden subcommand. It gets two anonymous
+//! files and no environment, and sets the limits of getrlimit(2) on itself before it reads a
+//! byte of the component.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -54,9 +54,9 @@ pub struct Compiler {
     /// The arguments that start [`compile_worker`]; the limits follow: seconds,
     /// then bytes; then the words of the code's kind.
     pub entry: Vec<OsString>,
-    /// Seconds in place of those of [`CompileLimits::of`].
+    /// Seconds; overrides [`CompileLimits::of`].
     pub seconds: Option<u64>,
-    /// Memory in place of that of [`CompileLimits::of`].
+    /// Memory; overrides [`CompileLimits::of`].
     pub memory: Option<u64>,
 }
 
@@ -101,10 +101,10 @@ impl Compiler {
             .map_err(failed("can't start the compiler"))?;
         if !status.success() {
             let mut text = String::new();
-            let told = message
+            let message = message
                 .rewind()
                 .and_then(|()| message.take(MESSAGE).read_to_string(&mut text));
-            return Err(RuntimeError::Compile(why(status, limits, told.map(|_| text))));
+            return Err(RuntimeError::Compile(why(status, limits, message.map(|_| text))));
         }
         let mut code = Vec::new();
         output
@@ -115,8 +115,8 @@ impl Compiler {
     }
 }
 
-/// Compiles in this process, if no other can be started. The same limits hold;
-/// exceeding them ends the whole process.
+/// Compiles in this process, if no other can be started. The same limits apply; exceeding them
+/// ends the whole process.
 fn compile_here(engine: &Engine, wasm: &[u8], limits: CompileLimits) -> Result<Vec<u8>, RuntimeError> {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).tv_sec;
     let used = u64::try_from(used).unwrap_or(0);
@@ -152,16 +152,16 @@ fn anonymous() -> io::Result<File> {
     )?))
 }
 
-/// What the way in which the child ended means.
-fn why(status: ExitStatus, limits: CompileLimits, told: io::Result<String>) -> String {
+/// Why the child ended.
+fn why(status: ExitStatus, limits: CompileLimits, message: io::Result<String>) -> String {
     let signal = status.signal();
     if signal == Some(Signal::XCPU.as_raw()) {
         return format!("it takes more than {} s of CPU time", limits.seconds);
     }
-    let told = told.unwrap_or_default();
-    let last = told.lines().last().unwrap_or_default();
+    let message = message.unwrap_or_default();
+    let last = message.lines().last().unwrap_or_default();
     // An allocation that fails aborts.
-    if signal == Some(Signal::ABORT.as_raw()) && told.contains("memory allocation") {
+    if signal == Some(Signal::ABORT.as_raw()) && message.contains("memory allocation") {
         return format!("it takes more than {} bytes of memory", limits.memory);
     }
     match signal {
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn compiler_failure_is_explained_by_its_cause() {
         let limits = CompileLimits { seconds: 7, memory: 9 };
-        let by = |signal: i32, told: &str| why(ExitStatus::from_raw(signal), limits, Ok(told.to_string()));
+        let by = |signal: i32, message: &str| why(ExitStatus::from_raw(signal), limits, Ok(message.to_string()));
         assert!(by(Signal::XCPU.as_raw(), "").contains("7 s"));
         assert!(by(Signal::ABORT.as_raw(), "memory allocation of 10 bytes failed\n").contains("9 bytes"));
         assert!(by(Signal::KILL.as_raw(), "").contains("signal 9"));

@@ -1,4 +1,4 @@
-//! What the calls of a component work on, whether it is a command or answers a request.
+//! The state of a component's calls, whether it is a command or answers a request.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::spec::{Guest, RunSpec, context};
 use crate::watched::Watched;
 use crate::{Identity, RuntimeError};
 
-/// What a component's calls work on.
+/// The state of a component's calls.
 pub(crate) struct ComponentState {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
@@ -49,12 +49,12 @@ pub(crate) struct ComponentState {
     pub(crate) limits: Limits,
     /// When it is ended, if it is one of several.
     pub(crate) deadline: Option<Instant>,
-    /// Tells the bodies of its requests.
+    /// Cuts off the bodies of its requests.
     pub(crate) cut: Cut,
 }
 
 impl ComponentState {
-    /// All that `spec` gives an instance and limits it to. `budget` is how much it may write
+    /// All that `spec` grants an instance, with its limits. `budget` is how much it may write
     /// to stdout and stderr, `has_http` whether it can make or answer requests.
     pub(crate) fn new(
         spec: &RunSpec,
@@ -66,11 +66,13 @@ impl ComponentState {
         let mut wasi = context(spec, guest, budget)?;
         network.grant(&mut wasi);
         let mut table = ResourceTable::new();
-        table.set_max_capacity(match has_http {
+        let mut limits = Limits::new(spec.limits);
+        limits.handles = match has_http {
             true if guest == Guest::Request => request_handles(spec.limits.memory),
             true => HTTP_HANDLES,
             false => HANDLES,
-        });
+        };
+        table.set_max_capacity(limits.handles);
         Ok(ComponentState {
             wasi: wasi.build(),
             table,
@@ -86,7 +88,7 @@ impl ComponentState {
             programs: spec.programs.clone(),
             observer: spec.observer.clone(),
             identity: Arc::clone(&spec.caller),
-            limits: Limits::new(spec.limits),
+            limits,
             deadline: None,
             cut: Cut::default(),
         })
@@ -118,7 +120,7 @@ impl ComponentState {
         }
     }
 
-    /// A request begins, for which this was made or which comes after others.
+    /// Begins a request: the first one, or a later one of a reused instance.
     pub(crate) fn begin_request(&mut self, identity: Arc<Identity>, cut: Cut) {
         if let Some(http) = &mut self.http {
             http.hooks.begin_request(cut.clone());
@@ -127,9 +129,9 @@ impl ComponentState {
         self.cut = cut;
     }
 
-    /// Whether another request may have the instance, now that one is answered: the guest
-    /// has given back all that belonged to that, has met no limit, and holds at most half of
-    /// what it may.
+    /// Whether another request may use the instance, now that one is answered: the guest has
+    /// released all that belonged to it, has reached no limit, and holds at most half of what
+    /// it may.
     pub(crate) fn may_be_kept(&mut self) -> bool {
         let most = self.table.max_capacity() / 2;
         let mut handles = self.table.iter_mut();

@@ -11,7 +11,7 @@ use crate::program::Program;
 use crate::spec::{Guest, RunSpec};
 
 impl Program {
-    /// A store for an instance, with everything that `spec` gives it and limits it to.
+    /// A store for an instance, with all that `spec` grants it and its limits.
     /// `budget` is how much it may write to stdout and stderr.
     pub(crate) fn component_store(
         &self,
@@ -24,6 +24,8 @@ impl Program {
         let state = ComponentState::new(spec, guest, network, budget, linked.http)?;
         let mut store = self.store(state, spec)?;
         store.limiter(|state| &mut state.limits);
+        let handles = store.max_component_handles();
+        store.data_mut().limits.component_handles = handles;
         Ok(store)
     }
 }

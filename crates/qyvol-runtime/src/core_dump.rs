@@ -6,7 +6,7 @@ use wasmtime::{Module, Store, ValType, WasmCoreDump};
 use crate::RuntimeError;
 
 /// The core dump of a guest whose call returned `error`; none if that is no trap. It takes as
-/// much memory again as the guest has. `name` is that of the program.
+/// much memory as the guest. `name` is that of the program.
 pub(crate) fn of<S: 'static>(
     error: &wasmtime::Error,
     store: &mut Store<S>,
@@ -16,7 +16,7 @@ pub(crate) fn of<S: 'static>(
         return Ok(None);
     };
     let lacks = |what: &str| RuntimeError::Host(format!("it trapped, and there is no core dump: {what}"));
-    // wasmtime panics where its format has nothing for what the guest has.
+    // wasmtime panics if its format can't represent what the guest has.
     let is_known = |ty: &ValType| {
         let top = ty.as_ref().map(|ty| ty.heap_type().top());
         top.is_none_or(|top| top.is_extern() || top.is_func() || top.is_any())

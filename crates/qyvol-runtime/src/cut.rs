@@ -1,5 +1,5 @@
-//! Whether a guest was cut off, for the bodies that outlive it: of its response and of the
-//! requests that it sends. When its store is dropped, they end as whole ones do.
+//! Whether a guest was cut off, for the bodies that outlive it: those of its response and of
+//! the requests that it sends. When its store is dropped, they would end like complete ones.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// Tells the bodies of one guest. Clones are the same one.
+/// Cuts off the bodies of one guest. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cut {
     shared: Arc<Shared>,
@@ -46,7 +46,7 @@ impl Cut {
 pub(crate) struct CutBody<B, E> {
     body: B,
     cut: Cut,
-    /// The error then.
+    /// The error in that case.
     error: fn() -> E,
 }
 
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of which nothing comes.
+    /// A body that never sends anything.
     struct Never;
 
     impl Body for Never {
@@ -144,7 +144,7 @@ mod tests {
 
     // [SERVE-005]
     #[test]
-    fn who_waits_for_a_body_is_told_that_its_guest_was_cut_off() {
+    fn reader_of_a_body_fails_when_its_guest_is_cut_off() {
         let cut = Cut::default();
         let mut body = CutBody::new(Never, cut.clone(), || 7);
         let woken = Arc::new(Woken::default());

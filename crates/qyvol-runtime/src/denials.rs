@@ -74,7 +74,7 @@ impl Denials {
         }
     }
 
-    /// The guest opened what it had asked for.
+    /// The guest opened what it asked for.
     pub(crate) fn opened(&mut self, asked: Option<Asked>, descriptor: u32) {
         if let Some(asked) = asked {
             self.open.insert(descriptor, asked.object);
@@ -103,7 +103,7 @@ impl Asked {
     }
 }
 
-/// A path from another, as it was given: `..` and links are not resolved. An absolute path
+/// A path relative to another, as given: `..` and links are not resolved. An absolute path
 /// is returned alone.
 fn joined(from: &str, path: &str) -> String {
     let mut all = match (path.starts_with('/'), path.is_empty()) {
@@ -125,7 +125,7 @@ mod tests {
 
     // [RUN-064]
     #[test]
-    fn path_is_told_as_it_was_asked_for_and_cut_where_it_is_long() {
+    fn path_is_reported_as_given_and_cut_if_it_is_long() {
         assert_eq!(joined("/", "a/../b"), "/a/../b");
         assert_eq!(joined("/data", "../x"), "/data/../x");
         assert_eq!(joined("/data/", ""), "/data/");

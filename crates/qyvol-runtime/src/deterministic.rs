@@ -1,8 +1,8 @@
-//! What a guest sees in a run that can be repeated: time that goes on only as it
-//! sleeps or asks for it, and numbers that only look random.
+//! Clocks and random numbers of a deterministic run: time advances only while the guest sleeps
+//! or reads it, and the numbers come from a seed.
 //!
-//! Timers are tokio's, whose clock is paused in such a run: where nothing else is left
-//! to do it jumps to the next timer.
+//! Timers are tokio's, whose clock is paused in such a run: when nothing else is left to do, it
+//! jumps to the next timer.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -19,8 +19,7 @@ use crate::RuntimeError;
 
 /// When every such run begins: 2000-01-01, in seconds of Unix time.
 const BEGINNING: u64 = 946_684_800;
-/// How far each reading moves the clock, so that a guest that waits by looking at it
-/// comes to an end.
+/// How far each reading advances the clock, so that a guest that polls it comes to an end.
 const TICK: Duration = Duration::from_micros(1);
 /// Most bytes of stdin, which are read before the guest starts.
 const STDIN_LIMIT: u64 = 64 << 20;
@@ -60,8 +59,7 @@ impl HostWallClock for Clock {
     }
 }
 
-/// Moves the time of timers by a tick, for a guest that asks again and again whether one
-/// has ended.
+/// Advances the timers by a tick, for a guest that polls them.
 pub(crate) async fn tick() {
     tokio::time::advance(TICK).await;
 }
@@ -86,7 +84,7 @@ pub(crate) fn give(wasi: &mut WasiCtxBuilder, seed: u64) {
         .insecure_random_seed(u128::from(seeds.next_u64()) << 64 | u128::from(seeds.next_u64()));
 }
 
-/// All of this process's stdin: when a part of it comes must not matter.
+/// All of this process's stdin: the time at which a part arrives must not matter.
 pub(crate) fn stdin() -> Result<MemoryInputPipe, RuntimeError> {
     let mut bytes = Vec::new();
     let read = io::stdin().lock().take(STDIN_LIMIT + 1).read_to_end(&mut bytes);

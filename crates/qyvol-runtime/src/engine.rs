@@ -26,28 +26,25 @@ impl std::fmt::Debug for Engine {
 /// What code is made for. There is other code for each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CodeKind {
-    /// It counts the work that it does as fuel and does it alike on every processor, at
-    /// the price of some speed: for [`crate::RunLimits::fuel`] and
-    /// [`crate::RunSpec::deterministic`].
+    /// It counts its work as fuel, and behaves the same on every processor, which costs some
+    /// speed: for [`crate::RunLimits::fuel`] and [`crate::RunSpec::deterministic`].
     pub metered: bool,
     /// It is for a [`crate::Service`] or a [`crate::Caller`]: it can be interrupted, and
     /// waits without a thread.
     pub service: bool,
-    /// What it tells those who look into a run.
+    /// What it contains for debugging.
     pub details: Details,
 }
 
-/// What code tells of itself, for those who look into a run. The more it tells, the larger
-/// or slower it is.
+/// What compiled code contains for debugging. The more it contains, the larger or slower it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Details {
     /// The names of functions alone.
     #[default]
     Names,
-    /// Also where in the component each instruction comes from, for a core dump.
+    /// Also the offset in the component of each instruction, for a core dump.
     Addresses,
-    /// The same, and it can be interrupted to see where it is, for a
-    /// [`crate::Profiler`].
+    /// The same, and it can be interrupted for samples of a [`crate::Profiler`].
     Profile,
     /// What a debugger needs: the source's files, lines and variables, as far as the
     /// component has them as DWARF, in code that is not optimised.
@@ -55,7 +52,7 @@ pub enum Details {
 }
 
 impl Details {
-    /// As an argument of the process that compiles.
+    /// As an argument of the compiling process.
     fn word(self) -> Option<&'static str> {
         match self {
             Details::Names => None,
@@ -93,7 +90,7 @@ impl CodeKind {
         }
     }
 
-    /// As arguments of the process that compiles.
+    /// As arguments of the compiling process.
     pub(crate) fn words(self) -> impl Iterator<Item = &'static str> {
         let metered = self.metered.then_some(METERED);
         let service = self.service.then_some(SERVICE);
@@ -152,14 +149,14 @@ pub fn check_reuse(exports: &[String]) -> Result<(), &'static str> {
     }
 }
 
-/// Whether a component with these exports may have functions to call, which only its types
-/// tell for certain.
+/// Whether a component with these exports may have functions to call. Only its types are
+/// certain.
 pub fn exports_functions(exports: &[String]) -> bool {
     exports.iter().any(|name| !is_entry(name))
 }
 
-/// The one configuration of a generation and kind. Whatever changes code changes
-/// [`Engine::id`] too: wasmtime's own compatibility hash sees to that.
+/// The one configuration of a generation and kind. Every setting that changes code changes
+/// [`Engine::id`] too, through wasmtime's own compatibility hash.
 fn config(generation: Generation, kind: CodeKind) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     let features = generation.features();
@@ -174,7 +171,7 @@ fn config(generation: Generation, kind: CodeKind) -> wasmtime::Config {
     // Backtraces name functions and no addresses, which this map is for; a tenth
     // of the code's file is saved.
     config.generate_address_map(kind.details != Details::Names);
-    // Loops and calls then check the epoch, which takes time; a command is ended with its
+    // Loops and calls would then check the epoch, which takes time; a command is ended with its
     // process instead.
     config.epoch_interruption(kind.service || kind.details == Details::Profile);
     if kind.metered {
@@ -221,8 +218,8 @@ impl Engine {
         })
     }
 
-    /// The same engine with another way to allocate instances, if the host gives it the
-    /// address space. It takes the same code.
+    /// The same engine with another allocation of instances, if the host has the address space.
+    /// It runs the same code.
     pub(crate) fn pooled(&self, pool: &wasmtime::PoolingAllocationConfig) -> Option<wasmtime::Engine> {
         let mut config = config(self.generation, self.kind);
         config.allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool.clone()));
@@ -265,7 +262,7 @@ impl std::hash::Hasher for Sha {
     }
 
     fn finish(&self) -> u64 {
-        // Asked for by nobody: the digest is taken from the inner hasher.
+        // Not used: the digest is taken from the inner hasher.
         0
     }
 }

@@ -18,7 +18,7 @@ pub enum RuntimeError {
     /// The component or module doesn't compile.
     #[error("can't compile it: {0}")]
     Compile(String),
-    /// It can't run here. This is found out before it is compiled.
+    /// It can't run here. This is checked before it is compiled.
     #[error("{}", join(.0))]
     Incompatible(Vec<Incompatibility>),
     /// Compiled code can't be mapped.
@@ -45,8 +45,7 @@ pub enum RuntimeError {
         /// Why not.
         why: String,
     },
-    /// An entry of a sealed mount is not what was sealed. The guest may have run until
-    /// it asked for the entry.
+    /// An entry of a sealed mount was changed. The guest may have run until it used the entry.
     #[error("the guest was ended when it asked for {}: {why}", qyvol_types::escape(path))]
     Sealed {
         /// Its path in the guest.
@@ -89,12 +88,12 @@ pub(crate) fn chain(error: &wasmtime::Error) -> String {
 pub enum Incompatibility {
     /// It is not valid, or needs a feature that this engine lacks.
     Invalid(String),
-    /// It imports something that no command is given. All such imports: interfaces for a
-    /// component, `module.name` for a core module.
+    /// It imports something that is not provided. All such imports: interfaces for a component,
+    /// `module.name` for a core module.
     MissingImports(Vec<String>),
-    /// It has no entry point of a command; says what it is instead.
+    /// It has no entry point of a command; states what it is instead.
     NotACommand(String),
-    /// It does not answer requests over HTTP; says what it is instead.
+    /// It does not answer requests over HTTP; states what it is instead.
     NotAService(String),
 }
 

@@ -1,7 +1,6 @@
 //! Figures of the guests of one application, added up for its operator.
 //!
-//! They cost a request a few additions and readings of the clock, and no call of the
-//! system.
+//! They cost a request a few additions and clock reads, and no system call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use qyvol_sandbox::{Event, Observer};
 
-/// What the guests of an application have taken so far, whatever its version was.
+/// What the guests of an application have used so far, in all its versions.
 #[derive(Debug, Default)]
 pub struct GuestFigures {
     made: AtomicU64,
@@ -28,11 +27,10 @@ pub struct GuestTotals {
     pub made: u64,
     /// Requests that were given an instance which had answered others.
     pub reused: u64,
-    /// How long the instances that were made have taken to be made, which includes the
-    /// code that a guest runs then.
+    /// The total time to make the instances, which includes the code that a guest runs then.
     pub instantiating: Duration,
-    /// How long guests have occupied a thread, from getting it to giving it up: their
-    /// processor time, and what the system gave to others in the middle of it.
+    /// How long guests have occupied a thread, from getting it to giving it up: their processor
+    /// time, and the time that the kernel gave to other threads meanwhile.
     pub running: Duration,
     /// The most bytes of linear memory and tables that one guest has had.
     pub memory: u64,

@@ -1,6 +1,6 @@
 //! `wasi:filesystem` of a component: wasmtime-wasi's own, which checks every entry of a
-//! sealed mount before the guest sees it, calls the backing of a mount before and after
-//! it is used, and counts what is taken from a quota. All else is passed on.
+//! sealed mount before the guest sees it, calls the backing of a mount before and after it is
+//! used, and counts usage against a quota. All else is passed on.
 
 use std::io;
 
@@ -29,7 +29,7 @@ pub(crate) struct FsView<'a> {
     pub(crate) listings: &'a mut Count,
 }
 
-/// Tells the linker that [`FsView`] implements the interface.
+/// Connects the interface to [`FsView`] in the linker.
 pub(crate) struct Filesystem;
 
 impl HasData for Filesystem {

@@ -12,7 +12,7 @@ use crate::denials::Asked;
 use crate::filesystem::FsView;
 
 /// Reports a call to the observer, if it was denied.
-fn told<R>(asked: Option<Asked>, result: FsResult<R>) -> FsResult<R> {
+fn reported<R>(asked: Option<Asked>, result: FsResult<R>) -> FsResult<R> {
     if let (Some(asked), Err(error)) = (asked, &result)
         && let Some(ErrorCode::NotPermitted | ErrorCode::ReadOnly) = error.downcast_ref()
     {
@@ -54,7 +54,7 @@ impl HostDescriptor for FsView<'_> {
                 self.denials.opened(asked, opened.rep());
                 Ok(opened)
             }
-            failed => told(asked, failed),
+            failed => reported(asked, failed),
         }
     }
 
@@ -66,7 +66,7 @@ impl HostDescriptor for FsView<'_> {
     ) -> FsResult<types::DescriptorStat> {
         let asked = self.asked("read", &directory, &path);
         let done = FsView::stat_at(self, directory, path_flags, path).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn metadata_hash_at(
@@ -77,19 +77,19 @@ impl HostDescriptor for FsView<'_> {
     ) -> FsResult<types::MetadataHashValue> {
         let asked = self.asked("read", &directory, &path);
         let done = FsView::metadata_hash_at(self, directory, path_flags, path).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn readlink_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<String> {
         let asked = self.asked("read", &directory, &path);
         let done = FsView::readlink_at(self, directory, path).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn set_size(&mut self, file: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
         let asked = self.asked("write", &file, "");
         let done = FsView::set_size(self, file, size).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn set_times(
@@ -100,7 +100,7 @@ impl HostDescriptor for FsView<'_> {
     ) -> FsResult<()> {
         let asked = self.asked("write", &descriptor, "");
         let done = self.inner.set_times(descriptor, accessed, modified).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn set_times_at(
@@ -113,37 +113,37 @@ impl HostDescriptor for FsView<'_> {
     ) -> FsResult<()> {
         let asked = self.asked("write", &directory, &path);
         let done = FsView::set_times_at(self, directory, path_flags, path, accessed, modified).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn write(&mut self, file: Resource<Descriptor>, buffer: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
         let asked = self.asked("write", &file, "");
         let done = FsView::write(self, file, buffer, offset).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn create_directory_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
         let asked = self.asked("create", &directory, &path);
         let done = FsView::create_directory_at(self, directory, path).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn remove_directory_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
         let asked = self.asked("remove", &directory, &path);
         let done = FsView::remove_directory_at(self, directory, path).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn unlink_file_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
         let asked = self.asked("remove", &directory, &path);
         let done = FsView::unlink_file_at(self, directory, path).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn symlink_at(&mut self, directory: Resource<Descriptor>, target: String, path: String) -> FsResult<()> {
         let asked = self.asked("link", &directory, &path);
         let done = FsView::symlink_at(self, directory, target, path).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn link_at(
@@ -156,7 +156,7 @@ impl HostDescriptor for FsView<'_> {
     ) -> FsResult<()> {
         let asked = self.asked("link", &old_directory, &old_path);
         let done = FsView::link_at(self, old_directory, old_path_flags, old_path, new_directory, new_path).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn rename_at(
@@ -168,7 +168,7 @@ impl HostDescriptor for FsView<'_> {
     ) -> FsResult<()> {
         let asked = self.asked("rename", &old_directory, &old_path);
         let done = FsView::rename_at(self, old_directory, old_path, new_directory, new_path).await;
-        told(asked, done)
+        reported(asked, done)
     }
 
     fn write_via_stream(
@@ -178,13 +178,13 @@ impl HostDescriptor for FsView<'_> {
     ) -> FsResult<Resource<DynOutputStream>> {
         let asked = self.asked("write", &file, "");
         let done = self.writer(file, Some(offset));
-        told(asked, done)
+        reported(asked, done)
     }
 
     fn append_via_stream(&mut self, file: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
         let asked = self.asked("write", &file, "");
         let done = self.writer(file, None);
-        told(asked, done)
+        reported(asked, done)
     }
 
     async fn advise(

@@ -1,4 +1,4 @@
-//! The generations of WASI, told by the names of the interfaces that a component imports and
+//! The generations of WASI, by the names of the interfaces that a component imports and
 //! exports.
 
 use wasmparser::{Encoding, Parser, Payload, WasmFeatures};
@@ -11,7 +11,7 @@ use crate::{identity, process};
 /// every component's calls concurrent, which costs each of them.
 pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::COMPONENT_MODEL);
 
-/// What components of WASI 0.3 need beside them.
+/// What components of WASI 0.3 need in addition.
 pub(crate) const ASYNC_FEATURES: WasmFeatures = WasmFeatures::CM_ASYNC;
 
 /// The interface that answers requests in WASI 0.2.
@@ -88,8 +88,8 @@ pub(crate) fn exports(component: &Component, sought: (Generation, &str)) -> bool
         .any(|(name, _)| interface(name) == Some(sought))
 }
 
-/// Whether an export is what a command is run by, or a service answers with. Its functions
-/// are no others'.
+/// Whether an export is the entry point of a command or service. Its functions are not for
+/// other callers.
 pub(crate) fn is_entry(name: &str) -> bool {
     let interface = name.split_once('@').map_or(name, |(interface, _)| interface);
     matches!(

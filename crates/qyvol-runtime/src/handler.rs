@@ -2,8 +2,8 @@
 //! it.
 //!
 //! A call is over when nothing of the guest is left to run: it has returned, and in
-//! WASI 0.3 its tasks have ended, and the body that it answered with has been taken or
-//! given up. Until then it may write that body.
+//! WASI 0.3 its tasks have ended, and the body that it answered with has been read or dropped.
+//! Until then it may write that body.
 
 use std::fmt::{self, Write};
 use std::future::poll_fn;
@@ -31,7 +31,7 @@ use crate::component::ComponentState;
 use crate::cut::Cut;
 use crate::generation::{CONCURRENT, exports};
 
-/// Most bytes of the error that a guest answers with that are told.
+/// Maximum size of the reported part of an error that a guest answers with, in bytes.
 const REASON: usize = 256;
 
 /// Marks a request that came over TLS, as one of its extensions.
@@ -45,7 +45,8 @@ pub(crate) enum Handler {
 }
 
 impl Handler {
-    /// That of a component: of two, the later version's. Fails if it exports none.
+    /// The handler of a component; if there are two, that of the later version. Fails if it
+    /// exports none.
     pub(crate) fn new(pre: InstancePre<ComponentState>) -> wasmtime::Result<Handler> {
         match exports(pre.component(), CONCURRENT) {
             true => Ok(Handler::Concurrent(ServicePre::new(pre)?)),
@@ -53,8 +54,8 @@ impl Handler {
         }
     }
 
-    /// Whether an instance can be called again once a call of it is over. In WASI 0.3, what
-    /// a guest has begun and not waited for would go on in the next call.
+    /// Whether an instance can be called again once a call of it is over. In WASI 0.3, tasks
+    /// that a guest has started and not awaited would continue in the next call.
     pub(crate) fn is_reusable(&self) -> bool {
         matches!(self, Handler::Blocking(_))
     }
@@ -107,8 +108,8 @@ impl Exports {
                     match guest.handle(accessor, request).await? {
                         Ok(response) => {
                             let response = accessor.with(|store| response.into_http(store, sent))?;
-                            // What another service sends may pass through the guest, and
-                            // on when no task of the guest is left.
+                            // The body of another service's response may pass through the
+                            // guest, and continue when no task of the guest is left.
                             let (held, released) = oneshot::channel();
                             answer.respond(response.map(|body| Held { body, _held: held }.boxed_unsync()));
                             let _ = released.await;
@@ -129,8 +130,8 @@ fn is_secure<B>(request: &Request<B>) -> bool {
     request.extensions().get::<Secure>().is_some()
 }
 
-/// Names the host of a request in its URI, which a guest of WASI 0.3 reads, and the scheme
-/// of its connection, whatever its client says. What can't be named is left as it is.
+/// Puts the host of a request, and the scheme of its connection, into its URI, which a guest of
+/// WASI 0.3 reads. A URI that can't be built is left unchanged.
 fn make_absolute<B>(request: &mut Request<B>) {
     let mut uri = request.uri().clone().into_parts();
     if uri.authority.is_none() {
@@ -147,7 +148,7 @@ fn make_absolute<B>(request: &mut Request<B>) {
     }
 }
 
-/// How far a guest has come.
+/// The progress of a guest.
 #[derive(Default)]
 pub(crate) struct Progress {
     /// What it has answered: a response, or an error's name.
@@ -185,18 +186,18 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn respond(self, response: Response<HyperOutgoingBody>) {
-        // They are a server's own: the connection that they are about is not the guest's.
+        // These fields are the server's: they concern the connection, which is not the guest's.
         if response.status().is_informational() {
             return self.decline(&format_args!("status {}", response.status().as_u16()));
         }
         let _first = self.progress.answered.set(Ok(()));
-        // If it fails, nobody waits for it any more.
+        // If it fails, nobody waits for the answer any more.
         let _ = self.sender.send(response);
     }
 
     fn decline(self, code: &dyn fmt::Debug) {
         let mut name = Short(String::new());
-        // What does not fit is left out.
+        // The rest is left out.
         let _ = write!(name, "{code:?}");
         let _first = self.progress.answered.set(Err(name.0));
     }

@@ -1,6 +1,6 @@
-//! `qyvol:call/context`: who has called a guest, as the host knows it.
+//! `qyvol:call/context`: the caller of a guest, as the host knows it.
 //!
-//! It is decided before the guest starts, and never from what a request says.
+//! It is decided before the guest starts, and never from the content of a request.
 
 use std::sync::Arc;
 
@@ -12,29 +12,29 @@ pub(crate) const INTERFACE: &str = "qyvol:call/context";
 /// The interface, with its version.
 const VERSIONED: &str = "qyvol:call/context@0.1.0";
 
-/// Who has called.
+/// The caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, ComponentType, Lower)]
 #[component(variant)]
 pub enum Actor {
-    /// Nobody that the host knows.
+    /// Unknown to the host.
     #[default]
     #[component(name = "anonymous")]
     Anonymous,
     /// The user of the host that runs `qyv`, by number.
     #[component(name = "user")]
     User(u32),
-    /// A client that has proved by TLS who it is: `sha256:` and 64 hexadecimal digits of
-    /// its public key.
+    /// A client that is authenticated by TLS: `sha256:` and 64 hexadecimal digits of the hash
+    /// of its public key.
     #[component(name = "peer")]
     Peer(String),
 }
 
-/// What a guest is told of its caller.
+/// What a guest learns about its caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Who has called.
+    /// The caller.
     pub actor: Actor,
-    /// What the operator says that the call is for.
+    /// The purpose of the call, set by the operator.
     pub scope: Vec<String>,
 }
 
@@ -48,9 +48,9 @@ pub struct Peer {
 impl Peer {
     /// The client with this public key: a `SubjectPublicKeyInfo` in DER (RFC 5280, 4.1.2.7).
     ///
-    /// Its name is `sha256:` and 64 hexadecimal digits. Names and numbers in a certificate
-    /// are as its issuer likes; a key is one client's, and stays when its certificate is
-    /// renewed for it.
+    /// Its name is `sha256:` and 64 hexadecimal digits. The issuer chooses the names and
+    /// numbers in a certificate; a key belongs to one client, and stays when its certificate is
+    /// renewed.
     pub fn of_key(public_key: &[u8]) -> Peer {
         Peer {
             name: Digest::of(public_key).to_string().into(),
@@ -62,7 +62,7 @@ impl Peer {
     }
 }
 
-/// Links the interface. `identity` is what a guest of `T` is told.
+/// Links the interface. `identity` is the caller of a guest of `T`.
 pub(crate) fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     identity: fn(&T) -> &Arc<Identity>,

@@ -1,6 +1,6 @@
-//! What is kept for its next use, and given up if there is none for long.
+//! Values that are kept for their next use, and dropped if there is none for long.
 //!
-//! What was used last is taken first, so that the rest grows old.
+//! The last used value is taken first, so that the others expire.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Values that nobody uses at the moment. How many there are is up to who puts them in.
+/// Values that nobody uses at the moment. The caller bounds their number.
 pub(crate) struct Idle<T> {
     /// How long one is kept; for ever if it is not set.
     time: Option<Duration>,
     kept: Mutex<Kept<T>>,
-    /// Whether a task looks after those that were not used for long.
+    /// Whether a task drops values that were not used for long.
     is_swept: AtomicBool,
 }
 
 struct Kept<T> {
-    /// With the time since when nobody uses them; the oldest is first.
+    /// With the time of their last use; the oldest is first.
     values: Vec<(T, Instant)>,
     is_closed: bool,
 }
@@ -39,11 +39,11 @@ impl<T: Send + 'static> Idle<T> {
         self.kept().values.pop().map(|(value, _)| value)
     }
 
-    /// Keeps a value. Called within a runtime of tokio with time.
+    /// Keeps a value. Called within a tokio runtime with time.
     pub(crate) fn put(self: &Arc<Self>, value: T) {
         let mut kept = self.kept();
         if kept.is_closed {
-            // Its end may take a while.
+            // Dropping it may take a while.
             drop(kept);
             return drop(value);
         }
@@ -52,7 +52,7 @@ impl<T: Send + 'static> Idle<T> {
         self.look_after();
     }
 
-    /// Gives up what is kept, and keeps nothing any more.
+    /// Drops everything, and keeps nothing any more.
     pub(crate) fn close(&self) {
         let mut kept = self.kept();
         kept.is_closed = true;
@@ -65,8 +65,7 @@ impl<T: Send + 'static> Idle<T> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the task that gives up what nobody uses, if there is to be one and it does
-    /// not run.
+    /// Starts the task that drops unused values, if one is needed and none runs.
     fn look_after(self: &Arc<Self>) {
         let Some(time) = self.time else {
             return;
@@ -88,8 +87,8 @@ impl<T: Send + 'static> Idle<T> {
         });
     }
 
-    /// Drops what was not used for so long. Returns when to look again; none if nothing is
-    /// left, and the task is to end.
+    /// Drops expired values. Returns when to check again; none if nothing is left, and the task
+    /// is to end.
     fn sweep(&self, time: Duration) -> Option<Duration> {
         let now = Instant::now();
         let mut kept = self.kept();
@@ -98,7 +97,7 @@ impl<T: Send + 'static> Idle<T> {
         let dropped: Vec<(T, Instant)> = kept.values.drain(..old).collect();
         let next = kept.values.first().map(|(_, since)| time.saturating_sub(age(*since)));
         if next.is_none() {
-            // Under the lock, so that whoever adds the next one starts a task for it.
+            // Under the lock, so that the next `put` starts a new task.
             self.is_swept.store(false, Ordering::Release);
         }
         drop(kept);
@@ -121,7 +120,7 @@ mod tests {
 
     // [SERVE-016]
     #[tokio::test(start_paused = true)]
-    async fn what_nobody_uses_is_given_up_and_the_last_is_taken_first() {
+    async fn unused_value_is_dropped_and_the_last_used_is_taken_first() {
         let idle = Arc::new(Idle::new(Some(TIME)));
         idle.put("first");
         tokio::time::sleep(TIME / 2).await;

@@ -9,24 +9,24 @@
 //!
 //! Invariants:
 //! - code is only ever loaded for a component that trust has accepted: the type
-//!   [`qyvol_trust::Verified`] is asked for, and nothing else makes one;
+//!   [`qyvol_trust::Verified`] is required, and only trust makes one;
 //! - compiled code comes from this machine's own compiler, never from an image;
-//! - a guest has what its [`RunSpec`] lists, and nothing of the host's
-//!   environment, directories or network beside it.
+//! - a guest has what its [`RunSpec`] lists, and nothing else of the host's environment,
+//!   directories or network.
 //!
-//! `unsafe` lives in this crate alone: mapping compiled code ([`Program::load`]), the child
+//! `unsafe` is used only in this crate: mapping compiled code ([`Program::load`]), the child
 //! that mounts a [`Tmpfs`] or an [`Overlay`] and the `memmove` of static releases can't be
 //! checked by the compiler.
 //!
 //! Deliberately absent: names, registries, policies, and where code is kept.
 
 mod backing;
-mod beside;
 mod call;
 mod check;
 mod compile;
 mod component;
 mod component_store;
+mod concurrent;
 mod core_dump;
 mod cut;
 mod denials;

@@ -1,4 +1,4 @@
-//! Limits on how much of the host a guest takes.
+//! Limits on a guest's use of the host.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ const TABLE_ELEMENTS: usize = 10_000_000;
 /// Bytes of host memory for each element: a pointer.
 const ELEMENT: u64 = 8;
 
-/// Bytes of the stack that a guest's calls take. All guests have the same: it is the engine's.
+/// Bytes of stack for a guest's calls. All guests have the same, that of the engine.
 pub(crate) const STACK: usize = 512 << 10;
 
 /// Maximum number of host resources that a guest holds at once: streams,
@@ -25,15 +25,17 @@ pub(crate) const HANDLES: usize = 65_536;
 /// The same for a guest with `wasi:http`, whose bodies and fields take up to 128 KiB of
 /// host memory each.
 pub(crate) const HTTP_HANDLES: usize = 4096;
+/// Bytes that one call of a run may pass to the host: wasmtime's default.
+pub(crate) const CALL_BYTES: usize = 128 << 20;
 
-/// Bytes of host memory that such a handle may stand for, with what belongs to it.
+/// Bytes of host memory that such a handle may take, with what belongs to it.
 const HTTP_HANDLE: u64 = 160 << 10;
 
-/// The least that a guest has that answers a request.
+/// The minimum for a guest that answers a request.
 const REQUEST_HANDLES: u64 = 512;
 
-/// The same for a guest that answers a request, of which there are many at once: what its
-/// handles stand for is no more than the memory that it may have itself.
+/// The same for a guest that answers a request, of which there are many at once: its handles
+/// take no more host memory than the guest may have itself.
 pub(crate) fn request_handles(memory: Option<u64>) -> usize {
     let handles = memory.map_or(u64::MAX, |bytes| bytes / HTTP_HANDLE);
     usize::try_from(handles.max(REQUEST_HANDLES)).map_or(HTTP_HANDLES, |handles| handles.min(HTTP_HANDLES))
@@ -42,7 +44,7 @@ pub(crate) fn request_handles(memory: Option<u64>) -> usize {
 /// Maximum number of directory listings that a guest has open: each holds all names.
 pub(crate) const LISTINGS: u64 = 64;
 
-/// Limits on what a guest takes. An absent one means no limit.
+/// Limits of a guest. An absent one means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunLimits {
     /// Bytes of linear memory and tables, all together.
@@ -65,33 +67,33 @@ pub enum Limit {
     Memory(u64),
     /// It wrote more than this many bytes to stdout and stderr.
     Output(u64),
-    /// It did more work.
+    /// It used more fuel.
     Fuel(u64),
-    /// Its calls were nested deeper than this many bytes of stack hold.
+    /// Its calls were nested deeper than this many bytes of stack allow.
     Stack(usize),
-    /// It had as many handles of host resources as it may have at once, and asked for
-    /// another one.
-    Handles,
-    /// One call passed more data to or from the host than a call may.
-    CallData,
+    /// It had this many handles of host resources, the most at once, and asked for another
+    /// one.
+    Handles(usize),
+    /// One call passed more than this many bytes to or from the host.
+    CallData(usize),
 }
 
 impl Limit {
-    /// Its name, which is that under `resources` if it can be set there.
+    /// Its name, the field under `resources` if it can be set there.
     pub fn name(&self) -> &'static str {
         match self {
             Limit::Memory(_) => "memory",
             Limit::Output(_) => "output",
             Limit::Fuel(_) => "fuel",
             Limit::Stack(_) => "stack",
-            Limit::Handles => "handles",
-            Limit::CallData => "call-data",
+            Limit::Handles(_) => "handles",
+            Limit::CallData(_) => "call-data",
         }
     }
 
     /// Whether a manifest, a rule or a flag can set it.
     pub fn can_be_set(&self) -> bool {
-        !matches!(self, Limit::Stack(_) | Limit::Handles | Limit::CallData)
+        !matches!(self, Limit::Stack(_) | Limit::Handles(_) | Limit::CallData(_))
     }
 }
 
@@ -104,10 +106,15 @@ impl fmt::Display for Limit {
                 f,
                 "its calls are nested deeper than its limit of {bytes} bytes of stack"
             ),
-            Limit::Handles => f.write_str(
-                "it has more handles open than its limit: bodies, fields, streams, pollables, descriptors or sockets",
+            Limit::Handles(handles) => write!(
+                f,
+                "it has more handles open than its limit of {handles}: bodies, fields, streams, pollables, descriptors \
+                 or sockets"
             ),
-            Limit::CallData => f.write_str("one call passed more data than its limit to or from the host"),
+            Limit::CallData(bytes) => write!(
+                f,
+                "one call passed more data than its limit of {bytes} bytes to or from the host"
+            ),
             Limit::Output(bytes) => write!(f, "it wrote more output than its limit of {bytes} bytes"),
         }
     }
@@ -118,7 +125,7 @@ impl fmt::Display for Limit {
 #[error("{0}")]
 pub(crate) struct LimitReached(pub(crate) Limit);
 
-/// How many things of one kind may be open at once, whichever part holds them.
+/// How many things of one kind may be open at once, in all parts together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
     limit: Option<u64>,
@@ -128,7 +135,7 @@ pub(crate) struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     now: AtomicU64,
-    /// Whether there was none for somebody.
+    /// Whether a request for a place was refused.
     is_over: AtomicBool,
 }
 
@@ -144,7 +151,7 @@ impl Places {
         self.limit.is_some()
     }
 
-    /// A place for one more; it is taken until the value is dropped.
+    /// A place for one more, until the value is dropped.
     pub(crate) fn take(&self) -> Option<Place> {
         let taken = self.taken.now.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(&self.taken));
@@ -155,7 +162,7 @@ impl Places {
         is_free.then_some(place)
     }
 
-    /// Whether there was always one, and half of them are free.
+    /// Whether no request was refused, and half of the places are free.
     pub(crate) fn has_room(&self) -> bool {
         let taken = self.taken.now.load(Ordering::Relaxed);
         let is_over = self.taken.is_over.load(Ordering::Relaxed);
@@ -188,12 +195,12 @@ impl Count {
         }
     }
 
-    /// The places, for others that take some of them.
+    /// The places, to share them with others.
     pub(crate) fn places(&self) -> Places {
         self.places.clone()
     }
 
-    /// Whether there was always a place, and half of them are free.
+    /// Whether no request was refused, and half of the places are free.
     pub(crate) fn has_room(&self) -> bool {
         self.places.has_room()
     }
@@ -229,7 +236,13 @@ pub(crate) struct Limits {
     used: u64,
     elements: usize,
     refused: bool,
-    /// Told of the memory that is taken.
+    /// Handles of host resources.
+    pub(crate) handles: usize,
+    /// Handles of any kind in the component's own tables.
+    pub(crate) component_handles: usize,
+    /// Bytes that one call may pass to the host.
+    pub(crate) call_bytes: usize,
+    /// Receives the memory in use.
     figures: Option<Arc<GuestFigures>>,
 }
 
@@ -241,15 +254,18 @@ impl Limits {
             used: 0,
             elements: 0,
             refused: false,
+            handles: HANDLES,
+            component_handles: HANDLES,
+            call_bytes: CALL_BYTES,
             figures: None,
         }
     }
 
-    pub(crate) fn tell(&mut self, figures: &Arc<GuestFigures>) {
+    pub(crate) fn report_to(&mut self, figures: &Arc<GuestFigures>) {
         self.figures = Some(Arc::clone(figures));
     }
 
-    /// Takes this many bytes from what is left.
+    /// Takes this many bytes of the rest.
     fn take(&mut self, bytes: u64) -> bool {
         let used = self.used.saturating_add(bytes);
         if self.memory.is_some_and(|limit| used > limit) {
@@ -263,12 +279,12 @@ impl Limits {
         true
     }
 
-    /// Begins another call of the same guest, which keeps the memory that it has.
+    /// Begins another call of the same guest, which keeps its memory.
     pub(crate) fn begin_call(&mut self) {
         self.refused = false;
     }
 
-    /// Bytes that are taken. They only grow: WebAssembly gives no memory back.
+    /// Bytes in use. They only grow: WebAssembly releases no memory.
     pub(crate) fn used(&self) -> u64 {
         self.used
     }
@@ -338,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guests_own_maximum_is_not_taken_for_the_limit() {
+    fn the_guests_own_maximum_is_not_reported_as_the_limit() {
         let mut limits = limits(Some(100));
         assert!(!limits.memory_growing(0, 60, Some(50)).unwrap());
         assert_eq!(limits.reached(), None);

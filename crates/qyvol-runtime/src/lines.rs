@@ -1,5 +1,5 @@
-//! Stdout and stderr of guests that run beside one another: each writes whole lines, so
-//! that those of one don't end up within those of another.
+//! Stdout and stderr of concurrent guests: each writes complete lines, so that the lines of
+//! different guests don't mix.
 
 use std::io;
 use std::pin::Pin;
@@ -152,10 +152,10 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+    const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
     #[test]
-    fn lines_of_two_guests_stay_whole() {
+    fn lines_of_two_guests_do_not_mix() {
         let pipe = MemoryOutputPipe::new(1 << 20);
         let printer = Printer::new(Box::new(pipe.clone()));
         let [mut one, mut other] = [(); 2].map(|()| Lines::new(Arc::clone(&printer)).p2_stream());
@@ -163,7 +163,7 @@ mod tests {
         other.write("second\nand more".into()).unwrap();
         one.write("in parts\n".into()).unwrap();
         drop((one, other));
-        printer.flush(PATIENCE);
+        printer.flush(TIMEOUT);
         assert_eq!(pipe.contents(), "second\nfirst, in parts\nand more\n");
     }
 
@@ -177,7 +177,7 @@ mod tests {
             stream.write("0123456789".into()).unwrap();
         }
         assert!(lines.shared.lock().unwrap().line.len() < LINE);
-        printer.flush(PATIENCE);
+        printer.flush(TIMEOUT);
         assert!(pipe.contents().len() > 9 * LINE);
     }
 }

@@ -18,8 +18,8 @@ const NEAR: usize = 64;
 /// # Safety
 ///
 /// As for [`std::ptr::copy`].
-// SAFETY: it does what C says of this name, and nothing else has it: the linker looks into
-// musl's library last.
+// SAFETY: it does what C specifies for this name, and nothing else defines it: the linker
+// searches musl's library last.
 #[cfg(target_env = "musl")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8 {
@@ -77,7 +77,7 @@ unsafe fn upwards(to: *mut u8, from: *const u8, bytes: usize) {
 /// # Safety
 ///
 /// As for [`std::ptr::copy`], and `to` must not be in the range above `from`.
-// SAFETY: broken by a caller that does not see to this.
+// SAFETY: broken by a caller that does not ensure this.
 unsafe fn downwards(to: *mut u8, from: *const u8, bytes: usize) {
     // SAFETY: the pointers move up to the ends of both ranges, and each turn writes below
     // all that is still to be read.

@@ -1,7 +1,7 @@
-//! Names of a guest's functions as people read them.
+//! Human-readable names of a guest's functions.
 //!
-//! A guest chooses them: a few bytes of a mangled name may stand for megabytes, so what is
-//! written is bounded while it is written.
+//! A guest chooses them: a few bytes of a mangled name may expand to megabytes, so the output
+//! is bounded while it is written.
 
 use std::fmt::{self, Write};
 
@@ -9,18 +9,18 @@ use cpp_demangle::DemangleOptions;
 
 /// Maximum length of a name, in characters.
 pub(crate) const NAME: usize = 200;
-/// Longest name that is taken for a mangled one, in bytes.
+/// Longest name that is demangled, in bytes.
 const MANGLED: usize = 4096;
 
 /// A name, demangled if it is mangled as Rust or C++ do it.
 pub(crate) fn readable(name: &str) -> String {
     let mut text = Bounded::default();
-    // What doesn't fit ends the writing with an error.
+    // Output that doesn't fit ends the writing with an error.
     let _ = write_readable(&mut text, name);
     text.0
 }
 
-/// Without the hash that Rust gives a name in the older of its two ways.
+/// Without the hash of Rust's older mangling.
 pub(crate) fn without_hash(name: String) -> String {
     match name.rsplit_once("::h") {
         Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => name.to_string(),
@@ -36,7 +36,7 @@ pub(crate) fn of_function(name: Option<&str>, index: u32) -> String {
     }
 }
 
-/// At most so many characters of a text.
+/// At most this many characters of a text.
 pub(crate) fn cut(text: &str) -> String {
     text.chars().take(NAME).collect()
 }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn name_that_stands_for_a_long_one_is_cut() {
+    fn name_that_expands_to_a_long_one_is_cut() {
         // Each parameter is a pair of the one before and itself: a text of 2^60 characters.
         let parameters: String = (0..60).map(doubled).collect();
         let name = format!("_Z1f1a{parameters}");

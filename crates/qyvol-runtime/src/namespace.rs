@@ -2,8 +2,8 @@
 //! namespace of its own (user_namespaces(7)), which this process must not enter,
 //! and sends a descriptor of what it mounted (unix(7), `SCM_RIGHTS`).
 //!
-//! What the child mounts anywhere is seen by nobody else: a mount namespace of
-//! another user namespace gets mounts of this one and gives it none.
+//! Nobody else sees what the child mounts: mounts propagate into the mount namespace of a child
+//! user namespace, and never out of it.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -18,8 +18,7 @@ use rustix::net::{
 use rustix::process::{Pid, WaitOptions, getegid, geteuid};
 use rustix::thread::UnshareFlags;
 
-/// What a child was doing when it failed: a number of the caller's own, which
-/// counts from 0.
+/// The step at which a child failed: a number of the caller's, from 0 on.
 pub(crate) type Step = u8;
 /// It was entering its namespaces.
 pub(crate) const ENTER: Step = 254;
@@ -45,7 +44,7 @@ impl From<Errno> for Failed {
     }
 }
 
-/// What is written to the kernel of users and groups, made before the fork: a
+/// The id maps for the kernel, made before the fork: a
 /// child of a process with threads must not allocate.
 pub(crate) struct IdMaps {
     uid_map: Vec<u8>,
@@ -63,9 +62,9 @@ impl IdMaps {
     }
 }
 
-/// Has a child call `mount` in namespaces of its own, in the directory `directory`:
-/// the same one there, without a path to it. `mount` calls the kernel alone and must
-/// not allocate.
+/// Has a child call `mount` in namespaces of its own, with `directory` as its working
+/// directory, so that no path is resolved. `mount` makes only system calls and must not
+/// allocate.
 pub(crate) fn mounted_by_child(
     ids: &IdMaps,
     directory: Option<BorrowedFd<'_>>,
@@ -73,10 +72,9 @@ pub(crate) fn mounted_by_child(
 ) -> Result<OwnedFd, Failed> {
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    // SAFETY: the child calls the kernel alone, by rustix's own system calls on
-    // memory of before the fork, takes no lock, allocates nothing and ends in
-    // `_exit`: what other threads held at the fork doesn't matter to it. Broken
-    // by whoever puts anything else into `child` or into what `mount` is.
+    // SAFETY: the child makes only system calls, through rustix, on memory from before the
+    // fork, takes no lock, allocates nothing and ends in `_exit`: what other threads held at
+    // the fork doesn't matter. Broken by anything else in `child` or `mount`.
     #[allow(unsafe_code)]
     let pid = unsafe { libc::fork() };
     match Pid::from_raw(pid) {
@@ -90,7 +88,7 @@ pub(crate) fn mounted_by_child(
         }
         Some(_) if pid < 0 => Err(io::Error::last_os_error().into()),
         Some(pid) => {
-            // So that its death is the end of what can be received.
+            // So that receiving ends when the child dies.
             drop(theirs);
             let received = receive(&ours);
             // Where SIGCHLD is ignored there is nothing to wait for.
@@ -137,8 +135,8 @@ fn enter(ids: &IdMaps) -> Result<(), Errno> {
     unsafe {
         rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
     }
-    // user_namespaces(7): who has no privilege outside maps groups only after
-    // giving up setgroups.
+    // user_namespaces(7): without privilege outside, groups can be mapped only after setgroups
+    // is disabled.
     write(c"/proc/self/setgroups", b"deny")?;
     write(c"/proc/self/uid_map", &ids.uid_map)?;
     write(c"/proc/self/gid_map", &ids.gid_map)

@@ -21,12 +21,12 @@ use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView};
 
 use crate::limits::{Count, Places};
 
-/// Maximum number of answers of one lookup that a guest is given.
+/// Maximum number of answers of one lookup that a guest gets.
 pub(crate) const MAX_ANSWERS: usize = 64;
 /// Longest name that is looked up (RFC 1035, 2.3.4, and a dot at its end).
 const MAX_NAME: usize = 254;
 /// Maximum length of a name or address in an event, in characters.
-const MAX_TOLD: usize = 256;
+const MAX_REPORTED: usize = 256;
 /// Maximum number of lookups at once.
 const MAX_LOOKUPS: usize = 64;
 
@@ -51,9 +51,9 @@ impl Network {
     }
 
     /// Reports a socket that was denied because there is no network.
-    pub(crate) fn tell_socket(&self, kind: &'static str) {
+    pub(crate) fn report_socket(&self, kind: &'static str) {
         if self.is_off() {
-            self.tell("socket", &kind, false);
+            self.report("socket", &kind, false);
         }
     }
 
@@ -85,7 +85,7 @@ impl Network {
             SocketAddrUse::UdpReceive => ("receive", NetUse::UdpReceive),
         };
         let allowed = self.guard().allows(address, use_);
-        self.tell(action, &address, allowed);
+        self.report(action, &address, allowed);
         allowed
     }
 
@@ -93,7 +93,7 @@ impl Network {
         let allowed = name.len() <= MAX_NAME && self.guard().allows_lookup(name);
         // Nothing is sent for an address.
         if !allowed || name.parse::<IpAddr>().is_err() {
-            self.tell("look-up", &name, allowed);
+            self.report("look-up", &name, allowed);
         }
         allowed
     }
@@ -107,7 +107,7 @@ impl Network {
             Err(_) if host.len() <= MAX_NAME && self.guard().allows_lookup(host) => Ok(()),
             _ => Err(Refused::Host),
         };
-        self.tell("request", &what, checked.is_ok());
+        self.report("request", &what, checked.is_ok());
         checked
     }
 
@@ -118,17 +118,17 @@ impl Network {
     pub(crate) fn accepts_answer(&self, name: &str, answer: IpAddr) -> bool {
         let accepted = self.guard().accept_answer(name, answer);
         if !accepted {
-            self.tell("answer", &format_args!("{name}: {answer}"), false);
+            self.report("answer", &format_args!("{name}: {answer}"), false);
         }
         accepted
     }
 
-    fn tell(&self, action: &'static str, object: &dyn std::fmt::Display, allowed: bool) {
+    fn report(&self, action: &'static str, object: &dyn std::fmt::Display, allowed: bool) {
         if let Some(observer) = &self.observer {
             observer.observed(Event {
                 permission: "net",
                 action,
-                object: object.to_string().chars().take(MAX_TOLD).collect(),
+                object: object.to_string().chars().take(MAX_REPORTED).collect(),
                 allowed,
             });
         }
@@ -144,8 +144,8 @@ pub(crate) enum Refused {
     Address,
 }
 
-/// The lookups of a guest that are running. One that it gives up still runs until the
-/// system has answered, and counts until then.
+/// The running lookups of a guest. A cancelled lookup still runs until the system has answered,
+/// and counts until then.
 #[derive(Debug)]
 pub(crate) struct Lookups {
     held: HashMap<u32, Lookup>,
@@ -183,7 +183,7 @@ impl Lookups {
     }
 }
 
-/// What a guest's calls work on.
+/// The state of a guest's network calls.
 pub(crate) struct NetView<'a> {
     pub(crate) inner: WasiSocketsCtxView<'a>,
     pub(crate) network: &'a Network,
@@ -191,7 +191,7 @@ pub(crate) struct NetView<'a> {
     pub(crate) sockets: &'a mut Count,
 }
 
-/// Tells the linker that [`NetView`] implements the interfaces.
+/// Connects the interfaces to [`NetView`] in the linker.
 pub(crate) struct NetInterfaces;
 
 impl HasData for NetInterfaces {
@@ -248,7 +248,7 @@ impl NetView<'_> {
         }
     }
 
-    /// Frees the places of lookups that were given up and have since been answered.
+    /// Frees the places of cancelled lookups that have since been answered.
     fn forget_answered(&mut self) -> SocketResult<()> {
         for handle in std::mem::take(&mut self.lookups.given_up) {
             if self.is_pending(handle).map_err(SocketError::trap)? {
@@ -272,7 +272,7 @@ impl NetView<'_> {
 impl tcp_create_socket::Host for NetView<'_> {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
         self.check_count()?;
-        self.network.tell_socket("tcp");
+        self.network.report_socket("tcp");
         let socket = self.inner.create_tcp_socket(family)?;
         self.sockets.opened(socket.rep());
         Ok(socket)
@@ -282,7 +282,7 @@ impl tcp_create_socket::Host for NetView<'_> {
 impl udp_create_socket::Host for NetView<'_> {
     async fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
         self.check_count()?;
-        self.network.tell_socket("udp");
+        self.network.report_socket("udp");
         let socket = self.inner.create_udp_socket(family).await?;
         self.sockets.opened(socket.rep());
         Ok(socket)

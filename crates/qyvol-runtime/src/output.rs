@@ -21,7 +21,7 @@ pub(crate) struct OutputBudget {
     over: Arc<Over>,
 }
 
-/// Whether the limit was exceeded, and who waits for that.
+/// Whether the limit was exceeded, and the tasks that wait for that.
 #[derive(Debug, Default)]
 struct Over {
     is_over: AtomicBool,
@@ -63,7 +63,7 @@ impl OutputBudget {
         self.over.waker.notify_one();
     }
 
-    /// Takes up to this many bytes of what is left.
+    /// Takes up to this many bytes of the rest.
     fn take(&self, bytes: usize) -> usize {
         let after = |left: u64| Some(left.saturating_sub(bytes as u64));
         let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
@@ -76,8 +76,8 @@ impl OutputBudget {
     }
 }
 
-/// Runs a guest until it ends or has written more than it may. In WASI 0.3, unlike 0.2,
-/// the write that is too much doesn't end it.
+/// Runs a guest until it ends or has written more than it may. In WASI 0.3, unlike 0.2, a write
+/// beyond the limit doesn't end it.
 pub(crate) async fn within<R>(
     budget: Option<&OutputBudget>,
     run: impl Future<Output = wasmtime::Result<R>>,
@@ -101,13 +101,13 @@ pub(crate) async fn within<R>(
 pub(crate) struct Bounded<S> {
     pub(crate) stream: S,
     pub(crate) budget: OutputBudget,
-    /// Whether a terminal is told as one.
-    pub(crate) tells_terminal: bool,
+    /// Whether a terminal is reported as one.
+    pub(crate) shows_terminal: bool,
 }
 
 impl<S: IsTerminal> IsTerminal for Bounded<S> {
     fn is_terminal(&self) -> bool {
-        self.tells_terminal && self.stream.is_terminal()
+        self.shows_terminal && self.stream.is_terminal()
     }
 }
 

@@ -1,13 +1,12 @@
-//! A file system in memory laid over a directory that stays as it is.
+//! A file system in memory over a directory that stays unchanged.
 //!
-//! The kernel's overlayfs: what is written, renamed or removed is so in a tmpfs
-//! alone, and both are mounted nowhere, as a [`crate::Tmpfs`] is: the kernel frees
-//! them with the last descriptor. What is at a path of the directory below is seen
-//! at that path or nowhere: directories that have something below can't be renamed,
-//! and neither redirects nor copies of metadata alone are made or followed.
+//! The kernel's overlayfs: writes, renames and removals affect only a tmpfs, and both are
+//! mounted nowhere, like a [`crate::Tmpfs`]: the kernel frees them with the last descriptor.
+//! An entry of the lower directory is seen at its own path or nowhere: directories of the lower
+//! layer can't be renamed, and neither redirects nor metadata-only copies are made or followed.
 //!
-//! Permissions of files below are kept, and an unpacked tree is read-only. The guest
-//! has no call to change them, so its own user's are added before it writes.
+//! Permissions of lower files are kept, and an unpacked tree is read-only. The guest has no
+//! call to change them, so write permission for its user is added before it writes.
 
 use std::fmt;
 use std::io;
@@ -35,19 +34,19 @@ const LAYERS: Step = 3;
 /// kernel makes in them, what it marks removed files with, one that is being copied.
 const OWN_FILES: u64 = 5;
 
-/// A writable view of a directory, for its user alone. Dropped, what was written is
+/// A writable view of a directory, only for its user. When it is dropped, what was written is
 /// gone, unless something in it is still open.
 #[derive(Debug)]
 pub struct Overlay {
     root: OwnedFd,
 }
 
-/// Why there is no overlay: what the host lacks.
+/// Why no overlay can be made: what the host lacks.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OverlayError {
-    /// The directory below belongs to another user or group, and a file of theirs
-    /// can't be changed in a user namespace.
+    /// The lower directory belongs to another user or group, whose files can't be changed in a
+    /// user namespace.
     Owner,
     /// This user gets no user namespace.
     Namespace(io::Error),
@@ -124,8 +123,8 @@ impl Overlay {
         PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()))
     }
 
-    /// Lets this user write what is at a path: its own mode may bar that. False if
-    /// there is nothing, or what the guest's call is to fail for.
+    /// Lets this user write the entry at a path: its mode may forbid that. False if there is no
+    /// entry, or the guest's call is to fail.
     fn make_writable(&self, path: &str, what: impl FnOnce(FileType) -> bool) -> io::Result<bool> {
         let path = if path.is_empty() { "." } else { path };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -278,7 +277,7 @@ mod tests {
         top
     }
 
-    /// None where the host bars it.
+    /// None if the host does not allow it.
     fn over(lower: &Path) -> Option<Overlay> {
         if crate::needs::lacks(&["namespaces"]) {
             return None;
@@ -289,7 +288,7 @@ mod tests {
 
     // [RUN-060]
     #[test]
-    fn what_is_written_is_seen_in_one_overlay_alone() {
+    fn writes_are_seen_in_one_overlay_only() {
         let assets = assets();
         let (Some(one), Some(other)) = (over(assets.path()), over(assets.path())) else {
             return;
@@ -329,13 +328,13 @@ mod tests {
 
     // [RUN-061]
     #[test]
-    fn what_is_below_is_seen_at_its_own_path_or_nowhere() {
+    fn lower_entry_is_seen_at_its_own_path_or_nowhere() {
         let assets = assets();
         let Some(overlay) = over(assets.path()) else { return };
         let root = overlay.path();
         let crossing = fs::rename(root.join("dir"), root.join("moved")).unwrap_err();
         assert_eq!(crossing.raw_os_error(), Some(libc::EXDEV));
-        // Another directory in the place of a removed one has nothing of it.
+        // A new directory in place of a removed one has none of its entries.
         fs::remove_file(root.join("dir/file")).unwrap();
         fs::remove_dir(root.join("dir")).unwrap();
         fs::create_dir(root.join("new")).unwrap();
@@ -347,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bars_its_user_from_writing_is_taken_away_before_a_call_that_writes() {
+    fn write_permission_is_added_before_a_call_that_writes() {
         use std::os::unix::fs::PermissionsExt;
         let assets = assets();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -370,7 +369,7 @@ mod tests {
             (mode(&root.join("dir/file")), mode(&root.join("other"))),
             (0o644, 0o444)
         );
-        // Nothing that is there, and nothing outside.
+        // Paths that don't exist, and paths outside.
         for path in ["none/file", "other/file", "../other", "dir/../../other"] {
             let _ = overlay.ensure(path, Intent::Create);
             let _ = overlay.ensure(path, Intent::Write);
@@ -384,7 +383,7 @@ mod tests {
     #[test]
     fn directory_of_another_user_is_not_laid_over() {
         let assets = assets();
-        // Root alone can give one away; nobody else has the system's.
+        // Only root can change the owner; other users use a directory of the system.
         let own = rustix::fs::chown(assets.path(), Some(rustix::fs::Uid::from_raw(4242)), None).is_ok();
         let lower = File::open(if own { assets.path() } else { Path::new("/") }).unwrap();
         let error = Overlay::new(lower.as_fd(), LIMITS).unwrap_err();

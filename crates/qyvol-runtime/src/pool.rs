@@ -1,18 +1,17 @@
-//! Where the guests of a service live: memories, tables and stacks, reserved once for as
-//! many as may exist at a time, and emptied between two of them.
+//! Memories, tables and stacks of a service's guests, reserved once for as many as may exist at
+//! a time, and reset between two guests.
 //!
-//! The sizes are those that the one component of the engine needs. What can't be told
-//! ahead has no pool, and neither has what comes when the pools of this process have
-//! taken their part of the address space. What it saves is in `spec/decisions/`.
+//! The sizes are those that the one component of the engine needs. If they can't be known
+//! ahead, or if the pools of this process have used up their part of the address space, there
+//! is no pool. `spec/decisions/` has what it saves.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use wasmtime::PoolingAllocationConfig;
 use wasmtime::component::Component;
 
-/// Bytes at the beginning of a memory or table that are emptied by hand. What is above
-/// them is given back to the system, which costs a call and the page faults of the next
-/// guest.
+/// Bytes at the beginning of a memory or table that are emptied by hand. What is above them is
+/// returned to the kernel, which costs a call and the page faults of the next guest.
 const RESIDENT: usize = 64 << 10;
 /// Elements that a table can grow to, if it does not begin with more.
 const TABLE: usize = 100_000;
@@ -44,9 +43,9 @@ impl Drop for Places {
     }
 }
 
-/// Places for so many guests of a component.
+/// Places for this many guests of a component.
 pub(crate) fn allocation(component: &Component, guests: usize) -> Option<(PoolingAllocationConfig, Places)> {
-    // One more, for a first instance that is made on trial.
+    // One more, for the first trial instance.
     let guests = u32::try_from(guests).ok()?.checked_add(1)?;
     let needs = component.resources_required()?;
     // A heap for garbage collection takes the place of a memory.
@@ -78,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pools_together_take_a_part_of_the_address_space_and_give_it_back() {
+    fn pools_together_reserve_a_part_of_the_address_space_and_release_it() {
         static OWN: AtomicU32 = AtomicU32::new(0);
         let most = Places::take(&OWN, PLACES).unwrap();
         assert!(Places::take(&OWN, 1).is_none() && Places::take(&OWN, u32::MAX).is_none());

@@ -33,7 +33,7 @@ pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 /// The descriptor of the first mount: after stdin, stdout and stderr.
 pub(crate) const FIRST_MOUNT: u32 = 3;
 
-/// What a module's calls work on.
+/// The state of a module's calls.
 pub(crate) struct ModuleState {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) watched: Watched,
@@ -83,7 +83,7 @@ pub(crate) fn text<'a>(memory: &'a GuestMemory<'_>, path: (i32, i32)) -> Option<
 }
 
 /// Reports a call to the observer, if it was denied.
-pub(crate) fn told(asked: Option<Asked>, errno: i32) -> i32 {
+pub(crate) fn reported(asked: Option<Asked>, errno: i32) -> i32 {
     const PERM: i32 = 63;
     const ROFS: i32 = 69;
     if let (Some(asked), PERM | ROFS) = (asked, errno) {
@@ -114,7 +114,7 @@ pub(crate) fn errno(error: &io::Error) -> i32 {
     }
 }
 
-/// What calls are replaced for.
+/// The reasons for replacing calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// Whether open files have to be tracked.
@@ -149,7 +149,7 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, wanted: &Wanted) -> wasmtim
                 let asked = state.asked(open_action(open, rights), &memory, directory, (at, length));
                 let place = match state.check(&memory, directory, (at, length), open_intent(open, rights))? {
                     Ok(place) => place,
-                    Err(errno) => return Ok(told(asked, errno)),
+                    Err(errno) => return Ok(reported(asked, errno)),
                 };
                 if !state.files.is_free() {
                     return Ok(MFILE);
@@ -184,7 +184,7 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, wanted: &Wanted) -> wasmtim
                     state.denials.opened(asked, descriptor);
                     return Ok(0);
                 }
-                Ok(told(asked, errno))
+                Ok(reported(asked, errno))
             })
         },
     )?;
@@ -197,11 +197,11 @@ pub(crate) fn link(linker: &mut Linker<ModuleState>, wanted: &Wanted) -> wasmtim
                 let (mut memory, state) = guest(&mut caller, export.as_ref())?;
                 let asked = state.asked("read", &memory, directory, (at, length));
                 if let Err(errno) = state.check(&memory, directory, (at, length), Intent::Stat)? {
-                    return Ok(told(asked, errno));
+                    return Ok(reported(asked, errno));
                 }
                 let wasi = &mut state.wasi;
                 let errno = api::path_filestat_get(wasi, &mut memory, directory, lookup, at, length, result).await?;
-                Ok(told(asked, errno))
+                Ok(reported(asked, errno))
             })
         },
     )?;
@@ -290,7 +290,7 @@ fn open_intent(open: i32, rights: i64) -> Intent {
     }
 }
 
-/// The names of the functions that a module is given.
+/// The names of the functions that a module gets.
 pub(crate) fn names(engine: &wasmtime::Engine) -> wasmtime::Result<BTreeSet<(String, String)>> {
     let mut linker = Linker::new(engine);
     link(&mut linker, &Wanted::default())?;

@@ -1,5 +1,5 @@
-//! Stdout and stderr of this process, for guests that run beside one another: a thread
-//! writes them, because a write may wait for as long as nobody reads.
+//! Stdout and stderr of this process, for concurrent guests: a thread writes them, because a
+//! write may block as long as nobody reads.
 //!
 //! A guest waits while there is no room for its lines, but holds no thread, and not for
 //! long: once nobody has read anything for a second, lines are left out, and a line in

@@ -1,11 +1,11 @@
-//! `qyvol:process`: starts the programs of the host that a run's [`Programs`] allow.
+//! `qyvol:process`: starts the host programs that a run's [`Programs`] allow.
 //!
 //! A program is started by its absolute path, with an environment of two variables,
 //! in `/`, in a session of its own, and can't gain privileges. It is killed with its
 //! process group when the guest drops it, and at the latest when the run ends. If qyv
 //! itself is killed, the kernel kills the program, but not what it has started.
 //!
-//! Deliberately absent: limits on what a program does. Whoever allows one trusts it
+//! Deliberately absent: limits on what a program does. Allowing a program means trusting it
 //! with any arguments that the guest passes.
 
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ const VERSIONED: &str = "qyvol:process/process@0.1.0";
 /// Maximum number of programs at once.
 const MAX_CHILDREN: usize = 16;
 /// Maximum length of a program and its arguments in an event, in bytes.
-const MAX_TOLD: usize = 1024;
+const MAX_REPORTED: usize = 1024;
 /// Bytes that can wait to be written to a program's standard input.
 const INPUT_BUFFER: usize = 64 << 10;
 /// The whole environment of a program.
@@ -41,7 +41,7 @@ const ENVIRONMENT: [(&str, &str); 2] = [
     ("LANG", "C.UTF-8"),
 ];
 
-/// What the calls of the interface work on.
+/// The state of the interface's calls.
 pub(crate) struct ProcessView<'a> {
     pub(crate) programs: &'a Programs,
     pub(crate) observer: Option<&'a dyn Observer>,
@@ -79,8 +79,8 @@ impl Programs {
         }
     }
 
-    /// Kills all programs that still run, and lets no more be started, even while the
-    /// guest still runs.
+    /// Kills all programs that still run, and prevents further starts, even while the guest
+    /// still runs.
     pub fn end(&self) {
         let mut running = self.running();
         running.over = true;
@@ -125,13 +125,13 @@ fn command_line(program: &str, args: &[String]) -> String {
         if !line.is_empty() {
             line.push(' ');
         }
-        let shown: String = word.chars().take(MAX_TOLD).collect();
+        let shown: String = word.chars().take(MAX_REPORTED).collect();
         match shown.is_empty() || shown.contains([' ', '"', '\'', '\\']) {
             true => line.push_str(&format!("{shown:?}")),
             false => line.push_str(&shown),
         }
-        if line.len() > MAX_TOLD {
-            line.truncate(line.floor_char_boundary(MAX_TOLD));
+        if line.len() > MAX_REPORTED {
+            line.truncate(line.floor_char_boundary(MAX_REPORTED));
             line.push('…');
             break;
         }
@@ -230,7 +230,7 @@ fn start(program: &str, args: &[String]) -> io::Result<Started> {
         .kill_on_drop(true);
     let parent = rustix::process::getpid();
     // SAFETY: between fork and exec only system calls are made, which allocate nothing
-    // and take no lock. Broken by whoever adds more to it than that.
+    // and take no lock. Broken by adding anything else.
     #[allow(unsafe_code)]
     unsafe {
         command.pre_exec(move || {
@@ -254,7 +254,7 @@ fn start(program: &str, args: &[String]) -> io::Result<Started> {
     let ended = pid.map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
     let ended = ended.ok_or(io::ErrorKind::NotFound)??;
     // SAFETY: the descriptor is owned by what is registered, and stays the same until it
-    // is deregistered. Broken by whoever puts a type there whose descriptor changes.
+    // is deregistered. Broken by a type whose descriptor changes.
     #[allow(unsafe_code)]
     let ended = unsafe { AsyncFd::register_with_interest(ended, Interest::READABLE) }?;
     Ok(Started {
@@ -328,7 +328,7 @@ fn input(
     Ok(stream.map(|stream| table.push(stream)).transpose()?)
 }
 
-/// Links the interface. `view` is what its calls work on in a `T`.
+/// Links the interface. `view` gets the state of its calls in a `T`.
 pub(crate) fn add_to_linker<T: 'static>(
     linker: &mut Linker<T>,
     view: fn(&mut T) -> ProcessView<'_>,

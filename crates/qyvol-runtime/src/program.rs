@@ -17,7 +17,7 @@ use crate::component::ComponentState;
 use crate::denials::Denials;
 use crate::error::chain;
 use crate::generation::{Generation, exports};
-use crate::limits::{Count, Limits};
+use crate::limits::{CALL_BYTES, Count, Limits};
 use crate::net::Network;
 use crate::output::{self, OutputBudget};
 use crate::pool::Places;
@@ -56,7 +56,7 @@ pub struct Ended {
     pub core_dump: Option<Vec<u8>>,
 }
 
-/// A part of a run, told when it is done.
+/// A phase of a run, reported when it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
@@ -74,7 +74,7 @@ pub struct Program {
     generation: Generation,
     kind: CodeKind,
     pub(crate) code: Code,
-    /// What its pool has of the address space. After the engine, whose pool that is.
+    /// Its pool's part of the address space. Dropped after the engine, which uses the pool.
     _places: Option<Places>,
 }
 
@@ -117,10 +117,10 @@ impl Program {
         })
     }
 
-    /// Like [`Program::load`], for a service of which so many guests may exist at once:
-    /// what each of them needs of the address space is reserved ahead and used again. A
-    /// program for which that can't be done is loaded without: one of WASI 0.3, whose calls
-    /// take any number of stacks, and one that needs more than the address space has.
+    /// Like [`Program::load`], for a service of which this many guests may exist at once: the
+    /// address space for each of them is reserved ahead and reused. Without a pool are loaded:
+    /// a program of WASI 0.3, whose calls take any number of stacks, and one that needs more
+    /// address space than there is.
     pub fn load_pooled(
         engine: &Engine,
         component: &Verified<Descriptor>,
@@ -156,7 +156,7 @@ impl Program {
         }
     }
 
-    /// Whether it can have sockets or programs of the host. A core module can't.
+    /// Whether it can have sockets or host programs. A core module can't.
     fn imports_io(&self) -> bool {
         match &self.code {
             Code::Component(component) => crate::link::imports_io(component),
@@ -175,9 +175,8 @@ impl Program {
         self.run_with_phases(spec, &mut |_| {})
     }
 
-    /// Like [`Program::run`], and calls `told` at the end of each phase, for
-    /// timing.
-    pub fn run_with_phases(self, spec: RunSpec, told: &mut dyn FnMut(Phase)) -> Result<Ended, RuntimeError> {
+    /// Like [`Program::run`], and calls `phase_done` at the end of each phase, for timing.
+    pub fn run_with_phases(self, spec: RunSpec, phase_done: &mut dyn FnMut(Phase)) -> Result<Ended, RuntimeError> {
         self.check_fuel(&spec)?;
         if self.is_service() {
             return Err(RuntimeError::Host("its code is that of a service".to_string()));
@@ -186,21 +185,21 @@ impl Program {
         runtime.enable_time().max_blocking_threads(BLOCKING_THREADS);
         runtime.start_paused(spec.deterministic.is_some());
         let network = Network::new(&spec.net, spec.observer.clone());
-        // Sockets and pipes alone need the poller and its descriptors.
+        // Only sockets and pipes need the poller and its descriptors.
         if (!network.is_off() || !spec.programs.is_empty()) && self.imports_io() {
             runtime.enable_io();
         }
         let runtime = runtime.build().map_err(|e| RuntimeError::Host(e.to_string()))?;
         let exit = runtime.block_on(async {
             match &self.code {
-                Code::Component(component) => self.run_component(component, &spec, network, told).await,
-                Code::Module(module) => self.run_module(module, &spec, told).await,
+                Code::Component(component) => self.run_component(component, &spec, network, phase_done).await,
+                Code::Module(module) => self.run_module(module, &spec, phase_done).await,
             }
         });
         if spec.last {
             std::mem::forget(self);
         }
-        // A name lookup that the guest has given up is not waited for.
+        // A name lookup that the guest has cancelled is not waited for.
         runtime.shutdown_background();
         exit
     }
@@ -225,9 +224,8 @@ fn load(engine: &wasmtime::Engine, kind: WasmKind, code: &CompiledCode) -> Resul
             // SAFETY: the bytes were written by `Engine::compile` on this
             // machine: the store checked an HMAC with its own key over the
             // file's identity, owner and mode, or re-hashed it, and opened
-            // it read-only without following links. Broken by whoever can
-            // read that key or write files of this user: they could run
-            // code as this user anyway.
+            // it read-only without following links. Broken by anyone who can read that key or
+            // write files of this user: they could run code as this user anyway.
             #[allow(unsafe_code)]
             let component = unsafe { Component::deserialize_file(engine, &path) };
             Code::Component(component.map_err(failed)?)
@@ -263,7 +261,7 @@ impl Program {
         component: &Component,
         spec: &RunSpec,
         network: Network,
-        told: &mut dyn FnMut(Phase),
+        phase_done: &mut dyn FnMut(Phase),
     ) -> Result<Ended, RuntimeError> {
         let mut linker = Linker::new(&self.engine);
         let linked = crate::link::link(&mut linker, component, spec).map_err(|e| RuntimeError::Host(chain(&e)))?;
@@ -277,7 +275,7 @@ impl Program {
             }
             _ => Command::Blocking(p2::CommandPre::new(pre).map_err(unfit)?),
         };
-        told(Phase::Link);
+        phase_done(Phase::Link);
         // Also if it ends before its entry point is called.
         let _end = spec.programs.end_guard();
         let budget = spec.limits.output.map(OutputBudget::new);
@@ -285,7 +283,7 @@ impl Program {
         let returned = match command {
             Command::Blocking(command) => {
                 let instance = command.instantiate_async(&mut store).await;
-                told(Phase::Instantiate);
+                phase_done(Phase::Instantiate);
                 match instance {
                     Ok(command) => command.wasi_cli_run().call_run(&mut store).await,
                     Err(error) => return self.unstarted(error, &mut store, spec, budget.as_ref()),
@@ -293,7 +291,7 @@ impl Program {
             }
             Command::Concurrent(command) => {
                 let instance = command.instantiate_async(&mut store).await;
-                told(Phase::Instantiate);
+                phase_done(Phase::Instantiate);
                 match instance {
                     Ok(command) => {
                         let run = async |store: &_| command.wasi_cli_run().call_run(store).await;
@@ -304,7 +302,7 @@ impl Program {
                 }
             }
         };
-        told(Phase::Call);
+        phase_done(Phase::Call);
         let exit = match returned {
             Ok(Ok(())) => Ok(Exit::Code(0)),
             Ok(Err(())) => Ok(Exit::Code(1)),
@@ -321,7 +319,7 @@ impl Program {
         &self,
         module: &Module,
         spec: &RunSpec,
-        told: &mut dyn FnMut(Phase),
+        phase_done: &mut dyn FnMut(Phase),
     ) -> Result<Ended, RuntimeError> {
         const ENTRY: &str = "_start";
         let mut watched = Watched::new(&spec.mounts);
@@ -341,7 +339,7 @@ impl Program {
         if module.get_export(ENTRY).is_none() {
             return Err(RuntimeError::Instantiate(format!("it exports no {ENTRY}")));
         }
-        told(Phase::Link);
+        phase_done(Phase::Link);
         for (mount, descriptor) in (0..spec.mounts.len()).zip(preview1::FIRST_MOUNT..) {
             watched.opened_mount(mount, descriptor);
             denials.opened_mount(mount, descriptor);
@@ -360,7 +358,7 @@ impl Program {
         let mut store = self.store(state, spec)?;
         store.limiter(|state| &mut state.limits);
         let instance = linked.instantiate_async(&mut store).await;
-        told(Phase::Instantiate);
+        phase_done(Phase::Instantiate);
         let instance = match instance {
             Ok(instance) => instance,
             Err(error) => return self.unstarted(error, &mut store, spec, budget.as_ref()),
@@ -369,7 +367,7 @@ impl Program {
             .get_typed_func::<(), ()>(&mut store, ENTRY)
             .map_err(|e| RuntimeError::Instantiate(chain(&e)))?;
         let returned = start.call_async(&mut store, ()).await;
-        told(Phase::Call);
+        phase_done(Phase::Call);
         let exit = returned.map(|()| Exit::Code(0));
         self.ended(exit, &mut store, spec, budget.as_ref())
     }
@@ -377,6 +375,7 @@ impl Program {
     /// A store, with its fuel, and with its profiler if it has one.
     pub(crate) fn store<S: 'static>(&self, state: S, spec: &RunSpec) -> Result<Store<S>, RuntimeError> {
         let mut store = Store::new(&self.engine, state);
+        store.set_hostcall_fuel(CALL_BYTES);
         self.refuel(&mut store, spec)?;
         if let Some(profiler) = &spec.debugging.profiler {
             profiler.attach(&mut store, spec.debugging.source.as_ref())?;
@@ -384,7 +383,7 @@ impl Program {
         Ok(store)
     }
 
-    /// Gives a store the fuel of a call, if its code counts that.
+    /// Adds the fuel of a call to a store, if its code counts fuel.
     pub(crate) fn refuel<S: 'static>(&self, store: &mut Store<S>, spec: &RunSpec) -> Result<(), RuntimeError> {
         match self.kind.metered {
             true => store.set_fuel(fuel(spec)).map_err(|e| RuntimeError::Host(chain(&e))),
@@ -392,7 +391,7 @@ impl Program {
         }
     }
 
-    /// An end, with what the guest has taken. An error is what its call has returned.
+    /// The end of a run, with what the guest has used. `error` is what its call returned.
     fn ended<S: HasLimits + 'static>(
         &self,
         exit: wasmtime::Result<Exit>,
@@ -459,7 +458,7 @@ impl HasLimits for ModuleState {
     }
 }
 
-/// What a guest has to begin with.
+/// A guest's initial fuel.
 fn fuel(spec: &RunSpec) -> u64 {
     spec.limits.fuel.unwrap_or(u64::MAX)
 }

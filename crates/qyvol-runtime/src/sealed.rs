@@ -12,11 +12,11 @@ use qyvol_types::escape;
 
 use crate::RuntimeError;
 
-/// Vouches for the content of a mounted directory.
+/// Verifies the content of a mounted directory.
 pub trait Seal: Send + Sync + fmt::Debug {
-    /// Checks that the entry of this name is what was sealed, or that there is none if
-    /// none was sealed; says what is wrong. `path` is relative to the mount's directory,
-    /// without `.`, `..` or empty components; the empty path is that directory.
+    /// Checks that the entry of this name is what was sealed, or that there is none if none was
+    /// sealed; returns what is wrong. `path` is relative to the mount's directory, without `.`,
+    /// `..` or empty components; the empty path is that directory.
     fn check(&self, path: &str) -> Result<(), String>;
 }
 

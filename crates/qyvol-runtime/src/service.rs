@@ -1,9 +1,9 @@
 //! A component that answers requests over HTTP.
 //!
 //! Each request has a store and an instance with everything that the [`RunSpec`] lists: of
-//! its own and with nothing of another request, unless the application's author wants
-//! instances to be used again. A guest that waits holds no thread, and one that computes
-//! gives its thread up at each tick of the epoch.
+//! its own and with nothing of another request, unless the application's author wants instances
+//! to be reused. A guest that waits holds no thread, and one that computes gives its thread up
+//! at each tick of the epoch.
 //!
 //! A component with functions has a service too, which calls one for each request, in an
 //! instance of its own.
@@ -32,7 +32,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use self::functions::FunctionService;
 use self::instances::{Instance, Instances};
-use crate::beside::{Failed, Guests, Terms};
+use crate::concurrent::{Failed, Guests, Terms};
 use crate::cut::CutBody;
 use crate::error::chain;
 use crate::handler::{Answer, Handler, Progress, Running};
@@ -104,7 +104,7 @@ impl From<HttpError> for Incomplete {
     }
 }
 
-/// Why a guest did not answer a request, or not to its end.
+/// Why a guest failed to answer a request completely.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServiceError {
@@ -153,7 +153,7 @@ impl Service {
     /// # Errors
     ///
     /// [`RuntimeError::Host`] if its code is not that of a service, or counts no fuel and
-    /// `spec` limits that, or if its instances are to be used again and can't be;
+    /// `spec` limits that, or if its instances are to be reused and can't be;
     /// [`RuntimeError::Instantiate`] if it does not fit what is linked.
     pub fn new(program: Program, spec: RunSpec, limits: ServiceLimits) -> Result<Service, RuntimeError> {
         let terms = Terms {
@@ -187,17 +187,17 @@ impl Service {
         }
     }
 
-    /// Keeps no instance for another request from now on, and gives up those that are kept.
+    /// Keeps no instance for another request from now on, and drops those that are kept.
     pub fn retire(&self) {
         if let Answers::Handler(shared) = &self.answers {
             shared.instances.retire();
         }
     }
 
-    /// Answers a request, which must name its host. Called within a runtime of tokio with
-    /// several threads, time and I/O.
+    /// Answers a request, which must name its host. Called within a multi-threaded tokio
+    /// runtime with time and I/O.
     ///
-    /// The guest goes on after this returns, until it has written the response's body and
+    /// The guest continues after this returns, until it has written the response's body and
     /// returned, or until its deadline. Then `ended` is called. If this future is dropped
     /// before it returns, the guest is ended, and `ended` is dropped.
     ///
@@ -261,7 +261,7 @@ impl Shared {
         let identity = self.guests.identity(request.extensions().get());
         let mut instance = self.instances.take(&self.guests, deadline)?;
         instance.begin_request(identity, progress.cut.clone());
-        // Dropped before the instance is, whose end looks like that of a whole body.
+        // Dropped before the instance, whose end looks like that of a complete body.
         let running = Running(&progress.cut);
         let (limit, figures) = (self.body, Arc::clone(&self.guests.figures));
         let request = request.map(|body| {

@@ -2,9 +2,9 @@
 //! tables that compilers leave in a component (`.debug_line`, DWARF 2 to 5).
 //!
 //! A guest's author writes these tables, so they are read in one pass, in time that grows
-//! with their size alone, and nothing but what is asked for is kept. What else DWARF has
-//! (functions, what was inlined) is left out: entries that share ranges or nest deeply
-//! take a reader of them any amount of memory and stack.
+//! with their size alone, and only what is needed is kept. The rest of DWARF (functions,
+//! inlining) is not read: entries that share ranges or nest deeply can cost any amount of
+//! memory and stack.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -14,8 +14,8 @@ use wasmparser::{Parser, Payload, TypeRef};
 
 use crate::names::NAME;
 
-/// Longest line table that is read, in bytes. While it is, each byte may take a hundred of
-/// memory: a file whose name is a number.
+/// Longest line table that is read, in bytes. Reading it may take a hundred bytes of memory for
+/// each byte.
 const TABLE: usize = 4 << 20;
 /// Longest part of a path that is read, in bytes.
 const PATH: usize = 4096;
@@ -38,8 +38,8 @@ pub(crate) struct Place {
     pub(crate) line: u32,
 }
 
-/// The places that these instructions of a component or module come from, as far as its
-/// tables tell.
+/// The places that these instructions of a component or module come from, as far as its tables
+/// state them.
 pub(crate) fn places(wasm: &[u8], of: impl Iterator<Item = Instruction>) -> HashMap<Instruction, Place> {
     let modules = modules(wasm);
     let mut wanted: Vec<HashMap<u64, Vec<Instruction>>> = modules.iter().map(|_| HashMap::new()).collect();
@@ -78,8 +78,8 @@ struct Module<'a> {
 }
 
 impl Module<'_> {
-    /// Whether it has this instruction in this function. Modules that the engine has added
-    /// itself have offsets of their own, which mean nothing here.
+    /// Whether it has this instruction in this function. Modules that the engine itself adds
+    /// have unrelated offsets.
     fn has(&self, instruction: Instruction) -> bool {
         let index = instruction.function.checked_sub(self.imported);
         let body = index.and_then(|index| self.bodies.get(usize::try_from(index).ok()?));
@@ -93,7 +93,7 @@ fn modules(wasm: &[u8]) -> Vec<Module<'_>> {
         let of = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
         of(range.start)..of(range.end)
     };
-    // Those that are not at their end yet; components have one here, too.
+    // The modules that are still open; components have an entry here, too.
     let mut open: Vec<Module<'_>> = Vec::new();
     let mut modules = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
@@ -137,12 +137,12 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// Tells the places of these addresses, each once.
+    /// Finds the places of these addresses, each once.
     fn find(self, mut addresses: BTreeSet<u64>, found: &mut dyn FnMut(u64, Place)) {
         let mut at = 0;
         while at < self.lines.len() && !addresses.is_empty() {
             let Some(length) = self.table_length(at) else { return };
-            // A damaged table tells nothing; the next one may.
+            // A damaged table is skipped; the next one may be valid.
             if length <= TABLE {
                 let _ = self.search(at, &mut addresses, found);
             }
@@ -165,7 +165,7 @@ impl<'a> Tables<'a> {
     /// Runs the program of the table that begins there.
     fn search(self, at: usize, addresses: &mut BTreeSet<u64>, found: &mut dyn FnMut(u64, Place)) -> gimli::Result<()> {
         let lines = DebugLine::from(EndianSlice::new(self.lines, LittleEndian));
-        // Addresses of 32 bits, which a table before DWARF 5 doesn't say itself.
+        // Addresses have 32 bits, which a table before DWARF 5 doesn't state.
         let program = lines.program(DebugLineOffset(at), 4, None, None)?;
         let mut rows = program.rows();
         // Where the last row begins, with its file and line.
@@ -173,7 +173,7 @@ impl<'a> Tables<'a> {
         let (mut is_start, mut is_removed) = (true, false);
         while let Some((header, row)) = rows.next_row()? {
             let address = row.address();
-            // The linker leaves those of functions that it has removed at 0.
+            // The linker leaves the addresses of removed functions at 0.
             is_removed = if is_start { address == 0 } else { is_removed };
             if let Some((begin, file, line)) = last
                 && begin < address
@@ -191,7 +191,7 @@ impl<'a> Tables<'a> {
                 (true, _) => None,
                 _ if is_removed => None,
                 (false, Some(line)) => Some((address, row.file_index(), line.get())),
-                // What the compiler has made for no line belongs to the one before.
+                // Code without a line belongs to the line before.
                 (false, None) => last.map(|(_, file, line)| (address, file, line)),
             };
         }
@@ -202,7 +202,7 @@ impl<'a> Tables<'a> {
     fn file(self, header: &gimli::LineProgramHeader<Bytes<'a>>, index: u64) -> Option<String> {
         let file = header.file(index)?;
         let name = self.text(file.path_name())?;
-        // Before DWARF 5, 0 is the compiler's directory, which stands elsewhere.
+        // Before DWARF 5, 0 is the compiler's directory, which is stored elsewhere.
         let directory = (header.version() >= 5 || file.directory_index() != 0)
             .then(|| file.directory(header).and_then(|directory| self.text(directory)))
             .flatten();
@@ -257,7 +257,7 @@ mod tests {
 
     // [RUN-074]
     #[test]
-    fn damaged_tables_tell_less_and_do_no_harm() {
+    fn damaged_tables_yield_less_and_do_no_harm() {
         let all = || (0..2000).map(|offset| Instruction { offset, function: 1 });
         for at in 0..BUSY.len() {
             let mut damaged = BUSY.to_vec();

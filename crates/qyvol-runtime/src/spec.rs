@@ -28,11 +28,11 @@ pub struct RunSpec {
     pub net: Vec<Net>,
     /// Which of this process's streams it has.
     pub stdio: Stdio,
-    /// Programs of the host that it may start.
+    /// Host programs that it may start.
     pub programs: Programs,
-    /// Receives what the guest uses and what it is denied.
+    /// Receives reports of what the guest uses and what it is denied.
     pub observer: Option<Arc<dyn Observer>>,
-    /// Where it is counted what guests beside one another take.
+    /// Counts what concurrent guests use.
     pub figures: Option<Arc<GuestFigures>>,
     /// Who has called it.
     pub caller: Arc<Identity>,
@@ -41,7 +41,7 @@ pub struct RunSpec {
     /// The seed of a deterministic run: clocks and random numbers are the same in every
     /// run with it. Needs a metered engine.
     pub deterministic: Option<u64>,
-    /// How it is looked into.
+    /// How it is debugged.
     pub debugging: Debugging,
     /// Whether the process exits after this run. Its memory is then left to the
     /// system, which frees it at once, instead of being freed piece by piece.
@@ -55,7 +55,7 @@ impl RunSpec {
     }
 }
 
-/// How a run is looked into. Each needs an engine whose code tells enough
+/// How a run is debugged. Each way needs an engine whose code contains enough
 /// ([`crate::Details`]).
 #[derive(Clone, Debug, Default)]
 pub struct Debugging {
@@ -77,7 +77,7 @@ pub struct Mount {
     pub guest: String,
     /// Whether the guest may write there.
     pub writable: bool,
-    /// Which directory of its seal and backing it is: a path, empty for the whole.
+    /// Its directory within its seal and backing: a path, empty for the root.
     pub path: String,
     /// What verifies its content.
     pub seal: Option<Arc<dyn Seal>>,
@@ -95,22 +95,22 @@ pub(crate) enum Guest {
     Component,
     /// A core module, alone on its thread.
     CoreModule,
-    /// A component that answers one request, beside others.
+    /// A component that answers one request, concurrently with others.
     Request,
-    /// A component of which one function is called, beside others. Stdout is for what the
-    /// function returns: what it prints goes to stderr.
+    /// A component of which one function is called, concurrently with others. Stdout is for
+    /// what the function returns: what it prints goes to stderr.
     Call,
-    /// A component of which one function runs for itself.
+    /// A component of which one function runs as a process.
     Process,
 }
 
 impl Guest {
-    fn is_beside_others(self) -> bool {
+    fn is_concurrent(self) -> bool {
         matches!(self, Guest::Request | Guest::Call | Guest::Process)
     }
 }
 
-/// Random bytes that one call gives a guest beside others.
+/// Random bytes that one call may give a concurrent guest.
 const RANDOM: u64 = 1 << 20;
 
 /// Makes the WASI context. `budget` is how much may be written to stdout and stderr.
@@ -123,49 +123,49 @@ pub(crate) fn context(
     if let Some(seed) = spec.deterministic {
         deterministic::give(&mut builder, seed);
     }
-    if guest.is_beside_others() {
-        // One call for many would keep others waiting.
+    if guest.is_concurrent() {
+        // A call for many bytes would keep other guests waiting.
         builder.max_random_size(RANDOM);
     }
     match spec.deterministic {
         // Requests would take parts of it from one another.
-        _ if !spec.stdio.stdin || guest.is_beside_others() => &mut builder,
+        _ if !spec.stdio.stdin || guest.is_concurrent() => &mut builder,
         Some(_) => builder.stdin(deterministic::stdin()?),
         None => builder.inherit_stdin(),
     };
-    let tells_terminal = spec.deterministic.is_none() && !guest.is_beside_others();
-    let budget = budget.or_else(|| (!tells_terminal).then(|| OutputBudget::new(u64::MAX)));
+    let shows_terminal = spec.deterministic.is_none() && !guest.is_concurrent();
+    let budget = budget.or_else(|| (!shows_terminal).then(|| OutputBudget::new(u64::MAX)));
     match budget.clone() {
         _ if !spec.stdio.stdout => &mut builder,
         Some(budget) if matches!(guest, Guest::Request | Guest::Process) => builder.stdout(Bounded {
             stream: Lines::new(Printer::stdout()),
             budget,
-            tells_terminal,
+            shows_terminal,
         }),
         Some(budget) if guest == Guest::Call => builder.stdout(Bounded {
             stream: Lines::new(Printer::stderr()),
             budget,
-            tells_terminal,
+            shows_terminal,
         }),
         None => builder.inherit_stdout(),
         Some(budget) => builder.stdout(Bounded {
             stream: wasmtime_wasi::cli::stdout(),
             budget,
-            tells_terminal,
+            shows_terminal,
         }),
     };
     match budget {
         _ if !spec.stdio.stderr => &mut builder,
-        Some(budget) if guest.is_beside_others() => builder.stderr(Bounded {
+        Some(budget) if guest.is_concurrent() => builder.stderr(Bounded {
             stream: Lines::new(Printer::stderr()),
             budget,
-            tells_terminal,
+            shows_terminal,
         }),
         None => builder.inherit_stderr(),
         Some(budget) => builder.stderr(Bounded {
             stream: wasmtime_wasi::cli::stderr(),
             budget,
-            tells_terminal,
+            shows_terminal,
         }),
     };
     builder
@@ -175,11 +175,11 @@ pub(crate) fn context(
             Guest::Component => true,
             // If it sleeps, it would block this thread, and the clock would stand still.
             Guest::CoreModule => spec.deterministic.is_none(),
-            // Others use its thread too.
+            // Other guests use its thread too.
             Guest::Request | Guest::Call | Guest::Process => false,
         });
     for mount in &spec.mounts {
-        // A part of the whole is opened here, and by no call of the guest.
+        // A subdirectory is opened here, and not by a call of the guest.
         if let Some(seal) = mount.seal.as_ref().filter(|_| !mount.path.is_empty()) {
             seal.check(&mount.path).map_err(|why| RuntimeError::Sealed {
                 path: mount.guest.clone(),

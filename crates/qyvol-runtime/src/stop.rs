@@ -1,35 +1,35 @@
-//! Tells what goes on until then to end.
+//! A signal to stop.
 
 use tokio::sync::watch;
 
-/// Tells a server or a reader of calls to end. Clones tell the same one.
+/// Asks a server or a reader of calls to stop. Clones signal the same one.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    told: watch::Sender<bool>,
+    signal: watch::Sender<bool>,
 }
 
 impl Default for Stop {
     fn default() -> Stop {
         Stop {
-            told: watch::Sender::new(false),
+            signal: watch::Sender::new(false),
         }
     }
 }
 
 impl Stop {
-    /// Begins the end.
+    /// Signals the stop.
     pub fn begin(&self) {
-        self.told.send_replace(true);
+        self.signal.send_replace(true);
     }
 
-    /// Whether it has begun.
+    /// Whether the stop was signalled.
     pub fn has_begun(&self) -> bool {
-        *self.told.borrow()
+        *self.signal.borrow()
     }
 
-    /// Waits for the end to begin.
+    /// Waits for the signal.
     pub async fn begun(&self) {
         // The sender lives as long as this does.
-        let _ = self.told.subscribe().wait_for(|begun| *begun).await;
+        let _ = self.signal.subscribe().wait_for(|begun| *begun).await;
     }
 }

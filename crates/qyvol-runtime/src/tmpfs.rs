@@ -2,11 +2,11 @@
 //!
 //! A tmpfs that is mounted nowhere: `fsmount` (Linux 5.2) returns a descriptor
 //! of its root, and the kernel frees all of it with the last descriptor, however
-//! the process ends. Nothing is left that anybody would have to remove. Its size
+//! the process ends. Nothing is left to clean up. Its size
 //! and number of files are bounded by the kernel.
 //!
-//! Mounting needs `CAP_SYS_ADMIN` over a mount namespace. Whoever lacks it has a
-//! child do it in namespaces of its own ([`crate::namespace`]).
+//! Mounting needs `CAP_SYS_ADMIN` over a mount namespace. Without it, a child does it in
+//! namespaces of its own ([`crate::namespace`]).
 
 use std::ffi::CString;
 use std::io;
@@ -27,7 +27,7 @@ pub struct TmpfsLimits {
     pub files: u64,
 }
 
-/// A file system in memory, open to its user alone. Dropped, it is gone, unless
+/// A file system in memory, accessible only to its user. When it is dropped it is gone, unless
 /// something in it is still open.
 #[derive(Debug)]
 pub struct Tmpfs {
@@ -38,8 +38,8 @@ impl Tmpfs {
     /// Makes an empty one.
     ///
     /// Fails with [`io::ErrorKind::PermissionDenied`] or
-    /// [`io::ErrorKind::Unsupported`] where the host bars it: a container
-    /// without user namespaces, a kernel before 5.2.
+    /// [`io::ErrorKind::Unsupported`] if the host does not allow it: a container without user
+    /// namespaces, a kernel before 5.2.
     pub fn new(limits: TmpfsLimits) -> io::Result<Tmpfs> {
         let options = Options::new(limits)?;
         let root = match mount(&options) {
@@ -61,7 +61,7 @@ impl AsFd for Tmpfs {
     }
 }
 
-/// What is written to the kernel, made before the fork: a child of a process
+/// The mount options, made before the fork: a child of a process
 /// with threads must not allocate.
 pub(crate) struct Options {
     size: CString,
@@ -120,7 +120,7 @@ mod tests {
         files: 8,
     };
 
-    /// Both ways, as far as the host has them.
+    /// Both ways, as far as the host supports them.
     fn both() -> Vec<Tmpfs> {
         let options = Options::new(LIMITS).unwrap();
         let mut made = Vec::new();

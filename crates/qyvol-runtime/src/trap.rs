@@ -30,8 +30,8 @@ pub(crate) fn end(error: &wasmtime::Error, limits: &Limits, source: Option<&[u8]
     ended(error, limits, source).unwrap_or_else(|| Ok(failed(error, limits, source)))
 }
 
-/// The exit or trap that `error` stands for, if it is the guest's own end, or
-/// the reason for which the host ended it.
+/// The exit or trap in `error`, if the guest ended itself, or the reason for which the host
+/// ended it.
 pub(crate) fn ended(
     error: &wasmtime::Error,
     limits: &Limits,
@@ -58,38 +58,44 @@ pub(crate) fn ended(
     }))
 }
 
-/// What wasmtime says of a guest whose component can have no more handles. It has no type
-/// for this.
+/// wasmtime's message if a guest's component can have no more handles. It has no type for this
+/// error.
 const NO_MORE_HANDLES: &str = "store handle limit exceeded";
 
-/// Whether a guest asked for more handles than it may have.
-fn is_out_of_handles(error: &wasmtime::Error) -> bool {
-    matches!(error.downcast_ref(), Some(ResourceTableError::Full))
-        || error.chain().any(|cause| cause.to_string().ends_with(NO_MORE_HANDLES))
+/// The limit on handles, if a guest asked for more.
+fn handles_limit(error: &wasmtime::Error, limits: &Limits) -> Option<Limit> {
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        return Some(Limit::Handles(limits.handles));
+    }
+    let is_out = error.chain().any(|cause| cause.to_string().ends_with(NO_MORE_HANDLES));
+    is_out.then_some(Limit::Handles(limits.component_handles))
 }
 
-/// What wasmtime says of a call that would copy more than the data of one call, and what
-/// wasmtime-wasi says of one that asks for more random bytes. They have no types for these.
+/// wasmtime's message for a call that copies more than the limit of one call, and
+/// wasmtime-wasi's for one that requests more random bytes. They have no types for these
+/// errors.
 const TOO_MUCH_DATA: &str = "too much data is being copied between the host and the guest";
 const TOO_MUCH_RANDOM: (&str, &str) = ("requested len ", " exceeds limit ");
 
-/// Whether a guest passed more data in one call, or asked for more, than one call may pass.
-fn is_too_much_data(error: &wasmtime::Error) -> bool {
+/// The limit on the data of one call, if a guest passed or requested more.
+fn data_limit(error: &wasmtime::Error, limits: &Limits) -> Option<Limit> {
     let (start, middle) = TOO_MUCH_RANDOM;
-    error
-        .chain()
-        .map(ToString::to_string)
-        .any(|cause| cause.starts_with(TOO_MUCH_DATA) || cause.starts_with(start) && cause.contains(middle))
+    error.chain().map(ToString::to_string).find_map(|cause| {
+        if cause.starts_with(TOO_MUCH_DATA) {
+            return Some(Limit::CallData(limits.call_bytes));
+        }
+        let (_, limit) = cause.strip_prefix(start)?.split_once(middle)?;
+        Some(Limit::CallData(limit.parse().unwrap_or(limits.call_bytes)))
+    })
 }
 
-/// The end of a guest that the host ended, for a call that can't be answered.
+/// The end of a guest that the host ended because a call can't be answered.
 fn failed(error: &wasmtime::Error, limits: &Limits, source: Option<&[u8]>) -> Exit {
     let mut text = chain(error);
     push_frames(&mut text, error, source);
-    match error {
-        _ if is_out_of_handles(error) => Exit::Limit(Limit::Handles, text),
-        _ if is_too_much_data(error) => Exit::Limit(Limit::CallData, text),
-        _ => trapped(text, limits),
+    match handles_limit(error, limits).or_else(|| data_limit(error, limits)) {
+        Some(limit) => Exit::Limit(limit, text),
+        None => trapped(text, limits),
     }
 }
 
@@ -102,9 +108,8 @@ fn trapped(why: String, limits: &Limits) -> Exit {
     }
 }
 
-/// Adds the functions of the guest, innermost first, without addresses, which
-/// are useless without that exact build; with files and lines, if the component is given and
-/// has them.
+/// Adds the functions of the guest, innermost first, without addresses, which are useless
+/// without that exact build; with files and lines, if the component is given and has them.
 fn push_frames(text: &mut String, error: &wasmtime::Error, source: Option<&[u8]>) {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return;

@@ -12,8 +12,7 @@ use crate::sealed::{IntegrityError, Seal};
 /// Maximum length of a path, as in the operating system.
 const PATH_LIMIT: usize = 4096;
 
-/// Follows a descriptor that the guest renumbered, in what is kept by descriptor; the one
-/// that had the number is closed.
+/// Renumbers a descriptor in a table by descriptor; the one that had the number is closed.
 pub(crate) fn renumber<V>(open: &mut HashMap<u32, V>, from: u32, to: u32) {
     if from == to {
         return;
@@ -38,7 +37,7 @@ pub(crate) type Places = (Option<Place>, Option<Place>);
 #[derive(Debug)]
 struct WatchedMount {
     guest: String,
-    /// What it is to the seal and the backing.
+    /// Its directory for the seal and the backing.
     path: String,
     seal: Option<Arc<dyn Seal>>,
     backing: Option<Arc<dyn Backing>>,
@@ -98,13 +97,13 @@ impl Watched {
         renumber(&mut self.open, from, to);
     }
 
-    /// The place that `path` leads to from a descriptor, and its mount. None outside
-    /// watched mounts, and for a path that leads nowhere.
+    /// The place of `path` relative to a descriptor, and its mount. None outside watched
+    /// mounts, and for a path that leads nowhere.
     fn place(&self, descriptor: u32, path: &str) -> io::Result<Option<(Place, &WatchedMount)>> {
         let Some(directory) = self.open.get(&descriptor) else {
             return Ok(None);
         };
-        // The system may be asked for the same entry by a shorter path.
+        // The kernel may see the same entry by a shorter path.
         if path.len() > PATH_LIMIT {
             return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
         }
@@ -159,15 +158,15 @@ impl Watched {
 
     /// The guest removed a file or directory.
     pub(crate) fn removed(&self, place: Option<Place>) {
-        self.tell(place.as_ref(), Change::Removed);
+        self.report(place.as_ref(), Change::Removed);
     }
 
     /// The guest made a directory at a place.
     pub(crate) fn made_directory(&self, place: Option<Place>) {
-        self.tell(place.as_ref(), Change::MadeDirectory);
+        self.report(place.as_ref(), Change::MadeDirectory);
     }
 
-    fn tell<'a>(&self, place: Option<&'a Place>, change: impl FnOnce(&'a str) -> Change<'a>) {
+    fn report<'a>(&self, place: Option<&'a Place>, change: impl FnOnce(&'a str) -> Change<'a>) {
         if let Some(place) = place
             && let Some(backing) = self.mounts.get(place.mount).and_then(|mount| mount.backing.as_ref())
         {
@@ -181,7 +180,7 @@ impl Watched {
         let (Some(from), Some(to)) = (from, to) else {
             return;
         };
-        self.tell(Some(&from), |path| Change::Renamed(path, &to.path));
+        self.report(Some(&from), |path| Change::Renamed(path, &to.path));
         let Watched { mounts, open } = self;
         let is_same_tree = |mount: usize| match (mounts.get(mount), mounts.get(from.mount)) {
             (Some(one), Some(other)) => mount == from.mount || one.shares_seal(other),
@@ -199,14 +198,14 @@ impl Watched {
 }
 
 impl WatchedMount {
-    /// The guest's name of what the seal and the backing have at a path.
+    /// The guest's path of an entry of the seal and the backing.
     fn in_guest(&self, path: &str) -> String {
         let guest = self.guest.trim_end_matches('/');
         let rest = beneath(path, &self.path).unwrap_or(path);
         format!("{guest}/{}", rest.trim_start_matches('/'))
     }
 
-    /// Whether both are of one tree.
+    /// Whether both belong to one tree.
     fn shares_seal(&self, other: &WatchedMount) -> bool {
         match (&self.seal, &other.seal) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -215,8 +214,8 @@ impl WatchedMount {
     }
 }
 
-/// What is left of a path without a directory that it begins with: nothing, or a `/` and
-/// the rest. The empty directory has all.
+/// The rest of a path after a directory: nothing, or a `/` and the rest. The empty directory
+/// contains everything.
 fn beneath<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(directory)?;
     (rest.is_empty() || rest.starts_with('/') || directory.is_empty()).then_some(rest)
@@ -294,7 +293,7 @@ mod tests {
                 "{path}"
             );
         }
-        // Refused by the system, each of them.
+        // The kernel refuses each of them.
         for path in ["/a", "..", "a/../../a", "../assets/a"] {
             assert!(
                 watched("a").check(4, path, Intent::Stat).unwrap().unwrap().is_none(),
@@ -325,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn mount_of_a_part_is_known_by_its_path_in_the_whole() {
+    fn mount_of_a_subdirectory_is_checked_by_its_full_path() {
         let part = Mount {
             host: "/nowhere".into(),
             guest: "/data".to_string(),
@@ -349,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_of_a_renamed_directory_is_known_by_its_new_path() {
+    fn open_entries_of_a_renamed_directory_are_tracked_by_their_new_path() {
         let seal: Arc<dyn Seal> = Arc::new(Only("other/new/deep/f"));
         let mount = |path: &str| Mount {
             host: "/nowhere".into(),

@@ -26,7 +26,7 @@ pub(crate) trait Capability: Sized + Default {
     fn to_json(&self) -> Value;
 
     /// Says what it allows and what it withholds.
-    fn tell(&self, words: &mut Words<'_>);
+    fn describe(&self, words: &mut Words<'_>);
 
     /// Why this version can't grant it on any host, if that is so.
     fn unsupported(&self) -> Option<&'static str> {

@@ -1,4 +1,4 @@
-//! `permissions.exec`: starting programs of the host through the import
+//! `permissions.exec`: starting host programs through the import
 //! `qyvol:process`. The operator must allow each of them; a manifest alone is not
 //! enough to start any.
 
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::Denied;
 use crate::capability::{Capability, Program};
 use crate::fs::check_path;
-use crate::words::{Withheld, Words, listed};
+use crate::words::{Withheld, Words};
 
 /// Maximum number of programs in the list.
 const MAX_PROGRAMS: usize = 64;
 
-/// Which programs of the host a guest may start, if the operator allows them too.
+/// Which host programs a guest may start, if the operator allows them too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Exec {
     /// None.
@@ -105,22 +105,28 @@ impl Capability for Exec {
         }
     }
 
-    fn tell(&self, words: &mut Words<'_>) {
+    fn describe(&self, words: &mut Words<'_>) {
         match self {
             Exec::Only(programs) if !programs.is_empty() => {
-                words.may(format!(
-                    "start {}, if whoever runs it allows it with --allow-exec",
-                    listed(programs)
-                ));
+                let start = words.either("start", "iniciar");
+                let allowed = words.either(
+                    "if the operator allows it with --allow-exec",
+                    "si el operador lo permite con --allow-exec",
+                );
+                words.may(format!("{start} {}, {allowed}", words.listed(programs)));
                 words.leave_the_sandbox();
             }
             Exec::Any => {
-                words.may("start any program of the host that whoever runs it allows with --allow-exec".to_string());
+                let any = words.either(
+                    "start any host program that the operator allows with --allow-exec",
+                    "iniciar cualquier programa de la máquina que el operador permita con --allow-exec",
+                );
+                words.may(any.to_string());
                 words.leave_the_sandbox();
             }
             _ => words.withhold(Withheld {
-                noun: "programs of the host",
-                verb: "start programs of the host",
+                noun: words.either("host programs", "programas de la máquina"),
+                verb: words.either("start host programs", "iniciar programas de la máquina"),
             }),
         }
     }
@@ -128,7 +134,7 @@ impl Capability for Exec {
     fn denied(&self, program: &Program<'_>) -> Option<Denied> {
         (*self == Exec::None).then(|| Denied {
             permission: "exec: false",
-            effect: "does not let it start programs of the host",
+            effect: "does not let it start host programs",
             grant: "exec: true     # or a list of programs by path",
             imports: program.imports_of(&["qyvol:process/"]),
         })

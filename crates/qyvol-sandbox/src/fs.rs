@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Denied;
 use crate::capability::{Capability, Program};
-use crate::words::{Withheld, Words, listed};
+use crate::words::{Withheld, Words};
 
 /// Maximum number of paths in both lists together.
 const MAX_PATHS: usize = 64;
@@ -260,7 +260,7 @@ impl Capability for FsAccess {
         }
     }
 
-    fn tell(&self, words: &mut Words<'_>) {
+    fn describe(&self, words: &mut Words<'_>) {
         let root = vec!["/"];
         let (read, written) = match self {
             FsAccess::None => (Vec::new(), Vec::new()),
@@ -269,22 +269,30 @@ impl Capability for FsAccess {
             FsAccess::Paths(paths) => (paths.list(false), paths.list(true)),
         };
         if !read.is_empty() {
-            words.may(format!("read files under {} ({})", listed(&read), place(words, false)));
+            let under = words.either("read files under", "leer archivos bajo");
+            let place = place(words, false);
+            words.may(format!("{under} {} ({place})", words.listed(&read)));
         }
         if !written.is_empty() {
             let place = place(words, true);
-            words.may(format!("read and write files under {} ({place})", listed(&written)));
+            let under = words.either("read and write files under", "leer y escribir archivos bajo");
+            words.may(format!("{under} {} ({place})", words.listed(&written)));
         }
         if *self == FsAccess::Full {
-            words.may("use directories of the host that whoever runs it adds with --dir".to_string());
+            let added = words.either(
+                "use host directories that the operator adds with --dir",
+                "usar directorios de la máquina que el operador añade con --dir",
+            );
+            words.may(added.to_string());
         }
         let is_told = words.app.assets_root == "/" && *self != FsAccess::None;
         if words.has_assets && !is_told {
-            words.may(format!("read its assets under {}", escape(&words.app.assets_root)));
+            let under = words.either("read its assets under", "leer sus archivos incluidos bajo");
+            words.may(format!("{under} {}", escape(&words.app.assets_root)));
         } else if *self == FsAccess::None {
             words.withhold(Withheld {
-                noun: "files",
-                verb: "read or write files",
+                noun: words.either("files", "archivos"),
+                verb: words.either("read or write files", "leer ni escribir archivos"),
             });
         }
     }
@@ -305,14 +313,29 @@ impl Capability for FsAccess {
 /// Where the guest's files are, and what becomes of those that it writes.
 fn place(words: &Words<'_>, writes: bool) -> String {
     let mut place = match (words.app.fs.kind, &words.app.fs.source) {
-        (FsKind::Netfs, Some(source)) => format!("those at {}", escape(source)),
-        (FsKind::Netfs, None) => "of a server".to_string(),
-        (FsKind::Diskfs, _) => "on the host's disk, kept for later runs".to_string(),
-        (FsKind::Memfs, _) if writes => "in memory, gone after each run".to_string(),
-        (FsKind::Memfs, _) => "in memory".to_string(),
+        (FsKind::Netfs, Some(source)) => format!("{} {}", words.either("those at", "los de"), escape(source)),
+        (FsKind::Netfs, None) => words.either("of a server", "de un servidor").to_string(),
+        (FsKind::Diskfs, _) => {
+            let kept = words.either(
+                "on the host's disk, kept for later runs",
+                "en el disco de la máquina, se conservan para otras ejecuciones",
+            );
+            kept.to_string()
+        }
+        (FsKind::Memfs, _) if writes => {
+            let gone = words.either(
+                "in memory, gone after each run",
+                "en memoria, desaparecen tras cada ejecución",
+            );
+            gone.to_string()
+        }
+        (FsKind::Memfs, _) => words.either("in memory", "en memoria").to_string(),
     };
     if words.has_assets && words.app.assets_root == "/" {
-        place.push_str("; its assets are there too");
+        place.push_str(words.either(
+            "; its assets are there too",
+            "; sus archivos incluidos también están ahí",
+        ));
     }
     place
 }

@@ -33,9 +33,13 @@ impl Capability for Gfx {
         json!(self.0)
     }
 
-    fn tell(&self, words: &mut Words<'_>) {
+    fn describe(&self, words: &mut Words<'_>) {
         if self.0 {
-            words.may("show graphics, which this version can't do".to_string());
+            let graphics = words.either(
+                "show graphics, which this version can't do",
+                "mostrar gráficos, lo que esta versión no sabe hacer",
+            );
+            words.may(graphics.to_string());
         }
     }
 

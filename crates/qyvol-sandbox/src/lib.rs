@@ -48,7 +48,7 @@ pub use crate::operator::{Args, Env};
 pub use crate::streams::Stdio;
 pub use crate::within::Given;
 use crate::words::Words;
-pub use crate::words::in_words;
+pub use crate::words::{Language, in_words, in_words_of};
 
 /// Maximum length of an unknown permission in messages, in characters.
 const MAX_SHOWN: usize = 60;
@@ -159,14 +159,14 @@ impl Capabilities {
     }
 
     /// Says what each permission allows and what it withholds.
-    fn tell(&self, words: &mut Words<'_>) {
-        self.fs.tell(words);
-        self.net.tell(words);
-        self.exec.tell(words);
-        self.gfx.tell(words);
-        self.env.tell(words);
-        self.args.tell(words);
-        self.stdio.tell(words);
+    fn describe(&self, words: &mut Words<'_>) {
+        self.fs.describe(words);
+        self.net.describe(words);
+        self.exec.describe(words);
+        self.gfx.describe(words);
+        self.env.describe(words);
+        self.args.describe(words);
+        self.stdio.describe(words);
     }
 
     /// The imports whose every use is denied. A program may import functions that it

@@ -7,7 +7,7 @@ use qyvol_types::yaml::{self, Node, Reader};
 use serde_json::{Value, json};
 
 use crate::capability::Capability;
-use crate::words::{Withheld, Words, listed};
+use crate::words::{Withheld, Words};
 
 /// Maximum number of names in the list.
 const MAX_NAMES: usize = 256;
@@ -112,22 +112,32 @@ impl Capability for Env {
         }
     }
 
-    fn tell(&self, words: &mut Words<'_>) {
+    fn describe(&self, words: &mut Words<'_>) {
         match self {
             Env::Any => {}
             Env::Only(names) if names.is_empty() => words.withhold(Withheld {
-                noun: "variables from whoever runs it",
-                verb: "get variables from whoever runs it",
+                noun: words.either("variables from the operator", "variables del operador"),
+                verb: words.either("get variables from the operator", "recibir variables del operador"),
             }),
             Env::Only(names) => {
-                let (variables, them) = match names.len() {
-                    1 if !names.concat().ends_with('*') => ("variable", "it"),
-                    _ => ("variables", "them"),
+                let is_one = names.len() == 1 && !names.concat().ends_with('*');
+                let (see, set) = match is_one {
+                    true => (
+                        words.either("see the variable", "ver la variable"),
+                        words.either(
+                            "if the operator sets it, and no others",
+                            "si el operador la define, y ninguna otra",
+                        ),
+                    ),
+                    false => (
+                        words.either("see the variables", "ver las variables"),
+                        words.either(
+                            "if the operator sets them, and no others",
+                            "si el operador las define, y ninguna otra",
+                        ),
+                    ),
                 };
-                words.may(format!(
-                    "see the {variables} {}, if whoever runs it sets {them}, and no others of theirs",
-                    listed(names)
-                ));
+                words.may(format!("{see} {}, {set}", words.listed(names)));
             }
         }
     }
@@ -177,11 +187,11 @@ impl Capability for Args {
         }
     }
 
-    fn tell(&self, words: &mut Words<'_>) {
+    fn describe(&self, words: &mut Words<'_>) {
         if *self == Args::Fixed {
             words.withhold(Withheld {
-                noun: "arguments from whoever runs it",
-                verb: "get arguments from whoever runs it",
+                noun: words.either("arguments from the operator", "argumentos del operador"),
+                verb: words.either("get arguments from the operator", "recibir argumentos del operador"),
             });
         }
     }

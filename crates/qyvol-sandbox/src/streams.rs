@@ -100,8 +100,12 @@ impl Capability for Stdio {
         }
     }
 
-    fn tell(&self, words: &mut Words<'_>) {
-        let verbs = ["read stdin", "write to stdout", "write to stderr"];
+    fn describe(&self, words: &mut Words<'_>) {
+        let verbs = [
+            words.either("read stdin", "leer stdin"),
+            words.either("write to stdout", "escribir en stdout"),
+            words.either("write to stderr", "escribir en stderr"),
+        ];
         for ((noun, verb), given) in NAMES.into_iter().zip(verbs).zip(self.flags()) {
             if !given {
                 words.withhold(Withheld { noun, verb });

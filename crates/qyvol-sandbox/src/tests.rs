@@ -62,7 +62,7 @@ fn permission_of_a_newer_version_can_be_shown_and_not_understood() {
 }
 
 #[test]
-fn only_an_import_whose_every_use_is_denied_is_told() {
+fn only_an_import_whose_every_use_is_denied_is_reported() {
     let imports = ["wasi:sockets/tcp", "wasi:filesystem/types", "wasi:cli/exit"].map(str::to_string);
     let permissions = |value, has_assets| {
         let denied = Capabilities::read(&asked(value)).unwrap();

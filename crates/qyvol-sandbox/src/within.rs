@@ -49,7 +49,7 @@ mod tests {
 
     // [COMP-004] [COMP-005]
     #[test]
-    fn what_is_asked_for_beyond_what_is_had_is_told() {
+    fn permissions_beyond_those_granted_are_reported() {
         for (has, wants, lacking) in [
             ("{}", "{}", ""),
             ("full", "full", ""),
@@ -115,8 +115,8 @@ mod tests {
             ),
             ("{ stdio: [stdout] }", "{ stdio: none }", ""),
         ] {
-            let told = asked(has).lacks(&asked(wants), Given::Unasked).join("|");
-            assert_eq!(told, lacking, "{has} {wants}");
+            let found = asked(has).lacks(&asked(wants), Given::Unasked).join("|");
+            assert_eq!(found, lacking, "{has} {wants}");
         }
         // What is given without asking counts where everything does.
         let closed = asked("{ env: fixed, args: fixed, stdio: none }");

@@ -52,7 +52,7 @@ fn unknown_key_names_its_place_and_the_nearest_key() {
 }
 
 #[test]
-fn every_problem_is_told_at_once() {
+fn all_problems_are_reported_at_once() {
     let problems =
         parse_app_manifest("name: Hello World\nversion: 1.10\npermissions: {fs: all, net: yes}\nfs: {cache: true}\n")
             .unwrap_err();

@@ -1,9 +1,8 @@
-//! Since when a connection of HTTP/2 waits for its client: with no request open, or with
-//! parts of responses that the client does not take.
+//! Since when an HTTP/2 connection has waited for its client: without an open request, or with
+//! parts of responses that the client does not read.
 //!
-//! hyper asks for no more of a response, and does not look at its body, while the client
-//! takes nothing of it. Such a response is ended by dropping its task, which resets its
-//! stream; the others go on.
+//! hyper doesn't poll the body of a response while the client reads nothing of it. Such a
+//! response is ended by dropping its task, which resets its stream; the others continue.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -15,8 +14,8 @@ use tokio::sync::oneshot;
 use tokio::task::{self, AbortHandle};
 use tokio::time::Instant;
 
-/// When it is looked at again while it waits for nothing.
-const AGAIN: Duration = Duration::from_secs(5);
+/// How often a connection that waits for nothing is checked.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What its requests are doing.
 pub(crate) struct Activity {
@@ -31,13 +30,13 @@ struct State {
     open: usize,
     /// Since when none is open.
     idle: Instant,
-    /// Responses of which a part has been handed over and no further one asked for: since
+    /// Responses of which a part has been handed over and no further part requested: since
     /// when, and by which task.
     given: HashMap<u64, (Instant, Option<task::Id>)>,
     tasks: HashMap<task::Id, AbortHandle>,
 }
 
-/// When the system has taken bytes for a client last.
+/// When the kernel last accepted bytes for a client.
 #[derive(Clone)]
 pub(crate) struct Sent(Arc<Mutex<Instant>>);
 
@@ -48,7 +47,7 @@ impl Default for Sent {
 }
 
 impl Sent {
-    /// It takes some now.
+    /// Records that it accepts some now.
     pub(crate) fn more(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -58,20 +57,20 @@ impl Sent {
     }
 }
 
-/// What becomes of a connection.
+/// What to do with a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// It is looked at again then.
+    /// Check it again then.
     At(Instant),
-    /// It has been idle for too long; since when it has been that.
+    /// It has been idle for too long, since this time.
     Idle(Instant),
-    /// Its client takes nothing, and no other request is open.
+    /// Its client reads nothing, and no other request is open.
     Stalled,
 }
 
 impl Activity {
-    /// A connection that may be idle for so long, whose client may take nothing for so long,
-    /// and a single response so slowly that no further part of it is asked for in that time.
+    /// The timeouts: for an idle connection, for a client that reads nothing, and for a single
+    /// response of which no further part is requested.
     pub(crate) fn new(idle: Duration, stall: Duration, slow: Duration, sent: Sent) -> Activity {
         Activity {
             idle,
@@ -102,21 +101,21 @@ impl Activity {
         state.given.remove(&id);
     }
 
-    /// The client takes more of this response.
+    /// The client reads more of this response.
     pub(crate) fn asked(&self, id: u64) {
         self.state().given.remove(&id);
     }
 
-    /// It has been handed a part of it, by the task that this is called in.
+    /// A part of it was handed over, by the task that this is called in.
     pub(crate) fn gave(&self, id: u64) {
         self.state().given.insert(id, (Instant::now(), task::try_id()));
     }
 
-    /// What is due. Ends responses that the client does not take while others are open.
+    /// What to do now. Ends responses that the client does not read while others are open.
     pub(crate) fn due(&self, now: Instant) -> Due {
         let (mut state, sent) = (self.state(), self.sent.last());
         if state.open == 0 {
-            // What is still to be sent of responses that have ended is not idle.
+            // A connection that still sends responses that have ended is not idle.
             let due = state.idle.max(sent) + self.idle;
             return if due <= now { Due::Idle(due) } else { Due::At(due) };
         }
@@ -136,7 +135,7 @@ impl Activity {
                 task.abort();
             }
         }
-        Due::At(now + AGAIN)
+        Due::At(now + RECHECK_INTERVAL)
     }
 }
 
@@ -150,7 +149,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
         let future: Pin<Box<F>> = Box::pin(future);
         let (listed, is_listed) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
-            // Otherwise it may end before, and stay in the list.
+            // Otherwise it may end first, and stay in the list.
             let _ = is_listed.await;
             future.await;
             activity.state().tasks.remove(&task::id());
@@ -172,7 +171,7 @@ mod tests {
     const SLOW: Duration = Duration::from_secs(200);
 
     #[test]
-    fn connection_is_closed_once_it_is_idle_or_its_client_takes_nothing() {
+    fn connection_is_closed_once_it_is_idle_or_its_client_reads_nothing() {
         let activity = Activity::new(IDLE, STALL, SLOW, Sent::default());
         let start = Instant::now();
         assert!(matches!(activity.due(start), Due::At(_)));
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_system_takes_is_progress() {
+    async fn bytes_that_the_kernel_accepts_are_progress() {
         let activity = Activity::new(IDLE, STALL, SLOW, Sent::default());
         activity.begun();
         activity.gave(1);
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn response_that_is_not_taken_is_ended_alone() {
+    async fn response_that_is_not_read_is_ended_alone() {
         struct Open(Arc<Activity>, u64);
         impl Drop for Open {
             fn drop(&mut self) {
@@ -235,7 +234,7 @@ mod tests {
             tokio::time::advance(STALL).await;
             activity.asked(2);
             if is_busy {
-                // Somebody else's response moves; this one may be slow.
+                // Another client's response progresses; this one may be slow.
                 activity.sent.more();
                 assert!(matches!(activity.due(Instant::now()), Due::At(_)));
                 yield_now().await;

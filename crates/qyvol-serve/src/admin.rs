@@ -1,4 +1,4 @@
-//! Health and counters, for the operator alone: on an address of their own.
+//! Health and counters for the operator, on an address of their own.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ use crate::{ACCEPT_BACKOFF, Server, metrics};
 
 /// Connections that are open at once. Further ones wait.
 const CONNECTIONS: usize = 16;
-/// How long a connection may last: one that is never closed takes no place for long.
+/// How long a connection may last, so that one that is never closed occupies no place for long.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// How long a client may take for a request's head, or leave its connection idle.
 const IDLE: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(10);
 const HEAD: usize = 16 << 10;
 
 impl Server {
-    /// Answers until it is dropped.
+    /// Serves until it is dropped.
     pub(crate) async fn administer(self: Arc<Server>, listener: TcpListener) {
         let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
             return;
@@ -38,7 +38,8 @@ impl Server {
                 Ok((stream, _)) => {
                     let server = Arc::clone(&self);
                     tokio::spawn(async move {
-                        // What is cut off then is the operator's own, and asked for again.
+                        // A request that is cut off then is the operator's own, and can be
+                        // repeated.
                         let _ = timeout(LIFETIME, server.administer_one(stream)).await;
                         drop(seat);
                     });

@@ -33,22 +33,21 @@ const HEAD: usize = 64 << 10;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client may take for a request's head, or leave its connection idle.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of what it is sent.
+/// How long a client may read nothing of what it is sent.
 const STALL: Duration = Duration::from_secs(30);
-/// How long a connection is kept whose client has closed it, or its own side: what it has
-/// sent before is read until then.
+/// How long a connection is kept after its client has closed it, or its sending side: what the
+/// client sent before is read until then.
 const LEAVE: Duration = Duration::from_secs(1);
-/// How long a client may take for 64 KiB of a response of HTTP/2 while it takes others.
+/// How long a client may take to read 64 KiB of an HTTP/2 response while it reads others.
 const SLOW: Duration = Duration::from_secs(300);
-/// At the end, how long an open connection waits for one more request that may be on its
-/// way.
+/// At shutdown, how long an open connection waits for one more request that may be on its way.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long a connection that is idle has for its graceful close.
 const CLOSE: Duration = Duration::from_secs(1);
 /// Requests that are open at once on one connection of HTTP/2.
 const STREAMS: u32 = 64;
-/// Requests that a client has reset before they were begun. More of them end its
-/// connection: they cost it nothing.
+/// Requests that a client may reset before they are begun. More of them end its connection:
+/// they cost the client nothing.
 const RESETS: usize = 20;
 /// Bytes that one request of HTTP/2 may send before any of them is read, and that all of
 /// one connection may.
@@ -56,7 +55,7 @@ const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
 /// Bytes of one response of HTTP/2 that wait for its client.
 const SENDING: usize = 64 << 10;
 
-/// A connection, beside what reads and writes it.
+/// A connection, apart from its stream.
 struct Connected {
     caller: Caller,
     stream: Arc<TcpStream>,
@@ -65,7 +64,7 @@ struct Connected {
 }
 
 impl Server {
-    /// Serves requests until the client leaves, a timeout strikes, or the end has come.
+    /// Serves requests until the client leaves, a timeout expires, or the server shuts down.
     pub(crate) async fn connection(self: Arc<Server>, stream: TcpStream, caller: Caller) {
         // Without it, small responses may wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
@@ -119,7 +118,7 @@ impl Server {
         }
     }
 
-    /// Lasts for so long, and not for much longer than until the end has begun.
+    /// Completes after this time, or shortly after shutdown has begun.
     async fn timeout(&self, time: Duration) {
         let ends = async {
             self.stop.begun().await;
@@ -177,8 +176,8 @@ impl Server {
         self.drive(connection, connected, Some(&activity), pending()).await;
     }
 
-    /// Drives a connection to its end, at most until its first request is `late`. That of
-    /// HTTP/1 looks after idle clients by itself.
+    /// Drives a connection to its end, at most until its first request is `late`. HTTP/1
+    /// handles idle clients by itself.
     async fn drive(
         &self,
         connection: impl GracefulConnection,
@@ -191,8 +190,8 @@ impl Server {
             self.stop.begun().await;
             sleep(LINGER).await;
         });
-        // hyper does not read while a guest leaves a request's body unread, and does not see
-        // that its client has left.
+        // While a guest leaves a request's body unread, hyper does not read, so it doesn't
+        // notice that the client has left.
         let mut leaves = pin!(async {
             left(&connected.stream).await;
             sleep(LEAVE).await;
@@ -203,8 +202,8 @@ impl Server {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
-                    // Its errors are those of the client, which left or spoke something
-                    // else, or of a response that was cut off.
+                    // Its errors are the client's, which left or doesn't speak HTTP, or those
+                    // of a response that was cut off.
                     if ended.is_ok() {
                         connected.unfinished.end();
                     }
@@ -236,8 +235,7 @@ impl Server {
 }
 
 /// Ends if no request has begun by the time that the head of the first must be complete.
-/// hyper counts from when it is given the connection, and some of that head may have been
-/// waited for before.
+/// hyper's timer starts when it gets the connection, and part of the wait may have been before.
 async fn first_head_is_late(opens: Instant, requests: Arc<AtomicU64>) {
     sleep_until(opens + IDLE).await;
     if requests.load(Ordering::Relaxed) > 0 {
@@ -253,12 +251,12 @@ mod tests {
 
     // [SERVE-007]
     #[tokio::test(start_paused = true)]
-    async fn first_head_is_waited_for_from_the_time_that_the_connection_opens() {
+    async fn time_for_the_first_head_starts_when_the_connection_opens() {
         for (requests, is_late) in [(0, true), (1, false)] {
             let opens = Instant::now();
             advance(IDLE - Duration::from_secs(1)).await;
             let late = first_head_is_late(opens, Arc::new(AtomicU64::new(requests)));
-            // Time goes on by itself here while nothing else happens.
+            // The test's clock advances while nothing else happens.
             assert_eq!(timeout(Duration::from_secs(2), late).await.is_ok(), is_late);
         }
     }

@@ -1,4 +1,4 @@
-//! One request with its response: what is counted, and what is told of it.
+//! One request with its response: what is counted and reported.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -21,13 +21,13 @@ use crate::route::named_host;
 use crate::site::Site;
 use crate::socket::Unfinished;
 
-/// The client left before there was a response. Not a status of HTTP; nginx has it.
+/// The client left before there was a response. Not a status of HTTP, but nginx uses it.
 const CLIENT_LEFT: u16 = 499;
-/// Bytes of a method that are told.
+/// Bytes of a method that are reported.
 const METHOD: usize = 32;
-/// Bytes of a host that are told.
+/// Bytes of a host that are reported.
 const HOST_NAME: usize = 255;
-/// Bytes of a path that are told.
+/// Bytes of a path that are reported.
 const PATH: usize = 1024;
 
 /// A request that is over.
@@ -57,10 +57,10 @@ pub struct Answered {
     pub whole: bool,
 }
 
-/// Receives what is told of each request once it is over, on any thread.
+/// Receives a report of each request once it is over, on any thread.
 pub type AccessSink = Arc<dyn Fn(Answered) + Send + Sync>;
 
-/// What requests tell their connection.
+/// What requests report to their connection.
 #[derive(Clone)]
 pub(crate) struct Of {
     /// Of HTTP/2.
@@ -68,7 +68,7 @@ pub(crate) struct Of {
     pub(crate) unfinished: Unfinished,
 }
 
-/// What is told of the request itself.
+/// The reported parts of the request itself.
 struct Asked {
     peer: SocketAddr,
     protocol: &'static str,
@@ -77,7 +77,7 @@ struct Asked {
     path: String,
 }
 
-/// A request that is under way. It is over when this is dropped.
+/// A request in progress. It is over when this is dropped.
 pub(crate) struct Exchange {
     server: Arc<Server>,
     /// What answers it, if anything does.
@@ -155,7 +155,7 @@ impl Exchange {
         }
     }
 
-    /// Lasts as long as the response from here on.
+    /// From here on, lives as long as the response.
     pub(crate) fn answer(mut self, response: Response<UnsyncBoxBody<Bytes, Incomplete>>) -> Response<Counted> {
         let status = response.status();
         self.status = status.as_u16();
@@ -168,10 +168,10 @@ impl Exchange {
             self.unfinished.begin();
         }
         if let Some(activity) = &self.activity {
-            // Until more of it is asked for, the client has not even taken the head.
+            // Until more of it is requested, the client has not even read the head.
             activity.gave(self.id);
         }
-        // With HTTP/1 it is left out when it is written.
+        // HTTP/1 leaves it out on writing.
         if has_no_body && self.activity.is_some() {
             let length = response.body().size_hint().exact();
             let (mut head, _) = response.into_parts();
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_of_a_request_is_bounded_and_has_no_query() {
+    fn report_of_a_request_is_bounded_and_has_no_query() {
         let long = "é".repeat(600);
         assert_eq!(cut("short", 32), "short");
         assert_eq!(cut(&long, 1023).len(), 1022 + "…".len());

@@ -3,8 +3,8 @@
 //! hyper sends `100 Continue` when a body is read for the first time, unless the head of
 //! the response has been sent by then. Many guests answer first and read while they write:
 //! their clients would wait for each other. So a body that the guest still holds when it
-//! answers is asked for before the head is sent. One that it has given up is not: the
-//! client is told that the connection closes, and sends nothing.
+//! answers is requested before the head is sent. A body that it has dropped is not: the
+//! response says that the connection closes, and the client sends nothing.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,29 +18,28 @@ use hyper::{Request, StatusCode, Version};
 
 /// The body of a request.
 pub(crate) enum RequestBody {
-    /// It comes unasked.
+    /// The client sends it unasked.
     Sent(Incoming),
-    /// Its client waits until it is asked for.
+    /// The client waits for `100 Continue`.
     Expected(Expected),
 }
 
-/// The guest's side of a body that its client waits to send. Dropping it gives the body up.
+/// The guest's side of a body that its client waits to send. Dropping it abandons the body.
 pub(crate) struct Expected(Arc<Mutex<State>>);
 
 /// The server's side of it.
 pub(crate) struct Expectation(Arc<Mutex<State>>);
 
 struct State {
-    /// None once it is given up.
+    /// None once it is dropped.
     body: Option<Incoming>,
     /// Whether the client has been asked.
     is_asked: bool,
-    /// What has come before the guest has asked for it: a part, or the end.
+    /// What arrived before the guest asked for it: a part, or the end.
     early: Option<Option<Result<Frame<Bytes>, hyper::Error>>>,
 }
 
-/// Looks at what the client of a request expects. Fails with a status if it is something
-/// else.
+/// Checks what the client of a request expects. Fails with a status if it is something else.
 pub(crate) fn expected(request: Request<Incoming>) -> Result<(Request<RequestBody>, Option<Expectation>), StatusCode> {
     let mut expects = request.headers().get_all(EXPECT).iter();
     let is_asked_for = match (expects.next(), expects.next()) {

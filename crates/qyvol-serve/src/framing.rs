@@ -1,11 +1,11 @@
 //! Where one request of HTTP/1 ends and the next begins (RFC 9112, 6 and 7).
 //!
-//! A proxy in front of this server may read other lengths out of a head that has two, and
-//! pass on as a body what is read here as the next request ("request smuggling"). hyper
-//! takes some heads that leave this open: with both a length and a transfer coding, with
-//! the same length twice, or with lines that end in LF alone. It does not tell its service,
-//! so what a client sends is looked at on its way to hyper. The first request that could be
-//! read in two ways is refused, and so is whatever comes after it on its connection.
+//! A proxy in front of this server may interpret an ambiguous head differently, and pass on as
+//! a body what is read here as the next request ("request smuggling"). hyper accepts some
+//! ambiguous heads: with both a length and a transfer coding, with the same length twice, or
+//! with lines that end in LF alone. It does not report this to its service, so what a client
+//! sends is inspected on its way to hyper. The first request that could be read in two ways is
+//! refused, and so is whatever comes after it on its connection.
 //!
 //! Deliberately absent: what hyper refuses on its own, such as folded lines, control
 //! characters and spaces before a colon. Nothing is changed, and a body is skipped by its
@@ -42,7 +42,7 @@ impl Refused {
     }
 }
 
-/// A stream of HTTP/1 whose requests are told apart while they are read.
+/// An HTTP/1 stream that finds the boundaries of requests while they are read.
 pub(crate) struct Framed<S> {
     stream: S,
     reader: Reader,
@@ -67,11 +67,11 @@ enum Part {
     First,
     /// A field, or the end of the head.
     Field,
-    /// So much of a body of known length.
+    /// This much of a body of known length.
     Body(u64),
     /// The line with the size of a chunk.
     Size,
-    /// So much of a chunk.
+    /// This much of a chunk.
     Chunk(u64),
     /// The end of the line after a chunk.
     ChunkEnd,
@@ -81,7 +81,7 @@ enum Part {
     Lost,
 }
 
-/// The length of a request's body, by its head so far.
+/// The length of a request's body, according to its head so far.
 #[derive(Clone, Copy, Default)]
 enum Length {
     #[default]
@@ -102,7 +102,7 @@ struct Reader {
     line: Line,
 }
 
-/// A line that has not come to its end.
+/// An incomplete line.
 #[derive(Default)]
 struct Line {
     start: Vec<u8>,
@@ -119,7 +119,7 @@ impl Line {
     }
 }
 
-/// It can be read in two ways, or not at all.
+/// It is ambiguous or malformed.
 struct Unclear;
 
 impl Reader {
@@ -146,7 +146,7 @@ impl Reader {
             }
             bytes = rest.get(1..).unwrap_or_default();
             if self.ended(line).is_err() {
-                // Of a body, the end is lost, and with it the next request.
+                // The end of the body is lost, and with it the next request.
                 let is_in_head = self.part == Part::Field;
                 self.part = Part::Lost;
                 return Some(self.requests + u64::from(!is_in_head));
@@ -216,14 +216,14 @@ fn with_field(length: Length, line: &[u8], is_longer: bool) -> Result<Length, Un
     match length {
         Length::None if is_longer => Err(Unclear),
         Length::None if is_length => number(value, 10).map(Length::Bytes),
-        // Of the codings, this one alone is known here.
+        // This is the only coding that is known here.
         Length::None if value.eq_ignore_ascii_case(b"chunked") => Ok(Length::Chunked),
         _ => Err(Unclear),
     }
 }
 
-/// The size of a chunk. What follows it on its line says nothing. Of a longer line only
-/// the start is known: the size must end in it, since hyper takes any number of zeros.
+/// The size of a chunk. Extensions after it are ignored. Only the start of a long line is
+/// known: the size must end in it, because hyper accepts any number of zeros.
 fn size(line: &[u8]) -> Result<u64, Unclear> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     if digits > SIZE_DIGITS {
@@ -236,9 +236,9 @@ fn size(line: &[u8]) -> Result<u64, Unclear> {
     }
 }
 
-/// A number that consists of digits alone.
+/// A number that consists only of digits.
 fn number(digits: &[u8], radix: u32) -> Result<u64, Unclear> {
-    // A sign would be taken as well.
+    // Otherwise a sign would be accepted.
     if !digits.first().is_some_and(u8::is_ascii_hexdigit) {
         return Err(Unclear);
     }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_told_apart_however_they_arrive() {
+    fn boundaries_of_requests_are_found_however_they_arrive() {
         let extended = format!("{}5;{}\r\n12345\r\n", "0".repeat(15), "a".repeat(500));
         let long = format!("GET /{} HTTP/1.1\r\nX: #{}\r\n\r\n", "a".repeat(500), "b".repeat(500));
         let sent = [
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn request_of_two_readings_is_refused_and_so_is_the_next() {
+    fn ambiguous_request_is_refused_and_so_is_the_next() {
         let first = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
         let padded = format!("POST / HTTP/1.1\r\nContent-Length: {}5\r\n\r\n", " ".repeat(200));
@@ -330,7 +330,7 @@ mod tests {
             (format!("{chunked}0x1\r\n"), 3),
             (format!("{chunked}1ffffffffffffffff\r\n"), 3),
             (format!("{chunked}0\r\nA: b\n\r\n"), 3),
-            // hyper takes the first request for the content of a chunk.
+            // hyper reads the first request as the content of a chunk.
             (hidden(128), 3),
             (hidden(15), 3),
         ] {

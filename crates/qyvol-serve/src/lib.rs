@@ -4,11 +4,11 @@
 //!   connection --TLS, framing--> request --route, limits--> Service --> response --> access log
 //! ```
 //!
-//! Every resource that a client can take is bounded: connections, requests at once, the
-//! time that one waits for its turn, heads, bodies, and how long a client keeps the
-//! server waiting. What the server itself answers says nothing of the host or the guest.
+//! Every resource that a client can use is bounded: connections, requests at once, the time in
+//! the queue, heads, bodies, and how long a client keeps the server waiting. The server's own
+//! answers reveal nothing about the host or the guest.
 //!
-//! It ends gracefully. Connections that wait to be accepted still are, each request that
+//! It shuts down gracefully. Connections that wait to be accepted still are, each request that
 //! arrives in time is answered, and each answer closes its connection.
 //!
 //! Deliberately absent: files, and names of hosts.
@@ -53,13 +53,13 @@ pub use crate::route::{Route, RouteError, Sites};
 pub use crate::site::Site;
 pub use crate::tls::{Tls, TlsContents};
 
-/// How long the end waits for clients whose connection the system is still setting up.
+/// How long shutdown waits for connections that the kernel is still setting up.
 const HANDSHAKES: Duration = Duration::from_millis(250);
 /// After an error of `accept`, such as too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-/// Threads for what guests do to files, and for lookups of names.
+/// Threads for file operations of guests, and for name lookups.
 const BLOCKING_THREADS: usize = 256;
-/// How long the end waits for guests that were cut off to be dropped.
+/// How long shutdown waits for guests that were cut off to be dropped.
 const DROP_GRACE: Duration = Duration::from_secs(1);
 
 /// Limits of a server.
@@ -70,7 +70,7 @@ pub struct ServerLimits {
     /// Bytes of a request's body. A larger one is refused with 413 where its length is
     /// announced.
     pub body: usize,
-    /// How long the end waits for requests.
+    /// How long shutdown waits for requests.
     pub grace: Duration,
 }
 
@@ -78,7 +78,7 @@ pub struct ServerLimits {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerEvent<'a> {
-    /// A guest did not answer its request, or not to its end.
+    /// A guest failed to answer its request completely.
     Failed {
         /// The application's name.
         application: &'a str,
@@ -89,7 +89,7 @@ pub enum ServerEvent<'a> {
     },
     /// No connection could be accepted.
     NotAccepted(&'a io::Error),
-    /// The grace of the end was not enough for this many requests and connections.
+    /// The grace period of shutdown was too short for this many requests and connections.
     CutOff(usize),
 }
 
@@ -98,17 +98,17 @@ pub type EventSink = Arc<dyn Fn(&ServerEvent<'_>) + Send + Sync>;
 
 /// A server that is about to serve.
 pub struct Setup {
-    /// What answers.
+    /// What answers requests.
     pub sites: Sites,
     /// Where its clients are accepted.
     pub listener: TcpListener,
     /// Its certificate, if it has TLS.
     pub tls: Option<Arc<Tls>>,
-    /// Where its operator is told of its health and its counters.
+    /// Where health and counters are served to its operator.
     pub admin: Option<TcpListener>,
     /// Limits.
     pub limits: ServerLimits,
-    /// Tells it to end.
+    /// Asks it to stop.
     pub stop: Stop,
     /// Receives what it reports.
     pub sink: EventSink,
@@ -128,8 +128,8 @@ struct Server {
     last_id: AtomicU64,
 }
 
-/// Serves until it is told to stop, then until everything that was accepted has been
-/// answered, or the grace is over.
+/// Serves until it is asked to stop, then until everything that was accepted has been answered,
+/// or the grace period is over.
 ///
 /// # Errors
 ///
@@ -172,9 +172,9 @@ pub fn serve(setup: Setup) -> io::Result<()> {
     ended
 }
 
-/// Has the system take no notice of clients that begin to connect. A connection that it
-/// has promised to a client would be reset if it were set up after the last `accept`; a
-/// client that is not answered tries again, and is refused then.
+/// Makes the kernel ignore clients that begin to connect. A connection that is established
+/// after the last `accept` would be reset; a client that gets no answer retries, and is then
+/// refused.
 fn refuse_newcomers(listener: &tokio::net::TcpListener) {
     // The classic BPF (bpf(4), filter.txt of Linux) sees a segment from its TCP header on:
     // byte 13 has the flags, of which SYN is 0x02 and ACK 0x10.
@@ -185,7 +185,7 @@ fn refuse_newcomers(listener: &tokio::net::TcpListener) {
         SockFilter::new(0x06, 0, 0, 0),
         SockFilter::new(0x06, 0, 0, u32::MAX),
     ];
-    // Where that is barred, such a client is reset.
+    // If that is not permitted, such a client is reset.
     let _ = SockRef::from(listener).attach_filter(&filter);
 }
 
@@ -250,7 +250,7 @@ impl Server {
                 (Err(_), Ok(_)) => break,
             }
         }
-        // Clients that the system has let in already.
+        // Connections that the kernel has already established.
         drop(closes);
         let listener = listener.into_std()?;
         while let Ok(seat) = Arc::clone(&seats).try_acquire_owned()
@@ -269,7 +269,7 @@ impl Server {
         site.map_or(&self.metrics.unrouted, |site| &site.metrics)
     }
 
-    /// Waits for connections, and for guests that go on after their responses.
+    /// Waits for connections, and for guests that continue after their responses.
     async fn drain(&self, mut connections: JoinSet<()>) {
         let drained = async {
             while connections.join_next().await.is_some() {}

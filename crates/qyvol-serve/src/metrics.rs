@@ -1,7 +1,7 @@
 //! Counters, in the text format of Prometheus.
 //!
-//! Labels are the application's name and words of closed sets, never the text of a
-//! request, so that a client can't make the page grow.
+//! Labels are application names and words of closed sets, never text from a request, so a
+//! client can't make the page grow.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use qyvol_runtime::{GuestTotals, ServiceError, WASMTIME_VERSION};
 use crate::Server;
 use crate::app::App;
 
-/// Upper bounds of the histogram of durations, in microseconds: Prometheus' usual ones,
-/// and more where services are quick or slow.
+/// Upper bounds of the histogram of durations, in microseconds: the usual ones of Prometheus,
+/// and more for fast and slow services.
 const BUCKETS: [u64; 14] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
     30_000_000,
@@ -51,7 +51,7 @@ const ENDS: [&str; 15] = [
     "abandoned",
 ];
 
-/// How a guest has ended; `None` if nobody waited for its response any more.
+/// How a guest ended; `None` if nobody waited for its response any more.
 fn end_of(ended: Option<&Result<(), ServiceError>>) -> &'static str {
     match ended {
         Some(Ok(())) => "returned",
@@ -108,7 +108,7 @@ pub(crate) struct SiteMetrics {
 pub(crate) struct ServerMetrics {
     pub(crate) connections: Gauge,
     pub(crate) accepted: AtomicU64,
-    /// Those of requests that no application answers.
+    /// The counters of requests that no application answers.
     pub(crate) unrouted: SiteMetrics,
 }
 
@@ -205,14 +205,14 @@ impl Page {
     }
 }
 
-/// What the counters are those of: an application, or requests that none answers.
+/// What is counted: an application, or requests that none answers.
 struct Counted<'s> {
     /// Empty for the latter, which is the same as no label.
     app: &'s str,
     metrics: &'s SiteMetrics,
     guests: usize,
     taken: GuestTotals,
-    /// What answers now.
+    /// The service that answers now.
     current: Option<Arc<App>>,
 }
 
@@ -306,7 +306,7 @@ fn write_page(page: &mut Page, server: &Server) -> fmt::Result {
     page.sample("build_info", &build, 1)
 }
 
-/// What guests have taken.
+/// What guests have used.
 fn taken(page: &mut Page, of: &[Counted<'_>]) -> fmt::Result {
     page.family("instances_total", "counter", "Instances that were made")?;
     page.numbers("instances_total", of, |of| of.taken.made)?;

@@ -10,8 +10,7 @@ use crate::writes::write_through;
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream of which some bytes have been read to see what its client speaks. They are
-/// read once more.
+/// A stream whose first bytes were read to determine the protocol. They are returned again.
 pub(crate) struct Opened<S> {
     pub(crate) is_http2: bool,
     read: [u8; PREFACE.len()],
@@ -21,7 +20,7 @@ pub(crate) struct Opened<S> {
 }
 
 impl<S: AsyncRead + Unpin> Opened<S> {
-    /// Reads until it is clear what the client speaks.
+    /// Reads until the protocol is clear.
     pub(crate) async fn read(mut stream: S) -> io::Result<Opened<S>> {
         let mut read = [0; PREFACE.len()];
         let mut to = 0;
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn version_is_told_by_the_first_bytes_which_are_read_again() {
+    async fn version_is_recognised_by_the_first_bytes_which_are_read_again() {
         let post = b"POST / HTTP/1.1\r\nHost: a\r\n\r\n";
         let near = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rx";
         let begun = [&PREFACE[..], b"more"].concat();

@@ -21,7 +21,7 @@ use crate::expect::{RequestBody, expected};
 use crate::site::Site;
 use crate::{Server, ServerEvent};
 
-/// How long a request waits for its turn.
+/// How long a request may wait in the queue.
 const TURN: Duration = Duration::from_secs(1);
 
 type Body = UnsyncBoxBody<Bytes, Incomplete>;
@@ -42,10 +42,10 @@ pub(crate) struct Caller {
 struct Guest {
     server: Arc<Server>,
     site: Arc<Site>,
-    /// Kept for as long as it exists.
+    /// Kept as long as the guest exists.
     app: Arc<App>,
     id: u64,
-    /// The next request begins when this guest is gone, not when its response is.
+    /// The next request begins when this guest has ended, not when its response has.
     _turn: OwnedSemaphorePermit,
     has_ended: bool,
 }
@@ -103,7 +103,7 @@ impl Server {
         };
         let mut response = answered.unwrap_or_else(refusal);
         closes |= self.stop.has_begun() || response.status() == StatusCode::PAYLOAD_TOO_LARGE;
-        // HTTP/2 says it to the connection.
+        // With HTTP/2, the connection is closed instead.
         if !is_http2 && closes {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
@@ -145,7 +145,7 @@ impl Server {
     }
 }
 
-/// Waits until there may be one more guest.
+/// Waits until one more guest may start.
 async fn turn(site: &Site) -> Result<OwnedSemaphorePermit, StatusCode> {
     let turns = Arc::clone(&site.turns);
     if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
@@ -158,7 +158,7 @@ async fn turn(site: &Site) -> Result<OwnedSemaphorePermit, StatusCode> {
     }
 }
 
-/// Counts a request that waits for its turn.
+/// Counts a request that waits in the queue.
 struct Waiting<'a>(&'a Site);
 
 impl Waiting<'_> {
@@ -174,7 +174,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Refuses what no guest is asked to answer.
+/// Refuses requests that no guest gets.
 fn check(request: &mut Request<RequestBody>, caller: Caller, body: usize) -> Result<(), StatusCode> {
     if request.method() == Method::CONNECT {
         return Err(StatusCode::NOT_IMPLEMENTED);
@@ -192,7 +192,7 @@ fn check(request: &mut Request<RequestBody>, caller: Caller, body: usize) -> Res
     Ok(())
 }
 
-/// What a client is told of a guest that failed.
+/// The status that a client gets if a guest failed.
 fn status(error: &ServiceError) -> StatusCode {
     match error {
         ServiceError::Time(_) | ServiceError::CpuTime(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -215,10 +215,10 @@ fn refusal(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// Sees to it that a request names one host (RFC 9112, 3.2; RFC 9113, 8.3.1). Requests of
+/// Ensures that a request names exactly one host (RFC 9112, 3.2; RFC 9113, 8.3.1). Requests of
 /// HTTP/1.0 may leave it out, and are for this server's address then; those of HTTP/2 name
-/// it as the authority, and may have it once more. One that names two is refused: the guest,
-/// the access log and a proxy in front might each take another.
+/// it as the authority, and may have it once more. A request that names two is refused: the
+/// guest, the access log and a proxy in front might each use a different one.
 fn name_host<B>(request: &mut Request<B>, address: SocketAddr) -> Result<(), StatusCode> {
     let hosts: Vec<&HeaderValue> = request.headers().get_all(HOST).iter().collect();
     let is_authority = |host: &str| {

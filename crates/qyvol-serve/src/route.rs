@@ -28,7 +28,7 @@ pub struct Route {
 /// Why there is no such route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RouteError {
-    /// The host is none.
+    /// The host is invalid.
     #[error("expected the name or the address of a host, without a port, such as app.example or [::1]")]
     Host,
     /// The path can't be the beginning of a request's.
@@ -37,7 +37,7 @@ pub enum RouteError {
 }
 
 impl Route {
-    /// Requests to that host, or to any; whose path is this one, or goes on below it.
+    /// Requests to that host, or to any host, with this path or a path below it.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Route {
         }
     }
 
-    /// Whether a path is the route's own, or goes on below it.
+    /// Whether a path is the route's own, or below it.
     fn covers(&self, path: &str) -> bool {
         let rest = path.strip_prefix(&self.path);
         rest.is_some_and(|rest| self.path.is_empty() || rest.is_empty() || rest.starts_with('/'))
@@ -76,8 +76,8 @@ fn is_host(text: &str) -> bool {
     authority.is_ok_and(|authority| authority.host() == text && !text.contains('@'))
 }
 
-/// The host of an authority, as routes have it: in lower case, without a port and without
-/// the dot that ends an absolute name.
+/// The host of an authority, in the form of routes: in lower case, without a port and without
+/// the final dot of an absolute name.
 fn host_of(authority: &str) -> Option<String> {
     let authority = authority.parse::<Authority>().ok()?;
     let host = authority.host();
@@ -126,14 +126,14 @@ impl Sites {
         &self.all
     }
 
-    /// Whether there is one that answers what no other does.
+    /// Whether one of them answers everything that no other does.
     pub(crate) fn answer_all(&self) -> bool {
         self.any.iter().any(|(route, _)| route.path.is_empty())
     }
 
-    /// What answers a request: a route with its host before one for any host, then the
-    /// longest path. One that names several hosts is looked up by the first, and refused
-    /// later.
+    /// The application that answers a request: a route with its host comes before one for any
+    /// host, then the longest path counts. A request that names several hosts is looked up by
+    /// the first, and refused later.
     pub(crate) fn find<B>(&self, request: &Request<B>) -> Option<Routed> {
         let path = request.uri().path();
         let of_host = match self.hosts.is_empty() {
@@ -152,7 +152,7 @@ impl Sites {
     }
 }
 
-/// What answers a request.
+/// The application that answers a request.
 pub(crate) struct Routed {
     pub(crate) site: Arc<Site>,
     /// Whether its route has the host that the request names.
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn path_is_covered_at_the_border_of_a_segment() {
+    fn route_covers_whole_segments_of_a_path() {
         let route = Route::new(None, "/app").unwrap();
         for path in ["/app", "/app/", "/app/x", "/app/../b"] {
             assert!(route.covers(path), "{path}");

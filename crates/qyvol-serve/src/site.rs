@@ -1,4 +1,4 @@
-//! What requests are answered with.
+//! Applications that answer requests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,8 +21,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site that answers so many requests at once. Further ones wait for a moment, and
-    /// are then refused with 503. What its guests take is in `figures`.
+    /// A site that answers this many requests at once. Further ones wait for a short time, and
+    /// are then refused with 503. `figures` counts what its guests use.
     pub fn new(name: &str, app: App, requests: usize, figures: Arc<GuestFigures>) -> Site {
         Site {
             name: name.into(),
@@ -35,7 +35,7 @@ impl Site {
         }
     }
 
-    /// Where it is counted what its guests take.
+    /// Counts what its guests use.
     pub fn figures(&self) -> &Arc<GuestFigures> {
         &self.figures
     }
@@ -45,16 +45,16 @@ impl Site {
         &self.name
     }
 
-    /// From the next request on, this answers. What was begun is not disturbed.
+    /// From the next request on, this service answers. Requests in progress continue.
     pub fn replace(&self, app: App) {
         let app = Arc::new(app);
         let mut current = self.app.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *current, app);
         drop(current);
-        // What it keeps for further requests gets none.
+        // Instances that it keeps get no further requests.
         before.service.retire();
         self.metrics.reloaded(true);
-        // Its end, if no guest of it exists, takes nobody's turn.
+        // If it has no guests, dropping it delays no request.
         drop(before);
     }
 
@@ -68,12 +68,12 @@ impl Site {
         self.is_withheld.load(Ordering::Relaxed)
     }
 
-    /// Counts something that was to answer, and can't.
+    /// Counts a failed replacement.
     pub fn not_replaced(&self) {
         self.metrics.reloaded(false);
     }
 
-    /// What answers the next request.
+    /// The service that answers the next request.
     pub(crate) fn current(&self) -> Arc<App> {
         Arc::clone(&self.app.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -83,7 +83,7 @@ impl Site {
         self.requests.saturating_sub(self.turns.available_permits())
     }
 
-    /// Waits until there are none.
+    /// Waits until no guests exist.
     pub(crate) async fn emptied(&self) {
         let all = u32::try_from(self.requests).unwrap_or(u32::MAX);
         // It is never closed.

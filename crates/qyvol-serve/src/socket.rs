@@ -1,5 +1,5 @@
-//! The socket of a connection: it tells when its client has left, and cuts off what must
-//! not look complete.
+//! The socket of a connection: it reports when its client has left, and cuts off what must not
+//! look complete.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
@@ -19,7 +19,7 @@ use crate::activity::Sent;
 /// Bytes that are discarded at once.
 const DISCARD: usize = 4 << 10;
 
-/// Whether a response is under way that has no end but that of its connection.
+/// Whether a response is in progress that ends only with its connection.
 #[derive(Clone, Default)]
 pub(crate) struct Unfinished(Arc<AtomicBool>);
 
@@ -39,19 +39,18 @@ impl Unfinished {
     }
 }
 
-/// Waits until the client of a connection sends nothing any more: it has closed the
-/// connection, or its own side of it, or has reset it. It is noticed even while nothing of
-/// what it has sent is read.
+/// Waits until the client of a connection has closed it, or its sending side, or has reset it.
+/// That is noticed even while nothing is read.
 pub(crate) async fn left(stream: &TcpStream) {
-    // What is ready with this interest is urgent data, which is not asked for, or the end
-    // of reading. Its errors are those of a runtime that ends.
+    // This interest is ready for urgent data, which is not requested, or for the end of
+    // reading. Its errors are those of a runtime that shuts down.
     let _ = stream.ready(Interest::PRIORITY).await;
 }
 
-/// Ends what is sent to a client, and waits until it ends what it sends, which is not looked
-/// at.
+/// Closes the sending side, and waits until the client closes its own; what it sends is
+/// discarded.
 pub(crate) async fn drained(stream: &TcpStream) {
-    // It may have been ended, and the client may have left.
+    // It may be closed already, and the client may have left.
     let _ = SockRef::from(stream).shutdown(Shutdown::Write);
     let mut unread = [0; DISCARD];
     loop {
@@ -85,7 +84,7 @@ impl Socket {
         }
     }
 
-    /// Tries to write for as long as the system says that it could.
+    /// Tries to write while the kernel reports that the socket is ready.
     fn poll_sent(
         &self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! Connections whose client takes nothing of what it is sent.
+//! Connections whose client reads nothing of what it is sent.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -8,8 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A stream that fails once its peer has taken nothing for some time, though something
-/// was to be written.
+/// A stream that fails once its peer has read nothing for some time while a write waited.
 pub(crate) struct Stalled<S> {
     stream: S,
     after: Duration,
@@ -40,7 +39,7 @@ impl<S> Stalled<S> {
         self.timer
             .as_mut()
             .poll(cx)
-            .map(|()| Err(io::Error::new(ErrorKind::TimedOut, "the client takes nothing")))
+            .map(|()| Err(io::Error::new(ErrorKind::TimedOut, "the client reads nothing")))
     }
 }
 
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn write_fails_once_the_client_has_taken_nothing_for_the_time() {
+    async fn write_fails_once_the_client_has_read_nothing_for_the_time() {
         let after = Duration::from_secs(30);
         let (server, mut client) = tokio::io::duplex(4);
         let mut server = Stalled::new(server, after);

@@ -1,4 +1,4 @@
-//! TLS, by rustls with ring, and who a client proves to be by it.
+//! TLS, by rustls with ring, and the identity that a client proves by it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,14 +13,14 @@ pub(crate) const HTTP2: &[u8] = b"h2";
 /// That of HTTP/1.1.
 const HTTP1: &[u8] = b"http/1.1";
 
-/// What a server proves who it is by, and what it asks of its clients, all PEM.
+/// The files of a server's TLS, all PEM.
 #[derive(Clone, Copy)]
 pub struct TlsContents<'a> {
-    /// Its certificate with those above it.
+    /// Its certificate with its chain.
     pub chain: &'a [u8],
     /// Its private key.
     pub key: &'a [u8],
-    /// The certificates that a client's must chain to; none if clients stay unknown.
+    /// The authorities for client certificates; none if clients are not authenticated.
     pub clients: Option<&'a [u8]>,
 }
 
@@ -41,12 +41,12 @@ impl Tls {
         })
     }
 
-    /// Uses others from now on. Connections that exist keep what they have proved; none is
-    /// resumed with what was proved before.
+    /// Replaces them for new connections. Existing connections keep their identity; no old
+    /// session can be resumed.
     ///
     /// # Errors
     ///
-    /// Why they can't be used: those before are used further.
+    /// Why they can't be used: the previous ones stay in use.
     pub fn replace(&self, contents: TlsContents<'_>) -> Result<(), String> {
         let config = config(contents)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
@@ -71,13 +71,19 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| format!("{what} is not PEM: {e}"))?;
     match certificates.is_empty() {
-        true => Err(format!("{what} has no certificate in it")),
+        true => Err(format!("{what} contains no certificate")),
         false => Ok(certificates),
     }
 }
 
 fn config(TlsContents { chain, key, clients }: TlsContents<'_>) -> Result<Arc<ServerConfig>, String> {
     let chain = certificates(chain, "the certificate")?;
+    // A service starts where nobody types a passphrase, and reads a renewed key by itself.
+    if qyvol_types::pem::is_encrypted_key(key) {
+        return Err(
+            "the key is encrypted: `openssl pkey -in KEY -out PLAIN` decrypts it, after `umask 077`".to_string(),
+        );
+    }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| format!("the key is not PEM: {e}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))

@@ -1,4 +1,4 @@
-//! Writing for streams that change only what is read.
+//! Writing for streams that wrap only reading.
 
 /// Implements `AsyncWrite` for a stream around another one, in its field `stream`: what is
 /// written goes there as it is.

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::{Exists, Fetch, Push, Referrers, Reporter, StoreError};
 
-/// Referrers of referrers that are followed.
+/// Levels of referrers of referrers that are followed.
 const MAX_REFERRER_DEPTH: usize = 4;
 /// Referrers of one manifest that are copied.
 const MAX_REFERRERS: usize = 1024;
@@ -84,7 +84,7 @@ where
     copy_referrers(src, dst, root, keep, report)
 }
 
-/// The first half of [`copy()`]: what `root` reaches. Returns how many blobs
+/// The first half of [`copy()`]: everything that `root` references. Returns how many blobs
 /// the target did not have.
 pub fn copy_graph<S, D>(src: &S, dst: &D, root: &Descriptor, report: &dyn Reporter) -> Result<usize, CopyError>
 where
@@ -121,10 +121,10 @@ struct Copy<'a, S: ?Sized, D: ?Sized> {
     dst: &'a D,
     keep: ReferrerFilter<'a>,
     report: &'a dyn Reporter,
-    // Digests that the target has by now. A blob in flight is not among them:
-    // another manifest that needs it sends it too.
+    // Digests that the target has. Blobs that are still being sent are not included: another
+    // manifest that needs one sends it too.
     present: Mutex<HashSet<Digest>>,
-    // Blobs that it did not have.
+    // Blobs that the target did not have.
     copied: AtomicUsize,
     // Referrers visited, by digest and claimed size: a hostile source can list
     // them without end.
@@ -148,7 +148,7 @@ where
         }
     }
 
-    /// Transfers at a time: neither store is asked for more than it wants.
+    /// Transfers at a time: no more than either store wants.
     fn concurrency(&self) -> usize {
         self.src.concurrency().min(self.dst.concurrency())
     }
@@ -220,7 +220,7 @@ where
         }
         let manifest = match self.manifest(referrer) {
             Ok(manifest) => manifest,
-            // The registry's list may name what is gone or was never there.
+            // The registry's list may name manifests that are gone or never existed.
             Err(e) if e.store_error().is_content_error() || matches!(e.store_error(), StoreError::NotFound { .. }) => {
                 return left_out(e.store_error());
             }
@@ -251,7 +251,7 @@ where
         let failed = AtomicBool::new(false);
         let open = |at| {
             failed.store(false, Ordering::Relaxed);
-            // Unchecked, since `push` checks: once is enough.
+            // Unverified, because `push` verifies: once is enough.
             let inner = self.src.fetch_unverified_from(d, at).inspect_err(|_| {
                 failed.store(true, Ordering::Relaxed);
             })?;
@@ -281,8 +281,8 @@ where
     }
 }
 
-/// Does the same to each item, `concurrency` of them at a time, until one fails: then no more
-/// are begun, and the first failure is returned.
+/// Runs an action on each item, `concurrency` of them at a time, until one fails: then no more
+/// are started, and the first failure is returned.
 fn each<T: Sync, E: Send>(items: &[T], concurrency: usize, work: impl Fn(&T) -> Result<(), E> + Sync) -> Result<(), E> {
     if items.len() <= 1 || concurrency <= 1 {
         return items.iter().try_for_each(work);

@@ -29,9 +29,9 @@ pub enum StoreError {
     WrongSize {
         /// The digest asked for.
         digest: Digest,
-        /// Bytes due.
+        /// Bytes expected.
         expected: u64,
-        /// Bytes seen.
+        /// Bytes read.
         got: u64,
         /// Reading stopped at `got`: there is more.
         more: bool,
@@ -41,7 +41,7 @@ pub enum StoreError {
     WrongDigest {
         /// The digest asked for.
         expected: Digest,
-        /// The digest of what came.
+        /// The digest of the bytes read.
         got: Box<Digest>,
     },
     /// The descriptor's size is over what the caller reads.
@@ -54,7 +54,7 @@ pub enum StoreError {
         /// The caller's limit.
         limit: u64,
     },
-    /// Under this digest the store has something else.
+    /// The store has something else under this digest.
     #[error("{digest} does not match its descriptor: {what}")]
     Mismatch {
         /// The digest asked for.
@@ -70,7 +70,7 @@ pub enum StoreError {
         /// Why not.
         source: ManifestError,
     },
-    /// A name was to be given to an image that is not complete.
+    /// An incomplete image can't be tagged.
     #[error("can't tag {}: blob {digest} of the image is neither staged nor stored", escape(&.name.to_string()))]
     Incomplete {
         /// The name.
@@ -78,7 +78,7 @@ pub enum StoreError {
         /// The blob that is missing.
         digest: Digest,
     },
-    /// A name stands for another image, and was not to be moved.
+    /// A name refers to another image, and must not be moved.
     #[error(
         "{} already names {there} in the store, not {wanted}",
         escape(&.name.to_string())
@@ -86,12 +86,12 @@ pub enum StoreError {
     NameTaken {
         /// The name.
         name: Box<Reference>,
-        /// The image that it stands for.
+        /// The image that it refers to.
         there: Digest,
-        /// The image that it was to stand for.
+        /// The image that it was to refer to.
         wanted: Box<Digest>,
     },
-    /// The file system has less room than what is to be written.
+    /// The file system has less space than is to be written.
     #[error("can't write {needed} bytes into {}: {available} bytes are available", show(.path))]
     InsufficientSpace {
         /// The store.
@@ -101,7 +101,7 @@ pub enum StoreError {
         /// Bytes that the file system has for this user.
         available: u64,
     },
-    /// A file of the store is not what was written there.
+    /// A file of the store has other content than was written.
     #[error("{} is damaged: {what}", show(.path))]
     Damaged {
         /// The file.
@@ -187,7 +187,7 @@ pub enum StoreError {
         /// The reader's error.
         source: io::Error,
     },
-    /// The caller's unpacking failed for a reason of its own.
+    /// The caller's closure failed to unpack.
     #[error("can't unpack {id}")]
     Unpack {
         /// The tree.
@@ -236,8 +236,8 @@ impl StoreError {
         }
     }
 
-    /// Takes a store's error out of an I/O error that carried it through a
-    /// reader or writer; any other I/O error is given back.
+    /// Takes a store's error out of the I/O error that carried it through a reader or writer;
+    /// returns any other I/O error unchanged.
     pub fn from_io(error: io::Error) -> Result<StoreError, io::Error> {
         error.downcast::<StoreError>()
     }
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_disk_read_only_and_denied_are_told_apart() {
+    fn full_disk_read_only_and_denied_are_distinguished() {
         let of = |errno: Errno| StoreError::io("write", Path::new("x"), errno.into());
         assert!(matches!(of(Errno::NOSPC), StoreError::DiskFull { .. }));
         assert!(matches!(of(Errno::DQUOT), StoreError::DiskFull { .. }));

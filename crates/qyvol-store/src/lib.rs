@@ -12,10 +12,10 @@
 //! ```
 //!
 //! Invariants:
-//! - bytes taken through [`Fetch::fetch`] are those of the descriptor, or the
-//!   reader fails before it has handed out the last of them;
-//! - nothing becomes visible in a [`LocalStore`] before it is whole, hashed
-//!   and on disk, and a name only ever points to a complete image;
+//! - bytes read through [`Fetch::fetch`] match the descriptor, or the reader fails before it
+//!   returns the last of them;
+//! - nothing becomes visible in a [`LocalStore`] before it is complete, hashed and on disk, and
+//!   a name only ever points to a complete image;
 //! - every path in a store is made from a parsed digest or from the digest of
 //!   a name, never from text that crossed a wire;
 //! - nothing here follows a symbolic link below the store's own directory.
@@ -36,7 +36,7 @@ mod verify;
 pub use copy::{CopyError, ReferrerFilter, copy, copy_graph, copy_referrers};
 pub use error::StoreError;
 pub use local::{
-    BlobWriter, Damage, Ingest, LocalStore, Notice, PruneItem, PruneKind, PrunePlan, Pruned, RunLock, Tree,
+    BlobWriter, Damage, Ingest, LocalStore, Notice, PruneItem, PruneKind, PrunePlan, Pruned, RunLock, Spooled, Tree,
 };
 pub use memory::MemoryStore;
 pub use traits::{Body, Exists, Fetch, NoopReporter, Open, Push, Referrers, Reporter};

@@ -1,7 +1,6 @@
 //! A store in memory: for tests, and for images that never touch a disk.
 //!
-//! Holds what it is given for as long as it lives; there is no limit and no
-//! collection of garbage.
+//! Keeps everything for as long as it lives; there is no limit and no garbage collection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Read};
@@ -30,7 +29,7 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
-    /// Stores bytes and gives back their descriptor.
+    /// Stores bytes and returns their descriptor.
     pub fn add(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, StoreError> {
         let descriptor = Descriptor::of(media_type, bytes);
         self.push(&descriptor, &mut &*bytes)?;
@@ -42,7 +41,7 @@ impl MemoryStore {
         self.lock().names.insert(name.clone(), descriptor.clone());
     }
 
-    /// What a name stands for.
+    /// What a name refers to.
     pub fn resolve(&self, name: &Reference) -> Option<Descriptor> {
         self.lock().names.get(name).cloned()
     }
@@ -98,9 +97,8 @@ impl Referrers for MemoryStore {
     }
 }
 
-/// The subject that pushed content refers to, with the referrer's descriptor,
-/// where the content is a manifest that has one. A manifest that can't be read
-/// is refused.
+/// The subject of pushed content, with the referrer's descriptor, if the content is a manifest
+/// that has a subject. A manifest that can't be read is refused.
 pub(crate) fn referrer_link(
     descriptor: &Descriptor,
     bytes: impl FnOnce() -> Result<Vec<u8>, StoreError>,

@@ -1,9 +1,9 @@
-//! Authenticated records: what the store's own key vouches for.
+//! Records that are authenticated with the store's own key.
 //!
-//! A record says that this process family wrote a file, what it hashed to and
-//! what its inode looked like then, so that a later process can map the file
-//! without hashing it again. The key is 32 random bytes that only the store's
-//! owner can read; who can read it can write the store anyway.
+//! A record states that a process with this key wrote a file, the file's hash and its inode's
+//! metadata at that time, so that a later process can map the file without hashing it again.
+//! The key is 32 random bytes that only the store's owner can read; a user who can read it can
+//! write the store anyway.
 //!
 //! A record of compiled code is 128 bytes:
 //!
@@ -125,7 +125,7 @@ fn matches(made: &hmac::Tag, found: &[u8]) -> bool {
     made.len() == found.len() && made.iter().zip(found).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
 }
 
-/// What an inode looked like.
+/// The metadata of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) dev: u64,
@@ -143,7 +143,7 @@ impl Stamp {
         Stamp {
             dev: meta.dev(),
             ino: meta.ino(),
-            // A directory's size is the file system's own affair.
+            // A directory's size depends on the file system.
             size: if meta.is_dir() { 0 } else { meta.len() },
             mtime: (meta.mtime(), meta.mtime_nsec()),
             ctime: (meta.ctime(), meta.ctime_nsec()),

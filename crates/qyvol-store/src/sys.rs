@@ -1,4 +1,4 @@
-//! The few file-system calls a store is made of.
+//! The few file-system calls that a store uses.
 //!
 //! Nothing here follows a symbolic link in the last component of a path, and
 //! removal follows none at all.
@@ -74,7 +74,7 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Makes a directory; says whether it is new.
+/// Makes a directory; returns whether it is new.
 pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<bool> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => Ok(true),
@@ -207,14 +207,14 @@ pub(crate) fn random(buf: &mut [u8]) -> Result<(), StoreError> {
     SystemRandom::new().fill(buf).map_err(|_| StoreError::Random)
 }
 
-/// A name nobody else has.
+/// A unique name.
 pub(crate) fn random_name() -> Result<String, StoreError> {
     let mut bytes = [0; 8];
     random(&mut bytes)?;
     Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
 }
 
-/// What a file-system object is, for messages.
+/// The kind of a file-system object, for messages.
 pub(crate) fn kind_of(meta: &Metadata) -> &'static str {
     let kind = meta.file_type();
     if kind.is_symlink() {

@@ -8,10 +8,10 @@ use qyvol_types::{Descriptor, Digest, ImageManifest};
 
 use crate::{StoreError, VerifyReader};
 
-/// Content on its way out of a store.
+/// A reader of content from a store.
 pub type Body = Box<dyn Read + Send>;
 
-/// Transfers at a time, unless a store asks for another number.
+/// Transfers at a time, unless a store requires another number.
 pub const CONCURRENCY: usize = 4;
 
 /// Bytes reserved at once for content whose size only the descriptor states.
@@ -19,8 +19,8 @@ const RESERVE: u64 = 1 << 20;
 
 /// A store that content can be read from.
 pub trait Fetch {
-    /// The content that the store has under this digest, unchecked. Fails with
-    /// [`StoreError::NotFound`] where there is none.
+    /// The content that the store has under this digest, unverified. Fails with
+    /// [`StoreError::NotFound`] if there is none.
     fn fetch_unverified(&self, descriptor: &Descriptor) -> Result<Body, StoreError>;
 
     /// The same from byte `at` on, which is at most its size.
@@ -31,15 +31,15 @@ pub trait Fetch {
         Ok(body)
     }
 
-    /// The content, its size and digest checked in the stream: the reader
-    /// fails before it hands out the last byte of anything else.
+    /// The content, with its size and digest verified in the stream: the reader fails before it
+    /// returns the last byte of anything else.
     fn fetch(&self, descriptor: &Descriptor) -> Result<VerifyReader<Body>, StoreError> {
         let body = self.fetch_unverified(descriptor)?;
         Ok(VerifyReader::new(body, descriptor))
     }
 
-    /// The whole content, checked. A descriptor over `limit` bytes is refused
-    /// before anything is read or allocated.
+    /// All of the content, verified. A descriptor over `limit` bytes is refused before anything
+    /// is read or allocated.
     fn fetch_bytes(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
         if descriptor.size > limit {
             return Err(StoreError::TooLarge {
@@ -49,7 +49,7 @@ pub trait Fetch {
             });
         }
         let mut reader = self.fetch(descriptor)?;
-        // The size is a claim until the bytes have come.
+        // The size is a claim until the bytes are read.
         let reserve = usize::try_from(descriptor.size.min(RESERVE)).unwrap_or(0);
         let mut bytes = Vec::with_capacity(reserve);
         reader
@@ -66,12 +66,12 @@ pub trait Fetch {
 
 /// A store that can say whether it has some content.
 pub trait Exists {
-    /// Whether content of this digest and size is there.
+    /// Whether content of this digest and size exists.
     fn exists(&self, descriptor: &Descriptor) -> Result<bool, StoreError>;
 
     /// Whether the store has this manifest with everything it references, as a
-    /// referrer of its subject: whether pushing it would change nothing. A store
-    /// that can't tell returns false, and is sent it again.
+    /// referrer of its subject: whether pushing it would change nothing. A store that doesn't
+    /// know returns false, and is sent it again.
     fn has_manifest(&self, manifest: &ImageManifest) -> Result<bool, StoreError> {
         let _ = manifest;
         Ok(false)
@@ -83,15 +83,14 @@ pub type Open<'a> = dyn Fn(u64) -> Result<Box<dyn Read + Send + 'a>, StoreError>
 
 /// A store that content can be written to.
 pub trait Push {
-    /// Stores the content, hashing it on the way; anything that is not exactly
-    /// what the descriptor says is refused and leaves nothing behind. Content
-    /// that is there already is success. A manifest with a `subject` becomes
-    /// its referrer.
+    /// Stores the content, hashing it on the way; anything that doesn't match the descriptor
+    /// exactly is refused and leaves nothing behind. Content that exists already is success. A
+    /// manifest with a `subject` becomes its referrer.
     fn push(&self, descriptor: &Descriptor, body: &mut dyn Read) -> Result<(), StoreError>;
 
-    /// The same, opening the content on demand: a store that gets it another way
-    /// never opens it, one that lost its connection opens it again, one that has
-    /// the beginning opens it after that.
+    /// The same, opening the content on demand: a store that gets it another way never opens
+    /// it, one that lost its connection reopens it, and one that has the first part opens it at
+    /// that offset.
     fn push_from(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), StoreError> {
         self.push(descriptor, &mut open(0)?)
     }
@@ -116,17 +115,17 @@ pub trait Reporter: Sync {
     fn started(&self, what: &str, total: Option<u64>) {
         let _ = (what, total);
     }
-    /// So many more bytes of it are done.
+    /// This many more bytes of it are done.
     fn advanced(&self, bytes: u64) {
         let _ = bytes;
     }
     /// It is done.
     fn finished(&self) {}
-    /// One part of the work, of so many bytes, begins beside others.
+    /// One part of the work, of this many bytes, begins; others may run in parallel.
     fn part_started(&self, part: &str, bytes: u64) {
         let _ = (part, bytes);
     }
-    /// So many more bytes of a part are done.
+    /// This many more bytes of a part are done.
     fn part_advanced(&self, part: &str, bytes: u64) {
         let _ = (part, bytes);
     }
@@ -134,12 +133,15 @@ pub trait Reporter: Sync {
     fn part_finished(&self, part: &str) {
         let _ = part;
     }
-    /// A part of so many bytes was there already.
+    /// A part of this many bytes exists already.
     fn part_skipped(&self, part: &str, bytes: u64) {
         let _ = (part, bytes);
     }
-    /// Something was left out that does not stop the work. The message is
-    /// safe to show.
+    /// How something was done, for those who want to know. The message is safe to print.
+    fn detailed(&self, message: &str) {
+        let _ = message;
+    }
+    /// Something was skipped that does not stop the work. The message is safe to print.
     fn warned(&self, message: &str) {
         let _ = message;
     }

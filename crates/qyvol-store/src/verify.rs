@@ -1,8 +1,7 @@
-//! The reader that checks size and digest while bytes pass.
+//! The reader that verifies size and digest while bytes pass.
 //!
-//! The check is made when the last byte arrives, before it is handed out: a
-//! consumer that reads exactly the descriptor's size and never asks for the
-//! end of the stream is protected as well as one that does.
+//! The check is made when the last byte arrives, before it is handed out: a consumer that reads
+//! exactly the descriptor's size and never reads to the end of the stream is protected too.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -36,7 +35,7 @@ enum Fault {
 }
 
 impl<R: Read> VerifyReader<R> {
-    /// Checks what `inner` gives against `descriptor`.
+    /// Checks the bytes of `inner` against `descriptor`.
     pub fn new(inner: R, descriptor: &Descriptor) -> VerifyReader<R> {
         VerifyReader {
             inner,
@@ -47,7 +46,7 @@ impl<R: Read> VerifyReader<R> {
         }
     }
 
-    /// Whether all bytes have come and were the right ones.
+    /// Whether all bytes were read and verified.
     pub fn is_verified(&self) -> bool {
         matches!(self.state, State::Verified)
     }
@@ -72,7 +71,7 @@ impl<R: Read> VerifyReader<R> {
         }
     }
 
-    /// All bytes are here: nothing may follow, and the digest must be right.
+    /// All bytes were read: nothing may follow, and the digest must match.
     fn conclude(&mut self) -> io::Result<()> {
         let State::Reading(hasher) = std::mem::replace(&mut self.state, State::Failed(Fault::Broken)) else {
             return Ok(());

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{AttestCondition, Pattern, PolicyKey};
 use crate::report::AttestationReport;
+use crate::revoked::Revoker;
 use crate::signature;
 use crate::statement::AnyStatement;
 use crate::update::{FRESH_PREDICATE, POLICY_PREDICATE};
@@ -324,15 +325,15 @@ fn one(
             let about = statement.names(image);
             let is_signature = media_type::is_signature_predicate(&statement.predicate_type);
             let is_signed = || key.is_some_and(|key| policy.check(&key.signer, envelope).is_ok());
+            let revoker = |key: &PolicyKey| policy.revoked.key_by(key.signer.id(), image);
             let (verdict, reason) = match key {
                 None => (Verdict::UnknownKey, ""),
                 Some(_) if !is_signed() => (Verdict::BadSignature, ""),
                 Some(_) if is_signature => (Verdict::Malformed, "its statement is that of a signature"),
                 Some(_) if !of_type => (Verdict::Malformed, "its statement is of an unknown version"),
                 Some(_) if !about => (Verdict::OtherImage, ""),
-                Some(key) if policy.revoked.forbids(key.signer.id(), image) => {
-                    (Verdict::Revoked, "the policy revokes its key")
-                }
+                Some(key) if revoker(key) == Some(Revoker::Policy) => (Verdict::Revoked, "the policy revokes its key"),
+                Some(key) if revoker(key).is_some() => (Verdict::Revoked, "this host revokes its key"),
                 Some(key) if key.from.is_some_and(|from| now < from) => {
                     (Verdict::NotYetValid, "its key is not valid yet")
                 }

@@ -21,7 +21,7 @@ use crate::{Form, Identity, KeyId, KeyType, PublicKey, Scope, Signer, TrustPolic
 const EMPTY: &str = "# What this machine trusts. See spec/signing.md.\nversion: 1\nserial: 0\ndefault: reject\n";
 
 /// A change of a policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyEdit {
     /// Trust a key for a scope.
     Add {
@@ -37,7 +37,7 @@ pub enum PolicyEdit {
         form: Form,
         /// How many of the role's keys must sign; as it was, or 1.
         threshold: Option<usize>,
-        /// What the signed name is held against; as it was, or `exact`.
+        /// What the signed name is checked against; as it was, or `exact`.
         identity: Option<Identity>,
     },
     /// Trust a key for the releases of one repository that no rule has a scope for yet.
@@ -48,7 +48,7 @@ pub enum PolicyEdit {
         name: String,
         /// The key.
         key: PublicKey,
-        /// What the signed name is held against.
+        /// What the signed name is checked against.
         identity: Identity,
         /// Nobody has compared its fingerprint.
         unchecked: bool,
@@ -69,6 +69,10 @@ pub enum PolicyEdit {
     },
     /// Revoke an image.
     RevokeImage(Digest),
+    /// Revoke a key no longer.
+    ReinstateKey(KeyId),
+    /// Revoke an image no longer.
+    ReinstateImage(Digest),
 }
 
 /// A changed policy.
@@ -133,6 +137,8 @@ pub fn change(text: Option<&str>, change: &PolicyEdit) -> Result<EditedPolicy, P
         PolicyEdit::Remove { scope, key } => edit.remove(scope, *key)?,
         PolicyEdit::RevokeKey { id, keep } => edit.revoke_key(*id, keep)?,
         PolicyEdit::RevokeImage(digest) => edit.revoke_image(digest)?,
+        PolicyEdit::ReinstateKey(id) => edit.reinstate_key(*id)?,
+        PolicyEdit::ReinstateImage(digest) => edit.reinstate_image(digest)?,
     }
     if edit.notes.is_empty() {
         return Ok(EditedPolicy {

@@ -345,6 +345,12 @@ impl PrivateKey {
         })
     }
 
+    /// Where the private half is in memory, and a copy of it.
+    #[cfg(test)]
+    pub(crate) fn secret_at(&self) -> (usize, Vec<u8>) {
+        (self.der.as_ptr() as usize, self.der.to_vec())
+    }
+
     /// The public half.
     pub fn public(&self) -> &PublicKey {
         &self.public
@@ -395,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_key_where_a_public_one_is_meant_is_told() {
+    fn private_key_in_place_of_a_public_one_is_reported() {
         let key = PrivateKey::generate(KeyType::Ed25519).unwrap();
         for pem in [key.to_pem().to_string(), key.to_encrypted_pem("secret").unwrap()] {
             assert_eq!(PublicKey::from_pem(&pem).err(), Some(KeyError::PrivateHalf));

@@ -34,6 +34,8 @@ mod policy;
 mod policy_yaml;
 mod refusal;
 mod report;
+mod revocations;
+mod revoked;
 mod rollback;
 mod scope;
 mod sign;
@@ -59,13 +61,15 @@ pub use error::KeyError;
 pub use key::{KeyId, KeyType, PrivateKey, PublicKey};
 pub use parsed::PARSED_FORM;
 pub use policy::{
-    AttestCondition, Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Revoked, Rule, TrustPolicy, Update,
+    AttestCondition, Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Rule, TrustPolicy, Update,
     required_identity,
 };
 pub use refusal::{Refusal, VerifyError};
 pub use report::{
     AttestationReport, Cause, Report, RequirementReport, RuleReport, SignatureReport, StatementReport, Verdict,
 };
+pub use revocations::Revocations;
+pub use revoked::Revoked;
 pub use rollback::RollbackState;
 pub use scope::{Scope, ScopeError, Subject};
 pub use sign::{Sign, SignError};

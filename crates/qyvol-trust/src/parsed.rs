@@ -19,7 +19,9 @@ use qyvol_types::{Digest, Permissions, RepositoryName, Resources, Timestamp, jso
 
 use crate::key::Point;
 use crate::policy::Pattern;
-use crate::policy::{Ceiling, Identity, Names, Remap, Requirement, RevokedKey};
+use crate::policy::{Ceiling, Identity, Names, Remap, Requirement};
+use crate::revoked::{HostRevoked, RevokedKey};
+use crate::signer::CertifiedName;
 use crate::{
     AttestCondition, Form, KeyId, PolicyKey, PolicyRoot, PublicKey, Revoked, Rule, Scope, Signer, SignerIdentity,
     TrustPolicy, Update,
@@ -110,8 +112,9 @@ fields! {
     TrustPolicy { name, serial, expires, update, deny_development, given, roots, keys, revoked, rules }
     PolicyKey { name, signer, from, until, unchecked }
     PublicKey { point, id }
-    SignerIdentity { root, issuer, subject, repository_id, owner_id }
-    Revoked { keys, images, floors }
+    SignerIdentity { root, name }
+    CertifiedName { issuer, subject, repository_id, owner_id }
+    Revoked { keys, images, floors, host }
     RevokedKey { id, keep }
     Rule { scope, require, identity, names, remap, max_age, deny_rollback, attest, ceiling }
     Scope { file, path }
@@ -121,6 +124,15 @@ fields! {
     Ceiling { allow, limits }
     Resources { memory, timeout, cpu, fuel, storage, output, files, sockets }
     Update { keys, threshold, from, freshness, max_lag }
+}
+
+/// What a host revokes is read anew each time, and never kept with what a text says.
+impl Part for HostRevoked {
+    fn put(&self, _: &mut Vec<u8>) {}
+
+    fn take(_: &mut Input<'_>) -> Option<HostRevoked> {
+        Some(HostRevoked::default())
+    }
 }
 
 /// A type of which each value is named, by a byte.

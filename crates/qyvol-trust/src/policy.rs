@@ -1,13 +1,13 @@
 //! The host's policy: which keys must have signed what.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qyvol_sandbox::Capabilities;
 use qyvol_types::{Digest, Reference, RepositoryName, Resources, Timestamp};
 use serde::Serialize;
 
+use crate::revoked::Revoked;
 use crate::{Form, KeyError, KeyId, PolicyRoot, PublicKey, Scope, Signer, Subject};
 
 /// A checked policy. What no rule covers is refused.
@@ -55,36 +55,6 @@ pub struct PolicyKey {
     pub until: Option<Timestamp>,
     /// Whether nobody has compared its fingerprint with the publisher's. Changes no verdict.
     pub unchecked: bool,
-}
-
-/// What is never accepted, whatever else is said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Revoked {
-    pub(crate) keys: Vec<RevokedKey>,
-    pub(crate) images: Vec<Digest>,
-    /// By signed name, the least version.
-    pub(crate) floors: BTreeMap<String, String>,
-}
-
-/// A key that counts no more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RevokedKey {
-    pub(crate) id: KeyId,
-    /// Images that its signatures are still good for: they were there before it was stolen.
-    pub(crate) keep: Vec<Digest>,
-}
-
-impl Revoked {
-    /// Whether a key's signatures count for nothing.
-    pub(crate) fn has_key(&self, id: KeyId) -> bool {
-        self.keys.iter().any(|key| key.id == id)
-    }
-
-    /// Whether a key's signature over an image counts for nothing. Of a key that is listed
-    /// twice, what both keep is kept.
-    pub(crate) fn forbids(&self, id: KeyId, image: &Digest) -> bool {
-        self.keys.iter().any(|key| key.id == id && !key.keep.contains(image))
-    }
 }
 
 /// What images of a scope need.

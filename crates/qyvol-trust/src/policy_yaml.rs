@@ -8,16 +8,18 @@ use qyvol_sandbox::read_ceiling;
 use qyvol_types::yaml::{self, Fields, Node, Problems, Reader};
 use qyvol_types::{Digest, Resources, escape, limits};
 
+pub(crate) use self::identities::certified_name;
 use crate::attest_yaml::conditions;
 use crate::key_names::KeyNames;
-use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, RevokedKey, Rule};
+use crate::policy::{Ceiling, Identity, Names, PolicyKey, Remap, Requirement, Rule};
+use crate::revoked::RevokedKey;
 use crate::statement::{is_role, sequence_of};
 use crate::time_yaml::{age, time};
 use crate::update_yaml::updates;
 use crate::{Form, KeyId, KeyType, PublicKey, Scope, Signer, TrustPolicy};
 
 /// Most keys, rules and requirements.
-const MAX_ENTRIES: usize = 1000;
+pub(crate) const MAX_ENTRIES: usize = 1000;
 /// Largest serial: every JSON reader keeps it (RFC 7493).
 pub(crate) const SERIAL_MAX: u64 = (1 << 53) - 1;
 
@@ -209,7 +211,7 @@ fn revoked_key<'n>(r: &mut Reader<'_>, node: &'n Node) -> Option<(&'n Node, Vec<
     Some((name, keep.unwrap_or_default()))
 }
 
-fn digests(r: &mut Reader<'_>, list: &Node, what: &str) -> Vec<Digest> {
+pub(crate) fn digests(r: &mut Reader<'_>, list: &Node, what: &str) -> Vec<Digest> {
     let mut found = Vec::new();
     for item in r.items(list, what) {
         let Some(text) = r.text(item, "a digest") else {

@@ -45,8 +45,14 @@ impl Report {
     /// signature counted then. What a rule asks for now, or whether there is one, has no
     /// effect on this: it does not tell whether the image is accepted.
     pub fn is_revoked_by(&self, policy: &TrustPolicy, image: &Digest) -> bool {
-        let mut keys = self.signatures.iter().filter_map(|signature| signature.id);
-        policy.revoked.images.contains(image) || keys.any(|id| policy.revoked.forbids(id, image))
+        let revoked = &policy.revoked;
+        // An identity has another id as soon as the policy describes it otherwise.
+        let is_forbidden = |signature: &SignatureReport| {
+            let identity = signature.identity.as_ref();
+            signature.id.is_some_and(|id| revoked.forbids(id, image))
+                || identity.is_some_and(|identity| revoked.forbids_identity(identity, image))
+        };
+        revoked.image_by(image).is_some() || self.signatures.iter().any(is_forbidden)
     }
 }
 

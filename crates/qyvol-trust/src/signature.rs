@@ -1,4 +1,4 @@
-//! Whose a signature is: the signers of a policy, held against what a bundle claims and proves.
+//! Whose a signature is: the signers of a policy, checked against what a bundle claims and proves.
 
 use qyvol_keyless::{Bundle, Content, TrustedRoot};
 use qyvol_types::{Digest, Timestamp, escape, json};

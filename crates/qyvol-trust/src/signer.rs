@@ -25,6 +25,12 @@ pub enum Signer {
 pub struct SignerIdentity {
     /// Index into the policy's trusted roots.
     pub(crate) root: usize,
+    pub(crate) name: CertifiedName,
+}
+
+/// What a certificate must state to be of an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertifiedName {
     pub(crate) issuer: String,
     /// Whole, or with `*` at its end.
     pub(crate) subject: String,
@@ -77,10 +83,16 @@ impl Signer {
 impl SignerIdentity {
     /// A digest over what it is, which no key's can be equal to.
     fn id(&self) -> KeyId {
+        let CertifiedName {
+            issuer,
+            subject,
+            repository_id,
+            owner_id,
+        } = &self.name;
         let mut hash = Context::new(&SHA256);
         hash.update(b"an identity of a trust policy\0");
-        let ids = [&self.repository_id, &self.owner_id].map(|id| id.as_deref().unwrap_or_default());
-        for part in [self.issuer.as_str(), self.subject.as_str(), ids[0], ids[1]] {
+        let ids = [repository_id, owner_id].map(|id| id.as_deref().unwrap_or_default());
+        for part in [issuer.as_str(), subject.as_str(), ids[0], ids[1]] {
             hash.update(part.as_bytes());
             hash.update(b"\0");
         }
@@ -90,28 +102,47 @@ impl SignerIdentity {
     /// Whether a certificate's identity is this one.
     pub(crate) fn covers(&self, found: &qyvol_keyless::Identity) -> bool {
         let is = |asked: &Option<String>, found: &Option<String>| asked.is_none() || asked == found;
-        let subject = match self.subject.strip_suffix('*') {
-            Some(start) => found.subject.starts_with(start),
-            None => found.subject == self.subject,
+        self.name.is_of(&found.issuer, &found.subject)
+            && is(&self.name.repository_id, &found.repository_id)
+            && is(&self.name.owner_id, &found.owner_id)
+    }
+}
+
+impl CertifiedName {
+    /// Whether it has this issuer, and this subject is one of its.
+    pub(crate) fn is_of(&self, issuer: &str, subject: &str) -> bool {
+        let is_subject = match self.subject.strip_suffix('*') {
+            Some(start) => subject.starts_with(start),
+            None => subject == self.subject,
         };
-        subject
-            && found.issuer == self.issuer
-            && is(&self.repository_id, &found.repository_id)
-            && is(&self.owner_id, &found.owner_id)
+        is_subject && issuer == self.issuer
     }
 
     /// Whether one certificate could be of both.
-    pub(crate) fn overlaps(&self, other: &SignerIdentity) -> bool {
+    pub(crate) fn overlaps(&self, other: &CertifiedName) -> bool {
         let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
-        let subjects = match (self.subject.strip_suffix('*'), other.subject.strip_suffix('*')) {
-            (None, None) => self.subject == other.subject,
-            (Some(start), None) => other.subject.starts_with(start),
-            (None, Some(start)) => self.subject.starts_with(start),
-            (Some(a), Some(b)) => a.starts_with(b) || b.starts_with(a),
-        };
         self.issuer == other.issuer
-            && subjects
+            && subjects_overlap(&self.subject, &other.subject)
             && !differ(&self.repository_id, &other.repository_id)
             && !differ(&self.owner_id, &other.owner_id)
+    }
+
+    /// Whether each certificate that is of the other is of this.
+    pub(crate) fn contains(&self, other: &CertifiedName) -> bool {
+        let is = |own: &Option<String>, other: &Option<String>| own.is_none() || own == other;
+        // Of a pattern, the start: its `*` matches nothing more than what this one's does.
+        self.is_of(&other.issuer, &other.subject)
+            && is(&self.repository_id, &other.repository_id)
+            && is(&self.owner_id, &other.owner_id)
+    }
+}
+
+/// Whether one subject could be of both: each is whole, or has `*` at its end.
+fn subjects_overlap(a: &str, b: &str) -> bool {
+    match (a.strip_suffix('*'), b.strip_suffix('*')) {
+        (None, None) => a == b,
+        (Some(start), None) => b.starts_with(start),
+        (None, Some(start)) => a.starts_with(start),
+        (Some(a), Some(b)) => a.starts_with(b) || b.starts_with(a),
     }
 }

@@ -7,6 +7,8 @@ use qyvol_types::{Digest, Resources, Timestamp, escape};
 use serde::Serialize;
 
 use crate::policy::{PolicyKey, Remap, Requirement, Rule};
+use crate::revoked::{HostRevoked, RevokedKey};
+use crate::signer::CertifiedName;
 use crate::{Form, Identity, KeyId, Names, Signer, TrustPolicy};
 
 #[derive(Serialize)]
@@ -67,6 +69,9 @@ struct RevokedSummary {
     /// By a revoked key's fingerprint, the images that its signatures still count for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     keep: BTreeMap<String, Vec<String>>,
+    /// What the host revokes beside the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Box<RevokedSummary>>,
 }
 
 #[derive(Serialize)]
@@ -112,10 +117,10 @@ impl TrustPolicy {
             Signer::Identity(identity) => Some(IdentitySummary {
                 name: k.name.clone(),
                 root: self.roots.get(identity.root).map(|root| root.name.clone()),
-                issuer: identity.issuer.clone(),
-                subject: identity.subject.clone(),
-                repository_id: identity.repository_id.clone(),
-                owner_id: identity.owner_id.clone(),
+                issuer: identity.name.issuer.clone(),
+                subject: identity.name.subject.clone(),
+                repository_id: identity.name.repository_id.clone(),
+                owner_id: identity.name.owner_id.clone(),
                 revoked: self.is_revoked(k.signer.id()),
             }),
             Signer::Key(_) => None,
@@ -137,8 +142,6 @@ impl TrustPolicy {
             allow: r.ceiling().allow.as_ref().map(Capabilities::to_string),
             limits: r.ceiling().limits,
         });
-        let kept = self.revoked.keys.iter().filter(|key| !key.keep.is_empty());
-        let digests = |list: &[Digest]| list.iter().map(ToString::to_string).collect();
         Summary {
             schema: 1,
             floors: self.revoked.floors.clone(),
@@ -149,13 +152,42 @@ impl TrustPolicy {
             identities: identities.collect(),
             keys: keys.collect(),
             revoked: RevokedSummary {
-                keys: self.revoked.keys.iter().map(|key| self.revoked_name(key.id)).collect(),
-                images: self.revoked.images.iter().map(ToString::to_string).collect(),
-                keep: kept
-                    .map(|key| (self.revoked_name(key.id), digests(&key.keep)))
-                    .collect(),
+                host: (self.revoked.host != HostRevoked::default()).then(|| {
+                    let host = &self.revoked.host;
+                    let mut summary = self.revoked_summary(&host.keys, &host.images);
+                    summary.keys.extend(self.unnamed_identities());
+                    Box::new(summary)
+                }),
+                ..self.revoked_summary(&self.revoked.keys, &self.revoked.images)
             },
             rules: rules.collect(),
+        }
+    }
+
+    /// The identities that the host revokes and the policy does not name.
+    fn unnamed_identities(&self) -> impl Iterator<Item = String> {
+        let is_named = |name: &CertifiedName| {
+            self.keys.iter().any(|key| match &key.signer {
+                Signer::Identity(identity) => name.overlaps(&identity.name),
+                Signer::Key(_) => false,
+            })
+        };
+        let entries = self.revoked.host.identities.iter().map(|one| &one.name);
+        entries
+            .filter(move |name| !is_named(name))
+            .map(|name| format!("{} by {}", name.subject, name.issuer))
+    }
+
+    fn revoked_summary(&self, keys: &[RevokedKey], images: &[Digest]) -> RevokedSummary {
+        let kept = keys.iter().filter(|key| !key.keep.is_empty());
+        let digests = |list: &[Digest]| list.iter().map(ToString::to_string).collect();
+        RevokedSummary {
+            keys: keys.iter().map(|key| self.revoked_name(key.id)).collect(),
+            images: digests(images),
+            keep: kept
+                .map(|key| (self.revoked_name(key.id), digests(&key.keep)))
+                .collect(),
+            host: None,
         }
     }
 
@@ -185,17 +217,26 @@ impl TrustPolicy {
         for key in &self.keys {
             out.push_str(&self.describe_signer(key));
         }
-        for revoked in &self.revoked.keys {
-            let fingerprint = self.revoked_name(revoked.id);
-            if self.keys.iter().all(|key| key.signer.id() != revoked.id) {
-                out.push_str(&format!("revoked key {fingerprint}\n"));
+        let host = &self.revoked.host;
+        for (keys, images, by) in [
+            (&self.revoked.keys, &self.revoked.images, ""),
+            (&host.keys, &host.images, "on this host: "),
+        ] {
+            for revoked in keys {
+                let fingerprint = self.revoked_name(revoked.id);
+                if !by.is_empty() || self.keys.iter().all(|key| key.signer.id() != revoked.id) {
+                    out.push_str(&format!("{by}revoked key {fingerprint}\n"));
+                }
+                for digest in &revoked.keep {
+                    out.push_str(&format!("{by}key {fingerprint} still counts for {digest}\n"));
+                }
             }
-            for digest in &revoked.keep {
-                out.push_str(&format!("key {fingerprint} still counts for {digest}\n"));
+            for image in images {
+                out.push_str(&format!("{by}revoked image {image}\n"));
             }
         }
-        for image in &self.revoked.images {
-            out.push_str(&format!("revoked image {image}\n"));
+        for identity in self.unnamed_identities() {
+            out.push_str(&format!("on this host: revoked identity {}\n", escape(&identity)));
         }
         for (name, version) in &self.revoked.floors {
             out.push_str(&format!("floor {} {}\n", escape(name), escape(version)));
@@ -239,10 +280,10 @@ impl TrustPolicy {
                 };
                 format!(
                     "identity {name} {} of {}{}{}{state}\n",
-                    escape(&identity.subject),
-                    escape(&identity.issuer),
-                    number("repository", &identity.repository_id),
-                    number("owner", &identity.owner_id),
+                    escape(&identity.name.subject),
+                    escape(&identity.name.issuer),
+                    number("repository", &identity.name.repository_id),
+                    number("owner", &identity.name.owner_id),
                 )
             }
         }

@@ -25,6 +25,7 @@ mod needs;
 mod parsed;
 mod published;
 mod revoked;
+mod secrets;
 mod swapped;
 mod updates;
 

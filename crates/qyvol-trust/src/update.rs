@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::policy::Update;
 use crate::statement::{STATEMENT_TYPE, check_type, pae_of, subject_digest};
-use crate::{Envelope, EnvelopeError, KeyId, Refusal, Sign, StatementError, TrustPolicy};
+use crate::{Envelope, EnvelopeError, KeyId, Refusal, Revocations, Sign, StatementError, TrustPolicy};
 
 /// The type of the predicate of a document's signature.
 pub const POLICY_PREDICATE: &str = "https://qyvol.dev/policy/v1";
@@ -201,6 +201,13 @@ impl PolicyDocument {
         Envelope::seal(key, json::encode(&statement)?)
     }
 
+    /// The same document on a host that revokes this beside it.
+    #[must_use]
+    pub fn revoking(mut self, revocations: &Revocations) -> PolicyDocument {
+        self.policy = self.policy.revoking(revocations);
+        self
+    }
+
     /// Whose signatures the document itself asks for, by fingerprint.
     pub fn is_update_key(&self, id: KeyId) -> bool {
         let update = self.policy.update.as_ref();
@@ -270,6 +277,13 @@ impl SignedPolicy {
             signatures: Vec::new(),
             fresh: None,
         }
+    }
+
+    /// The same document on a host that revokes this beside it: what it revokes does not count.
+    #[must_use]
+    pub fn revoking(mut self, revocations: &Revocations) -> SignedPolicy {
+        self.document = self.document.revoking(revocations);
+        self
     }
 
     /// How many keys of a policy have signed it, and how many must. Keys that the policy
@@ -362,7 +376,8 @@ impl TrustPolicy {
                         _ => Refusal::Threshold,
                     },
                     format!(
-                        "the document of serial {serial} is signed by {have} of the keys of serial {which}, and needs {need}"
+                        "the document of serial {serial} is signed by {have} of the keys of serial {which}, and needs {need}{}",
+                        policy.told_revoked()
                     ),
                 );
             }
@@ -386,6 +401,18 @@ impl TrustPolicy {
         Signatures {
             have: keys.len(),
             need: update.threshold,
+        }
+    }
+
+    /// For whoever is told that too few have signed: how many of its `update` the host revokes.
+    fn told_revoked(&self) -> String {
+        let keys = self.update.iter().flat_map(|update| self.ids(&update.keys));
+        match keys
+            .filter(|id| self.revoked.host.keys.iter().any(|key| key.id == *id))
+            .count()
+        {
+            0 => String::new(),
+            number => format!("; this host revokes {number} of its keys"),
         }
     }
 

@@ -113,8 +113,8 @@ pub fn verify_attested(
         attestations: attest::judge(policy, &subject.descriptor.digest, attestations, judge.now),
         requirements: Vec::new(),
     };
-    if policy.revoked.images.contains(&subject.descriptor.digest) {
-        let detail = "the policy revokes this image";
+    if let Some(by) = policy.revoked.image_by(&subject.descriptor.digest) {
+        let detail = format!("{by} revokes this image");
         return Err(VerifyError::new(Refusal::Revoked, detail, report));
     }
     if report.signatures.is_empty() {
@@ -363,8 +363,8 @@ impl Verifier<'_> {
             let reason = format!("it signs {}", statement.subject);
             return Err(entry(Verdict::OtherImage, reason));
         }
-        if self.policy.revoked.forbids(key.signer.id(), &statement.subject) {
-            return Err(entry(Verdict::Revoked, "the policy revokes its key".to_string()));
+        if let Some(by) = self.policy.revoked.key_by(key.signer.id(), &statement.subject) {
+            return Err(entry(Verdict::Revoked, format!("{by} revokes its key")));
         }
         self.in_form(form, key)?;
         self.in_time(statement, form, key)?;

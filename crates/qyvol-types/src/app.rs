@@ -69,6 +69,18 @@ pub struct AppManifest {
     /// is in the image's [`Lock`](crate::Lock).
     #[serde(skip)]
     pub dependencies: Vec<DependencyRule>,
+    /// The command that makes the entrypoint; only in the `.qyv`, never in an image.
+    #[serde(skip)]
+    pub build: Option<BuildCommand>,
+}
+
+/// A program with its arguments. No shell reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildCommand {
+    /// A name that is looked up in `PATH`, or a path that is relative to the manifest's directory.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
 }
 
 /// What an application runs on.

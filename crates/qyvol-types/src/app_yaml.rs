@@ -10,14 +10,18 @@ use crate::functions;
 use crate::reference::{is_repository, is_tag};
 use crate::yaml::{self, Fields, Node, Problems, Reader, Value};
 use crate::{
-    AppManifest, AppType, AssetPath, AssetRule, AssetTarget, FileSystem, FsKind, Permissions, Resources, Runtime,
-    Serving, escape,
+    AppManifest, AppType, AssetPath, AssetRule, AssetTarget, BuildCommand, FileSystem, FsKind, Permissions, Resources,
+    Runtime, Serving, escape,
 };
 
 /// The version of a manifest that names none.
 const DEFAULT_VERSION: &str = "0.0.0";
 /// Where assets are seen unless the manifest says otherwise.
 const DEFAULT_ASSETS_ROOT: &str = "/assets";
+/// Words of `build`: the program and its arguments.
+const BUILD_WORDS: usize = 64;
+/// Bytes of each of them.
+const BUILD_BYTES: usize = 4096;
 
 const KEYS: &[&str] = &[
     "name",
@@ -38,6 +42,7 @@ const KEYS: &[&str] = &[
     "functions",
     "processes",
     "serve",
+    "build",
 ];
 
 /// Reads what stands under `permissions`: `qyvol-sandbox` knows how.
@@ -102,6 +107,7 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
     let serve = fields
         .get("serve")
         .map_or(Some(Serving::default()), |n| Serving::from_yaml(r, n));
+    let build = fields.get("build").and_then(|node| build(r, node));
     Some(AppManifest {
         name: name?,
         version: version?,
@@ -121,6 +127,7 @@ fn manifest(r: &mut Reader<'_>, root: &Node, read_permissions: ReadPermissions) 
         serve: serve?,
         assets,
         dependencies: dependencies?,
+        build,
     })
 }
 
@@ -304,4 +311,41 @@ fn args(r: &mut Reader<'_>, node: &Node) -> Vec<String> {
         }
     }
     args
+}
+
+fn build(r: &mut Reader<'_>, node: &Node) -> Option<BuildCommand> {
+    let items = match &node.value {
+        Value::Sequence(items) => items,
+        _ => {
+            r.problem_with_help(
+                node.place,
+                format!("build must be a list, not {}", node.kind()),
+                "the program and each argument by itself: [cargo, build, --release]; no shell reads them",
+            );
+            return None;
+        }
+    };
+    if items.is_empty() || items.len() > BUILD_WORDS {
+        r.problem(
+            node.place,
+            format!("build must have a program, and at most {BUILD_WORDS} words"),
+        );
+        return None;
+    }
+    let mut words = Vec::new();
+    for item in items {
+        let text = r.text_or_number(item, "a word of build")?;
+        if let Err(why) = check_no_nul("a word of build", text) {
+            r.problem(item.place, why);
+        }
+        if text.len() > BUILD_BYTES {
+            r.problem(item.place, format!("a word of build has at most {BUILD_BYTES} bytes"));
+        }
+        words.push(text.to_string());
+    }
+    let program = words.remove(0);
+    if program.is_empty() {
+        r.problem(node.place, "the program of build can't be empty");
+    }
+    Some(BuildCommand { program, args: words })
 }

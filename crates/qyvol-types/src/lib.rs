@@ -38,6 +38,7 @@ mod lock_yaml;
 mod manifest;
 pub mod media_type;
 mod nesting;
+pub mod pem;
 mod permissions;
 mod pool;
 mod reference;
@@ -47,7 +48,7 @@ mod time;
 mod wit_name;
 pub mod yaml;
 
-pub use app::{AppManifest, AppType, AssetRule, AssetTarget, FileSystem, FsKind, Runtime};
+pub use app::{AppManifest, AppType, AssetRule, AssetTarget, BuildCommand, FileSystem, FsKind, Runtime};
 pub use app_yaml::{ReadPermissions, parse_app_manifest};
 pub use asset_path::{AssetPath, AssetPathError, PathSet};
 pub use compiled::CompiledCode;

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn least_of_two_limits_holds() {
+    fn lower_of_two_limits_applies() {
         let mut a = Resources::default();
         for limit in ["memory=1MiB", "timeout=2s", "files=7"] {
             a.set(limit).unwrap();

@@ -1,5 +1,5 @@
 //! A key in an ssh agent (draft-ietf-sshm-ssh-agent): the agent signs, and no private key is
-//! read here. Two requests of its protocol are spoken: the list of keys, and a signature.
+//! read here. Two requests of its protocol are used: the list of keys, and a signature.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use qyvol_types::escape;
 
 /// Largest message, which is OpenSSH's own bound.
 const MESSAGE_BYTES: usize = 256 << 10;
-/// Keys that are looked at.
+/// Maximum number of keys that are read.
 const KEYS: u32 = 1024;
 /// Someone may have to confirm a signature.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -48,7 +48,7 @@ impl AgentKey {
             });
         }
         Err(format!(
-            "it has no key {}: `ssh-add -l` lists those that it has",
+            "it has no key {}: `ssh-add -l` lists its keys",
             escape(fingerprint)
         ))
     }

@@ -1,12 +1,11 @@
-//! An application's unpacked assets: the store vouches for each of them when the
-//! guest wants it.
+//! An application's unpacked assets: the store verifies each of them when the guest uses it.
 
 use std::sync::Arc;
 
 use qyvol_runtime::{Mount, Seal};
 use qyvol_store::Tree;
 
-/// A tree of the store, as the runtime asks for it.
+/// A tree of the store, as a seal for the runtime.
 #[derive(Debug)]
 struct Assets(Tree);
 
@@ -16,7 +15,7 @@ impl Seal for Assets {
     }
 }
 
-/// Who vouches for what is in a tree.
+/// The seal that verifies the entries of a tree.
 pub(crate) fn seal(tree: Tree) -> Arc<dyn Seal> {
     Arc::new(Assets(tree))
 }

@@ -1,6 +1,6 @@
-//! Attestations on their way between store, archive and registry. Small ones travel as
-//! signatures do; those larger than a signature's bundle are blobs of a store or registry, and
-//! no archive has them.
+//! Attestations between store, archive and registry. Small ones are transferred like
+//! signatures; those larger than a signature's bundle are blobs of a store or registry, and
+//! archives don't have them.
 
 use qyvol_image::{ImageSignature, SignedImage};
 use qyvol_store::{Exists, LocalStore, Referrers};
@@ -9,7 +9,7 @@ use qyvol_types::{Descriptor, ImageManifest, limits};
 use crate::image_source::referrer_manifest;
 use crate::{Context, Error};
 
-/// Leaves out what an archive does not hold.
+/// Leaves out what an archive can't contain.
 pub(crate) fn for_archive(ctx: &Context<'_>, image: &mut SignedImage) {
     let (mut room, before) = (limits::ATTESTATIONS_IN_ARCHIVE, image.attestations.len());
     image.attestations.retain(|attestation| {
@@ -33,8 +33,8 @@ fn size(manifest: &ImageManifest) -> u64 {
     manifest.layers().iter().map(|layer| layer.size).sum()
 }
 
-/// Leaves out the large attestations for which the stored image has no room: anyone may put
-/// some beside an image in a registry.
+/// Leaves out the large attestations for which the stored image has no room: anyone may attach
+/// some to an image in a registry.
 pub(crate) fn keep_large(
     ctx: &Context<'_>,
     store: &LocalStore,

@@ -27,7 +27,7 @@ pub struct BuildRequest<'a> {
     pub tags: Vec<Reference>,
     /// Who signs.
     pub signer: SignerChoice<'a>,
-    /// What the signature says beside the digest.
+    /// What the signature states in addition to the digest.
     pub claims: Claims,
     /// Asks for a key's passphrase.
     pub passphrase: Passphrase<'a>,
@@ -38,8 +38,7 @@ pub struct BuildRequest<'a> {
 }
 
 impl<'a> BuildRequest<'a> {
-    /// What `qyv build PATH` builds: signed by the default key, which has no
-    /// passphrase.
+    /// The defaults of `qyv build PATH`: signed by the default key, which has no passphrase.
     pub fn new(path: &'a Path) -> BuildRequest<'a> {
         BuildRequest {
             path,
@@ -81,8 +80,8 @@ pub struct BuildReport {
     pub lock: Option<PathBuf>,
 }
 
-/// Builds. Every fault of the input is found before anything is written; the
-/// archive and the store's entry appear whole or not at all.
+/// Builds. Every fault of the input is found before anything is written; the archive and the
+/// store's entry appear complete or not at all.
 ///
 /// ```
 /// use qyvol::types::Timestamp;
@@ -121,7 +120,7 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
     for path in dependencies::files(&manifest.directory, &manifest.app) {
         place.inputs().add_path(&path);
     }
-    // An archive of before is made anew, not packed.
+    // An archive of an earlier build is replaced, not packed.
     let skip = place.holds_archive().then(|| place.real());
     let options = BuildOptions {
         created: ctx.source_date.unwrap_or(Timestamp::EPOCH),
@@ -146,7 +145,7 @@ pub fn build(ctx: &Context<'_>, request: &BuildRequest<'_>) -> Result<BuildRepor
     work.write(ctx, &application, place)
 }
 
-/// Where an archive goes that a manifest describes: its name, here.
+/// The default output: the manifest's name, in the current directory.
 pub(crate) fn default_output(manifest: &Path) -> PathBuf {
     let mut name = manifest.file_stem().unwrap_or_default().to_os_string();
     name.push(".qyvbin");
@@ -185,7 +184,7 @@ impl PendingBuild<'_> {
             place.inputs().add_path(path);
         }
         place.check()?;
-        // A store that takes nothing leaves no first key behind.
+        // If the store can't be written, no first key is made.
         let store = ctx.store()?;
         let mut stage: Ingest = store.begin()?;
         // The output and the key come before the long work.

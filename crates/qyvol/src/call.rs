@@ -1,4 +1,4 @@
-//! `call`: what `run` does up to the guest, then calls of its functions.
+//! `call`: the steps of `run` up to the guest, then calls of its functions.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use crate::functions::{self, Found};
 use crate::run::{Launch, Prepared, StepTimer, VerifiedTarget};
 use crate::{Context, Error, RunRequest};
 
-/// A function to call, and what with.
+/// A function to call, and its arguments.
 pub struct CallRequest<'a> {
     /// The application and what it is given, as for a run of it.
     pub run: RunRequest<'a>,
@@ -21,7 +21,7 @@ pub struct CallRequest<'a> {
     pub function: &'a str,
     /// The arguments.
     pub arguments: CallArguments,
-    /// What the result is written in.
+    /// The text format of the result.
     pub language: Language,
 }
 
@@ -52,7 +52,7 @@ pub enum Called {
 pub struct LinesRequest<'a> {
     /// The application and what it is given, as for a run of it.
     pub run: RunRequest<'a>,
-    /// The function that is called where a line names none.
+    /// The function that is called if a line names none.
     pub function: Option<&'a str>,
     /// Calls that run at once.
     pub workers: usize,
@@ -84,8 +84,8 @@ pub fn call(ctx: &Context<'_>, request: &CallRequest<'_>) -> Result<Called, Erro
     Ok(called)
 }
 
-/// Calls functions of a target, one for each line of `input`, and hands the answers to
-/// `output` in their order.
+/// Calls functions of a target, one for each line of `input`, and writes the answers to
+/// `output` in order.
 pub fn call_lines(
     ctx: &Context<'_>,
     request: &LinesRequest<'_>,
@@ -133,7 +133,7 @@ struct Ready {
 }
 
 impl Ready {
-    /// For so many calls at once.
+    /// For this many calls at once.
     fn new(ctx: &Context<'_>, run: &RunRequest<'_>, workers: usize, clock: &mut StepTimer<'_>) -> Result<Ready, Error> {
         let judged = VerifiedTarget::new(ctx, run)?;
         clock.step("verify");
@@ -175,7 +175,7 @@ impl Ready {
         |source| Error::Function { target, source }
     }
 
-    /// Gives the application what it is granted, for as long as `work` calls its functions.
+    /// Grants the application its resources, for as long as `work` calls its functions.
     fn with_caller<T>(
         self,
         ctx: &Context<'_>,
@@ -209,7 +209,7 @@ impl Ready {
     }
 }
 
-/// What calls the functions of an application, and the limits that it has.
+/// The caller of an application's functions, and its limits.
 struct Calling {
     caller: Caller,
     functions: Functions,
@@ -223,7 +223,7 @@ impl Calling {
     }
 }
 
-/// Refuses what has nothing to call, before it is compiled.
+/// Refuses a component without functions, before it is compiled.
 fn check_callable(judged: &VerifiedTarget) -> Result<(), Error> {
     let target = judged.label();
     let exports = judged.exports();

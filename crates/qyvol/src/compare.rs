@@ -1,5 +1,5 @@
-//! `build --compare`: whether the sources here make a given image. Nothing is written, signed or
-//! tagged: whoever is satisfied signs the image itself, in a role of their own.
+//! `build --compare`: whether the sources here reproduce a given image. Nothing is written,
+//! signed or tagged: a rebuilder then signs the image itself, in a role of their own.
 
 use std::path::Path;
 
@@ -28,9 +28,9 @@ pub struct CompareRequest<'a> {
 /// How a build compares with an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// The manifests are the same, byte for byte, and so is all that they name.
+    /// The manifests are the same, byte for byte, and so is everything that they name.
     Identical,
-    /// The application's manifest, component and files are the same. These are not.
+    /// The application's manifest, component and files are the same. These differ.
     SameContent(Vec<&'static str>),
     /// The content differs; here first.
     Different(String),

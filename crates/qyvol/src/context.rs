@@ -1,4 +1,4 @@
-//! What a verb is told of the host: its directories and the time.
+//! What a verb knows about the host: its directories and the time.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub struct Home {
     pub store: PathBuf,
     /// Data of applications (`diskfs`).
     pub data: PathBuf,
-    /// A directory in memory for `memfs`, where the host has one.
+    /// A directory in memory for `memfs`, if the host has one.
     pub memory: Option<PathBuf>,
 }
 
@@ -33,7 +33,7 @@ impl Home {
     }
 }
 
-/// What every verb is given.
+/// The context of every verb.
 pub struct Context<'a> {
     /// The directories.
     pub home: Home,
@@ -41,11 +41,11 @@ pub struct Context<'a> {
     pub now: Timestamp,
     /// The time that images and signatures record: `SOURCE_DATE_EPOCH`.
     pub source_date: Option<Timestamp>,
-    /// Is told of progress.
+    /// Receives progress.
     pub report: &'a dyn Reporter,
-    /// The files that are being written, for whoever ends the process.
+    /// The files that are being written, to be removed if the process is ended.
     pub temporaries: &'a TempFiles,
-    /// Compiles in a process of its own; in this one where absent.
+    /// Compiles in a process of its own; if absent, in this one.
     pub compiler: Option<&'a Compiler>,
     /// Another policy than the home's.
     pub policy: Option<PathBuf>,
@@ -72,7 +72,7 @@ impl Context<'_> {
         Ok(LocalStore::open(&self.home.store)?)
     }
 
-    /// Reports what the store has repaired or skipped by itself.
+    /// Reports what the store itself has repaired or skipped.
     pub(crate) fn report_notices(&self, store: &LocalStore) {
         for notice in store.take_notices() {
             self.report

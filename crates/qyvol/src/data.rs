@@ -54,7 +54,7 @@ impl DataName {
 }
 
 /// Encodes a text as a file name: `%` and two digits for every byte that could have
-/// another meaning, or a digest if it is too long. The `%s` of a digest occurs in no
+/// another meaning, or a digest if it is too long. `%s`, which marks a digest, occurs in no
 /// encoded text.
 fn encode(text: &str) -> String {
     let mut out = String::new();
@@ -110,7 +110,7 @@ pub fn data_list(ctx: &Context<'_>) -> Result<Vec<DataRow>, Error> {
         let below = ctx.home.data.join(&owner);
         for application in names(&below)? {
             let path = below.join(&application);
-            // Whoever uses what can't be read gets the error.
+            // An unreadable directory is an error only when it is used.
             let usage = Usage::of(&path).unwrap_or_default();
             rows.push(DataRow {
                 name: DataName {

@@ -77,6 +77,26 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// The `build` of a manifest can't be started.
+    #[error("can't start `{}`, the `build` of {}: {source}", escape(program), escape(&path.to_string_lossy()))]
+    BuildStart {
+        /// The manifest.
+        path: PathBuf,
+        /// The program.
+        program: String,
+        /// Why it can't be started.
+        source: io::Error,
+    },
+    /// The `build` of a manifest failed.
+    #[error("the `build` of {} failed: `{}` {why}", escape(&path.to_string_lossy()), escape(program))]
+    BuildFailed {
+        /// The manifest.
+        path: PathBuf,
+        /// The program.
+        program: String,
+        /// How it ended.
+        why: String,
+    },
     /// A file can't be read or written.
     #[error("can't {action} {}: {source}", escape(&path.to_string_lossy()))]
     File {
@@ -129,27 +149,25 @@ pub enum Error {
         /// What shows it.
         why: String,
     },
-    /// What is to be imported is an image of Qyvol's.
+    /// The source of an import is an image of Qyvol.
     #[error("{name} is an image of Qyvol already")]
     AlreadyImage {
         /// Its name.
         name: Reference,
     },
-    /// What is to be imported has several layers, or none that tells what it
-    /// is.
+    /// The source of an import has several layers, or none that can be recognised.
     #[error("{}: {why}", escape(target))]
     Layers {
         /// What the user named.
         target: String,
-        /// Why none was taken.
+        /// Why none was chosen.
         why: String,
         /// The layers, or files of a container image.
         layers: Vec<String>,
         /// Whether they are files, of which none can be named.
         are_files: bool,
     },
-    /// What is to be imported is for none of our platforms, or has several
-    /// images for one.
+    /// The source of an import is for none of our platforms, or has several images for one.
     #[error("{}: {}", escape(target), match is_several {
         true => "it has several images for the same WebAssembly platform",
         false => "none of its platforms is WebAssembly",
@@ -268,7 +286,7 @@ pub enum Error {
         /// Whether it belongs to the caller, who can change that.
         own: bool,
     },
-    /// The private half of a key would be gone.
+    /// The private half of a key would be lost.
     #[error(
         "removing the key `{}` removes its private half, which may be the last copy",
         escape(key)
@@ -336,13 +354,13 @@ pub enum Error {
         /// What it asks for.
         why: String,
     },
-    /// What is to run answers requests, and is no command.
+    /// The target answers requests, and is not a command.
     #[error("{} is an HTTP service, not a command", escape(target))]
     IsService {
         /// What the user named.
         target: String,
     },
-    /// What is to serve answers no requests.
+    /// The target answers no requests.
     #[error("{} is not an HTTP service: it exports {NO_HANDLER}", escape(target))]
     NotAService {
         /// What the user named.
@@ -358,7 +376,7 @@ pub enum Error {
         /// Why not.
         why: String,
     },
-    /// A first instance of what is to serve failed.
+    /// A trial instance of a service failed.
     #[error("{} does not start: {source}", escape(target))]
     Trial {
         /// What the user named.
@@ -366,7 +384,7 @@ pub enum Error {
         /// Why.
         source: ServiceError,
     },
-    /// What is to run has functions to call, and is no command.
+    /// The target has functions to call, and is not a command.
     #[error("{} is not a command: it has functions to call", escape(target))]
     HasFunctions {
         /// What the user named.
@@ -399,7 +417,7 @@ pub enum Error {
         /// The failure.
         source: io::Error,
     },
-    /// Assets are at the guest's `/`, and no file system in memory can be laid over them.
+    /// Assets are at the guest's `/`, and no file system in memory can be mounted over them.
     #[error("can't lay a file system in memory over the assets at /: {0}")]
     Overlay(OverlayError),
     /// A file is not one of credentials.
@@ -429,7 +447,7 @@ pub enum Error {
     /// The caller could not make a client for registries.
     #[error(transparent)]
     Client(Box<dyn std::error::Error + Send + Sync>),
-    /// The user asked for something that makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     Usage(String),
 }

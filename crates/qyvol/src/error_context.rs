@@ -1,4 +1,4 @@
-//! Errors of what a verb is made of, as errors of the verb: with what was attempted, and on
+//! Turns errors of the parts of a verb into errors of the verb: with what was attempted, and on
 //! what.
 
 use std::io;

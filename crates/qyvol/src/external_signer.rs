@@ -1,5 +1,5 @@
-//! A program that signs: for keys in a token, a device or a service, of which this process
-//! sees the public half alone.
+//! A program that signs: for keys in a token, a device or a service, of which this process sees
+//! only the public half.
 //!
 //! It is started without a shell, reads the bytes to sign on its standard input, and writes
 //! the signature to its standard output. What it writes is checked against the public key by
@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use qyvol_trust::{KeyType, PublicKey, Sign, SignError, ssh};
 use qyvol_types::{SECRET_VARIABLES, escape};
 
-/// Most that it may write.
+/// Maximum size of its output, in bytes.
 const SIGNATURE_BYTES: usize = 512;
-/// Longest that it may take: someone may have to touch a token.
+/// Its timeout: someone may have to touch a token.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// How often an end is looked for.
+/// How often the end is polled.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A program and the key that it signs with.
@@ -48,7 +48,6 @@ impl Sign for ExternalSigner {
 impl ExternalSigner {
     fn run(&self, message: &[u8], timeout: Duration) -> Result<Vec<u8>, String> {
         let (program, arguments) = self.command.split_first().ok_or("its command is empty")?;
-        let end = Instant::now() + timeout;
         let mut command = Command::new(program);
         for name in SECRET_VARIABLES {
             command.env_remove(name);
@@ -59,7 +58,7 @@ impl ExternalSigner {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| format!("it can't be started: {error}"))?;
-        let finished = exchange(&mut child, message, end);
+        let finished = communicate(&mut child, message, timeout);
         if finished.is_err() {
             // It may have ended by now.
             let _ = child.kill();
@@ -70,12 +69,12 @@ impl ExternalSigner {
 }
 
 /// Writes the message, and reads the signature, until the program has ended well.
-fn exchange(child: &mut Child, message: &[u8], end: Instant) -> Result<Vec<u8>, String> {
+fn communicate(child: &mut Child, message: &[u8], timeout: Duration) -> Result<Vec<u8>, String> {
     let (Some(mut to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
         return Err("it has no standard input and output".to_string());
     };
     let message = message.to_vec();
-    // A program may end without reading: its status and output tell.
+    // A program may end without reading: its status and output decide.
     thread::spawn(move || to.write_all(&message));
     let (send, received) = mpsc::channel();
     thread::spawn(move || {
@@ -83,7 +82,8 @@ fn exchange(child: &mut Child, message: &[u8], end: Instant) -> Result<Vec<u8>, 
         let read = from.take(SIGNATURE_BYTES as u64 + 1).read_to_end(&mut written);
         let _ = send.send(read.map(|_| written));
     });
-    let late = || "it did not finish before its timeout".to_string();
+    let end = Instant::now() + timeout;
+    let late = || format!("it gave no signature within {timeout:?}");
     let left = || end.saturating_duration_since(Instant::now());
     let written = received
         .recv_timeout(left())
@@ -119,7 +119,7 @@ mod tests {
                 key: key.public().clone(),
             };
             let failed = signer.run(b"message", Duration::from_millis(50)).unwrap_err();
-            assert!(failed.contains("before its timeout"), "{failed}");
+            assert!(failed.contains("no signature within 50ms"), "{failed}");
         }
     }
 }

@@ -65,7 +65,7 @@ pub(crate) fn check(label: &str, builder: &ImageBuilder) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts components of functions into one.
+/// Joins components of functions into one.
 pub(crate) fn join(sources: &[Source]) -> Result<Vec<u8>, String> {
     let mut composition = Composition::default();
     for source in sources {
@@ -79,7 +79,7 @@ pub(crate) fn join(sources: &[Source]) -> Result<Vec<u8>, String> {
     composition.encode().map_err(|e| e.to_string())
 }
 
-/// Refuses pools for a component whose instances can't be used again.
+/// Refuses pools for a component whose instances can't be reused.
 pub(crate) fn check_pools(app: &AppManifest, generation: Generation) -> Result<(), String> {
     let kept = app
         .functions
@@ -100,7 +100,7 @@ fn covers(entry: &str, import: &str) -> bool {
     [import, interface, package].contains(&entry)
 }
 
-/// The component's function that a name of the manifest stands for.
+/// The component's function that a name of the manifest refers to.
 fn method<'a>(name: &'a str, function: &'a AppFunction) -> &'a str {
     function.method.as_deref().unwrap_or(name)
 }
@@ -116,7 +116,7 @@ pub(crate) fn metered(app: &AppManifest) -> bool {
     app.functions.values().any(|function| function.limits.fuel.is_some())
 }
 
-/// A function, and what the manifest says of it if it names it.
+/// A function, and its entry in the manifest, if there is one.
 pub(crate) struct Found {
     pub(crate) function: Function,
     of: Option<AppFunction>,
@@ -141,8 +141,8 @@ pub(crate) fn named(app: &AppManifest, functions: &Functions) -> Result<BTreeMap
 }
 
 impl Found {
-    /// The function with what calls it. `run` and `limits` are those of the application:
-    /// its own are at most these. Instances are kept for calls of one user alone.
+    /// The function with its caller. `run` and `limits` are those of the application: its own
+    /// limits are at most these. Instances are kept only for calls of one user.
     pub(crate) fn bind_pooled(
         self,
         caller: &Caller,
@@ -179,7 +179,7 @@ impl Found {
     }
 }
 
-/// The least of an application's limits and those of one of its functions.
+/// The lower of an application's limits and those of one of its functions.
 pub(crate) fn lowered(run: RunLimits, call: CallLimits, own: &Resources) -> (RunLimits, CallLimits) {
     let least = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
     let time =

@@ -1,4 +1,4 @@
-//! `hosts.yaml`: what the operator decides for single registries.
+//! `hosts.yaml`: the operator's settings for single registries.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,9 +19,8 @@ pub fn hosts_path(home: &Home) -> PathBuf {
     home.config.join("hosts.yaml")
 }
 
-/// Reads the file and the certificates that it names; nothing where there is
-/// no file. One that others could have written is refused: it decides who is
-/// believed to be a registry.
+/// Reads the file and the certificates that it names; nothing if there is no file. A file that
+/// others could have written is refused: it decides which registries are trusted.
 pub fn load_hosts(home: &Home) -> Result<BTreeMap<String, HostOptions>, Error> {
     let path = hosts_path(home);
     let Some(text) = read_private(&path)? else {

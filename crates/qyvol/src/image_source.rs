@@ -85,7 +85,7 @@ impl ImageSource {
         })
     }
 
-    /// Opens whatever of the two the target names.
+    /// Opens the target, an archive or a stored image.
     pub fn open(ctx: &Context<'_>, target: &Target) -> Result<ImageSource, Error> {
         match target {
             Target::Archive(path) => ImageSource::archive(path),
@@ -122,14 +122,14 @@ impl ImageSource {
     }
 
     /// Where its blobs are.
-    pub(crate) fn blobs(&self) -> &dyn Fetch {
+    pub(crate) fn blobs(&self) -> &(dyn Fetch + Sync) {
         match self {
             ImageSource::Archive { archive } => archive,
             ImageSource::Stored { store, .. } => store,
         }
     }
 
-    /// What it was asked for as.
+    /// How it was requested.
     pub(crate) fn asked(&self) -> RequestedAs<'_> {
         match self {
             ImageSource::Stored {
@@ -150,7 +150,7 @@ impl ImageSource {
     }
 }
 
-/// What a file is that is no archive; none where it may be one.
+/// The kind of a file that is no archive; none if it may be one.
 fn other_kind(path: &Path) -> Result<Option<&'static str>, Error> {
     let mut start = Vec::new();
     let file = File::open(path).map_err(Error::file("open", path))?;
@@ -201,9 +201,9 @@ pub(crate) fn resolve(store: &LocalStore, name: &ImageName) -> Result<Descriptor
     })
 }
 
-/// Reads an image's small blobs from a store, each against its digest. A
-/// referrer that is no signature, or can't be read, is left out: junk beside an
-/// image must not keep it from being judged by what else there is.
+/// Reads an image's small blobs from a store, each checked against its digest. A referrer that
+/// is no signature, or unreadable, is left out: junk referrers must not prevent a verdict on
+/// the others.
 pub(crate) fn read_image<S: Fetch + Referrers>(
     ctx: &Context<'_>,
     store: &S,
@@ -287,12 +287,12 @@ enum Found {
     Attestation(ImageSignature),
     /// One whose bundle is not read before it is needed.
     LargeAttestation(ImageManifest),
-    /// Something else, or over what is read together.
+    /// Something else, or beyond the limit on what is read.
     Neither,
 }
 
-/// What may still be read of attestations. They have room of their own: neither can crowd out
-/// the other.
+/// The remaining budget for attestations. They have a budget of their own: neither they nor
+/// signatures can crowd out the other.
 struct AttestationRoom {
     number: usize,
     small: u64,
@@ -310,7 +310,7 @@ impl Default for AttestationRoom {
 }
 
 impl AttestationRoom {
-    /// Takes room for a bundle; false where there is none left.
+    /// Takes a bundle's size from the budget; false if it is exhausted.
     fn take(&mut self, size: u64) -> bool {
         let room = match size <= limits::BUNDLE_BYTES {
             true => &mut self.small,
@@ -369,8 +369,8 @@ pub(crate) fn referrer_manifest<S: Fetch>(store: &S, referrer: &Descriptor) -> R
     })
 }
 
-/// Reads the bundle of a signature or attestation of an image by its manifest; none where the
-/// manifest is something else's.
+/// Reads the bundle of a signature or attestation of an image by its manifest; none if the
+/// manifest is neither.
 pub(crate) fn read_bundle<S: Fetch + ?Sized>(
     store: &S,
     manifest: ImageManifest,

@@ -23,8 +23,7 @@ pub struct ImageRow {
     pub signatures: usize,
 }
 
-/// The store's images, sorted by name. One that can't be read is told and
-/// skipped.
+/// The store's images, sorted by name. An unreadable one is reported and skipped.
 pub fn images(ctx: &Context<'_>) -> Result<Vec<ImageRow>, Error> {
     let store = ctx.store()?;
     let mut rows = Vec::new();
@@ -68,8 +67,8 @@ pub fn tag(ctx: &Context<'_>, from: &ImageName, to: &Reference) -> Result<Descri
     Ok(descriptor)
 }
 
-/// Takes names away; of a digest, every name of that image. Blobs stay until
-/// `prune`. Refuses before it removes any, if one of them is not there.
+/// Removes names; for a digest, every name of that image. Blobs stay until `prune`. If one of
+/// them doesn't exist, nothing is removed.
 pub fn remove(ctx: &Context<'_>, names: &[ImageName]) -> Result<Vec<Reference>, Error> {
     let store = ctx.store()?;
     let mut removed = Vec::new();
@@ -104,8 +103,8 @@ pub fn prune(ctx: &Context<'_>, plan: &PrunePlan) -> Result<Pruned, Error> {
     Ok(ctx.store()?.prune(plan)?)
 }
 
-/// Re-hashes everything. With `repair`, damaged blobs are quarantined so that the
-/// next `load` brings them back.
+/// Re-hashes everything. With `repair`, damaged blobs are quarantined so that the next `load`
+/// restores them.
 pub fn check(ctx: &Context<'_>, repair: bool) -> Result<Vec<Damage>, Error> {
     Ok(ctx.store()?.check(ctx.report, repair)?)
 }

@@ -1,5 +1,5 @@
-//! `inspect`: what an image is, from its head alone. Nothing is judged: names
-//! of signers come from the policy, verdicts are `verify`'s.
+//! `inspect`: what an image is, from its head only. Nothing is judged: names of signers come
+//! from the policy, verdicts from `verify`.
 
 use std::fs::File;
 use std::io::Read;
@@ -37,7 +37,7 @@ pub struct Inspection {
     pub os: Os,
     /// The application's manifest.
     pub app: AppManifest,
-    /// What its permissions come to, in sentences.
+    /// Its permissions, in sentences.
     pub permissions_in_words: Vec<String>,
     /// Digest of the component.
     pub component_digest: String,
@@ -47,10 +47,10 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
-    /// What it was imported from, as whoever built it says.
+    /// What it was imported from, by its builder's claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceView>,
-    /// What was linked into its component, as whoever built it says.
+    /// What was linked into its component, by its builder's claim.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<LockedDependency>,
     /// Its assets.
@@ -73,7 +73,7 @@ pub struct SourceView {
     pub digest: String,
 }
 
-/// A signature as it says of itself.
+/// A signature, by its own claims.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SignatureView {
@@ -87,7 +87,7 @@ pub struct SignatureView {
     pub problem: Option<String>,
 }
 
-/// An attestation as it says of itself.
+/// An attestation, by its own claims.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttestationView {
@@ -98,7 +98,7 @@ pub struct AttestationView {
     pub predicate_type: String,
     /// Bytes of its bundle.
     pub size: u64,
-    /// The fingerprint that it hints at; none where it is too large to be read for this.
+    /// The fingerprint that it hints at; none if it is too large to be read for this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
@@ -121,7 +121,7 @@ pub struct WasmView {
     pub exports: Vec<String>,
 }
 
-/// Looks at every image of the target.
+/// Inspects every image of the target.
 pub fn inspect(ctx: &Context<'_>, target: &Target) -> Result<Vec<Inspection>, Error> {
     let source = ImageSource::open(ctx, target)?;
     let label = source.label();
@@ -209,7 +209,7 @@ fn attestations(image: &SignedImage) -> Vec<AttestationView> {
     small.chain(large).map(view).collect()
 }
 
-/// Looks at a bare `.wasm`.
+/// Inspects a bare `.wasm`.
 pub fn inspect_wasm(path: &Path) -> Result<WasmView, Error> {
     let bytes = read_wasm(path)?;
     let payload = Payload::read(&bytes).map_err(Error::image(&path.to_string_lossy()))?;

@@ -1,4 +1,4 @@
-//! Bringing a verified image's blobs into the store.
+//! Installs a verified image's blobs in the store.
 
 use std::io;
 
@@ -13,10 +13,10 @@ use crate::{Context, Error, signatures};
 pub(crate) struct InstallOptions {
     /// Names, each with its image.
     pub(crate) names: Vec<(Reference, Descriptor)>,
-    /// Whether a name that stands for another image is moved.
+    /// Whether a name that refers to another image is moved.
     pub(crate) replace: bool,
-    /// Whether content that the store has already is read all the same, so that
-    /// a damaged archive is refused.
+    /// Whether content that the store has already is read nevertheless, so that a damaged
+    /// archive is refused.
     pub(crate) read_all: bool,
 }
 

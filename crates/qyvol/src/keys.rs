@@ -108,7 +108,7 @@ impl Keyring {
         write_new(&self.public_path(name), key.public().to_pem().as_bytes(), 0o644)
     }
 
-    /// The keys, sorted by name. A file that can't be read is skipped and told.
+    /// The keys, sorted by name. An unreadable file is skipped and reported.
     pub fn list(&self, warn: &mut dyn FnMut(String)) -> Result<Vec<KeyRow>, Error> {
         let mut rows = Vec::new();
         let entries = match fs::read_dir(&self.directory) {
@@ -178,7 +178,7 @@ impl Keyring {
                 directory: self.directory.clone(),
             });
         }
-        // Whoever can exchange the file could have us sign with a key of theirs.
+        // A user who can replace the file could make us sign with their key.
         secure_file::check_directories(&path).map_err(|why| Error::Key {
             key: spelling.to_string(),
             why,
@@ -200,8 +200,7 @@ impl Keyring {
         }
     }
 
-    /// Removes a key. A private half is gone for good, as far as can be told
-    /// here, so that `last` has to allow it.
+    /// Removes a key. A private half may be the last copy, so `last` has to allow it.
     pub fn remove(&self, name: &str, last: bool) -> Result<KeyRow, Error> {
         let row = match self.show(name) {
             Ok(row) => row,
@@ -241,7 +240,7 @@ impl Keyring {
         let pem = Zeroizing::new(read_text(path)?);
         if pem.contains("PRIVATE KEY-----") {
             let key = parse_private(&pem, path, passphrase)?;
-            // One that is encrypted stays so, by the passphrase that it has.
+            // An encrypted key stays encrypted, with its passphrase.
             let is_encrypted = pem.contains("ENCRYPTED PRIVATE KEY");
             match new {
                 None if is_encrypted => self.keep_as(name, &pem, &key)?,
@@ -284,8 +283,8 @@ pub(crate) fn open_file(path: &Path, passphrase: Passphrase<'_>) -> Result<Opene
     })
 }
 
-/// Reads a private key's file, which nobody else may read: the file that was
-/// opened is asked, whatever its name leads to by then.
+/// Reads a private key's file, which nobody else may read: the opened file is checked, whatever
+/// its name refers to by then.
 pub(crate) fn read_private(path: &Path) -> Result<(Zeroizing<String>, FileId), Error> {
     let file = File::open(path).map_err(Error::file("open the key", path))?;
     let meta = file.metadata().map_err(Error::file("open the key", path))?;

@@ -28,11 +28,14 @@ mod assets;
 mod attest;
 mod attestations;
 mod build;
+mod build_command;
 mod call;
+mod children;
 mod compare;
 mod context;
 mod data;
 mod dependencies;
+mod encodings;
 mod error;
 mod error_class;
 mod error_context;
@@ -45,6 +48,7 @@ mod image_source;
 mod images;
 #[cfg(feature = "import")]
 mod import;
+mod init;
 mod inspect;
 mod install;
 mod keys;
@@ -60,6 +64,8 @@ mod policy_file;
 mod policy_record;
 mod remote;
 mod reuse;
+mod revocations;
+mod revoke;
 mod run;
 mod runnable;
 mod save;
@@ -80,11 +86,14 @@ mod verify_many;
 
 pub use attest::{AttestReport, AttestRequest, Stated, attest};
 pub use build::{BuildReport, BuildRequest, build};
+pub use build_command::{BuildSetup, run_build};
 pub use call::{CallArguments, CallRequest, Called, LinesRequest, call, call_lines};
+pub use children::{Children, Remote, Running};
 pub use compare::{CompareReport, CompareRequest, Comparison, compare};
 pub use context::{Context, Home, policy_path};
 pub use data::{DataName, DataRow, data_find, data_list, data_move, data_remove};
 pub use dependencies::{Linking, LockChange, LockUse, UpdateReport, UpdateRequest, update};
+pub use encodings::Encodings;
 pub use error::Error;
 pub use error_class::ErrorClass;
 pub use follow::{
@@ -97,6 +106,7 @@ pub use image_source::ImageSource;
 pub use images::{ImageRow, check, images, prune, prune_plan, remove, tag};
 #[cfg(feature = "import")]
 pub use import::{ImportReport, ImportRequest, Origin, import};
+pub use init::{InitReport, InitRequest, Language, init};
 pub use inspect::{
     AttestationView, Inspection, SignatureView, SourceView, WasmView, assets, functions, inspect, inspect_wasm, wit,
 };
@@ -107,10 +117,13 @@ pub use output::Destination;
 pub use pin::{FirstUse, ReadFrom, first_use};
 pub use policy::{
     PolicyChange, PolicyUsed, change_policy, describe_scope, key_id, key_name, key_to_trust, load_policy,
-    policy_or_key, public_key, revocation,
+    policy_or_key, public_key,
 };
 pub use policy_check::{ImageCheck, check_images};
-pub use remote::{PullRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags};
+pub use remote::{
+    PullRequest, PushRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags,
+};
+pub use revoke::revoke;
 pub use run::{Debugging, DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, compile, run};
 pub use save::{LoadRequest, load, save};
 pub use sbom::{CycloneDx, sbom};
@@ -120,7 +133,7 @@ pub use signatures::{CleanRequest, RemovedSignature, clean};
 pub use signer::{FirstKey, SignerChoice};
 pub use target::Target;
 pub use temp_file::{CleanupGuard, TempFiles};
-pub use validate::{Application, Validated, check_application, validate};
+pub use validate::{Application, Use, Validated, check_application, validate};
 pub use verify::{Explanation, VerifyReport, explain, verify};
 pub use verify_many::{TargetVerdict, VerifyRequest, verify_many};
 

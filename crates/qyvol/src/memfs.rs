@@ -1,10 +1,10 @@
-//! `memfs`: a private file system in memory, gone with the run that made it.
+//! `memfs`: a private file system in memory, which ends with its run.
 //!
 //! It is a tmpfs of the process's own, mounted nowhere, which the kernel frees
-//! with its last descriptor. Where the host bars that, it is a directory in the
-//! host's memory file system, removed when the run ends; what a killed process
-//! left there is removed by the next run. The kernel bounds the first; the second
-//! has a quota, which whoever mounts it must pass on ([`MemFs::quota`]).
+//! with its last descriptor. If the host does not allow that, it is a directory in the host's
+//! memory file system, removed when the run ends; what a killed process left there is removed
+//! by the next run. The kernel bounds the first; the second has a quota, which the mount must
+//! use ([`MemFs::quota`]).
 
 use std::fs::DirBuilder;
 use std::io;
@@ -21,7 +21,7 @@ use crate::shared_memory::SharedMemory;
 /// Bytes of all files, unless the manifest says otherwise.
 pub(crate) const DEFAULT_BYTES: u64 = 512 << 20;
 /// Bytes for each file that there may be: a file takes about a kilobyte of the
-/// kernel's memory, or a block of a disk's, beside its content.
+/// kernel's memory, or a block of a disk, in addition to its content.
 const BYTES_PER_FILE: u64 = 8 << 10;
 /// Minimum number of files, however small it is.
 const MIN_FILES: u64 = 1024;
@@ -30,7 +30,7 @@ const MIN_FILES: u64 = 1024;
 /// and a quota takes one on the directory that it bounds.
 const ROOT: &str = "root";
 
-/// Bounds of a file system in memory of so many bytes.
+/// Bounds of a file system in memory of this many bytes.
 pub(crate) fn limits(bytes: u64) -> TmpfsLimits {
     TmpfsLimits {
         bytes,
@@ -38,7 +38,7 @@ pub(crate) fn limits(bytes: u64) -> TmpfsLimits {
     }
 }
 
-/// Maximum number of files and directories in a file system of so many bytes.
+/// Maximum number of files and directories in a file system of this many bytes.
 pub(crate) fn files_for(bytes: u64) -> u64 {
     (bytes / BYTES_PER_FILE).max(MIN_FILES)
 }
@@ -52,8 +52,8 @@ enum Kind {
 }
 
 impl MemFs {
-    /// Makes an empty one of at most `bytes`. `shared` is the host's memory file
-    /// system, for hosts that bar a private one.
+    /// Makes an empty one of at most `bytes`. `shared` is the host's memory file system, for
+    /// hosts that don't allow a private one.
     pub(crate) fn create(shared: Option<&Path>, bytes: u64) -> Result<MemFs, Error> {
         let error = match Tmpfs::new(limits(bytes)) {
             Ok(tmpfs) => return Ok(MemFs(Kind::Private(tmpfs))),

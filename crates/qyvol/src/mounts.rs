@@ -1,6 +1,6 @@
 //! What a guest sees as its file system: its own as `/`, a `/tmp` where it may
-//! write, its assets, and what the operator grants. Assets at `/` are alone there for
-//! a guest that only reads; for any other a file system in memory lies over them.
+//! write, its assets, and what the operator grants. For a guest that only reads, assets at `/`
+//! are all that is there; for any other, a file system in memory is mounted over them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -46,8 +46,8 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Mounts {
-    /// Makes what an application is given. `data` makes the directory of its own data,
-    /// `remote` mounts its tree of another machine in memory.
+    /// Makes the mounts of an application. `data` makes the directory of its own data, `remote`
+    /// mounts its tree of another machine in memory.
     pub(crate) fn new(
         ctx: &Context<'_>,
         wanted: Wanted<'_>,
@@ -124,7 +124,7 @@ impl Mounts {
         Ok(mounts)
     }
 
-    /// Gives a guest that may write a `/tmp`, unless the operator does.
+    /// Gives a guest that may write a `/tmp`, unless the operator mounts one.
     fn give_temporary(
         &mut self,
         ctx: &Context<'_>,
@@ -207,7 +207,7 @@ impl Mounts {
                 writable,
                 path: relative(guest).to_string(),
                 seal: Some(Arc::clone(&seal)),
-                // Who only reads changes nothing there.
+                // A guest that only reads changes nothing there.
                 backing: writable.then(|| Arc::clone(&overlay) as Arc<dyn Backing>),
                 quota: None,
             });
@@ -249,9 +249,9 @@ fn by_descriptor(directory: &OwnedFd) -> PathBuf {
 }
 
 /// Makes a directory of a file system, with those that lead to it. A guest may have
-/// left links there, which are not followed. `unbar` is called where the system doesn't
-/// let one be made, with its path, and it is tried again.
-fn make_beneath(root: &Path, path: &str, unbar: &dyn Fn(&str) -> io::Result<()>) -> io::Result<OwnedFd> {
+/// left links there, which are not followed. If the kernel doesn't permit one, `make_writable` is
+/// called with its path, and it is retried.
+fn make_beneath(root: &Path, path: &str, make_writable: &dyn Fn(&str) -> io::Result<()>) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let mut directory = rustix::fs::open(root, flags, Mode::empty())?;
     let mut so_far = String::new();
@@ -262,7 +262,7 @@ fn make_beneath(root: &Path, path: &str, unbar: &dyn Fn(&str) -> io::Result<()>)
         so_far.push_str(name);
         let mut made = rustix::fs::mkdirat(&directory, name, Mode::RWXU);
         if made == Err(Errno::ACCESS) {
-            unbar(&so_far)?;
+            make_writable(&so_far)?;
             made = rustix::fs::mkdirat(&directory, name, Mode::RWXU);
         }
         match made {

@@ -119,8 +119,8 @@ pub fn read_fs_credentials(path: &Path) -> Result<Credentials, Error> {
 
 fn credentials(text: &str) -> Result<Credentials, String> {
     const KEYS: [&str; 6] = ["user", "password", "token", "access-key", "secret-key", "session-token"];
-    let told = |problems: yaml::Problems| problems.to_string();
-    let root = yaml::parse(text).map_err(told)?;
+    let as_text = |problems: yaml::Problems| problems.to_string();
+    let root = yaml::parse(text).map_err(as_text)?;
     if !matches!(root.value, yaml::Value::Mapping(_)) {
         return Err("it must be YAML, with `user: NAME` and `password: …` on a line each".to_string());
     }
@@ -131,7 +131,7 @@ fn credentials(text: &str) -> Result<Credentials, String> {
             reader.text(node, key).map(str::to_string)
         })
     });
-    match reader.finish(read).map_err(told)? {
+    match reader.finish(read).map_err(as_text)? {
         [Some(user), Some(password), None, None, None, None] => Ok(Credentials::Basic {
             user,
             password: Secret::new(password),
@@ -241,10 +241,10 @@ impl Backing for Mounted {
             Intent::Create | Intent::Truncate => qyvol_netfs::Intent::Create,
             Intent::Remove => qyvol_netfs::Intent::Remove,
             Intent::Rename => qyvol_netfs::Intent::Rename,
-            // Everything else only looks at the path.
+            // Every other call only reads the path.
             _ => qyvol_netfs::Intent::Stat,
         };
-        self.tree.ensure(path, intent).map_err(|error| self.told(&error))
+        self.tree.ensure(path, intent).map_err(|error| self.os_error(&error))
     }
 
     fn changed(&self, change: Change<'_>) {
@@ -258,16 +258,16 @@ impl Backing for Mounted {
 
     fn flush(&self) -> io::Result<()> {
         self.tree.flush().map_err(|error| match error.failures.first() {
-            Some(first) => self.told(&first.error),
+            Some(first) => self.os_error(&first.error),
             None => io::ErrorKind::Other.into(),
         })
     }
 }
 
 impl Mounted {
-    /// The failure as an error of the operating system. That tells the guest what it
-    /// needs, but not whoever runs it, so the failure is kept as a notice too.
-    fn told(&self, error: &FsError) -> io::Error {
+    /// The failure as an error of the operating system. That is enough for the guest, but not
+    /// for the operator, so the failure is kept as a notice too.
+    fn os_error(&self, error: &FsError) -> io::Error {
         let errno = match error.kind() {
             ErrorKind::NotFound => rustix::io::Errno::NOENT,
             ErrorKind::Access => rustix::io::Errno::ACCESS,

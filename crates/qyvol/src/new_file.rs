@@ -1,15 +1,19 @@
-//! Files that a run leaves at its end: a profile, a core dump.
+//! Files that a run leaves at its end, such as a profile or a core dump, and the directories of
+//! new projects.
 //!
-//! Such a file appears under its name when all of it is written, and never in the place of
-//! another. Whether it can be made is found out before the guest starts.
+//! Such a file or directory appears under its name when all of it is written, and never replaces another.
+//! Whether it can be created is checked before the guest starts.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use crate::Context;
-use crate::temp_file::TempFile;
+use crate::temp_file::{TempFile, fresh_name};
 
 /// A file that is to be written. Dropped, nothing of it is left.
 pub struct NewFile<'a> {
@@ -20,7 +24,7 @@ pub struct NewFile<'a> {
 
 impl<'a> NewFile<'a> {
     /// Begins a file in the directory of `path`, where there must be nothing of that name.
-    /// A link in its place is not followed. `mode` is what umask takes from.
+    /// A link in its place is not followed. `mode` is the mode before the umask.
     pub fn create(ctx: &Context<'a>, path: &Path, mode: u32) -> io::Result<NewFile<'a>> {
         let Some(name) = path.file_name() else {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -55,6 +59,38 @@ impl<'a> NewFile<'a> {
     }
 }
 
+/// Creates a directory, where there must be nothing of that name, with all that `fill` puts into
+/// it. No signal ends the process in between.
+pub(crate) fn create_directory(
+    ctx: &Context<'_>,
+    parent: &Path,
+    name: &str,
+    fill: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let _guard = ctx.temporaries.hold();
+    let (temporary, path) = (parent.join(fresh_name()), parent.join(name));
+    if fs::symlink_metadata(&path).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::create_dir(&temporary)?;
+    let created = fill(&temporary).and_then(|()| rename_new(&temporary, &path));
+    if created.is_err() {
+        // What failed is reported, not this.
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    created
+}
+
+/// Renames a directory where nothing has the new name.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Not every file system supports this. Without it, an empty directory could be replaced
+        // that was made since this was checked.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::rename(from, to),
+        renamed => Ok(renamed?),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -65,7 +101,7 @@ mod tests {
     use crate::{Home, TempFiles};
 
     #[test]
-    fn new_file_takes_the_place_of_nothing_and_appears_when_it_is_whole() {
+    fn new_file_replaces_nothing_and_appears_when_it_is_complete() {
         let scratch = tempfile::tempdir().unwrap();
         let temporaries = TempFiles::default();
         let now = Timestamp::from_unix(1_800_000_000).unwrap();

@@ -1,10 +1,9 @@
-//! Output files: written atomically, and only over what may be replaced.
+//! Output files: written atomically, and only over files that may be replaced.
 //!
-//! A file is written beside its destination and put there at the end, so that
-//! what stood there stays until then. Only an archive is replaced, unless the
-//! user forces it, and what the command reads never is. An archive is not
-//! synced: after a power failure one may be torn, which every reader of a
-//! `.qyvbin` finds. One that replaces the only copy is.
+//! A file is written next to its destination and moved there at the end, so that the existing
+//! file stays until then. Only an archive is replaced, unless the user forces it, and an input
+//! of the command never is. An archive is not synced: after a power failure it may be torn,
+//! which every reader of a `.qyvbin` detects. An archive that replaces the only copy is synced.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -31,7 +30,7 @@ pub struct Destination<'a> {
     pub inputs: &'a [PathBuf],
 }
 
-/// Files that a command reads, by what they are and by their real paths.
+/// Files that a command reads, by their identity and by their real paths.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     ids: HashSet<FileId>,
@@ -198,7 +197,7 @@ impl OutputPath {
         Error::file("write", self.shown.clone())
     }
 
-    /// Looks at what stands there, and refuses what must stay.
+    /// Inspects the existing file, and refuses one that must stay.
     fn inspect(&self) -> Result<ExistingOutput, Error> {
         let real = self.real();
         let meta = match fs::metadata(&real) {
@@ -304,7 +303,7 @@ impl<'a> Output<'a> {
                 let meta = stream.metadata().map_err(place.failed())?;
                 if FileId::of(&meta) != id {
                     return Err(place.failed()(io::Error::other(
-                        "something else has taken its place meanwhile",
+                        "something else has replaced it meanwhile",
                     )));
                 }
                 Sink::Through(stream)
@@ -327,8 +326,8 @@ impl<'a> Output<'a> {
         })
     }
 
-    /// Puts the file in its place; returns its size. What was there stays until
-    /// then, and is looked at once more.
+    /// Puts the file in its place; returns its size. The existing file stays until then, and is
+    /// inspected once more.
     pub(crate) fn finish(self) -> Result<u64, Error> {
         let failed = || self.place.failed();
         let sink = self.file.into_inner().map_err(|e| failed()(e.into_error()))?;
@@ -337,9 +336,7 @@ impl<'a> Output<'a> {
         };
         match self.place.inspect()? {
             ExistingOutput::Stream(_) => {
-                return Err(failed()(io::Error::other(
-                    "a pipe or device has taken its place meanwhile",
-                )));
+                return Err(failed()(io::Error::other("a pipe or device has replaced it meanwhile")));
             }
             ExistingOutput::Nothing => temporary.persist_noclobber(&self.place.name).map_err(failed())?,
             ExistingOutput::File(_) if matches!(self.place.replaces, OverwritePolicy::Only(_)) => {
@@ -384,7 +381,7 @@ pub(crate) fn private_directory(path: &Path) -> Result<(), Error> {
         .map_err(Error::file("make the directory", path))
 }
 
-/// Writes a small file anew, with `mode`; fails if it is there already.
+/// Writes a new small file, with `mode`; fails if it exists.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let directory = path.parent().unwrap_or(Path::new("."));
     private_directory(directory)?;

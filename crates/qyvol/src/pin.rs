@@ -1,10 +1,10 @@
-//! First use: the key that an image brought along, shown to whoever decides, and written into the
-//! policy for the image's repository once they have decided.
+//! First use: the key that comes with an image is shown to the user, and written into the
+//! policy for the image's repository if the user accepts it.
 //!
 //! Invariants:
-//! - a key that came with an image is not used to check signatures until somebody has accepted
+//! - a key that comes with an image is not used to check signatures until the user has accepted
 //!   it; the image is then judged as if the key were in the policy, before that is written;
-//! - a repository that a rule covers is never asked about: another key than the rule's is a
+//! - a repository that a rule covers is never asked about: a key that is not in the rule is a
 //!   refusal, not a question.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::remote::find;
 use crate::verify::{Attestations, verify_image};
 use crate::{Context, Error, ImageName, ImageSource, PolicyChange, key_name};
 
-/// An image of a repository that no rule covers, and the keys that it brought along.
+/// An image of a repository that no rule covers, and the keys that come with it.
 pub struct FirstUse {
     name: Reference,
     own: Reference,
@@ -44,11 +44,11 @@ enum Origin {
     Registry(Box<qyvol_remote::Repository>),
 }
 
-/// Finds the keys that an image brought along. Judges nothing, and writes nothing.
+/// Finds the keys that come with an image. Judges nothing, and writes nothing.
 ///
 /// # Errors
-/// A rule covers the name already; the policy is another's to change; the image is unsigned, or
-/// none of its signatures brought the key that it names.
+/// A rule covers the name already; the policy is a followed one; the image is unsigned, or none
+/// of its signatures carries the key that it names.
 pub fn first_use(
     ctx: &Context<'_>,
     client: &dyn Fn() -> Result<Arc<Client>, Error>,
@@ -81,20 +81,20 @@ pub fn first_use(
     for signature in &image.signatures {
         let named = Envelope::parse(&signature.bundle).ok();
         let named = named.and_then(|envelope| envelope.hinted_fingerprint());
-        let brought = signature
-            .brought_key()
+        let carried = signature
+            .unverified_key()
             .and_then(|text| PublicKey::from_base64(text).ok());
         // A key that the signature does not name has signed nothing here.
-        let brought = brought.filter(|key| named.is_some_and(|named| named == key.fingerprint()));
-        keys.extend(brought.filter(|key| !keys.contains(key)));
+        let carried = carried.filter(|key| named.is_some_and(|named| named == key.fingerprint()));
+        keys.extend(carried.filter(|key| !keys.contains(key)));
     }
     if keys.is_empty() {
         return Err(Error::Usage(match image.signatures.len() {
             0 => format!("{name} is not signed: there is no key to trust"),
-            _ => format!("no signature of {name} brought its public key along: ask the publisher for the key"),
+            _ => format!("no signature of {name} carries its public key: ask the publisher for the key"),
         }));
     }
-    // In the same order for everybody, whatever the registry's.
+    // In the same order for everybody, whatever the registry's order.
     keys.sort_by_key(PublicKey::id);
     Ok(FirstUse {
         name: name.clone(),
@@ -124,7 +124,7 @@ fn check_uncovered(policy: &TrustPolicy, image: &SignedImage, name: &Reference, 
 }
 
 impl FirstUse {
-    /// The keys. Whoever made the image, or carried it, chose them.
+    /// The keys. Whoever made or published the image chose them.
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
     }
@@ -145,19 +145,19 @@ impl FirstUse {
     /// that would be in force, and writes that policy if it accepts the image.
     ///
     /// # Errors
-    /// The image brought no such key; the policy revokes it; somebody has made a rule that covers
-    /// the name meanwhile; the image would still be refused. The policy is then as it was.
+    /// The image carries no such key; the policy revokes it; a rule that covers the name was
+    /// made meanwhile; the image would still be refused. The policy is then unchanged.
     pub fn pin(&self, ctx: &Context<'_>, id: KeyId, unchecked: bool) -> Result<PolicyChange, Error> {
         let Some(key) = self.keys.iter().find(|key| key.id() == id) else {
-            let brought: Vec<String> = self.keys.iter().map(PublicKey::fingerprint).collect();
+            let carried: Vec<String> = self.keys.iter().map(PublicKey::fingerprint).collect();
             return Err(Error::Usage(format!(
                 "{} comes with {}, not with {}: nothing was changed",
                 self.name,
-                brought.join(" and "),
+                carried.join(" and "),
                 id.fingerprint()
             )));
         };
-        // What moves is remembered, so that it never goes back.
+        // A moving tag is recorded, so that it never goes back.
         let identity = match required_identity(&self.name, &self.own) {
             Identity::Repository if self.name.tag().is_some() => Identity::Repository,
             _ => Identity::Exact,
@@ -170,7 +170,7 @@ impl FirstUse {
             unchecked,
         };
         change_policy_if(ctx, &edit, |before, policy| {
-            // Whoever was asked may have taken hours to answer.
+            // The user may have taken hours to answer.
             check_uncovered(before, &self.image, &self.name, &self.own)?;
             let blobs: &dyn qyvol_store::Fetch = match &self.origin {
                 Origin::Store(source) => source.blobs(),

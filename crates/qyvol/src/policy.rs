@@ -11,6 +11,7 @@ use crate::follow::check_lapsed;
 use crate::keys::is_path;
 use crate::output::write_new;
 use crate::policy_file::{lock_policy, policy_text};
+use crate::revocations::{host_revocations, host_revocations_beside};
 use crate::secure_file::{self, SecureFileError};
 use crate::text_file::read_text;
 use crate::{Context, Error, Keyring, policy_path};
@@ -18,7 +19,7 @@ use crate::{Context, Error, Keyring, policy_path};
 /// Reads the policy and the trusted roots that it names, to look at it. One that others
 /// could have written is refused; its trusted roots are pinned by their digests.
 pub fn load_policy(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
-    with_roots(ctx, read_policy(ctx, &mut parse, |_, _, _| Ok(()))?)
+    with_roots(ctx, read_policy(ctx, &mut parse, |_, _, _| Ok(()))?.0)
 }
 
 /// The same, to judge by it: it must not have lapsed.
@@ -44,34 +45,42 @@ fn parse(text: &str, _: &Digest) -> Result<TrustPolicy, Problems> {
     TrustPolicy::parse(text)
 }
 
-/// Reads the policy alone.
+/// Reads the policy, and what the host revokes beside it, with the digest of the latter's text:
+/// the one place where they meet, so that whatever judges has both.
 fn read_policy(
     ctx: &Context<'_>,
     read: ReadText<'_>,
     check: impl FnOnce(&TrustPolicy, &str, Digest) -> Result<(), Error>,
-) -> Result<TrustPolicy, Error> {
+) -> Result<(TrustPolicy, Option<Digest>), Error> {
     let path = policy_path(ctx);
-    match policy_text(&path)? {
+    let policy = match policy_text(&path)? {
         Some(text) => {
             let digest = Digest::of(text.as_bytes());
             let policy = read(&text, &digest).map_err(|problems| Error::PolicyYaml { path, problems })?;
             check(&policy, &text, digest)?;
-            Ok(policy)
+            policy
         }
-        None if ctx.policy.is_none() => Ok(TrustPolicy::reject_all()),
-        None => Err(Error::Policy {
-            path,
-            why: "there is no such file".to_string(),
-        }),
-    }
+        None if ctx.policy.is_none() => TrustPolicy::reject_all(),
+        None => {
+            return Err(Error::Policy {
+                path,
+                why: "there is no such file".to_string(),
+            });
+        }
+    };
+    let host = match ctx.policy {
+        None => host_revocations_beside(ctx)?,
+        Some(_) => host_revocations(ctx)?,
+    };
+    Ok((policy.revoking(&host.revocations), host.digest))
 }
 
 /// The policy as a command finds it that is about to change it: it may name a
 /// file that is yet to be made.
-fn policy_to_change(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
+pub(crate) fn policy_to_change(ctx: &Context<'_>) -> Result<TrustPolicy, Error> {
     match ctx.policy.as_deref().map(secure_file::open) {
         Some(Err(SecureFileError::Absent)) => Ok(TrustPolicy::reject_all()),
-        _ => read_policy(ctx, &mut parse, |_, _, _| Ok(())),
+        _ => Ok(read_policy(ctx, &mut parse, |_, _, _| Ok(()))?.0),
     }
 }
 
@@ -92,6 +101,9 @@ pub struct PolicyUsed {
     pub digest: Option<Digest>,
     /// Its serial.
     pub serial: u64,
+    /// The digest of what the host revokes beside it, where there is such a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Digest>,
     /// The fingerprint of the key that was named in place of its rules. What it revokes holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -117,11 +129,12 @@ pub(crate) fn policy_used_as(
         path: policy_path(ctx),
         ..PolicyUsed::default()
     };
-    let own = read_policy(ctx, read, |policy, text, digest| {
+    let (own, revoked) = read_policy(ctx, read, |policy, text, digest| {
         used.digest = Some(digest);
         check_lapsed(ctx, &policy_path(ctx), policy, text)
     })?;
     used.serial = own.serial();
+    used.revoked = revoked;
     let policy = match key {
         Some(key) => {
             let key = public_key(ctx, key)?;
@@ -138,7 +151,7 @@ pub(crate) fn policy_used_as(
 pub(crate) fn policy_or_key_lapsed(ctx: &Context<'_>, key: Option<&str>) -> Result<TrustPolicy, Error> {
     match key {
         Some(key) => {
-            let own = read_policy(ctx, &mut parse, |_, _, _| Ok(()))?;
+            let (own, _) = read_policy(ctx, &mut parse, |_, _, _| Ok(()))?;
             Ok(TrustPolicy::single_key(public_key(ctx, key)?, own.revoked().clone()))
         }
         None => load_policy(ctx),
@@ -229,7 +242,9 @@ pub(crate) fn change_policy_if(
             why: error.to_string(),
         },
     })?;
-    check(&changed.before, &changed.policy)?;
+    let revocations = host_revocations(ctx)?.revocations;
+    let here = |policy: &TrustPolicy| policy.clone().revoking(&revocations);
+    check(&here(&changed.before), &here(&changed.policy))?;
     if !changed.notes.is_empty() {
         secure_file::replace(&path, changed.text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
         // A directory that others can write would have it refused by whoever
@@ -238,7 +253,7 @@ pub(crate) fn change_policy_if(
     }
     Ok(PolicyChange {
         path,
-        created: text.is_none(),
+        created: text.is_none() && !changed.notes.is_empty(),
         notes: changed.notes,
         warnings: changed.warnings,
         policy: changed.policy,
@@ -248,8 +263,11 @@ pub(crate) fn change_policy_if(
 /// What `trust revoke` is to revoke: a digest, a fingerprint, or a key by the
 /// policy's name, the keyring's, or its file.
 /// Signatures of a key over the images of `keep` still count.
-pub fn revocation(ctx: &Context<'_>, text: &str, keep: Vec<Digest>) -> Result<PolicyEdit, Error> {
+/// With `undo`, what is to be revoked no longer.
+pub(crate) fn revocation(ctx: &Context<'_>, text: &str, keep: Vec<Digest>, undo: bool) -> Result<PolicyEdit, Error> {
     match text.parse::<Digest>() {
+        Ok(digest) if undo => Ok(PolicyEdit::ReinstateImage(digest)),
+        Err(_) if undo => Ok(PolicyEdit::ReinstateKey(key_id(ctx, text)?)),
         Ok(_) if !keep.is_empty() => Err(Error::Usage(
             "an image is revoked whole: --keep goes with a key".to_string(),
         )),

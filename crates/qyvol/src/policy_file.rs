@@ -14,12 +14,17 @@ use crate::text_file::read_within;
 
 /// The policy's text, if there is a policy.
 pub(crate) fn policy_text(path: &Path) -> Result<Option<String>, Error> {
+    guarded_text(path, limits::POLICY_BYTES)
+}
+
+/// The text of a file that nobody but its owner and root can have written, if it is there.
+pub(crate) fn guarded_text(path: &Path, most: u64) -> Result<Option<String>, Error> {
     let refused = |why: String| Error::Policy {
         path: path.to_path_buf(),
         why,
     };
     match secure_file::open(path) {
-        Ok(file) => read_within(file, path, limits::POLICY_BYTES)
+        Ok(file) => read_within(file, path, most)
             .map(Some)
             .map_err(|e| refused(e.to_string())),
         Err(SecureFileError::Absent) => Ok(None),

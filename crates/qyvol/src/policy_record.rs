@@ -70,7 +70,7 @@ mod tests {
 
     // [SIGN-049]
     #[test]
-    fn kept_form_is_used_by_runs_alone_and_for_its_very_text() {
+    fn parsed_form_is_used_only_by_runs_and_only_for_its_exact_text() {
         let base = tempfile::tempdir().unwrap();
         let temporaries = TempFiles::default();
         let ctx = Context::new(Home::in_directory(base.path()), Timestamp::EPOCH, &temporaries);

@@ -1,6 +1,6 @@
-//! Whether the instances of an application may be used again, as its author wants.
+//! Whether the instances of an application may be reused, as its author wants.
 //!
-//! Asked at build, so that nothing is signed that can't be served, and again before it is
+//! Checked at build, so that nothing is signed that can't be served, and again before it is
 //! served, for images that another tool built.
 
 use qyvol_types::AppManifest;

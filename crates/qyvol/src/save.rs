@@ -15,8 +15,8 @@ use crate::output::{Output, OutputPath};
 use crate::verify::{Attestations, TrustedImage, bind, check_local_names, verify_image};
 use crate::{Context, Destination, Error, ImageName, ImageSource, attestations, policy_or_key};
 
-/// Writes stored images, with their signatures, into one archive, under the
-/// names that were asked for. Returns its size in bytes.
+/// Writes stored images, with their signatures, into one archive, under the requested names.
+/// Returns its size in bytes.
 pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) -> Result<u64, Error> {
     let store = ctx.store()?;
     let mut images: BTreeMap<Digest, SignedImage> = BTreeMap::new();
@@ -49,7 +49,7 @@ pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) ->
     ctx.report
         .started("saving", Some(head.content().iter().map(|b| b.size).sum()));
     write_archive(&head, &store, &mut file, ctx.report).map_err(|error| match error {
-        // What can't be read is in the store, not in the file.
+        // A read error is the store's, not the file's.
         ImageError::Read(source) => match StoreError::from_io(source) {
             Ok(error) => Error::Store(error),
             Err(source) => Error::image(&label)(ImageError::Read(source)),
@@ -61,8 +61,8 @@ pub fn save(ctx: &Context<'_>, names: &[ImageName], output: &Destination<'_>) ->
 }
 
 /// The name that a file records for an image of the store. A registry's name is
-/// kept: its tag, or its digest where it has no tag. A name of this store alone
-/// means nothing on another host, and becomes the image's own.
+/// kept: its tag, or its digest where it has no tag. A name without a registry means nothing on
+/// another host, and is replaced by the image's own.
 fn recorded_name(asked: &ImageName, image: &SignedImage) -> Result<Reference, Error> {
     let Some(name) = asked.in_registry() else {
         return own_name(&asked.to_string(), &image.config);
@@ -81,12 +81,12 @@ pub struct LoadRequest<'a> {
     /// before anything is written. Without, each image is stored under its own
     /// `name:version` alone, and trust is decided when it runs.
     pub verify: bool,
-    /// Whether a name that stands for another image is moved.
+    /// Whether a name that refers to another image is moved.
     pub replace: bool,
 }
 
-/// Takes the images of an archive, or of an OCI image layout, into the store. All of its content is read and
-/// held against its digests, also what the store has already.
+/// Loads the images of an archive, or of an OCI image layout, into the store. All of its
+/// content is read and checked against its digests, also what the store has already.
 pub fn load(ctx: &Context<'_>, request: &LoadRequest<'_>) -> Result<Vec<(Reference, Descriptor)>, Error> {
     let label = request.path.to_string_lossy().into_owned();
     if Layout::is_layout(request.path).map_err(Error::file("open", request.path))? {
@@ -149,7 +149,7 @@ fn load_from(
 }
 
 /// Refuses two images of one name whose rule denies rollback: each would be a
-/// rollback of the other. Asked before either is remembered.
+/// rollback of the other. Checked before either is recorded.
 fn check_single_release(label: &str, trusted: &[TrustedImage]) -> Result<(), Error> {
     let mut newest: BTreeMap<&str, Digest> = BTreeMap::new();
     for image in trusted {

@@ -1,6 +1,6 @@
-//! `inspect --sbom`: what a component says it was made of, as a CycloneDX document (version 1.5,
-//! ECMA-424). It follows from the component alone, so the signature over the image covers it:
-//! the same bytes on every host, without a date or a number of its own.
+//! `inspect --sbom`: the packages that a component states it was built from, as a CycloneDX
+//! document (version 1.5, ECMA-424). It depends only on the component, so the signature over
+//! the image covers it: the same bytes on every host, without a date or a number of its own.
 
 use qyvol_image::{Package, Parts, Tool};
 use qyvol_types::Digest;
@@ -70,7 +70,7 @@ impl CycloneDx {
     }
 }
 
-/// What a target's component says it was made of.
+/// The packages that a target's component states.
 pub fn sbom(ctx: &Context<'_>, target: &Target) -> Result<CycloneDx, Error> {
     let component = any_component(ctx, target)?;
     let parts = Parts::read(&component.bytes).map_err(Error::image(&component.label))?;

@@ -1,9 +1,8 @@
 //! Files that decide what is trusted: read only where nobody but their owner
 //! and root could have put or changed them.
 //!
-//! The directories on the way are looked at first, then the file is opened, and
-//! what was opened is looked at: whoever can't write a directory can't exchange
-//! what is in it in between.
+//! The directories on the path are checked first, then the file is opened, and the opened file
+//! is checked: a user who can't write a directory can't replace its entries in between.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -47,7 +46,7 @@ pub(crate) fn check_directories(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Where a path leads, if nobody else can change that.
+/// The target of a path, if nobody else can change it.
 fn guarded_path(path: &Path) -> Result<PathBuf, SecureFileError> {
     let named = std::path::absolute(path).map_err(refused)?;
     let real = match fs::canonicalize(&named) {
@@ -91,9 +90,9 @@ fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Whether the overflow user stands for users of the host that this user
-/// namespace does not map, root among them: in a container the root directory
-/// may be one of theirs. Where it is mapped it is a user like any other.
+/// Whether the overflow user represents users of the host that this user namespace does not
+/// map, including root: in a container the root directory may be one of theirs. Where it is
+/// mapped it is a user like any other.
 fn is_unmapped() -> bool {
     leaves_out_overflow(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
 }
@@ -112,7 +111,7 @@ fn leaves_out_overflow(map: &str) -> bool {
     !map.trim().is_empty() && !map.lines().any(has)
 }
 
-/// Why a directory lets others exchange what is in it, if it does.
+/// Why others could replace the entries of a directory, if they could.
 fn insecure_directory(path: &Path, meta: &Metadata, nearest: bool) -> Option<String> {
     let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
     let owner = meta.uid();
@@ -122,8 +121,8 @@ fn insecure_directory(path: &Path, meta: &Metadata, nearest: bool) -> Option<Str
             user()
         ));
     }
-    // In a sticky directory only the owner of an entry can exchange it; the
-    // entry's owner is looked at too.
+    // In a sticky directory only the owner of an entry can replace it; the entry's owner is
+    // checked too.
     let sticky = meta.mode() & 0o1000 != 0;
     let others = meta.mode() & 0o002 != 0;
     let group = meta.mode() & 0o020 != 0;
@@ -158,8 +157,8 @@ fn insecure_file(path: &Path, meta: &Metadata) -> Option<String> {
     (mode & 0o022 != 0).then(|| format!("others can write it (mode {mode:04o}): run `chmod go-w {shown}`"))
 }
 
-/// Replaces a guarded file, or makes it: whole on the device, or not at all. A
-/// link's file is replaced, not the link.
+/// Replaces a guarded file, or creates it: atomically and synced. A link's target is replaced,
+/// not the link.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
@@ -248,10 +247,10 @@ mod tests {
         refused(&config, 0o770);
         refused(&home, 0o777);
         refused(&file, 0o666);
-        // A sticky directory, as /tmp is, lets nobody exchange our file.
+        // In a sticky directory such as /tmp, nobody can replace our file.
         mode(&home, 0o1777);
         open(&file).unwrap();
-        // A link is followed, and both ways are looked at.
+        // A link is followed, and both paths are checked.
         let link = home.join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         open(&link).unwrap();

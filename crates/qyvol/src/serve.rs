@@ -1,4 +1,4 @@
-//! `serve`: what `run` does up to the guest, then a server in front of it.
+//! `serve`: the steps of `run` up to the guest, then a server in front of it.
 
 mod application;
 mod apps;
@@ -32,17 +32,17 @@ pub struct ServeRequest<'a> {
     pub listen: SocketAddr,
     /// Its certificate, if it has TLS.
     pub tls: Option<TlsFiles>,
-    /// Where to tell the operator of the server's health and counters.
+    /// Where to serve the server's health and counters to the operator.
     pub admin: Option<SocketAddr>,
     /// Limits of the server.
     pub limits: ServeLimits,
-    /// How often to look whether the target leads to something else.
+    /// How often to check whether the target has changed.
     pub watch: Option<Duration>,
-    /// Has it look at once.
+    /// Makes it check at once.
     pub reload: Reload,
     /// The time that signatures are judged by then.
     pub now: &'a dyn Fn() -> Timestamp,
-    /// Tells the server to end.
+    /// Asks the server to stop.
     pub stop: Stop,
     /// Receives each request once it is over, on any thread.
     pub access: Option<AccessSink>,
@@ -57,7 +57,7 @@ pub struct ServedApp<'a> {
     pub name: Option<String>,
     /// The requests that it answers.
     pub route: Route,
-    /// The service and what it is given, as for a run of it.
+    /// The service and what it is granted, as for a run of it.
     pub run: RunRequest<'a>,
     /// How long a request may take, if the manifest doesn't say less.
     pub time: Duration,
@@ -77,7 +77,7 @@ pub struct ServeLimits {
     pub body: usize,
 }
 
-/// What a server tells its operator.
+/// What a server reports to its operator.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeNotice {
@@ -88,9 +88,9 @@ pub enum ServeNotice {
         /// Whether it has TLS.
         is_secure: bool,
     },
-    /// It tells of its health and counters there.
+    /// It serves health and counters there.
     Admin(SocketAddr),
-    /// A request was not answered, or not to its end.
+    /// A request was not answered completely.
     Failed {
         /// The application's name.
         application: String,
@@ -99,24 +99,24 @@ pub enum ServeNotice {
         /// Why.
         why: String,
     },
-    /// Something else answers from now on.
+    /// A new image answers from now on.
     Reloaded {
         /// Its name and version.
         image: String,
         /// Its manifest's digest.
         digest: Digest,
     },
-    /// What the target leads to can't be served; what answered before still does, unless it
-    /// is withheld.
+    /// The target's new image can't be served; the previous one keeps answering, unless it is
+    /// withheld.
     NotReloaded {
         /// The application's name.
         application: String,
-        /// Whether what answered before is.
+        /// Whether the previous one is withheld.
         is_withheld: bool,
         /// Why.
         error: Box<Error>,
     },
-    /// What answers is revoked, and answers no further request until it is accepted again.
+    /// The image is revoked, and answers no further request until it is accepted again.
     Withheld {
         /// The application's name.
         application: String,
@@ -125,20 +125,20 @@ pub enum ServeNotice {
     },
     /// The certificate was read again, and is used from now on.
     Renewed,
-    /// The certificate has changed and can't be used; the one before still is.
+    /// The certificate has changed and can't be used; the previous one stays in use.
     NotRenewed(Box<Error>),
     /// Something is wrong with the server itself.
     Trouble(String),
 }
 
-/// How long the end waits beyond the time of one request.
+/// How long shutdown waits beyond the time of one request.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves applications until it is told to end. It listens once all of them are ready to
+/// Serves applications until it is asked to stop. It listens once all of them are ready to
 /// answer.
 pub fn serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), Error> {
     let served = load_and_serve(ctx, request);
-    // What was held for guests that have all ended.
+    // Resources of guests that have all ended.
     request.reload.finish(ctx);
     served
 }
@@ -163,7 +163,7 @@ fn load_and_serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), E
         let reload = &request.reload;
         let server = scope.spawn(move || {
             // Also if it ends in a panic.
-            let _told = TellEnd(reload);
+            let _told = EndSignal(reload);
             qyvol_serve::serve(setup)
         });
         supervisor.stay();
@@ -179,7 +179,7 @@ fn load_and_serve(ctx: &Context<'_>, request: &ServeRequest<'_>) -> Result<(), E
     }
 }
 
-/// Refuses two applications of one name: their counters could not be told apart.
+/// Refuses two applications of one name: their counters could not be distinguished.
 fn check_names(answering: &[Answering<'_>]) -> Result<(), Error> {
     let mut names = HashSet::new();
     match answering.iter().find(|one| !names.insert(one.site.name())) {
@@ -190,10 +190,10 @@ fn check_names(answering: &[Answering<'_>]) -> Result<(), Error> {
     }
 }
 
-/// Tells who stays behind the server that it has ended.
-struct TellEnd<'a>(&'a Reload);
+/// Signals the supervisor that the server has ended.
+struct EndSignal<'a>(&'a Reload);
 
-impl Drop for TellEnd<'_> {
+impl Drop for EndSignal<'_> {
     fn drop(&mut self) {
         self.0.ended();
     }
@@ -241,7 +241,7 @@ fn listen(request: &ServeRequest<'_>, sites: Sites, tls: Option<Arc<Tls>>) -> Re
     })
 }
 
-/// Listens on an address. It also says which port that is, if any would do.
+/// Listens on an address. Also returns the port, if any free one was requested.
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let failed = |source| Error::Serve { address, source };
     let listener = TcpListener::bind(address).map_err(failed)?;

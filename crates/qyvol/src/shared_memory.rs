@@ -1,13 +1,13 @@
 //! A directory of a process's own in a memory file system that all users share.
 //!
 //! Its name has the user's id in it, its mode is 0700, and its process holds a
-//! lock (flock) on the directory itself. Who makes one takes the lock and then
-//! looks whether the directory is still there; who removes one holds the lock.
-//! So neither takes the other's away, and no further name is needed that
-//! another user could hold first.
+//! lock (flock) on the directory itself. A process that makes one takes the lock and then
+//! checks that the directory still exists; a process that removes one holds the lock. So
+//! neither removes the other's, and no second name is needed that another user could take
+//! first.
 //!
-//! Other users may have put anything beside it: nothing is opened but
-//! directories, through no link, and nothing is touched but this user's own.
+//! Other users may have put anything next to it: only directories are opened, no link is
+//! followed, and only this user's own are touched.
 
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -19,16 +19,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, DirEntry, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Names looked at to find what killed processes left. Others may have made
-/// any number of them.
+/// Names that are checked to find leftovers of killed processes. Others may have made any
+/// number of them.
 const NAMES: usize = 1 << 16;
 /// Entries that one run removes. More are left to the next.
 const ENTRIES: u64 = 1 << 20;
 /// How often a directory that another process took for a leftover, between its
-/// making and its locking, is made anew.
+/// making and its locking, is made again.
 const TRIES: usize = 1000;
 
-/// The directory. Dropped, it is removed.
+/// The directory. It is removed on drop.
 pub(crate) struct SharedMemory {
     parent: OwnedFd,
     /// Open and locked.

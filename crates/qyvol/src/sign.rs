@@ -13,7 +13,7 @@ use crate::{Context, Error, ImageSource, Target};
 /// What a signature says beside the image's digest, name and version.
 #[derive(Clone, Debug)]
 pub struct Claims {
-    /// What the signer vouches for: `release` unless said otherwise.
+    /// The role of the signature: `release` by default.
     pub role: String,
     /// The sequence number of this release; from the version if absent.
     pub sequence: Option<u64>,
@@ -68,7 +68,7 @@ pub fn sign(ctx: &Context<'_>, request: &SignRequest<'_>) -> Result<SignReport, 
     let Some(key) = signer.key else {
         return Err(Error::Usage("there is no key to sign with".to_string()));
     };
-    // A signature added later tells when; see `build` for the first.
+    // A later signature records its time; see `build` for the first.
     let created = ctx.source_date.unwrap_or(ctx.now);
     let signature = sign_image(&label, &*key, image, &config, &request.claims, created)?;
     let mut signed = image.clone();

@@ -1,11 +1,10 @@
-//! Which of an image's signatures are kept: anyone may put signatures beside an
-//! image in a registry, and none of them may crowd out the good ones.
+//! Which of an image's signatures are kept: anyone may attach signatures to an image in a
+//! registry, and they must not crowd out the good ones.
 //!
 //! A signature by a known key can't be forged, but its bundle can be written in
-//! many ways. So of each key those are kept that say different things, and of
-//! all others a stored image takes only a few, over all pulls and loads
-//! together. This is no verdict: whether a signature counts is decided by
-//! [`crate::verify`].
+//! many ways. So for each known key, signatures with different statements are kept, and of all
+//! others a stored image keeps only a few, over all pulls and loads together. This is not a
+//! verdict: whether a signature counts is decided by [`crate::verify`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -58,8 +57,8 @@ impl<'a> KnownKeys<'a> {
     }
 }
 
-/// Leaves out of `image` the signatures and attestations that the store is not to take. Where a
-/// policy can't be read, nobody can say which those are, and all are kept.
+/// Removes from `image` the signatures and attestations that the store should not keep. If a
+/// policy can't be read, it is unknown which those are, and all are kept.
 pub(crate) fn keep(
     ctx: &Context<'_>,
     store: &LocalStore,
@@ -154,7 +153,7 @@ impl Held {
                 return true;
             }
             match known.signed(image, &signature.bundle) {
-                // Another bundle that says the same adds nothing.
+                // Another bundle with the same statement adds nothing.
                 Some(signed) if !self.said.insert(signed) => false,
                 Some((key, _)) if self.by_key.get(&key).is_none_or(|n| *n < self.most_by_key) => {
                     *self.by_key.entry(key).or_default() += 1;
@@ -198,7 +197,7 @@ pub struct RemovedSignature {
 pub struct CleanRequest<'a> {
     /// An archive or a stored image.
     pub target: &'a Target,
-    /// Only look.
+    /// A dry run.
     pub dry_run: bool,
     /// Go on if no signature would remain.
     pub all: bool,

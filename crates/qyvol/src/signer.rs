@@ -61,7 +61,7 @@ pub struct FirstKey {
     pub trusted: bool,
 }
 
-/// A key to sign with, and how it came about.
+/// A key to sign with, and its origin.
 pub(crate) struct Signer {
     /// None where nothing is to be signed.
     pub(crate) key: Option<Box<dyn Sign>>,
@@ -121,7 +121,7 @@ pub(crate) fn signer(
         SignerChoice::File(path) => open_file(path, passphrase)?,
         SignerChoice::Existing if !keyring.has(DEFAULT_KEY) => return Err(Error::NoSigner),
         SignerChoice::Default if !keyring.has(DEFAULT_KEY) => {
-            // Builds at once on a new machine make one key, not several.
+            // Concurrent builds on a new machine make one key, not several.
             let _one = keyring.lock()?;
             if !keyring.has(DEFAULT_KEY) {
                 let public: PublicKey = keyring.generate(DEFAULT_KEY, KeyType::Ed25519, None)?;

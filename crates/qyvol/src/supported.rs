@@ -1,7 +1,7 @@
-//! What a manifest may ask for and this version does not give.
+//! What a manifest may ask for, but this version does not support.
 //!
-//! Asked at build, so that nothing is signed that can't run, and again before a
-//! run, for images that another version built.
+//! Checked at build, so that nothing is signed that can't run, and again before a run, for
+//! images that another version built.
 
 use qyvol_sandbox::{Capabilities, FsAccess};
 use qyvol_types::{AppManifest, AppType, FsKind};
@@ -9,7 +9,7 @@ use qyvol_types::{AppManifest, AppType, FsKind};
 use crate::{Error, netfs};
 
 /// Refuses an application that no host of this version can run as its manifest
-/// has it. `label` is what the user named. Returns what its permissions say.
+/// has it. `label` is what the user named. Returns its permissions.
 pub(crate) fn check_supported(label: &str, app: &AppManifest) -> Result<Capabilities, Error> {
     let refused = |why: String| Error::NotPermitted {
         target: label.to_string(),

@@ -1,9 +1,8 @@
 //! What a user names on the command line.
 //!
-//! What a target is follows from its spelling alone, never from what lies on
-//! disk: whoever can write the current directory must not be able to turn the
-//! name of a signed image into a file, or an archive into a manifest under
-//! development.
+//! The kind of a target follows only from its spelling, never from what is on disk: a user who
+//! can write the current directory must not be able to turn the name of a signed image into a
+//! file, or an archive into a manifest under development.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,11 +1,10 @@
 //! Files that are being written and have no name in their directory yet.
 //!
-//! Where the file system can, such a file has no name at all (`O_TMPFILE`), and
-//! nothing is left of it however the process ends. Elsewhere, and for the
-//! moment in which a file replaces another, it has a name of its own, which
-//! [`TempFiles`] knows, so that a process that is ended by a signal can remove
-//! it first. What a killed process leaves is removed by the next command that
-//! writes to that directory: each has a lock that its process holds.
+//! If the file system supports it, such a file has no name at all (`O_TMPFILE`), and nothing is
+//! left of it however the process ends. Elsewhere, and while a file replaces another, it has a
+//! name of its own, which [`TempFiles`] records, so that a process that is ended by a signal
+//! can remove it first. What a killed process leaves is removed by the next command that writes
+//! to that directory: each has a lock that its process holds.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -41,6 +40,11 @@ pub struct CleanupGuard<'a> {
 impl TempFiles {
     fn list(&self) -> MutexGuard<'_, Vec<Named>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, in whoever calls [`TempFiles::remove_all`], until this is dropped.
+    pub(crate) fn hold(&self) -> CleanupGuard<'_> {
+        CleanupGuard { _list: self.list() }
     }
 
     /// Removes those that have a name, before the process ends. A file that is
@@ -153,7 +157,7 @@ impl<'a> TempFile<'a> {
         Ok(())
     }
 
-    /// Puts the file in the place of another.
+    /// Replaces another file with it.
     pub(crate) fn replace(mut self, name: &OsStr) -> io::Result<()> {
         let all = self.all;
         // No signal ends the process between the two steps.
@@ -215,11 +219,12 @@ fn link(file: &File, directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<()
     linkat(CWD, proc_path(file), directory, name, AtFlags::SYMLINK_FOLLOW)
 }
 
-fn fresh_name() -> String {
+/// A temporary name that nothing has.
+pub(crate) fn fresh_name() -> String {
     temporary_name(RandomState::new().build_hasher().finish())
 }
 
-/// Marks a file as in use. Where there are no locks, it is never swept.
+/// Marks a file as in use. Without locks, it is never swept.
 fn lock(file: &File) -> bool {
     flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
@@ -234,7 +239,7 @@ fn is_entry(directory: &OwnedFd, name: &str, file: &File) -> bool {
 }
 
 /// Removes temporaries whose process is gone: regular files of this user, by
-/// name, that nobody has locked. What can't be looked at stays.
+/// name, that nobody has locked. Files that can't be read stay.
 fn sweep(directory: &OwnedFd) {
     let user = rustix::process::geteuid().as_raw();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

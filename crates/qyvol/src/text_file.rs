@@ -14,12 +14,13 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     read_text_within(path, limits::YAML_BYTES)
 }
 
-/// Reads a text file of at most so many bytes.
+/// Reads a text file of at most this many bytes.
 pub(crate) fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
     Ok(open_and_read(path, most)?.0)
 }
 
-/// Reads a text file within the bound for documents that people write, and says which file it was.
+/// Reads a text file within the bound for documents that people write, and returns its
+/// identity.
 pub(crate) fn read_text_of(path: &Path) -> Result<(String, FileId), Error> {
     open_and_read(path, limits::YAML_BYTES)
 }
@@ -39,10 +40,10 @@ pub(crate) fn read_open_file(file: File, path: &Path) -> Result<String, Error> {
     read_within(file, path, limits::YAML_BYTES)
 }
 
-/// Reads an opened text file of at most so many bytes.
+/// Reads an opened text file of at most this many bytes.
 pub(crate) fn read_within(file: File, path: &Path, most: u64) -> Result<String, Error> {
-    // Room for all of it: nothing of a key is left behind where it grew. Of a
-    // pipe no size is known.
+    // Allocated in full: a growing buffer would leave copies of a key. The size of a pipe is
+    // unknown.
     let size = file
         .metadata()
         .ok()

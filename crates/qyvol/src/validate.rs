@@ -1,11 +1,12 @@
-//! `validate`: reads a `.qyv` and says all that is wrong with it.
+//! `validate`: reads a `.qyv` and reports everything that is wrong with it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use qyvol_image::{BuildOptions, FileId, ImageBuilder};
+use qyvol_runtime::serves;
 use qyvol_sandbox::{Capabilities, Denied, parse_app_manifest};
-use qyvol_types::{AppManifest, escape};
+use qyvol_types::{AppManifest, AppType, escape};
 
 use crate::dependencies::{Linkage, Linked, Linking, link, lock_path};
 use crate::reuse::check_reuse;
@@ -23,21 +24,43 @@ pub struct Validated {
     pub id: FileId,
     /// The directory that its paths are relative to.
     pub directory: PathBuf,
-    /// What it says.
+    /// Its parsed content.
     pub app: AppManifest,
 }
 
 /// An application whose input has no fault that keeps it from being built.
 #[derive(Debug)]
 pub struct Application {
-    /// What makes the image of it.
+    /// The builder of its image.
     pub builder: ImageBuilder,
     /// Its dependencies.
     pub(crate) linkage: Linkage,
     capabilities: Capabilities,
 }
 
+/// How an application is used, as far as it can be told without running it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It is run, from its start to its end.
+    Run,
+    /// It answers requests over HTTP.
+    Serve,
+    /// Functions of its own are called.
+    Call,
+}
+
 impl Application {
+    /// How it is used: its component decides, and else the manifest's `type`.
+    pub fn used_by(&self) -> Use {
+        let app = self.builder.app();
+        match app.app_type {
+            _ if serves(&self.builder.payload().exports) => Use::Serve,
+            AppType::Cli | AppType::Gui => Use::Run,
+            AppType::Service | AppType::Function if !app.functions.is_empty() => Use::Serve,
+            AppType::Service | AppType::Function => Use::Call,
+        }
+    }
+
     fn new(builder: ImageBuilder, capabilities: Capabilities, component: &str) -> Result<Self, Error> {
         check_runnable(component, builder.component())?;
         functions::check(component, &builder)?;
@@ -133,8 +156,7 @@ pub(crate) fn read_linked(
     link(ctx, &linked, builder, linking)
 }
 
-/// The same with a component that came otherwise than from the file that the
-/// manifest names.
+/// The same with a component that does not come from the file that the manifest names.
 #[cfg(feature = "import")]
 pub(crate) fn prepare_component(
     label: &str,

@@ -10,7 +10,7 @@ use crate::image_source::{RequestedAs, own_name, read_bundle};
 use crate::policy::policy_or_key;
 use crate::{Context, DataName, Error, ImageSource, Target};
 
-/// Which attestations are read to judge an image, and from where those come that are not read
+/// Which attestations are read to judge an image, and the source of those that are not read
 /// with it.
 #[derive(Clone, Copy)]
 pub(crate) enum Attestations<'a> {
@@ -26,15 +26,15 @@ pub(crate) struct TrustedImage {
     pub(crate) manifest: Verified<ImageManifest>,
     pub(crate) config: Verified<ImageConfig>,
     pub(crate) report: Option<Report>,
-    /// What its rule lets a run of it do.
+    /// What its rule allows a run of it.
     pub(crate) ceiling: Ceiling,
     /// The owner of its data on this host.
     pub(crate) data: DataName,
     /// Its manifest's digest.
     pub(crate) digest: Digest,
-    /// The name under which it is remembered, where its rule denies rollback.
+    /// The name under which it is recorded, if its rule denies rollback.
     pub(crate) remembered_as: Option<String>,
-    /// What is to be remembered of it that isn't yet.
+    /// What is still to be recorded of it.
     pub(crate) seen: Option<RollbackState>,
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn verify_by(ctx: &Context<'_>, policy: &TrustPolicy, target: &Target
     Ok(reports)
 }
 
-/// Reads what checks itself to its end.
+/// Reads a self-checking reader to its end.
 pub(crate) fn read_all(body: &mut impl std::io::Read, ctx: &Context<'_>) -> std::io::Result<()> {
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -149,8 +149,8 @@ pub(crate) fn read_all(body: &mut impl std::io::Read, ctx: &Context<'_>) -> std:
     }
 }
 
-/// Judges one image, then binds manifest and config to the verdict. The one
-/// way from an image of a source to something that can be run.
+/// Judges one image, then binds manifest and config to the verdict. The only way from an image
+/// of a source to one that can be run.
 pub(crate) fn verify_source(
     ctx: &Context<'_>,
     policy: &TrustPolicy,
@@ -185,8 +185,8 @@ fn judge_source(
     Ok(trusted)
 }
 
-/// The same for an image by itself. Reads what is remembered of earlier images,
-/// and writes nothing.
+/// The same for an image by itself. Reads what is recorded of earlier images, and writes
+/// nothing.
 pub(crate) fn verify_image(
     ctx: &Context<'_>,
     policy: &TrustPolicy,
@@ -259,7 +259,7 @@ fn bundles(ctx: &Context<'_>, label: &str, image: &SignedImage, from: &dyn Fetch
     Ok(bundles)
 }
 
-/// What is remembered of the image that was accepted before, where that counts.
+/// What is recorded of the image that was accepted before, if that matters.
 fn remembered(
     ctx: &Context<'_>,
     label: &str,
@@ -269,7 +269,7 @@ fn remembered(
     let Some(name) = subject.state_name().filter(|_| rule.deny_rollback) else {
         return Ok(None);
     };
-    let bytes = ctx.store()?.remembered(&name).map_err(Error::state(label))?;
+    let bytes = ctx.store()?.host_state(&name).map_err(Error::state(label))?;
     bytes.map(|bytes| read_seen(label, &name, &bytes)).transpose()
 }
 
@@ -299,7 +299,7 @@ impl TrustedImage {
             };
             merged.to_json().map_err(Error::state(label))
         };
-        store.remember(&name, update).map_err(|error| match error {
+        store.update_host_state(&name, update).map_err(|error| match error {
             Error::Store(error) => Error::state(label)(error),
             error => error,
         })

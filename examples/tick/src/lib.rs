@@ -1,4 +1,4 @@
-//! Three tasks beside one another in one thread, with the asynchronous calls of
+//! Three concurrent tasks in one thread, with the asynchronous calls of
 //! WASI 0.3: two clocks that tick, and a conversation over TCP with itself.
 
 use wasip3::cli::stdout;

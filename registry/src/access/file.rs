@@ -1,4 +1,4 @@
-//! Changes of a file of users: one at a time, and each whole or not at all.
+//! Changes to a users file: one at a time, each written completely or not at all.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -17,11 +17,11 @@ impl Users {
         Users::parse(&reload::read(path)?)
     }
 
-    /// Changes a file of users, or makes one. Others that change it by this
-    /// function wait; a server sees the file before or after, and nothing else.
-    /// Nothing is written where `change` fails or what it leaves makes no sense.
+    /// Changes a users file, or creates it. Concurrent callers wait; a server sees the file as
+    /// it was before or after the change, nothing in between. Nothing is written if `change`
+    /// fails or its result is invalid.
     pub fn edit<E: From<HubError>>(path: &Path, change: impl FnOnce(&mut Users) -> Result<(), E>) -> Result<(), E> {
-        // What a symbolic link names is changed, and the link stays.
+        // The target of a symbolic link is changed, and the link stays.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent.to_path_buf(),
@@ -48,7 +48,7 @@ impl Users {
 fn replace(path: &Path, directory: &Path, text: &[u8], before: Option<&fs::Metadata>) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = directory.join(format!(".{}.new", name.to_string_lossy()));
-    // Left by a change that was killed: the lock is ours, so nobody is at it.
+    // Left by a change that was killed: we have the lock, so nobody is writing it.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -61,7 +61,7 @@ fn replace(path: &Path, directory: &Path, text: &[u8], before: Option<&fs::Metad
     File::open(directory)?.sync_all()
 }
 
-/// Writes a file that none but the owner reads, or whoever read it before.
+/// Writes a file that only the owner can read, or keeps the mode of the file that it replaces.
 fn write(path: &Path, text: &[u8], before: Option<&fs::Metadata>) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     if let Some(before) = before {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn file_of_users_is_changed_whole_or_not_at_all() {
+    fn change_to_the_users_file_is_complete_or_has_no_effect() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("users.json");
         let add = |name: &str| {
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let before = fs::read(&path).unwrap();
-        assert!(add("ana").is_err(), "a name that is there twice makes no sense");
+        assert!(add("ana").is_err(), "a duplicate name is invalid");
         assert_eq!(fs::read(&path).unwrap(), before);
         std::thread::scope(|scope| {
             for name in ["b", "c", "d", "e"] {

@@ -2,14 +2,13 @@
 //!
 //! A request is first identified ([`Authorizer::identify`]), then every repository
 //! it touches is checked ([`Authorizer::check`]); nothing is read or written before.
-//! Wrong credentials are always 401, even where nobody needs any. A right that
+//! Wrong credentials are always 401, even where no credentials are needed. A right that
 //! the caller lacks is 401 with a challenge where better credentials or a wider
 //! token could help, and 403 where they could not.
 //!
-//! Passwords are argon2 hashes. No more than a few are computed at once, each
-//! off the event loop, and clients wait for that in turns of their addresses; a
-//! success is remembered for a few minutes under a keyed
-//! hash of the credentials, so that a request does not cost what a login does.
+//! Passwords are argon2 hashes. Only a few are computed at once, each off the event loop, and
+//! clients wait in a queue that is fair by address. A success is cached for a few minutes under
+//! a keyed hash of the credentials, so that not every request costs as much as a login.
 
 mod file;
 mod token;
@@ -40,10 +39,10 @@ use crate::reload::Reloadable;
 
 /// Passwords computed at once: each takes a core and tens of megabytes.
 const CONCURRENCY: usize = 2;
-/// How long a success is remembered.
+/// How long a success is cached.
 const LOGIN_TTL: Duration = Duration::from_secs(300);
-/// Scopes looked at in one request for a token: a push that mounts names the
-/// repositories that it mounts from, each in a scope of its own.
+/// Scopes read from one token request. A push that mounts blobs names each source repository in
+/// a scope of its own.
 const SCOPES: usize = 64;
 const BASIC: &str = "Basic realm=\"qyvol-hub\"";
 
@@ -53,7 +52,7 @@ pub(crate) enum Caller {
     Anonymous,
     /// By name and password.
     User(Arc<User>),
-    /// By a token; the user is none for an anonymous one.
+    /// By a token; an anonymous token has no user.
     Token(Option<Arc<User>>, Arc<Claims>),
 }
 
@@ -89,7 +88,7 @@ impl Right<'_> {
 }
 
 pub(crate) struct Authorizer {
-    /// None where everyone may do everything.
+    /// None if everyone may do everything.
     users: Option<Reloadable<Users>>,
     clock: Clock,
     signer: Signer,
@@ -135,15 +134,15 @@ impl Authorizer {
 
     fn challenge(&self, origin: &Origin, wanted: &[Right<'_>], error: Option<&str>) -> String {
         let tokens = self.users().is_some_and(|users| users.tokens());
-        // A wrong scheme would have clients send their password in the clear, so
-        // one that is not known is not guessed: this challenge needs none.
+        // A wrong scheme would make clients send their password in the clear, so an unknown
+        // scheme is not guessed: this challenge needs none.
         let Some(url) = origin.url.as_ref().filter(|_| tokens) else {
             return BASIC.to_string();
         };
         let mut out = format!("Bearer realm=\"{url}/token\",service=\"{}\"", origin.host);
         let scopes: Vec<_> = wanted.iter().map(Right::scope).collect();
         if !scopes.is_empty() {
-            // A checked name holds nothing that would need quoting.
+            // A checked name has no character that needs quoting.
             out.push_str(&format!(",scope=\"{}\"", scopes.join(" ")));
         }
         if let Some(error) = error {
@@ -182,8 +181,7 @@ impl Authorizer {
             let claims = claims.ok_or_else(|| refused(Some("invalid_token")))?;
             let user = match &claims.sub {
                 None => None,
-                // Neither a user who is gone nor a password that was changed
-                // has a token any more.
+                // A token ends with its user, and with a change of the password.
                 Some(name) => {
                     let user = users
                         .find(name)
@@ -223,7 +221,7 @@ impl Authorizer {
             .as_ref()
             .map_or_else(|| users.nobody(), |user| user.password.clone());
         let password = password.to_vec();
-        // The permit goes along: a client that leaves does not free its core.
+        // The task owns the permit: if the client disconnects, the core is still busy.
         let right = tokio::task::spawn_blocking(move || {
             let _working = working;
             users::verify(&hash, &password)
@@ -236,7 +234,7 @@ impl Authorizer {
         Ok(Some(user))
     }
 
-    /// Whether the caller has a right, without a word on why not.
+    /// Whether the caller has a right, without the reason if not.
     pub(crate) fn may(&self, caller: &Caller, name: &str, action: Action) -> bool {
         let granted = match caller {
             Caller::Anonymous | Caller::User(_) => true,
@@ -262,10 +260,10 @@ impl Authorizer {
     /// Whether a blob may be mounted into `to` from `from`; an error if the
     /// caller may not write to `to` at all.
     ///
-    /// A token that lacks the right to read the source though its user has it
-    /// is sent back for a wider one: clients know a scope by its challenge, and
-    /// would else send what they could have mounted. Where the user lacks it
-    /// too, nothing tells whether there is such a source.
+    /// If only the token lacks the right to read the source, but its user has it, the client is
+    /// sent back for a wider token: clients learn a scope from the challenge, and would
+    /// otherwise upload what they could have mounted. If the user lacks the right too, the
+    /// answer doesn't reveal whether the source exists.
     pub(crate) fn check_mount(&self, caller: &Caller, to: &str, from: &str, origin: &Origin) -> Result<bool, ApiError> {
         let rights = [
             Right::Repository(to, Action::Write),
@@ -279,9 +277,8 @@ impl Authorizer {
         Ok(readable)
     }
 
-    /// Why the caller, who lacks one of these rights, does not pass: 401 where
-    /// other credentials or a wider token could help, else 403. The first is
-    /// the one that nothing can be done without.
+    /// Why a caller who lacks one of these rights is refused: 401 if other credentials or a
+    /// wider token could help, else 403. The first right is the indispensable one.
     fn refusal(&self, caller: &Caller, rights: &[Right<'_>], origin: &Origin) -> ApiError {
         let first = rights.first().copied().unwrap_or(Right::Catalog);
         let could = match (caller, first) {
@@ -341,7 +338,7 @@ impl Authorizer {
         let user = match caller {
             Caller::User(user) => Some(user),
             Caller::Anonymous if users.anonymous_read => None,
-            // A token can't be had for a token.
+            // A token can't be used to get a token.
             Caller::Anonymous | Caller::Token(..) => {
                 return Err(ApiError::new(Code::Unauthorized, "authentication required")
                     .header(header::WWW_AUTHENTICATE, BASIC));

@@ -1,7 +1,7 @@
 //! Tokens of the registry token protocol: JWTs signed with HMAC-SHA-256 under
 //! a key that this process made and nobody else has.
 //!
-//! A restart makes all tokens void; clients then ask for new ones. A token is
+//! A restart invalidates all tokens; clients then request new ones. A token is
 //! read only here, so its header is compared and never interpreted.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::users::Action;
 use crate::error::{ApiError, HubError};
 
-/// How long a token is good for: a slow push of many layers renews it.
+/// How long a token is valid. A slow push of many layers renews it.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(300);
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
-/// A token comes in a header, which is bounded; so is the work on it. One with
-/// the most scopes that are granted, of the longest names, is shorter.
+/// A token comes in a header, so its size and the work on it are bounded. Even a token with the
+/// most scopes, of the longest names, is shorter.
 const MAX_TOKEN_BYTES: usize = 32 << 10;
 
 /// What a token says.
@@ -93,7 +93,7 @@ impl Signer {
         Ok(Signer(key))
     }
 
-    /// A keyed hash, for remembering credentials without keeping them.
+    /// A keyed hash, to cache credentials without storing them.
     pub(super) fn tag(&self, bytes: &[u8]) -> [u8; 32] {
         let mut out = [0; 32];
         // A prefix that no token starts with keeps the two uses apart.

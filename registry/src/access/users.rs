@@ -1,4 +1,4 @@
-//! Users, what they may do, and the file that says so.
+//! Users, their rights, and the users file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::HubError;
 use crate::reload::{self, Reloadable};
 
-/// Costs beyond these would let one login take the machine.
+/// Higher costs would let a single login exhaust the machine.
 const MEMORY_KIB: u32 = 1 << 20;
 const ITERATIONS: u32 = 64;
 
@@ -32,7 +32,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// As files and arguments have it.
+    /// As written in files and arguments.
     pub fn name(self) -> &'static str {
         match self {
             Action::Read => "read",
@@ -118,15 +118,15 @@ pub struct Users {
     /// Whether everyone may read everything.
     #[serde(default)]
     pub anonymous_read: bool,
-    /// Whether clients are sent to `/token` for a token; else they are asked
-    /// for name and password with each request. Both work either way. It is so
-    /// where everyone may read: clients without a password have no other way.
+    /// Whether challenges send clients to `/token`; otherwise they ask for name and password.
+    /// The server accepts both in either case. It is always so if everyone may read, because
+    /// clients without a password have no other way.
     #[serde(default)]
     pub token: bool,
 }
 
 impl Users {
-    /// What a new file starts with.
+    /// The content of a new file.
     pub(super) fn none() -> Users {
         Users {
             users: Vec::new(),
@@ -147,8 +147,7 @@ impl Users {
         self.anonymous_read && action == Action::Read
     }
 
-    /// A hash to compute for an unknown user, so that timing does not reveal
-    /// names.
+    /// The hash that is computed for an unknown user, so that timing doesn't reveal names.
     pub(super) fn nobody(&self) -> String {
         self.users
             .first()
@@ -169,7 +168,7 @@ impl Users {
                 return Err(format!("user {index}: a name is 1 to 255 characters without a colon"));
             }
             if self.users[..index].iter().any(|other| other.name == *name) {
-                return Err(format!("user {name:?} is there twice"));
+                return Err(format!("user {name:?} is listed twice"));
             }
             let hash = PasswordHash::new(&user.password)
                 .map_err(|_| format!("user {name:?}: the password is not a PHC string"))?;
@@ -207,13 +206,12 @@ pub enum AccessControl {
     Open,
     /// Users with passwords.
     Users(Users),
-    /// A file of users, strict JSON of the form of [`Users`]. It is read again
-    /// when it changes.
+    /// A users file: strict JSON of the form of [`Users`]. It is reloaded when it changes.
     File(PathBuf),
 }
 
 impl AccessControl {
-    /// The users of a file, which is checked now and read again when it changes.
+    /// Loads a users file, which is checked now and reloaded when it changes.
     pub fn load(path: &Path) -> Result<AccessControl, HubError> {
         Users::parse(&reload::read(path)?)?;
         Ok(AccessControl::File(path.to_path_buf()))
@@ -224,7 +222,7 @@ impl AccessControl {
         Users::parse(bytes).map(AccessControl::Users)
     }
 
-    /// The users, or none where everyone may do everything.
+    /// The users, or none if everyone may do everything.
     pub(super) fn users(self) -> Result<Option<Reloadable<Users>>, HubError> {
         match self {
             AccessControl::Open => Ok(None),

@@ -1,8 +1,8 @@
 //! Blobs: GET, HEAD and DELETE.
 //!
-//! Content is not hashed again when it is read: it got its name by its hash
-//! and is never written after. A HEAD is how clients ask whether they may
-//! leave out a push, so it renews the blob's time.
+//! Content is not hashed again when it is read: its name is its hash, and it is never written
+//! afterwards. Clients use HEAD to find out whether they may skip a push, so HEAD renews the
+//! blob's time.
 
 use hyper::header::{self, HeaderName};
 use hyper::{Method, StatusCode};
@@ -27,8 +27,8 @@ enum ByteRange {
     Unsatisfiable,
 }
 
-/// Several ranges, or what is no byte range, count as none: RFC 9110 lets a
-/// server ignore the header. One that runs backwards can't be satisfied.
+/// Several ranges, or a range in another unit, count as none: RFC 9110 lets a server ignore the
+/// header. A range that runs backwards can't be satisfied.
 fn parse_range(range: Option<&str>, size: u64) -> ByteRange {
     let Some(spec) = range.and_then(|range| range.strip_prefix("bytes=")) else {
         return ByteRange::All;

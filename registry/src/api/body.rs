@@ -1,10 +1,9 @@
 //! Bodies: what is sent, from memory or from a file, and what is received.
 //!
-//! A body is handed over in steps, each of which tells the connection when the
-//! client has taken it. A file is read a block ahead of the network, off the
-//! event loop; a download holds [`BLOCKS`] blocks at most. Received bytes are
-//! handed on as they come; a client that keeps a step waiting for the idle time
-//! is cut off.
+//! A body is handed over in steps, and each step reports to the connection when the client has
+//! read it. A file is read one block ahead of the network, off the event loop; a download holds
+//! at most [`BLOCKS`] blocks. Received bytes are passed on as they arrive; a client that stalls
+//! a step for the idle time is cut off.
 
 use std::fs::File;
 use std::future::Future as _;
@@ -26,8 +25,8 @@ use crate::error::{ApiError, Code};
 
 /// Read from a file at once.
 pub(super) const BLOCK: usize = 128 << 10;
-/// Those of a download: one read, one handed over, and what of others a
-/// protocol still has in its queues.
+/// The blocks of a download: one being read, one handed over, and those still in the protocol's
+/// queues.
 pub(super) const BLOCKS: usize = 3;
 
 type Read = io::Result<(File, Bytes)>;
@@ -36,14 +35,14 @@ type Read = io::Result<(File, Bytes)>;
 pub(crate) struct Body {
     /// Bytes not handed over yet.
     left: u64,
-    /// Those of them that are in memory.
+    /// Those of the remaining bytes that are in memory.
     ready: Bytes,
     file: Option<FileBody>,
     exchange: Option<Arc<Exchange>>,
 }
 
 struct FileBody {
-    /// None while it is read from.
+    /// None while a read is under way.
     file: Option<File>,
     block: usize,
     unread: u64,
@@ -85,12 +84,12 @@ impl Body {
         self.left
     }
 
-    /// Bytes of memory that this holds for as long as it is not sent.
+    /// Bytes of memory that this holds until it is sent.
     pub(crate) fn in_memory(&self) -> usize {
         self.ready.len()
     }
 
-    /// Tells `exchange` from now on what the client takes.
+    /// From now on, reports to `exchange` what the client reads.
     pub(crate) fn of(&mut self, exchange: Arc<Exchange>) {
         exchange.client_takes();
         self.exchange = Some(exchange);
@@ -108,7 +107,7 @@ impl Body {
     }
 }
 
-/// A part of an answer that the client has yet to take: dropped when it has.
+/// A part of an answer that the client has not read yet: dropped when it has.
 struct Step {
     bytes: Bytes,
     exchange: Arc<Exchange>,
@@ -127,7 +126,7 @@ impl Drop for Step {
 }
 
 impl FileBody {
-    /// Starts to read the next block, unless there is none or it is under way.
+    /// Starts reading the next block, unless there is none or a read is under way.
     fn read_on(&mut self, exchange: Option<&Arc<Exchange>>) {
         if self.unread == 0 {
             return;
@@ -139,8 +138,8 @@ impl FileBody {
         self.reading = Some(tokio::task::spawn_blocking(move || {
             let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
             let read = (&mut file).take(wanted).read_to_end(&mut bytes);
-            // Said here, for the body is not asked again while the client's
-            // window is closed.
+            // Reported here, because the body is not polled again while the client's window is
+            // closed.
             if let Some(exchange) = exchange {
                 exchange.client_takes();
             }
@@ -206,8 +205,7 @@ pub(crate) struct IncomingBody {
     idle: Duration,
     exchange: Arc<Exchange>,
     pub(crate) received: u64,
-    /// Bytes that came of the step that is under way, and the time that the
-    /// client let the server wait for them.
+    /// Bytes received in the current step, and the time that the server has waited for them.
     step: usize,
     waited: Duration,
     failed: bool,
@@ -275,7 +273,7 @@ impl IncomingBody {
         }
     }
 
-    /// The whole body, if it is no longer than `limit`.
+    /// The complete body, if it is no longer than `limit`.
     pub(crate) async fn collect(&mut self, limit: u64) -> Result<Bytes, ApiError> {
         let too_large = || {
             ApiError::new(Code::SizeInvalid, "larger than this registry accepts")

@@ -76,7 +76,7 @@ impl RequestContext<'_> {
             let listed = |repository: &StoredRepository| {
                 !repository.state().manifests.is_empty() && hub.gate.may_list(&caller, repository.name.as_str())
             };
-            // One more than the page, to know whether another follows.
+            // One more than the page, to find out whether another page follows.
             let found = hub.store.repositories_after(&last, page + 1, listed);
             let names: Vec<_> = found.iter().take(page).map(Name::as_str).collect();
             let next = names.last().filter(|_| found.len() > page).map(|name| name.to_string());
@@ -87,7 +87,7 @@ impl RequestContext<'_> {
         self.listed("/v2/_catalog", body, page, next.as_deref())
     }
 
-    /// Waits for the right to make a list that takes long.
+    /// Waits for a permit to make a long list.
     pub(super) async fn long_list(&self) -> Result<Permit, ApiError> {
         let busy = || ApiError::new(Code::TooManyRequests, "too many lists at once").header(header::RETRY_AFTER, "1");
         self.hub.lists.acquire(self.client).await.ok_or_else(busy)

@@ -2,13 +2,14 @@
 //!
 //! A path is split by hand, because a repository's name may have any number of
 //! components; no part of it is percent-decoded but the colon of a digest, so
-//! a name can't smuggle a slash. Each request is identified, checked for each
-//! repository that it touches, done, counted and logged, in that order.
+//! a name can't smuggle a slash. Each request is identified, authorised for each repository
+//! that it touches, carried out, counted and logged, in that order.
 
 mod blobs;
 mod body;
 mod lists;
 mod manifests;
+mod pages;
 mod referrers;
 mod uploads;
 
@@ -33,6 +34,7 @@ use crate::front::{Forwarding, Origin};
 use crate::log::{Event, Level, LogSink, RequestEvent};
 use crate::metrics::Metrics;
 use crate::names::{ManifestRef, Name};
+use crate::pages::Pages;
 use crate::peer::Peer;
 use crate::query::Query;
 use crate::quotas::Quotas;
@@ -61,11 +63,14 @@ pub(crate) struct Shared {
     pub(crate) uploads: Arc<Quotas>,
     /// For lists that take long to make.
     pub(crate) lists: Arc<FairQueue>,
+    /// Makes pages for people.
+    pub(crate) pages: Option<Arc<dyn Pages>>,
+    pub(crate) page_turns: Arc<FairQueue>,
 }
 
 pub(crate) type ApiResult = Result<Response<Body>, ApiError>;
 
-/// One request, its body apart.
+/// One request, without its body.
 pub(crate) struct RequestContext<'a> {
     hub: &'a Arc<Shared>,
     method: Method,
@@ -79,6 +84,8 @@ pub(crate) struct RequestContext<'a> {
 
 enum Route<'a> {
     Root,
+    /// Nothing of the API.
+    Page(&'a str),
     Health,
     Metrics,
     Token,
@@ -92,8 +99,8 @@ enum Route<'a> {
     Referrers(Name, &'a str),
 }
 
-/// The route of a path. None if there is none, an error if it is one of ours
-/// but the repository's name is not one.
+/// The route of a path. None if there is none; an error if the route exists but the
+/// repository's name is invalid.
 fn route(path: &str) -> Result<Option<Route<'_>>, ApiError> {
     let rest = match path {
         "/" => return Ok(Some(Route::Root)),
@@ -111,7 +118,7 @@ fn route(path: &str) -> Result<Option<Route<'_>>, ApiError> {
         Name::parse(text)
             .ok_or_else(|| ApiError::new(Code::NameInvalid, "not a repository name").detail(text.escape_debug()))
     };
-    // From the end: what stands last decides, whatever the name holds.
+    // From the end: the last components decide, whatever the name contains.
     let (head, last) = match rest.rsplit_once('/') {
         Some(split) => split,
         None => return Ok(None),
@@ -145,10 +152,16 @@ fn route(path: &str) -> Result<Option<Route<'_>>, ApiError> {
     Ok(None)
 }
 
+/// Whether a path is of the API, whatever it leads to there: no page has it.
+fn is_api(path: &str) -> bool {
+    path == "/v2" || path.starts_with("/v2/")
+}
+
 impl Route<'_> {
     fn label(&self) -> &'static str {
         match self {
             Route::Root => "front",
+            Route::Page(_) => "page",
             Route::Health => "health",
             Route::Metrics => "metrics",
             Route::Token => "token",
@@ -212,7 +225,7 @@ pub(crate) async fn serve(
     };
     let mut label = "none";
     let answer = call.answer(&path, parts.uri.query(), &mut inflow, &mut label).await;
-    // Lists and manifests; what is small is not worth counting.
+    // Lists and manifests; small answers are not worth counting.
     let answer = answer.and_then(|response| match response.body().in_memory() {
         ..=SMALL => Ok(response),
         large => call.exchange.reserve(large).map(|()| response),
@@ -272,7 +285,7 @@ pub(crate) async fn serve(
     Ok(response)
 }
 
-/// An answer to HEAD: the length of what GET would send, and nothing of it.
+/// An answer to HEAD: the length of what GET would send, without the body.
 fn strip(response: &mut Response<Body>) {
     if !response.headers().contains_key(header::CONTENT_LENGTH) {
         let length = HeaderValue::from(response.body().length());
@@ -289,8 +302,13 @@ impl RequestContext<'_> {
         inflow: &mut IncomingBody,
         label: &mut &'static str,
     ) -> ApiResult {
-        let route = route(path)?
-            .ok_or_else(|| ApiError::new(Code::Unsupported, "no such endpoint").status(StatusCode::NOT_FOUND))?;
+        let route = match route(path)? {
+            None | Some(Route::Root) if self.hub.pages.is_some() && !is_api(path) => Route::Page(path),
+            Some(route) => route,
+            None => {
+                return Err(ApiError::new(Code::Unsupported, "no such endpoint").status(StatusCode::NOT_FOUND));
+            }
+        };
         *label = route.label();
         self.query = Query::parse(query)
             .ok_or_else(|| ApiError::new(Code::Unsupported, "malformed query").status(StatusCode::BAD_REQUEST))?;
@@ -305,6 +323,7 @@ impl RequestContext<'_> {
                 StatusCode::OK,
                 concat!("QyvolHub ", env!("CARGO_PKG_VERSION"), "\n"),
             )),
+            Route::Page(path) if read => self.html_page(path).await,
             Route::Metrics if read => {
                 self.hub.gate.check_user(&self.caller, &self.origin)?;
                 let (uploads, memory) = (self.hub.store.uploads.count(), self.hub.connections.memory_held());
@@ -381,15 +400,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 fn parse_digest(text: &str) -> Result<Digest, ApiError> {
-    // Some clients encode the one character that need not be.
+    // Some clients percent-encode the colon, which isn't necessary.
     let decoded = text.replace("%3A", ":").replace("%3a", ":");
     decoded
         .parse()
         .map_err(|e| ApiError::new(Code::DigestInvalid, "not a digest").detail(e))
 }
 
-/// A tag or a digest, and `no_tag` for a word that can't be a tag: to push to it
-/// is a mistake, but to ask for it is to ask for what is not there.
+/// A tag or a digest; `no_tag` is the error for a word that can't be a tag. Pushing to such a
+/// word is an error, but reading it only finds nothing.
 fn parse_reference(text: &str, no_tag: Code) -> Result<ManifestRef, ApiError> {
     let decoded = text.replace("%3A", ":").replace("%3a", ":");
     ManifestRef::parse(&decoded).ok_or_else(|| match decoded.contains(':') {

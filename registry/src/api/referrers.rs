@@ -24,7 +24,7 @@ use crate::storage::{Entry, State, Store, StoredRepository};
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 /// A page is closed once it has this many bytes.
 const PAGE: usize = 1 << 20;
-/// Entries looked at under one lock.
+/// Entries inspected under one lock.
 const BATCH_SIZE: usize = 256;
 
 #[derive(Serialize)]
@@ -56,9 +56,8 @@ struct ReferrersQuery {
     last: Option<Digest>,
 }
 
-/// The next few referrers after `last` that are asked for, and the last one
-/// looked at. Few, so that neither memory nor the time that the state is locked
-/// depends on how many there are.
+/// The next few matching referrers after `last`, and the last one inspected. Few, so that
+/// neither memory nor the time under the lock depends on their number.
 fn some(state: &State, asked: &ReferrersQuery, last: Option<Digest>) -> (Vec<(Digest, Entry)>, Option<Digest>) {
     let after = last.map_or(Bound::Unbounded, Bound::Excluded);
     let all = state.referrers.get(&asked.subject).into_iter();
@@ -93,7 +92,7 @@ fn page(
                 let last = out.last().map(|referrer| referrer.digest);
                 return Ok((out, last));
             }
-            // Deleted since: then it is no referrer any more.
+            // Deleted meanwhile: it is no longer a referrer.
             let Some(bytes) = store.manifest_bytes(repository, &digest)? else {
                 continue;
             };

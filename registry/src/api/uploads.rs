@@ -1,10 +1,9 @@
 //! Uploads of blobs: in one request, in two, or in chunks.
 //!
-//! A body small enough is kept in memory and becomes a file only once, under
-//! its digest; a larger one goes to the upload's file batch by batch while the
-//! next batch is received. Chunks must come in order: one that does not is
-//! refused and changes nothing. A connection that breaks off leaves what it
-//! had brought, and the upload can go on from there.
+//! A small body is kept in memory and becomes a file only once, under its digest; a larger one
+//! is written to the upload's file batch by batch while the next batch is received. Chunks must
+//! come in order: a chunk out of order is refused and changes nothing. When a connection
+//! breaks, the bytes received so far stay, and the upload can be resumed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use crate::names::Name;
 use crate::quotas::Owner;
 use crate::storage::{BlobSource, Upload};
 
-/// A body stated to be no longer than this never becomes an upload's file.
+/// A body whose stated length is no more than this is never written to an upload's file.
 const MAX_IN_MEMORY: u64 = 512 << 10;
 /// Bytes written at once, unless memory is short; one batch is received while
 /// one is written.
@@ -55,8 +54,8 @@ fn location(name: &Name, upload: &Upload) -> String {
     format!("/v2/{name}/blobs/uploads/{}", upload.id)
 }
 
-/// The bytes received, as both ends of a range. The specification has no way
-/// to say none; like everyone, this then says `0-0`.
+/// The bytes received, as both ends of a range. The specification has no form for an empty
+/// range; like other registries, this sends `0-0`.
 fn range(upload: &Upload) -> String {
     format!("0-{}", upload.offset().saturating_sub(1))
 }
@@ -108,7 +107,7 @@ impl RequestContext<'_> {
                 from.is_none()
             }
         };
-        // Where it can't be done, an ordinary upload starts.
+        // If it can't be mounted, an ordinary upload starts.
         if let Some(digest) = mount.filter(|_| readable)
             && self.mount(name, source, digest).await?
         {
@@ -142,8 +141,8 @@ impl RequestContext<'_> {
         started.ok_or_else(|| refused("too many uploads are open"))
     }
 
-    /// Makes a blob of `source` one of `name`, or of any repository that the
-    /// caller may read where no source is given. False if none has it.
+    /// Mounts a blob of `source` into `name`; without a source, of any repository that the
+    /// caller may read. False if none has the blob.
     async fn mount(&self, name: &Name, source: Option<Name>, digest: Digest) -> Result<bool, ApiError> {
         let store = self.hub.store.clone();
         let sources = match source {
@@ -206,7 +205,7 @@ impl RequestContext<'_> {
     /// Locks an upload for writing to it or ending it.
     async fn lock_upload(&self, upload: &Arc<Upload>) -> Result<UploadGuard, ApiError> {
         match tokio::time::timeout(UPLOAD_LOCK_TIMEOUT, upload.busy.clone().lock_owned()).await {
-            // Whoever had it before may have ended it.
+            // The previous holder may have ended it.
             Ok(_) if upload.is_closed() => Err(unknown()),
             Ok(guard) => Ok(Arc::new(guard)),
             Err(_) => Err(ApiError::new(
@@ -237,8 +236,8 @@ impl RequestContext<'_> {
         }
     }
 
-    /// How many bytes a chunk may bring, from its headers; refuses one that
-    /// does not follow what is there.
+    /// How many bytes a chunk may have, by its headers; refuses a chunk that doesn't continue
+    /// what was received.
     fn chunk(&self, name: &Name, upload: &Upload, inflow: &IncomingBody) -> Result<Option<u64>, ApiError> {
         let Some(value) = self.headers.get(header::CONTENT_RANGE) else {
             return Ok(None);
@@ -319,8 +318,7 @@ impl RequestContext<'_> {
         }
     }
 
-    /// Adds the body to the upload. Whatever ends it, bytes that were written
-    /// are counted and hashed.
+    /// Adds the body to the upload. However it ends, written bytes are counted and hashed.
     async fn receive(
         &self,
         upload: &Arc<Upload>,
@@ -373,8 +371,8 @@ impl RequestContext<'_> {
                 let parts = std::mem::take(&mut batch);
                 held = 0;
                 writing = Some(tokio::task::spawn_blocking(move || {
-                    // Held by the write too: if this request is dropped, the
-                    // next one waits for what it has started.
+                    // The write holds it too: if this request is dropped, the next one waits
+                    // for the write.
                     let _turn = lock_upload;
                     store.uploads.append(&upload, &parts)
                 }));

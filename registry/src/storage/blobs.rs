@@ -1,5 +1,4 @@
-//! Blobs and manifests of the repositories: asked for, read, stored, mounted,
-//! deleted.
+//! Blobs and manifests of the repositories: looked up, read, stored, mounted, deleted.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -32,8 +31,8 @@ impl BlobSource<'_> {
         }
     }
 
-    /// Whether a file has this content, as far as that can be seen at once: of
-    /// a large one by its size. What was cut or damaged is stored again.
+    /// Whether a file has this content, as far as a cheap check shows: a large file is checked
+    /// by its size only. Truncated or damaged content is stored again.
     pub(super) fn is_in(&self, path: &Path) -> io::Result<bool> {
         let same_size = disk::stat(path)?.is_some_and(|metadata| metadata.len() == self.size());
         match self {
@@ -86,7 +85,7 @@ pub(crate) enum DeleteOutcome {
 }
 
 impl Store {
-    /// The size of a blob, whose time this renews.
+    /// The size of a blob. Renews its time.
     pub(crate) fn blob(&self, repository: &StoredRepository, digest: &Digest) -> io::Result<Option<u64>> {
         if let Some(known) = self.fresh(repository, digest) {
             return Ok(Some(known.size));
@@ -119,13 +118,13 @@ impl Store {
             return Ok(None);
         };
         let touched = self.renew(&path, &metadata)?;
-        // The link may be of a push that has not synced it yet.
+        // The link may belong to a push that has not synced it yet.
         self.cache_blob(repository, digest, metadata.len(), touched, false);
         Ok(Some(metadata.len()))
     }
 
-    /// Sets the time of last use if it is due, and gives it. It is durable:
-    /// who was told that a blob is there may come after a loss of power.
+    /// Sets the time of last use if it is due, and returns it. The change is durable: a client
+    /// that was told that a blob exists may come back after a power loss.
     fn renew(&self, path: &Path, metadata: &fs::Metadata) -> io::Result<SystemTime> {
         let touched = metadata.modified()?;
         if self.is_fresh(touched) {
@@ -163,7 +162,7 @@ impl Store {
         }
     }
 
-    /// A manifest's bytes, whole: they are bounded.
+    /// A manifest's bytes. Their size is bounded.
     pub(crate) fn manifest_bytes(&self, repository: &StoredRepository, digest: &Digest) -> io::Result<Option<Bytes>> {
         if let Some(bytes) = self.content.get(digest) {
             return Ok(Some(bytes));
@@ -205,7 +204,7 @@ impl Store {
     ) -> io::Result<()> {
         let to = repository.blob_path(digest);
         if !source.is_in(&to)? {
-            // What memory holds may be of the file that was damaged.
+            // The cached content may come from the damaged file.
             self.content.remove(digest);
             if !source.is_in(&self.pool.path(digest))? {
                 self.add_to_pool(digest, source)?;
@@ -214,14 +213,14 @@ impl Store {
         } else if self.fresh(repository, digest).is_some_and(|known| known.synced) {
             return Ok(());
         }
-        let metadata = disk::stat(&to)?.ok_or_else(|| io::Error::other("a blob went while it was stored"))?;
+        let metadata = disk::stat(&to)?.ok_or_else(|| io::Error::other("a blob was deleted while it was stored"))?;
         let touched = self.renew(&to, &metadata)?;
         self.disk.sync(&repository.blobs(digest.algorithm()))?;
         self.cache_blob(repository, digest, source.size(), touched, true);
         Ok(())
     }
 
-    /// Takes content into the pool.
+    /// Adds content to the pool.
     fn add_to_pool(&self, digest: &Digest, source: &BlobSource<'_>) -> io::Result<()> {
         let scratch = self.uploads.scratch();
         match source {
@@ -240,12 +239,11 @@ impl Store {
         }
     }
 
-    /// Closes an upload, whatever comes of it. False if its bytes have another
-    /// digest.
+    /// Closes an upload, whatever the outcome. False if its bytes have another digest.
     pub(crate) fn finish_upload(&self, name: &Name, upload: &Upload, digest: &Digest) -> io::Result<bool> {
         let stored = self.store_upload(name, upload, digest);
-        // After an error too: its file may be the pool's by now, or what a
-        // failed sync has left of it.
+        // After an error too: its file may already be in the pool, or be what a failed sync has
+        // left.
         self.uploads.discard(upload)?;
         stored
     }
@@ -266,15 +264,14 @@ impl Store {
         Ok(true)
     }
 
-    /// Makes a blob of one repository one of another too. False if the source
-    /// has none.
+    /// Mounts a blob of one repository into another. False if the source doesn't have it.
     pub(crate) fn mount(&self, to: &Name, from: &StoredRepository, digest: &Digest) -> io::Result<bool> {
         if self.blob(from, digest)?.is_none() {
             return Ok(false);
         }
         let repository = self.repository_or_new(to)?;
         let _shared = self.gc_lock.read().unwrap_or_else(PoisonError::into_inner);
-        // Again, under the lock: it may have been deleted meanwhile.
+        // Checked again under the lock: it may have been deleted meanwhile.
         let Some(size) = self.blob_shared(from, digest)? else {
             return Ok(false);
         };
@@ -291,7 +288,7 @@ impl Store {
         if repository.state().manifests.contains_key(digest) {
             return Ok(DeleteOutcome::Manifest);
         }
-        // Most manifests are read before anybody has to wait for it.
+        // Most manifests are read before the lock is taken.
         let mut read = HashSet::new();
         if let Some(needing) = self.find_referencing(repository, digest, &mut read) {
             return Ok(DeleteOutcome::Needed(needing));
@@ -311,7 +308,7 @@ impl Store {
         Ok(DeleteOutcome::Done)
     }
 
-    /// A manifest, of those not in `read`, that needs a blob or may need it.
+    /// A manifest, not in `read`, that needs the blob or may need it.
     fn find_referencing(
         &self,
         repository: &StoredRepository,
@@ -330,7 +327,7 @@ impl Store {
         unread.into_iter().find(|one| {
             let needs = match repository.references_of(one) {
                 Ok(Some(needs)) => needs.contains(blob),
-                // Deleted since: if it comes back, it is read then.
+                // Deleted meanwhile: if it comes back, it is read then.
                 Ok(None) => return false,
                 Err(_) => true,
             };
@@ -363,7 +360,7 @@ impl Store {
             }
         }
         self.put_blob_shared(&repository, &digest, &BlobSource::Bytes(bytes))?;
-        // A copy: what was received may be a part of a much larger buffer.
+        // A copy: the received bytes may be part of a much larger buffer.
         self.remember(&digest, &Bytes::copy_from_slice(bytes));
         repository.commit(Record::Put { digest, entry, tags })?;
         Ok(())

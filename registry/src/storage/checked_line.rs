@@ -1,5 +1,4 @@
-//! Lines with a checksum: a line that was not written whole, or that changed
-//! since, is told from one that was.
+//! Lines with a checksum: detects a line that was written only in part, or changed afterwards.
 //!
 //! A line is sixteen hexadecimal digits of the SHA-256 of what follows them, a
 //! space, a JSON value without a line feed, and a line feed.
@@ -26,7 +25,7 @@ pub(super) fn encode_line<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>
     Ok(line)
 }
 
-/// The value of a line, or none if it is not one that was sealed.
+/// The value of a line, or none if its checksum is wrong.
 pub(super) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     let line = line.strip_suffix(b"\n")?;
     let (stated, rest) = line.split_at_checked(DIGITS)?;

@@ -1,10 +1,9 @@
-//! What changes on disk, and the few operations that durability rests on.
+//! All changes on disk, through the few operations that durability rests on.
 //!
 //! A file is durable once its content and the directory that names it have
 //! been synced, in that order. Everything that the storage changes goes
-//! through a [`Disk`]; it reads files by itself. Tests put a disk in its place
-//! that loses what was not synced (`storage::tests::power`). Nothing here
-//! decides what is stored where.
+//! through a [`Disk`]; it reads files by itself. Tests replace it with a disk that loses what
+//! was not synced (`storage::tests::power`). Nothing here decides what is stored where.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -30,16 +29,16 @@ pub(crate) trait Disk: Send + Sync {
     fn touch(&self, path: &Path, time: SystemTime) -> io::Result<()>;
     /// Makes a file's content and time durable, or the names in a directory.
     fn sync(&self, path: &Path) -> io::Result<()>;
-    /// Puts a file in the place of what has the other name.
+    /// Renames a file, replacing what has the other name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Links `from` to `to`. Says whether it was done, or `to` was there already.
     fn link(&self, from: &Path, to: &Path) -> io::Result<bool>;
     /// Removes a file. Says whether it was there.
     fn remove(&self, path: &Path) -> io::Result<bool>;
 
-    /// Makes `path` and what is missing above it, down from `root`, which
-    /// exists. All of it is durable, what was there before too: whoever made
-    /// that may have been killed before it was synced.
+    /// Makes `path` and its missing parents below `root`, which exists. All of it is made
+    /// durable, also what existed before: the process that made it may have been killed before
+    /// it was synced.
     fn make_directories(&self, root: &Path, path: &Path) -> io::Result<()> {
         let Ok(below) = path.strip_prefix(root) else {
             return Err(io::Error::other("directory outside its root"));
@@ -54,9 +53,8 @@ pub(crate) trait Disk: Send + Sync {
         Ok(())
     }
 
-    /// Puts `bytes` in the place of `path`, whole or not at all, and durable.
-    /// Callers hold the lock of the file's owner, so the temporary name is
-    /// free but for a leftover.
+    /// Replaces the file `path` with `bytes`, atomically and durably. Callers hold the lock of
+    /// the file's owner, so the temporary name is free except for a leftover.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let temporary = path.with_extension("new");
         self.remove(&temporary)?;

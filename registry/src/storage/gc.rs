@@ -1,10 +1,9 @@
-//! Collection: what no manifest refers to goes, once it is old enough.
+//! Garbage collection: removes what no manifest refers to, once it is old enough.
 //!
-//! First each repository's links: those that no listed manifest needs and
-//! whose time is older than the grace time. Then the pool's files that have no
-//! link but their own. Pushes run on meanwhile: each removal looks at the time
-//! again under the exclusive lock, and whoever uses a blob renews its time
-//! under the shared one (see the module above).
+//! First each repository's links that no listed manifest needs and whose time is older than the
+//! grace time. Then the pool's files that have no other link. Pushes continue meanwhile: each
+//! removal checks the time again under the exclusive lock, and every use of a blob renews its
+//! time under the shared lock (see the parent module).
 
 use std::collections::HashSet;
 use std::fs;
@@ -26,14 +25,14 @@ pub struct GcReport {
     pub manifests: u64,
     /// Links removed from repositories.
     pub links: u64,
-    /// Files removed from the pool: content that is now gone.
+    /// Files removed from the pool: this content is gone.
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Uploads that had expired.
     pub uploads: u64,
-    /// Repositories that nothing was removed from, since what their manifests
-    /// need is not known.
+    /// Repositories from which nothing was removed, because what their manifests need is
+    /// unknown.
     pub kept: Vec<GcSkipped>,
 }
 
@@ -74,7 +73,7 @@ impl Store {
     }
 
     fn collect_links(&self, repository: &StoredRepository, report: &mut GcReport) -> io::Result<()> {
-        // Candidates before marks: what is linked after this is not looked at.
+        // Candidates before marks: what is linked after this is not considered.
         let mut candidates = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             for file in fs::read_dir(repository.blobs(algorithm))? {
@@ -128,7 +127,7 @@ impl Store {
         Ok(marked)
     }
 
-    /// Links and size of a file that was not used within the grace time.
+    /// The number of links and the size of a file that was not used within the grace time.
     fn is_old(&self, path: &Path) -> io::Result<Option<(u64, u64)>> {
         let Some(metadata) = disk::stat(path)? else {
             return Ok(None);
@@ -139,11 +138,11 @@ impl Store {
 }
 
 impl StoredRepository {
-    /// All that a manifest refers to; none if it is not listed any more. The
-    /// file is hashed: one that is not what was pushed says nothing.
+    /// All that a manifest refers to; none if it is no longer listed. The file is hashed: a
+    /// damaged manifest proves nothing.
     pub(super) fn references_of(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, String> {
         let needs = match fs::read(self.blob_path(digest)) {
-            Ok(bytes) if !digest.matches(&bytes) => Err("is not what its digest says".to_string()),
+            Ok(bytes) if !digest.matches(&bytes) => Err("does not match its digest".to_string()),
             Ok(bytes) => manifest::references(&bytes).map_err(|error| format!("can't be parsed: {error}")),
             Err(error) => Err(format!("can't be read: {error}")),
         };

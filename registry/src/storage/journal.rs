@@ -1,10 +1,9 @@
 //! The journal: the changes to one repository since its index was written.
 //!
-//! A line holds the changes that were made durable by one sync, so no line
-//! stands behind one that was not synced. A power loss can tear the last line
-//! alone, and what that line holds was never acknowledged; a bad line before a
-//! valid one is damage. Lines are numbered, and the index says which it holds:
-//! a journal that is older than its index changes nothing.
+//! A line has the changes that were made durable by one sync, so no line follows one that was
+//! not synced. A power loss can tear only the last line, whose changes were never acknowledged;
+//! a bad line before a valid one is damage. Lines are numbered, and the index states the last
+//! line that it includes: a journal that is older than its index changes nothing.
 
 use std::io;
 use std::path::PathBuf;
@@ -27,18 +26,18 @@ struct Line<R> {
 /// The file, and what this process knows of it.
 pub(super) struct Journal {
     path: PathBuf,
-    /// Bytes of whole lines.
+    /// Bytes of complete lines.
     length: u64,
-    /// The number of the last line. One that failed has used its number up.
+    /// The number of the last line. A line that failed has used up its number.
     pub(super) sequence: u64,
-    /// Whether the file may hold what `length` does not cover.
+    /// Whether the file may have bytes that `length` does not cover.
     pub(super) broken: bool,
     /// When the index was last written, and how long that took.
     pub(super) compacted: Option<(Instant, Duration)>,
 }
 
 impl Journal {
-    /// A journal whose file is there, and empty unless it is called broken.
+    /// A journal whose file exists, and is empty unless it is called broken.
     pub(super) fn new(path: PathBuf, sequence: u64, broken: bool) -> Journal {
         Journal {
             path,
@@ -49,8 +48,8 @@ impl Journal {
         }
     }
 
-    /// Adds a line: it is durable when this returns. After an error nobody
-    /// knows what the file holds, so the next change must empty it first.
+    /// Adds a line: it is durable when this returns. After an error, the file's content is
+    /// unknown, so the next change must empty it first.
     pub(super) fn append(&mut self, disk: &dyn Disk, changes: Vec<&Record>) -> io::Result<()> {
         let sequence = self.sequence + 1;
         let line = Bytes::from(checked_line::encode_line(&Line { sequence, changes })?);
@@ -63,9 +62,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Empties the file, once the index holds all of it. That is made durable
-    /// too: what is written next may reach the disk before it is synced, and
-    /// must not stand before an end of older lines.
+    /// Empties the file, once the index includes all of it. That is made durable too: what is
+    /// written next may reach the disk before it is synced, and must not be followed by older
+    /// lines.
     pub(super) fn clear(&mut self, disk: &dyn Disk) -> io::Result<()> {
         self.broken = true;
         disk.truncate(&self.path, 0)?;
@@ -76,8 +75,8 @@ impl Journal {
     }
 }
 
-/// Applies what a journal holds to the state of an index that has everything
-/// up to the line `sequence`. Gives the number of the last line.
+/// Applies a journal to the state of an index that includes everything up to the line
+/// `sequence`. Returns the number of the last line.
 pub(super) fn replay(bytes: &[u8], mut sequence: u64, state: &mut State) -> Result<u64, String> {
     let mut lines = (1_u64..).zip(bytes.split_inclusive(|b| *b == b'\n'));
     for (number, line) in lines.by_ref() {
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_the_index_holds_are_not_applied_again() {
+    fn lines_that_the_index_includes_are_not_applied_again() {
         let bytes = lines(&[4, 5, 6]).concat();
         assert_eq!(replayed(&bytes, 5), Ok(6));
         assert_eq!(replayed(&bytes, 9), Ok(9));

@@ -5,20 +5,19 @@
 //! data/version                           the form of all this
 //! data/blobs/<alg>/<2>/<hex>             the pool: each content once
 //! data/repositories/<name>/_layout/      an OCI image layout, its blobs hard links to the pool
-//! data/repositories/<name>/_journal      changes since index.json was written
-//! data/uploads/                          incomplete uploads and scratch files
+//! data/repositories/<name>/_journal      changes since index.json was written data/uploads/
+//! incomplete uploads and scratch files
 //! ```
 //!
 //! Invariants:
-//! - a file under a digest's name was hashed before it got that name, and is
-//!   never written again;
+//! - a file named by a digest was hashed before it got that name, and is never written again;
 //! - what was acknowledged is durable: content, then its link in the
 //!   repository's directory, then the journal, each synced;
-//! - whoever answers that a blob is there, or lets a manifest refer to it,
-//!   renews its time under the lock [`Store::gc_lock`] (shared), and collection
-//!   looks at the time again under the same lock (exclusive) before it removes
-//!   a link. A blob that a client was told about stays for three quarters of
-//!   the grace time at least (times are renewed once they are a quarter old).
+//! - a request that answers that a blob exists, or lets a manifest refer to it, renews its time
+//!   under the lock [`Store::gc_lock`] (shared), and collection checks the time again under the
+//!   same lock (exclusive) before it removes a link. A blob that was reported to a client stays
+//!   for at least three quarters of the grace time (times are renewed once they are a quarter
+//!   old).
 //!
 //! Everything here is synchronous; callers move it off the event loop.
 
@@ -64,8 +63,8 @@ use crate::{Clock, Config};
 pub(crate) const SMALL: u64 = 256 << 10;
 const CONTENT_ROOM: usize = 48 << 20;
 const KNOWN: usize = 1 << 16;
-/// The form of the data directory. The one before it had no number, and no
-/// checksums in its journals.
+/// The format of the data directory. The previous format had no number, and no checksums in its
+/// journals.
 const VERSION: &str = "2";
 
 /// A blob seen in a repository.
@@ -168,8 +167,7 @@ impl Store {
         all.values().cloned().collect()
     }
 
-    /// The names after `last`, in order and at most `most`, that `wanted` holds
-    /// for.
+    /// The names after `last` for which `wanted` is true: in order, at most `most`.
     pub(crate) fn repositories_after(
         &self,
         last: &str,
@@ -201,8 +199,8 @@ impl Store {
         Ok(made)
     }
 
-    /// Every repository that may have a blob: none if the pool does not have
-    /// it, which spares looking into each.
+    /// Every repository that may have a blob: none if the pool doesn't have it, which saves
+    /// checking each.
     pub(crate) fn holders(&self, digest: &Digest) -> io::Result<Vec<Arc<StoredRepository>>> {
         match disk::stat(&self.pool.path(digest))? {
             Some(_) => Ok(self.repositories()),
@@ -210,8 +208,8 @@ impl Store {
         }
     }
 
-    /// Writes the `index.json` of every repository that has changed; unless
-    /// `all`, not of those where that takes long and was done lately.
+    /// Writes the `index.json` of every repository that has changed; unless `all`, except those
+    /// where that takes long and was done recently.
     pub(crate) fn compact(&self, all: bool) -> io::Result<()> {
         for repository in self.repositories() {
             if repository.is_due(all) {
@@ -227,8 +225,7 @@ impl Store {
     }
 }
 
-/// Makes sure that what is there was written in this form, or says that what
-/// will be there is.
+/// Checks that existing data has this format, or records the format for new data.
 fn check_version(disk: &dyn Disk, data: &Path, used: bool) -> Result<(), HubError> {
     let path = data.join("version");
     let found = match fs::read_to_string(&path) {

@@ -1,10 +1,9 @@
 //! The pool: each content once, as `blobs/<algorithm>/<first two digits>/<hex>`.
 //!
-//! Repositories hold hard links to these files, so the pool serves only to
-//! find content that is here already. An acknowledged blob rests on the link
-//! in its repository, which is synced; the pool's own entry is not, and a loss
-//! of power may cost it: the same content is then stored a second time, and
-//! nothing is missing.
+//! Repositories have hard links to these files, so the pool serves only to find content that
+//! exists already. An acknowledged blob depends on the link in its repository, which is synced;
+//! the pool's own entry is not synced, and a power loss may remove it: the same content is then
+//! stored a second time, and nothing is missing.
 
 use std::fs;
 use std::io;
@@ -41,8 +40,8 @@ impl Pool {
         path
     }
 
-    /// Takes a complete, synced and verified file in, in the place of one that
-    /// does not have its content.
+    /// Adds a complete, synced and verified file, replacing a file that doesn't have its
+    /// content.
     pub(super) fn link_in(
         &self,
         digest: &Digest,
@@ -60,15 +59,15 @@ impl Pool {
         Ok(())
     }
 
-    /// Links the pool's file to `to`, in the place of what is there.
+    /// Links the pool's file to `to`, replacing what is there.
     pub(super) fn link_out(&self, digest: &Digest, to: &Path, scratch: &Path) -> io::Result<()> {
         let from = self.path(digest);
         match self.disk.link(&from, to) {
             Ok(true) => Ok(()),
             Ok(false) => self.replace(&from, to, scratch),
             Err(error) if error.raw_os_error() == Some(EMLINK) => {
-                // The file has all the links it can: a fresh copy takes its
-                // place in the pool, and the old one lives on where it is.
+                // The file has as many links as it can: a fresh copy replaces it in the pool,
+                // and the old one stays where it is linked.
                 let copied = self.disk.copy(&from, scratch).and_then(|()| {
                     self.disk.sync(scratch)?;
                     self.disk.rename(scratch, &from)
@@ -87,7 +86,7 @@ impl Pool {
     fn replace(&self, from: &Path, to: &Path, scratch: &Path) -> io::Result<()> {
         self.disk.link(from, scratch)?;
         let renamed = self.disk.rename(scratch, to);
-        // Where both names were of one file already, a rename leaves both.
+        // If both names were links of one file already, a rename leaves both.
         self.disk.remove(scratch)?;
         renamed
     }

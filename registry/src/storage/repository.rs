@@ -1,14 +1,13 @@
 //! One repository: an OCI image layout in a directory `_layout`, a journal
 //! beside it, and its state in memory.
 //!
-//! A change is made durable in the journal and then shown in the state. Many
-//! changes at once share a line and a sync: whoever comes while another
-//! request writes leaves its change for the next one that does. `index.json`
-//! is rewritten from memory a moment later and the journal emptied
-//! ([`StoredRepository::compact`]).
+//! A change is made durable in the journal and then applied to the state. Concurrent changes
+//! share a line and a sync: a request that arrives while another one writes leaves its change
+//! for the next write. `index.json` is rewritten from memory shortly afterwards and the journal
+//! is emptied ([`StoredRepository::compact`]).
 //!
-//! No file is held open between operations, so the number of repositories is
-//! not bound by the number of file descriptors.
+//! No file is held open between operations, so file descriptors don't limit the number of
+//! repositories.
 
 use std::fs;
 use std::io;
@@ -42,15 +41,14 @@ pub(crate) struct StoredRepository {
     directory: PathBuf,
     disk: Arc<dyn Disk>,
     state: RwLock<State>,
-    /// Changes that nobody writes yet.
+    /// Changes that are not being written yet.
     waiting: Mutex<Vec<(Record, Outcome)>>,
     journal: Mutex<Journal>,
     dirty: AtomicBool,
 }
 
 impl StoredRepository {
-    /// Makes the repository's directories if they are missing, or reads what
-    /// is there.
+    /// Creates the repository's directories if they are missing, or reads what exists.
     pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, name: Name, id: u64) -> Result<StoredRepository, HubError> {
         let directory = name.directory(root);
         let path = directory.join(LAYOUT).join("index.json");
@@ -101,7 +99,7 @@ impl StoredRepository {
         blobs(&self.directory, algorithm)
     }
 
-    pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         let mut path = self.blobs(digest.algorithm());
         path.push(digest.hex());
         path
@@ -134,7 +132,7 @@ impl StoredRepository {
         Ok(())
     }
 
-    /// Writes `index.json` anew and empties the journal.
+    /// Rewrites `index.json` and empties the journal.
     pub(super) fn compact(&self) -> io::Result<()> {
         self.write_index(&mut lock(&self.journal))
     }
@@ -150,8 +148,8 @@ impl StoredRepository {
         Ok(())
     }
 
-    /// Whether there is something to compact and it would not take too much of
-    /// the time: pushes to this repository wait meanwhile.
+    /// Whether there is something to compact, and time for it: pushes to this repository wait
+    /// meanwhile.
     pub(super) fn is_due(&self, any: bool) -> bool {
         if !self.dirty.load(Ordering::Acquire) {
             return false;
@@ -168,8 +166,8 @@ fn blobs(directory: &Path, algorithm: Algorithm) -> PathBuf {
     path
 }
 
-/// Makes an empty repository; its index comes last. Where there is anything
-/// that only a repository with an index can hold, the index was lost.
+/// Creates an empty repository; its index is written last. If there is anything that only a
+/// repository with an index can have, the index was lost.
 fn create(disk: &dyn Disk, root: &Path, directory: &Path, index: &Path) -> Result<(), HubError> {
     let failed = || HubError::storage("can't create the repository", directory);
     let journal = directory.join(JOURNAL);
@@ -193,8 +191,8 @@ fn create(disk: &dyn Disk, root: &Path, directory: &Path, index: &Path) -> Resul
     make().map_err(failed())
 }
 
-/// The error again, for others that it struck: the code of the system is what
-/// clients are answered by.
+/// A copy of the error, for other requests that it affects: the system's error code decides how
+/// clients are answered.
 fn same(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),

@@ -1,8 +1,8 @@
-//! What a repository holds, in memory: manifests, tags, referrers; and the
-//! records that change it.
+//! The content of a repository in memory: manifests, tags, referrers; and the records that
+//! change it.
 //!
-//! A state is the result of its records in order; `index.json` says up to which
-//! line of the journal it holds them.
+//! A state is the result of its records in order; `index.json` states up to which line of the
+//! journal it includes them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 /// The annotation by which an image layout names a manifest.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Ours, in `index.json`: the digest of a manifest's subject.
+/// Our annotation in `index.json`: the digest of a manifest's subject.
 const SUBJECT: &str = "org.qyvol.hub.subject";
-/// Ours, of `index.json` itself: the last line of the journal that it holds.
+/// Our annotation of `index.json` itself: the last line of the journal that it includes.
 const SEQUENCE: &str = "org.qyvol.hub.sequence";
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -42,9 +42,9 @@ pub(crate) enum Record {
         entry: Entry,
         tags: Vec<String>,
     },
-    /// A tag is gone.
+    /// A tag is removed.
     Untag { tag: String },
-    /// A manifest is gone, and with it the tags that point to it.
+    /// A manifest is removed, with the tags that point to it.
     Delete { digest: Digest },
 }
 
@@ -120,15 +120,14 @@ impl State {
         if let Some(known) = self.types.get(&name) {
             return known.clone();
         }
-        // Artifact types are up to clients: beyond a number each has its own.
+        // Clients choose artifact types: beyond a number, each entry has its own copy.
         if self.types.len() < 1024 {
             self.types.insert(name.clone());
         }
         name
     }
 
-    /// The `index.json` of an image layout that holds the journal up to the
-    /// line `sequence`.
+    /// The `index.json` of an image layout, with the journal up to the line `sequence`.
     pub(super) fn to_index(&self, sequence: u64) -> serde_json::Result<Vec<u8>> {
         let mut tags: HashMap<Digest, Vec<&str>> = HashMap::new();
         for (tag, digest) in &self.tags {
@@ -170,7 +169,7 @@ impl State {
         })
     }
 
-    /// The state that an `index.json` holds, and up to which line.
+    /// The state in an `index.json`, and the last line that it includes.
     pub(super) fn from_index(bytes: &[u8]) -> Result<(State, u64), String> {
         let index: Index = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         let sequence = index.annotations.get(SEQUENCE).and_then(|text| text.parse().ok());

@@ -1,16 +1,15 @@
-//! Uploads that are not complete: a file each under `uploads/`, once bytes
-//! have come, and a small record in memory.
+//! Incomplete uploads: each has a file under `uploads/`, once bytes have arrived, and a small
+//! record in memory.
 //!
-//! The offset changes only after the file, inside [`Upload::append`], so a
-//! client that goes away at any moment leaves an upload that can be continued.
-//! The file's name holds the upload's id and a fingerprint of its repository.
-//! Beside a large one stands the state of its hash, so that after a restart no
-//! more than [`STEP`] bytes are hashed again; it is saved only once the bytes
-//! that it stands for are durable. An upload that has no byte yet is forgotten
-//! by a restart.
+//! The offset changes only after the file, inside [`Upload::append`], so a client that
+//! disconnects at any time leaves an upload that can be resumed. The file's name holds the
+//! upload's id and a fingerprint of its repository. A large upload also has a file with the
+//! state of its hash, so that after a restart at most [`STEP`] bytes are hashed again; the
+//! state is saved only once the bytes that it covers are durable. A restart drops an upload
+//! that has no bytes yet.
 //!
-//! Whoever ends an upload closes it first: from then on its file may be the
-//! pool's, which nobody writes to.
+//! An upload is closed before it ends: from then on its file may be in the pool, where nothing
+//! is written to.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -38,13 +37,13 @@ const STEP: u64 = 64 << 20;
 /// Suffix of the file with the hash state.
 const STATE: &str = "hash";
 
-/// The prefix of files that are of no use after a restart.
+/// The prefix of files that are useless after a restart.
 pub(super) const SCRATCH: &str = "tmp-";
 
 /// The hash of the first bytes of an upload.
 struct Progress {
     hasher: Hasher,
-    /// How many bytes the state that was saved stands for.
+    /// How many bytes the saved state covers.
     saved: u64,
 }
 
@@ -62,12 +61,12 @@ pub(crate) struct Upload {
     pub(super) path: PathBuf,
     disk: Arc<dyn Disk>,
     step: u64,
-    /// Apart from the lock, which is held while a file is written or hashed:
-    /// the event loop reads it.
+    /// Outside the lock, which is held while a file is written or hashed, because the event
+    /// loop reads it.
     offset: AtomicU64,
     closed: AtomicBool,
     progress: Mutex<Progress>,
-    /// Held for whoever started it; a restart forgets who that was.
+    /// The quota of the client that started it; lost by a restart.
     share: Option<QuotaGuard>,
     /// Seconds since 1970 of the last request.
     used: AtomicU64,
@@ -122,7 +121,7 @@ impl Upload {
             return Ok(());
         }
         if let Err(error) = self.disk.sync(&self.path) {
-            // Nobody knows what the file holds now.
+            // The file's content is unknown now.
             self.closed.store(true, Ordering::Release);
             return Err(error);
         }
@@ -136,7 +135,7 @@ impl Upload {
             .replace(&self.state_path(), &checked_line::encode_line(&Saved { state })?)
     }
 
-    /// The state that an earlier process has saved.
+    /// The state that an earlier process saved.
     fn saved(&self) -> Option<Hasher> {
         let saved: Saved = checked_line::decode_line(&fs::read(self.state_path()).ok()?)?;
         let hasher = Hasher::from_state(&STANDARD.decode(saved.state).ok()?)?;
@@ -150,7 +149,7 @@ impl Upload {
         path.into()
     }
 
-    /// Hashes what is in the file and the hash has not seen.
+    /// Hashes the part of the file that the hash does not cover yet.
     fn catch_up(&self, hasher: &mut Hasher) -> io::Result<()> {
         let due = self.offset() - hasher.length();
         if due == 0 {
@@ -172,8 +171,8 @@ impl Upload {
         }
     }
 
-    /// The digest of all bytes, hashed again only if it must. The caller is
-    /// the one that may write.
+    /// The digest of all bytes, which are hashed again only if necessary. The caller holds the
+    /// upload's lock.
     pub(super) fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
         let mut hasher = lock(&self.progress).hasher.clone();
         if hasher.algorithm() != algorithm {
@@ -185,9 +184,8 @@ impl Upload {
 }
 
 impl Uploads {
-    /// Finds what an earlier process left and removes what it can't use. A
-    /// file with another name is the pool's already: the process ended while
-    /// it stored that upload.
+    /// Finds what an earlier process left, and removes what can't be used. A file with another
+    /// link is in the pool already: the process ended while it stored that upload.
     pub(super) fn open(disk: Arc<dyn Disk>, directory: PathBuf, limit: usize, now: SystemTime) -> io::Result<Uploads> {
         disk.make_directory(&directory)?;
         let uploads = Uploads {
@@ -242,7 +240,7 @@ impl Uploads {
         }
     }
 
-    /// A name for a file that nothing will look for after a crash.
+    /// A name for a scratch file, which a restart removes.
     pub(super) fn scratch(&self) -> PathBuf {
         let number = self.scratch.fetch_add(1, Ordering::Relaxed);
         self.directory.join(format!("{SCRATCH}{number}"))
@@ -278,8 +276,7 @@ impl Uploads {
         Some(upload)
     }
 
-    /// Adds bytes to an upload, all or none. The caller is the one that may
-    /// write.
+    /// Adds bytes to an upload, all or none. The caller holds the upload's lock.
     pub(crate) fn append(&self, upload: &Upload, parts: &[Bytes]) -> io::Result<()> {
         let added = upload.append(parts);
         if added.is_err() && upload.is_closed() {
@@ -288,8 +285,8 @@ impl Uploads {
         added
     }
 
-    /// Ends an upload and removes its bytes. False if it was gone already. The
-    /// caller is the one that may write.
+    /// Ends an upload and removes its bytes. False if it had ended already. The caller holds
+    /// the upload's lock.
     pub(crate) fn discard(&self, upload: &Upload) -> io::Result<bool> {
         let there = self.forget(upload);
         self.disk.remove(&upload.path)?;
@@ -299,7 +296,7 @@ impl Uploads {
         Ok(there)
     }
 
-    /// Ends an upload that has no file. False if it was gone already.
+    /// Ends an upload that has no file. False if it had ended already.
     pub(crate) fn forget(&self, upload: &Upload) -> bool {
         upload.closed.store(true, Ordering::Release);
         lock(&self.open).remove(&upload.id).is_some()
@@ -310,7 +307,7 @@ impl Uploads {
         lock(&self.open).len()
     }
 
-    /// Discards what was not used for `age`; says how many.
+    /// Discards uploads that were not used for `age`; returns how many.
     pub(super) fn expire(&self, age: Duration, now: SystemTime) -> io::Result<u64> {
         let before = seconds(now).saturating_sub(age.as_secs());
         let old: Vec<_> = lock(&self.open)
@@ -378,7 +375,7 @@ mod tests {
             first.append(&upload, &[Bytes::from_static(&[7; 700])]).unwrap();
         }
         let whole = Digest::of(&[7; 3500]);
-        // Were the first bytes read again, these would show.
+        // If the first bytes were read again, this would change the digest.
         first
             .disk
             .write(&upload.path, 0, &[Bytes::from_static(&[8; 2800])])
@@ -402,7 +399,7 @@ mod tests {
         first.append(&upload, &[Bytes::from_static(&[7; 2000])]).unwrap();
         let state = upload.state_path();
         let saved = fs::read(&state).unwrap();
-        // Cut short, it has fewer bytes than were hashed.
+        // Truncated, it has fewer bytes than were hashed.
         first.disk.truncate(&upload.path, 1500).unwrap();
         let short = Digest::of(&[7; 1500]);
         assert_eq!(again(&uploads(&root, 1000)).digest(Algorithm::Sha256).unwrap(), short);

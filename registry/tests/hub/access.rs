@@ -108,7 +108,7 @@ fn wrong_credentials_are_refused_even_where_none_are_needed() {
         }
     }
     send(&server, &basic("root", "root"), "GET", "/v2/", b"").expect(200);
-    // What is remembered is that password, not that user.
+    // The password is cached, not the user.
     send(&server, &basic("root", "wrong"), "GET", "/v2/", b"").refused(401, "UNAUTHORIZED");
 }
 
@@ -124,7 +124,7 @@ fn scopes_bound_what_a_user_may_do() {
     let blob = |name: &str, bytes: &[u8]| format!("/v2/{name}/blobs/{}", Digest::of(bytes));
     send(&server, &team, "GET", &blob("base", b"base"), b"").expect(200);
     send(&server, &team, "GET", &blob("secret", b"secret"), b"").refused(403, "DENIED");
-    // That a repository does not exist is not told either.
+    // The answer doesn't reveal that a repository doesn't exist, either.
     send(&server, &team, "GET", "/v2/absent/tags/list", b"").refused(403, "DENIED");
     send(&server, &team, "DELETE", &blob("team/a", b"x"), b"").refused(403, "DENIED");
     send(&server, &none, "GET", &blob("base", b"base"), b"").refused(403, "DENIED");
@@ -172,7 +172,7 @@ fn token_too_narrow_for_a_mount_is_sent_back_for_a_wider_one() {
         refused.header("www-authenticate").unwrap().to_string()
     };
     let both = |from: &str| format!(",scope=\"repository:team/x:pull,push repository:{from}:pull\"");
-    // Without a token the challenge names what the mount needs, whoever may come.
+    // Without a token, the challenge names the scopes that the mount needs.
     for from in ["base", "secret", "absent"] {
         assert!(challenge(mount(None, from)).ends_with(&both(from)), "{from}");
     }
@@ -184,14 +184,14 @@ fn token_too_narrow_for_a_mount_is_sent_back_for_a_wider_one() {
     );
     let scopes = ["repository:team/x:pull,push%20repository:base:pull"];
     mount(Some(&bearer(token(&server, Some(&team), &scopes))), "base").expect(201);
-    // What the user may not read is answered as what is not there.
+    // What the user may not read is answered as if it didn't exist.
     let scopes = ["repository:team/x:pull,push%20repository:secret:pull"];
     let greedy = bearer(token(&server, Some(&team), &scopes));
     for auth in [&narrow, &greedy] {
         mount(Some(auth), "secret").expect(202);
         mount(Some(auth), "absent").expect(202);
     }
-    // Nor does the right to the source alone let anything begin.
+    // The right to read the source alone starts nothing either.
     let reader = bearer(token(&server, Some(&team), &["repository:base:pull"]));
     assert!(challenge(mount(Some(&reader), "base")).contains(&both("base")));
 }
@@ -218,7 +218,7 @@ fn mount_without_a_source_takes_only_from_what_the_caller_may_read() {
     let done = mount(&team, "team/y", b"base").expect(201);
     let got = send(&server, &team, "GET", done.header("location").unwrap(), b"");
     assert_eq!(got.expect(200).body, b"base");
-    // Two have the second now, and only one of them may be read.
+    // Two repositories have the second blob now, and only one of them may be read.
     mount(&root, "secret", b"base").expect(201);
     mount(&root, "base", b"secret").expect(201);
     mount(&team, "team/x", b"secret").expect(201);
@@ -317,7 +317,7 @@ fn challenge_leads_to_a_valid_token() {
         ],
     ));
     push_blob(&server, &both, "team/b", b"x").expect(201);
-    // A token is for no more than was asked, and never for more than the user has.
+    // A token has no more scopes than were requested, and never more than the user has.
     push_blob(&server, &both, "team/a", b"x").refused(401, "UNAUTHORIZED");
     let greedy = bearer(token(
         &server,
@@ -326,16 +326,16 @@ fn challenge_leads_to_a_valid_token() {
     ));
     push_blob(&server, &greedy, "base", b"x").refused(403, "DENIED");
     send(&server, &greedy, "GET", "/v2/secret/tags/list", b"").refused(403, "DENIED");
-    // It ends.
+    // It expires.
     server.advance(301);
     send(&server, &good, "GET", "/v2/", b"").refused(401, "UNAUTHORIZED");
-    // And buys no other.
+    // And can't be used to get another.
     let fresh = bearer(token(&server, Some(&team), &["repository:team/a:pull"]));
     token(&server, Some(&fresh), &["repository:team/a:push"]).refused(401, "UNAUTHORIZED");
 }
 
 #[test]
-fn anonymous_reading_is_reading_alone() {
+fn anonymous_clients_can_only_read() {
     for with_token in [false, true] {
         let server = server(true, with_token);
         let root = basic("root", "root");
@@ -346,7 +346,7 @@ fn anonymous_reading_is_reading_alone() {
         server
             .send("POST", "/v2/a/blobs/uploads/", &[], b"")
             .refused(401, "UNAUTHORIZED");
-        // Clients learn here how to log in, those without a password too.
+        // This is where clients learn how to log in, even those without a password.
         let refused = server.get("/v2/").refused(401, "UNAUTHORIZED");
         assert!(refused.header("www-authenticate").unwrap().starts_with("Bearer "));
         {

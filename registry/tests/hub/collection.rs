@@ -44,7 +44,7 @@ fn what_a_manifest_needs_stays_and_the_rest_goes_after_the_grace_time() {
 }
 
 #[test]
-fn blob_a_client_was_told_about_stays_for_its_manifest() {
+fn blob_that_was_reported_to_a_client_stays_for_its_manifest() {
     let server = Server::new();
     let seen = server.blob("a", b"seen");
     let mounted = server.blob("b", b"mounted");
@@ -87,7 +87,7 @@ fn damaged_manifest_keeps_its_repository_and_no_other() {
         assert_eq!(bad.repository, "bad");
         assert!(bad.reason.contains(&hex), "{}", bad.reason);
         assert!(!server.has_blob("good", &orphan) && server.has_blob("bad", &kept));
-        // The same bytes, pushed again, make it whole.
+        // Pushing the same bytes again repairs it.
         server.put_manifest("bad", "v1", IMAGE, &text).expect(201);
         assert_eq!(server.get("/v2/bad/manifests/v1").text(), text);
         server.advance(DAY + 60);

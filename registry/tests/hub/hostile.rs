@@ -1,4 +1,4 @@
-//! Clients that mean harm or are broken.
+//! Hostile and broken clients.
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -68,7 +68,7 @@ fn body_that_stops_coming_is_cut_off_and_the_upload_goes_on() {
     slow.write_all(&[3; 600_000]).unwrap();
     let answer = Response::read(&mut slow);
     assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
-    // What came is kept.
+    // What was received is kept.
     assert_eq!(server.get(&at).expect(204).header("range"), Some("0-599999"));
     server
         .send("PATCH", &at, &[("Content-Range", "600000-999999")], &[3; 400_000])
@@ -96,7 +96,8 @@ fn client_that_leaves_in_the_middle_leaves_a_usable_upload() {
         leaving.write_all(&bytes[offset..offset + 200_000 * part]).unwrap();
         drop(leaving);
     }
-    // The last one may still be at it: its turn ends when the break is seen.
+    // The last request may still hold the upload, until the server notices that its connection
+    // broke.
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let range = server.get(&at).expect(204).header("range").unwrap().to_string();
@@ -127,7 +128,7 @@ fn head_of_a_request_that_never_ends_is_cut_off() {
     let mut rest = Vec::new();
     let _ = slow.read_to_end(&mut rest);
     assert!(started.elapsed() < Duration::from_secs(60));
-    // And one that is endless in another way.
+    // And a head that is too long.
     let long = "x".repeat(200_000);
     let answer = server.send("GET", "/v2/", &[("X-Long", &long)], b"");
     assert!(matches!(answer.status, 0 | 431), "{}", answer.status);
@@ -195,7 +196,7 @@ fn blob_above_the_limit_is_refused_by_its_head_and_in_the_stream() {
     chunked.extend(b"\r\n0\r\n\r\n");
     let answer = server.send("PATCH", &at, &[("Transfer-Encoding", "chunked")], &chunked);
     answer.refused(413, "SIZE_INVALID");
-    // Stated beyond all measure.
+    // An absurd stated length.
     let answer = server.send("PATCH", &at, &[("Content-Length", "18446744073709551000")], b"");
     assert!(matches!(answer.status, 400 | 413), "{}", answer.status);
 }
@@ -211,7 +212,7 @@ fn is_closed(mut stream: impl std::io::Read) -> bool {
 
 // [HUB-033]
 #[test]
-fn client_that_sends_no_request_is_disconnected_however_far_it_came() {
+fn client_that_sends_no_complete_request_is_disconnected() {
     let server = Server::with(|config| config.limits.idle = Duration::from_millis(300));
     let settled = [http2::PREFACE, &http2::settings(&[])].concat();
     for bytes in [
@@ -236,9 +237,9 @@ fn silent_connections_give_way_to_one_that_has_a_request() {
     for _ in 0..20 {
         server.get("/healthz").expect(200);
     }
-    // Those that came first were closed first.
+    // The oldest were closed first.
     assert!(is_closed(&silent[0]));
-    // One that has an answer behind it waits like the silent ones.
+    // A connection whose answer was read waits like the silent ones.
     let mut served = server.connect();
     served.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     served.read_exact(&mut [0]).unwrap();
@@ -296,7 +297,7 @@ fn transfers_that_nobody_reads_give_way_to_one_that_is_read() {
             assert_eq!(answer.body, bytes);
             break;
         }
-        // Until it is known that they are stuck.
+        // Until they count as stalled.
         let answer = answer.refused(429, "TOOMANYREQUESTS");
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert!(Instant::now() < deadline);
@@ -345,7 +346,7 @@ fn client_that_asks_before_it_sends_is_refused_at_once() {
 }
 
 #[test]
-fn client_that_takes_nothing_of_its_answer_is_cut_off() {
+fn client_that_reads_nothing_of_its_answer_is_cut_off() {
     let server = Server::with(|config| config.limits.idle = Duration::from_secs(2));
     let digest = server.blob("a", &vec![7; 30_000_000]);
     let mut stream = server.connect();

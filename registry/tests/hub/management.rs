@@ -19,7 +19,7 @@ fn deleting_a_tag_leaves_the_manifest_and_other_tags() {
 }
 
 #[test]
-fn deleting_a_manifest_takes_its_tags_along_and_no_others() {
+fn deleting_a_manifest_removes_its_tags_and_no_others() {
     let server = Server::new();
     let text = server.image("a", "v1", b"layer");
     server.put_manifest("a", "v2", IMAGE, &text).expect(201);

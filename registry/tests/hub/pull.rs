@@ -84,7 +84,7 @@ fn invalid_tag_is_not_found() {
         server.head(&path).expect(404);
         server.get(&path).refused(404, "MANIFEST_UNKNOWN");
         server.delete(&path).refused(404, "MANIFEST_UNKNOWN");
-        // To push to it is a mistake of another kind.
+        // Pushing to it is another error.
         server.put_manifest("a", word, IMAGE, &text).refused(400, "TAG_INVALID");
     }
     server.get("/v2/a/manifests/sha256:x").refused(400, "DIGEST_INVALID");

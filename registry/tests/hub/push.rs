@@ -1,4 +1,4 @@
-//! Pushing: every way to bring a blob, and manifests.
+//! Pushing: every way to upload a blob, and manifests.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -160,7 +160,7 @@ fn cancelled_upload_is_gone() {
 }
 
 #[test]
-fn upload_of_one_repository_is_none_of_another() {
+fn upload_of_one_repository_is_unknown_to_another() {
     let server = Server::new();
     let at = server.start("a").replace("/v2/a/", "/v2/b/");
     server.get(&at).refused(404, "BLOB_UPLOAD_UNKNOWN");
@@ -216,7 +216,7 @@ fn manifest_is_refused_while_its_blobs_are_missing() {
         .put_manifest("a", "v1", IMAGE, &text)
         .refused(404, "MANIFEST_BLOB_UNKNOWN");
     assert_eq!(refused.json()["errors"][0]["detail"], layer.to_string());
-    // A blob of another repository does not do.
+    // A blob of another repository doesn't count.
     server.blob("b", b"layer");
     server
         .put_manifest("a", "v1", IMAGE, &text)
@@ -412,7 +412,7 @@ fn chunk_behind_the_request_that_ends_the_upload_is_refused() {
         );
         ending.write_all(head.as_bytes()).unwrap();
         ending.write_all(&content[..600_000]).unwrap();
-        // It has the upload once some of it was written.
+        // It holds the upload once some of it is written.
         let deadline = Instant::now() + Duration::from_secs(60);
         while server.get(&at).expect(204).header("range") == Some("0-0") {
             assert!(Instant::now() < deadline);
@@ -421,7 +421,7 @@ fn chunk_behind_the_request_that_ends_the_upload_is_refused() {
         let head = format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlate");
         queued.write_all(head.as_bytes()).unwrap();
         if cancelled {
-            // A body that breaks off gives the turn to the next request.
+            // When a body breaks off, the next request gets the upload.
             drop(ending);
             Response::read(&mut queued);
             server.delete(&at).expect(204);

@@ -1,4 +1,4 @@
-//! What a kill leaves, and what the next start makes of it.
+//! Recovery after a kill.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -46,7 +46,7 @@ fn everything_acknowledged_is_there_after_a_kill() {
 }
 
 #[test]
-fn journal_with_a_torn_end_gives_what_stands_before_it() {
+fn journal_with_a_torn_end_keeps_the_lines_before_it() {
     let server = Server::new();
     let text = server.image("a", "v1", b"layer");
     let directory = server.kill();
@@ -265,7 +265,7 @@ fn data_of_another_format_is_refused() {
         error.contains("format 3") && error.contains("expected format 2"),
         "{error}"
     );
-    // What the version before the first number wrote.
+    // The format from before versions were numbered.
     std::fs::remove_file(&version).unwrap();
     let error = refused(&directory);
     assert!(error.contains("without a format number"), "{error}");
@@ -273,7 +273,7 @@ fn data_of_another_format_is_refused() {
 
 // [HUB-019]
 #[test]
-fn file_that_the_pool_has_too_is_no_upload_after_a_restart() {
+fn file_that_is_in_the_pool_too_is_no_upload_after_a_restart() {
     let server = Server::new();
     let blob = server.blob("a", b"content");
     let at = server.start("a");
@@ -281,7 +281,7 @@ fn file_that_the_pool_has_too_is_no_upload_after_a_restart() {
     let directory = server.kill();
     let uploads = directory.path().join("data/uploads");
     let [upload] = &files(&uploads)[..] else { panic!() };
-    // As a kill leaves it between the link into the pool and the removal.
+    // The state after a kill between the link into the pool and the removal.
     std::fs::remove_file(uploads.join(upload)).unwrap();
     let pool = format!("data/blobs/sha256/{}/{}", &blob.hex()[..2], blob.hex());
     std::fs::hard_link(directory.path().join(pool), uploads.join(upload)).unwrap();

@@ -69,14 +69,13 @@ impl Server {
         }
     }
 
-    /// Ends as a kill would: nothing is finished or written any more. Gives
-    /// the directory.
+    /// Ends like a kill: nothing is finished or written any more. Returns the directory.
     pub fn kill(mut self) -> Arc<TempDir> {
         self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(5));
         self.directory.clone()
     }
 
-    /// Asks the server to end; it may still be at it.
+    /// Asks the server to stop; it may still be running.
     pub fn stop(&mut self) {
         let _ = self.stop.take().unwrap().send(());
     }
@@ -116,7 +115,7 @@ impl Server {
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes()).unwrap();
-        // A server that has refused may have closed: its answer still counts.
+        // A server that refused may have closed the connection: its answer still counts.
         let _ = stream.write_all(body);
         Response::read(&mut stream)
     }
@@ -278,7 +277,7 @@ impl Response {
     }
 }
 
-/// The little of HTTP/2 (RFC 9113) that a client needs to ask and not to read.
+/// As much of HTTP/2 (RFC 9113) as a client needs that sends requests and reads no answers.
 pub mod http2 {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;

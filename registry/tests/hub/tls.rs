@@ -63,7 +63,7 @@ fn speaks_both_versions_of_http_over_tls() {
     let (bytes, chosen) = converse(&server, &[b"h2"], hello);
     // A frame of settings.
     assert_eq!((bytes[3], chosen), (4, Some(b"h2".to_vec())));
-    // Who speaks no TLS gets nowhere and harms nobody.
+    // A client that doesn't speak TLS is refused, and others are still served.
     assert_eq!(server.get("/v2/").status, 0);
     Response::parse(&converse(&server, &[], request).0).expect(200);
 }
@@ -145,10 +145,10 @@ fn certificate_changes_without_a_restart() {
         client.conn.peer_certificates().unwrap().len()
     };
     assert_eq!(presented(), 1);
-    // Half a change is none: the key is not that of the certificate.
+    // Half a change has no effect: the key doesn't match the certificate.
     std::fs::write(&certificate, "").unwrap();
     assert_eq!(presented(), 1);
-    // A chain of two tells the new file from the old.
+    // A chain of two distinguishes the new file from the old.
     std::fs::write(&certificate, text.repeat(2)).unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while presented() != 2 {

@@ -1,4 +1,4 @@
-//! Users: their number, their changes, and what one may take from the others.
+//! Many users, changes to users, and quotas per user.
 
 use qyvol_hub::AccessControl;
 
@@ -49,7 +49,7 @@ fn challenge_names_the_scheme_that_clients_use_or_none() {
         refused.header("www-authenticate").unwrap().to_string()
     };
     let https = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "hub.example")];
-    // A password would go where that points: it is not guessed.
+    // The password would be sent to that URL, so the scheme is not guessed.
     let plain = server(false, true);
     assert_eq!(challenge(&plain, &https), "Basic realm=\"qyvol-hub\"");
     let text = r#"{"token":true,"users":[]}"#;
@@ -91,15 +91,15 @@ fn users_change_without_a_restart() {
     let bought = bearer(token(&server, Some(&one), &["repository:a:pull,push"]));
     push_blob(&server, &one, "a", b"x").expect(201);
     push_blob(&server, &bought, "a", b"x").expect(201);
-    // A right, of one whose password was remembered.
+    // A right of a user whose password is cached.
     write("ana", "one", r#""read""#);
     let upload = "/v2/a/blobs/uploads/";
     until(&one, "POST", upload, 403);
     until(&bought, "POST", upload, 403);
-    // What makes no sense changes nothing.
+    // An invalid file changes nothing.
     std::fs::write(&path, "{").unwrap();
     send(&server, &one, "GET", "/v2/", b"").expect(200);
-    // A password, and the tokens that it bought.
+    // A password, and the tokens that were issued for it.
     write("ana", "two", r#""read","write""#);
     until(&basic("ana", "two"), "GET", "/v2/", 200);
     send(&server, &one, "GET", "/v2/", b"").refused(401, "UNAUTHORIZED");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 const MIB: u64 = 1 << 20;
 
-/// A kind of file: where, how large, what part of the whole in 1/16, what in it.
+/// A kind of file: its directory, size, share of the total in 1/16, and content.
 struct Kind {
     directory: &'static str,
     size: u64,
@@ -35,7 +35,7 @@ const KINDS: &[Kind] = &[
         share: 4,
         fill: table,
     },
-    // Not compressible, as pictures and archives: small, then large.
+    // Not compressible, like pictures and archives: small, then large.
     Kind {
         directory: "pictures",
         size: 64 << 10,
@@ -50,8 +50,7 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// Fills `directory` with `mib` MiB; what is there already from an earlier run is
-/// kept.
+/// Fills `directory` with `mib` MiB; files of an earlier run are kept.
 pub(super) fn make(directory: &Path, mib: u64) -> io::Result<()> {
     let done = directory.with_extension("complete");
     if done.exists() {

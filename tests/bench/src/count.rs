@@ -1,9 +1,9 @@
-//! Counting what a process costs that no clock shows twice alike: instructions
+//! Counts costs of a process that vary too much when timed: instructions
 //! that a virtual machine traps (CPUID), system calls and page faults.
 //!
 //! The process is stepped through one instruction at a time (ptrace(2)), from its
-//! `execve` on, and only its first thread: a warm run has no other. Page faults
-//! are the kernel's own count of a run that nobody watches.
+//! `execve` on, and only its first thread: a warm run has no other. Page faults are the
+//! kernel's own count of an untraced run.
 
 use std::collections::HashMap;
 use std::fs;
@@ -47,7 +47,7 @@ impl Kind {
     }
 }
 
-/// Whether a program for x86-64 asks for no dynamic linker: none of its program headers is
+/// Whether a program for x86-64 needs no dynamic linker: none of its program headers is
 /// PT_INTERP (System V ABI, "Program Header").
 pub(super) fn is_static(program: &Path) -> Result<bool, String> {
     const INTERP: usize = 3;
@@ -139,7 +139,7 @@ fn wait(pid: Pid) -> Result<WaitStatus, String> {
     waitpid(pid, None).map_err(|e| format!("waitpid: {e}"))
 }
 
-/// Goes on, with the signal that stopped it, but for those that tracing sends.
+/// Continues with the signal that stopped it, except those that tracing sends.
 fn resume(pid: Pid, signal: Signal) -> Result<(), String> {
     let signal = (!matches!(signal, Signal::SIGTRAP | Signal::SIGSTOP)).then_some(signal);
     ptrace::cont(pid, signal).map_err(|e| e.to_string())

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as measuring needs: heads, and a connection that is kept.
+//! As much of HTTP/1.1 as the measurements need: heads, and a persistent connection.
 //!
 //! Bodies have a `Content-Length`: the registries and clients measured here
 //! send it, and anything else is an error instead of a wrong figure. No TLS, no
@@ -55,7 +55,7 @@ impl Head {
         named.next().map(|(_, value)| value.trim())
     }
 
-    /// The length of the body, of which nothing is said where there is none.
+    /// The length of the body; 0 if none is stated.
     pub(super) fn body(&self) -> Result<u64, String> {
         let strange = |what: &str| format!("a body that can't be counted, {what}: {}", self.0.trim());
         if let Some(coding) = self.field("transfer-encoding") {
@@ -73,11 +73,11 @@ pub(super) fn request(method: &str, host: &str, path: &str, fields: &str) -> Str
     format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}")
 }
 
-/// The answer to a request, but for the bytes of its body.
+/// The answer to a request, without its body.
 pub(super) struct Response {
     pub(super) status: u16,
     pub(super) bytes: u64,
-    /// Where an upload goes on, as a path.
+    /// The path at which an upload continues.
     pub(super) location: String,
 }
 

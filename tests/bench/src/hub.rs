@@ -1,4 +1,4 @@
-//! The hub under load, beside Debian's docker-registry under the same.
+//! The hub under load, compared with Debian's docker-registry under the same load.
 
 use std::fs;
 use std::thread;
@@ -15,7 +15,7 @@ use super::servers::{Kind, Server};
 use super::{Bench, Row};
 
 const CLIENTS: usize = 32;
-/// Images that are there to be pulled, in so many repositories.
+/// Images that can be pulled, in this many repositories.
 const STOCK: u64 = 256;
 const REPOSITORIES: u64 = 16;
 /// Of one load, unless its work is done before.
@@ -57,7 +57,7 @@ pub(super) fn small(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// Pulls of what is there and pushes of what is new, evenly among one another.
+/// Pulls of existing images and pushes of new ones, evenly mixed.
 fn mixed<'a>(stock: &'a [Image], pulls: usize, fresh: &'a [Image]) -> Vec<Work<'a>> {
     let mut order = Random(1);
     let mut work = Vec::new();

@@ -69,7 +69,7 @@ pub(super) enum Work<'a> {
     Push(&'a Image),
 }
 
-/// What a load came to.
+/// The result of a load.
 pub(super) struct LoadResult {
     pub(super) requests: usize,
     pub(super) took: Duration,
@@ -77,8 +77,8 @@ pub(super) struct LoadResult {
     pub(super) latencies: Vec<Duration>,
 }
 
-/// Does the work in its order until the time is up, with so many clients, each
-/// taking the next when it is done with one.
+/// Does the work in order until the time is up, with this many clients, each taking the next
+/// item when it is done.
 pub(super) fn run(address: &str, work: &[Work<'_>], clients: usize, time: Duration) -> Result<LoadResult, String> {
     let connections: Result<Vec<Connection>, String> = (0..clients).map(|_| Connection::open(address)).collect();
     let next = AtomicUsize::new(0);

@@ -1,9 +1,8 @@
-//! `cargo xtask bench`: the command `qyv` against the tools that do its jobs today,
-//! side by side in one run, on this machine. Only ratios mean anything
-//! elsewhere, and they are what must hold.
+//! `cargo xtask bench`: the command `qyv` against the tools that do its jobs today, in one run
+//! on this machine. Only the ratios mean anything elsewhere, and the limits are on them.
 //!
-//! A peer or an input that isn't there is named in the table; nothing is left
-//! out in silence. It stays out of CI: a shared machine measures its neighbours.
+//! A missing peer or input is named in the table; nothing is left out silently. It is not run
+//! in CI, because a shared machine measures its neighbours.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -186,7 +185,7 @@ fn command() -> Result<PathBuf, String> {
     if let Some(qyv) = std::env::var_os("QYV") {
         return Ok(PathBuf::from(qyv));
     }
-    // Also where it is there: it could be of yesterday's code.
+    // Built again even if it exists: it could be outdated.
     let status = Command::new("cargo")
         .args(["build", "--release", "--package", "qyv"])
         .current_dir(root())

@@ -19,7 +19,7 @@ const STREAMS: usize = 64;
 const WAITING: u64 = 256 << 10;
 /// Threads of a server on which requests wait.
 const THREADS: u64 = 16;
-/// Applications that nobody asks.
+/// Idle applications.
 const IDLE: usize = 1000;
 /// Bytes that each of them may take.
 const IDLE_BYTES: u64 = 1 << 20;
@@ -128,7 +128,7 @@ pub(super) fn waiting(bench: &Bench) -> Result<Vec<Row>, String> {
     }])
 }
 
-/// Applications that nobody asks, in one server.
+/// Idle applications in one server.
 pub(super) fn idle(bench: &Bench) -> Result<Vec<Row>, String> {
     let component = root().join("examples/http-hello/http-hello.component.wasm");
     let file = packed(bench, "idle", &component, "name: idle\nentrypoint: app.wasm\n")?;
@@ -152,7 +152,7 @@ pub(super) fn idle(bench: &Bench) -> Result<Vec<Row>, String> {
     }])
 }
 
-/// What one of many calls on the lines of one `call` takes, where the guest does next to
+/// The time of one of many calls through `call --workers`, with a guest that does next to
 /// nothing.
 pub(super) fn calls(bench: &Bench) -> Result<Vec<Row>, String> {
     const FEW: usize = 1_000;

@@ -1,5 +1,5 @@
-//! Timing whole processes, ours and its peers' by turns, so that a machine that
-//! slows down slows all of them down.
+//! Times whole processes, ours and its peers' in turns, so that a machine that slows down slows
+//! down all of them.
 //!
 //! Wall clock from before the spawn to after the wait. The peak of memory is
 //! the kernel's own high-water mark (`VmHWM`), read from `/proc` while the
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// A command line with its surroundings.
+/// A command line with its environment and directory.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     program: String,
@@ -28,7 +28,7 @@ impl Run {
         }
     }
 
-    /// A pipeline; a failure anywhere in it is one of the whole. bash, for its
+    /// A pipeline; a failure anywhere in it fails the whole. bash, for its
     /// process substitution.
     pub(super) fn pipeline(script: &str) -> Run {
         Run::new("bash", &["-c", &format!("set -euo pipefail; {script}")])
@@ -46,7 +46,7 @@ impl Run {
         command
     }
 
-    /// Starts it, with all that it says in one file.
+    /// Starts it, with all of its output in one file.
     pub(super) fn spawn(&self, log: File) -> Result<Child, String> {
         let both = log.try_clone().map_err(|e| self.failed(e))?;
         let mut command = self.command();
@@ -98,7 +98,7 @@ impl Run {
         }
     }
 
-    /// Runs it once and says the most memory it held, in bytes. Of a pipeline
+    /// Runs it once and returns its peak memory, in bytes. Of a pipeline
     /// it would be the shell's.
     pub(super) fn peak(&self) -> Result<u64, String> {
         let mut command = self.command();
@@ -116,7 +116,7 @@ impl Run {
     }
 }
 
-/// The most memory that a running process held, in bytes.
+/// The peak memory of a running process, in bytes.
 pub(super) fn peak_of(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     Some(high_water(&status)? * 1024)
@@ -127,7 +127,7 @@ fn high_water(status: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// What some runs took.
+/// The times of some runs.
 #[derive(Debug)]
 pub(super) struct Times(Vec<Duration>);
 
@@ -152,7 +152,7 @@ pub(super) struct Side<'a> {
     pub(super) runs: &'a [Run],
 }
 
-/// Each side once untimed, then `count` times by turns.
+/// Each side once untimed, then `count` times in turns.
 pub(super) fn interleaved<const N: usize>(count: usize, sides: [Side<'_>; N]) -> Result<[Times; N], String> {
     let mut times = std::array::from_fn(|_| Times(Vec::new()));
     for side in &sides {

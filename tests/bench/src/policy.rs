@@ -20,7 +20,7 @@ fn entry(name: &str, pem: &str) -> String {
     format!("  {name}:\n    pem: |\n{pem}")
 }
 
-/// A public key of Ed25519 that is that of nobody: RFC 8410's, with a number in its point.
+/// An Ed25519 public key without a private key: RFC 8410's, with a number in its point.
 fn made_up(number: usize) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits: String = [12, 6, 0]

@@ -1,5 +1,5 @@
-//! What lies between a client and a registry: a pass-through that counts, and
-//! that can cut every connection once so many bytes came.
+//! A proxy between a client and a registry that counts bytes, and can cut every connection
+//! after a number of bytes.
 //!
 //! Upwards it reads heads, to count requests and the bytes of uploads;
 //! downwards it counts all bytes as they are, heads and manifests included. It
@@ -19,7 +19,7 @@ pub(super) struct Proxy {
     shared: Arc<Shared>,
 }
 
-/// What went through.
+/// The transferred bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) requests: u64,
@@ -76,7 +76,7 @@ impl Proxy {
                     return;
                 }
                 if !ours.closed.load(SeqCst) {
-                    // A connection that fails is the client's to notice.
+                    // The client notices a failed connection.
                     let _ = connect(&ours, client);
                 }
             }
@@ -84,7 +84,7 @@ impl Proxy {
         Ok(Proxy { address, shared })
     }
 
-    /// What went through since the last call.
+    /// The transferred bytes since the last call.
     pub(super) fn take(&self) -> Result<Counts, String> {
         if let Some(problem) = locked(&self.shared.problem).take() {
             return Err(problem);
@@ -96,8 +96,8 @@ impl Proxy {
         })
     }
 
-    /// Cuts all connections, once, as soon as so many bytes have come since the
-    /// last `take`.
+    /// Cuts all connections, once, as soon as this many bytes were received since the last
+    /// `take`.
     pub(super) fn cut_after(&self, bytes: u64, then: After) {
         self.shared.close_after_cut.store(then == After::Nothing, SeqCst);
         self.shared.cut.store(bytes, SeqCst);
@@ -173,7 +173,7 @@ fn connect(shared: &Arc<Shared>, client: TcpStream) -> io::Result<()> {
 
 fn upwards(shared: &Shared, client: TcpStream, mut registry: &TcpStream) -> io::Result<()> {
     let mut client = BufReader::with_capacity(128 << 10, client);
-    // A client that first tries TLS: the registry tells it.
+    // A client that first tries TLS: the registry answers it.
     if !client.fill_buf()?.first().is_some_and(u8::is_ascii_uppercase) {
         return io::copy(&mut client, &mut registry).map(drop);
     }

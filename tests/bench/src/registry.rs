@@ -1,9 +1,8 @@
 //! Images between a host and a registry on its loopback address: how long it
 //! takes, what is sent, how much memory it needs.
 //!
-//! skopeo moves the image alone; ours moves its signature too. Before each
-//! timed run the system's dirty pages are written, so that nobody waits for
-//! what another left.
+//! skopeo moves the image alone; ours moves its signature too. Before each timed run the
+//! system's dirty pages are written, so that no run waits for those of another.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -135,7 +134,7 @@ fn pulls(bench: &Bench, server: &RefCell<Server>, what: &str) -> Result<Vec<Row>
     ])
 }
 
-/// A push of an image that is there: what is sent all the same.
+/// A push of an existing image: the bytes that are sent nevertheless.
 pub(super) fn known(bench: &Bench) -> Result<Vec<Row>, String> {
     image(bench, 256)?;
     Ok(each(bench, "push of what the registry has", |server, what| {
@@ -170,7 +169,7 @@ pub(super) fn known(bench: &Bench) -> Result<Vec<Row>, String> {
     }))
 }
 
-/// A pull whose connections are cut when nine tenths came: what comes after.
+/// A pull whose connections are cut after nine tenths: the bytes received afterwards.
 pub(super) fn resumed(bench: &Bench) -> Result<Vec<Row>, String> {
     image(bench, 256)?;
     Ok(each(bench, "after a cut at 90 %", |server, what| {

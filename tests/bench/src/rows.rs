@@ -1,4 +1,4 @@
-//! The rows of the table: what is run, against what, and what must hold.
+//! The rows of the table: what is run, against what, and the limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,7 @@ use super::measure::{Run, Side, Times, interleaved};
 use super::root;
 use super::{Bench, Row, Verdict, assets, fresh, hub, many, policy, registry, remove, sandbox, serving};
 
-/// Most of the time that wasmtime takes for code that it is given compiled and does not
-/// verify.
+/// The limit, as a share of wasmtime's time for precompiled code that it does not verify.
 const PRECOMPILED: f64 = 0.5;
 
 type Measure = fn(&Bench) -> Result<Vec<Row>, String>;
@@ -119,7 +118,7 @@ pub(super) fn nothing() -> Result<(), String> {
     Ok(())
 }
 
-/// A row of times: reached where ours is at most `limit` of the peer's.
+/// A row of times: reached if ours is at most `limit` of the peer's.
 pub(super) fn ratio(what: &str, [ours, peer]: [&Times; 2], peer_name: &str, limit: f64) -> Row {
     let part = |of: fn(&Times) -> Duration| of(ours).as_secs_f64() / of(peer).as_secs_f64();
     let (ratio, least) = (part(Times::median), part(Times::min));
@@ -192,7 +191,7 @@ fn warm_hello(bench: &Bench) -> Result<Vec<Row>, String> {
     warm(bench, "warm run, hello", &Example::hello()?, "hello.qyvbin", 0.46)
 }
 
-/// Counts that may not creep back: instructions, CPUIDs, system calls and page faults. The
+/// Counts that must not grow again: instructions, CPUIDs, system calls and page faults. The
 /// bounds are about a twentieth over what a run of each build was measured at.
 #[cfg(target_arch = "x86_64")]
 const COSTS: [(&str, [u64; 4]); 2] = [

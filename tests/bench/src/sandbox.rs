@@ -11,8 +11,8 @@ use super::measure::{Run, Side, Times, interleaved};
 use super::rows::{Example, nothing, reached, shown, utf8};
 use super::{Bench, Row, fresh, root};
 
-/// What the guest does, and the most of the peer's time that it may take. What is bound by
-/// memory takes as long as it takes.
+/// The guest's work, and its limit as a share of the peer's time. Memory-bound work takes as
+/// long as it does there.
 const WORK: [(&str, &str, f64); 5] = [
     ("write", "writing 64 MiB", 1.05),
     ("read", "reading 256 MiB", 1.05),
@@ -42,7 +42,7 @@ fn files_guest() -> PathBuf {
     root().join("tests/guests/files.component.wasm")
 }
 
-/// Runs each by turns, and takes the time that it prints, in microseconds. Which one
+/// Runs each in turns, and reads the time that it prints, in microseconds. Which one
 /// begins alternates: a guest that computes for long is slower after another.
 fn told(runs: usize, sides: [&Run; 2]) -> Result<[Times; 2], String> {
     let mut times = [Vec::new(), Vec::new()];

@@ -2,8 +2,7 @@
 //! port, with nothing in it at first.
 //!
 //! The peer is Debian's docker-registry with the cache of its package's
-//! configuration. It is spared all logging; the hub logs each request, as it
-//! does for its users.
+//! configuration. Its logging is off; the hub logs each request, as it does for its users.
 
 use std::fs::{self, File};
 use std::io;
@@ -46,7 +45,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(bench: &Bench, kind: Kind) -> Result<Server, String> {
-        // It can't always say which port it took: one that is free is named to it.
+        // It can't always report its port, so it is given a free one.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let mut server = Server {
             address: free.map_err(|e| format!("finding a port: {e}"))?.to_string(),
@@ -112,13 +111,13 @@ impl Server {
         command
     }
 
-    /// The most memory that it held, in bytes.
+    /// Its peak memory, in bytes.
     pub(super) fn peak(&self) -> Result<u64, String> {
         let peak = self.child.as_ref().and_then(|child| peak_of(child.id()));
         peak.ok_or_else(|| format!("{} is gone", self.kind.name()))
     }
 
-    /// What it would call an image.
+    /// The name of an image in it.
     pub(super) fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.address)
     }

@@ -1,7 +1,7 @@
 //! `qyv serve` against `wasmtime serve`: requests a second and the 99th percentile, with
 //! the same component, load and timeout; and requests while the application is replaced.
 //!
-//! The clients run on the same processors as the servers, which are measured by turns.
+//! The clients run on the same processors as the servers, which are measured in turns.
 
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
@@ -25,7 +25,7 @@ const BURST: Duration = Duration::from_secs(2);
 const TIMEOUT: &str = "30s";
 /// Rounds that take some 10 ms.
 const ROUNDS: &str = "/6000000";
-/// What the peer's users set to have its pool.
+/// The options with which the peer's users enable its pool.
 const POOL: [&str; 4] = [
     "-O",
     "pooling-allocator=y",
@@ -41,7 +41,7 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Starts a server that is told its address by `args`.
+    /// Starts a server that gets its address in `args`.
     pub(super) fn start(
         bench: &Bench,
         name: &str,
@@ -101,8 +101,8 @@ pub(super) fn packed(bench: &Bench, file: &str, component: &Path, manifest: &str
     Ok(utf8(&bench.pack(&directory, &format!("{file}.qyvbin"))?)?.to_string())
 }
 
-/// Asks until the time is up, with all clients at once. Each answer that is not 200 is an
-/// error.
+/// Sends requests until the time is up, with all clients at once. Each answer that is not 200
+/// is an error.
 fn asked(address: &str, path: &str, time: Duration) -> Result<LoadResult, String> {
     let request = request("GET", address, path, "");
     let start = Instant::now();
@@ -135,7 +135,7 @@ fn asked(address: &str, path: &str, time: Duration) -> Result<LoadResult, String
     })
 }
 
-/// What a side came to in each of its turns.
+/// The result of a side in each of its turns.
 #[derive(Default)]
 struct Turns {
     rates: Vec<f64>,
@@ -234,7 +234,7 @@ pub(super) fn javascript(bench: &Bench) -> Result<Vec<Row>, String> {
     against(bench, "serve, JavaScript", &component, "/", &marks)
 }
 
-/// Requests while what answers is replaced again and again.
+/// Requests while the application is replaced repeatedly.
 pub(super) fn reloads(bench: &Bench) -> Result<Vec<Row>, String> {
     const EVERY: Duration = Duration::from_millis(500);
     const LIMIT: f64 = 2.0;

@@ -111,7 +111,7 @@ fn add_order(s: &mut [u8]) {
     }
 }
 
-/// Judges an image by a policy, and holds what came out against the corpus.
+/// Judges an image by a policy, and checks the outcome against the corpus.
 pub fn judge(corpus: &Corpus, text: &str, image: &Image, given: &[Vec<u8>]) -> Result<bool, String> {
     let Ok(policy) = TrustPolicy::parse(text) else {
         return Ok(false);

@@ -1,7 +1,7 @@
 //! Typed mutations of bundles, policies, chains of policies and archives: what is accepted
 //! after them must be what was signed, and nothing may panic.
 //!
-//! Invariants that each case is held against:
+//! Invariants that each case is checked against:
 //! - a signature that counts is over a payload that its key signed in the corpus, byte for
 //!   byte, in the role and form that count;
 //! - an image or document that is accepted is one of the corpus, and enough keys of the policy,
@@ -38,7 +38,7 @@ const HELP: &str = "\
 usage: cargo xtask mutate [--count N] [--seed S] [--case I] [--threads N]
 
 Alters bundles, policies, chains of policies and archives, N times (100000), by the
-seed S (1), and holds every verdict against what was signed. --case runs one of the
+seed S (1), and checks every verdict against what was signed. --case runs one of the
 cases of a seed again, and prints what it judged.";
 
 /// What came of a case.

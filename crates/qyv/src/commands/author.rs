@@ -4,8 +4,8 @@ use qyvol::image::AssetPlan;
 use qyvol::sandbox::Denied;
 use qyvol::types::{AppManifest, Reference, Timestamp, escape};
 use qyvol::{
-    BuildReport, BuildRequest, Claims, CleanRequest, CompareRequest, Context, Error, FirstKey, Linking, LockUse,
-    SignRequest, Target,
+    BuildReport, BuildRequest, Children, Claims, CleanRequest, CompareRequest, Context, Error, FirstKey, Linking,
+    LockUse, SignRequest, Target,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -13,6 +13,7 @@ use serde_json::json;
 use super::reference;
 use crate::cli::{BuildArgs, ClaimArgs, CleanArgs, Format, SignArgs, ValidateArgs};
 use crate::failure::{Failure, chain};
+use crate::project::{hint_build, run_build};
 use crate::secrets;
 use crate::ui::{Ui, count, size};
 
@@ -22,7 +23,7 @@ pub fn validate(ctx: &Context<'_>, ui: &Ui, args: &ValidateArgs) -> Result<u8, F
         Err(error) => (args.path.clone(), Err(error)),
     };
     if ui.format == Format::Text {
-        let valid = checked?;
+        let valid = checked.map_err(|error| hint_build(error.into(), &args.path))?;
         let app = valid.builder.app();
         notes(ui, app, valid.builder.assets(), &valid.denied_imports());
         ui.data(&format!("{} is valid: {} {}\n", path.display(), app.name, app.version));
@@ -91,7 +92,7 @@ pub fn more_names(tags: &[String]) -> Result<Vec<Reference>, Failure> {
     Ok(names)
 }
 
-pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure> {
+pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs, children: &Children) -> Result<u8, Failure> {
     let client = || Ok(crate::registry::client(&ctx.home, ui, &args.registry)?);
     let linking = Linking {
         pull: super::run::pull(args.pull, &client),
@@ -109,21 +110,47 @@ pub fn build(ctx: &Context<'_>, ui: &Ui, args: BuildArgs) -> Result<u8, Failure>
         };
         return super::compare::show(ui, &qyvol::compare(ctx, &request)?);
     }
+    let (tags, claims) = (more_names(&args.tags)?, claims(ctx, &args.claims)?);
+    if args.run_build {
+        run_authors_build(ui, &args, children)?;
+    }
     let signer = secrets::Signer::with_options(args.signer.as_deref(), args.key.as_deref())?;
     let request = BuildRequest {
         path: &args.path,
         output: args.output.as_deref(),
         force: args.force,
-        tags: more_names(&args.tags)?,
+        tags,
         signer: signer.choose(args.key.as_deref(), args.no_sign),
-        claims: claims(ctx, &args.claims)?,
+        claims,
         passphrase: &secrets::passphrase,
         componentize: args.componentize,
         linking,
     };
-    let report = qyvol::build(ctx, &request)?;
+    let built = qyvol::build(ctx, &request);
+    let report = built.map_err(|error| hint_build(error.into(), &args.path))?;
     report_build(ui, &report);
     show_build(ui, &report, None)
+}
+
+/// Runs the `build` of the manifest, before a key is read. The manifest is read again afterwards.
+fn run_authors_build(ui: &Ui, args: &BuildArgs, children: &Children) -> Result<(), Failure> {
+    crate::variables::refuse_empty()?;
+    let manifest = qyvol::validate(&args.path)?;
+    let Some(build) = &manifest.app.build else {
+        let path = escape(&manifest.path.to_string_lossy()).to_string();
+        return Err(
+            Failure::usage(format!("{path} has no `build` that --run-build could run"))
+                .hint("add one, such as `build: [cargo, build, --release]`, or leave --run-build out"),
+        );
+    };
+    let built = run_build(ui, &manifest, build, children);
+    if children.is_over() {
+        // A signal ends this process, as soon as its temporaries are removed.
+        loop {
+            std::thread::park();
+        }
+    }
+    built
 }
 
 /// What an author should know before the result of a build.
@@ -169,7 +196,7 @@ struct BuildView<'a> {
     source: Option<serde_json::Value>,
 }
 
-/// The digest on stdout; what was built on stderr. `source` is told as data.
+/// The digest on stdout; what was built on stderr. `source` is printed as data.
 pub fn show_build(ui: &Ui, report: &BuildReport, source: Option<serde_json::Value>) -> Result<u8, Failure> {
     let digest = report.built.descriptor.digest.to_string();
     let view = BuildView {
@@ -253,7 +280,7 @@ pub fn some(ui: &Ui, names: &[String]) -> String {
     text
 }
 
-/// Tells of a key that was made.
+/// Reports a key that was made.
 pub fn report_first_key(ui: &Ui, key: Option<&FirstKey>) {
     if let Some(key) = key {
         ui.note(&format!("made this machine's first key: {}", key.fingerprint));

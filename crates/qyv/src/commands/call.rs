@@ -14,7 +14,7 @@ use crate::commands::run::{
 };
 use crate::failure::{FAILED, Failure};
 use crate::log_file::check_apart;
-use crate::run_report::Told;
+use crate::run_report::RunRecord;
 use crate::signals::end_in_two_steps;
 use crate::ui::{Ui, format_duration};
 
@@ -44,8 +44,12 @@ fn start(
     let target = Target::parse(target_text)?;
     check_pull(&args.guest, &target, target_text)?;
     let client = || Ok(crate::registry::client(&ctx.home, ui, &args.guest.registry)?);
-    let told = Told::default();
-    let events = Events { ui, told: &told, audit };
+    let record = RunRecord::default();
+    let events = Events {
+        ui,
+        record: &record,
+        audit,
+    };
     let run = RunRequest {
         caller: this_user(args.scope.clone()),
         ..request(&target, &args.guest, dirs, &client, &events)?
@@ -90,12 +94,12 @@ fn start(
             }
             Ok(if is_err { FAILED } else { 0 })
         }
-        Called::Failed(error) => Ok(tell(ui, function, &error)),
+        Called::Failed(error) => Ok(print_failure(ui, function, &error)),
     }
 }
 
-/// Tells why a function did not return. Returns the exit code.
-fn tell(ui: &Ui, function: &str, error: &CallError) -> u8 {
+/// Prints why a function did not return. Returns the exit code.
+fn print_failure(ui: &Ui, function: &str, error: &CallError) -> u8 {
     let (code, why) = match error {
         CallError::Trap(why) => (TRAPPED, format!("trapped: {why}")),
         CallError::Limit(limit, why) => (LIMIT_REACHED, format!("was ended: {}", reached(*limit, why))),
@@ -136,8 +140,7 @@ fn arguments(args: &CallArgs, language: Language, given: &[String]) -> Result<Ca
     })
 }
 
-/// Reads the arguments of one call. They are the user's: what is wrong with them is wrong
-/// usage.
+/// Reads the arguments of one call. They are the user's: a mistake in them is wrong usage.
 fn read_arguments(from: &str) -> Result<String, Failure> {
     let failed = |why: String| Failure::usage(format!("can't read the arguments from {}: {why}", escape(from)));
     let mut bytes = Vec::new();

@@ -14,13 +14,12 @@ use crate::commands::run::pull;
 use crate::failure::Failure;
 use crate::ui::Ui;
 
-/// The word that starts this program as a compiler. No user is meant to type it.
+/// The word that starts this program as a compiler. Users don't type it.
 const WORKER: &str = "compile-worker";
 
 /// This program. The link leads to the file that this process runs, even after an
-/// upgrade has put another in its place. Where procfs isn't mounted nothing says
-/// for certain which file that is: of a script with `#!`, the kernel names the
-/// script (getauxval(3), `AT_EXECFN`).
+/// upgrade has put another in its place. Without procfs, the file isn't known for certain: for
+/// a script with `#!`, the kernel names the script (getauxval(3), `AT_EXECFN`).
 fn program() -> Option<PathBuf> {
     let is_procfs = rustix::fs::statfs("/proc").is_ok_and(|system| system.f_type == rustix::fs::PROC_SUPER_MAGIC);
     is_procfs.then(|| PathBuf::from("/proc/self/exe"))
@@ -53,7 +52,7 @@ pub fn worker() -> Option<ExitCode> {
     Some(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Who started it reads this.
+            // The parent process reads this.
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }

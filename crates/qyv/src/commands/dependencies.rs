@@ -33,7 +33,7 @@ pub fn update(ctx: &Context<'_>, ui: &Ui, args: &UpdateArgs) -> Result<u8, Failu
     Ok(0)
 }
 
-/// One line for what the lock says of a dependency now that it did not.
+/// One line for a changed entry of the lock.
 fn change(change: &LockChange) -> String {
     let of = |locked: &Option<LockedDependency>| match locked {
         Some(locked) => format!("{} {}", locked.name, locked.manifest),
@@ -42,7 +42,7 @@ fn change(change: &LockChange) -> String {
     format!("{}: {} -> {}\n", change.key, of(&change.from), of(&change.to))
 }
 
-/// A dependency on one line, and all that it was built with itself.
+/// A dependency on one line, with the dependencies that it was built with.
 pub fn shown(locked: &LockedDependency) -> String {
     let mut text = one(locked);
     let nested: Vec<String> = locked.with_all().into_iter().skip(1).map(one).collect();

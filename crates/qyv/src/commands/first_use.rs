@@ -67,8 +67,8 @@ pub fn pin(
     Ok(0)
 }
 
-/// Whether an image was refused because no rule covers its repository, and whoever sits at the
-/// terminal trusts a key that it brought along. It is judged again afterwards.
+/// Whether an image was refused because no rule covers its repository, and the user at the
+/// terminal trusts a key that comes with it. It is judged again afterwards.
 pub fn accepted(
     ctx: &Context<'_>,
     ui: &Ui,
@@ -83,12 +83,12 @@ pub fn accepted(
     let Some(name) = name.in_registry() else {
         return Ok(false);
     };
-    // Another policy or key was named: what this host trusts is not the question.
+    // Another policy or key was named: this host's policy doesn't matter.
     let is_own = key.is_none() && ctx.policy.is_none();
     if !is_first || !is_own || ui.quiet || ui.format != Format::Text || !can_ask() {
         return Ok(false);
     }
-    // Where there is nothing to ask about, the refusal says what is wrong.
+    // If there is nothing to ask about, the refusal says what is wrong.
     let Ok(found) = qyvol::first_use(ctx, client, name, from) else {
         return Ok(false);
     };
@@ -101,7 +101,7 @@ pub fn accepted(
     Ok(true)
 }
 
-/// Whether somebody is there who reads the question and answers it.
+/// Whether a user is there who can read the question and answer it.
 fn can_ask() -> bool {
     stdin().is_terminal() && stderr().is_terminal() && !variables::in_pipeline()
 }

@@ -22,7 +22,7 @@ pub fn fleet(ctx: &Context<'_>, ui: &Ui, command: FleetCommand) -> Result<u8, Fa
             replace,
             registry,
         } => {
-            // A digest names what is in a registry; a path has none.
+            // A digest names something in a registry; a path has none.
             let named = source.parse::<Reference>().ok();
             let named = named.filter(|name| name.digest().is_some() && name.registry().is_some());
             let update = match &named {
@@ -34,7 +34,7 @@ pub fn fleet(ctx: &Context<'_>, ui: &Ui, command: FleetCommand) -> Result<u8, Fa
             };
             updated(ui, &update)?;
             if ui.format == Format::Text {
-                ui.note("`qyv trust pull` or `qyv trust import` brings it up to date");
+                ui.note("`qyv trust pull` or `qyv trust import` updates it");
             }
         }
         FleetCommand::Pull { repository, registry } => {
@@ -68,7 +68,7 @@ pub fn fleet(ctx: &Context<'_>, ui: &Ui, command: FleetCommand) -> Result<u8, Fa
         } => {
             let signer = secrets::Signer::with_options(signer.as_deref(), key.as_deref())?;
             let choice = match signer.choose(key.as_deref(), false) {
-                // A key that is made for this is in no policy.
+                // A new key would be in no policy.
                 SignerChoice::Default => SignerChoice::Existing,
                 choice => choice,
             };

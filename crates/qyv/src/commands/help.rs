@@ -5,7 +5,7 @@ use clap::Command;
 use crate::failure::Failure;
 use crate::ui::Ui;
 
-/// The topics, with the other names that people look for.
+/// The topics, with their aliases.
 const TOPICS: [(&str, &[&str], &str); 5] = [
     (
         "permissions",

@@ -36,7 +36,7 @@ pub fn import(ctx: &Context<'_>, ui: &Ui, args: ImportArgs) -> Result<u8, Failur
     let report = qyvol::import(ctx, &client(&ctx.home, ui, &args.registry)?, &request);
     let report = report.map_err(|error| failure(error, &source))?;
     report_build(ui, &report.build);
-    tell(ui, &report);
+    print_report(ui, &report);
     show_build(ui, &report.build, Some(source_view(&report)))
 }
 
@@ -87,8 +87,8 @@ fn source_view(report: &ImportReport) -> serde_json::Value {
     })
 }
 
-/// Where it came from, what it lacks, and what would grant it more.
-fn tell(ui: &Ui, report: &ImportReport) {
+/// Prints its origin, what was left out, and a manifest that would grant more.
+fn print_report(ui: &Ui, report: &ImportReport) {
     if ui.format != Format::Text {
         return;
     }

@@ -60,7 +60,7 @@ fn is_overlaid(app: &AppManifest) -> bool {
 /// The module that the functions of WASI preview 1 are imported from.
 const PREVIEW_1: &str = "wasi_snapshot_preview1";
 
-/// What a component runs by in WASI 0.3.
+/// The entry point of a command in WASI 0.3.
 const RUN_0_3: &str = "wasi:cli/run@0.3.";
 
 fn kind(os: Os, exports: &[String]) -> &'static str {

@@ -71,7 +71,7 @@ pub fn keys(ctx: &Context<'_>, ui: &Ui, command: KeysCommand) -> Result<u8, Fail
     Ok(0)
 }
 
-/// Says where the policy still trusts a key that was removed.
+/// Notes where the policy still trusts a key that was removed.
 fn note_policy_reference(ctx: &Context<'_>, ui: &Ui, row: &KeyRow) {
     let Ok(policy) = qyvol::load_policy(ctx) else { return };
     let summary = serde_json::to_value(policy.summary()).unwrap_or_default();

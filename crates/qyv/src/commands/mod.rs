@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod help;
 #[cfg(feature = "import")]
 pub mod import;
+pub mod init;
 pub mod inspect;
 pub mod keys;
 pub mod meta;
@@ -34,7 +35,7 @@ pub fn image_names(names: &[String]) -> Result<Vec<ImageName>, Failure> {
     Ok(parsed?)
 }
 
-/// What it means that instances are used again.
+/// What reuse of instances means.
 pub fn reuse(serving: &Serving) -> String {
     format!(
         "one instance answers up to {} requests; what a request leaves in its memory is there for the next client's",

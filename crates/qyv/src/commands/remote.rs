@@ -6,7 +6,7 @@ use std::sync::Arc;
 use qyvol::remote_store::{Client, Credential, Secret, StaticCredential, erase_credentials, store_credentials};
 use qyvol::trust::{Identity, required_identity};
 use qyvol::types::{Reference, RepositoryName};
-use qyvol::{Context, Destination, PullRequest, ReadFrom, Target, TransferReport};
+use qyvol::{Context, Destination, Encodings, PullRequest, PushRequest, ReadFrom, Target, TransferReport};
 use serde_json::{Value, json};
 
 use super::{first_use, reference};
@@ -22,7 +22,7 @@ fn references(names: &[String]) -> Result<Vec<Reference>, Failure> {
     names.iter().map(|name| reference(name)).collect()
 }
 
-/// Digest on stdout; what became of it on stderr.
+/// Digest on stdout; the result on stderr.
 fn show(ui: &Ui, moved: &TransferReport, verb: &str) -> Result<(), Failure> {
     let mut value = serde_json::to_value(moved).map_err(|e| Failure::new(e.to_string()))?;
     value["schema"] = 1.into();
@@ -83,7 +83,19 @@ fn identity_option(name: &Reference, signed: &Reference) -> Option<&'static str>
 pub fn push(ctx: &Context<'_>, ui: &Ui, args: PushArgs) -> Result<u8, Failure> {
     let target = Target::parse(&args.source)?;
     let client = client(&ctx.home, ui, &args.registry)?;
-    let moved = qyvol::push(ctx, &client, &target, &references(&args.names)?, args.dry_run)?;
+    let bases = args.patch_from.iter().map(|base| Target::parse(base));
+    let bases = bases.collect::<Result<Vec<Target>, _>>()?;
+    let request = PushRequest {
+        target: &target,
+        names: &references(&args.names)?,
+        dry_run: args.dry_run,
+        encodings: match (args.no_encodings, bases.as_slice()) {
+            (true, _) => Encodings::None,
+            (false, []) => Encodings::FromStore,
+            (false, bases) => Encodings::From(bases),
+        },
+    };
+    let moved = qyvol::push(ctx, &client, &request)?;
     if moved.signatures == 0 {
         ui.warn(&format!("{} is not signed: hosts will refuse to run it", moved.image));
     }
@@ -110,7 +122,7 @@ pub fn pull(ctx: &Context<'_>, ui: &Ui, args: PullArgs) -> Result<u8, Failure> {
     let client = client(&ctx.home, ui, &args.registry)?;
     let moved = match qyvol::pull(ctx, &client, &request) {
         Err(error) if asked_first(ctx, ui, &error, request.name, &client)? => {
-            // The policy says more now.
+            // The policy has the new rule now.
             let policy = Some(qyvol::policy_or_key(ctx, None)?);
             qyvol::pull(
                 ctx,
@@ -127,7 +139,7 @@ pub fn pull(ctx: &Context<'_>, ui: &Ui, args: PullArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Asks whether to trust the key that an image brought along, where no rule covers its name.
+/// Asks whether to trust the key that comes with an image, if no rule covers its name.
 fn asked_first(
     ctx: &Context<'_>,
     ui: &Ui,
@@ -208,7 +220,7 @@ pub fn catalog(ctx: &Context<'_>, ui: &Ui, args: CatalogArgs) -> Result<u8, Fail
 }
 
 pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
-    // `latest` is not removed because nothing was said.
+    // Without a tag, `latest` is not removed.
     if let Some(name) = args.names.iter().find(|name| name.parse::<RepositoryName>().is_ok()) {
         return Err(Failure::usage(format!(
             "{name} has no tag to remove: HOST/NAME:TAG or HOST/NAME@DIGEST is expected"
@@ -219,7 +231,7 @@ pub fn rm(ctx: &Context<'_>, ui: &Ui, args: RmArgs) -> Result<u8, Failure> {
     let done = qyvol::remove_remote(&client, &references(&args.names)?, &mut |name| {
         removed.push(name.to_string())
     });
-    // What is gone is said, whatever became of the rest.
+    // What was removed is reported, even if the rest fails.
     if done.is_ok() || !removed.is_empty() {
         ui.show(&json!({"schema": 1, "removed": removed}), || {
             removed.iter().map(|n| format!("{n}\n")).collect()

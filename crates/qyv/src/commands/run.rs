@@ -24,17 +24,17 @@ use crate::failure::Failure;
 use crate::guest_env;
 use crate::log_file::check_apart;
 use crate::run_files::RunFiles;
-use crate::run_report::{Ended, Ending, Report, Told};
+use crate::run_report::{Ended, Ending, Report, RunRecord};
 use crate::run_stats;
 use crate::ui::{Ui, format_duration};
 
 /// A limit ended the guest.
 pub const LIMIT_REACHED: u8 = 124;
-/// How long the end of a guest that ran out of time waits for it to be told.
+/// How long the process waits for the report that a guest ran out of time.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
-/// Bytes of arguments that may be too much for the adapter, with what else it keeps.
+/// Bytes of arguments that may be too much for the adapter, together with its other data.
 const ADAPTER_ARGS: usize = 32 << 10;
-/// Steps of a run that are remembered.
+/// Steps of a run that are recorded.
 const STEPS: usize = 64;
 /// The guest trapped: 128 plus SIGABRT, as in a shell.
 pub const TRAPPED: u8 = 134;
@@ -55,11 +55,11 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
         false => Audit::new(args.guest.audit.as_deref(), ui.verbose),
     };
     let audit = audit.map_err(Failure::before_guest)?;
-    let told = Told::default();
-    let ended = start(ctx, ui, &args, dirs, &told, audit.as_ref(), files.debugging())
+    let record = RunRecord::default();
+    let ended = start(ctx, ui, &args, dirs, &record, audit.as_ref(), files.debugging())
         .map_err(|failure| (failure.code, failure.before_guest()));
-    // A guest whose time is over is ended by its profiler, if it has one.
-    let left = files.finish(&told);
+    // A guest that ran out of time is ended by its profiler, if it has one.
+    let left = files.finish(&record);
     if let Ok(Outcome::TimedOut(_) | Outcome::OutOfCpuTime(_)) = &ended {
         end_soon();
     }
@@ -76,7 +76,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     };
     let run = Ended {
         target,
-        told: &told,
+        record: &record,
         denied: audit.as_ref().map_or(0, Audit::denied),
         code,
         ending: &ending,
@@ -94,7 +94,7 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     if let Some(audit) = &audit {
         audit.finish(code);
     }
-    let core_dump = left.tell(ui);
+    let core_dump = left.print(ui);
     match ended {
         Ok(Outcome::Code(_)) => Ok(code),
         Ok(Outcome::Trap(why)) => {
@@ -123,8 +123,8 @@ pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
     }
 }
 
-/// What may have been wrong if a guest trapped in its adapter: that has one page of
-/// memory for all arguments and variables.
+/// A possible cause if a guest trapped in its adapter, which has one page of memory for all
+/// arguments and variables.
 fn adapter_hint(target_and_args: &[String], why: &str) -> Option<String> {
     let bytes: usize = target_and_args.iter().skip(1).map(String::len).sum();
     (bytes > ADAPTER_ARGS && why.contains("wasi_snapshot_preview1")).then(|| {
@@ -135,8 +135,8 @@ fn adapter_hint(target_and_args: &[String], why: &str) -> Option<String> {
     })
 }
 
-/// Ends this process, whose guest's thread still runs. Telling why may wait for a
-/// reader of stderr; the end does not wait for that.
+/// Ends this process, whose guest's thread still runs. Printing why may block on stderr; the
+/// end does not wait for that.
 fn end_soon() {
     thread::spawn(|| {
         thread::sleep(EXIT_GRACE);
@@ -212,7 +212,7 @@ fn start(
     ui: &Ui,
     args: &RunArgs,
     dirs: Vec<DirGrant>,
-    told: &Told,
+    record: &RunRecord,
     audit: Option<&Audit>,
     debugging: Debugging,
 ) -> Result<Outcome, Failure> {
@@ -226,7 +226,7 @@ fn start(
         Some((first, rest)) if first == "--" => rest,
         _ => guest_args,
     };
-    let events = Events { ui, told, audit };
+    let events = Events { ui, record, audit };
     let given = request(&target, &args.guest, dirs, &client, &events)?;
     let request = RunRequest {
         args: guest_args.to_vec(),
@@ -285,7 +285,7 @@ pub fn request<'a>(
     })
 }
 
-/// Whoever runs this process, for what the operator says.
+/// The user who runs this process, with the operator's scope.
 pub fn this_user(scope: Vec<String>) -> Identity {
     Identity {
         actor: Actor::User(rustix::process::geteuid().as_raw()),
@@ -316,10 +316,10 @@ pub fn grant(base: &Path, text: &str) -> Result<DirGrant, Failure> {
     };
     let (host, guest) = rest.split_once("::").unwrap_or((rest, rest));
     let host = base.join(host);
-    // A guest looks paths up part by part, and would never find a part that is `..`.
+    // A guest looks paths up component by component, and would never find a `..`.
     if guest.is_empty() || guest.split('/').any(|part| part == "..") {
         return Err(
-            Failure::usage(format!("--dir {text}: the guest's path must be one without `..`"))
+            Failure::usage(format!("--dir {text}: the guest's path must not contain `..`"))
                 .hint(format!("name it after two colons: --dir {}::/data", host.display())),
         );
     }
@@ -327,7 +327,7 @@ pub fn grant(base: &Path, text: &str) -> Result<DirGrant, Failure> {
         let failure = Failure::usage(format!("--dir {text}: {} is not a directory", host.display()));
         return Err(match rest.split_once(':') {
             Some((host, guest)) if !rest.contains("::") => failure.hint(format!(
-                "the guest's path stands after two colons: --dir {host}::{guest}"
+                "the guest's path comes after two colons: --dir {host}::{guest}"
             )),
             _ => failure,
         });
@@ -342,14 +342,14 @@ pub fn grant(base: &Path, text: &str) -> Result<DirGrant, Failure> {
 /// Prints the steps of a run or a server's start, and records what is granted.
 pub struct Events<'a> {
     pub ui: &'a Ui,
-    pub told: &'a Told,
+    pub record: &'a RunRecord,
     pub audit: Option<&'a Audit>,
 }
 
 impl RunEvents for Events<'_> {
     fn step(&self, what: &str, time: Duration) {
-        let mut steps = self.told.steps.borrow_mut();
-        // A server takes the same again and again.
+        let mut steps = self.record.steps.borrow_mut();
+        // A server repeats the same steps.
         if steps.len() < STEPS {
             steps.push((what.to_string(), time));
         }
@@ -359,7 +359,7 @@ impl RunEvents for Events<'_> {
     }
 
     fn loaded(&self, image: &SignedImage, app: &AppManifest, path: &str) {
-        *self.told.digest.borrow_mut() = Some(image.manifest.digest().to_string());
+        *self.record.digest.borrow_mut() = Some(image.manifest.digest().to_string());
         if !self.ui.verbose {
             return;
         }
@@ -387,7 +387,7 @@ impl RunEvents for Events<'_> {
     }
 
     fn started(&self, app: &AppManifest, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
-        // Where there is one, its files are those of another machine.
+        // If there is one, its files are on another machine.
         let source = app.fs.source.as_deref().filter(|_| grant.fs != FsAccess::None);
         if self.ui.verbose {
             self.ui.detail(&format!("granted: {grant}"));
@@ -405,7 +405,7 @@ impl RunEvents for Events<'_> {
             };
             audit.granted(Granted {
                 time: now(),
-                digest: self.told.digest.borrow().clone().unwrap_or_default(),
+                digest: self.record.digest.borrow().clone().unwrap_or_default(),
                 permissions: grant.to_string(),
                 directories: dirs.iter().map(directory).collect(),
                 files: source.map(str::to_string),
@@ -421,14 +421,14 @@ impl RunEvents for Events<'_> {
     }
 
     fn ended(&self, figures: &RunFigures) {
-        let _ = self.told.figures.set(figures.clone());
+        let _ = self.record.figures.set(figures.clone());
         if let (true, Some(fuel)) = (self.ui.verbose, figures.fuel) {
             self.ui.detail(&format!("fuel used: {fuel}"));
         }
     }
 
     fn core_dump(&self, bytes: Vec<u8>) {
-        let _ = self.told.core_dump.set(bytes);
+        let _ = self.record.core_dump.set(bytes);
     }
 
     fn unsigned(&self, reason: &str) {
@@ -460,7 +460,11 @@ mod tests {
         assert_eq!((granted.guest.as_str(), granted.writable), ("/data", true));
         for text in ["/tmp::/a/../b", "/tmp::..", "/tmp::", "../tmp"] {
             let failure = grant(Path::new(""), text).unwrap_err();
-            assert!(failure.message.contains("without `..`"), "{text}: {}", failure.message);
+            assert!(
+                failure.message.contains("must not contain `..`"),
+                "{text}: {}",
+                failure.message
+            );
         }
     }
 }

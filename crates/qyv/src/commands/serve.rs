@@ -19,15 +19,15 @@ use crate::failure::Failure;
 use crate::guest_env::secret_of;
 use crate::log_file::check_apart;
 use crate::open_files::open_files;
-use crate::run_report::Told;
+use crate::run_report::RunRecord;
 use crate::signals::end_in_two_steps;
 use crate::spool::Spool;
 use crate::ui::Ui;
 
-/// Of the files that this process may have open, one in so many is for connections, as
-/// many are for guests' files and for their sockets, and the rest is its own.
+/// The share of the open files of this process for connections (one in this many). Guests'
+/// files and their sockets each get the same share; the rest is its own.
 const SHARE: usize = 4;
-/// Files that a guest may open, however small its share is.
+/// Minimum number of files that a guest may open.
 const FILES: usize = 16;
 /// Maximum number of connections.
 const CONNECTIONS: usize = 4096;
@@ -49,12 +49,11 @@ pub fn serve(ctx: &Context<'_>, ui: &Ui, args: ServeArgs) -> Result<u8, Failure>
     served.map(|()| 0)
 }
 
-/// An application as the operator has named it: on the command line, or in the file of
-/// `--apps`.
+/// An application that the operator named: on the command line, or in the file of `--apps`.
 struct Named {
     target: Target,
     dirs: Vec<DirGrant>,
-    /// What the file says of it.
+    /// Its entry in the file.
     entry: Option<AppEntry>,
 }
 
@@ -154,8 +153,12 @@ fn start(
         return Err(Failure::usage("--watch: expected more than 0, and a day at most"));
     }
     let client = || Ok(crate::registry::client(&ctx.home, ui, &args.guest.registry)?);
-    let told = Told::default();
-    let events = Events { ui, told: &told, audit };
+    let record = RunRecord::default();
+    let events = Events {
+        ui,
+        record: &record,
+        audit,
+    };
     let mut apps = Vec::new();
     for app in &named {
         let run = request(&app.target, &args.guest, app.dirs.clone(), &client, &events)?;
@@ -202,7 +205,7 @@ fn start(
         stop,
         access: answered.map(|log| Arc::new(move |answered| log.answered(answered)) as AccessSink),
         notices: Arc::new(move |notice| {
-            let bytes = size(&notice);
+            let bytes = notice_bytes(&notice);
             notices.push(notice, bytes);
         }),
     };
@@ -219,7 +222,7 @@ fn voice(ui: &Ui, has_several: bool) -> Result<Spool<ServeNotice>, Failure> {
     let ui = ui.clone();
     let voice = Spool::start("notices", move |notices, lost| {
         for notice in notices {
-            tell(&ui, has_several, notice);
+            print_notice(&ui, has_several, notice);
         }
         if lost > 0 {
             ui.warn(&format!("{lost} further reports were left out"));
@@ -228,17 +231,17 @@ fn voice(ui: &Ui, has_several: bool) -> Result<Spool<ServeNotice>, Failure> {
     voice.map_err(|e| Failure::new(format!("can't start a thread: {e}")))
 }
 
-/// Bytes of what a notice says. What a guest traps with is as long as it likes; the other
-/// texts are the host's own.
-fn size(notice: &ServeNotice) -> usize {
+/// Bytes of a notice. The message of a trap can be of any length; the other texts are the
+/// host's own.
+pub fn notice_bytes(notice: &ServeNotice) -> usize {
     match notice {
         ServeNotice::Failed { why, .. } => why.len(),
         _ => 0,
     }
 }
 
-/// `has_several`: whether it matters which application a notice is of.
-fn tell(ui: &Ui, has_several: bool, notice: ServeNotice) {
+/// `has_several`: whether a notice must name its application.
+pub fn print_notice(ui: &Ui, has_several: bool, notice: ServeNotice) {
     let of = |application: String| match has_several {
         true => format!(" of {}", escape(&application)),
         false => String::new(),
@@ -264,7 +267,7 @@ fn tell(ui: &Ui, has_several: bool, notice: ServeNotice) {
             };
             let what = match is_withheld {
                 true => "not reloaded, further requests are still refused",
-                false => "not reloaded, what answered before still does",
+                false => "not reloaded, the previous one keeps answering",
             };
             stays(ui, &format!("{whose}{what}"), *error);
         }
@@ -274,13 +277,13 @@ fn tell(ui: &Ui, has_several: bool, notice: ServeNotice) {
             *error,
         ),
         ServeNotice::Renewed => ui.note("the certificate was read again"),
-        ServeNotice::NotRenewed(error) => stays(ui, "the certificate before is still used", *error),
+        ServeNotice::NotRenewed(error) => stays(ui, "the previous certificate stays in use", *error),
         ServeNotice::Trouble(why) => ui.warn(&why),
         _ => {}
     }
 }
 
-/// Tells why something could not be replaced.
+/// Prints why something could not be replaced.
 fn stays(ui: &Ui, what: &str, error: qyvol::Error) {
     let failure = Failure::from(error);
     ui.warn(&format!("{what}: {}", failure.message));

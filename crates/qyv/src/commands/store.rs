@@ -23,7 +23,7 @@ pub fn images(ctx: &Context<'_>, ui: &Ui) -> Result<u8, Failure> {
         let cells: Vec<Vec<String>> = rows
             .iter()
             .map(|r| {
-                // As every verb takes it: the algorithm and twelve digits.
+                // The form that every verb accepts: the algorithm and twelve digits.
                 let short = r.digest.get(..SHORT_DIGEST).unwrap_or(&r.digest).to_string();
                 vec![r.name.clone(), short, size(r.size), r.signatures.to_string()]
             })
@@ -107,7 +107,7 @@ fn row(item: &PruneItem) -> String {
     format!("{kind:<9} {:>8}  {}", size(item.bytes), item.path.display())
 }
 
-/// Asks on the terminal; without one, the answer has to be an option.
+/// Asks on the terminal; without one, an option must give the answer.
 fn confirm(question: &str) -> Result<bool, Failure> {
     if !stdin().is_terminal() {
         return Err(Failure::usage("there is no terminal to ask on")

@@ -73,9 +73,8 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
             };
             show_change(ui, &qyvol::change_policy(ctx, &change)?, None)?;
         }
-        TrustCommand::Revoke { what, keep } => {
-            let change = qyvol::revocation(ctx, &what, keep)?;
-            show_change(ui, &qyvol::change_policy(ctx, &change)?, None)?;
+        TrustCommand::Revoke { what, keep, undo } => {
+            show_change(ui, &qyvol::revoke(ctx, &what, &keep, undo)?, None)?;
         }
         TrustCommand::Fleet(command) => return super::fleet::fleet(ctx, ui, command),
         TrustCommand::Explain { target } => return explain(ctx, ui, &target),
@@ -83,8 +82,8 @@ pub fn trust(ctx: &Context<'_>, ui: &Ui, command: TrustCommand) -> Result<u8, Fa
     Ok(0)
 }
 
-/// Prints what a policy makes of the store's images. It fails where one that is accepted now
-/// would be refused.
+/// Prints how a policy judges the store's images. Fails if one that is accepted now would be
+/// refused.
 fn check_all(ctx: &Context<'_>, ui: &Ui, file: Option<&Path>, at: Option<&str>) -> Result<u8, Failure> {
     let time = |text: &str| {
         let time = text.parse::<Timestamp>();
@@ -144,7 +143,7 @@ fn check_all(ctx: &Context<'_>, ui: &Ui, file: Option<&Path>, at: Option<&str>) 
     Ok(code)
 }
 
-/// The policy in force, or another file's. That there is none is an error here.
+/// The policy in force, or that of another file. A missing policy is an error here.
 fn in_force(ctx: &Context<'_>, file: Option<PathBuf>) -> Result<TrustPolicy, Failure> {
     let path = file.unwrap_or_else(|| qyvol::policy_path(ctx));
     if !path.exists() {

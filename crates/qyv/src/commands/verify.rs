@@ -11,7 +11,7 @@ use crate::failure::{Failure, TRUST_CODES};
 use crate::ui::Ui;
 
 pub fn verify(ctx: &Context<'_>, ui: &Ui, args: VerifyArgs) -> Result<u8, Failure> {
-    // First: what can't be recorded is not verified.
+    // First: without a record, nothing is verified.
     let record = args.record.as_deref().map(|path| {
         let shown = escape(&path.to_string_lossy()).to_string();
         let file = NewFile::create(ctx, path, 0o644);
@@ -39,7 +39,7 @@ pub fn verify(ctx: &Context<'_>, ui: &Ui, args: VerifyArgs) -> Result<u8, Failur
     let mut results = Vec::new();
     let kept = record.is_some() || ui.format != Format::Text;
     let used = qyvol::verify_many(ctx, &request, &mut |verified| {
-        let (code, documents) = told(ui, verified);
+        let (code, documents) = report(ui, verified);
         if rank(code) > rank(worst) {
             worst = code;
         }
@@ -78,8 +78,8 @@ fn rank(code: u8) -> u8 {
     }
 }
 
-/// Prints what was found of a target. Returns its code, and the same as data.
-fn told(ui: &Ui, verified: TargetVerdict) -> (u8, Vec<Value>) {
+/// Prints the result for a target. Returns its exit code, and the result as data.
+fn report(ui: &Ui, verified: TargetVerdict) -> (u8, Vec<Value>) {
     let target = verified.target;
     for warning in &verified.warnings {
         ui.warn(warning);

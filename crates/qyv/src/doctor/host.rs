@@ -13,19 +13,19 @@ use rustix::system::uname;
 use super::Area;
 use crate::ui::size;
 
-/// Small file systems, to see whether there are any.
+/// Limits of the trial file systems.
 const TRIAL: TmpfsLimits = TmpfsLimits {
     bytes: 1 << 20,
     files: 16,
 };
 
-/// Files that a service with many connections, or a guest with many files, has open.
+/// Open files that a service with many connections, or a guest with many files, needs.
 const OPEN_FILES: u64 = 1024;
 
-/// What a guest may take unless its manifest says otherwise.
+/// The default memory limit of a guest.
 const GUEST_MEMORY: u64 = 2 << 30;
 
-/// Settings of Linux that bar user namespaces, the value that does, and the fix.
+/// Settings of Linux that forbid user namespaces, the value that does, and the fix.
 const BARS: &[(&str, &str, &str)] = &[
     (
         "/proc/sys/user/max_user_namespaces",
@@ -111,8 +111,8 @@ fn memory_files(area: &mut Area, ctx: &Context<'_>) {
     }
 }
 
-/// What makes user namespaces possible here; `since` is the first Linux that has what is mounted
-/// in them.
+/// How to make user namespaces possible here; `since` is the first Linux that supports the
+/// mount.
 fn fix(since: &str) -> String {
     let barred = BARS.iter().find(|(path, bars, _)| read(path).as_deref() == Some(*bars));
     match barred {

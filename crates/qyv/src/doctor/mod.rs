@@ -18,7 +18,7 @@ use crate::cli::DoctorArgs;
 use crate::failure::{FAILED, Failure};
 use crate::ui::Ui;
 
-/// How something stands.
+/// The state of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
@@ -26,7 +26,7 @@ enum State {
     Ok,
     /// Something can't be used, or takes longer.
     Note,
-    /// Something fails.
+    /// Something fails, or may fail.
     Problem,
 }
 

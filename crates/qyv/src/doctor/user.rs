@@ -28,7 +28,7 @@ pub(super) fn look(ctx: &Context<'_>) -> Area {
     area
 }
 
-/// A directory of the user's own that is there, or can be made.
+/// A directory of the user that exists, or can be created.
 fn directory(area: &mut Area, name: &str, path: &Path) {
     let shown = path.display().to_string();
     let elsewhere = "set QYVOL_HOME to a directory of your own";
@@ -71,7 +71,7 @@ fn directory(area: &mut Area, name: &str, path: &Path) {
     }
 }
 
-/// Room on the store's file system.
+/// Space on the store's file system.
 fn space(area: &mut Area, store: &Path) {
     let Some(there) = store.ancestors().find(|path| path.is_dir()) else {
         return;

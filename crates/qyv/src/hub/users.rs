@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::secrets;
 use crate::ui::Ui;
 
-/// Of a change: the file's own faults, and what was asked of it.
+/// Errors of a change: of the file itself, and of the request.
 enum UserEditError {
     File(HubError),
     There,
@@ -39,7 +39,7 @@ fn refused(name: &str, path: &Path) -> impl FnOnce(UserEditError) -> Failure {
 pub fn add(ui: &Ui, args: HubUserAddArgs) -> Result<u8, Failure> {
     let HubUserAddArgs { user, allow, replace } = args;
     let path = &user.file.users;
-    // Before a password is asked for in vain; decided again under the lock.
+    // Checked before the password prompt, and again under the lock.
     if path.exists() {
         let there = Users::read(path)
             .map_err(failed)?
@@ -82,7 +82,7 @@ pub fn add(ui: &Ui, args: HubUserAddArgs) -> Result<u8, Failure> {
 }
 
 pub fn rm(ui: &Ui, args: &HubUserArgs) -> Result<u8, Failure> {
-    // No file is made just to find that nobody is in it.
+    // A missing file is not created.
     Users::read(&args.file.users).map_err(failed)?;
     Users::edit(&args.file.users, |users| {
         let before = users.users.len();

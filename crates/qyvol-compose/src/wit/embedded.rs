@@ -23,7 +23,7 @@ const MAX_BYTES: usize = 1 << 20;
 const TOGETHER: &str = "root:root";
 
 /// Refuses a valid core module that can't be made a component because of what its sections
-/// say of types. What is wrong is told as a clause about "it".
+/// say of types. An error is a clause about "it".
 pub fn check_embedded(module: &[u8]) -> Result<(), String> {
     let mut uses = Uses::new();
     let (mut count, mut bytes) = (0usize, 0usize);

@@ -1,14 +1,14 @@
-//! Components that are valid, and whose WIT can or can't be told.
+//! Valid components whose WIT can or can't be printed.
 
 use super::*;
 
-fn told(text: &str) -> Result<String, String> {
+fn wit_of(text: &str) -> Result<String, String> {
     wit(&wat::parse_str(format!("(component {text})")).unwrap())
 }
 
 /// An import of `a:b/c`, and an export of an instance of a nested component with these contents.
 fn both(import: &str, export: &str) -> Result<String, String> {
-    told(&format!(
+    wit_of(&format!(
         "(import \"a:b/c\" (instance {import}))
          (component $shim {export})
          (instance $e (instantiate $shim))
@@ -17,10 +17,10 @@ fn both(import: &str, export: &str) -> Result<String, String> {
 }
 
 fn refused(text: &str, why: &str) {
-    let told = told(text).unwrap_err();
+    let error = wit_of(text).unwrap_err();
     assert!(
-        told.starts_with("its WIT can't be read: ") && told.contains(why),
-        "{told}"
+        error.starts_with("its WIT can't be read: ") && error.contains(why),
+        "{error}"
     );
 }
 
@@ -90,7 +90,7 @@ fn type_that_differs_between_import_and_export_is_refused() {
 
 // [COMP-016]
 #[test]
-fn interface_that_is_imported_and_exported_with_the_same_types_is_told() {
+fn interface_that_is_imported_and_exported_with_the_same_types_is_printed() {
     let import = "(type $t (record (field \"a\" (list u8)))) (export \"t\" (type $e (eq $t)))
                   (export \"f\" (func (param \"x\" $e)))";
     let import = import.replace("(list u8)", "string");
@@ -101,7 +101,7 @@ fn interface_that_is_imported_and_exported_with_the_same_types_is_told() {
         "{text}"
     );
     // What stands between an interface and its caller uses types of a third.
-    let text = told(
+    let text = wit_of(
         "(import \"a:b/types\" (instance $types (export \"r\" (type (sub resource)))))
          (alias export $types \"r\" (type $r))
          (import \"a:b/handler\" (instance (alias outer 1 $r (type $o)) (export \"r\" (type $e (eq $o)))
@@ -170,8 +170,8 @@ fn type_of_what_has_no_name_in_wit_is_refused() {
 }
 
 #[test]
-fn wit_of_a_component_with_every_kind_of_type_is_told() {
-    let text = told(
+fn wit_of_a_component_with_every_kind_of_type_is_printed() {
+    let text = wit_of(
         "(import \"a:b/c@1.2.3\" (instance
             (export \"r\" (type $r (sub resource)))
             (type $v (variant (case \"n\") (case \"s\" string))) (export \"v\" (type $v' (eq $v)))

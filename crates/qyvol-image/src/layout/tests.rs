@@ -1,4 +1,4 @@
-//! Hostile layouts: bounds, and what is passed over.
+//! Hostile layouts: bounds, and what is skipped.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ fn manifests_are_bounded_in_number_and_size() {
         .collect();
     directory.file("index.json", &directory.index(&many));
     assert!(matches!(directory.open(), ImageError::Limit { limit: 4096, .. }));
-    // Absent ones cost no memory, but whoever names them says they are large.
+    // Absent ones cost no memory, but their descriptors claim large sizes.
     let large: Vec<_> = (0..300)
         .map(|i: u32| Descriptor {
             size: limits::MANIFEST_BYTES,
@@ -101,7 +101,7 @@ fn long_names_of_a_tar_are_not_read() {
     let mut header = tar::Header::new_gnu();
     header.set_path("././@LongLink").unwrap();
     header.set_entry_type(tar::EntryType::GNULongName);
-    // A file with nothing in it but this length.
+    // A sparse file of this length.
     header.set_size(64 << 30);
     header.set_cksum();
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -1,4 +1,4 @@
-//! What no small file can show: memory, size, waiting.
+//! Bounds that small files can't test: memory, size, waiting.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::vector::Vector;
 const BOUND_KIB: u64 = 64 << 10;
 const ARCHIVE: &str = "QYVOL_TEST_ARCHIVE";
 
-/// What the process has held at most, in KiB, where the system tells.
+/// The peak memory of the process, in KiB, if the system reports it.
 fn peak() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
@@ -34,8 +34,8 @@ fn read_one_archive_and_report_peak_memory() {
     }
 }
 
-/// Judges the file in a process of its own. `None` where the system doesn't
-/// tell what that took.
+/// Judges the file in a process of its own. `None` if the system doesn't report its peak
+/// memory.
 fn peak_of(path: &Path) -> Option<u64> {
     let name = "bounds::read_one_archive_and_report_peak_memory";
     let done = Command::new(std::env::current_exe().unwrap())
@@ -44,8 +44,8 @@ fn peak_of(path: &Path) -> Option<u64> {
         .output()
         .unwrap();
     assert!(done.status.success(), "{done:?}");
-    let told = fs::read_to_string(path.with_extension("peak")).ok()?;
-    told.parse().ok()
+    let peak = fs::read_to_string(path.with_extension("peak")).ok()?;
+    peak.parse().ok()
 }
 
 // [BIN-021] [BIN-024]
@@ -95,7 +95,7 @@ fn fifo_directory_and_device_are_refused_without_waiting() {
     }
 }
 
-/// Each in its place: the table refuses what a frame of that content can't be.
+/// Each is refused by the seek table, which bounds the frames of that content.
 // [BIN-020] [BIN-021]
 #[test]
 fn frame_larger_than_its_place_is_refused_before_it_is_decoded() {

@@ -1,9 +1,8 @@
-//! Writes archives by hand, the wrong ones on purpose: tar blocks, zstd frames
-//! and JSON without a line of the crate's own writer, so that a fault of both
-//! writer and reader can't cancel out.
+//! Writes archives by hand, most of them deliberately wrong: tar blocks, zstd frames and JSON
+//! without the crate's own writer, so that errors in its writer and reader can't cancel out.
 //!
-//! A [`Case`] is the small good archive and what is changed about it at which
-//! step: config, manifest, index, list of files, tar, frames, file.
+//! A [`Case`] is the small valid archive and the changes to it at each step: config, manifest,
+//! index, list of files, tar, frames, file.
 
 use std::hash::Hasher;
 
@@ -36,7 +35,7 @@ pub type Frame = (Vec<u8>, u32);
 
 pub struct Case {
     pub name: &'static str,
-    /// Images that stand behind this one.
+    /// Images that follow this one.
     pub others: Vec<Case>,
     pub component: Vec<u8>,
     /// The tar of the assets, if there are any; then their number and bytes.
@@ -53,7 +52,7 @@ pub struct Case {
     pub files: Edit<Vec<(String, Vec<u8>)>>,
     /// The head's tar.
     pub head: Edit<Vec<u8>>,
-    /// Entries after the head: whole, in frames' size afterwards.
+    /// Entries after the head: complete here, cut into frames afterwards.
     pub content: Edit<Vec<Vec<u8>>>,
     pub end: Vec<u8>,
     pub frames: Edit<Vec<Frame>>,
@@ -329,7 +328,7 @@ impl Case {
     }
 }
 
-/// A blob that several need stands where it is needed first.
+/// A blob that several images need is placed where it is needed first.
 fn once_each(files: &mut Vec<(String, Vec<u8>)>) {
     let mut seen = std::collections::HashSet::new();
     files.retain(|(path, _)| seen.insert(path.clone()));

@@ -1,4 +1,4 @@
-//! How far an archive gets, and what it holds where it is accepted.
+//! The step at which an archive is refused, or its content if it is accepted.
 
 use std::fs;
 use std::path::Path;
@@ -28,8 +28,8 @@ pub fn judge_file(path: &Path, directory: &Path) -> Result<Vec<String>, (&'stati
             holds.push(format!("signature: {}", signature.manifest.digest()));
         }
         let config = ImageConfig::parse(&image.config).map_err(|e| ("config", e.to_string()))?;
-        // What is bound to a signed digest later is not this crate's; the
-        // vectors have it all the same.
+        // Checks against a signed digest are not this crate's; the vectors have them
+        // nevertheless.
         let layers: Vec<Digest> = image.manifest.layers().iter().map(|l| l.digest).collect();
         let name = format!("{}:{}", config.qyv.app.name, config.qyv.app.version);
         if config.layer_digests != layers
@@ -71,7 +71,7 @@ fn list(directory: &Path, prefix: &str, holds: &mut Vec<String>) {
     }
 }
 
-/// Judges an archive in a directory of its own; nothing beside that may change.
+/// Judges an archive in a directory of its own; nothing else may change.
 pub fn outcome(bytes: &[u8]) -> Result<Vec<String>, (&'static str, String)> {
     let directory = tempfile::tempdir().unwrap();
     let inner = directory.path().join("inner");

@@ -1,11 +1,10 @@
-//! Hostile archives: each names its defect, is refused where the table says,
-//! unpacks nothing and costs no memory. The table is written to
-//! `formats/vectors/archive` by `cargo xtask vectors`, for other implementations;
-//! `archive_vectors_hold` reads the files back.
+//! Hostile archives: each names its defect, is refused at the step in the table, unpacks
+//! nothing and costs little memory. The table is written to `formats/vectors/archive` by `cargo
+//! xtask vectors`, for other implementations; `archive_vectors_hold` reads the files back.
 //!
-//! What makes the archives shares no line with the crate's own writer.
+//! The code that makes the archives shares nothing with the crate's own writer.
 #![allow(clippy::disallowed_methods, reason = "a test")]
-// Clippy knows tests by their attribute alone, not their helpers.
+// Clippy recognises tests by their attribute, not their helpers.
 #![allow(clippy::unwrap_used, clippy::panic)]
 #![allow(dead_code, reason = "what writes the vectors uses the rest")]
 

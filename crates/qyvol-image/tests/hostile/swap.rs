@@ -1,5 +1,5 @@
 //! Directories that are replaced with links while assets are unpacked into them. `QYVOL_SWAPS`
-//! asks for more tries than the few of an ordinary run.
+//! sets a higher number of tries than an ordinary run has.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -46,7 +46,7 @@ fn link_that_takes_a_directorys_place_leads_no_file_out() {
         });
         for _ in 0..asked.unwrap_or(300) {
             let _ = fs::remove_dir_all(&target);
-            // Its own removal may meet the other thread's links.
+            // Removing the directory may fail because of the other thread's links.
             if fs::create_dir(&target).is_err() {
                 continue;
             }
@@ -60,5 +60,5 @@ fn link_that_takes_a_directorys_place_leads_no_file_out() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    assert!(out.is_empty(), "{out:?} after {swapped} exchanges, {whole} unpacked");
+    assert!(out.is_empty(), "{out:?} after {swapped} swaps, {whole} unpacked");
 }

@@ -48,7 +48,7 @@ impl Vector {
         found.map_or("", |(_, value)| value)
     }
 
-    /// What an accepted archive holds, as its headers say, in order.
+    /// The content of an accepted archive, by its headers, in order.
     pub fn holds(&self) -> Vec<String> {
         let listed = |key: &str| matches!(key, "image" | "signature" | "file");
         let lines = self.headers.iter().filter(|(k, _)| listed(k));
@@ -97,8 +97,8 @@ pub fn write(row: &Row, holds: &[String], bytes: &[u8]) -> String {
     text
 }
 
-/// The longest run of a few bytes, if it is long: its place, the bytes'
-/// number and how often they stand there.
+/// The longest repetition of a few bytes, if it is long: its offset, the number of bytes and
+/// how often they repeat.
 fn run(bytes: &[u8]) -> Option<(usize, usize, usize)> {
     let mut longest = None;
     for len in [1, 4] {

@@ -95,7 +95,13 @@ pub fn authority() -> Vec<u8> {
     extension("2.5.29.19", true, &seq(&[tlv(1, &[0xff])]))
 }
 
+/// A key usage: what its one byte of bits says (RFC 5280, 4.2.1.3).
+pub fn usage(bits: u8) -> Vec<u8> {
+    extension("2.5.29.15", true, &tlv(3, &[bits.trailing_zeros() as u8, bits]))
+}
+
 /// An extended key usage.
 pub fn purpose(id: &str) -> Vec<u8> {
-    extension("2.5.29.37", false, &seq(&[oid(id)]))
+    // That of whoever stamps is critical (RFC 3161, 2.3).
+    extension("2.5.29.37", id == super::TIME_STAMPING, &seq(&[oid(id)]))
 }

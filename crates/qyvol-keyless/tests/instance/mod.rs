@@ -7,7 +7,8 @@ pub mod der;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use der::{
-    EC_SHA256, authority, bits, context, digits, extension, int, name, octets, oid, purpose, seq, set, tlv, utc, utf8,
+    EC_SHA256, authority, bits, context, digits, extension, int, name, octets, oid, purpose, seq, set, tlv, usage, utc,
+    utf8,
 };
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
@@ -21,6 +22,11 @@ pub const START: u64 = 1_767_225_600;
 /// When it ends: 2027-01-01.
 pub const END: u64 = 1_798_761_600;
 
+/// The key usage of an authority, and of whoever signs anything else.
+const SIGNS_CERTIFICATES: u8 = 0x06;
+const SIGNS: u8 = 0x80;
+
+const TYPE: &str = "application/vnd.in-toto+json";
 const SCT_LIST: &str = "1.3.6.1.4.1.11129.2.4.2";
 
 pub fn b64(bytes: &[u8]) -> String {
@@ -36,7 +42,18 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn pem(label: &str, der: &[u8]) -> String {
-    b64(format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", b64(der)).as_bytes())
+    let text = b64(der);
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| str::from_utf8(line).unwrap())
+        .collect();
+    b64(format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n")).as_bytes())
+}
+
+/// What is signed, as a DSSE envelope.
+fn envelope(payload: &[u8], signature: &[u8]) -> Value {
+    json!({"payload": b64(payload), "payloadType": TYPE, "signatures": [{"sig": b64(signature)}]})
 }
 
 /// An ECDSA key on P-256.
@@ -159,8 +176,15 @@ impl Certificate<'_> {
             seq(&[utc(self.valid[0]), utc(self.valid[1])]),
             name(self.subject),
             self.key.spki(),
-            context(3, &seq(extensions)),
+            context(3, &seq(&[extensions, &self.key_ids()].concat())),
         ])
+    }
+
+    /// Whose key it is, and whose signed it: verifiers other than ours ask for both.
+    fn key_ids(&self) -> [Vec<u8>; 2] {
+        let own = extension("2.5.29.14", false, &octets(&self.key.id()[..20]));
+        let issuer = seq(&[tlv(0x80, &self.issuer.1.id()[..20])]);
+        [own, extension("2.5.29.35", false, &issuer)]
     }
 
     fn der(&self, extensions: &[Vec<u8>]) -> Vec<u8> {
@@ -203,7 +227,11 @@ impl Instance {
         };
         let authority = |chain: &[Vec<u8>]| {
             let certificates: Vec<Value> = chain.iter().map(|der| json!({"rawBytes": b64(der)})).collect();
-            json!({"uri": "https://ca.example", "certChain": {"certificates": certificates}, "validFor": valid})
+            let subject = json!({"organization": "example", "commonName": "authority"});
+            json!({
+                "subject": subject, "uri": "https://ca.example", "certChain": {"certificates": certificates},
+                "validFor": valid,
+            })
         };
         json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
@@ -223,7 +251,7 @@ impl Instance {
             valid: [START, END],
             extensions: Vec::new(),
         }
-        .der(&[authority()])
+        .der(&[authority(), usage(SIGNS_CERTIFICATES)])
     }
 
     fn chain(&self) -> [Vec<u8>; 2] {
@@ -236,7 +264,7 @@ impl Instance {
             extensions: Vec::new(),
         };
         [
-            intermediate.der(&[authority(), purpose(CODE_SIGNING)]),
+            intermediate.der(&[authority(), usage(SIGNS_CERTIFICATES), purpose(CODE_SIGNING)]),
             self.anchor("root", &self.authority),
         ]
     }
@@ -245,7 +273,7 @@ impl Instance {
         self.anchor("stamps", &self.stamper_root)
     }
 
-    fn stamper(&self, usage: &str) -> Vec<u8> {
+    fn stamper(&self, for_what: &str) -> Vec<u8> {
         Certificate {
             serial: 3,
             issuer: ("stamps", &self.stamper_root),
@@ -254,7 +282,7 @@ impl Instance {
             valid: [START, END],
             extensions: Vec::new(),
         }
-        .der(&[purpose(usage)])
+        .der(&[usage(SIGNS), purpose(for_what)])
     }
 
     fn leaf(&self, key: &Key, plan: &Plan) -> Vec<u8> {
@@ -264,6 +292,7 @@ impl Instance {
             false => tlv(0x81, plan.subject.as_bytes()),
         };
         let mut extensions = vec![extension("2.5.29.17", true, &seq(&[subject])), fulcio(8, &plan.issuer)];
+        extensions.push(usage(SIGNS));
         extensions.extend(plan.leaf_purpose.map(purpose));
         extensions.extend(plan.repository_id.as_ref().map(|id| fulcio(15, id)));
         extensions.extend(plan.owner_id.as_ref().map(|id| fulcio(17, id)));
@@ -308,13 +337,18 @@ impl Instance {
     }
 
     fn entry(&self, plan: &Plan, certificate: &[u8], pae: &[u8], signature: &[u8]) -> Value {
-        let raw = json!({"x509Certificate": {"rawBytes": b64(certificate)}});
+        let raw = json!({
+            "x509Certificate": {"rawBytes": b64(certificate)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+        });
         let pem = pem("CERTIFICATE", certificate);
         let hash = json!({"algorithm": "sha256", "value": hex(&sha256(&plan.payload))});
         let (kind, version, spec) = match plan.kind {
             Kind::Dsse => {
+                let envelope = envelope(&plan.payload, signature).to_string();
+                let of_envelope = json!({"algorithm": "sha256", "value": hex(&sha256(envelope.as_bytes()))});
                 let signature = json!({"signature": b64(signature), "verifier": pem});
-                ("dsse", "0.0.1", json!({"payloadHash": hash, "signatures": [signature]}))
+                let spec = json!({"envelopeHash": of_envelope, "payloadHash": hash, "signatures": [signature]});
+                ("dsse", "0.0.1", spec)
             }
             Kind::Intoto => {
                 let signature = json!({"sig": b64(b64(signature).as_bytes()), "publicKey": pem});
@@ -384,7 +418,13 @@ impl Instance {
             int(5),
             tlv(0x18, digits(plan.time).as_bytes()),
         ]);
-        let certificate = self.stamper(plan.stamp_purpose);
+        let own = self
+            .root
+            .pointer("/timestampAuthorities/0/certChain/certificates/0/rawBytes");
+        let certificate = match plan.stamp_purpose {
+            TIME_STAMPING => STANDARD.decode(own.and_then(Value::as_str).unwrap()).unwrap(),
+            other => self.stamper(other),
+        };
         let attribute = |id: &str, value: Vec<u8>| seq(&[oid(id), set(&[value])]);
         let named = seq(&[seq(&[seq(&[octets(&sha256(&certificate))])])]);
         let attributes = [
@@ -415,8 +455,7 @@ impl Instance {
     pub fn sign(&self, plan: &Plan) -> Value {
         let key = Key::new();
         let certificate = self.leaf(&key, plan);
-        let kind = "application/vnd.in-toto+json";
-        let mut pae = format!("DSSEv1 {} {kind} {} ", kind.len(), plan.payload.len()).into_bytes();
+        let mut pae = format!("DSSEv1 {} {TYPE} {} ", TYPE.len(), plan.payload.len()).into_bytes();
         pae.extend_from_slice(&plan.payload);
         (plan.signed)(&mut pae);
         let signature = key.sign(&pae);
@@ -431,9 +470,7 @@ impl Instance {
         json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": material,
-            "dsseEnvelope": {
-                "payload": b64(&plan.payload), "payloadType": kind, "signatures": [{"sig": b64(&signature)}],
-            },
+            "dsseEnvelope": envelope(&plan.payload, &signature),
         })
     }
 }

@@ -295,7 +295,7 @@ mod tests {
         }
 
         #[test]
-        fn no_multistatus_is_too_much(body in "(<D:(response|href|propstat|prop|status|resourcetype)>|</D:(response|href)>|x|/dav/|&amp;){0,20}") {
+        fn any_multistatus_is_read_without_panic(body in "(<D:(response|href|propstat|prop|status|resourcetype)>|</D:(response|href)>|x|/dav/|&amp;){0,20}") {
             let _ = read_all(&format!("<D:multistatus xmlns:D=\"DAV:\">{body}</D:multistatus>"));
         }
     }

@@ -106,7 +106,7 @@ impl Tree {
                 if let Some(record) = &record
                     && self.fetch_cached(path, record)?
                 {
-                    self.tell_offline(&error);
+                    self.report_offline(&error);
                     return Ok(There::File);
                 }
                 // It may have been a directory.

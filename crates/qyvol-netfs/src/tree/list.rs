@@ -103,7 +103,7 @@ impl Tree {
         }
         match has_any {
             true => {
-                self.tell_offline(&error);
+                self.report_offline(&error);
                 Ok(())
             }
             false => Err(error),

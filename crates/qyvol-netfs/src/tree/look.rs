@@ -122,7 +122,7 @@ impl Tree {
     /// nothing.
     pub(super) fn stand_in(&mut self, path: &str, error: FsError) -> Result<Option<Found>, FsError> {
         if self.nodes.get(path).is_some_and(|node| node.here != Here::Nothing) {
-            self.tell_offline(&error);
+            self.report_offline(&error);
             return Ok(None);
         }
         let Some(cache) = &mut self.cache else {
@@ -133,12 +133,12 @@ impl Tree {
             None if !cache.below(path).is_empty() => Found::Directory,
             None => return Err(error),
         };
-        self.tell_offline(&error);
+        self.report_offline(&error);
         Ok(Some(found))
     }
 
     /// Tells the user once that old copies are used.
-    pub(super) fn tell_offline(&mut self, error: &FsError) {
+    pub(super) fn report_offline(&mut self, error: &FsError) {
         if !self.is_offline {
             self.is_offline = true;
             self.host

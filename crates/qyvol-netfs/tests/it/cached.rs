@@ -63,7 +63,7 @@ fn listing_that_names_what_is_cached_spares_the_request() {
 }
 
 #[test]
-fn unreachable_server_is_stood_in_for_by_what_was_fetched() {
+fn cached_content_is_used_while_the_server_is_unreachable() {
     for down in ["gone", "503"] {
         for protocol in ["http", "webdav"] {
             let (server, cache) = (server(), tempfile::tempdir().unwrap());
@@ -169,7 +169,7 @@ fn what_is_here_stays_in_use_while_the_server_is_away() {
 }
 
 #[test]
-fn server_that_is_down_is_not_asked_for_each_path() {
+fn unreachable_server_is_not_asked_for_each_path() {
     let server = server();
     server.fault(|_, _| Reaction::status(503));
     let guest = Setup::http(&server)
@@ -245,7 +245,7 @@ fn cache_that_others_may_write_to_is_refused() {
 }
 
 #[test]
-fn pipe_in_the_cache_keeps_nobody_waiting() {
+fn pipe_in_the_cache_blocks_nobody() {
     let (server, cache) = (server(), tempfile::tempdir().unwrap());
     let setup = Setup::http(&server).cache(cache.path());
     setup.mount().read("g").unwrap();

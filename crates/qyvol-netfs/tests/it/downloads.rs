@@ -125,7 +125,7 @@ fn without_a_strong_validator_all_of_it_is_fetched_again() {
 }
 
 #[test]
-fn range_that_was_not_asked_for_is_not_taken() {
+fn range_that_was_not_requested_is_refused() {
     for range in [
         "bytes 0-299999/300000",
         "bytes 1001-299999/300000",
@@ -177,7 +177,7 @@ fn length_that_is_not_that_of_the_content_is_an_error() {
 }
 
 #[test]
-fn content_of_another_length_than_was_said_is_an_error() {
+fn content_of_another_length_than_stated_is_an_error() {
     let server = server();
     server.fault(|request, _| match request.method.as_str() {
         "HEAD" => Reaction::edit(|response| response.with("content-length", "299999")),
@@ -197,7 +197,7 @@ fn content_of_another_length_than_was_said_is_an_error() {
 }
 
 #[test]
-fn temporary_faults_are_tried_again_and_others_are_not() {
+fn temporary_faults_are_retried_and_others_are_not() {
     for status in [429, 502, 503, 504] {
         let server = server();
         server.fault(move |request, _| match request.nth {

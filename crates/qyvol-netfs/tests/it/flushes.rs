@@ -45,7 +45,7 @@ fn kept(cache: &Path) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_removed_if_some_content_can_not_be_looked_at() {
+fn nothing_is_removed_if_some_content_is_unreadable() {
     let server = server();
     let guest = Setup::webdav(&server).mount();
     guest.rename("f", "moved").unwrap().unwrap();
@@ -71,7 +71,7 @@ fn nothing_is_removed_if_some_content_can_not_be_looked_at() {
 }
 
 #[test]
-fn what_is_in_the_way_is_removed_only_after_what_was_moved_away_from_it_is_sent() {
+fn entry_in_the_way_is_removed_only_after_what_was_moved_from_it_is_sent() {
     let server = server();
     let guest = Setup::webdav(&server).mount();
     guest.rename("d/g", "g2").unwrap().unwrap();
@@ -93,7 +93,7 @@ fn what_is_in_the_way_is_removed_only_after_what_was_moved_away_from_it_is_sent(
 }
 
 #[test]
-fn file_whose_place_is_taken_on_the_server_is_kept() {
+fn file_whose_path_is_occupied_on_the_server_is_kept() {
     let (server, cache) = (server(), tempfile::tempdir().unwrap());
     let guest = Setup::webdav(&server).cache(cache.path()).mount();
     for path in ["d/g", "d/h", "d"] {
@@ -120,7 +120,7 @@ fn file_over_the_limit_is_kept() {
 }
 
 #[test]
-fn what_is_over_the_limit_of_all_files_is_not_kept_and_that_is_said() {
+fn content_over_the_limit_of_all_files_is_not_kept_and_that_is_reported() {
     let (server, cache) = (server(), tempfile::tempdir().unwrap());
     let setup = Setup::http(&server).cache(cache.path());
     let limits = |limits: &mut Limits| (limits.file_bytes, limits.bytes) = (10, 20);
@@ -174,7 +174,7 @@ fn change_that_leaves_the_times_of_a_file_alone_is_sent() {
 }
 
 #[test]
-fn file_that_was_only_looked_at_is_never_sent() {
+fn file_that_was_only_read_is_never_sent() {
     for make in [Setup::http, Setup::webdav] {
         let server = server();
         let guest = make(&server).mount();
@@ -210,7 +210,7 @@ fn file_that_the_kernel_did_not_make_and_the_server_lost_is_not_there() {
 }
 
 #[test]
-fn names_of_a_moment_use_up_no_limit() {
+fn short_lived_names_use_up_no_limit() {
     let server = server();
     let guest = Setup::http(&server).limits(|limits| limits.files = 10).mount();
     for n in 0..50 {
@@ -240,7 +240,7 @@ fn flush_asks_a_server_that_was_away() {
 }
 
 #[test]
-fn failure_of_one_path_keeps_no_other_from_being_asked() {
+fn failure_of_one_path_does_not_prevent_requests_for_others() {
     let setup = |server: &Server| Setup::http(server).limits(|limits| limits.outage = Duration::from_secs(3600));
     for status in [408, 425, 429, 500] {
         let server = server();

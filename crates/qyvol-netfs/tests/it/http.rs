@@ -18,7 +18,7 @@ fn server() -> Server {
 }
 
 #[test]
-fn file_that_is_looked_at_has_its_length_and_time_and_no_content() {
+fn file_after_stat_has_its_length_and_time_but_no_content() {
     let server = server();
     let guest = Setup::http(&server).mount();
     assert_eq!(guest.stat("c d.txt").unwrap(), Some(5));
@@ -58,7 +58,7 @@ fn file_in_a_directory_is_found_by_its_whole_path_and_step_by_step() {
 }
 
 #[test]
-fn path_that_is_only_looked_at_is_what_the_server_says() {
+fn stat_of_a_path_returns_what_the_server_says() {
     let server = server();
     server.fault(|request, _| match request.path() {
         "/data/dir" => Reaction::Answer(Response::new(301).with("location", "/data/dir/")),
@@ -176,7 +176,7 @@ fn credentials_are_sent_and_are_in_no_message() {
 }
 
 #[test]
-fn limits_of_the_mount_hold() {
+fn limits_of_the_mount_apply() {
     let server = server();
     server.site(|site| {
         for n in 0..5 {

@@ -45,7 +45,7 @@ fn every_connection_goes_to_an_address_that_was_given() {
 }
 
 #[test]
-fn denied_connection_is_not_made_and_not_tried_again() {
+fn denied_connection_is_not_made_and_not_retried() {
     let server = server();
     let cache = tempfile::tempdir().unwrap();
     let setup = Setup::http(&server).cache(cache.path());

@@ -71,7 +71,7 @@ impl Store {
 const NAMES: [&str; 4] = ["a b.txt", "d/ñ%2F&+#~*'().txt", "d/e/f", "top+x"];
 
 #[test]
-fn moto_takes_what_was_written_and_gives_it_back() {
+fn moto_stores_what_was_written_and_returns_it() {
     if lacks(NEEDS) {
         return;
     }

@@ -90,7 +90,7 @@ fn wsgidav_is_listed_and_read() {
 }
 
 #[test]
-fn wsgidav_takes_what_was_written() {
+fn wsgidav_stores_what_was_written() {
     if lacks(NEEDS) {
         return;
     }

@@ -1,5 +1,5 @@
 //! Servers that say little of what they have: nothing that the guest has not seen is
-//! overwritten, removed or brought back.
+//! overwritten, removed or restored.
 
 use qyvol_netfs::{ErrorKind, FlushError, Intent};
 
@@ -37,7 +37,7 @@ fn careless(request: &Request, site: &mut Site) -> Response {
 }
 
 #[test]
-fn content_is_compared_where_nothing_tells_versions_apart() {
+fn content_is_compared_where_nothing_distinguishes_versions() {
     for has_length in [true, false] {
         let server = server();
         server.fault(move |request, site| {
@@ -72,7 +72,7 @@ fn content_is_compared_where_nothing_tells_versions_apart() {
 }
 
 #[test]
-fn tag_of_another_writer_is_not_taken_for_the_own() {
+fn tag_of_another_writer_is_not_mistaken_for_the_own() {
     let (server, cache) = (server(), tempfile::tempdir().unwrap());
     let setup = Setup::http(&server).cache(cache.path());
     let guest = setup.mount();
@@ -113,7 +113,7 @@ fn file_that_was_sent_without_a_tag_can_be_sent_again() {
 }
 
 #[test]
-fn directory_with_a_member_that_may_not_be_looked_at_is_not_empty() {
+fn directory_with_an_unreadable_member_is_not_empty() {
     let server = server();
     let answer = "<D:multistatus xmlns:D=\"DAV:\"><D:response><D:href>/data/d/</D:href><D:propstat><D:prop>\
                   <D:resourcetype><D:collection/></D:resourcetype></D:prop><D:status>HTTP/1.1 200 OK</D:status>\

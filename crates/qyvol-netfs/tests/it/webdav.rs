@@ -99,7 +99,7 @@ fn directory_that_is_gone_from_the_server_stays_with_what_the_guest_made_in_it()
 }
 
 #[test]
-fn server_that_is_none_of_webdav_is_told_apart() {
+fn server_that_does_not_speak_webdav_is_recognised() {
     let server = server();
     for status in [200, 405, 501] {
         server.fault(move |_, _| Reaction::status(status));
@@ -121,7 +121,7 @@ fn listing_over_the_limit_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn collection_is_asked_for_where_a_redirect_leads() {
+fn collection_is_requested_where_a_redirect_leads() {
     let server = server();
     server.fault(|request, _| match (request.method.as_str(), request.path()) {
         ("PROPFIND", "/data/a") => Reaction::Answer(Response::new(301).with("location", "/data/a/")),

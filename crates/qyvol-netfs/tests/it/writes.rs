@@ -227,7 +227,7 @@ fn server_that_ignores_conditions_overwrites_nothing_either() {
 }
 
 #[test]
-fn change_between_the_look_and_the_write_is_a_conflict() {
+fn change_between_the_stat_and_the_write_is_a_conflict() {
     let server = server();
     let guest = Setup::http(&server).mount();
     guest.append("f", " from here").unwrap();

@@ -98,7 +98,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_challenge_is_read_without_panic_and_keeps_the_request_whole(
+        fn any_challenge_is_read_without_panic_and_keeps_the_request_intact(
             fields in proptest::collection::vec(
                 prop_oneof![
                     any::<String>(),

@@ -1,5 +1,4 @@
-//! Authorisation: which `Authorization` field an endpoint is shown, and how it
-//! is obtained.
+//! Authorisation: which `Authorization` field is sent to an endpoint, and how it is obtained.
 
 mod challenge;
 mod token;
@@ -26,8 +25,7 @@ type Key = (String, String);
 struct Granted {
     /// The `Authorization` field.
     value: String,
-    /// Whether credentials are behind it, and not only a token that anybody
-    /// gets.
+    /// Whether it rests on credentials, not only on an anonymous token.
     authenticated: bool,
 }
 
@@ -77,15 +75,15 @@ impl AuthCache {
         granted.get(&key(request.endpoint)).map(|granted| granted.value.clone())
     }
 
-    /// Whether the endpoint has been shown credentials.
+    /// Whether credentials were sent to the endpoint.
     pub(crate) fn is_authenticated(&self, endpoint: &Endpoint) -> bool {
         self.granted()
             .get(&key(endpoint))
             .is_some_and(|granted| granted.authenticated)
     }
 
-    /// Shows a registry that did not ask for it the password that there is for
-    /// it; true if there is one that it has not seen.
+    /// Sends the stored password to a registry that did not ask for one; true if there is one
+    /// that was not sent before.
     pub(crate) fn authenticate_preemptively(&self, endpoint: &Endpoint) -> Result<bool, RemoteError> {
         if self.is_authenticated(endpoint) {
             return Ok(false);
@@ -104,7 +102,7 @@ impl AuthCache {
         Ok(true)
     }
 
-    /// Obtains what the challenge asks for. `refused` is the field that the
+    /// Obtains the authorisation that the challenge asks for. `refused` is the field that the
     /// registry has just refused.
     pub(crate) fn authorize(
         &self,
@@ -125,8 +123,8 @@ impl AuthCache {
         if self.granted().get(&key).map(|granted| granted.value.as_str()) != refused {
             return Ok(());
         }
-        // Or have waited in vain: then this attempt fails with that one, so
-        // that the waits of many threads don't add up.
+        // Or its wait failed: then this attempt fails too, so that the waits of many threads
+        // don't add up.
         if begin.elapsed() > transport.timeout(endpoint.host()) {
             return Err(AttemptError::from(RemoteError::TimedOut {
                 host: endpoint.host().to_string(),
@@ -172,7 +170,7 @@ impl AuthCache {
                     )
                 };
                 let token = match (fetch(endpoint), endpoint.without_mounts()) {
-                    // The scopes of other repositories may be what is denied:
+                    // The scopes of other repositories may be the reason for the denial:
                     // without them, nothing can be mounted.
                     (
                         Err(AttemptError {

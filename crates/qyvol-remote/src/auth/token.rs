@@ -2,8 +2,8 @@
 //! distribution project's token authentication, RFC 6750; identity tokens as in
 //! its OAuth2 page).
 //!
-//! Credentials go to that server and to the registry itself, nowhere else, and
-//! encrypted unless the registry is reached by plain HTTP anyway.
+//! Credentials are sent to that server and to the registry itself, nowhere else, and encrypted
+//! unless the registry uses plain HTTP anyway.
 
 use serde::Deserialize;
 use ureq::http::Method;
@@ -137,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn token_that_is_taken_fits_a_header_field(bytes in proptest::collection::vec(any::<u8>(), 0..64), text: String) {
+        fn accepted_token_fits_a_header_field(bytes in proptest::collection::vec(any::<u8>(), 0..64), text: String) {
             let answer = serde_json::json!({ "token": text }).to_string();
             for bytes in [bytes.as_slice(), answer.as_bytes()] {
                 if let Ok(token) = parse(bytes) {
@@ -194,8 +194,8 @@ mod tests {
             let error = fetch(true, &credential);
             assert!(matches!(error, RemoteError::Unsafe { .. }), "{error:?}");
             assert!(!error.is_temporary() && !format!("{error:?}").contains("s3cret"));
-            // From plain HTTP to plain HTTP, as the operator wants it: nobody
-            // listens there.
+            // From plain HTTP to plain HTTP, as the operator configured it: nothing listens
+            // there.
             let error = fetch(false, &credential);
             assert!(matches!(error, RemoteError::Unreachable { .. }), "{error:?}");
         }

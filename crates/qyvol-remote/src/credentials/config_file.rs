@@ -72,7 +72,7 @@ impl ConfigFile {
         let Some(bytes) = read_bounded(path, host)? else {
             return Ok(None);
         };
-        // The parser's message could quote a secret: only the position is told.
+        // The parser's message could quote a secret: only the position is reported.
         let known: RawConfigFile = serde_json::from_slice(&bytes).map_err(|e| {
             let shown = qyvol_types::escape(&path.to_string_lossy()).to_string();
             credentials_error(
@@ -88,8 +88,8 @@ impl ConfigFile {
         }))
     }
 
-    /// The credentials for a registry and repository. `missing` is told of a
-    /// helper that the file names and that is not installed.
+    /// The credentials for a registry and repository. `missing` is called with a helper that
+    /// the file names and that is not installed.
     pub(super) fn find(
         &self,
         registry: &str,
@@ -157,7 +157,7 @@ impl Auth {
         if !self.username.is_empty() {
             return Ok(Some(password_of(&self.username, &self.password)));
         }
-        // An empty entry is what a helper leaves behind.
+        // Helpers leave an empty entry.
         Ok(None)
     }
 }
@@ -229,7 +229,7 @@ fn edit(path: &Path, host: &str, change: impl FnOnce(&mut Map<String, Value>) ->
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     fs::create_dir_all(directory).map_err(write)?;
-    // A symbolic link stays: what it leads to is replaced.
+    // A symbolic link stays: its target is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let directory = target.parent().unwrap_or(directory);
     let mut staged = tempfile::Builder::new()
@@ -361,19 +361,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config.json");
         fs::write(&path, r#"{"credsStore":"qyvol-test-absent"}"#).unwrap();
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let to = told.clone();
-        let notify = move |text: &str| to.lock().unwrap().push(text.to_string());
+        let notes = Arc::new(Mutex::new(Vec::new()));
+        let sink = notes.clone();
+        let notify = move |text: &str| sink.lock().unwrap().push(text.to_string());
         let files = CredentialFiles::new(None, vec![path.clone()], Box::new(notify));
         for _ in 0..2 {
             assert!(files.find("r.example", "x").unwrap().is_none());
         }
-        let told = told.lock().unwrap();
+        let notes = notes.lock().unwrap();
         assert!(
-            told.len() == 1 && told[0].contains("docker-credential-qyvol-test-absent"),
-            "{told:?}"
+            notes.len() == 1 && notes[0].contains("docker-credential-qyvol-test-absent"),
+            "{notes:?}"
         );
-        // Where a secret is to be kept, there is no doing without.
+        // To store a secret, the helper is indispensable.
         store_credentials(&path, "r.example", "ana", &Secret::new("pw")).unwrap_err();
         erase_credentials(&path, "r.example").unwrap_err();
     }

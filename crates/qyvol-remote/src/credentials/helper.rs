@@ -17,7 +17,7 @@ use crate::RemoteError;
 
 /// Largest answer of a helper, in bytes.
 const ANSWER_BYTES: u64 = 1 << 20;
-/// How often a helper is looked at that has closed its output.
+/// How often a helper that has closed its output is polled.
 const EXIT_POLL: Duration = Duration::from_millis(5);
 
 /// Docker's convention for identity tokens in helpers.
@@ -40,7 +40,7 @@ pub(super) struct Helper {
     deadline: Duration,
 }
 
-/// What a helper has for a registry.
+/// What a helper returns for a registry.
 #[derive(Debug)]
 pub(super) enum Lookup {
     Found(Credential),
@@ -116,7 +116,7 @@ impl Helper {
         }
     }
 
-    /// The error where the helper can't be done without.
+    /// The error if the helper is indispensable.
     pub(super) fn not_installed(&self) -> RemoteError {
         self.failed("write", "it is not installed")
     }
@@ -141,10 +141,10 @@ impl Helper {
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let input = input.to_vec();
         let (send, receive) = mpsc::sync_channel(1);
-        // Pipes have no time limits: they are left to a thread.
+        // Pipes have no timeouts, so a thread reads and writes them.
         thread::spawn(move || {
             if let Some(mut stdin) = stdin {
-                // A helper that reads no input says by its exit what it wants.
+                // If a helper reads no input, its exit status says why.
                 let _ = stdin.write_all(&input);
             }
             let mut out = Vec::new();
@@ -164,7 +164,7 @@ impl Helper {
     }
 }
 
-/// Waits for the end of a process; none where it still runs at the deadline.
+/// Waits for a process to end; none if it still runs at the deadline.
 fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
     loop {
         let status = child.try_wait()?;
@@ -182,8 +182,8 @@ mod tests {
     fn helper(script: &str, deadline: Duration) -> (Helper, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("docker-credential-test");
-        // Written by another process: where this one had it open, a child that a test
-        // beside it starts would have it open too, and it could not be executed.
+        // Written by another process: if this one opened it, a child of a parallel test would
+        // inherit it, and it could not be executed.
         let mut writer = Command::new("sh");
         writer.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" >\"$0\" && chmod 700 \"$0\""]);
         assert!(writer.arg(&path).arg(script).status().unwrap().success());

@@ -1,8 +1,8 @@
 //! Stored credentials, where Docker, ORAS and Podman keep them: a JSON file
 //! with `auths`, and programs named `docker-credential-…`.
 //!
-//! Invariants: a secret is in no argument, message or debug print; the file is
-//! written with mode 0600 and replaced in one step; its other fields stay.
+//! Invariants: a secret appears in no argument, message or debug output; the file is written
+//! with mode 0600 and replaced atomically; its other fields stay.
 
 mod config_file;
 mod helper;
@@ -22,17 +22,17 @@ use crate::retry::Notify;
 /// asked to unlock a keyring.
 pub(crate) const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A text that must not be shown.
+/// A text that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a secret.
+    /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
     }
 
-    /// The secret itself, to be sent to where it belongs.
+    /// The secret itself, to be sent to the server that it is for.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -44,7 +44,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a registry is shown.
+/// What authenticates us to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// Name and password.
@@ -56,7 +56,7 @@ pub enum Credential {
     },
     /// An identity token, which a token server exchanges.
     Identity(Secret),
-    /// An access token that the registry itself takes.
+    /// An access token that the registry itself accepts.
     Token(Secret),
 }
 
@@ -66,7 +66,7 @@ pub trait Credentials: Send + Sync {
     fn find(&self, registry: &str, repository: &str) -> Result<Option<Credential>, RemoteError>;
 }
 
-/// No credentials: everything anonymously.
+/// No credentials: all requests are anonymous.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Anonymous;
 
@@ -76,7 +76,7 @@ impl Credentials for Anonymous {
     }
 }
 
-/// One credential for one registry, whoever else is asked for.
+/// One credential for one registry, and none for others.
 #[derive(Clone, Debug)]
 pub struct StaticCredential {
     /// The registry it is for.
@@ -91,7 +91,7 @@ impl Credentials for StaticCredential {
     }
 }
 
-/// Credentials from files, after those that the environment gives.
+/// Credentials from files, after those from the environment.
 pub struct CredentialFiles {
     /// From the environment, for one registry.
     pub given: Option<StaticCredential>,
@@ -101,7 +101,7 @@ pub struct CredentialFiles {
     /// How long a credential helper may take.
     pub helper_timeout: Duration,
     notify: Notify,
-    /// Helpers that are not installed, each told of once.
+    /// Helpers that are not installed, each reported once.
     missing: Mutex<BTreeSet<String>>,
 }
 
@@ -126,8 +126,8 @@ impl CredentialFiles {
         }
     }
 
-    /// Warns of a helper that a file names and that is not installed. Whoever
-    /// reads anonymously needs none, so this is no error.
+    /// Warns of a helper that a file names and that is not installed. Anonymous reads need
+    /// none, so this is no error.
     fn warn_missing_helper(&self, program: &str) {
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         if missing.insert(program.to_string()) {

@@ -1,12 +1,11 @@
 //! Downloads a blob: opened on the first read, and reopened where it broke off.
 //!
-//! Only the length is checked here: whoever reads the blob hashes it.
-//! Registries that honour ranges seldom say so, so a range is always asked for;
-//! from one that sends everything again, what was there already is discarded.
+//! Only the length is checked here: the reader hashes the blob. Registries that support ranges
+//! seldom say so, so a range is always requested; if a registry sends everything again, the
+//! bytes that were received already are discarded.
 //!
-//! Which client makes the request is another matter: ours, or for the artifacts
-//! of other tools theirs (`foreign`). Mirrors, retries, resuming and the pace
-//! that is asked for are the same.
+//! Either client can make the request: ours or, for artifacts of other tools, theirs
+//! (`foreign`). Mirrors, retries, resuming and the minimum speed are the same.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -29,12 +28,12 @@ use crate::transport::connection_error;
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// How often one blob is opened, whatever its progress.
 const MAX_OPENS: u32 = 1000;
-/// Bytes that must arrive within the time that a host may be silent.
+/// Bytes that must arrive within a host's timeout.
 const MIN_BYTES_PER_TIMEOUT: u64 = 16 << 10;
 /// Bytes that are discarded at once.
 const DISCARD_BUFFER: usize = 16 << 10;
 
-/// Whose client reads the blob.
+/// Which client reads the blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlobClient {
     /// Ours.
@@ -62,7 +61,7 @@ struct Stream {
     /// Index of the endpoint that is read from.
     source: usize,
     body: Option<Bytes>,
-    /// Bytes of the body that were there already.
+    /// Bytes of the body that were received already.
     discard: u64,
     /// Start of the pace window, and the bytes received in it.
     window: (Instant, u64),
@@ -74,12 +73,12 @@ struct Stream {
 }
 
 impl Download {
-    /// Of a blob from byte `at` on.
+    /// Reads a blob from byte `at` on.
     pub(super) fn new(inner: &Arc<Inner>, d: &Descriptor, at: u64) -> Download {
         Download::by(BlobClient::Us, inner, d, at)
     }
 
-    /// The same by one of the clients.
+    /// The same with one of the clients.
     pub(super) fn by(by: BlobClient, inner: &Arc<Inner>, d: &Descriptor, at: u64) -> Download {
         Download {
             retry: inner.client.retry(&inner.endpoint),
@@ -242,14 +241,14 @@ impl Stream {
                 self.discard = 0;
             }
             200 => {
-                // A length that can't be right is not worth reading.
+                // A body of the wrong length is not read.
                 if let Some(length) = length.filter(|length| *length != self.size) {
                     return Err(wrong_size(&self.digest, self.size, length));
                 }
                 self.discard = self.at;
             }
             404 => return Err(content(StoreError::NotFound { digest: self.digest })),
-            // There is nothing behind what came.
+            // There is nothing after these bytes.
             416 if self.at > 0 => return Err(wrong_size(&self.digest, self.size, self.at)),
             _ => return Err(inner.client.error_of(&request, response).into()),
         }

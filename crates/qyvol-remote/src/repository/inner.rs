@@ -1,5 +1,4 @@
-//! What the parts of a repository share: its endpoints, and what is known of
-//! its content.
+//! What the parts of a repository share: its endpoints, and what is known about its content.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,44 +12,69 @@ use crate::error::Operation;
 use crate::request::Request;
 use crate::{Access, RemoteError};
 
+/// Other repositories of the same registry that have blobs: they are mounted, not sent.
+#[derive(Clone, Debug)]
+pub enum Mounts {
+    /// A repository for each of these blobs.
+    Each(HashMap<Digest, String>),
+    /// One that has every blob, since all of them are copied from it.
+    All(String),
+}
+
+impl Mounts {
+    fn none() -> Mounts {
+        Mounts::Each(HashMap::new())
+    }
+
+    fn repositories(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = match self {
+            Mounts::Each(each) => each.values().map(String::as_str).collect(),
+            Mounts::All(from) => vec![from],
+        };
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn source(&self, digest: &Digest) -> Option<&String> {
+        match self {
+            Mounts::Each(each) => each.get(digest),
+            Mounts::All(from) => Some(from),
+        }
+    }
+}
+
+impl From<HashMap<Digest, String>> for Mounts {
+    fn from(each: HashMap<Digest, String>) -> Mounts {
+        Mounts::Each(each)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) client: Arc<Client>,
     /// Registry and name as users write them.
     pub(super) registry: String,
     pub(super) name: String,
-    /// Asked before the registry when something is read.
+    /// Tried before the registry when something is read.
     mirrors: Vec<Endpoint>,
     pub(super) endpoint: Endpoint,
     /// Other repositories of the registry that some blobs are in.
-    mounts: HashMap<Digest, String>,
+    mounts: Mounts,
     /// Manifests read by tag: a second request could return another one.
     manifests: Mutex<HashMap<Digest, Vec<u8>>>,
-    /// Referrers that were pushed and that the registry did not list by
-    /// itself, by subject.
+    /// Referrers that were pushed and that the registry does not list itself, by subject.
     unlisted: Mutex<BTreeMap<Digest, Vec<Descriptor>>>,
 }
 
 impl Inner {
-    pub(super) fn new(
-        client: &Arc<Client>,
-        registry: &str,
-        name: &str,
-        access: Access,
-        mounts: HashMap<Digest, String>,
-    ) -> Inner {
+    pub(super) fn new(client: &Arc<Client>, registry: &str, name: &str, access: Access, mounts: Mounts) -> Inner {
         let options = client.options();
-        let mut others: Vec<&str> = mounts
-            .values()
-            .map(String::as_str)
-            .filter(|from| *from != name)
-            .collect();
-        others.sort_unstable();
-        others.dedup();
+        let others = mounts.repositories().into_iter().filter(|from| *from != name);
         let endpoint = Endpoint::repository(options, registry, name, access, others);
         let mirrors = match access {
             Access::Pull => options.mirrors(registry),
-            // A mirror is behind what was just written or deleted.
+            // A mirror may not have what was just written or deleted.
             Access::Push | Access::Delete => &[],
         };
         Inner {
@@ -78,7 +102,7 @@ impl Inner {
             name: self.name.clone(),
             mirrors: self.mirrors.iter().map(once).collect(),
             endpoint: once(&self.endpoint),
-            mounts: HashMap::new(),
+            mounts: Mounts::none(),
             manifests: Mutex::default(),
             unlisted: Mutex::default(),
         }
@@ -126,7 +150,7 @@ impl Inner {
 
     /// The path of another repository that has the blob.
     pub(super) fn mount_source(&self, digest: &Digest) -> Option<String> {
-        let from = self.mounts.get(digest).filter(|from| **from != self.name)?;
+        let from = self.mounts.source(digest).filter(|from| **from != self.name)?;
         Some(repository_path(&self.registry, from))
     }
 }

@@ -19,6 +19,7 @@ use ureq::http::Method;
 #[cfg(feature = "import")]
 pub use self::foreign::FetchedManifest;
 use self::inner::Inner;
+pub use self::inner::Mounts;
 use crate::RemoteError;
 use crate::client::Client;
 use crate::endpoint::{Access, Endpoint};
@@ -37,7 +38,7 @@ pub struct Repository {
 impl Repository {
     /// The repository of a name. Opens no connection.
     pub fn new(client: &Arc<Client>, name: &Reference, access: Access) -> Result<Repository, RemoteError> {
-        Repository::with_mounts(client, name, access, HashMap::new())
+        Repository::with_mounts(client, name, access, HashMap::<Digest, String>::new())
     }
 
     /// The same, with other repositories of the registry that some blobs can
@@ -46,13 +47,13 @@ impl Repository {
         client: &Arc<Client>,
         name: &Reference,
         access: Access,
-        mounts: HashMap<Digest, String>,
+        mounts: impl Into<Mounts>,
     ) -> Result<Repository, RemoteError> {
         let registry = name
             .registry()
             .ok_or_else(|| RemoteError::NoRegistry(name.to_string()))?;
         Ok(Repository {
-            inner: Arc::new(Inner::new(client, registry, name.repository(), access, mounts)),
+            inner: Arc::new(Inner::new(client, registry, name.repository(), access, mounts.into())),
         })
     }
 
@@ -116,8 +117,7 @@ impl Repository {
         Ok(Some(answer.bytes))
     }
 
-    /// Asks for a manifest of one of these types, within the bound; none where
-    /// there is none.
+    /// Requests a manifest of one of these types, within the bound; none if there is none.
     fn get_manifest(
         &self,
         endpoint: &Endpoint,
@@ -158,7 +158,7 @@ impl Repository {
         Ok(answer.header("oci-subject").is_some())
     }
 
-    /// Deletes what a name stands for: a tag, whose manifest stays for other
+    /// Deletes what a name refers to: a tag, whose manifest stays for other
     /// tags, or a manifest by its digest, with all of its tags. False where
     /// there was none.
     pub fn delete(&self, name: &Reference) -> Result<bool, RemoteError> {

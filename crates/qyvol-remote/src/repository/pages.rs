@@ -15,12 +15,12 @@ use crate::url::Url;
 
 /// Largest page, in bytes.
 const PAGE_BYTES: u64 = 4 << 20;
-/// Names that are asked for at once.
+/// Names requested per page.
 const PAGE_NAMES: &str = "n=1000";
 /// Pages of one list that are read, however long it is.
 const MAX_PAGES: usize = 100_000;
-/// Pages that may be nearly empty; beyond them, a list without end is told from
-/// a long one by how few names a page has.
+/// Pages that may be nearly empty; after them, a list without end is recognised by how few
+/// names its pages have.
 const GRACE_PAGES: usize = 1000;
 const MIN_NAMES_PER_PAGE: usize = 50;
 

@@ -27,7 +27,7 @@ pub(super) fn content(error: StoreError) -> AttemptFailure<TransferError> {
     AttemptFailure::Final(TransferError::Content(error))
 }
 
-/// The registry has another number of bytes for the blob.
+/// The registry's blob has another size.
 pub(super) fn wrong_size(digest: &Digest, expected: u64, got: u64) -> AttemptFailure<TransferError> {
     content(StoreError::WrongSize {
         digest: *digest,

@@ -1,6 +1,6 @@
-//! Uploads a blob: mounted if another repository has it, else sent in one
-//! piece, or in chunks where the registry or a proxy before it limits the body;
-//! resumed from the offset that the registry reports.
+//! Uploads a blob: mounted if another repository has it, else sent in one request, or in chunks
+//! if the registry or a proxy before it limits the body; resumed from the offset that the
+//! registry reports.
 
 use std::io::{self, Read};
 use std::thread;
@@ -26,8 +26,7 @@ const CHUNK_SIZE: u64 = 4 << 20;
 const MIN_CHUNK: u64 = 512 << 10;
 /// The largest minimum that a registry may state for its chunks.
 const MAX_MIN_CHUNK: u64 = 1 << 30;
-/// How often the registry is asked where an upload stands because it refused a
-/// position.
+/// How often the registry is asked for an upload's offset because it refused one.
 const MAX_REPOSITIONS: u32 = 3;
 /// Bytes of progress after which all retries are available again.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -42,16 +41,16 @@ struct Session {
     location: Url,
     /// Bytes that the registry has.
     offset: u64,
-    /// The smallest chunk that the registry takes, but for the last.
+    /// The smallest chunk that the registry accepts, except for the last.
     min_chunk: u64,
 }
 
-/// Where an upload stands.
+/// The state of an upload.
 #[derive(Debug)]
 enum State {
     /// The registry has no session for it.
     New,
-    /// The registry takes the bytes from the session's offset on.
+    /// The registry expects the bytes from the session's offset on.
     Open(Session),
     /// A request of the session failed: how many bytes arrived is unknown.
     Interrupted(Session),
@@ -64,7 +63,7 @@ enum State {
 enum Mode {
     /// All in the request that ends the upload.
     Whole,
-    /// In requests of so many bytes.
+    /// In requests of this many bytes.
     Chunks(u64),
     /// All in one request again: every chunk size was refused.
     WholeAtLast,
@@ -125,8 +124,8 @@ impl<'a> Upload<'a> {
                 }
                 match &self.state {
                     State::Done => return Ok(()),
-                    // Against the most there ever was: a registry that forgets
-                    // what it had would never be given up.
+                    // Compared with the highest offset so far: otherwise a registry that loses
+                    // bytes would be retried for ever.
                     State::Open(session) if session.offset >= self.furthest.saturating_add(PROGRESS_BYTES) => {
                         self.furthest = session.offset;
                         retry.reset();
@@ -166,8 +165,8 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Decides how to go on after a failed request; gives the failure back if
-    /// that takes another attempt.
+    /// Decides how to continue after a failed request; returns the failure if that takes
+    /// another attempt.
     fn recover(&mut self, failed: AttemptError) -> Result<(), AttemptError> {
         let status = failed.error.status();
         match (self.mode, status) {
@@ -186,7 +185,7 @@ impl<'a> Upload<'a> {
         }
         if let Some(session) = self.session() {
             if status == Some(416) && self.repositions < MAX_REPOSITIONS {
-                // Or an earlier request was still at work on the session.
+                // Or an earlier request still used the session.
                 self.repositions += 1;
                 match self.mode {
                     Mode::Chunks(size) => self.use_smaller_chunks(size),
@@ -297,7 +296,7 @@ impl<'a> Upload<'a> {
         let client = &self.inner.client;
         let size = self.descriptor.size;
         self.state = State::Interrupted(session.clone());
-        // What the registry has already is hashed all the same.
+        // Bytes that the registry has already are hashed nevertheless.
         if io::copy(&mut source.take(session.offset), &mut io::sink()).is_err() {
             return Ok(());
         }
@@ -318,7 +317,7 @@ impl<'a> Upload<'a> {
                 self.state = State::Interrupted(session.clone());
                 client.drain(&request, response);
             }
-            // The reader says only at its end whether all was right.
+            // The reader reports only at its end whether everything was right.
             if io::copy(source, &mut io::sink()).is_err() {
                 return Ok(());
             }

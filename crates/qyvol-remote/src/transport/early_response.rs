@@ -1,19 +1,18 @@
 //! Answers that come before a request was sent to its end.
 //!
-//! A registry that is out of space, or a proxy that takes no body of this size,
-//! answers and closes the connection while the body is still on its way. The
-//! next write then fails, and ureq reports that failure instead of the answer.
-//! Here a write that fails after an answer has arrived counts as done, and so
-//! does the rest of that request: ureq goes on to read the answer. The
-//! connection is not used again.
+//! A registry that is out of space, or a proxy that refuses a body of this size, answers and
+//! closes the connection while the body is still being sent. The next write then fails, and
+//! ureq reports that failure instead of the answer. Here a write that fails after an answer has
+//! arrived counts as done, and so does the rest of that request: ureq goes on to read the
+//! answer. The connection is not used again.
 
 use std::time::Duration;
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// How long to wait for an answer after a write failed. It was sent before the
-/// connection was closed, so it is here or next to it.
+/// How long to wait for an answer after a write failed. It was sent before the connection was
+/// closed, so it has arrived or is about to.
 const RESPONSE_WAIT: Duration = Duration::from_millis(200);
 
 /// Wraps the connections of the connector before it.

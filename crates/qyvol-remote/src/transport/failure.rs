@@ -64,8 +64,7 @@ pub(crate) fn tls_failure(error: &rustls::Error) -> TlsFailure {
 /// A connection that failed.
 pub(crate) fn connection_error(url: &Url, error: io::Error) -> RemoteError {
     use io::ErrorKind;
-    // The reader of a body wraps what is no I/O error: a time limit, framing
-    // that can't be read.
+    // The reader of a body wraps errors other than I/O errors: a timeout, malformed framing.
     let error = match error.downcast::<ureq::Error>() {
         Ok(inner) => return transport_error(url, inner),
         Err(error) => error,
@@ -88,7 +87,7 @@ pub(crate) fn connection_error(url: &Url, error: io::Error) -> RemoteError {
             why,
             temporary: matches!(
                 kind,
-                // Refused: a registry that is just starting, too.
+                // Refused: perhaps by a registry that is just starting.
                 ErrorKind::ConnectionRefused
                     | ErrorKind::ConnectionReset
                     | ErrorKind::ConnectionAborted

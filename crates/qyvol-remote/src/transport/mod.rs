@@ -1,4 +1,4 @@
-//! HTTP by ureq: connections, proxies, certificates and time limits.
+//! HTTP by ureq: connections, proxies, certificates and timeouts.
 
 mod early_response;
 mod failure;
@@ -25,10 +25,10 @@ use crate::{Options, RemoteError};
 const IDLE_CONNECTIONS: usize = 8;
 /// Bytes that are read or written at once.
 const BUFFER: usize = 256 << 10;
-/// An answer may take this many times as long as a host may be silent.
+/// An answer may take this many times the host's timeout.
 pub(crate) const RESPONSE_TIMEOUT_FACTOR: u32 = 4;
 
-/// Hosts share an agent, and its connections, where the same options hold.
+/// Hosts with the same options share an agent and its connections.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct AgentKey {
     secure: bool,
@@ -51,7 +51,7 @@ impl Transport {
         }
     }
 
-    /// How long a host may be silent.
+    /// How long a host may send nothing.
     pub(crate) fn timeout(&self, authority: &str) -> Duration {
         self.options.timeout(authority)
     }
@@ -218,7 +218,7 @@ fn roots<'o>(given: impl Iterator<Item = &'o [u8]>) -> Result<RootCerts, String>
     Ok(RootCerts::new_with_certs(&certificates))
 }
 
-/// The certificates of the system, which may have none.
+/// The system's certificates; it may have none.
 pub(crate) fn system_certificates() -> Vec<Certificate<'static>> {
     let loaded = rustls_native_certs::load_native_certs().certs;
     let certificates = loaded.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned());

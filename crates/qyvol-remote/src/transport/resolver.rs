@@ -2,7 +2,7 @@
 //!
 //! The standard library reports a failed lookup as text. Whether it may succeed
 //! at another time (`EAI_AGAIN`: the name server did not answer) is in the
-//! error code, so the lookup is made where the code can be seen.
+//! error code, so the lookup is made here, where the code is available.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ impl fmt::Display for ResolveError {
 
 impl std::error::Error for ResolveError {}
 
-/// Looks names up in the system's way.
+/// Looks names up with the system's resolver.
 #[derive(Debug)]
 pub(super) struct Resolver;
 
@@ -51,7 +51,7 @@ impl UreqResolver for Resolver {
         let (scheme, authority) = uri.scheme().zip(uri.authority()).ok_or(Error::HostNotFound)?;
         let named = DefaultResolver::host_and_port(scheme, authority).ok_or(Error::HostNotFound)?;
         let (send, receive) = mpsc::sync_channel(1);
-        // A lookup can't be interrupted: one that takes too long is left alone.
+        // A lookup can't be interrupted: one that takes too long is abandoned.
         thread::spawn(move || send.send(look_up(&named)));
         let found = match receive.recv_timeout(*timeout.after) {
             Ok(found) => found.map_err(|error| Error::Other(Box::new(ResolveError(error))))?,

@@ -12,8 +12,7 @@ use crate::support::*;
 const LIMIT: Duration = Duration::from_secs(30);
 const ATTEMPTS: usize = 1 + RETRIES as usize;
 
-/// What resolving `app:1` ends in where each answer is this, and how often it
-/// was asked for.
+/// The outcome of resolving `app:1` if each answer is this, and the number of requests.
 fn resolve(act: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> (Result<bool, RemoteError>, usize) {
     let image = Image::new(1000);
     let server = Server::faulty(image.registry(), act);
@@ -136,7 +135,7 @@ fn request_is_retried_on_a_closed_connection() {
 fn idle_connection_that_was_closed_is_replaced() {
     let image = Image::new(1000);
     let server = Server::faulty(image.registry(), |head| match head.nth {
-        // Says that it stays open, and does not.
+        // Announces keep-alive, and closes.
         1 => Reaction::edit(|answer| answer.framed(Framing::Cut(usize::MAX))),
         _ => Reaction::Serve,
     });

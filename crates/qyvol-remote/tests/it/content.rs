@@ -1,4 +1,4 @@
-//! Blobs that are not what their descriptors say, or don't come whole.
+//! Blobs that don't match their descriptors, or arrive incomplete.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ fn image_goes_to_a_registry_and_back() {
     assert!(image.is_in(&store));
 }
 
-/// Pulls an image whose layer is spoilt into a store in memory and one on
-/// disk; returns the error and how often the layer was asked for.
+/// Pulls an image with a faulty layer into a store in memory and one on disk; returns the error
+/// and how often the layer was requested.
 fn spoilt(
     image: &Image,
     spoil: impl Fn(&Head, Response) -> Response + Copy + Send + Sync + 'static,
@@ -142,7 +142,7 @@ fn shorter_chunked_blob_is_refused_after_one_more_request() {
     }
 }
 
-/// A server that breaks off the layer once, after so many bytes.
+/// A server that breaks off the layer once, after this many bytes.
 fn cut(image: &Image, after: usize, ranges: bool) -> Server {
     let part = image.layer().digest.to_string();
     let mut registry = image.registry();
@@ -175,7 +175,7 @@ fn download_resumes_where_it_broke_off() {
         .unwrap()
         .parse()
         .unwrap();
-    // What came of the first answer was kept: at most 15 % is sent again.
+    // The bytes of the first answer were kept: at most 15 % is sent again.
     assert!(from <= 360_000 && 400_000 - from <= 40_000 + 60_000, "{range}");
 }
 
@@ -309,7 +309,7 @@ fn stalled_blob_times_out() {
     let image = Image::new(400_000);
     let part = image.layer().digest.to_string();
     let server = Server::faulty(image.registry(), move |head| match head.is("GET", &part) {
-        // One byte, and the next one never.
+        // One byte, and then nothing.
         true => Reaction::edit(|answer| answer.framed(Framing::Drip(Duration::from_secs(5)))),
         false => Reaction::Serve,
     });
@@ -320,7 +320,7 @@ fn stalled_blob_times_out() {
 }
 
 #[test]
-fn missing_blob_is_asked_for_once() {
+fn missing_blob_is_requested_once() {
     let image = Image::new(1000);
     let mut registry = image.registry();
     registry.blobs.clear();

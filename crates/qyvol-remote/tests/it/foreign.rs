@@ -1,5 +1,4 @@
-//! The same faults on the path through `oci-distribution`: what the other side
-//! sends decides as little there.
+//! The same faults on the path through `oci-distribution`, with the same outcomes.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -37,7 +36,7 @@ fn read_from(repository: &qyvol_remote::Repository, image: &Image) -> Result<Vec
     Ok(bytes)
 }
 
-/// The error, and not all the bytes where there is none.
+/// The error; without the bytes if there is none.
 #[track_caller]
 pub(crate) fn failing(read: Result<Vec<u8>, StoreError>) -> StoreError {
     read.map(|bytes| bytes.len()).unwrap_err()
@@ -55,7 +54,7 @@ fn spoilt(image: &Image, spoil: impl Fn(&Head, Response) -> Response + Copy + Se
     })
 }
 
-/// What reading such a layer fails with, and how often it was asked for.
+/// The error of reading such a layer, and how often it was requested.
 pub(crate) fn fault(
     image: &Image,
     spoil: impl Fn(&Head, Response) -> Response + Copy + Send + Sync + 'static,
@@ -245,7 +244,7 @@ fn foreign_client_reuses_the_native_authorization() {
         assert!(seen.iter().all(|s| s.head.path() != "/v2/"), "{seen:?}");
         assert_eq!(server.count("GET", "/blobs/"), 1);
         if tokens > 0 {
-            // As if its time were over: ours obtains another.
+            // As if it had expired: our client obtains another.
             server.registry(|registry| registry.tokens += 1);
             assert!(read(&client, &server, &image).unwrap() == image.layer);
             assert_eq!(server.count("GET", "/token"), 2);
@@ -280,7 +279,7 @@ fn credentials_are_not_sent_to_the_place_that_a_foreign_layer_is_redirected_to()
             assert!(read(&client_as(ana(&server)), &server, &image).unwrap() == image.layer);
             assert_eq!(cdn.count("GET", "/blobs/"), 1);
             assert!(cdn.seen().iter().all(|s| s.head.header("authorization").is_none()));
-            // One that wants some gets none, and is asked once.
+            // A host that asks for credentials gets none, and one request.
             cdn.registry(|registry| registry.auth = Auth::Basic(BASIC.to_string()));
             let error = failing(read(&client_as(ana(&server)), &server, &image));
             assert!(matches!(of(&error), RemoteError::Denied { .. }), "{error:?}");
@@ -376,7 +375,7 @@ fn foreign_manifest_is_bounded_and_read_as_what_it_came_as() {
         let error = manifest(media_type::IMAGE_MANIFEST, act).unwrap_err();
         assert!(matches!(error, RemoteError::Protocol { .. }), "{error:?}");
     }
-    // An index is read, and a digest that was asked for is held to.
+    // An index is read, and a requested digest is checked.
     let mut registry = image.registry();
     let entry = serde_json::to_value(image.descriptor()).unwrap();
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]}).to_string();

@@ -33,7 +33,7 @@ fn connection_error_after_a_redirect_mentions_the_redirect() {
     if lacks(&["certificates"]) {
         return;
     }
-    // Nobody listens there any more.
+    // Nothing listens there any more.
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let image = Image::new(1000);
     let part = image.layer().digest.to_string();
@@ -60,15 +60,15 @@ fn signatures_of_a_source_are_asked_for_once() {
             false => Reaction::Serve,
         }
     });
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let notes = told.clone();
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let notes = warnings.clone();
     let notify = Box::new(move |note: &str| notes.lock().unwrap().push(note.to_string()));
     let client = Client::new(options(), Box::new(qyvol_remote::Anonymous), notify);
     let repository = Repository::new(&client, &name(&server, "app:1"), Access::Pull).unwrap();
     let error = within(LIMIT, || repository.foreign_signatures(&image.manifest.digest())).unwrap_err();
     assert!(error.to_string().contains("503"), "{error}");
     assert_eq!(server.count("GET", "/v2/"), 1);
-    assert!(told.lock().unwrap().is_empty());
+    assert!(warnings.lock().unwrap().is_empty());
 }
 
 // [REG-028]

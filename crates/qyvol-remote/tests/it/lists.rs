@@ -127,7 +127,7 @@ fn long_list_of_tags_is_visited_to_its_end() {
     assert_eq!(count, PAGES * 1000);
 }
 
-/// Keeps what is warned of.
+/// Collects warnings.
 #[derive(Default)]
 struct Warnings(Mutex<Vec<String>>);
 
@@ -164,7 +164,7 @@ impl Signed {
         serde_json::to_value(self.signature.descriptor()).unwrap()
     }
 
-    /// What arrives with the image, and the warnings on the way.
+    /// The referrers that arrive with the image, and the warnings.
     fn pulled(self, entries: Vec<Value>) -> (Vec<Digest>, Vec<String>) {
         let part = format!("/referrers/{}", self.image.manifest.digest());
         let server = Server::faulty(self.registry, move |head| match head.is("GET", &part) {

@@ -1,8 +1,8 @@
-//! Registries that lie, stall, forget and break off, and a client that must
-//! neither hang nor believe them.
+//! Registries that lie, stall, forget and break off, and a client that must neither hang nor
+//! trust them.
 //!
-//! The registry is a correct one in memory (`registry`), behind a server that
-//! puts faults onto its answers (`server`).
+//! The registry is a correct one in memory (`registry`), behind a server that injects faults
+//! into its answers (`server`).
 #![allow(clippy::disallowed_methods, reason = "a test")]
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Manifests that are something else, or something else each time.
+//! Manifests of the wrong type, and manifests that change.
 
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ fn tag_is_resolved_once() {
         assert!(image.is_in(&store));
     }
     assert_eq!(server.count("GET", "/manifests/1"), 2);
-    // What the tag stood for is not asked for again.
+    // The tag is not resolved again.
     assert_eq!(server.count("GET", "/manifests/sha256"), 0);
 }
 
@@ -188,6 +188,6 @@ fn false_stated_digest_of_a_pushed_manifest_is_refused() {
     });
     let failure = push(&client(), &server, &image).unwrap_err();
     assert!(matches!(failure.remote(), RemoteError::Protocol { .. }), "{failure:?}");
-    // Nothing was tagged on the strength of it.
+    // Nothing was tagged.
     assert_eq!(server.count("PUT", "/manifests/1"), 0);
 }

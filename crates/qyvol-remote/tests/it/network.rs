@@ -1,4 +1,4 @@
-//! What lies between: proxies, and certificates.
+//! The network between: proxies and certificates.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -72,7 +72,7 @@ fn loopback_is_reached_without_the_proxy() {
     let client = proxied(&format!("http://{}", proxy.host()), &[]);
     client.ping(&server.host()).unwrap();
     assert_eq!((server.connections(), proxy.connections()), (1, 0));
-    // Whatever this machine is called: what goes there may be in the clear.
+    // Under every name of this machine: traffic to it may be unencrypted.
     for name in ["127.0.0.2:1", "[::1]:1", "[0:0:0:0:0:0:0:1]:1", "localhost:1"] {
         within(LIMIT, || client.ping(name).unwrap_err());
         assert_eq!(proxy.connections(), 0, "{name}");
@@ -158,7 +158,7 @@ impl Secure {
             line.clear();
             assert!(out.read_line(&mut line).unwrap() > 0, "openssl ended");
         }
-        // What it says of its connections must not fill the pipe.
+        // Its log of connections must not fill the pipe.
         std::thread::spawn(move || out.read_to_end(&mut Vec::new()));
         let host = line.trim().rsplit(' ').next().unwrap().to_string();
         Secure {
@@ -198,7 +198,7 @@ fn custom_ca_is_trusted_only_when_configured() {
 
 #[test]
 fn stalled_tls_handshake_times_out() {
-    // Connections are taken by the system, and nobody ever speaks.
+    // The kernel accepts connections, and nothing is ever sent.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let client = with(|options| options.tls = vec![host.clone()]);

@@ -12,7 +12,7 @@ use crate::registry::{Auth, Registry};
 use crate::server::{Head, Reaction, Response, Server};
 use crate::support::*;
 
-/// A signed image on its way to a registry.
+/// Pushes a signed image.
 fn push_signed(server: &Server, image: &Image) -> Result<Digest, RemoteError> {
     let (signature, layer) = referrer(&image.descriptor(), "signature");
     let store = image.store();
@@ -41,7 +41,7 @@ fn without_api() -> Registry {
     }
 }
 
-/// Credentials for one registry, whatever the server is called.
+/// Credentials for one registry, whatever the server's name.
 struct ForDockerHub;
 
 impl Credentials for ForDockerHub {
@@ -58,7 +58,7 @@ impl Credentials for ForDockerHub {
 // are below `library/` (oras-go, `registry/reference.go`; Docker's
 // `distribution/reference`). [REG-020]
 #[test]
-fn docker_hub_is_asked_at_its_api_under_the_name_that_users_write() {
+fn docker_hub_is_reached_at_its_api_under_the_name_that_users_write() {
     let image = Image::new(1000);
     let mut registry = Registry {
         auth: Auth::Basic(BASIC.to_string()),
@@ -150,7 +150,7 @@ fn chunks_are_halved_where_a_registry_takes_less_than_ghcr() {
 
 // [REG-021]
 #[test]
-fn blob_is_sent_whole_again_where_chunks_of_no_size_are_taken() {
+fn blob_is_sent_in_one_request_again_if_chunks_of_every_size_are_refused() {
     let image = Image::new(5 << 20);
     let broken = AtomicUsize::new(0);
     let server = Server::faulty(without_api(), move |head| {
@@ -370,7 +370,7 @@ fn upload_to_quay_resumes_where_its_range_of_bytes_says() {
 // Harbor's proxy projects put the origin's repositories below a prefix
 // (goharbor.io, "Configure Proxy Cache"): a mirror with a prefix. [REG-023]
 #[test]
-fn mirror_is_asked_first_and_the_registry_where_it_fails() {
+fn mirror_is_tried_first_and_the_registry_if_it_fails() {
     let image = Image::new(50_000);
     let mut registry = Registry::default();
     registry.put_blob("cache/app", &image.layer);
@@ -389,7 +389,7 @@ fn mirror_is_asked_first_and_the_registry_where_it_fails() {
     let store = MemoryStore::new();
     pull_with(&client, &origin, &store).unwrap();
     assert!(image.is_in(&store));
-    // The config alone is not in the cache.
+    // Only the config is missing from the cache.
     assert_eq!(harbor.count("GET", &image.layer().digest.to_string()), 1);
     assert_eq!(origin.count("GET", &image.layer().digest.to_string()), 0);
     assert_eq!(origin.count("GET", "/manifests/"), 0);

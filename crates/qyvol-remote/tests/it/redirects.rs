@@ -13,8 +13,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 const BLOBS: &[&str] = &["/blobs/sha256:"];
 
-/// A registry that wants a password and sends whoever reads one of these places
-/// to a server that wants none.
+/// A registry that requires a password and redirects reads of one of these paths to a server
+/// that requires none.
 fn elsewhere(image: &Image, status: u16, places: &'static [&'static str]) -> (Server, Server) {
     let cdn = Server::new(image.registry());
     let host = cdn.host();
@@ -129,7 +129,7 @@ fn redirected_download_resumes_by_way_of_the_registry() {
         false => Reaction::Serve,
     });
     assert!(read_layer(&repository(&client(), &server), &image).unwrap() == image.layer);
-    // The address may be one that is good once: the registry is asked again.
+    // The address may be valid once only: the registry is asked again.
     assert_eq!(server.count("GET", "/blobs/"), 2);
     assert!(cdn.seen()[1].head.header("range").is_some());
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::server::{Head, Response};
 
-/// What a client must show.
+/// What a client must send.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Auth {
     #[default]

@@ -1,7 +1,7 @@
-//! A small HTTP/1.1 server whose answers can be spoilt one by one.
+//! A small HTTP/1.1 server that can inject a fault into each answer.
 //!
-//! Every request is noted before it is answered. A fault sees the head of a
-//! request and says what becomes of it; without one the registry answers.
+//! Every request is recorded before it is answered. A fault gets the head of a request and
+//! decides the reaction; without one, the registry answers.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,7 +20,7 @@ pub(crate) struct Head {
     /// As it was sent: path and query, or the absolute form for a proxy.
     pub(crate) target: String,
     pub(crate) headers: HashMap<String, String>,
-    /// How many requests of this method and path came by now, with this one.
+    /// How many requests with this method and path were received, including this one.
     pub(crate) nth: usize,
 }
 
@@ -39,13 +39,13 @@ impl Head {
     }
 }
 
-/// A request that came.
+/// A request that was received.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) head: Head,
     /// Bytes of its body.
     pub(crate) body: usize,
-    /// The first of them.
+    /// The first of these bytes.
     pub(crate) start: Vec<u8>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) enum Framing {
     Chunked,
     /// With another length than it has; closed after the body.
     Claim(u64),
-    /// So many bytes of it, then closed.
+    /// This many bytes of it, then closed.
     Cut(usize),
     /// Not at all: the connection ends.
     Lost,
@@ -106,24 +106,23 @@ impl Response {
     }
 }
 
-/// What becomes of a request.
+/// The reaction to a request.
 pub(crate) enum Reaction {
     /// The registry answers.
     Serve,
     /// This is the answer.
     Response(Response),
-    /// The registry answers, and this is done to the answer.
+    /// The registry answers, and this edits the answer.
     Edit(Box<dyn FnOnce(Response) -> Response>),
-    /// So much of the body is read and given to the registry, then the
-    /// connection ends.
+    /// This much of the body is read and passed to the registry, then the connection ends.
     Break(usize),
     /// The connection ends without an answer.
     Close,
     /// This is the answer, and the body stays unread: the connection is reset.
     Reject(Response),
-    /// Nothing more is ever said.
+    /// Nothing more is ever sent.
     Silent,
-    /// Nothing of the body is read for so long.
+    /// Nothing of the body is read for this long.
     Deaf(Duration),
     /// A proxy's `200`, after which the same connection is the registry's.
     Tunnel,
@@ -178,7 +177,7 @@ impl Server {
                 }
                 let shared = of_thread.clone();
                 *shared.connections.lock().unwrap() += 1;
-                // A client that is gone is no concern of the server's.
+                // A client that disconnected is no error.
                 thread::spawn(move || shared.talk(stream.unwrap()));
             }
         });
@@ -236,7 +235,7 @@ impl Shared {
         out.set_nodelay(true).ok()?;
         loop {
             let Some(mut head) = read_head(&mut reader) else {
-                // As servers do that are spoken to in TLS, say.
+                // For example, a server that receives TLS.
                 return out.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
             };
             let place = {
@@ -291,7 +290,7 @@ impl Shared {
                     return out.shutdown(Shutdown::Both).ok();
                 }
                 Reaction::Silent => {
-                    // Until the other side has had enough.
+                    // Until the other side closes.
                     let mut rest = Vec::new();
                     return reader.read_to_end(&mut rest).ok().map(|_| ());
                 }

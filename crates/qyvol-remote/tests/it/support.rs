@@ -13,12 +13,11 @@ use qyvol_types::{Descriptor, ImageManifest, Reference, media_type};
 use crate::registry::Registry;
 use crate::server::Server;
 
-/// How long a server may be silent here: long enough that a machine under load answers in
-/// time, for every client has it.
+/// The timeout of every client here: long enough that a machine under load answers in time.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 /// Attempts after the first.
 pub(crate) const RETRIES: u32 = 2;
-/// A password that must be in no message.
+/// A password that must not appear in any message.
 pub(crate) const PASSWORD: &str = "s3cret-word";
 /// `ana` with the password.
 pub(crate) const BASIC: &str = "Basic YW5hOnMzY3JldC13b3Jk";
@@ -152,7 +151,7 @@ pub(crate) fn tags(repository: &Repository) -> Result<Vec<String>, RemoteError> 
     Ok(tags)
 }
 
-/// What of a layer comes through a repository.
+/// The bytes of a layer that a repository returns.
 pub(crate) fn read_layer(repository: &Repository, image: &Image) -> Result<Vec<u8>, qyvol_store::StoreError> {
     repository.fetch_bytes(image.layer(), 1 << 30)
 }

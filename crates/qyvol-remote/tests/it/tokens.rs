@@ -1,5 +1,4 @@
-//! Access tokens and credentials: where they go, and what happens when they
-//! are not taken.
+//! Access tokens and credentials: where they are sent, and what happens when they are refused.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,7 +25,7 @@ fn bearer() -> Auth {
     Auth::Bearer(BASIC.to_string())
 }
 
-/// That nothing of an error gives the password away, as it is or coded.
+/// Checks that an error doesn't reveal the password, plain or encoded.
 fn keeps_quiet(error: &RemoteError) {
     for text in [error.to_string(), format!("{error:?}")] {
         assert!(!text.contains(PASSWORD) && !text.contains("czNjcmV0"), "{text}");
@@ -34,7 +33,7 @@ fn keeps_quiet(error: &RemoteError) {
     }
 }
 
-/// What a pull ends in where the token server does this.
+/// The outcome of a pull if the token server does this.
 fn token_server(act: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> (RemoteError, Server) {
     let image = Image::new(10);
     let server = Server::faulty(guarded(&image, bearer()), move |head| match head.path() {
@@ -53,7 +52,7 @@ fn token_server(act: impl Fn(&Head) -> Reaction + Send + Sync + 'static) -> (Rem
 }
 
 #[test]
-fn credentials_are_shown_to_the_registry_or_its_token_server() {
+fn credentials_are_sent_to_the_registry_or_its_token_server() {
     for auth in [Auth::Basic(BASIC.to_string()), bearer()] {
         let image = Image::new(1000);
         let server = Server::new(guarded(&image, auth));
@@ -70,7 +69,7 @@ fn token_is_fetched_once_for_many_requests() {
     let server = Server::new(guarded(&image, bearer()));
     pull_with(&client_as(ana(&server)), &server, &MemoryStore::new()).unwrap();
     assert_eq!(server.count("GET", "/token"), 1);
-    // The password itself is for the token server alone.
+    // The password itself is sent to the token server only.
     let shown = server
         .seen()
         .into_iter()
@@ -204,7 +203,7 @@ fn token_that_expires_during_a_pull_is_replaced() {
     let client = client_as(ana(&server));
     let repository = repository(&client, &server);
     repository.resolve(&name(&server, "app:1")).unwrap();
-    // As if its time were over: another one counts now.
+    // As if it had expired: another one is valid now.
     server.registry(|registry| registry.tokens += 1);
     assert!(read_layer(&repository, &image).unwrap() == image.layer);
     assert_eq!(server.count("GET", "/token"), 2);
@@ -303,22 +302,22 @@ fn redirect_of_a_token_server_is_not_followed() {
 
 #[test]
 fn messages_never_contain_credentials() {
-    let told = Arc::new(Mutex::new(String::new()));
+    let notes = Arc::new(Mutex::new(String::new()));
     let image = Image::new(10);
     let server = Server::faulty(guarded(&image, bearer()), |head| match head.nth {
         1 => Reaction::Serve,
         _ => Reaction::Response(Response::new(503)),
     });
-    let to = told.clone();
+    let sink = notes.clone();
     let client = Client::new(
         options(),
         Box::new(ana(&server)),
-        Box::new(move |text| to.lock().unwrap().push_str(text)),
+        Box::new(move |text| sink.lock().unwrap().push_str(text)),
     );
     let failure = pull_with(&client, &server, &MemoryStore::new()).unwrap_err();
     keeps_quiet(failure.remote());
-    let told = told.lock().unwrap();
-    assert!(told.contains("retrying") && !told.contains("token-1"), "{told}");
+    let notes = notes.lock().unwrap();
+    assert!(notes.contains("retrying") && !notes.contains("token-1"), "{notes}");
 }
 
 #[test]

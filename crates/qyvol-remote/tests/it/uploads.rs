@@ -1,5 +1,4 @@
-//! Blobs on their way to a registry that breaks off, forgets, or wants them
-//! otherwise.
+//! Uploads to a registry that breaks off, forgets, or requires chunks.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +27,7 @@ fn of_method(server: &Server, method: &str, part: &str) -> Vec<Seen> {
     server.seen().into_iter().filter(|s| s.head.is(method, part)).collect()
 }
 
-/// A registry that does something with each request that has much in it.
+/// A registry that reacts in this way to each large request.
 fn with_large(registry: Registry, act: impl Fn(&Head, usize) -> Reaction + Send + Sync + 'static) -> Server {
     let count = AtomicUsize::new(0);
     Server::faulty(registry, move |head| {
@@ -91,7 +90,7 @@ fn blob_whose_last_answer_was_lost_is_found() {
         1 => Reaction::edit(|answer| answer.framed(Framing::Lost)),
         _ => Reaction::Serve,
     });
-    // As registries do that forget an upload when it is done.
+    // Like a registry that forgets an upload when it is complete.
     let forgetful = Server::faulty(Registry::default(), {
         let broken = AtomicUsize::new(0);
         move |head| {
@@ -225,7 +224,7 @@ fn retries_of_an_upload_do_not_multiply() {
         });
         let failure = within(LIMIT, || push(&client(), &server, &image).unwrap_err());
         assert!(failure.remote().is_temporary(), "{failure:?}");
-        // Two blobs, side by side.
+        // Two blobs, in parallel.
         assert!(server.count(method, "/uploads/") <= 2 * ATTEMPTS);
         assert!(server.registry(|registry| registry.manifests.is_empty()));
     }

@@ -1,4 +1,4 @@
-//! What calls functions: a linked component, with limits and, if they are kept, instances.
+//! Calls functions: a linked component, with limits and, if there is a pool, instances.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use wasmtime::component::InstancePre;
 
 use super::pool::{Instance, Pool};
 use super::{Answer, Arguments, CallError, Function, PRINTED};
-use crate::beside::{Guests, Terms};
 use crate::component::ComponentState;
+use crate::concurrent::{Guests, Terms};
 use crate::program::BLOCKING_THREADS;
 use crate::spec::Guest;
 use crate::{Peer, Program, RunLimits, RunSpec, RuntimeError};
@@ -118,7 +118,7 @@ impl Caller {
             .build()
             .map_err(|e| CallError::Runtime(RuntimeError::Host(e.to_string())))?;
         let answer = runtime.block_on(self.answer(function, arguments, None));
-        // A name lookup that the guest has given up is not waited for.
+        // A name lookup that the guest has cancelled is not waited for.
         runtime.shutdown_background();
         crate::flush_printed(PRINTED);
         answer
@@ -129,8 +129,8 @@ impl Caller {
         self.shared.guests.figures.received(bytes);
     }
 
-    /// Calls a function within a runtime of tokio with time and I/O; for a client, if it has
-    /// proved who it is.
+    /// Calls a function within a tokio runtime with time and I/O; on behalf of a client, if it
+    /// is authenticated.
     pub(super) async fn answer(
         &self,
         function: &Function,
@@ -152,13 +152,13 @@ impl Caller {
             None => Instance::new(guests, deadline).map_err(CallError::Runtime)?,
         };
         instance.called_by(identity);
-        // If it fails, or this is given up, the instance is dropped.
+        // If it fails, or this future is dropped, the instance is dropped.
         let value = instance.run(guests, entry, deadline, function, &arguments).await?;
         pool.keep(instance, taken);
         Ok(Answer { value })
     }
 
-    /// Makes one instance and drops it, within a runtime of tokio.
+    /// Makes one instance and drops it, within a tokio runtime.
     pub(crate) async fn try_out(&self) -> Result<(), CallError> {
         let Shared { guests, entry, .. } = &*self.shared;
         let deadline = guests.deadline();
@@ -167,7 +167,7 @@ impl Caller {
     }
 
     /// Makes the instances that are there from the start, if no more than `calls` run at
-    /// once. Called within a runtime of tokio.
+    /// once. Called within a tokio runtime.
     pub(super) async fn fill(&self, calls: usize) -> Result<(), CallError> {
         let Shared { guests, entry, pool } = &*self.shared;
         let Some(pool) = pool else { return Ok(()) };

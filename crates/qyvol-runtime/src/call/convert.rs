@@ -1,4 +1,4 @@
-//! From what was written, in either language, to the values of a function's types.
+//! Converts written values, in either language, to values of a function's types.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -16,7 +16,7 @@ pub(super) const VALUES: usize = 1 << 20;
 /// Length up to which an error quotes what was written, in characters.
 const QUOTED: usize = 40;
 
-/// A value as it was written. Each method returns none if it is nothing of that kind.
+/// A value as it was written. Each method returns none if the value is not of that kind.
 pub(super) trait Written<'a>: Copy {
     /// What it is, for errors.
     fn found(self) -> String;
@@ -45,7 +45,7 @@ pub(super) trait Written<'a>: Copy {
 /// A value that does not fit its type.
 #[derive(Debug)]
 pub(super) struct Mismatch {
-    /// From the innermost place outwards.
+    /// The path, innermost step first.
     place: Vec<Step>,
     what: String,
 }
@@ -114,8 +114,8 @@ impl Reader {
         Reader { left: VALUES }
     }
 
-    /// Reads a value. Its depth is that of the type, which is bounded where a function is
-    /// looked up.
+    /// Reads a value. Its depth is that of the type, which is bounded when a function is looked
+    /// up.
     pub(super) fn read<'a, W: Written<'a>>(&mut self, written: W, ty: &Type) -> Result<Val, Mismatch> {
         self.left = match self.left.checked_sub(1) {
             Some(left) => left,
@@ -189,7 +189,7 @@ impl Reader {
                     Err(payload) => Err(self.payload("err", payload, err.as_ref())?),
                 })
             }
-            // Refused where the function was looked up.
+            // Refused when the function was looked up.
             _ => return Err(mismatch()),
         })
     }
@@ -256,7 +256,7 @@ impl Reader {
         Ok(Val::Variant(name.to_string(), payload))
     }
 
-    /// What a case has with it.
+    /// The value of a case.
     fn payload<'a, W: Written<'a>>(
         &mut self,
         case: &str,

@@ -1,4 +1,4 @@
-//! One call by a text of JSON: what `serve` passes on.
+//! One call with arguments in JSON, for `serve`.
 
 use super::json::{self, Json};
 use super::stream::Callee;
@@ -20,8 +20,8 @@ impl From<ArgumentError> for JsonError {
 }
 
 impl Callee {
-    /// Calls the function with the arguments in `text`: an array, or an object of their
-    /// names. `peer` is who calls, if that is known. Returns `{"result": …}`.
+    /// Calls the function with the arguments in `text`: an array, or an object with their
+    /// names. `peer` is the client, if it is known. Returns `{"result": …}`.
     pub(crate) async fn call_json(&self, text: &[u8], peer: Option<&Peer>) -> Result<String, JsonError> {
         self.caller.received(text.len());
         let arguments = self.function.read_body(text)?;

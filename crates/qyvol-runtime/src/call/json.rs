@@ -16,7 +16,7 @@ use super::convert::{VALUES, Written, quoted};
 
 /// Levels of arrays and objects inside each other.
 const DEPTH: usize = 100;
-/// The largest number up to which every integer is a number of JSON to every reader
+/// The largest integer up to which every JSON reader reads all integers exactly
 /// (RFC 8259, section 6).
 const SAFE: u64 = (1 << 53) - 1;
 
@@ -143,7 +143,7 @@ impl Json {
         }
     }
 
-    /// The value of an object's one key, which is this.
+    /// The value of an object that has only this key.
     fn tagged(&self, tag: &str) -> Option<&Json> {
         self.only().filter(|(key, _)| *key == tag).map(|(_, value)| value)
     }
@@ -272,7 +272,7 @@ impl<'a> Written<'a> for &'a Json {
     fn option(self, payload: &Type) -> Option<Option<Self>> {
         match (self, payload) {
             (Json::Null, _) => Some(None),
-            // Otherwise none of the inner one would be none of the outer one.
+            // Otherwise an inner none could not be distinguished from an outer none.
             (value, Type::Option(_)) => value.tagged("some").map(Some),
             (value, _) => Some(Some(value)),
         }
@@ -280,7 +280,7 @@ impl<'a> Written<'a> for &'a Json {
 
     fn result(self, ok: Option<&Type>, err: Option<&Type>) -> Option<Result<Option<Self>, Option<Self>>> {
         let (case, value) = self.only()?;
-        // Where there is no value, null stands for it.
+        // A missing value is null.
         let unless_null = |ty: Option<&Type>| Some(value).filter(|value| ty.is_some() || !matches!(value, Json::Null));
         match case {
             "ok" => Some(Ok(unless_null(ok))),
@@ -304,7 +304,7 @@ pub(super) fn write(out: &mut String, value: &Val) {
         Val::U64(value) => integer(out, value, *value),
         Val::Float32(value) => {
             let text = format!("{value:?}");
-            // Readers of JSON have numbers of 64 bits, and round a second time.
+            // JSON readers use 64-bit numbers, and round a second time.
             #[expect(clippy::cast_possible_truncation, reason = "it is what is asked")]
             match text.parse::<f64>() {
                 Ok(read) if read as f32 == *value => float(out, f64::from(*value), &text),
@@ -328,7 +328,7 @@ pub(super) fn write(out: &mut String, value: &Val) {
         Val::Result(Ok(payload)) => tagged(out, "ok", payload.as_deref()),
         Val::Result(Err(payload)) => tagged(out, "err", payload.as_deref()),
         Val::Flags(names) => list(out, ('[', ']'), names, |out, name| string(out, name)),
-        // A function with these types is refused where it is looked up.
+        // A function with these types is refused when it is looked up.
         Val::Map(_) | Val::Resource(_) | Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) => {
             out.push_str("null");
         }
@@ -339,7 +339,7 @@ fn push(out: &mut String, value: &impl fmt::Display) {
     out.push_str(&value.to_string());
 }
 
-/// A number, or a string where many readers would change its last digits.
+/// A number, or a string if many readers would change its last digits.
 fn integer(out: &mut String, value: &impl fmt::Display, size: u64) {
     match size <= SAFE {
         true => push(out, value),
@@ -383,7 +383,7 @@ fn member(out: &mut String, name: &str, value: Option<&Val>) {
     }
 }
 
-/// A string, with everything escaped that a terminal would obey.
+/// A string, with all terminal control characters escaped.
 pub(super) fn string(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! Functions of a component, called with values that somebody has written down.
+//! Functions of a component, called with values in text form.
 //!
 //! ```text
 //!   Program --functions--> Functions --find--> Function --read--> Arguments
@@ -33,7 +33,7 @@ use self::convert::Reader;
 use self::json::Json;
 use self::names::Exported;
 use self::wave::Wave;
-use crate::beside::Failed;
+use crate::concurrent::Failed;
 use crate::generation::is_entry;
 use crate::program::Code;
 use crate::{Limit, Program, RuntimeError};
@@ -45,10 +45,10 @@ pub use stream::{Callee, LineCalls};
 
 /// Bytes of the arguments of one call, as they are written.
 pub const ARGUMENT_BYTES: usize = 4 << 20;
-/// How long the end waits for a reader of what guests have printed.
+/// How long the end of a run waits for a reader of what guests have printed.
 const PRINTED: Duration = Duration::from_secs(1);
 
-/// A language that values are written in.
+/// A text format of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     /// WAVE.
@@ -123,7 +123,7 @@ pub enum CallError {
     /// It used more processor time.
     #[error("it used more than {} s of processor time", .0.as_secs_f64())]
     CpuTime(Duration),
-    /// All its instances are in use, and enough calls wait.
+    /// All its instances are in use, and the queue is full.
     #[error("all of its {instances} instances are in use, and {queue} calls wait")]
     Busy {
         /// Most instances.

@@ -1,4 +1,4 @@
-//! Functions by their names, and by what is short for them.
+//! Functions by their full and short names.
 
 use qyvol_types::escape;
 use thiserror::Error;
@@ -23,7 +23,7 @@ impl Exported {
         }
     }
 
-    /// How much of its name is left out, if it is what is asked for.
+    /// How much of its name is left out, if it matches.
     fn rank(&self, interface: Option<&str>, function: &str) -> Option<u8> {
         if self.function != function {
             return None;
@@ -101,8 +101,8 @@ fn listed(before: &str, names: &[String]) -> String {
     format!("{before}{}{more}", shown.join(", "))
 }
 
-/// The one function that a name stands for: the whole name, or as much of it as no other
-/// function has. `.` or `#` is between the interface and the function.
+/// The one function that a name refers to: by the full name, or an unambiguous part of it. `.`
+/// or `#` is between the interface and the function.
 pub(super) fn find<'a>(functions: &'a [Exported], name: &str) -> Result<&'a Exported, FunctionError> {
     let (interface, function) = split(name);
     let mut best: Vec<&Exported> = Vec::new();
@@ -131,8 +131,8 @@ pub(super) fn find<'a>(functions: &'a [Exported], name: &str) -> Result<&'a Expo
     }
 }
 
-/// Which of these functions a name stands for: their interfaces, and their names. Entry
-/// points are none of them.
+/// Which of these functions a name refers to: their interfaces, and their names. Entry points
+/// are not included.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Instances that are kept for more than one call.
 //!
 //! An instance belongs to one call at a time. It comes back to its pool only if that call
-//! has returned; one that trapped, exited, met a limit or was given up is dropped with its
+//! has returned; one that trapped, exited, reached a limit or was cancelled is dropped with its
 //! call, and so is one that has more memory than the pool keeps.
 
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use wasmtime::Store;
 use wasmtime::component::{Instance as Exports, InstancePre, Val};
 
 use super::{Arguments, CallError, Function};
-use crate::beside::Guests;
 use crate::component::ComponentState;
+use crate::concurrent::Guests;
 use crate::idle::Idle;
 use crate::output::OutputBudget;
 use crate::{Identity, RuntimeError};
@@ -38,7 +38,7 @@ impl Instance {
         })
     }
 
-    /// Begins a call of an instance that has had others.
+    /// Begins a call of an instance that has answered others.
     fn begin_call(&mut self, guests: &Guests, deadline: Option<Instant>) -> Result<(), RuntimeError> {
         if let Some(budget) = &self.budget {
             budget.renew();
@@ -122,11 +122,11 @@ pub(super) struct Pool {
     /// One for each instance that may exist.
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// Those that nobody uses.
+    /// The idle instances.
     idle: Arc<Idle<Instance>>,
 }
 
-/// The right to have an instance, and one that was kept, if there is one.
+/// A permit for an instance, and an idle instance, if there is one.
 pub(super) struct Taken {
     pub(super) instance: Option<Instance>,
     _place: OwnedSemaphorePermit,
@@ -162,7 +162,7 @@ impl Pool {
         }
     }
 
-    /// Waits for an instance, or for a place where one can be made.
+    /// Waits for an instance, or for a permit to make one.
     pub(super) async fn take(&self, guests: &Guests) -> Result<(Taken, Option<Instant>), CallError> {
         let place = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => place,
@@ -205,11 +205,11 @@ impl Pool {
         if retained.is_none_or(|retained| instance.memory() <= retained) {
             self.idle.put(instance);
         }
-        // The place is free once the instance is there.
+        // The permit is released once the instance is back.
         drop(taken);
     }
 
-    /// Instances that nobody uses.
+    /// The number of idle instances.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.idle.len()

@@ -1,17 +1,17 @@
-//! Calls as lines of JSON: read, made beside one another, answered in their order.
+//! Calls as lines of JSON: read, run concurrently, answered in order.
 //!
 //! ```text
 //!   {"id":1,"function":"add","args":[1,2]}  -->  {"id":1,"result":3}
 //!   {"id":2,"function":"add","args":[]}     -->  {"id":2,"error":{"kind":"usage","message":"…"}}
 //! ```
 //!
-//! No line is taken from the input before there is room for its call: as many run at once as
-//! there are workers, and as many answers wait for an earlier one. One worker has no threads:
-//! waking another one takes longer than a short call.
+//! No call begins before there is room for it: as many run at once as there are workers, and as
+//! many answers wait for an earlier one. One worker has neither threads nor tasks: switching to
+//! another takes longer than a short call.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -24,10 +24,10 @@ use super::line_reader::{LINE_BYTES, Line, LineReader};
 use super::{Answer, Arguments, CallError, Caller, Function, Functions, Language};
 use crate::{RuntimeError, Stop};
 
-/// Threads for what guests do to files, and for lookups of names.
+/// Threads for file operations of guests, and for name lookups.
 const BLOCKING_THREADS: usize = 64;
 
-/// A function, and what calls it.
+/// A function, and its caller.
 #[derive(Clone, Debug)]
 pub struct Callee {
     /// The function.
@@ -36,20 +36,20 @@ pub struct Callee {
     pub caller: Caller,
 }
 
-/// What is called by lines.
+/// The functions that can be called by lines.
 #[derive(Debug)]
 pub struct LineCalls {
     /// Functions with limits or instances of their own, which come first, by their names.
     pub named: BTreeMap<String, Callee>,
     /// The functions that a line may name.
     pub functions: Functions,
-    /// The one that is called where a line names none.
+    /// The function that is called if a line names none.
     pub function: Option<Callee>,
     /// Calls that run at once.
     pub workers: usize,
 }
 
-/// Why a line is answered with an error.
+/// An error that answers a line.
 struct Refused {
     kind: &'static str,
     message: String,
@@ -64,7 +64,7 @@ impl Refused {
     }
 }
 
-/// A call that a line asks for.
+/// A requested call.
 struct Asked {
     callee: Callee,
     arguments: Arguments,
@@ -79,8 +79,8 @@ struct Job {
 }
 
 impl Caller {
-    /// Reads calls from `input` and writes an answer for each, without its newline, until
-    /// the input ends or `stop` begins: lines that were read by then are answered.
+    /// Reads calls from `input` and writes an answer for each, without its newline, until the
+    /// input ends or `stop` is signalled: lines that were read by then are answered.
     ///
     /// # Errors
     ///
@@ -94,13 +94,14 @@ impl Caller {
     ) -> Result<(), RuntimeError> {
         let host = |error: io::Error| RuntimeError::Host(error.to_string());
         let workers = calls.workers.max(1);
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(workers);
-        let mut runtime = match threads {
+        // Writing an answer may block. It is not to take the thread of another call.
+        let mut runtime = match workers {
             1 => Builder::new_current_thread(),
             _ => Builder::new_multi_thread(),
         };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
         let runtime = runtime
-            .worker_threads(threads)
+            .worker_threads(threads.min(workers))
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .build()
@@ -123,20 +124,10 @@ impl Caller {
             return Ok(());
         }
         let lines = LineReader::new(input).map_err(host)?;
-        let (started, mut answers) = mpsc::channel(workers);
-        let written = runtime.block_on(async {
-            tokio::spawn(start_calls(Arc::clone(&job), lines, started, workers, stop.clone()));
-            while let Some(answer) = answers.recv().await {
-                let answer: JoinHandle<String> = answer;
-                let line = answer.await.unwrap_or_else(|_| {
-                    let message = "answering it ended in a panic".to_string();
-                    job.fail(RuntimeError::Host(format!("can't answer a call: {message}")));
-                    error_line(&Json::Null, &Refused { kind: "host", message })
-                });
-                output(&line).map_err(|error| io::Error::other(format!("can't write an answer: {error}")))?;
-            }
-            Ok::<(), io::Error>(())
-        });
+        let written = match workers {
+            1 => runtime.block_on(answer_each(&job, lines, output, stop)),
+            _ => runtime.block_on(answer_concurrently(&job, lines, workers, output, stop)),
+        };
         // Nothing is waited for if nobody reads the answers any more.
         runtime.shutdown_background();
         crate::flush_printed(super::PRINTED);
@@ -146,7 +137,45 @@ impl Caller {
     }
 }
 
-/// Starts a call for each line, and hands its answer on in the order of the lines.
+type Output<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
+
+fn write(output: Output<'_>, line: &str) -> io::Result<()> {
+    output(line).map_err(|error| io::Error::other(format!("can't write an answer: {error}")))
+}
+
+/// Answers one line after the other. There are no tasks: scheduling one takes longer than a
+/// short call.
+async fn answer_each(job: &Job, mut lines: LineReader, output: Output<'_>, stop: &Stop) -> io::Result<()> {
+    let mut stopped = pin!(stop.begun());
+    while let Some(line) = next_line(job, &mut lines, stopped.as_mut()).await {
+        write(output, &job.answer(line).await)?;
+    }
+    Ok(())
+}
+
+/// Answers `workers` lines at once, in their order.
+async fn answer_concurrently(
+    job: &Arc<Job>,
+    lines: LineReader,
+    workers: usize,
+    output: Output<'_>,
+    stop: &Stop,
+) -> io::Result<()> {
+    let (started, mut answers) = mpsc::channel(workers);
+    tokio::spawn(start_calls(Arc::clone(job), lines, started, workers, stop.clone()));
+    while let Some(answer) = answers.recv().await {
+        let answer: JoinHandle<String> = answer;
+        let line = answer.await.unwrap_or_else(|_| {
+            let message = "answering it ended in a panic".to_string();
+            job.fail(RuntimeError::Host(format!("can't answer a call: {message}")));
+            error_line(&Json::Null, &Refused { kind: "host", message })
+        });
+        write(output, &line)?;
+    }
+    Ok(())
+}
+
+/// Starts a call for each line, and passes the answers on in the order of the lines.
 async fn start_calls(
     job: Arc<Job>,
     mut lines: LineReader,
@@ -161,19 +190,8 @@ async fn start_calls(
         let Ok(room) = Arc::clone(&running).acquire_owned().await else {
             return;
         };
-        let line = tokio::select! {
-            biased;
-            // The reader may wait for input, and is not waited for.
-            () = &mut stopped => return,
-            line = lines.next() => line,
-        };
-        let line = match line {
-            Ok(Some(line)) => line,
-            Ok(None) => return,
-            Err(error) => {
-                job.fail(RuntimeError::Host(format!("can't read calls: {error}")));
-                return;
-            }
+        let Some(line) = next_line(&job, &mut lines, stopped.as_mut()).await else {
+            return;
         };
         let job = Arc::clone(&job);
         let call = tokio::spawn(async move {
@@ -187,8 +205,23 @@ async fn start_calls(
     }
 }
 
+/// The next line; none at the end of the input, once `stopped` is ready, or if the input can't
+/// be read.
+async fn next_line(job: &Job, lines: &mut LineReader, stopped: Pin<&mut impl Future<Output = ()>>) -> Option<Line> {
+    let line = tokio::select! {
+        biased;
+        // The reader may wait for input, and is not waited for.
+        () = stopped => return None,
+        line = lines.next() => line,
+    };
+    line.unwrap_or_else(|error| {
+        job.fail(RuntimeError::Host(format!("can't read calls: {error}")));
+        None
+    })
+}
+
 impl Job {
-    /// Makes the instances that are there before the first call.
+    /// Makes the initial instances before the first call.
     async fn fill(&self, workers: usize) -> Result<(), RuntimeError> {
         for callee in self.calls.named.values() {
             callee.caller.fill(workers).await.map_err(|error| match error {
@@ -245,7 +278,7 @@ impl Job {
         let (mut id, mut name, mut args, mut wrong) = (Json::Null, None, Vec::new(), None);
         for (key, value) in entries {
             match (key.as_str(), value) {
-                // A number is answered as it was written, and others would be rounded.
+                // A number is echoed as it was written; others would be rounded.
                 ("id", Json::Number(number)) if number.is_f64() => {
                     wrong = Some("\"id\" is a number that is no integer of 64 bits".to_string());
                 }
@@ -327,9 +360,8 @@ mod tests {
     use super::*;
     use crate::RunSpec;
 
-    // [CALL-012]
-    #[test]
-    fn line_that_was_read_before_the_end_is_answered() {
+    /// Calls of a function that does nothing, by `workers` at once.
+    fn job(workers: usize) -> Arc<Job> {
         let wasm = wat::parse_str(
             r#"(component
             (core module $m (func (export "f")))
@@ -341,26 +373,47 @@ mod tests {
             named: BTreeMap::new(),
             functions: program.functions(),
             function: None,
-            workers: 1,
+            workers,
         };
-        let job = Job {
+        Arc::new(Job {
             caller: Caller::new(program, RunSpec::default(), CallLimits::default()).unwrap(),
             calls,
             failure: Mutex::default(),
-        };
-        let stop = Stop::default();
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            // The input stays open, and has no second line.
-            let (input, mut writer) = io::pipe().unwrap();
-            writer.write_all(b"{\"id\":7,\"function\":\"f\"}\n").unwrap();
-            let lines = LineReader::new(input).unwrap();
-            let (started, mut answers) = mpsc::channel(1);
-            tokio::spawn(start_calls(Arc::new(job), lines, started, 1, stop.clone()));
-            let call = answers.recv().await.unwrap();
+        })
+    }
+
+    const LINE: &[u8] = b"{\"id\":7,\"function\":\"f\"}\n";
+    const ANSWER: &str = "{\"id\":7,\"result\":null}";
+
+    // [CALL-012]
+    #[tokio::test]
+    async fn call_that_has_begun_before_the_end_is_answered_and_no_other_is() {
+        // The input stays open.
+        let (input, mut writer) = io::pipe().unwrap();
+        let (lines, stop) = (LineReader::new(input).unwrap(), Stop::default());
+        let (started, mut answers) = mpsc::channel(1);
+        tokio::spawn(start_calls(job(1), lines, started, 1, stop.clone()));
+        writer.write_all(LINE).unwrap();
+        let call = answers.recv().await.unwrap();
+        stop.begin();
+        writer.write_all(LINE).unwrap();
+        assert_eq!(call.await.unwrap(), ANSWER);
+        assert!(answers.recv().await.is_none());
+    }
+
+    // [CALL-012]
+    #[tokio::test]
+    async fn one_worker_answers_nothing_after_the_end() {
+        let (input, mut writer) = io::pipe().unwrap();
+        let (lines, stop) = (LineReader::new(input).unwrap(), Stop::default());
+        writer.write_all(&LINE.repeat(2)).unwrap();
+        let mut written = Vec::new();
+        let mut output = |line: &str| {
+            written.push(line.to_string());
             stop.begin();
-            assert_eq!(call.await.unwrap(), "{\"id\":7,\"result\":null}");
-            assert!(answers.recv().await.is_none());
-        });
+            Ok(())
+        };
+        answer_each(&job(1), lines, &mut output, &stop).await.unwrap();
+        assert_eq!(written, [ANSWER]);
     }
 }

@@ -31,7 +31,7 @@ impl<'a> Wave<'a> {
         Wave { node, ..self }
     }
 
-    /// A value that is written in place of `some` or `ok` with it.
+    /// A bare value in place of `some` or `ok`.
     fn flat(self, payload: Option<&Type>) -> Option<Wave<'a>> {
         let is_flat = payload.is_some_and(|ty| !matches!(ty, Type::Option(_) | Type::Result(_)));
         is_flat.then_some(self)
@@ -197,7 +197,7 @@ pub(super) fn write(out: &mut String, value: &Val) {
             parenthesised(out, payload.as_deref());
         }
         Val::Flags(names) => list(out, ('{', '}'), names.iter(), |out, name| out.push_str(name)),
-        // A function with these types is refused where it is looked up.
+        // A function with these types is refused when it is looked up.
         Val::Map(_) | Val::Resource(_) | Val::Future(_) | Val::Stream(_) | Val::ErrorContext(_) => {
             out.push_str("none");
         }
@@ -208,7 +208,7 @@ fn push(out: &mut String, value: &impl Display) {
     out.push_str(&value.to_string());
 }
 
-/// A number as WAVE's own writer has it.
+/// A number as WAVE's own writer prints it.
 fn without_zero(number: &str) -> &str {
     number.strip_suffix(".0").unwrap_or(number)
 }
@@ -245,7 +245,7 @@ fn label(out: &mut String, name: &str) {
     out.push_str(name);
 }
 
-/// A character of a string, escaped if a terminal would obey it.
+/// A character of a string, escaped if it controls a terminal.
 fn character(out: &mut String, c: char) {
     match c {
         '"' | '\'' | '\\' => {

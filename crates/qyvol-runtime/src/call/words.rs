@@ -1,4 +1,4 @@
-//! Types in WIT's words, for signatures and errors, and which of them can't be passed.
+//! Types in WIT syntax, for signatures and errors, and which of them can't be passed.
 
 use wasmtime::component::Type;
 use wasmtime::component::types::ComponentFunc;
@@ -38,7 +38,7 @@ pub(super) fn words(ty: &Type) -> String {
     words.text
 }
 
-/// Text up to a length: a type may be built of others such that all of it would be much
+/// Text up to a length: a type may be built of others so that its full text would be much
 /// longer than the component.
 struct Words {
     text: String,
@@ -204,10 +204,10 @@ fn unfit_type(ty: &Type, depth: usize, parts: &mut usize) -> Option<&'static str
     };
     let mut inner = |ty: Type| unfit_type(&ty, depth, parts);
     match ty {
-        Type::Own(_) | Type::Borrow(_) => Some("a resource, which exists inside the component alone"),
-        Type::Future(_) => Some("a future, which is no value that could be written down"),
-        Type::Stream(_) => Some("a stream, which is no value that could be written down"),
-        Type::ErrorContext => Some("an error-context, which exists inside the component alone"),
+        Type::Own(_) | Type::Borrow(_) => Some("a resource, which exists only inside the component"),
+        Type::Future(_) => Some("a future, which has no text form"),
+        Type::Stream(_) => Some("a stream, which has no text form"),
+        Type::ErrorContext => Some("an error-context, which exists only inside the component"),
         Type::Map(_) => Some("a map, which this version does not pass"),
         Type::FixedLengthList(_) => Some("a list of fixed length, which this version does not pass"),
         Type::List(list) => inner(list.ty()),

@@ -49,8 +49,8 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
-    /// What the guest is told.
-    pub(super) fn told(&self) -> wasmtime_wasi_http::Error {
+    /// The error that the guest gets.
+    pub(super) fn error_code(&self) -> wasmtime_wasi_http::Error {
         use wasmtime_wasi_http::Error;
         match self {
             ConnectError::Prohibited => Error::DestinationIpProhibited,
@@ -127,8 +127,8 @@ impl Connector {
         Err(failed)
     }
 
-    /// Asks the system for the addresses of a host. If the request is given up, the
-    /// lookup still runs, and frees its place when it is done.
+    /// Asks the system for the addresses of a host. If the request is cancelled, the lookup
+    /// still runs, and frees its place when it is done.
     async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
         let busy = || ConnectError::Lookup(io::ErrorKind::WouldBlock.into());
         let place = self.lookups.take().ok_or_else(busy)?;
@@ -142,7 +142,7 @@ impl Connector {
     }
 }
 
-/// Gives up a connection that is not ready in time, including TLS. Its request may have
+/// Abandons a connection that is not ready in time, including TLS. Its request may have
 /// found another connection by then, and would not end this one.
 #[derive(Clone, Debug)]
 pub(super) struct InTime<S>(pub(super) S);

@@ -50,7 +50,7 @@ const HEAD: u16 = u16::MAX;
 
 type Sender = Client<InTime<HttpsConnector<Connector>>, WasiBody>;
 
-/// What the calls of `wasi:http` work on.
+/// The state of the calls of `wasi:http`.
 pub(crate) struct Http {
     pub(crate) context: WasiHttpCtx,
     pub(crate) hooks: Hooks,
@@ -77,7 +77,7 @@ impl Http {
 }
 
 impl Hooks {
-    /// What is sent from now on is of another request.
+    /// Requests that are sent from now on belong to another incoming request.
     pub(crate) fn begin_request(&mut self, cut: Cut) {
         self.cut = cut;
     }
@@ -119,7 +119,8 @@ impl WasiHttpHooks for Hooks {
         _: Driver,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Driver)>> + Send> {
         let shared = Arc::clone(&self.shared);
-        // What a guest was writing when it was cut off must not look whole to the server.
+        // A body that a guest was writing when it was cut off must not look complete to the
+        // server.
         let terminated = || Error::ConnectionTerminated;
         let request = request.map(|body| CutBody::new(body, self.cut.clone(), terminated).boxed_unsync());
         Box::new(async move {
@@ -162,7 +163,7 @@ impl Shared {
 
     /// Checks a request against the lists, also if a connection is open already.
     fn check(&self, request: &Request<WasiBody>) -> Result<()> {
-        // It would turn the connection into a tunnel to any place that the guest likes.
+        // It would turn the connection into a tunnel to any destination.
         if request.method() == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
         }
@@ -245,7 +246,7 @@ fn failure(error: &(dyn StdError + 'static)) -> Error {
 
 fn known(error: &(dyn StdError + 'static)) -> Option<Error> {
     if let Some(error) = error.downcast_ref::<ConnectError>() {
-        return Some(error.told());
+        return Some(error.error_code());
     }
     // The guest's own body.
     if let Some(Error::HttpRequestBodySize(size)) = error.downcast_ref() {

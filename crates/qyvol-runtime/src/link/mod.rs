@@ -2,7 +2,7 @@
 //! describing all of WASI to the linker takes longer than a small guest runs.
 //!
 //! An import of another interface is not always an error, because an interface that has
-//! only types needs nothing provided; [`crate::check`] tells them apart.
+//! only types needs nothing provided; [`crate::check`] distinguishes them.
 
 mod p2;
 mod p3;
@@ -67,7 +67,7 @@ pub(crate) fn link(linker: &mut Linker<T>, component: &Component, spec: &RunSpec
     Ok(Linked { http })
 }
 
-/// Whether a component imports what the host does with sockets or pipes.
+/// Whether a component imports interfaces that need sockets or pipes.
 pub(crate) fn imports_io(component: &Component) -> bool {
     let kind = component.component_type();
     kind.imports(component.engine())

@@ -26,8 +26,8 @@ type T = ComponentState;
 /// Streams, polls, clocks, random and stdio, which every command has.
 pub(super) fn common(linker: &mut Linker<T>, is_deterministic: bool) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
-    // A guest may wait by asking again and again. Nothing would become ready in a thread
-    // that does nothing else.
+    // A guest may wait by polling. Nothing would become ready in a thread that does nothing
+    // else.
     shadow(linker, "wasi:io/poll", WASI_0_2, |instance| {
         instance.func_wrap_async(
             "[method]pollable.ready",

@@ -93,7 +93,7 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
                 })?;
                 let place = match place {
                     Some(Ok(place)) => place,
-                    Some(Err(error)) => return Ok((told(asked, Err(error.into())),)),
+                    Some(Err(error)) => return Ok((reported(asked, Err(error.into())),)),
                     None => return Ok((Err(ErrorCode::InsufficientMemory),)),
                 };
                 let (held, plan) =
@@ -118,7 +118,7 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
                     })?;
                     return Ok((opened,));
                 }
-                Ok((told(asked, opened),))
+                Ok((reported(asked, opened),))
             })
         },
     )?;
@@ -129,12 +129,12 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
             Box::pin(async move {
                 let asked = ask(accessor, |files| files.denials.asked("read", directory.rep(), &path));
                 if let Err(error) = check(accessor, &directory, &path, Intent::Stat)? {
-                    return Ok((told(asked, Err(error.into())),));
+                    return Ok((reported(asked, Err(error.into())),));
                 }
                 let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
                 let stat: Result<DescriptorStat, ErrorCode> =
                     untrapped(WasiFilesystem::stat_at(&inner, directory, path_flags, path).await)?;
-                Ok((told(asked, stat),))
+                Ok((reported(asked, stat),))
             })
         },
     )?;
@@ -144,12 +144,12 @@ fn check_entries(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
             Box::pin(async move {
                 let asked = ask(accessor, |files| files.denials.asked("read", directory.rep(), &path));
                 if let Err(error) = check(accessor, &directory, &path, Intent::Stat)? {
-                    return Ok((told(asked, Err(error.into())),));
+                    return Ok((reported(asked, Err(error.into())),));
                 }
                 let inner = accessor.with_getter::<WasiFilesystem>(T::filesystem);
                 let hash: Result<MetadataHashValue, ErrorCode> =
                     untrapped(WasiFilesystem::metadata_hash_at(&inner, directory, path_flags, path).await)?;
-                Ok((told(asked, hash),))
+                Ok((reported(asked, hash),))
             })
         },
     )?;
@@ -179,7 +179,7 @@ pub(super) fn check(
 }
 
 /// Reports a call to the observer, if it was denied.
-pub(super) fn told<R>(asked: Option<Asked>, result: Result<R, ErrorCode>) -> Result<R, ErrorCode> {
+pub(super) fn reported<R>(asked: Option<Asked>, result: Result<R, ErrorCode>) -> Result<R, ErrorCode> {
     if let (Some(asked), Err(ErrorCode::NotPermitted | ErrorCode::ReadOnly)) = (asked, &result) {
         asked.denied();
     }
@@ -238,8 +238,8 @@ pub(super) fn untrapped<R>(result: Result<R, FilesystemError>) -> wasmtime::Resu
     }
 }
 
-/// Holds names against the list before they are looked up, and answers before the
-/// guest is given them.
+/// Checks names against the list before they are looked up, and answers before the guest gets
+/// them.
 fn check_names(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     instance.func_wrap_concurrent("resolve-addresses", |accessor: &Accessor<T>, (name,): (String,)| {
         Box::pin(async move {
@@ -273,7 +273,7 @@ fn check_names(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Asks the system for a name's addresses. A guest that gives up does not end that: the
+/// Asks the system for a name's addresses. A guest that cancels doesn't end the lookup: its
 /// place is free when it is done.
 async fn resolve(name: String, place: limits::Place) -> Result<Vec<IpAddr>, ip_name_lookup::ErrorCode> {
     if let Ok(address) = name.parse() {
@@ -304,8 +304,8 @@ fn address(address: IpAddr) -> socket_types::IpAddress {
     }
 }
 
-/// Counts the sockets that a guest makes. Those that come in by a listening socket are
-/// bounded by the number of handles alone.
+/// Counts the sockets that a guest makes. Accepted sockets are bounded only by the number of
+/// handles.
 fn count_sockets(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
     use socket_types::{ErrorCode, IpAddressFamily};
     let full = || ErrorCode::Other(Some("too many sockets are open".to_string()));
@@ -317,7 +317,7 @@ fn count_sockets(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
             if !network.sockets.is_free() {
                 return Ok((Err(full()),));
             }
-            network.network.tell_socket("tcp");
+            network.network.report_socket("tcp");
             let created = HostTcpSocket::create(&mut network.inner, family);
             counted(created, network.sockets).map(|created| (created,))
         },
@@ -331,7 +331,7 @@ fn count_sockets(instance: &mut LinkerInstance<'_, T>) -> wasmtime::Result<()> {
                 if !network.sockets.is_free() {
                     return Ok((Err(full()),));
                 }
-                network.network.tell_socket("udp");
+                network.network.report_socket("udp");
                 let created = HostUdpSocket::create(&mut network.inner, family).await;
                 counted(created, network.sockets).map(|created| (created,))
             })

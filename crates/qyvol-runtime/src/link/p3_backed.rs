@@ -39,7 +39,7 @@ pub(super) fn link(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         instance.func_wrap(
             "[method]descriptor.read-directory",
             |mut store, (directory,): (Dir,)| {
-                // A listing that can't be had is what is there: its entries were never told.
+                // A listing that the backing can't provide fails.
                 let state: &mut T = store.data_mut();
                 let checked = state.files().watched.check(directory.rep(), "", Intent::List)?;
                 let directory = match checked {

@@ -1,4 +1,4 @@
-//! The calls of WASI 0.3's files that take a path, beside those in [`super::p3`], for
+//! The calls of WASI 0.3's files that take a path, in addition to those in [`super::p3`], for
 //! runs with a mount that is prepared as it is used or has a quota, and for observed runs.
 //! Preparing a mount blocks the guest's other tasks.
 
@@ -11,7 +11,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p3::filesystem::FilesystemError;
 
-use super::p3::{self, WASI_0_3, ask, told, untrapped};
+use super::p3::{self, WASI_0_3, ask, reported, untrapped};
 use super::{FILES, shadow};
 use crate::backing::Intent;
 use crate::component::ComponentState;
@@ -117,7 +117,7 @@ macro_rules! replace {
                         }
                         Err(error) => Err(error),
                     };
-                    Ok((told(asked, result),))
+                    Ok((reported(asked, result),))
                 })
             },
         )?;

@@ -76,14 +76,14 @@ fn pipe(
     held: Held,
     at: Option<u64>,
 ) -> wasmtime::Result<Written> {
-    let (result, told) = oneshot::channel();
+    let (result, written) = oneshot::channel();
     let writer = Writer {
         held,
         at,
         result: Some(result),
     };
     data.pipe(&mut store, writer)?;
-    FutureReader::new(&mut store, told)
+    FutureReader::new(&mut store, written)
 }
 
 /// Writes a stream to a file, from an offset or at its end.
@@ -109,9 +109,9 @@ impl Writer {
     }
 
     fn close(&mut self, result: Result<(), ErrorCode>) {
-        if let Some(told) = self.result.take() {
+        if let Some(sender) = self.result.take() {
             // The guest may have dropped the other end.
-            let _ = told.send(result);
+            let _ = sender.send(result);
         }
     }
 }

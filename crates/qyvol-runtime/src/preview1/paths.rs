@@ -1,4 +1,4 @@
-//! The calls of preview 1 that take a path, beside those in [`crate::preview1`], for
+//! The calls of preview 1 that take a path, in addition to those in [`crate::preview1`], for
 //! runs with a mount that is prepared as it is used or has a quota, and for observed runs.
 
 use wasmtime::{Caller, Linker};
@@ -6,7 +6,7 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1 as api;
 use wiggle::GuestMemory;
 
 use crate::backing::Intent;
-use crate::preview1::{MODULE, ModuleState, errno, guest, told};
+use crate::preview1::{MODULE, ModuleState, errno, guest, reported};
 use crate::quota::{Held, Plan, done};
 use crate::watched::Place;
 
@@ -91,7 +91,7 @@ macro_rules! replace {
                         Err(Refused::Errno(errno)) => errno,
                         Err(Refused::End(error)) => return Err(error),
                     };
-                    Ok(told(asked, errno))
+                    Ok(reported(asked, errno))
                 })
             },
         )?;

@@ -1,8 +1,8 @@
 //! Samples in the processed profile format of the Firefox Profiler
 //! (firefox-devtools/profiler, `docs-developer/processed-profile-format.md`).
 //!
-//! The crate `fxprof-processed-profile` writes it, but for files and lines, which it leaves
-//! empty: they are put into its tables.
+//! The crate `fxprof-processed-profile` writes it, except files and lines, which it leaves
+//! empty: they are added to its tables.
 
 use std::collections::HashMap;
 use std::io;
@@ -38,7 +38,7 @@ pub(super) fn document(samples: &Samples, component: &[u8], profiler: &Profiler)
         .zip(samples.modules.values())
         .map(|(number, module)| profile.add_lib(library(module, functions.iter().filter(|f| f.module == number))))
         .collect();
-    // The library numbers frames in the order in which it is told of them.
+    // The library numbers frames in the order in which they are added.
     let mut numbers: HashMap<FrameHandle, usize> = HashMap::new();
     let mut instructions: Vec<Option<(Instruction, Instruction)>> = Vec::new();
     let mut frames: Vec<FrameHandle> = Vec::new();
@@ -174,7 +174,7 @@ fn column(thread: &mut Value, pointer: &str) -> Vec<Value> {
     }
 }
 
-/// The value with this number. Tables refer to earlier ones alone.
+/// The value with this number. Tables refer only to earlier ones.
 fn get<T>(values: &[T], number: u32) -> io::Result<&T> {
     let value = usize::try_from(number).ok().and_then(|number| values.get(number));
     value.ok_or_else(|| io::Error::other("a table of the profile lacks a value"))

@@ -1,4 +1,4 @@
-//! A profile of a guest: which of its functions run, seen a thousand times a second.
+//! A profile of a guest: which of its functions run, sampled a thousand times a second.
 //!
 //! ```text
 //!   a thread: epoch += 1 every millisecond
@@ -9,8 +9,8 @@
 //! Samples are taken where the guest computes. While the host works for it or it waits,
 //! there are none; the processor time of each sample shows that.
 //!
-//! wasmtime's own profiler is not compiled in: its feature brings a library along that loads
-//! another one, which the environment names.
+//! wasmtime's own profiler is not compiled in: its feature adds a library that loads another
+//! one, which the environment names.
 
 mod firefox;
 mod samples;
@@ -28,7 +28,7 @@ use crate::RuntimeError;
 use crate::thread_time::thread_time;
 use samples::Samples;
 
-/// How often a guest that computes is looked at.
+/// How often a guest that computes is sampled.
 const INTERVAL: Duration = Duration::from_millis(1);
 
 /// Takes the samples of one run.
@@ -50,11 +50,11 @@ pub struct Profiler {
 pub struct Profiled {
     /// Samples.
     pub samples: usize,
-    /// Whether there was no place for more, while the guest went on.
+    /// Whether the samples were cut off while the guest continued.
     pub is_cut: bool,
 }
 
-/// The guest is still there when its profile is finished.
+/// The guest still runs when its profile is finished.
 #[derive(Debug, Error)]
 #[error("its profile is finished")]
 struct Finished;
@@ -122,8 +122,8 @@ impl Profiler {
         self.has_begun.load(Ordering::Relaxed)
     }
 
-    /// Writes what was seen, as JSON. A guest that still runs, because its time was over,
-    /// is ended when it is looked at the next time.
+    /// Writes the samples, as JSON. A guest that still runs, because its time was over, is
+    /// ended at its next sample.
     pub fn finish(&self, output: impl Write) -> io::Result<Profiled> {
         self.is_finished.store(true, Ordering::Relaxed);
         let samples = self.samples();

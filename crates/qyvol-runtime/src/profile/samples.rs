@@ -1,4 +1,4 @@
-//! Samples in little memory: what repeats is kept once.
+//! Samples in little memory: repeated values are stored once.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -86,7 +86,7 @@ pub(super) struct Stack {
     pub(super) frame: u32,
 }
 
-/// What was seen at one moment.
+/// One sample.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     /// Since the profiler was made.
@@ -97,7 +97,7 @@ pub(super) struct Sample {
     pub(super) stack: Option<u32>,
 }
 
-/// All of a run. Later tables refer to the numbers of earlier ones; callers stand before
+/// All samples of a run. Later tables refer to the numbers of earlier ones; callers come before
 /// what they call.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
@@ -111,7 +111,7 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Whether one more is taken. If not, that is remembered.
+    /// Whether one more sample is taken. If not, that is recorded.
     pub(super) fn has_place(&mut self) -> bool {
         let is_full =
             self.samples.len() >= SAMPLES || self.frames.values.len() >= FRAMES || self.stacks.values.len() >= STACKS;
@@ -181,7 +181,7 @@ mod tests {
 
     // [RUN-072]
     #[test]
-    fn samples_are_taken_until_there_is_no_place_for_more() {
+    fn samples_are_taken_until_the_limit() {
         let mut samples = Samples::default();
         for _ in 0..SAMPLES {
             assert!(samples.has_place());
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_is_kept_once() {
+    fn repeated_values_are_stored_once() {
         let mut table = Table::default();
         assert_eq!([table.number("a"), table.number("b"), table.number("a")], [0, 1, 0]);
         assert_eq!(table.values(), ["a", "b"]);

@@ -1,7 +1,7 @@
 //! A limit on what a guest keeps in a directory of the host.
 //!
-//! The kernel has no such limit for a process without privileges, so each call of the
-//! guest that takes space is counted before it is made:
+//! The kernel has no such limit for a process without privileges, so each call of the guest
+//! that takes space is counted before it is made:
 //!
 //! ```text
 //!   Held (quota, open file) --take--> Plan --the call itself--> Plan::done
@@ -9,7 +9,7 @@
 //!                               `-- no space: the call fails with ENOSPC
 //! ```
 //!
-//! A walk counts what is there, at the first call that takes space. From then on each
+//! A walk counts what exists, at the first call that takes space. From then on each
 //! call is added. The count is only an estimate, because other runs may change the
 //! directory too. Another walk is made before more than a sixteenth of the limit has been
 //! taken since the last one, whatever was freed, so the estimate is wrong by a sixteenth
@@ -48,7 +48,7 @@ const LEAST_PART: Amount = Amount {
     space: 64 << 10,
     entries: 64,
 };
-/// A walk that looks for freed space is made only after so many times the duration of the
+/// A walk that looks for freed space is made only after this many times the duration of the
 /// last one.
 const WALK_SHARE: u32 = 20;
 
@@ -97,7 +97,7 @@ struct State {
     open: open::OpenFiles,
 }
 
-/// What is there, as an estimate.
+/// An estimate of what exists.
 #[derive(Debug)]
 struct Count {
     now: Amount,
@@ -108,7 +108,7 @@ struct Count {
 }
 
 impl Quota {
-    /// Limits what is below a directory to so many bytes, in blocks of 4 KiB, and so many
+    /// Limits what is below a directory to this many bytes, in blocks of 4 KiB, and this many
     /// names of files and directories. Nothing is counted yet.
     ///
     /// # Errors
@@ -171,7 +171,7 @@ impl Quota {
         }
     }
 
-    /// Counts what is there: what has a name, and what this run has open without one.
+    /// Counts what exists: what has a name, and what this run has open without one.
     fn walk(&self, open: &mut open::OpenFiles) -> io::Result<Count> {
         let started = Instant::now();
         let is_over = |usage: &Usage| usage.space > self.limit.space || usage.entries > self.limit.entries;
@@ -230,7 +230,7 @@ impl Quota {
         Ok(())
     }
 
-    /// The guest closes something, of which this is a reference that is left.
+    /// The guest closes something; this is a remaining reference to it.
     pub(crate) fn closing(&self, file: &Arc<File>) {
         if Arc::strong_count(file) > 1 {
             return;
@@ -326,7 +326,7 @@ impl Held {
         })
     }
 
-    /// Makes a symbolic link to a target of so many bytes.
+    /// Makes a symbolic link to a target of this many bytes.
     pub(crate) fn make_link(&self, target: usize) -> io::Result<Plan> {
         self.quota.take(Amount {
             space: blocks(target as u64),
@@ -334,7 +334,7 @@ impl Held {
         })
     }
 
-    /// Gives a file of this quota's another name.
+    /// Adds another name for a file under this quota.
     pub(crate) fn add_name(&self) -> io::Result<Plan> {
         self.quota.take(Amount { space: 0, entries: 1 })
     }
@@ -372,12 +372,12 @@ impl Held {
         Ok(plan)
     }
 
-    /// Writes so many bytes at an offset, or at the end. None where that takes nothing.
+    /// Writes this many bytes at an offset, or at the end. None if that takes nothing.
     pub(crate) fn write(&self, at: Option<u64>, length: u64) -> io::Result<Option<Plan>> {
         self.write_into(self.size()?, at, length)
     }
 
-    /// The same, in a file that has this size at least.
+    /// The same, in a file that has at least this size.
     pub(crate) fn write_into(&self, size: u64, at: Option<u64>, length: u64) -> io::Result<Option<Plan>> {
         if length == 0 {
             return Ok(None);
@@ -398,9 +398,9 @@ impl Held {
         Ok(space_of(&rustix::fs::fstat(&self.file)?))
     }
 
-    /// What is at a path in this directory, if it leads to something there.
+    /// The entry at a path in this directory, if there is one.
     fn look(&self, path: &str, follow: bool) -> Option<Stat> {
-        // A name in this directory leads nowhere else: one system call in place of three.
+        // A plain name can't leave this directory: one system call instead of three.
         if !path.contains('/') && path != ".." {
             let stat = rustix::fs::statat(self.file.as_fd(), path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
             if !follow || FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {

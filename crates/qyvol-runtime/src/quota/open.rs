@@ -10,8 +10,8 @@ use super::{Quota, Usage};
 /// Minimum number of entries before those of closed files are removed.
 const LEAST_PRUNED: usize = 64;
 
-/// Open files by identity. Streams hold a file open beside its descriptor, so each entry
-/// is checked for whether it is still in use.
+/// Open files by identity. Streams hold a file open in addition to its descriptor, so each
+/// entry is checked for whether it is still in use.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
     files: HashMap<(u64, u64), Vec<Weak<File>>>,
@@ -44,7 +44,7 @@ impl OpenFiles {
         open.is_some_and(|open| open.iter().any(|file| file.strong_count() > 0))
     }
 
-    /// Whether a file is open beside this.
+    /// Whether a file is open elsewhere.
     pub(super) fn has_other(&self, identity: (u64, u64), file: &Arc<File>) -> bool {
         let is_other = |open: &Weak<File>| open.strong_count() > 0 && open.as_ptr() != Arc::as_ptr(file);
         self.files.get(&identity).is_some_and(|open| open.iter().any(is_other))
@@ -75,8 +75,8 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Whether both are under one quota, or neither is under any. Otherwise they are two
-    /// file systems to the guest, and calls fail as they do between two.
+    /// Whether both are under one quota, or neither is under any. Otherwise the guest sees two
+    /// file systems, and calls across them fail.
     pub(crate) fn are_together(a: Option<&Held>, b: Option<&Held>) -> bool {
         match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(&a.quota, &b.quota),
@@ -98,7 +98,7 @@ impl Quotas {
         let mounts: Vec<_> = mounts.collect();
         let is_any = mounts.iter().any(Option::is_some);
         Quotas {
-            // Where there is none, nothing is asked of any mount.
+            // Without a quota, no mount is queried.
             mounts: if is_any { mounts } else { Vec::new() },
             open: HashMap::new(),
         }

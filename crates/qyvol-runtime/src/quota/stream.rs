@@ -18,8 +18,7 @@ pub(crate) struct QuotaStream {
     held: Held,
     /// Where it writes next; None is at the end.
     at: Option<u64>,
-    /// A size that the file has at least, as long as no more files were cut short than
-    /// these.
+    /// A minimum size of the file, as long as no more files than these were truncated.
     known: Option<Known>,
     is_closed: bool,
 }
@@ -49,8 +48,8 @@ impl QuotaStream {
         }
     }
 
-    /// What a write takes, and what is known of the file then. Sparing the system the
-    /// question for the file's size makes small writes a tenth faster.
+    /// What a write takes, and the file's known size afterwards. Saving the system call for the
+    /// file's size makes small writes a tenth faster.
     fn take(&self, length: u64) -> io::Result<(Option<Plan>, Known)> {
         let cuts = self.held.quota.cuts();
         if let (Some(known), Some(_)) = (self.known, self.at)
@@ -102,8 +101,8 @@ fn failed(error: Errno) -> StreamError {
 
 #[wasmtime_wasi::async_trait]
 impl OutputStream for QuotaStream {
-    /// Not handed to another thread: what is counted must be there when the guest's next
-    /// call is counted.
+    /// Not passed to another thread: counted bytes must be written when the guest's next call
+    /// is counted.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let mut written = pin!(self.write_now(bytes));
         match written.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -69,7 +69,7 @@ fn counted(quota: &Quota) -> Amount {
     quota.state().count.as_ref().unwrap().now
 }
 
-/// Keeps walks for what others have freed from being made.
+/// Prevents walks that look for space that others have freed.
 fn no_more_walks(quota: &Quota) {
     quota.state().count.as_mut().unwrap().took = Duration::from_secs(1 << 30);
 }
@@ -101,7 +101,7 @@ fn growth_is_taken_before_the_write_and_rewriting_takes_nothing() {
 }
 
 #[test]
-fn call_that_failed_has_taken_nothing() {
+fn failed_call_takes_no_space() {
     let (_directory, quota, top) = bounded();
     drop(top.make_directory().unwrap());
     drop(top.make_link(5000).unwrap());
@@ -196,7 +196,7 @@ fn removed_file_that_is_open_is_counted_until_it_is_closed() {
 
 // [RUN-063]
 #[test]
-fn runs_beside_each_other_do_not_get_far_past_the_limit() {
+fn concurrent_runs_do_not_get_far_past_the_limit() {
     let (directory, _first, one) = bounded();
     let (_second, other) = another(&directory);
     let mut total = 0;
@@ -222,7 +222,7 @@ fn runs_beside_each_other_do_not_get_far_past_the_limit() {
 
 // [RUN-063]
 #[test]
-fn space_that_another_run_frees_is_found_and_walks_take_a_share_of_the_time() {
+fn space_that_another_run_frees_is_found_and_walks_are_bounded_in_time() {
     let (directory, quota, top) = bounded();
     let file = make(&top, &directory, "f").unwrap();
     write(&file, 0, 1024 * KIB).unwrap();

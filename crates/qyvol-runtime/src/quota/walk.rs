@@ -1,4 +1,4 @@
-//! What there is below a directory, by a walk.
+//! Counts what is below a directory, by a walk.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -12,17 +12,17 @@ use rustix::io::Errno;
 /// What a file's length is rounded up to, and what a directory takes: the blocks of
 /// common file systems.
 const BLOCK: u64 = 4096;
-/// How often a walk is begun again, where somebody moves directories meanwhile.
+/// How often a walk is restarted if somebody moves directories meanwhile.
 const TRIES: usize = 8;
 
-/// What there is below a directory. A file of several names is counted once.
+/// What is below a directory. A file with several names is counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Lengths of all files and links.
     pub bytes: u64,
     /// What a quota counts: lengths in whole blocks of 4 KiB, holes too, those of
-    /// directories among them, which have a block at least. Some file systems never make
-    /// a directory smaller that was once large.
+    /// directories among them, which have a block at least. Some file systems never shrink a
+    /// directory that was once large.
     pub space: u64,
     /// Names of files, links and directories.
     pub entries: u64,
@@ -95,14 +95,13 @@ struct Level {
     left: Vec<CString>,
 }
 
-/// A guest made what is in there, as deep as it liked: neither stack, paths nor open
-/// files grow with the depth. The way back up is `..`, which must lead to where it came
-/// from.
+/// The guest decides the depth of the tree, so neither stack, paths nor open files grow with
+/// it. The way back up is `..`, which must lead to where the walk came from.
 fn walk(root: &OwnedFd, mut usage: Usage, enough: &impl Fn(&Usage) -> bool) -> Result<Usage, Errno> {
     let mut linked = HashSet::new();
     let mut here = rustix::fs::openat(root, ".", flags(), Mode::empty())?;
     let mut levels = vec![list(&here, &mut usage, &mut linked)?];
-    // The one that is there from the beginning.
+    // The root's level.
     usage.space = usage.space.saturating_sub(DIRECTORY);
     while let Some(level) = levels.last_mut() {
         if enough(&usage) {
@@ -116,7 +115,7 @@ fn walk(root: &OwnedFd, mut usage: Usage, enough: &impl Fn(&Usage) -> bool) -> R
                 }
                 // Removed or replaced meanwhile.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                // None of this user's.
+                // A directory of another user.
                 Err(Errno::ACCESS) => usage.space = usage.space.saturating_add(DIRECTORY),
                 Err(error) => return Err(error),
             }
@@ -134,7 +133,7 @@ fn walk(root: &OwnedFd, mut usage: Usage, enough: &impl Fn(&Usage) -> bool) -> R
     Ok(usage)
 }
 
-/// Adds what stands in a directory. `linked` are files of several names.
+/// Adds the entries of a directory. `linked` are files with several names.
 fn list(directory: &OwnedFd, usage: &mut Usage, linked: &mut HashSet<(u64, u64)>) -> Result<Level, Errno> {
     let mut left = Vec::new();
     for entry in Dir::read_from(directory.as_fd())? {
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn tree_of_any_depth_is_counted_whole() {
+    fn tree_of_any_depth_is_counted_completely() {
         let top = tempfile::tempdir().unwrap();
         let mut at = rustix::fs::open(top.path(), flags(), Mode::empty()).unwrap();
         for _ in 0..5000 {
@@ -216,7 +215,7 @@ mod tests {
         drop((at, file));
         let usage = Usage::of(top.path()).unwrap();
         assert_eq!((usage.entries, usage.bytes), (5001, 4));
-        // Paths are no way to its end.
+        // Its depth exceeds the longest path.
         let removed = std::process::Command::new("rm").arg("-rf").arg(top.path()).status();
         assert!(removed.unwrap().success());
     }

@@ -1,12 +1,12 @@
-//! Functions over HTTP: `POST /NAME` with the arguments as JSON, answered by JSON. What
-//! comes before the last component of the path is the server's.
+//! Functions over HTTP: `POST /NAME` with the arguments as JSON, answered by JSON. The path
+//! before its last component is the server's.
 //!
-//! A browser sends such a request for a page of another site only after it has asked, for
-//! `application/json` is none of the types that forms send; and a site whose name leads to
-//! this server's address is refused by the host that the request names, unless TLS has
-//! told the client where it is.
+//! A browser sends such a request for a page of another site only after a CORS preflight,
+//! because forms can't send `application/json`; and a site whose name resolves to this server's
+//! address (DNS rebinding) is refused by the host that the request names, unless TLS has
+//! authenticated the server.
 //!
-//! What went wrong inside is for the operator: the client is told its kind alone.
+//! Details of a failure are for the operator: the client gets only its kind.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -43,7 +43,7 @@ struct Refused {
     status: StatusCode,
     kind: &'static str,
     message: String,
-    /// What the operator is told, if the guest failed.
+    /// The report to the operator, if the guest failed.
     why: Option<ServiceError>,
 }
 
@@ -111,8 +111,8 @@ impl FunctionService {
 
     /// Answers a request, also if that fails.
     ///
-    /// `ended` is called when the response has been sent or given up: until then it takes
-    /// memory of the host.
+    /// `ended` is called when the response has been sent or dropped: until then it takes memory
+    /// of the host.
     pub(super) async fn handle<B>(
         &self,
         request: Request<B>,
@@ -191,7 +191,7 @@ impl FunctionService {
                 "a function is called by POST",
             ));
         }
-        // Of two, a filter in front might read the other.
+        // If there were two, a filter in front might read the other one.
         let contents: Vec<&HeaderValue> = request.headers().get_all(CONTENT_TYPE).iter().collect();
         let content = match contents.as_slice() {
             [content] => content.to_str().ok(),
@@ -245,7 +245,7 @@ impl Drop for Kept {
     }
 }
 
-/// Whether the host that a request names can't be one that somebody else has given this
+/// Whether the host that a request names can't be a name that somebody else points at this
 /// server's address.
 fn is_for_this_server<B>(request: &Request<B>) -> bool {
     let extensions = request.extensions();
@@ -292,7 +292,7 @@ mod tests {
 
     // [CALL-017]
     #[test]
-    fn client_whose_arguments_do_not_arrive_is_told_that_it_was_late() {
+    fn client_whose_arguments_do_not_arrive_gets_a_timeout() {
         let wasm = wat::parse_str(
             r#"(component
             (core module $m (func (export "f")))
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn name_that_anyone_can_give_an_address_is_refused_without_tls() {
+    fn name_that_anyone_could_point_here_is_refused_without_tls() {
         let request = |host: &str| Request::builder().header(HOST, host).body(()).unwrap();
         for host in ["127.0.0.1", "10.0.0.1:8080", "[::1]:8080", "localhost", "LOCALHOST:80"] {
             assert!(is_for_this_server(&request(host)), "{host}");

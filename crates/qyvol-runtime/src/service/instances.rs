@@ -1,10 +1,10 @@
 //! The instances of a service: one for each request, or kept for others that come after it.
 //!
 //! An instance belongs to one request at a time. It is kept only if the application's author
-//! wants that, and if its guest has returned after a response: one that trapped, exited, met
-//! a limit, declined or was given up is dropped with its request. So is one that has answered
-//! as many requests as it may, that holds anything of the request or of its response still,
-//! or that has more than half of what it may have.
+//! wants that, and if its guest has returned after a response: one that trapped, exited,
+//! reached a limit, declined or was cancelled is dropped with its request. So is one that has
+//! answered as many requests as it may, that still holds anything of the request or its
+//! response, or that uses more than half of any limit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use wasmtime_wasi_http::Error as HttpError;
 
 use super::ServiceError;
 use crate::Identity;
-use crate::beside::Guests;
 use crate::component::ComponentState;
+use crate::concurrent::Guests;
 use crate::cut::Cut;
 use crate::handler::{Answer, Exports, Handler};
 use crate::idle::Idle;
@@ -27,16 +27,16 @@ use crate::output::OutputBudget;
 
 /// Handles of a guest's tables, those of streams and tasks in WASI 0.3 too.
 const HANDLES: usize = 4096;
-/// How long an instance is kept that answers nothing.
+/// How long an idle instance is kept.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Where instances come from, and where they go.
+/// The source of instances, which keeps them for reuse.
 pub(super) struct Instances {
     handler: Handler,
     /// Requests that one of them answers.
     reuse: u64,
-    /// None where each request has an instance of its own. There are at most as many as
-    /// there have been requests at once.
+    /// None if each request has an instance of its own. There are at most as many as there were
+    /// concurrent requests.
     idle: Option<Arc<Idle<Instance>>>,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Instance {
     store: Store<ComponentState>,
     exports: Option<Exports>,
     pub(super) budget: Option<OutputBudget>,
-    /// Requests that it has answered, with the one that it has now.
+    /// Requests that it has answered, including the current one.
     requests: u64,
 }
 
@@ -92,6 +92,7 @@ impl Instance {
         let budget = guests.budget();
         let mut store = guests.store(deadline, budget.clone()).map_err(ServiceError::Runtime)?;
         store.set_max_component_handles(HANDLES);
+        store.data_mut().limits.component_handles = HANDLES;
         Ok(Instance {
             store,
             exports: None,

@@ -3,8 +3,8 @@
 use super::{Answers, Instance, Service, ServiceError};
 
 impl Service {
-    /// Instantiates the component once, as for a request, and drops the instance. Called
-    /// within a runtime of tokio with several threads, time and I/O.
+    /// Instantiates the component once, as for a request, and drops the instance. Called within
+    /// a multi-threaded tokio runtime with time and I/O.
     ///
     /// # Errors
     ///

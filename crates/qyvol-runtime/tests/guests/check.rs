@@ -1,5 +1,4 @@
-//! What is said of components and modules that can't run, before they are
-//! compiled.
+//! Errors for components and modules that can't run, before they are compiled.
 
 use qyvol_runtime::{CodeKind, Engine, Generation, Incompatibility};
 
@@ -83,7 +82,7 @@ fn non_command_is_described_by_what_it_is() {
 
 // [RUN-022] [SERVE-002]
 #[test]
-fn engine_for_services_takes_services_alone() {
+fn engine_for_services_accepts_only_services() {
     let kind = CodeKind {
         service: true,
         ..CodeKind::default()

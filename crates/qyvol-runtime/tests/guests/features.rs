@@ -1,5 +1,5 @@
-//! What WebAssembly 3.0 and the component model have beyond the first version:
-//! each as a guest that traps unless it works.
+//! Features of WebAssembly 3.0 and the component model: for each, a guest that traps unless it
+//! works.
 
 use qyvol_runtime::{Exit, RunSpec, RuntimeError};
 
@@ -25,7 +25,7 @@ fn exceptions_are_thrown_and_caught() {
 }
 
 #[test]
-fn exception_that_nobody_catches_is_a_trap() {
+fn uncaught_exception_is_a_trap() {
     let why = trap(run_module(
         r#"(tag $e) (func $outer (export "_start") (throw $e))"#,
         RunSpec::default(),
@@ -67,7 +67,7 @@ fn gc_heap_counts_against_the_memory_limit() {
 }
 
 #[test]
-fn atomics_are_there_and_shared_memory_is_refused_before_it_is_compiled() {
+fn atomics_work_and_shared_memory_is_refused_before_it_is_compiled() {
     works(
         r#"(memory 1)
         (func (export "_start")
@@ -83,7 +83,7 @@ fn atomics_are_there_and_shared_memory_is_refused_before_it_is_compiled() {
 }
 
 #[test]
-fn tail_calls_wide_memories_and_typed_references_are_there() {
+fn tail_calls_wide_memories_and_typed_references_work() {
     works(
         r#"(func $down (param i32)
             (if (i32.eqz (local.get 0)) (then return))

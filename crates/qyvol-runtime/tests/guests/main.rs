@@ -182,7 +182,7 @@ fn component_of_wasi_0_3_runs_in_an_engine_with_concurrent_calls() {
         let program = load_code(&engine, WasmKind::Component, &wasm, &compiled).unwrap();
         assert_eq!(program.run(RunSpec::default()).unwrap().exit, Exit::Code(code));
     }
-    // The engine of the others doesn't even take it.
+    // The other engine refuses even to compile it.
     let wasm = component(0, "0.3.0");
     Engine::new(Generation::Blocking).unwrap().compile(&wasm).unwrap_err();
     assert_eq!(Generation::of(&component(0, "0.2.0")), Generation::Blocking);
@@ -240,7 +240,7 @@ fn trap_names_the_functions_and_no_addresses() {
 }
 
 #[test]
-fn trap_of_a_name_made_to_fool_a_terminal_is_escaped() {
+fn hostile_function_name_in_a_trap_is_escaped() {
     let why = trap(run_module(
         r#"(func $f (@name "a\1b[2Jb\0ac") (export "_start") unreachable)"#,
         RunSpec::default(),
@@ -268,7 +268,7 @@ fn memory_past_the_limit_is_refused_and_a_trap_after_it_says_so() {
                 (if (i32.eq (memory.grow (i32.const {pages})) (i32.const -1)) (then {then})))"#
         )
     };
-    // The guest sees -1 and goes on.
+    // The guest sees -1 and continues.
     let goes_on = run_module(&grow(32, ""), limited(MIB));
     assert_eq!(goes_on.unwrap(), Exit::Code(0));
     let (limit, why) = out_of_memory(run_module(&grow(32, "unreachable"), limited(MIB)));
@@ -343,13 +343,13 @@ fn invalid_compiled_code_is_refused() {
         let error = load_code(&engine, WasmKind::CoreModule, &wasm, bytes).unwrap_err();
         assert!(matches!(&error, RuntimeError::Load(_)), "{error}");
     }
-    // A module's code is not taken for a component's.
+    // A module's code is not accepted as a component's.
     let error = load_code(&engine, WasmKind::Component, &wasm, &code).unwrap_err();
     assert!(matches!(&error, RuntimeError::Load(_)), "{error}");
 }
 
 #[test]
-fn what_is_no_wasm_does_not_compile() {
+fn content_that_is_not_wasm_does_not_compile() {
     let engine = Engine::new(Generation::Blocking).unwrap();
     for bytes in [
         &b""[..],
@@ -385,7 +385,7 @@ fn directory_that_is_not_there_is_named() {
 
 #[test]
 fn phases_are_reported_in_order_from_another_thread() {
-    // A time-out gives the run to a thread: the program must be able to go there.
+    // A run with a timeout is on another thread: the program must be movable to it.
     let program = load(WasmKind::CoreModule, &module(r#"(func (export "_start"))"#)).unwrap();
     let phases = std::thread::spawn(move || {
         let mut phases = Vec::new();
@@ -399,7 +399,7 @@ fn phases_are_reported_in_order_from_another_thread() {
     assert_eq!(phases, [Phase::Link, Phase::Instantiate, Phase::Call]);
 }
 
-/// Waits for a millisecond by asking again and again whether it is over.
+/// Waits for a millisecond by polling.
 const ASKS_AGAIN: &str = r#"
   (import "wasi:io/poll@0.2.0" (instance $poll
     (export "pollable" (type $p (sub resource)))
@@ -426,7 +426,7 @@ const ASKS_AGAIN: &str = r#"
   (export "wasi:cli/run@0.2.0" (instance $command))"#;
 
 #[test]
-fn guest_that_asks_again_and_again_sees_time_go_on() {
+fn guest_that_polls_sees_time_advance() {
     assert_eq!(run_component(ASKS_AGAIN).unwrap(), Exit::Code(0));
     let wasm = wat::parse_str(format!("(component {ASKS_AGAIN})")).unwrap();
     let metered = CodeKind {

@@ -1,5 +1,5 @@
-//! What a guest is told of a directory whose content is vouched for. Components
-//! are tried by the suite, with the store's own seal.
+//! What a guest sees of a directory whose content is verified. The suite tests components, with
+//! the store's own seal.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use qyvol_runtime::{Exit, Mount, RunSpec, RuntimeError, Seal};
 
 use crate::run_module;
 
-/// Notes what it is asked for, and refuses one path.
+/// Records what it is asked for, and refuses one path.
 #[derive(Debug, Default)]
 struct Recorder {
     refused: &'static str,
@@ -88,7 +88,7 @@ fn entry_is_checked_before_it_is_opened_or_described() {
     assert_eq!((exit.unwrap(), asked), (Exit::Code(0), vec!["dir/file".to_string()]));
     let (exit, asked) = run("", &format!("(call $must (call $stat (i32.const 4) {WHOLE}))"));
     assert_eq!((exit.unwrap(), asked), (Exit::Code(0), vec!["dir/file".to_string()]));
-    // By way of its directory, whose descriptor gets another number.
+    // Through its directory, whose descriptor gets another number.
     let (exit, asked) = run(
         "",
         &format!(
@@ -109,7 +109,7 @@ fn entry_that_was_changed_ends_the_guest() {
     let described = format!("(drop (call $stat (i32.const 4) {WHOLE}))");
     let through_its_directory = format!("(drop (call $open (call $open (i32.const 4) {DIR}) {FILE}))");
     for calls in [opened, described, through_its_directory] {
-        // Not one that it can take for an absent file.
+        // Not an error that it can mistake for an absent file.
         let (exit, _) = run("dir/file", &format!("{calls} (call $proc_exit (i32.const 9))"));
         let error = exit.unwrap_err();
         assert!(
@@ -123,7 +123,7 @@ fn entry_that_was_changed_ends_the_guest() {
 fn entry_outside_sealed_mounts_is_not_checked() {
     let (exit, asked) = run("dir/file", &format!("(drop (call $open (i32.const 3) {WHOLE}))"));
     assert_eq!((exit.unwrap(), asked), (Exit::Code(0), vec![]));
-    // A descriptor that was closed is another's when it is opened again.
+    // A closed descriptor belongs to another file when it is opened again.
     let (exit, asked) = run(
         "dir/file",
         &format!(

@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoint_is_shown_in_the_one_way_that_it_is_written() {
+    fn endpoint_is_printed_in_canonical_form() {
         for (text, shown) in [
             ("api.example.com:443", "api.example.com:443"),
             ("API.Example.com:443", "api.example.com:443"),

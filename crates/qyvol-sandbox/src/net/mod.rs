@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::Denied;
 use crate::capability::{Capability, Program};
-use crate::words::{Withheld, Words, listed};
+use crate::words::{Withheld, Words};
 pub use endpoint::Endpoint;
 pub use guard::{NetGuard, NetUse};
 
@@ -174,22 +174,27 @@ impl Capability for Net {
         Value::Object(lists.map(|(list, own)| (list.to_string(), json!(text(own)))).collect())
     }
 
-    fn tell(&self, words: &mut Words<'_>) {
+    fn describe(&self, words: &mut Words<'_>) {
         match self {
             Net::None => words.withhold(Withheld {
-                noun: "network",
-                verb: "use the network",
+                noun: words.either("network", "red"),
+                verb: words.either("use the network", "usar la red"),
             }),
             Net::All => {
-                let everything = "use the network: look up any name, connect to any address, and listen at any";
+                let everything = words.either(
+                    "use the network: look up any name, connect to any address, and listen at any",
+                    "usar la red: buscar cualquier nombre, conectarse a cualquier dirección y escuchar en cualquiera",
+                );
                 words.may(everything.to_string());
             }
             Net::Only(rules) => {
                 if !rules.connect.is_empty() {
-                    words.may(format!("connect to {}", listed(&rules.connect)));
+                    let connect = words.either("connect to", "conectarse a");
+                    words.may(format!("{connect} {}", words.listed(&rules.connect)));
                 }
                 if !rules.listen.is_empty() {
-                    words.may(format!("listen at {}", listed(&rules.listen)));
+                    let listen = words.either("listen at", "escuchar en");
+                    words.may(format!("{listen} {}", words.listed(&rules.listen)));
                 }
             }
         }

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_the_internet_are_told_from_all_others() {
+    fn addresses_of_the_internet_are_distinguished_from_all_others() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         for special in [
             "0.0.0.0",

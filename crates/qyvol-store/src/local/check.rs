@@ -1,8 +1,8 @@
-//! Looking at everything in a store and saying what is damaged.
+//! Checks everything in a store, and reports what is damaged.
 //!
 //! Every blob is hashed, every name and referrer followed, every tree compared
-//! with its index, every piece of compiled code hashed. Leftovers of processes
-//! that were killed are no damage: the next writer or prune takes them away.
+//! with its index, every piece of compiled code hashed. Leftovers of killed processes are no
+//! damage: the next writer or prune removes them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ use super::{LocalStore, code};
 use crate::error::show;
 use crate::{Exists, Fetch, Reporter, StoreError, sys};
 
-/// Something in a store that is not as it was written.
+/// Something in a store that differs from what was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Damage {
     /// Where.
@@ -28,19 +28,19 @@ pub struct Damage {
     pub what: String,
     /// What to do about it; safe to show.
     pub repair: String,
-    /// Whether that was done now, in part or whole.
+    /// Whether that was done now, partly or completely.
     pub repaired: bool,
 }
 
-/// What puts a damaged entry out of the way.
+/// How to move a damaged entry away.
 const REPAIR_HINT: &str = "run `qyv check --repair`";
 const RELOAD_HINT: &str = "load, pull or build the image again";
 const RERUN_HINT: &str = "run the image: it is made again";
 
 impl LocalStore {
-    /// Looks at everything. With `repair`, what is damaged is moved to
-    /// quarantine, so that the next load or pull brings it back, and loose
-    /// modes are tightened. Prune waits meanwhile, where this process can lock.
+    /// Checks everything. With `repair`, damaged entries are moved to quarantine, so that the
+    /// next load or pull restores them, and loose modes are tightened. Prune waits meanwhile,
+    /// if this process can lock.
     pub fn check(&self, report: &dyn Reporter, repair: bool) -> Result<Vec<Damage>, StoreError> {
         let _gc = match sys::stat(self.layout().v1()) {
             Ok(Some(_)) => self.lock_gc(sys::Lock::Shared).ok(),
@@ -59,7 +59,7 @@ impl LocalStore {
         check.referrers()?;
         check.trees()?;
         check.code()?;
-        // The notices of what was met on the way are all in the result.
+        // The notices from the check are all in the result.
         self.take_notices();
         Ok(check.found)
     }
@@ -82,7 +82,7 @@ impl Check<'_> {
         });
     }
 
-    /// Notes damage whose repair is to move it out of the way.
+    /// Records damage that is repaired by moving it away.
     fn record_damage(&mut self, path: &Path, what: String, repair: &str) {
         let repaired = self.repair && self.store.layout().quarantine(path).unwrap_or(false);
         self.add(path, what, &advice(repair, repaired), repaired);
@@ -94,7 +94,7 @@ impl Check<'_> {
         for name in text_names(&v1)? {
             left.push(v1.join(name));
         }
-        // The directories that the store makes itself, not what is unpacked.
+        // The directories that the store itself makes, without unpacked trees.
         for (parent, depth) in [("blobs", 2), ("referrers", 2), ("code", 1)] {
             let mut level = vec![v1.join(parent)];
             for _ in 0..depth {
@@ -124,7 +124,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Notes something that others can write to, seen not to be a link.
+    /// Records something that others can write to; the caller has checked that it is no link.
     fn loose(&mut self, path: &Path, meta: &fs::Metadata) {
         let what = format!("others can write to it (mode {:04o})", meta.mode() & 0o7777);
         let tight = fs::Permissions::from_mode(meta.mode() & 0o7755);
@@ -159,7 +159,7 @@ impl Check<'_> {
                 self.loose(&path, &meta);
             }
             match self.hash(&path, &digest) {
-                // Gone since it was listed.
+                // Removed after it was listed.
                 Ok(None) => {}
                 Ok(Some(got)) if got == digest => {}
                 Ok(Some(got)) => self.record_damage(&path, format!("its content has the digest {got}"), RELOAD_HINT),
@@ -219,8 +219,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What an image lacks. Its blobs were hashed already; this only checks that
-    /// they exist.
+    /// The blobs that an image lacks. They were hashed already; this only checks that they
+    /// exist.
     fn missing_content(&self, root: &Descriptor) -> Result<Option<String>, StoreError> {
         let lacks = |d: &Descriptor| format!("blob {} is missing", d.digest);
         if !self.store.exists(root)? {
@@ -334,8 +334,7 @@ fn advice(then: &str, repaired: bool) -> String {
     }
 }
 
-/// The digests that files in a directory are named by, those that have a file
-/// with this suffix.
+/// The digests that name files in a directory, if there is a file with this suffix.
 fn digests(directory: &Path, suffix: &str) -> Result<BTreeSet<Digest>, StoreError> {
     let names = text_names(directory)?;
     Ok(names

@@ -1,9 +1,9 @@
 //! Compiled code, and the key that authenticates it.
 //!
-//! Compiled code is native: whoever can put a file here can run anything. So a
-//! file is used only with a record that this store's key made for this engine
-//! and component, and only if it is a regular file of this user, with one link,
-//! that nobody else can write. Code never comes from an image or a registry.
+//! Compiled code is native: anyone who can put a file here can run anything. So a file is used
+//! only with a record that was made with this store's key for this engine and component, and
+//! only if it is a regular file of this user, with one link, that nobody else can write. Code
+//! never comes from an image or a registry.
 
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,7 +15,7 @@ use super::layout::file_name;
 use super::probe::Probe;
 use super::staging::Staging;
 use super::writer::hash_file;
-use super::{LocalStore, read_small, read_with_meta};
+use super::{LocalStore, read_bounded, read_with_meta};
 use crate::record::{CODE_RECORD, RecordKey, Stamp};
 use crate::{StoreError, sys};
 
@@ -41,10 +41,9 @@ impl LocalStore {
         })
     }
 
-    /// The code that `engine` compiled from `component`, opened. Some only if
-    /// the record is this store's and matches the file; a file whose inode
-    /// differs is hashed whole. Anything else is moved to quarantine and
-    /// counts as absent. Writes nothing where all is well.
+    /// Opens the code that `engine` compiled from `component`. Some only if the record is this
+    /// store's and matches the file; a file whose inode differs is hashed. Anything else is
+    /// moved to quarantine and counts as absent. Writes nothing if all is well.
     pub fn code(&self, engine: &str, component: &Digest) -> Result<Option<CompiledCode>, StoreError> {
         let found = self.find_code(engine, component)?;
         Ok(found.map(|file| CompiledCode::of(*component, file)))
@@ -60,7 +59,7 @@ impl LocalStore {
             (Probe::Good(file), _) => Ok(Some(file)),
             (Probe::Relocated(file, sha256), installing) => {
                 if let Some(installing) = installing {
-                    // A store that was moved: the next probe is quick again.
+                    // The store was moved: with a new record, the next probe is fast again.
                     let _ = put_record(&installing.staging, &key, &place, &file, &sha256);
                 }
                 Ok(Some(file))
@@ -75,8 +74,8 @@ impl LocalStore {
         }
     }
 
-    /// Keeps code that was compiled on this host. Where valid code is there
-    /// already, that is given back.
+    /// Stores code that was compiled on this host. If valid code exists already, that is
+    /// returned.
     pub fn put_code(&self, engine: &str, component: &Digest, code: &[u8]) -> Result<CompiledCode, StoreError> {
         let file = self.install_code(engine, component, code)?;
         Ok(CompiledCode::of(*component, file))
@@ -102,7 +101,7 @@ impl LocalStore {
         }
         let failed = |error| StoreError::io("create", &place.code, error);
         self.engine_directory(&place.directory)?;
-        // A record without code, or of other code, must not meet the new file.
+        // The new file must not meet a record of other code.
         sys::remove(&place.record).map_err(failed)?;
         sys::remove(&place.code).map_err(failed)?;
         fs::rename(&path, &place.code).map_err(failed)?;
@@ -131,7 +130,7 @@ impl LocalStore {
         Ok(())
     }
 
-    /// What is wrong with some code, after hashing it whole; for `check`.
+    /// What is wrong with some code, after hashing all of it; for `check`.
     pub(crate) fn check_code(&self, engine: &str, component: &Digest) -> Result<Option<String>, StoreError> {
         let place = self.code_paths(engine, component)?;
         let Ok(Some(key)) = self.usable_key() else {
@@ -146,7 +145,7 @@ impl LocalStore {
             Probe::Bad(why) => Ok(Some(why)),
             Probe::Absent | Probe::Relocated(..) => Ok(None),
             Probe::Good(file) => {
-                let record = read_small(&place.record, CODE_RECORD as u64)?.unwrap_or_default();
+                let record = read_bounded(&place.record, CODE_RECORD as u64)?.unwrap_or_default();
                 let Some((sha256, _)) = key.verify_code_record(place.engine, place.component, &record) else {
                     return Ok(None);
                 };
@@ -159,7 +158,7 @@ impl LocalStore {
     }
 
     /// The key of the records, if the store has one that this process may
-    /// read and nobody else can. One that is not fit for use is moved away.
+    /// read and nobody else can. An unusable key is moved to quarantine.
     pub(crate) fn record_key(&self) -> Result<Option<RecordKey>, StoreError> {
         match self.usable_key() {
             Err(StoreError::Damaged { path, what }) => {
@@ -185,8 +184,8 @@ impl LocalStore {
         Ok(cached.clone())
     }
 
-    /// The key of the records, made where there is none. Processes that make
-    /// one at once agree: it is made under the install lock.
+    /// The key of the records, created if there is none. Concurrent processes agree on one key:
+    /// it is created under the install lock.
     pub(crate) fn ensure_key(&self, staging: &Staging) -> Result<RecordKey, StoreError> {
         if let Some(key) = self.record_key()? {
             return Ok(key);
@@ -248,8 +247,8 @@ fn put_record(
 }
 
 fn probe(key: &RecordKey, place: &CodePaths<'_>) -> Probe<File, [u8; 32]> {
-    // The record first: one that is there has its code beside it.
-    let record = match read_small(&place.record, CODE_RECORD as u64) {
+    // The record first: if it exists, its code does too.
+    let record = match read_bounded(&place.record, CODE_RECORD as u64) {
         Ok(Some(record)) => record,
         // Left over from an installation that was interrupted.
         Ok(None) => return Probe::Absent,

@@ -1,10 +1,9 @@
 //! Writing to the store on disk.
 //!
 //! Blobs are staged in a private directory and appear only at commit, in this
-//! order: blobs, referrer links, names; each group is on the device before the
-//! next begins. So whatever moment a process or a machine stops at, a name
-//! points to a complete image. Dropping an ingest leaves nothing, but for one
-//! that was made to go on later.
+//! order: blobs, referrer links, names; each group is on the device before the next begins. So
+//! a name points to a complete image, whenever a process or machine stops. Dropping an ingest
+//! leaves nothing, unless it is resumable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -17,15 +16,16 @@ use qyvol_types::{Algorithm, Descriptor, Digest, Hasher, ImageManifest, Referenc
 
 use super::partial::Partial;
 use super::refs::{ENTRY_BYTES, Entry, tag_key};
+use super::spool::Spooled;
 use super::staged::{Blob, Staged};
 use super::writer::BlobWriter;
-use super::{LocalStore, read_small};
+use super::{LocalStore, read_bounded};
 use crate::{Body, Exists, Fetch, Open, Push, Referrers, StoreError, sys};
 
-/// Smallest blob whose beginning an interrupted ingest keeps, in bytes.
+/// Smallest blob that an interrupted ingest keeps in part, in bytes.
 const MIN_RESUMABLE_BYTES: u64 = 1 << 20;
 
-/// Blobs, referrers and names on their way into a [`LocalStore`].
+/// Blobs, referrers and names that are being written to a [`LocalStore`].
 #[derive(Debug)]
 pub struct Ingest {
     staged: Arc<Staged>,
@@ -33,11 +33,11 @@ pub struct Ingest {
     resumable: bool,
 }
 
-/// What a name will stand for.
+/// What a name will refer to.
 #[derive(Debug)]
 struct PendingTag {
     descriptor: Descriptor,
-    /// Whether it may stand for another image now.
+    /// Whether it may refer to another image now.
     moves: bool,
 }
 
@@ -50,16 +50,15 @@ impl Ingest {
         })
     }
 
-    /// Keeps the beginning of a large blob if its source fails or the process is
-    /// killed; the next resumable ingest continues from there. For remote
-    /// sources.
+    /// Keeps the received part of a large blob if its source fails or the process is killed;
+    /// the next resumable ingest continues from there. For remote sources.
     pub fn resumable(mut self) -> Ingest {
         self.resumable = true;
         self
     }
 
-    /// A blob whose digest is not known beforehand. It may outlive this value;
-    /// what isn't finished by the time of the commit is dropped.
+    /// A blob whose digest is not known beforehand. It may outlive this value; what isn't
+    /// finished at the commit is dropped.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
         self.writer_of(Algorithm::Sha256)
     }
@@ -74,20 +73,8 @@ impl Ingest {
     /// wrong, which is then discarded.
     fn resume(&self, descriptor: &Descriptor, partial: Partial, open: &Open<'_>) -> Result<bool, StoreError> {
         let had = partial.bytes;
-        let mut writer = BlobWriter::after(&self.staged, partial);
-        let filled = match had < descriptor.size {
-            true => open(had).and_then(|mut body| writer.fill(descriptor, &mut body)),
-            false => Ok(()),
-        };
-        let finished = match filled {
-            Ok(()) => writer.finish(&descriptor.media_type, Some(&descriptor.digest)),
-            // The source failed, and not the content or this host.
-            Err(error @ (StoreError::Read { .. } | StoreError::Other { .. } | StoreError::NotFound { .. })) => {
-                writer.keep();
-                Err(error)
-            }
-            Err(error) => Err(error),
-        };
+        let filled = self.fill_partial(descriptor, partial, open);
+        let finished = filled.and_then(|writer| writer.finish(&descriptor.media_type, Some(&descriptor.digest)));
         match finished {
             Ok(_) => Ok(true),
             Err(error) if error.is_content_error() && had > 0 => Ok(false),
@@ -95,7 +82,57 @@ impl Ingest {
         }
     }
 
-    /// Stages bytes and gives back their descriptor.
+    /// Reads the rest of content that may be partly stored. What was received is kept if the
+    /// source fails.
+    fn fill_partial(
+        &self,
+        descriptor: &Descriptor,
+        partial: Partial,
+        open: &Open<'_>,
+    ) -> Result<BlobWriter, StoreError> {
+        let had = partial.bytes;
+        let mut writer = BlobWriter::after(&self.staged, partial);
+        let filled = match had < descriptor.size {
+            true => open(had).and_then(|mut body| writer.fill(descriptor, &mut body)),
+            false => Ok(()),
+        };
+        match filled {
+            Ok(()) => Ok(writer),
+            // The source failed, not the content or this host.
+            Err(error @ (StoreError::Read { .. } | StoreError::Other { .. } | StoreError::NotFound { .. })) => {
+                writer.keep();
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Receives content that is read once and never becomes a blob of the store, such as a
+    /// smaller representation of one. It is verified before it is returned, and resumed like a
+    /// blob.
+    pub fn spool(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<Spooled, StoreError> {
+        if let Some(partial) = self.partial(descriptor)? {
+            let had = partial.bytes;
+            let filled = self.fill_partial(descriptor, partial, open);
+            match filled.and_then(|writer| Spooled::new(writer, descriptor)) {
+                Err(error) if error.is_content_error() && had > 0 => {}
+                spooled => return spooled,
+            }
+        }
+        let mut writer = self.writer_of(descriptor.digest.algorithm())?;
+        writer.fill(descriptor, &mut open(0)?)?;
+        Spooled::new(writer, descriptor)
+    }
+
+    /// The stored part of a blob, if this ingest keeps such parts and the blob is large enough.
+    fn partial(&self, descriptor: &Descriptor) -> Result<Option<Partial>, StoreError> {
+        match self.resumable && descriptor.size >= MIN_RESUMABLE_BYTES {
+            true => Partial::open(&self.staged.store, descriptor),
+            false => Ok(None),
+        }
+    }
+
+    /// Stages bytes and returns their descriptor.
     pub fn add(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, StoreError> {
         let descriptor = Descriptor::of(media_type, bytes);
         self.push(&descriptor, &mut &*bytes)?;
@@ -109,7 +146,7 @@ impl Ingest {
         self.staged.lock().links.insert(key, descriptor.clone());
     }
 
-    /// Gives an image a name, from the commit on.
+    /// Gives an image a name when the ingest is committed.
     pub fn tag(&mut self, name: &Reference, descriptor: &Descriptor) {
         let descriptor = descriptor.clone();
         self.names.insert(
@@ -121,8 +158,8 @@ impl Ingest {
         );
     }
 
-    /// The same, but the commit fails with [`StoreError::NameTaken`] where the
-    /// name stands for another image.
+    /// The same, but the commit fails with [`StoreError::NameTaken`] if the name refers to
+    /// another image.
     pub fn tag_new(&mut self, name: &Reference, descriptor: &Descriptor) {
         let descriptor = descriptor.clone();
         self.names.insert(
@@ -149,9 +186,9 @@ impl Ingest {
         Ok(())
     }
 
-    /// Puts everything in place. What another process put there meanwhile is
-    /// the same content, and success. Fails before anything is visible if a
-    /// named image or a referrer is incomplete.
+    /// Installs everything. If another process did so meanwhile, that is success: the content
+    /// is the same. Fails before anything is visible if a named image or a referrer is
+    /// incomplete.
     pub fn commit(self) -> Result<(), StoreError> {
         self.check()?;
         let (mut blobs, links) = {
@@ -178,7 +215,7 @@ impl Ingest {
         let mut directories = Directories::default();
         for (digest, blob) in blobs {
             let target = store.layout().blob(digest);
-            // What is there is kept, unless it can't be this blob at all.
+            // An existing file is kept, unless it can't be this blob.
             if store.blob_size(digest)? == Some(blob.size) {
                 if blob.lock.is_some() {
                     let _ = fs::remove_file(&blob.path);
@@ -201,7 +238,7 @@ impl Ingest {
             let directory = store.layout().referrers(subject);
             let target = directory.join(super::layout::file_name(digest));
             // A damaged one is replaced.
-            if let Ok(Some(bytes)) = read_small(&target, ENTRY_BYTES)
+            if let Ok(Some(bytes)) = read_bounded(&target, ENTRY_BYTES)
                 && json::decode::<Descriptor>(&bytes).is_ok_and(|link| link.digest == *digest)
             {
                 continue;
@@ -221,7 +258,7 @@ impl Ingest {
                 descriptor: new.descriptor.clone(),
             };
             let (path, _) = self.staged.staging.write(0o644, &encode(&entry, &target)?)?;
-            // Another process may have taken the name since it was looked at.
+            // Another process may have taken the name since the check.
             if new.moves {
                 directories.place(&path, &target)?;
             } else if !directories.place_new(&path, &target)? {
@@ -231,7 +268,7 @@ impl Ingest {
         directories.sync()
     }
 
-    /// Fails where a name stands for another image.
+    /// Fails if a name refers to another image.
     fn check_not_taken(&self, name: &Reference, wanted: &Descriptor) -> Result<(), StoreError> {
         match self.staged.store.resolve(name)? {
             Some(there) if there.digest != wanted.digest => Err(StoreError::NameTaken {
@@ -298,7 +335,7 @@ impl Directories {
         }
     }
 
-    /// Makes a directory and those above it, noting each whose entries changed.
+    /// Makes a directory and its parents, recording each whose entries changed.
     fn make(&mut self, directory: &Path) -> Result<(), StoreError> {
         let failed = |error| StoreError::io("create directory", directory, error);
         let made = match sys::make_dir(directory, 0o755) {
@@ -354,9 +391,7 @@ impl Push for Ingest {
     }
 
     fn push_from(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), StoreError> {
-        if self.resumable
-            && descriptor.size >= MIN_RESUMABLE_BYTES
-            && let Some(partial) = Partial::open(&self.staged.store, descriptor)?
+        if let Some(partial) = self.partial(descriptor)?
             && self.resume(descriptor, partial, open)?
         {
             return Ok(());

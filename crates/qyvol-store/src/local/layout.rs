@@ -1,7 +1,6 @@
 //! Where things are in a store, and making and checking its directories.
 //!
-//! Every path is made here, from parsed digests, checked engine ids and
-//! constants alone.
+//! Every path is made here, only from parsed digests, checked engine ids and constants.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,7 +10,7 @@ use qyvol_types::Digest;
 
 use crate::{StoreError, sys};
 
-/// Directories of a store with the mode they are made with.
+/// The directories of a store, with their modes.
 const DIRECTORIES: &[(&str, u32)] = &[
     ("blobs", 0o755),
     ("refs", 0o755),
@@ -53,7 +52,7 @@ impl Layout {
         self.v1.join(name)
     }
 
-    /// The directory of blobs and the part of a digest below it.
+    /// The path of a blob.
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         let head = hex.get(..2).unwrap_or_default();
@@ -67,7 +66,7 @@ impl Layout {
             .join(format!("referrers/{}/{}", subject.algorithm().name(), subject.hex()))
     }
 
-    /// The file of a name, whose text is hashed: names hold `/` and `:`.
+    /// The file of a name, whose text is hashed because names contain `/` and `:`.
     pub(crate) fn reference(&self, name: &str) -> PathBuf {
         self.v1.join(format!("refs/{}", Digest::of(name.as_bytes()).hex()))
     }
@@ -91,7 +90,7 @@ impl Layout {
         Ok(self.v1.join(format!("code/{engine}")))
     }
 
-    /// The beginning of a blob.
+    /// The received part of a blob.
     pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
         self.v1.join(format!("partial/{}", file_name(digest)))
     }
@@ -116,14 +115,14 @@ impl Layout {
         self.policies().join(file_name(text))
     }
 
-    /// What is remembered under a name, whose text is hashed.
+    /// The host's state under a name, whose text is hashed.
     pub(crate) fn seen(&self, name: &str) -> PathBuf {
         self.v1
             .join(format!("state/seen/{}", Digest::of(name.as_bytes()).hex()))
     }
 
-    /// Refuses directories that someone else could have put there or could write
-    /// to. Absent ones are fine.
+    /// Refuses directories that someone else could have put there or could write to. Absent
+    /// ones are accepted.
     pub(crate) fn check_directories(&self) -> Result<(), StoreError> {
         for path in [self.root.as_path(), &self.root.join("store"), &self.v1] {
             if !check_directory(path)? {
@@ -133,14 +132,14 @@ impl Layout {
         Ok(())
     }
 
-    /// Makes the store's directories, and refuses those that must not be written.
+    /// Creates the store's directories, and refuses those that must not be written.
     pub(crate) fn create(&self) -> Result<(), StoreError> {
         let failed = |path: &Path, error| StoreError::io("create directory", path, error);
         let store = self.root.join("store");
         let mut created = false;
         if sys::stat(&self.root).map_err(|e| failed(&self.root, e))?.is_none() {
             fs::create_dir_all(&self.root).map_err(|e| failed(&self.root, e))?;
-            // Whatever the umask: what is in a store is its owner's business.
+            // Whatever the umask: a store is private to its owner.
             fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700)).map_err(|e| failed(&self.root, e))?;
             created = true;
         }
@@ -161,15 +160,15 @@ impl Layout {
                 sys::sync_dir(path)?;
             }
             if let Some(parent) = self.root.parent().filter(|p| !p.as_os_str().is_empty()) {
-                // Another user's directory may be closed to reading; the entry
-                // then reaches the device in the system's own time.
+                // Another user's directory may be unreadable; the kernel then writes the entry
+                // to the device when it likes.
                 let _ = sys::sync_dir(parent);
             }
         }
         Ok(())
     }
 
-    /// Moves something into `quarantine/`; false where it is gone already.
+    /// Moves something into `quarantine/`; false if it is gone already.
     pub(crate) fn quarantine(&self, path: &Path) -> Result<bool, StoreError> {
         let failed = |error| StoreError::io("move to quarantine", path, error);
         let Some(meta) = sys::stat(path).map_err(failed)? else {
@@ -199,7 +198,7 @@ pub(crate) fn file_name(digest: &Digest) -> String {
     }
 }
 
-/// The digest that [`file_name`] made a name of.
+/// The digest that [`file_name`] made this name from.
 pub(crate) fn from_file_name(name: &str) -> Option<Digest> {
     match name.split_once('-') {
         Some((algorithm, hex)) if algorithm != "sha256" => format!("{algorithm}:{hex}").parse().ok(),
@@ -208,7 +207,7 @@ pub(crate) fn from_file_name(name: &str) -> Option<Digest> {
     }
 }
 
-/// Whether the directory is there; fails where it must not be used.
+/// Whether the directory exists; fails if it must not be used.
 fn check_directory(path: &Path) -> Result<bool, StoreError> {
     let Some(meta) = sys::stat(path).map_err(|e| StoreError::io("read", path, e))? else {
         return Ok(false);
@@ -221,8 +220,7 @@ fn check_directory(path: &Path) -> Result<bool, StoreError> {
         return Err(StoreError::NotADirectory { path: path() });
     }
     let user = sys::user();
-    // A store that root provides can be read by everyone: root needs no store
-    // to reach into a process.
+    // A store of root's is accepted for every user: root needs no store to control a process.
     if meta.uid() != user && meta.uid() != 0 {
         return Err(StoreError::WrongOwner {
             path: path(),

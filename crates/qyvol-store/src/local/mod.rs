@@ -1,17 +1,15 @@
 //! The store on disk (`spec/store.md`).
 //!
 //! A [`LocalStore`] is a path and a little shared state: opening one costs a
-//! few `lstat` calls and writes nothing. Directories come into being with the
-//! first write. Whatever is written is staged under `tmp/` on the same file
-//! system, synced and renamed into place; two processes that write the same
-//! thing both succeed.
+//! few `lstat` calls and writes nothing. Directories are created by the first write. Whatever
+//! is written is staged under `tmp/` on the same file system, synced and renamed into place;
+//! two processes that write the same thing both succeed.
 //!
 //! Locks, always taken in this order: `gc.lock` (shared by every writer,
 //! exclusive for prune), a staging directory's own lock (held for its lifetime,
 //! so that the directory of a process that was killed is recognised),
-//! `install.lock` (exclusive for the moment in which a tree, compiled code or
-//! the key is put in place or taken away). `locks/<digest>` is held by running
-//! guests, shared, and never waited for.
+//! `install.lock` (exclusive while a tree, compiled code or the key is installed or removed).
+//! `locks/<digest>` is held by running guests, shared, and never waited for.
 
 mod check;
 mod code;
@@ -23,6 +21,7 @@ mod probe;
 mod prune;
 mod refs;
 mod seen;
+mod spool;
 mod staged;
 mod staging;
 mod tree;
@@ -40,6 +39,7 @@ use qyvol_types::{Descriptor, Digest};
 pub use check::Damage;
 pub use ingest::Ingest;
 pub use prune::{PruneItem, PruneKind, PrunePlan, Pruned};
+pub use spool::Spooled;
 pub use tree::Tree;
 pub use writer::BlobWriter;
 
@@ -63,20 +63,20 @@ struct Inner {
     notices: Mutex<Vec<Notice>>,
 }
 
-/// Something that was found wrong and dealt with on the way.
+/// A problem that was found and handled.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Notice {
-    /// What it was about.
+    /// What it concerns.
     pub path: PathBuf,
-    /// What was found and done; safe to show.
+    /// What was found and done; safe to print.
     pub what: String,
 }
 
 /// Held for as long as a guest of an image runs: prune keeps what the image
 /// reaches.
 ///
-/// Until [`RunLock::allow_prune`], it also keeps a prune from starting: one that
-/// planned before the lock was taken would remove what is being opened.
+/// Until [`RunLock::allow_prune`], no prune can start either: a prune that planned before the
+/// lock was taken would remove what is being opened.
 #[derive(Debug)]
 pub struct RunLock {
     file: Option<File>,
@@ -95,8 +95,8 @@ impl RunLock {
         self.file.is_some()
     }
 
-    /// To be called once everything that the guest needs is open: from here on a
-    /// prune may run beside the guest.
+    /// Call it once everything that the guest needs is open: from here on, a prune may run at
+    /// the same time.
     pub fn allow_prune(&mut self) {
         self.gc_lock = None;
     }
@@ -104,9 +104,8 @@ impl RunLock {
 
 impl LocalStore {
     /// Opens the store in `root/store/v1`. Nothing is written, and the directory
-    /// need not exist. Refused are a root, `store` or `v1` that is a symbolic
-    /// link, that belongs to a user other than this process's or root, or that
-    /// its group or others can write to.
+    /// need not exist. Refuses a root, `store` or `v1` that is a symbolic link, that belongs to
+    /// a user other than this process's or root, or that its group or others can write to.
     pub fn open(root: &Path) -> Result<LocalStore, StoreError> {
         let layout = Layout::new(root);
         layout.check_directories()?;
@@ -137,7 +136,7 @@ impl LocalStore {
             }
         }
         let path = self.root();
-        let available = sys::available(path).map_err(|e| StoreError::io("ask for the room in", path, e))?;
+        let available = sys::available(path).map_err(|e| StoreError::io("read the free space in", path, e))?;
         match available {
             Some(available) if needed > available => Err(StoreError::InsufficientSpace {
                 path: path.to_path_buf(),
@@ -148,7 +147,7 @@ impl LocalStore {
         }
     }
 
-    /// What was found wrong and dealt with since the last call.
+    /// The problems that were found and handled since the last call.
     pub fn take_notices(&self) -> Vec<Notice> {
         let mut notices = self.inner.notices.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut notices)
@@ -166,14 +165,14 @@ impl LocalStore {
         });
     }
 
-    /// Begins an ingest. Waits while a prune is at work. Staging directories of
-    /// processes that were killed are removed on the way.
+    /// Begins an ingest. Waits while a prune runs. Also removes the staging directories of
+    /// killed processes.
     pub fn begin(&self) -> Result<Ingest, StoreError> {
         Ingest::begin(self)
     }
 
-    /// Marks an image as running. To be called before what the image needs is
-    /// looked up or ingested. Waits while a prune is at work.
+    /// Marks an image as running. Call it before what the image needs is looked up or ingested.
+    /// Waits while a prune runs.
     pub fn running(&self, image: &Digest) -> Result<RunLock, StoreError> {
         let gc_lock = match self.lock_gc_shared()? {
             Some(lock) => lock,
@@ -196,8 +195,8 @@ impl LocalStore {
             };
             let failed = |error| StoreError::io("lock", &path, error);
             sys::lock(&file, sys::Lock::Shared).map_err(failed)?;
-            // A prune may have removed the file between the two calls; a lock
-            // on a file without a name guards nothing.
+            // A prune may have removed the file between the two calls; a lock on an unlinked
+            // file protects nothing.
             if file.metadata().map_err(failed)?.nlink() > 0 {
                 return Ok(RunLock {
                     file: Some(file),
@@ -254,15 +253,15 @@ impl LocalStore {
         Ok(file)
     }
 
-    /// The size of the blob that has this digest, if it is there.
+    /// The size of the blob with this digest, if it exists.
     fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let path = self.layout().blob(digest);
         let meta = sys::stat(&path).map_err(|e| StoreError::io("read", &path, e))?;
         Ok(meta.filter(|m| m.is_file()).map(|m| m.len()))
     }
 
-    /// Moves something out of the way. Best effort: on a store that can't be
-    /// written it stays, and is refused again next time.
+    /// Moves something to quarantine. Best effort: on a store that can't be written it stays,
+    /// and is refused again next time.
     fn quarantine(&self, path: &Path, why: &str) {
         let moved = self.layout().quarantine(path);
         let what = match moved {
@@ -286,9 +285,8 @@ impl Exists for LocalStore {
     }
 }
 
-/// Reads a small file of the store whole, without following a link; none where
-/// it is absent.
-fn read_small(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+/// Reads a small file of the store, without following a link; none if it is absent.
+fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(read_with_meta(path, limit)?.map(|(bytes, _)| bytes))
 }
 

@@ -1,9 +1,9 @@
-//! Parsed forms of trust policies, so that a run need not read a large one again. The store does
-//! not interpret the bytes.
+//! Parsed forms of trust policies, so that a run need not parse a large policy again. The store
+//! does not interpret the bytes.
 //!
-//! A form decides verdicts, so it is used only if this store's key vouches for it, for the very
-//! text that it was made from and for the very build that made it. Anything else counts as absent:
-//! whoever asks has the text.
+//! Verdicts depend on a form, so it is used only if it is authenticated with this store's key,
+//! for exactly the text and the build that it was made from. Anything else counts as absent:
+//! the caller has the text.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,20 +12,21 @@ use std::path::PathBuf;
 use qyvol_types::{Digest, limits};
 
 use super::staging::Staging;
-use super::{LocalStore, read_small};
+use super::{LocalStore, read_bounded};
 use crate::{StoreError, sys};
 
 const MAGIC: &[u8; 8] = b"qyvpoli1";
 /// Bytes of an HMAC-SHA256.
 const TAG: usize = 32;
-/// Forms that are kept: those of the policy in force and of others that are named.
+/// Number of forms that are kept: that of the policy in force, and those of policies named by
+/// options.
 const KEPT: usize = 8;
 
 impl LocalStore {
     /// The form that this store keeps for a policy's text and a build (`form`).
     pub fn parsed_policy(&self, form: &str, text: &Digest) -> Option<Vec<u8>> {
         let limit = limits::PARSED_POLICY_BYTES + (MAGIC.len() + TAG) as u64;
-        let mut record = read_small(&self.layout().policy(text), limit).ok()??;
+        let mut record = read_bounded(&self.layout().policy(text), limit).ok()??;
         let key = self.usable_key().ok()??;
         let (tag, body) = record.strip_prefix(MAGIC)?.split_first_chunk::<TAG>()?;
         if !key.verify_policy_mac(form, text, body, tag) {
@@ -35,8 +36,8 @@ impl LocalStore {
         Some(record)
     }
 
-    /// Keeps the form of a policy's text in place of another one, and of all texts the newest.
-    /// One that is larger than is read is not kept.
+    /// Stores the form of a policy's text, replacing an earlier one, and removes the oldest
+    /// forms. A form that is too large to be read is not stored.
     pub fn put_parsed_policy(&self, form: &str, text: &Digest, body: &[u8]) -> Result<(), StoreError> {
         if body.len() as u64 > limits::PARSED_POLICY_BYTES {
             return Ok(());
@@ -50,7 +51,7 @@ impl LocalStore {
         let _lock = self.lock_install()?;
         let path = self.layout().policy(text);
         let failed = |error| StoreError::io("write", &path, error);
-        // Whatever is there: a directory could not be replaced.
+        // Whatever exists there: a directory could not be replaced.
         sys::remove(&path).map_err(failed)?;
         fs::rename(&staged, &path).map_err(failed)?;
         for old in self.parsed_policies()?.into_iter().skip(KEPT) {

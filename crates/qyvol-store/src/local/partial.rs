@@ -1,10 +1,9 @@
 //! Interrupted downloads, kept so that the next ingest resumes them.
 //!
-//! A file in `partial/` is named by its expected digest, and nothing else about
-//! it is trusted: it may end anywhere, and after a crash of the machine hold
-//! anything. So it is hashed again, and discarded if the complete file has
-//! another digest. Its writer holds its lock until it is committed or given up;
-//! prune removes partial files while there are no writers.
+//! A file in `partial/` is named by its expected digest, and nothing else about it is trusted:
+//! it may end anywhere, and have any content after a crash of the machine. So it is hashed
+//! again, and discarded if the complete file has another digest. Its writer holds its lock
+//! until it is committed or abandoned; prune removes partial files while there are no writers.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -20,7 +19,7 @@ use crate::{StoreError, sys};
 pub(super) struct Partial {
     pub(super) path: PathBuf,
     pub(super) file: File,
-    /// Has seen the bytes that are there.
+    /// The hash of the bytes stored so far.
     pub(super) hasher: Hasher,
     pub(super) bytes: u64,
 }
@@ -32,7 +31,7 @@ impl Partial {
         let path = store.layout().partial(&descriptor.digest);
         let file = match lock(&path) {
             Ok(Some(file)) => file,
-            // A planted link or directory gains nothing.
+            // A planted link or directory has no effect.
             Err(error) if sys::is_link(&error) || error.kind() == io::ErrorKind::IsADirectory => return Ok(None),
             Ok(None) => return Ok(None),
             Err(error) => return Err(StoreError::io("open", &path, error)),
@@ -51,8 +50,7 @@ impl Partial {
     }
 }
 
-/// The file of this name, made where there is none, and locked; none where
-/// another process holds it.
+/// The file of this name, created if missing, and locked; none if another process holds it.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     loop {
         let (file, written) = match sys::open_lock(path) {
@@ -77,7 +75,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
             )));
         }
         if written {
-            // A process was killed while it put this in place.
+            // A process was killed while it installed this.
             file.set_permissions(fs::Permissions::from_mode(0o600))?;
             continue;
         }

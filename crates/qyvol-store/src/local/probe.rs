@@ -1,5 +1,5 @@
-//! Finding what was installed, compiled code and unpacked trees: without a lock
-//! where all is well, and else once more under it.
+//! Finds what was installed, compiled code and unpacked trees: without a lock if all is well,
+//! otherwise once more under the lock.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -8,8 +8,8 @@ use super::LocalStore;
 use super::staging::Staging;
 use crate::StoreError;
 
-/// What was found of something that was installed. `R` is what a new record is made
-/// of, for what can be used from another place than it was recorded in.
+/// The state of an installed thing. `R` is what a new record is made from if it was moved from
+/// where it was recorded.
 pub(super) enum Probe<T, R = Infallible> {
     Absent,
     Good(T),
@@ -26,10 +26,9 @@ pub(super) struct Installing {
 }
 
 impl LocalStore {
-    /// Probes, and where that found neither something good nor nothing, again when
-    /// no installation is under way: another process may have been between the
-    /// steps of one. The right to repair what was found is absent on a store that
-    /// this process can't write.
+    /// Probes; if that finds neither valid content nor nothing, probes again while no
+    /// installation is under way, because another process may have been in the middle of one.
+    /// The right to repair is absent on a store that this process can't write.
     pub(super) fn probe_settled<T, R>(
         &self,
         probe: impl Fn() -> Result<Probe<T, R>, StoreError>,

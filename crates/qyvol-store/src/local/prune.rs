@@ -1,6 +1,6 @@
 //! Removing what is unreachable.
 //!
-//! Reachable is what a name or a running guest leads to: the manifest, its
+//! Reachable is everything that a name or a running guest leads to: the manifest, its
 //! config and layers, its referrers and theirs, the trees unpacked from and the
 //! code compiled from those layers. A plan takes no exclusive lock and can be
 //! shown; carrying it out plans again under the exclusive lock and removes only
@@ -26,7 +26,7 @@ pub enum PruneKind {
     Code,
     /// An unpacked tree, with its index.
     Tree,
-    /// The link from an image to what refers to it.
+    /// The link from an image to a referrer.
     Referrer,
     /// A blob.
     Blob,
@@ -36,7 +36,7 @@ pub enum PruneKind {
     Partial,
     /// The parsed form of a policy.
     Policy,
-    /// Something that was found damaged and moved away.
+    /// Something that was found damaged and moved to quarantine.
     Quarantine,
 }
 
@@ -74,13 +74,13 @@ pub struct Pruned {
 }
 
 impl LocalStore {
-    /// What a prune would remove now. Fails where it can't be told what is
-    /// reached: a damaged name, referrer or manifest.
+    /// What a prune would remove now. Fails if reachability is unknown, because of a damaged
+    /// name, referrer or manifest.
     pub fn prune_plan(&self) -> Result<PrunePlan, StoreError> {
         self.plan(None)
     }
 
-    /// The same, and compiled code of every engine but this one.
+    /// The same, and compiled code of every engine except this one.
     pub fn prune_plan_keeping(&self, engine: &str) -> Result<PrunePlan, StoreError> {
         self.plan(Some(engine.to_string()))
     }
@@ -145,8 +145,8 @@ impl LocalStore {
         }
         let trees = self.layout().directory("trees");
         for name in stems(&trees, ".index")? {
-            // A tree without an index is a leftover; an installation that is
-            // under way now is one no more when the plan is made again.
+            // A tree without an index is a leftover, unless it is being installed: then it has
+            // one when the plan is made again.
             let path = trees.join(&name);
             let whole = companion_path(PruneKind::Tree, &path).is_some_and(|index| index.exists());
             if !whole || !reaches(&name) {
@@ -175,7 +175,7 @@ impl LocalStore {
         for name in sys::names(&partial)? {
             add(PruneKind::Partial, partial.join(name));
         }
-        // The newest is that of the policy in force, most of the time.
+        // The newest is usually that of the policy in force.
         for path in self.parsed_policies()?.into_iter().skip(1) {
             add(PruneKind::Policy, path);
         }
@@ -282,7 +282,7 @@ impl LocalStore {
                     .collect();
             }
             for directory in level {
-                // Fails where it is not empty, which is what is meant.
+                // Fails if it is not empty, as intended.
                 let _ = std::fs::remove_dir(directory);
             }
         }
@@ -321,8 +321,8 @@ fn companion_path(kind: PruneKind, path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(name))
 }
 
-/// Removes an item: a record or index before what it authenticates, so that an
-/// interrupted prune leaves leftovers but no damage; a lock after its directory.
+/// Removes an item: a record or index before what it authenticates, so that an interrupted
+/// prune leaves leftovers, no damage; a lock after its directory.
 fn remove(item: &PruneItem) -> std::io::Result<()> {
     match companion_path(item.kind, &item.path) {
         Some(lock) if item.kind == PruneKind::Staging => {

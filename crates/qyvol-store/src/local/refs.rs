@@ -1,8 +1,7 @@
 //! Names and referrers: small files that hold a descriptor.
 //!
-//! A name's file is named by the SHA-256 of the name and holds the name too,
-//! so that a file can't be taken for another name's and a listing needs
-//! nothing else.
+//! A name's file is named by the SHA-256 of the name and also contains the name, so that it
+//! can't be mistaken for another name's file and a listing needs nothing else.
 
 use std::fs;
 use std::io;
@@ -11,7 +10,7 @@ use std::path::Path;
 use qyvol_types::{Descriptor, Digest, Reference, json, media_type};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{LocalStore, layout, read_small};
+use super::{LocalStore, layout, read_bounded};
 use crate::{Referrers, StoreError, sys};
 
 /// Bytes of a file that holds a descriptor.
@@ -32,8 +31,8 @@ pub(crate) fn tag_key(name: &Reference) -> Reference {
 }
 
 impl LocalStore {
-    /// What a name stands for. A name with a digest stands for the manifest of
-    /// that digest, if the store has it, whatever its tag says.
+    /// What a name refers to. A name with a digest refers to the manifest of that digest, if
+    /// the store has it, whatever its tag.
     pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>, StoreError> {
         if let Some(digest) = name.digest() {
             let size = self.blob_size(digest)?;
@@ -41,7 +40,7 @@ impl LocalStore {
         }
         let name = tag_key(name);
         let path = self.layout().reference(&name.to_string());
-        let Some(bytes) = read_small(&path, ENTRY_BYTES)? else {
+        let Some(bytes) = read_bounded(&path, ENTRY_BYTES)? else {
             return Ok(None);
         };
         let damaged = |what: String| StoreError::Damaged {
@@ -55,8 +54,8 @@ impl LocalStore {
         Ok(Some(entry.descriptor))
     }
 
-    /// Every name with its image, sorted by name. A damaged file is left out
-    /// and noted (see [`take_notices`](LocalStore::take_notices)).
+    /// Every name with its image, sorted by name. A damaged file is left out and reported as a
+    /// notice (see [`take_notices`](LocalStore::take_notices)).
     pub fn references(&self) -> Result<Vec<(Reference, Descriptor)>, StoreError> {
         let mut found = Vec::new();
         for entry in self.entries()? {
@@ -80,8 +79,7 @@ impl LocalStore {
         })
     }
 
-    /// Takes a name away; false where there was none. The blobs stay until a
-    /// prune.
+    /// Removes a name; false if there was none. The blobs stay until a prune.
     pub fn remove_reference(&self, name: &Reference) -> Result<bool, StoreError> {
         let path = self.layout().reference(&tag_key(name).to_string());
         match fs::remove_file(&path) {
@@ -94,8 +92,8 @@ impl LocalStore {
         }
     }
 
-    /// Takes a referrer away from its subject; false where there was none. Its
-    /// blobs stay until a prune.
+    /// Removes a referrer from its subject; false if there was none. Its blobs stay until a
+    /// prune.
     pub fn remove_referrer(&self, subject: &Digest, referrer: &Digest) -> Result<bool, StoreError> {
         let directory = self.layout().referrers(subject);
         let path = directory.join(layout::file_name(referrer));
@@ -131,8 +129,8 @@ fn read_all<T: DeserializeOwned>(
             path: path.clone(),
             what,
         };
-        found.push(match read_small(&path, ENTRY_BYTES) {
-            // Removed since it was listed.
+        found.push(match read_bounded(&path, ENTRY_BYTES) {
+            // Removed after it was listed.
             Ok(None) => continue,
             Err(error @ StoreError::Damaged { .. }) => Err(error),
             Err(error) => Err(damaged(error.to_string())),

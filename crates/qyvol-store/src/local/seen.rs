@@ -11,13 +11,13 @@ use crate::{StoreError, sys};
 const SEEN_BYTES: u64 = 64 << 10;
 
 impl LocalStore {
-    /// What is remembered under a name.
-    pub fn remembered(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    /// The state under a name.
+    pub fn host_state(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.layout().seen(name);
         let Some((bytes, meta)) = read_with_meta(&path, SEEN_BYTES)? else {
             return Ok(None);
         };
-        // A store may be provided by root, as its names are.
+        // The store may belong to root.
         if meta.uid() != sys::user() && meta.uid() != 0 || meta.mode() & 0o022 != 0 {
             let what = format!(
                 "others can write it (owner {}, mode {:04o})",
@@ -31,7 +31,7 @@ impl LocalStore {
 
     /// Updates the state under a name, one process at a time: `update` gets the
     /// old bytes and returns the new ones. They are on disk when this returns.
-    pub fn remember<E: From<StoreError>>(
+    pub fn update_host_state<E: From<StoreError>>(
         &self,
         name: &str,
         update: impl FnOnce(Option<&[u8]>) -> Result<Vec<u8>, E>,
@@ -43,7 +43,7 @@ impl LocalStore {
             sys::sync_dir(&self.layout().directory("state"))?;
         }
         let _lock = self.lock_install()?;
-        let old = self.remembered(name)?;
+        let old = self.host_state(name)?;
         let bytes = update(old.as_deref())?;
         if old.as_ref() == Some(&bytes) {
             return Ok(());

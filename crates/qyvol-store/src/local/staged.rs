@@ -1,4 +1,4 @@
-//! What was staged so far: blobs under their digests, and which of them refer to others.
+//! What is staged so far: blobs by their digests, and which of them refer to others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use super::staging::Staging;
 use crate::StoreError;
 use crate::memory::referrer_link;
 
-/// What an ingest has staged, which its writers add to.
+/// What an ingest and its writers have staged.
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) store: LocalStore,
@@ -30,7 +30,7 @@ pub(super) struct Contents {
 pub(super) struct Blob {
     pub(super) path: PathBuf,
     pub(super) size: u64,
-    /// Of a file in `partial/`: held until it is in place.
+    /// The lock of a file in `partial/`: held until the file is installed.
     pub(super) lock: Option<Arc<File>>,
 }
 
@@ -49,7 +49,7 @@ impl Staged {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a finished file in under its digest.
+    /// Adds a finished file under its digest.
     pub(super) fn add(
         &self,
         descriptor: &Descriptor,

@@ -1,9 +1,8 @@
-//! Private directories under `tmp/` where things are made before they are put in
-//! place.
+//! Private directories under `tmp/` where content is prepared before it is installed.
 //!
-//! Each has a lock file beside it that its process holds. The lock file is
-//! made and locked before the directory and removed after it, so a directory whose
-//! lock is free or absent belongs to nobody and can be swept.
+//! Each has a lock file next to it that its process holds. The lock file is created and locked
+//! before the directory and removed after it, so a directory whose lock is free or absent has
+//! no owner and can be swept.
 
 use std::fs::File;
 use std::io::Write;
@@ -35,8 +34,8 @@ impl Staging {
             let lock_path = tmp.join(format!("{name}.lock"));
             let failed = |error| StoreError::io("create", &lock_path, error);
             let lock = sys::create_new(&lock_path, 0o600).map_err(failed)?;
-            // A sweep may look at the file before it is locked: it is then
-            // held or gone, and another name is tried.
+            // A sweep may see the file before it is locked: it is then held or gone, and
+            // another name is tried.
             if !sys::try_lock(&lock).map_err(failed)? || lock.metadata().map_err(failed)?.nlink() == 0 {
                 continue;
             }
@@ -99,7 +98,7 @@ pub(crate) fn dead(tmp: &Path) -> Vec<(PathBuf, PathBuf, Option<File>)> {
             Err(error) if sys::is_absent(&error) => None,
             Err(_) => continue,
         };
-        // The directory and its lock file are listed side by side.
+        // Both the directory and its lock file are listed.
         if found.last().is_none_or(|(last, _, _)| *last != directory) {
             found.push((directory, lock_path, lock));
         }
@@ -113,7 +112,7 @@ impl LocalStore {
         self.lock_file("gc.lock", lock)
     }
 
-    /// Takes the lock under which things are put in place or taken away.
+    /// Takes the lock under which content is installed or removed.
     pub(crate) fn lock_install(&self) -> Result<File, StoreError> {
         self.lock_file("install.lock", sys::Lock::Exclusive)
     }

@@ -1,5 +1,4 @@
-//! Unpacked trees: read-only directories with an authenticated index beside
-//! them.
+//! Unpacked trees: read-only directories, each with an authenticated index.
 //!
 //! `trees/<id>/` is authenticated by `trees/<id>.index`, which lists every
 //! directory and file with its inode, size and times. Opening a tree compares
@@ -42,7 +41,7 @@ impl Tree {
         &self.path
     }
 
-    /// Opens its directory, without following a link; what is opened is what was
+    /// Opens its directory, without following a link, and checks that it is the one that was
     /// unpacked.
     pub fn open(&self) -> Result<OwnedFd, StoreError> {
         let failed = |error| StoreError::io("open", &self.path, error);
@@ -92,10 +91,9 @@ impl Tree {
 
 impl LocalStore {
     /// The unpacked tree of this id, which is the digest of the layer that it
-    /// was unpacked from. Some only if the index is this store's and the tree's
-    /// own directory is as it was when the index was made; anything else is
-    /// moved to quarantine and counts as absent. What is in the tree is to be
-    /// checked when it is used.
+    /// was unpacked from. Some only if the index is this store's and the tree's own directory
+    /// is unchanged since the index was made; anything else is moved to quarantine and counts
+    /// as absent. The entries of the tree must be checked when they are used.
     pub fn tree(&self, id: &Digest) -> Result<Option<Tree>, StoreError> {
         let Some(key) = self.record_key()? else {
             return Ok(None);
@@ -167,7 +165,7 @@ impl LocalStore {
         }
     }
 
-    /// Takes a tree out of use. To be called with the install lock held.
+    /// Moves a tree to quarantine. The caller holds the install lock.
     fn discard_tree(&self, id: &Digest, why: &str) {
         // The index first: a tree without one is not used.
         let _ = sys::remove(&self.layout().tree_index(id));
@@ -213,7 +211,7 @@ impl LocalStore {
     }
 }
 
-/// Keeps apart what the system refused and what the closure found wrong.
+/// Distinguishes failures of the system from those of the closure.
 fn unpack_failed(id: &Digest, path: &Path, error: io::Error) -> StoreError {
     match StoreError::from_io(error) {
         Ok(error) => error,
@@ -291,7 +289,7 @@ fn set_mode(path: &Path, meta: &Metadata, mode: u32) -> Result<(), StoreError> {
     if meta.mode() & 0o7777 == mode {
         return Ok(());
     }
-    // In a private directory, on an entry that was just seen not to be a link.
+    // In a private directory, on an entry that was just checked not to be a link.
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| StoreError::io("set mode of", path, e))
 }
 
@@ -316,9 +314,8 @@ fn make_index(key: &RecordKey, id: &Digest, tree: &Path) -> Result<(Vec<u8>, (i6
     Ok((tree_index::encode(key, id, &root.stamp, &entries), newest))
 }
 
-/// What an entry of a tree looks like. Without the device: some file systems
-/// number theirs anew at each mount, and a tree costs more to make again than
-/// a hash does.
+/// The metadata of an entry. Without the device number, which some file systems change at each
+/// mount; unpacking again would cost too much.
 fn entry_of(meta: &Metadata) -> Entry {
     let stamp = Stamp {
         dev: 0,

@@ -1,7 +1,7 @@
 //! The index of an unpacked tree: what each file and directory looked like when
 //! it was made (`spec/store.md`, "Trees").
 //!
-//! A run opens few of an application's files, so it pays for those alone. The
+//! A run opens few of an application's files, so it pays only for those. The
 //! head of an index is authenticated when it is opened; it holds the digest of
 //! each page of entries, and a page is read and checked when the first of its
 //! entries is asked for. Entries are sorted by path, and the head says with
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn bit_flipped_anywhere_is_noticed() {
+    fn bit_flipped_anywhere_is_detected() {
         let good = index(300);
         let head = PREFIX + u32_at(&good, PREFIX - 4).unwrap() as usize;
         for at in 0..good.len() {

@@ -1,4 +1,4 @@
-//! A blob on its way into a staging directory, hashed as it is written.
+//! Writes a blob to a staging directory and hashes it.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -39,7 +39,7 @@ impl BlobWriter {
         }
     }
 
-    /// Goes on behind what is there.
+    /// Continues after the existing bytes.
     pub(super) fn after(staged: &Arc<Staged>, partial: Partial) -> BlobWriter {
         let mut writer = BlobWriter::new(staged, partial.file, partial.path, partial.hasher);
         writer.written = partial.bytes;
@@ -47,14 +47,34 @@ impl BlobWriter {
         writer
     }
 
-    /// Leaves what is written where it is.
+    /// Keeps what is written when this is dropped.
     pub(super) fn keep(mut self) {
         self.path = None;
     }
 
-    /// Leaves the hashing to the caller, who does it elsewhere: the digest
-    /// given to [`finish`](BlobWriter::finish) is then taken as it is. Readers
-    /// still check it. To be called before the first byte.
+    /// Opens what was written for reading, once it is `descriptor`.
+    pub(super) fn verified(&mut self, descriptor: &Descriptor) -> Result<File, StoreError> {
+        if let Some(got) = self.hasher.take().map(Hasher::finish)
+            && got != descriptor.digest
+        {
+            return Err(StoreError::WrongDigest {
+                expected: descriptor.digest,
+                got: Box::new(got),
+            });
+        }
+        let path = self.path.as_deref().unwrap_or(Path::new(""));
+        crate::sys::open_read(path).map_err(|error| StoreError::io("open", path, error))
+    }
+
+    /// Keeps what is written if the next ingest can resume from it, and removes it otherwise.
+    pub(super) fn keep_partial(self) {
+        if self.partial {
+            self.keep();
+        }
+    }
+
+    /// Leaves the hashing to the caller: the digest given to [`finish`](BlobWriter::finish) is
+    /// then used unchecked. Readers still check it. Call it before the first byte.
     pub fn without_hashing(mut self) -> BlobWriter {
         self.hasher = None;
         self
@@ -65,9 +85,8 @@ impl BlobWriter {
         self.written
     }
 
-    /// Stages what was written. `known` is the expected digest; where this
-    /// writer hashes, another digest is refused, and where nobody hashed, the
-    /// file is read again.
+    /// Stages what was written. `known` is the expected digest; if this writer hashes, another
+    /// digest is refused; if nobody hashed, the file is read again.
     pub fn finish(mut self, media_type: &str, known: Option<&Digest>) -> Result<Descriptor, StoreError> {
         let digest = match (self.hasher.take(), known) {
             (Some(hasher), known) => {

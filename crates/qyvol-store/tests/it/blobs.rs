@@ -1,4 +1,4 @@
-//! Blobs on their way in and out.
+//! Writing and reading blobs.
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -134,7 +134,7 @@ fn existing_blob_is_kept_and_a_truncated_one_is_repaired() {
 }
 
 #[test]
-fn altered_blob_is_never_handed_out() {
+fn altered_blob_is_never_returned() {
     let home = Home::new();
     let image = home.load("a:1", "a");
     flip(&home.blob(&image.layer.digest));
@@ -143,7 +143,7 @@ fn altered_blob_is_never_handed_out() {
 }
 
 #[test]
-fn link_or_directory_in_a_blobs_place_is_refused() {
+fn link_or_directory_in_place_of_a_blob_is_refused() {
     let home = Home::new();
     let image = home.load("a:1", "a");
     let path = home.blob(&image.layer.digest);
@@ -215,7 +215,7 @@ fn invalid_referrers_do_not_fail_the_copy() {
     let a = image(&ingest, "a");
     let b = image(&ingest, "b");
     let junk = put(&ingest, "application/octet-stream", b"junk");
-    // One that is no manifest, one that refers to nothing.
+    // One that is no manifest, and one without a subject.
     ingest.add_referrer(&a.manifest.digest, &junk);
     ingest.add_referrer(&a.manifest.digest, &b.manifest);
     let good = sign(&ingest, &a.manifest, "ana");

@@ -36,7 +36,7 @@ fn every_kind_of_damage_is_found_and_repaired() {
     let damage = store.check(&NoopReporter, false).unwrap();
     let mut found: Vec<_> = damage.iter().map(|d| d.path.clone()).collect();
     found.sort();
-    // Without a key nothing can be said about trees and code.
+    // Without a key, trees and code can't be checked.
     let mut expected = vec![
         home.blob(&image.layer.digest),
         link.clone(),
@@ -62,7 +62,7 @@ fn every_kind_of_damage_is_found_and_repaired() {
     assert_eq!(left.len(), 1, "the name that lacks a blob: {left:?}");
     assert!(left[0].repair.contains("a:1"));
 
-    // What repair says: load again.
+    // The hint of the repair: load again.
     let mut ingest = store.begin().unwrap();
     let image = crate::support::image(&ingest, "a");
     sign(&ingest, &image.manifest, "ana");
@@ -93,7 +93,7 @@ fn foreign_file_among_blobs_is_found() {
 }
 
 #[test]
-fn absent_store_is_whole_and_check_makes_nothing() {
+fn absent_store_is_undamaged_and_check_creates_nothing() {
     let dir = tempfile::TempDir::new().unwrap();
     let root = dir.path().join("none");
     let store = LocalStore::open(&root).unwrap();

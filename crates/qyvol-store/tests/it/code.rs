@@ -144,7 +144,7 @@ fn damaged_record_or_key_invalidates_compiled_code() {
 }
 
 #[test]
-fn store_that_was_copied_elsewhere_still_knows_its_code() {
+fn store_that_was_copied_elsewhere_still_finds_its_code() {
     let home = compiled();
     let bytes = fs::read(path(&home)).unwrap();
     fs::remove_file(path(&home)).unwrap();

@@ -65,7 +65,7 @@ fn store_of_another_user_is_refused() {
 }
 
 #[test]
-fn file_in_the_stores_place_is_refused() {
+fn file_in_place_of_the_store_is_refused() {
     let dir = tempfile::TempDir::new().unwrap();
     fs::write(dir.path().join("home"), b"").unwrap();
     let error = LocalStore::open(&dir.path().join("home")).unwrap_err();
@@ -81,7 +81,7 @@ fn new_store_is_private_whatever_the_umask() {
     }
 }
 
-/// As a user who may only read: a child of this test that gives up root.
+/// As a user who may only read: a child of this test that drops root.
 #[test]
 fn store_that_cannot_be_written_is_read_without_writing() {
     let home = Home::new();
@@ -110,7 +110,7 @@ fn store_that_cannot_be_written_is_read_without_writing() {
         .env("QYVOL_TEST_ROOT", home.root());
     if is_root() {
         use std::os::unix::process::CommandExt;
-        // The test binary may lie where another user can't reach it.
+        // Another user may not be able to reach the test binary.
         let copy = home.dir.path().join("child");
         fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
         chmod(&copy, 0o755);
@@ -147,8 +147,7 @@ fn child_reads() {
     assert_eq!(store.references().unwrap().len(), 1);
     assert!(store.begin().unwrap_err().is_unwritable());
     assert_eq!(store.check(&qyvol_store::NoopReporter, false).unwrap_or_default(), []);
-    // A guest may run from it; whether the lock can be had is the system's
-    // affair.
+    // A guest may run from it; whether the lock can be taken depends on the system.
     store.running(&manifest.digest).unwrap();
     let _ = store.code("engine", &layer.digest).unwrap();
     assert!(store.tree(&layer.digest).unwrap().is_none());

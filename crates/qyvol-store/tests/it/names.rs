@@ -74,7 +74,7 @@ fn one_damaged_name_does_not_hide_the_others() {
         assert_eq!(home.store.take_notices().len(), 1);
         let damage = home.store.check(&qyvol_store::NoopReporter, false).unwrap();
         assert_eq!(damage.len(), 1, "{damage:?}");
-        assert!(home.store.prune_plan().is_err(), "what it reached can't be known");
+        assert!(home.store.prune_plan().is_err(), "what it referred to is unknown");
     }
     let damage = home.store.check(&qyvol_store::NoopReporter, true).unwrap();
     assert!(damage[0].repaired);
@@ -98,7 +98,7 @@ fn tag_new_never_overwrites_even_a_concurrent_tag() {
         other => panic!("{other:?}"),
     }
     assert_eq!(home.files(), before);
-    // The same image is no move.
+    // The same image is not a move.
     let mut again = home.store.begin().unwrap();
     again.tag_new(&reference("app:1"), &first.manifest);
     again.commit().unwrap();

@@ -1,5 +1,4 @@
-//! Parsed forms of policies: used for the text, the build and the store that they are of, and
-//! for no other.
+//! Parsed forms of policies: each is used only for its own text, build and store.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +20,7 @@ fn parsed_policy_is_used_for_its_own_text_and_build_alone() {
     let (home, other) = (Home::new(), Home::new());
     let text = Digest::of(b"version: 1");
     assert_eq!(home.store.parsed_policy("build-1", &text), None);
-    assert!(!home.root().join("store").exists(), "asking writes nothing");
+    assert!(!home.root().join("store").exists(), "reading writes nothing");
     home.store.put_parsed_policy("build-1", &text, b"form").unwrap();
     assert_eq!(home.store.parsed_policy("build-1", &text).unwrap(), b"form");
     assert_eq!(home.store.parsed_policy("build-2", &text), None);
@@ -29,7 +28,7 @@ fn parsed_policy_is_used_for_its_own_text_and_build_alone() {
     let [file] = &files(&home)[..] else { panic!() };
     fs::copy(file, file.with_file_name(another.hex())).unwrap();
     assert_eq!(home.store.parsed_policy("build-1", &another), None);
-    // Another store's, as another user's would be.
+    // A form of another store, for example another user's.
     other.store.put_parsed_policy("build-1", &text, b"other").unwrap();
     fs::copy(&files(&other)[0], file).unwrap();
     assert_eq!(home.store.parsed_policy("build-1", &text), None);
@@ -75,7 +74,7 @@ fn altered_parsed_policy_counts_as_absent() {
 
 // [STORE-057]
 #[test]
-fn parsed_policies_are_few_and_prune_leaves_the_newest() {
+fn number_of_parsed_policies_is_bounded_and_prune_keeps_the_newest() {
     let home = Home::new();
     let texts: Vec<Digest> = (0..12_u8).map(|number| Digest::of(&[number])).collect();
     for text in &texts {

@@ -1,4 +1,4 @@
-//! Content whose way here breaks off.
+//! Interrupted transfers.
 
 use std::cell::RefCell;
 use std::fs;
@@ -51,7 +51,7 @@ impl Far {
         }
     }
 
-    /// What one ingest makes of it.
+    /// Fetches the content in one ingest.
     fn fetch_into(&self, home: &Home) -> Result<(), StoreError> {
         let ingest = home.other().begin()?.resumable();
         ingest.push_from(&descriptor(), &|at| self.open(at))?;
@@ -160,7 +160,7 @@ fn ingests_of_one_content_at_once_write_one_file() {
     let other = home.other().begin().unwrap().resumable();
     first
         .push_from(&descriptor(), &|at| {
-            // The first has the file and has not begun.
+            // The first has opened the file and has not begun.
             other.push_from(&descriptor(), &|at| second.open(at))?;
             far.open(at)
         })
@@ -184,4 +184,39 @@ fn prune_removes_partials() {
     assert!(plan.bytes >= SIZE as u64 / 2);
     home.store.prune(&plan).unwrap();
     assert_eq!(home.files(), Vec::<String>::new());
+}
+
+// [STORE-026]
+#[test]
+fn spooled_content_resumes_and_never_becomes_a_blob() {
+    let home = Home::new();
+    let spool = |far: &Far| {
+        let ingest = home.other().begin().unwrap().resumable();
+        let spooled = ingest.spool(&descriptor(), &|at| far.open(at))?;
+        ingest.commit()?;
+        Ok::<_, StoreError>(spooled)
+    };
+    assert!(spool(&Far::new(SIZE / 2)).is_err());
+    let far = Far::new(SIZE);
+    drop(spool(&far).unwrap());
+    assert_eq!(far.asked(), [SIZE as u64 / 2]);
+    // It is there for the next one, until it is removed.
+    let far = Far::new(SIZE);
+    let mut spooled = spool(&far).unwrap();
+    assert!(far.asked().is_empty());
+    let mut bytes = Vec::new();
+    spooled.read_to_end(&mut bytes).unwrap();
+    assert!(bytes == content());
+    spooled.remove();
+    assert!(!partial(&home).exists());
+    assert!(!home.store.exists(&descriptor()).unwrap());
+    // Damaged, it is fetched anew.
+    assert!(spool(&Far::new(SIZE / 2)).is_err());
+    overwrite(&partial(&home), b"damaged");
+    let far = Far::new(SIZE);
+    let mut spooled = spool(&far).unwrap();
+    assert_eq!(far.asked(), [7, 0]);
+    bytes.clear();
+    spooled.read_to_end(&mut bytes).unwrap();
+    assert!(bytes == content());
 }

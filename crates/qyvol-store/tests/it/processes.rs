@@ -19,7 +19,7 @@ fn spawn(name: &str, home: &Home) -> Child {
         .unwrap()
 }
 
-/// Waits until the child says that it is where it should be.
+/// Waits until the child reports that it is ready.
 fn wait_ready(child: &mut Child) {
     let out = BufReader::new(child.stdout.take().unwrap());
     assert!(out.lines().any(|line| line.unwrap().ends_with("ready")));
@@ -30,7 +30,7 @@ fn child_store() -> LocalStore {
     LocalStore::open(&PathBuf::from(root)).unwrap()
 }
 
-/// Says so, and stays until killed.
+/// Reports it, and waits to be killed.
 fn ready() {
     println!("ready");
     let _ = std::io::stdin().read_line(&mut String::new());
@@ -97,7 +97,7 @@ fn kill_at_any_moment_damages_nothing_and_repeating_succeeds() {
     for round in 0..30_u64 {
         let mut child = spawn("processes::child_works", &home);
         let mut out = BufReader::new(child.stdout.take().unwrap());
-        // Killed after so many rounds of work, in the middle of the next.
+        // Killed after this many rounds of work, in the middle of the next.
         for _ in 0..=round % 6 {
             let mut line = String::new();
             while !line.ends_with("round\n") {

@@ -1,4 +1,4 @@
-//! Taking away what nothing reaches, and nothing else.
+//! Prune removes what is unreachable, and nothing else.
 
 use std::sync::mpsc;
 use std::thread;
@@ -92,14 +92,14 @@ fn prune_waits_until_a_run_has_found_what_it_needs() {
         let pruner = home.other();
         let plan = &plan;
         scope.spawn(move || send.send(pruner.prune(plan).unwrap().removed).unwrap());
-        // While the guest's things are looked up, nothing of them goes.
+        // While the guest's content is looked up, none of it is removed.
         for _ in 0..200 {
             assert!(store.tree(&image.layer.digest).unwrap().is_some());
             thread::yield_now();
         }
         assert!(done.try_recv().is_err(), "the prune did not wait");
         running.allow_prune();
-        assert_eq!(done.recv().unwrap(), [], "a running guest's things were removed");
+        assert_eq!(done.recv().unwrap(), [], "a running guest's content was removed");
     });
     assert!(store.tree(&image.layer.digest).unwrap().is_some());
 }

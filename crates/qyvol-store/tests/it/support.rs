@@ -1,4 +1,4 @@
-//! Images to store, and looking into a store's directory.
+//! Images to store, and inspection of a store's directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +38,7 @@ impl Home {
         self.v1().join(format!("blobs/sha256/{}/{hex}", &hex[..2]))
     }
 
-    /// Every file of the store but its locks and key, below `v1`.
+    /// Every file of the store below `v1`, except its locks and key.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut left = vec![self.v1()];

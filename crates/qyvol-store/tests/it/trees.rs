@@ -63,7 +63,7 @@ fn unsealed(dir: &Path, change: impl FnOnce()) {
 
 // [STORE-043]
 #[test]
-fn entry_that_was_altered_added_or_removed_is_refused_when_it_is_wanted() {
+fn entry_that_was_altered_added_or_removed_is_refused_when_it_is_used() {
     let changes: &[(&str, &[&str], Change)] = &[
         ("altered", &["a/b/two"], |tree| flip(&tree.join("a/b/two"))),
         ("removed", &["a", "a/one"], |tree| {
@@ -111,7 +111,7 @@ fn entry_that_was_altered_added_or_removed_is_refused_when_it_is_wanted() {
             tree.check(path).expect_err(&format!("{what}: {path}"));
         }
         tree.check("").unwrap();
-        // What is not concerned is still good.
+        // Other entries are still valid.
         if !wrong.contains(&"top") {
             tree.check("top").unwrap();
         }
@@ -149,7 +149,7 @@ fn tree_whose_own_directory_or_index_was_altered_counts_as_absent() {
             symlink(index.with_extension("moved"), &index).unwrap();
         }),
         ("copied", |tree| {
-            // As from a backup: every inode is another.
+            // As after a restore: every inode is new.
             let copy = tree.with_extension("copy");
             let status = std::process::Command::new("cp").arg("-a").arg(tree).arg(&copy).status();
             assert!(status.unwrap().success());

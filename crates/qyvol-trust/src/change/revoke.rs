@@ -1,11 +1,11 @@
-//! Revoking keys and images.
+//! Revoking keys and images, and undoing that.
 
 use qyvol_types::Digest;
 use qyvol_types::yaml::{Step, Written, scalar};
 
 use super::{Edit, PolicyEditError, refused};
 use crate::KeyId;
-use crate::policy::RevokedKey;
+use crate::revoked::RevokedKey;
 
 impl Edit {
     pub(super) fn revoke_key(&mut self, id: KeyId, keep: &[Digest]) -> Result<(), PolicyEditError> {
@@ -51,6 +51,42 @@ impl Edit {
         self.after.revoked.images.push(*digest);
         self.revoke("images", &scalar(&digest.to_string()))?;
         self.notes.push(format!("image {digest} revoked"));
+        Ok(())
+    }
+
+    pub(super) fn reinstate_key(&mut self, id: KeyId) -> Result<(), PolicyEditError> {
+        // From the end, so that what is left keeps its place.
+        for index in (0..self.after.revoked.keys.len()).rev() {
+            if self.after.revoked.keys.get(index).is_some_and(|key| key.id == id) {
+                self.after.revoked.keys.remove(index);
+                self.drop_revoked("keys", index)?;
+                let named = self.after.keys.iter().find(|key| key.signer.id() == id);
+                let name = named.map_or_else(|| id.fingerprint(), |key| key.name.clone());
+                self.notes.push(format!("{name} no longer revoked"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn reinstate_image(&mut self, digest: &Digest) -> Result<(), PolicyEditError> {
+        for index in (0..self.after.revoked.images.len()).rev() {
+            if self.after.revoked.images.get(index) == Some(digest) {
+                self.after.revoked.images.remove(index);
+                self.drop_revoked("images", index)?;
+                self.notes.push(format!("image {digest} no longer revoked"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an item of a list of what is revoked.
+    fn drop_revoked(&mut self, list: &str, index: usize) -> Result<(), PolicyEditError> {
+        self.text.remove(&[Step::Key("revoked"), Step::Key(list)], index)?;
+        // After the last item, the list has brackets: a key without a value refuses the policy.
+        if self.node(&["revoked", list]).is_none() {
+            let none = Written::Inline("[]".to_string());
+            self.text.set(&[Step::Key("revoked")], list, &none)?;
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use qyvol_types::yaml::{Fields, Node, Reader};
 use super::MAX_ENTRIES;
 use crate::TrustPolicy;
 use crate::policy::PolicyKey;
-use crate::signer::{PolicyRoot, Signer, SignerIdentity};
+use crate::signer::{CertifiedName, PolicyRoot, Signer, SignerIdentity};
 
 /// Most trusted roots: each is a file that is read with the policy.
 const MAX_ROOTS: usize = 16;
@@ -50,7 +50,7 @@ pub(super) fn identities(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPoli
         };
         // Two names for one would count one signer twice.
         let twin = policy.keys.iter().find(|key| match &key.signer {
-            Signer::Identity(other) => other.overlaps(&identity),
+            Signer::Identity(other) => other.name.overlaps(&identity.name),
             Signer::Key(_) => false,
         });
         if let Some(twin) = twin {
@@ -77,16 +77,23 @@ pub(super) fn identities(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPoli
 fn identity(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &TrustPolicy) -> Option<SignerIdentity> {
     let what = "an identity";
     let root_node = r.required(fields, "root", what);
-    let issuer_node = r.required(fields, "issuer", what);
-    let subject_node = r.required(fields, "subject", what);
-    let (root_node, issuer_node, subject_node) = (root_node?, issuer_node?, subject_node?);
-    let name = r.text(root_node, "root")?;
-    let root = policy.roots.iter().position(|root| root.name == name);
+    let name = certified_name(r, fields, what);
+    let (root_node, name) = (root_node?, name?);
+    let root_name = r.text(root_node, "root")?;
+    let root = policy.roots.iter().position(|root| root.name == root_name);
     if root.is_none() {
         let known = policy.roots.iter().map(|root| root.name.as_str());
-        let message = format!("there is no trusted root `{}` in this policy", escape(name));
-        r.unknown(root_node.place, message, name, known);
+        let message = format!("there is no trusted root `{}` in this policy", escape(root_name));
+        r.unknown(root_node.place, message, root_name, known);
     }
+    Some(SignerIdentity { root: root?, name })
+}
+
+/// What certificates must state, by `issuer`, `subject`, `repository_id` and `owner_id`.
+pub(crate) fn certified_name(r: &mut Reader<'_>, fields: &Fields<'_>, what: &str) -> Option<CertifiedName> {
+    let issuer_node = r.required(fields, "issuer", what);
+    let subject_node = r.required(fields, "subject", what);
+    let (issuer_node, subject_node) = (issuer_node?, subject_node?);
     let issuer = r.text(issuer_node, "issuer")?;
     if !issuer.contains("://") || issuer.contains('*') {
         r.problem_with_help(
@@ -112,8 +119,7 @@ fn identity(r: &mut Reader<'_>, fields: &Fields<'_>, policy: &TrustPolicy) -> Op
     };
     let repository_id = number("repository_id");
     let owner_id = number("owner_id");
-    Some(SignerIdentity {
-        root: root?,
+    Some(CertifiedName {
         issuer: issuer.to_string(),
         subject: subject.to_string(),
         repository_id,

@@ -96,7 +96,7 @@ fn attestation_larger_than_a_signature_is_read_where_attestations_are() {
 
 // [SIGN-062]
 #[test]
-fn attestation_by_a_revoked_or_expired_key_meets_nothing() {
+fn attestation_by_a_revoked_or_expired_key_does_not_count() {
     let (release, lab) = (key(), key());
     let text = policy_text(&[&release, &lab], 1).replace("[k0, k1]", "[k0]")
         + &format!("    attest: [{{ type: {SBOM}, keys: [k1] }}]\n");

@@ -4,7 +4,7 @@ use super::*;
 
 // [SIGN-020] [SIGN-037]
 #[test]
-fn key_of_a_policy_that_was_emptied_is_not_taken_for_absent() {
+fn policy_field_without_a_value_is_not_treated_as_absent() {
     let key = key();
     let good = policy_text(&[&key], 1);
     let rule = "    require: [{";
@@ -46,7 +46,7 @@ fn key_of_a_policy_that_was_emptied_is_not_taken_for_absent() {
 
 // [SIGN-020]
 #[test]
-fn list_or_mapping_of_nothing_is_not_taken_for_absent() {
+fn empty_list_or_mapping_is_not_treated_as_absent() {
     let key = key();
     let good = policy_text(&[&key], 1);
     let rule = "    require: [{";

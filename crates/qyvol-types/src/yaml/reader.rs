@@ -18,7 +18,7 @@ pub struct Reader<'a> {
     more: usize,
 }
 
-/// A mapping whose keys have been held against the known ones.
+/// A mapping whose keys have been checked against the known ones.
 #[derive(Debug)]
 pub struct Fields<'n> {
     place: Span,

@@ -42,7 +42,7 @@ pub(super) fn accepts(of: &Linked<'_>, rule: &DependencyRule, image: &TrustedIma
     }
     let asked = Capabilities::read(&app.permissions).map_err(|unknown| refused(rule, unknown))?;
     let mut more = of.capabilities.lacks(&asked, Given::Unasked);
-    // What is kept of it, and how long, is the application's to say.
+    // The application decides what is kept, and for how long.
     let (own, others) = (&app.fs, &of.app.fs);
     if asked.fs != FsAccess::None && own.kind != others.kind {
         let kind = match app.fs.kind {

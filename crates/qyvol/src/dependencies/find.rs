@@ -1,4 +1,4 @@
-//! Where the image of a dependency is: in a file, in the store, or first in a registry.
+//! Finds the image of a dependency: in a file, in the store, or in a registry.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Opens the image that the lock pins, or else the one that the name leads to. What trust refuses is not
-    /// fetched.
+    /// Opens the image that the lock pins, or else the one that the name refers to. An image
+    /// that trust refuses is not fetched.
     pub(super) fn new(
         ctx: &Context<'_>,
         directory: &Path,
@@ -103,7 +103,7 @@ fn file(directory: &Path, rule: &DependencyRule, path: &str) -> Result<ImageSour
     ImageSource::archive(&real)
 }
 
-/// An image of the store, fetched first if need be and allowed.
+/// An image of the store, fetched first if necessary and allowed.
 fn stored(
     ctx: &Context<'_>,
     policy: &TrustPolicy,

@@ -1,4 +1,4 @@
-//! `qyv.lock`: read, held against the manifest, and written.
+//! `qyv.lock`: read, checked against the manifest, and written.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Write};
@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Lock>, Error> {
     Ok(Some(lock))
 }
 
-/// For each dependency of a manifest what the lock pins, and nothing where it is to be resolved.
+/// For each dependency of a manifest, what the lock pins, or nothing if it is to be resolved.
 pub(super) fn compare<'l>(
     path: &Path,
     lock: Option<&'l Lock>,
@@ -93,7 +93,7 @@ fn shown(path: &Path) -> String {
     qyvol_types::escape(&path.to_string_lossy()).to_string()
 }
 
-/// Holds what the lock says of an image against the image, which has the digest that it says.
+/// Checks an entry of the lock against the image, whose digest it has.
 pub(super) fn check_pin(rule: &DependencyRule, pin: &LockedDependency, now: &LockedDependency) -> Result<(), Error> {
     let altered = |why: String| Error::Lock {
         key: rule.key.to_string(),
@@ -153,7 +153,7 @@ impl PendingLock {
         &self.path
     }
 
-    /// Writes it beside its place.
+    /// Writes it next to its destination.
     pub(crate) fn stage<'a>(&self, ctx: &Context<'a>) -> Result<StagedLock<'a>, Error> {
         let directory = match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -170,7 +170,7 @@ impl PendingLock {
     }
 }
 
-/// A lock that is written and not in its place yet. Dropped, nothing is left of it.
+/// A lock that is written but not in place yet. If it is dropped, nothing is left of it.
 pub(crate) struct StagedLock<'a> {
     file: TempFile<'a>,
     path: PathBuf,

@@ -1,13 +1,13 @@
 //! Dependencies of an application: found, judged, and linked into its component.
 //!
 //! The one way from `dependencies` of a manifest to the component that is built: the lock
-//! says which image each is, or a name is resolved and the lock will say so; the host's policy judges each
-//! image; what it asks for is held against the application; then all are linked.
+//! states which image each is, or a name is resolved and added to the lock; the host's policy
+//! judges each image; what it asks for is checked against the application; then all are linked.
 //!
 //! Invariants:
 //! - an image that trust refuses, or that asks for more than the application has, is not
 //!   linked;
-//! - a lock decides by digest: no name that it has is resolved again;
+//! - a lock pins digests: no name that it has is resolved again;
 //! - the lock is written after the image, and not at all if the build is refused.
 
 mod check;
@@ -30,7 +30,7 @@ pub use self::update::{LockChange, UpdateReport, UpdateRequest, update};
 use crate::verify::TrustedImage;
 use crate::{Context, Error, Pull, policy_or_key};
 
-/// How dependencies are found, and what becomes of the lock.
+/// How dependencies are found, and how the lock is used.
 #[derive(Clone, Copy)]
 pub struct Linking<'a> {
     /// When a registry is asked for an image.
@@ -42,13 +42,13 @@ pub struct Linking<'a> {
 /// What may happen to the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockUse<'a> {
-    /// It must say all, and stays as it is.
+    /// It must have all dependencies, and does not change.
     Locked,
     /// What it lacks is resolved and added.
     Extended,
-    /// What it lacks is resolved, and it stays as it is: the image is not kept.
+    /// What it lacks is resolved, and it does not change: the image is not kept.
     Unwritten,
-    /// Dependencies with these keys are resolved anew; all of them if there are none.
+    /// Dependencies with these keys are resolved again; all of them if there are none.
     Updated(&'a [WitName]),
 }
 
@@ -60,7 +60,7 @@ impl LockUse<'_> {
 }
 
 impl Linking<'_> {
-    /// What is on this host, without writing a lock.
+    /// Only images on this host, without writing a lock.
     pub(crate) const OFFLINE: Linking<'static> = Linking {
         pull: Pull::Never,
         lock: LockUse::Unwritten,
@@ -94,7 +94,7 @@ struct Accepted {
     room: u64,
 }
 
-/// What is left to do once dependencies are linked.
+/// The remaining work once dependencies are linked.
 #[derive(Debug, Default)]
 pub(crate) struct Linkage {
     /// What is to be written of its lock, if anything is.
@@ -203,8 +203,8 @@ fn read(rule: &DependencyRule, found: &Found, trusted: &TrustedImage, room: &mut
     found.component(layer)
 }
 
-/// What the lock says of a dependency. A pin's signers are kept: the image that is built must not depend on
-/// how many more keys this host trusts.
+/// The lock's entry for a dependency. A pin's signers are kept: the image that is built must
+/// not depend on how many more keys this host trusts.
 fn record(
     rule: &DependencyRule,
     trusted: &TrustedImage,

@@ -1,4 +1,4 @@
-//! `update`: resolves dependencies anew and rewrites the lock.
+//! `update`: resolves dependencies again and rewrites the lock.
 
 use std::path::{Path, PathBuf};
 
@@ -20,15 +20,15 @@ pub struct UpdateRequest<'a> {
     pub pull: Pull<'a>,
 }
 
-/// A dependency that the lock says something else of.
+/// A dependency whose entry in the lock has changed.
 #[derive(Clone, Debug, Serialize)]
 pub struct LockChange {
     /// Its key.
     #[serde(rename = "for")]
     pub key: WitName,
-    /// What the lock said.
+    /// The previous entry.
     pub from: Option<LockedDependency>,
-    /// What it says now.
+    /// The new entry.
     pub to: Option<LockedDependency>,
 }
 
@@ -37,12 +37,12 @@ pub struct LockChange {
 pub struct UpdateReport {
     /// The lock.
     pub path: PathBuf,
-    /// What it says now that it didn't.
+    /// The changed entries.
     pub changes: Vec<LockChange>,
 }
 
-/// Resolves dependencies anew, checks that the application can be built with them, and rewrites the lock.
-/// Nothing else is built or written.
+/// Resolves dependencies again, checks that the application can be built with them, and
+/// rewrites the lock. Nothing else is built or written.
 pub fn update(ctx: &Context<'_>, request: &UpdateRequest<'_>) -> Result<UpdateReport, Error> {
     let manifest = crate::validate(request.path)?;
     let path = lock_path(&manifest.directory);

@@ -1,5 +1,5 @@
-//! When the policy in force was last said to be the newest, which this host remembers in a file
-//! beside the policy, and whether the policy has lapsed since.
+//! When the policy in force was last stated to be the newest, which this host records in a file
+//! next to the policy, and whether the policy has lapsed since.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,8 @@ pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// When a document was last said to be the newest. Lost, the policy counts as lapsed.
+/// When a document was last stated to be the newest. If this is lost, the policy counts as
+/// lapsed.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fresh {
@@ -27,12 +28,12 @@ struct Fresh {
     created: Timestamp,
 }
 
-/// Where the newest statement is kept that a policy is the newest.
+/// The file of the newest statement that a policy is the newest.
 pub(crate) fn fresh_path(policy: &Path) -> PathBuf {
     beside(policy, ".fresh")
 }
 
-/// Remembers a statement of freshness, unless a newer one about the document is remembered.
+/// Records a statement of freshness, unless a newer one about the document is recorded.
 pub(super) fn remember_fresh(
     ctx: &Context<'_>,
     path: &Path,
@@ -57,8 +58,8 @@ pub(super) fn remember_fresh(
     Ok(Some(stated))
 }
 
-/// When the policy was last said to be the newest, as far as this host remembers. What can't
-/// be read counts as nothing.
+/// When the policy was last stated to be the newest, by this host's record. An unreadable
+/// record counts as none.
 fn fresh(path: &Path, policy: &TrustPolicy, text: &str) -> Option<Timestamp> {
     policy.update()?.max_lag?;
     let state = policy_text(&fresh_path(path)).ok()??;
@@ -67,7 +68,7 @@ fn fresh(path: &Path, policy: &TrustPolicy, text: &str) -> Option<Timestamp> {
     (state.digest == document.digest()).then_some(state.created)
 }
 
-/// Fails where the policy, whose text this is, does not hold now.
+/// Fails if the policy with this text has lapsed.
 pub(crate) fn check_lapsed(ctx: &Context<'_>, path: &Path, policy: &TrustPolicy, text: &str) -> Result<(), Error> {
     match policy.lapsed(ctx.now, fresh(path, policy, text)) {
         Some(why) => Err(Error::Policy {

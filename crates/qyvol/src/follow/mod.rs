@@ -2,15 +2,15 @@
 //! registry or from a file.
 //!
 //! Invariants:
-//! - the first document is what the operator names, a file or a digest: no signature can
-//!   vouch for it;
+//! - the operator names the first document, by a file or a digest: no signature can
+//!   authenticate it;
 //! - each later one must follow the one in force ([`SignedPolicy::check_follows`]), in the
 //!   order of the serials, none left out;
-//! - the file is replaced whole, once, by the newest document that follows; where a later one
-//!   does not, those before it are kept and the failure is reported.
+//! - the file is replaced atomically, once, by the newest document that follows; if a later one
+//!   does not follow, those before it are kept and the failure is reported.
 //!
-//! Deliberately absent: anything that the machine adds by itself. A policy that is followed is
-//! changed by its next document alone.
+//! Deliberately absent: local additions. A followed policy is changed only by its next
+//! document.
 
 mod chain;
 mod fresh;
@@ -32,6 +32,7 @@ pub use self::publish::{
 };
 use self::repository::Documents;
 use crate::policy_file::{lock_policy, policy_text};
+use crate::revocations::{HostRevocations, host_revocations, lock_revocations};
 use crate::text_file::read_text_within;
 use crate::{Context, Error, policy_path, secure_file};
 
@@ -56,13 +57,13 @@ pub struct PolicyUpdate {
 
 /// Where the first document comes from.
 pub enum FollowSource<'a> {
-    /// A file that the operator vouches for.
+    /// A file that the operator names.
     File(&'a Path),
-    /// A registry, by the digest that the operator vouches for.
+    /// A registry, by a digest that the operator names.
     Registry(&'a Arc<Client>, &'a Reference),
 }
 
-/// Begins to follow a chain: puts its document into force.
+/// Starts following a chain: puts its document into force.
 pub fn follow(ctx: &Context<'_>, source: &FollowSource<'_>, replace: bool) -> Result<PolicyUpdate, Error> {
     let document = match source {
         FollowSource::File(path) => read_document(path)?,
@@ -83,7 +84,7 @@ pub fn follow(ctx: &Context<'_>, source: &FollowSource<'_>, replace: bool) -> Re
                     document.name()
                 )));
             }
-            // A document that was followed can be had again.
+            // A followed document can be fetched again.
             if before.is_none() {
                 let aside = beside(&path, ".before");
                 secure_file::replace(&aside, text.as_bytes(), 0o600).map_err(Error::file("write", &aside))?;
@@ -166,7 +167,7 @@ fn document(path: &Path, text: &str) -> Result<PolicyDocument, Error> {
     })
 }
 
-/// Goes from the document in force to the newest that follows it.
+/// Advances from the document in force to the newest that follows it.
 fn advance(
     ctx: &Context<'_>,
     source: &str,
@@ -174,7 +175,10 @@ fn advance(
 ) -> Result<PolicyUpdate, Error> {
     let path = policy_path(ctx);
     let _lock = lock_policy(&path)?;
-    let mut current = followed(ctx)?;
+    // What this host revokes counts for no document either.
+    let HostRevocations { revocations, digest } = host_revocations(ctx)?;
+    let get = &mut |serial| Ok(get(serial)?.map(|step| step.revoking(&revocations)));
+    let mut current = followed(ctx)?.revoking(&revocations);
     let was = current.serial();
     let mut newest = get(was)?;
     if let Some(same) = &newest
@@ -215,6 +219,13 @@ fn advance(
         newest = Some(next);
     }
     if current.serial() != was {
+        let _lock = lock_revocations(ctx)?;
+        if host_revocations(ctx)?.digest != digest {
+            return Err(Error::Usage(format!(
+                "{}: it was not updated: what this host revokes has changed meanwhile, try again",
+                path.display()
+            )));
+        }
         put(&path, &current)?;
     }
     if let Some(failure) = failure {
@@ -254,6 +265,6 @@ fn refused<T>(source: &str, refusal: Refusal, why: String) -> Result<T, Error> {
 /// Puts a document into force.
 fn put(path: &Path, document: &PolicyDocument) -> Result<(), Error> {
     secure_file::replace(path, document.text().as_bytes(), 0o600).map_err(Error::file("write", path))?;
-    // A directory that others can write would have it refused by whoever reads it next.
+    // In a directory that others can write, the next command would refuse it.
     policy_text(path).map(drop)
 }

@@ -20,7 +20,7 @@ use crate::{Context, Error, policy_path};
 pub struct PolicySign<'a> {
     /// The file of the chain, which need not exist yet.
     pub chain: &'a Path,
-    /// A policy to add to it; its last document is signed where absent.
+    /// A policy to add to it; if absent, the last document is signed.
     pub document: Option<&'a Path>,
     /// Say that the last document is the newest, instead of signing it.
     pub fresh: bool,
@@ -116,7 +116,7 @@ pub fn sign_policy(ctx: &Context<'_>, request: &PolicySign<'_>) -> Result<Policy
     Ok(report)
 }
 
-/// Adds a document to a chain; the same one again is no second one.
+/// Adds a document to a chain; the same document again changes nothing.
 fn add(steps: &mut Vec<SignedPolicy>, document: PolicyDocument) -> Result<(), Error> {
     if let Some(last) = steps.last() {
         if last.document.text() == document.text() {
@@ -165,8 +165,8 @@ pub struct PublishedPolicies {
     pub documents: usize,
 }
 
-/// Publishes the documents of a chain that a registry does not have. A serial that is there
-/// stays what it is.
+/// Publishes the documents of a chain that a registry does not have. An existing serial is
+/// never replaced.
 pub fn push_policies(
     ctx: &Context<'_>,
     client: &Arc<Client>,
@@ -236,8 +236,8 @@ fn has_all(there: &SignedPolicy, step: &SignedPolicy) -> bool {
     step.signatures.iter().all(has)
 }
 
-/// Fails where hosts would not follow the first document after those that are published: a
-/// serial that is taken can't be had again.
+/// Fails if hosts would not follow the first document after those that are published: a used
+/// serial can't be used again.
 fn check_predecessor(documents: &Documents, to: &str, steps: &[SignedPolicy]) -> Result<(), Error> {
     let Some(first) = steps.first() else { return Ok(()) };
     let serial = first.document.serial();
@@ -264,7 +264,7 @@ fn check_predecessor(documents: &Documents, to: &str, steps: &[SignedPolicy]) ->
     }
 }
 
-/// Fails where hosts would not follow a chain.
+/// Fails if hosts would not follow a chain.
 fn check(file: &str, steps: &[SignedPolicy]) -> Result<(), Error> {
     if let Some(first) = steps.first() {
         let Signatures { have, need } = first.signatures_of(first.document.policy());
@@ -301,7 +301,7 @@ pub struct PolicyExport<'a> {
     pub to: &'a Path,
 }
 
-/// Fetches a chain into a file, for hosts that no registry can be reached from.
+/// Fetches a chain into a file, for hosts that can't reach a registry.
 pub fn export_policies(
     ctx: &Context<'_>,
     client: &Arc<Client>,
@@ -319,7 +319,7 @@ pub fn export_policies(
         ));
     };
     if request.to.exists() {
-        // What stands there is replaced only if it is such a file.
+        // An existing file is replaced only if it is such a file.
         chain::read(request.to)?;
     }
     let first = request

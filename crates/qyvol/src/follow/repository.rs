@@ -2,7 +2,7 @@
 //!
 //! A document is an artifact under the tag of its serial; its signatures refer to it. The
 //! statement that it is the newest is an artifact of its own under the tag `SERIAL.fresh`,
-//! which each later one takes over: as referrers they would pile up.
+//! which each later statement replaces: as referrers they would accumulate.
 
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ impl Documents {
         Ok(document)
     }
 
-    /// Signatures that can be read. What can't is passed over: others may write referrers.
+    /// The readable signatures. Others are skipped, because anyone may write referrers.
     fn signatures(&self, document: &PolicyDocument) -> Result<Vec<Envelope>, Error> {
         let subject = subject(document);
         let mut found = Vec::new();
@@ -139,8 +139,8 @@ impl Documents {
         }
     }
 
-    /// The statement that a document is the newest. One that can't be read is none: it keeps
-    /// nobody from the documents.
+    /// The statement that a document is the newest. An unreadable one counts as absent, and
+    /// does not block access to the documents.
     fn fresh(&self, serial: u64) -> Result<Option<Envelope>, Error> {
         match self.read_fresh(serial) {
             Err(error) if matches!(error.class(), ErrorClass::Refused(_)) => Ok(None),
@@ -197,7 +197,7 @@ impl Documents {
         Ok(())
     }
 
-    /// Sends what a manifest of ours names.
+    /// Pushes the blobs of a manifest of ours.
     fn write(&self, manifest: &ImageManifest, layer: &[u8]) -> Result<(), Error> {
         let mut config: &[u8] = b"{}";
         self.repository.push(manifest.config(), &mut config)?;
@@ -209,7 +209,7 @@ impl Documents {
     }
 }
 
-/// A document as its signatures name it.
+/// The subject of a document's signatures.
 fn subject(document: &PolicyDocument) -> Descriptor {
     let whole = document.manifest().descriptor();
     Descriptor::new(&whole.media_type, whole.digest, whole.size)

@@ -1,5 +1,4 @@
-//! Finding the component in what a registry has under a name: the platform, the
-//! layer, and what beside it is left out.
+//! Finds the component in an artifact: the platform, the layer, and what is left out.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -50,7 +49,7 @@ struct QyvMarker {
     qyv: Option<IgnoredAny>,
 }
 
-/// What is read of a Spin application: which layer is which component.
+/// The part of a Spin application that is read: which layer is which component.
 #[derive(Deserialize)]
 struct Spin {
     #[serde(default)]
@@ -148,8 +147,7 @@ fn missing(d: &Descriptor) -> StoreError {
     StoreError::NotFound { digest: d.digest }
 }
 
-/// The name that fetches the very image: with its digest where an index led
-/// there.
+/// The exact name of the image: with its digest if it comes from an index.
 fn own_name(name: &Reference, digests: &[Digest]) -> Reference {
     let through_index = match digests {
         [_, digest] => {
@@ -182,9 +180,9 @@ fn manifest_from_index(label: &str, repository: &Repository, named: &Descriptor)
 }
 
 /// The entry of an index that is WebAssembly, a component before a module, and
-/// the others. None is taken where two would do.
+/// the others. If two match, none is chosen.
 fn platform<'e>(label: &str, entries: &'e [IndexEntry]) -> Result<(&'e IndexEntry, Vec<String>), Error> {
-    let told = |entry: &IndexEntry| match &entry.platform {
+    let shown_platform = |entry: &IndexEntry| match &entry.platform {
         Some(platform) => format!("{} {}", show(&platform.plain()), entry.descriptor.digest),
         None => format!("no platform stated {}", entry.descriptor.digest),
     };
@@ -198,7 +196,7 @@ fn platform<'e>(label: &str, entries: &'e [IndexEntry]) -> Result<(&'e IndexEntr
     let refused = |is_several| Error::Platforms {
         target: label.to_string(),
         is_several,
-        platforms: entries.iter().map(told).collect(),
+        platforms: entries.iter().map(shown_platform).collect(),
     };
     let best = best.ok_or_else(|| refused(false))?;
     let is_other = |entry: &&IndexEntry| entry.descriptor.digest != best.descriptor.digest;
@@ -208,12 +206,12 @@ fn platform<'e>(label: &str, entries: &'e [IndexEntry]) -> Result<(&'e IndexEntr
     let others = entries
         .iter()
         .filter(is_other)
-        .map(|other| format!("the platform {}", told(other)));
+        .map(|other| format!("the platform {}", shown_platform(other)));
     Ok((best, others.collect()))
 }
 
-/// What claims to sign any of these. It is told, and stops nothing: each
-/// request is made once, and none after one that failed.
+/// What claims to sign any of these. It is reported, and never an error: each request is made
+/// once, and none after a failure.
 fn signatures(ctx: &Context<'_>, repository: &Repository, digests: &[Digest]) -> Vec<(&'static str, usize)> {
     let mut all: BTreeMap<&'static str, usize> = BTreeMap::new();
     for digest in digests {
@@ -231,7 +229,7 @@ fn signatures(ctx: &Context<'_>, repository: &Repository, digests: &[Digest]) ->
     all.into_iter().collect()
 }
 
-/// Chooses the layer, and says what else there is.
+/// Chooses the layer, and returns what is left out.
 fn choose(
     label: &str,
     repository: &Repository,
@@ -290,7 +288,7 @@ fn choose(
         layers: image.layers.iter().map(shown).collect(),
         are_files: false,
     };
-    // What looks like a digest is one: a title is the publisher's to choose.
+    // Anything that looks like a digest is one: the publisher chooses titles.
     let digest = asked.and_then(|asked| asked.parse::<Digest>().ok());
     let wasm = |layer: &&Descriptor| match asked {
         Some(asked) => match digest {
@@ -319,9 +317,9 @@ fn choose(
             let (container, left_out) = Container::new(label, &read(&image.config)?, layers)?;
             return Ok((ComponentLocation::File(container), left_out));
         }
-        // Its first bytes say what it is.
+        // Its first bytes show what it is.
         ([], [only]) => only,
-        ([], _) => return Err(listed("none of its layers says that it is WebAssembly")),
+        ([], _) => return Err(listed("none of its layers is marked as WebAssembly")),
         (_, _) => return Err(listed("it has several components, and an image of Qyvol has one")),
     };
     if layer.size > limits::COMPONENT_BYTES {

@@ -1,12 +1,12 @@
-//! A container image that holds one WebAssembly file, as tools build it that
-//! know no artifacts: the entrypoint of its config says which file.
+//! A container image with one WebAssembly file, as tools without support for artifacts build
+//! it: the entrypoint of its config names the file.
 //!
-//! Strict, for whoever checked the image may have seen another file than the
-//! one that is signed here: each layer must be one that can be read, no name is
-//! resolved, and what a layer removes is not looked for below it.
+//! Strict, because a tool that checked the image may have seen another file than the one that
+//! is signed here: every layer must be readable, no link is followed, and what a layer removes
+//! is not searched below it.
 //!
-//! Deliberately absent: what the config says of users, volumes and ports, which
-//! mean nothing to a component; arguments and environment are told as left out.
+//! Deliberately absent: users, volumes and ports of the config, which mean nothing to a
+//! component; arguments and environment are reported as left out.
 
 use qyvol_image::{FoundFiles, ImageError, Wanted, find_wasm};
 use qyvol_remote::Repository;
@@ -21,7 +21,7 @@ use crate::{Context, Error};
 
 /// A container image with a component somewhere in its files.
 pub(super) struct Container {
-    /// The component's path, without a leading `/`; none where nothing says it.
+    /// The component's path, without a leading `/`; none if it is not stated.
     path: Option<String>,
     /// Layers of files, the topmost first.
     layers: Vec<(Descriptor, Compression)>,
@@ -31,7 +31,7 @@ pub(super) struct Container {
 const FIELDS: [&str; 7] = ["architecture", "os", "config", "Entrypoint", "Cmd", "WorkingDir", "Env"];
 /// Fields of a config whose values have names of their own.
 const MAPS: [&str; 3] = ["Labels", "Volumes", "ExposedPorts"];
-/// Words of the config that are told.
+/// Words of the config that are reported.
 const WORDS: usize = 20;
 
 /// The extracted component.
@@ -154,8 +154,8 @@ impl Container {
         }
     }
 
-    /// The program that the config names: from the top, the first layer that
-    /// has it, or has something to say of it.
+    /// The program that the config names: from the top, the first layer that has it, removes it
+    /// or replaces it.
     fn named(
         &self,
         label: &str,
@@ -167,7 +167,7 @@ impl Container {
             let found = read(index, &Wanted::Path(path), others.room())?;
             others.add(&found);
             if let Some((_, component)) = found.wasm {
-                let mut left_out = others.told();
+                let mut left_out = others.names();
                 let below = self.layers.get(index + 1..).unwrap_or_default();
                 left_out.extend(
                     below
@@ -188,8 +188,8 @@ impl Container {
         Err(Error::malformed(label)(why))
     }
 
-    /// The one program that all layers have between them. From the bottom: what
-    /// an upper layer removes must be known by then.
+    /// The only program in all layers together, from the bottom up: what upper layers remove
+    /// must be known.
     fn only(
         &self,
         label: &str,
@@ -218,7 +218,7 @@ impl Container {
             (Some((component, layer)), _) => Ok(ExtractedComponent {
                 component,
                 layer,
-                left_out: others.told(),
+                left_out: others.names(),
             }),
             (None, true) => Err(Error::malformed(label)("it has no file whose name ends in .wasm")),
             (None, false) => Err(Error::Layers {
@@ -250,7 +250,7 @@ impl OmittedFiles {
         self.count += found.other_count;
     }
 
-    fn told(self) -> Vec<String> {
+    fn names(self) -> Vec<String> {
         let more = self.count - self.names.len();
         let more = (more > 0).then(|| format!("{more} more files"));
         self.names.into_iter().chain(more).collect()
@@ -275,8 +275,8 @@ fn removed(label: &str, path: &str, is_top: bool) -> Error {
     })
 }
 
-/// The path of a program without a leading `/`; none where it would have to be
-/// resolved, or names no file.
+/// The path of a program without a leading `/`; none if it would have to be resolved, or names
+/// no file.
 fn path(program: &str, working_dir: Option<&str>) -> Option<String> {
     let whole = match program.starts_with('/') {
         true => program.to_string(),
@@ -327,14 +327,14 @@ mod tests {
                 .unwrap();
         assert_eq!(container.path.as_deref(), Some("a.wasm"));
         assert_eq!(left_out, ["its arguments: -v", "its environment: A"]);
-        // As images were built before there was a platform for it.
+        // Images that were built before there was a platform for WebAssembly.
         assert!(new(r#"{"architecture":"amd64","os":"linux","config":{"Cmd":["/a.wasm"]}}"#).is_ok());
         for bad in [
             r#"{"architecture":"amd64","os":"linux","config":{"Cmd":["/bin/sh"]}}"#,
             r#"{"architecture":"amd64","os":"linux"}"#,
             "{}",
             "[",
-            // Go's tools read the later one.
+            // Go's tools use the later one.
             r#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/a.wasm"],"entrypoint":["/b.wasm"]}}"#,
             r#"{"architecture":"wasm","os":"wasi","config":{"Entrypoint":["/a/../b.wasm"]}}"#,
         ] {

@@ -1,15 +1,14 @@
-//! `import`: what another tool has published, or a bare `.wasm`, as a signed
-//! image of ours.
+//! `import`: makes a signed image of ours from another tool's artifact or a bare `.wasm`.
 //!
-//! The component's bytes are taken as they are; everything else is made here,
-//! by the same builder as a build. Invariants:
-//! - the manifest that is made grants nothing: whoever wants more writes one;
-//! - the source's digest is recorded in what is signed; its signatures are told
-//!   and never count for the image that is made;
+//! The component's bytes are used unchanged; everything else is made here, by the same builder
+//! as a build. Invariants:
+//! - the generated manifest grants nothing: a user who wants more writes one;
+//! - the source's digest is recorded in what is signed; its signatures are reported and never
+//!   count for the new image;
 //! - every fault of the source is found before anything is written.
 //!
-//! Deliberately absent: the source's environment and arguments, which are told
-//! as left out, and judging its signatures.
+//! Deliberately absent: the source's environment and arguments, which are reported as left out,
+//! and verification of its signatures.
 
 mod artifact;
 mod container;
@@ -35,7 +34,7 @@ use crate::signer::SignerChoice;
 use crate::validate::{Validated, prepare_component};
 use crate::{BuildReport, Context, Destination, Error, ImageName, Target, functions};
 
-/// Parts of the source that are told by name.
+/// Parts of the source that are reported by name.
 const MAX_LISTED: usize = 100;
 /// Characters of a text of the source that are shown.
 const MAX_SHOWN: usize = 200;
@@ -48,8 +47,8 @@ pub struct ImportRequest<'a> {
     pub manifest: Option<&'a Path>,
     /// Name and version of the image; from the source if absent.
     pub name: Option<&'a Reference>,
-    /// Whether a name that the source has chosen may take the place of another
-    /// image in the store, and of the file that is there.
+    /// Whether a name that the source has chosen may replace another image in the store, and an
+    /// existing file.
     pub replace: bool,
     /// The layer to take, by its digest, title or Spin component id.
     pub layer: Option<&'a str>,
@@ -63,7 +62,7 @@ pub struct ImportRequest<'a> {
     pub tags: Vec<Reference>,
     /// Who signs.
     pub signer: SignerChoice<'a>,
-    /// What the signature says beside the digest.
+    /// What the signature states in addition to the digest.
     pub claims: Claims,
     /// Asks for a key's passphrase.
     pub passphrase: Passphrase<'a>,
@@ -89,20 +88,20 @@ pub struct ImportReport {
     pub build: BuildReport,
     /// Where the component came from; none for a file of this host.
     pub origin: Option<Origin>,
-    /// What the source has that the image has not.
+    /// The parts of the source that the image lacks.
     pub left_out: Vec<String>,
     /// Whether the manifest was made here.
     pub made_manifest: bool,
 }
 
-/// A component on its way into an image.
+/// A component to be imported.
 struct ImportedComponent {
     component: Vec<u8>,
     origin: Option<Origin>,
     left_out: Vec<String>,
 }
 
-/// Imports. A connection is opened for a name in a registry alone.
+/// Imports. A connection is opened only for a name in a registry.
 pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'_>) -> Result<ImportReport, Error> {
     let label = match request.source {
         Target::Image(ImageName::Reference(name)) => name.to_string(),
@@ -130,8 +129,7 @@ pub fn import(ctx: &Context<'_>, client: &Arc<Client>, request: &ImportRequest<'
         inputs: request.inputs,
     };
     let mut place = OutputPath::new(ctx, &to)?;
-    // Who published the source has chosen its name, and must not choose what it
-    // takes the place of.
+    // The publisher of the source chose its name, and must not choose what it replaces.
     let is_derived = request.name.is_none() && manifest.is_none() && !request.replace;
     if is_derived && request.output.is_none() && !request.force {
         place.keep();
@@ -223,7 +221,7 @@ fn last(repository: &str) -> &str {
     repository.rsplit('/').next().unwrap_or(repository)
 }
 
-/// What the archive is called, and the image where that is not said.
+/// The name of the archive and, unless stated otherwise, of the image.
 fn file_name(request: &ImportRequest<'_>) -> String {
     match (request.name, request.source) {
         (Some(name), _) => last(name.repository()).to_string(),
@@ -241,13 +239,13 @@ fn no_version(label: &str, request: &ImportRequest<'_>, stated: Option<&str>) ->
     };
     let why = match stated {
         Some(stated) => format!("its version `{}` can't be a tag", shown(stated)),
-        None => "nothing says which version it is".to_string(),
+        None => "its version is not stated".to_string(),
     };
     Error::Usage(format!("{}: {why}: name the image, as --name {example}", escape(label)))
 }
 
-/// The image's own name: as the user says, or the source's last part and its
-/// tag or the version that it states.
+/// The image's own name: the user's choice, or the last part of the source's name with its tag
+/// or stated version.
 fn own_name(label: &str, request: &ImportRequest<'_>, stated: Option<&str>) -> Result<Reference, Error> {
     if let Some(name) = request.name {
         return Ok(name.clone());

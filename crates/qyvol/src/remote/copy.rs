@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use qyvol_remote::{Access, Client, Repository};
+use qyvol_remote::{Access, Client, Mounts, Repository};
 use qyvol_types::Reference;
 
 use super::{TransferReport, attribute_to_registry, by_repository, copy_and_tag, find, layers_size, mark_present};
 use crate::{Context, Error};
 
-/// Copies an image from registry to registry with every byte that belongs to
-/// it, mounting where both names are on one registry.
+/// Copies an image with everything that belongs to it from registry to registry, mounting blobs
+/// if both names are on one registry.
 pub fn copy(
     ctx: &Context<'_>,
     client: &Arc<Client>,
@@ -22,19 +22,17 @@ pub fn copy(
     let mut moved = TransferReport::new(&from.to_string(), &image, dry_run)?;
     for group in by_repository(to)? {
         let Some(first) = group.first() else { continue };
-        let mut mounts = HashMap::new();
-        if first.registry() == from.registry() {
-            for d in image.manifest.layers().iter().chain([image.manifest.config()]) {
-                mounts.insert(d.digest, from.repository().to_string());
-            }
-        }
+        let mounts = match first.registry() == from.registry() {
+            true => Mounts::All(from.repository().to_string()),
+            false => Mounts::Each(HashMap::new()),
+        };
         let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
         if dry_run {
             mark_present(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("copying", Some(layers_size(&image.manifest)));
-            let copied =
-                copy_and_tag(ctx, &src, &image, &repository, &group).map_err(|e| attribute_to_registry(e, &src))?;
+            let copied = copy_and_tag(ctx, &src, &image, &repository, &group, &|| ())
+                .map_err(|e| attribute_to_registry(e, &src))?;
             *moved.copied.get_or_insert(0) += copied;
             ctx.report.finished();
         }

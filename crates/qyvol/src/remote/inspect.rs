@@ -9,8 +9,8 @@ use super::find;
 use crate::inspect::view;
 use crate::{Context, Error, Inspection};
 
-/// Looks at an image on its registry: its manifest, config and signatures, and
-/// none of its layers. Nothing is judged or stored.
+/// Inspects an image on its registry: its manifest, config and signatures, and none of its
+/// layers. Nothing is judged or stored.
 pub fn inspect_remote(ctx: &Context<'_>, client: &Arc<Client>, name: &Reference) -> Result<Inspection, Error> {
     let (_, image) = find(ctx, client, name)?;
     view(&name.to_string(), &image, None)

@@ -1,5 +1,5 @@
-//! Images and registries, a file a verb. What the verbs share is here: what a
-//! transfer reports, where it goes, whose fault a failure is.
+//! Images and registries, one file per verb. Shared code is here: the report of a transfer, its
+//! destination, and which side a failure belongs to.
 //!
 //! Each is a copy between stores. A verb that opens a connection takes the
 //! client as an argument; what doesn't take one can't.
@@ -24,14 +24,15 @@ use serde::Serialize;
 pub use self::copy::copy;
 pub use self::inspect::inspect_remote;
 pub use self::pull::{PullRequest, pull};
-pub use self::push::push;
+pub use self::push::{PushRequest, push};
 pub use self::remove::remove_remote;
 pub use self::tags::tags;
 pub(crate) use self::verify::verify_remote;
+use crate::encodings::Listing;
 use crate::image_source::{own_name, read_image};
 use crate::{Context, Error};
 
-/// A blob of an image that is moved, or would be.
+/// A blob of an image that is transferred, or would be.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TransferredBlob {
@@ -41,9 +42,19 @@ pub struct TransferredBlob {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
-    /// Whether the destination has it already; set by a dry run alone.
+    /// Whether the destination has it already; set only by a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub present: Option<bool>,
+    /// Bytes that a pull fetched for it: fewer than its size if a smaller representation was
+    /// used, or if an earlier pull had fetched a part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<u64>,
+    /// The encoding of the representation that it was decoded from, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<&'static str>,
+    /// What that representation was applied to, if it is a patch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
 }
 
 /// The result of a transfer, or of its dry run.
@@ -54,11 +65,11 @@ pub struct TransferReport {
     pub digest: Digest,
     /// The image's own name.
     pub image: Reference,
-    /// The names it has now where it went.
+    /// Its names at the destination.
     pub names: Vec<Reference>,
     /// Its manifest, config and layers.
     pub parts: Vec<TransferredBlob>,
-    /// Signatures that went along.
+    /// Signatures that were transferred too.
     pub signatures: usize,
     /// Nothing was written.
     pub dry_run: bool,
@@ -92,6 +103,9 @@ fn parts(image: &SignedImage) -> Vec<TransferredBlob> {
             digest: d.digest,
             size: d.size,
             present: None,
+            fetched: None,
+            encoding: None,
+            base: None,
         })
         .collect()
 }
@@ -127,20 +141,22 @@ fn by_repository(names: &[Reference]) -> Result<Vec<Vec<Reference>>, Error> {
 }
 
 /// Copies an image with its referrers, then tags it: a tag never appears before
-/// its signatures.
+/// its signatures. `more` adds other referrers meanwhile.
 fn copy_and_tag<S: Fetch + Referrers + Sync>(
     ctx: &Context<'_>,
     from: &S,
     image: &SignedImage,
     to: &Repository,
     tags: &[Reference],
+    more: &(dyn Fn() + Sync),
 ) -> Result<usize, Error> {
     let root = image.descriptor();
-    // Where lists of referrers are ours to keep, writing them takes long:
-    // it passes while the layers are on their way.
+    // If the client keeps the lists of referrers, writing them takes long: it runs while the
+    // layers are transferred.
     let copied = thread::scope(|scope| {
         let referrers = scope.spawn(|| -> Result<(), Error> {
             copy_referrers(from, to, &root, &|_| true, ctx.report)?;
+            more();
             Ok(to.publish_referrers()?)
         });
         let copied = copy_graph(from, to, &root, ctx.report)?;
@@ -154,7 +170,7 @@ fn copy_and_tag<S: Fetch + Referrers + Sync>(
     Ok(copied)
 }
 
-/// Asks which parts are there.
+/// Checks which parts exist.
 fn mark_present(to: &Repository, parts: &mut [TransferredBlob]) -> Result<(), Error> {
     for part in parts {
         let there = to.exists(&Descriptor::new(&part.media_type, part.digest, part.size))?;
@@ -193,12 +209,23 @@ pub(crate) fn attribute_to_registry(error: Error, repository: &Repository) -> Er
     }
 }
 
-/// Resolves a name on its registry, once, and reads what is small of the image.
+/// Resolves a name on its registry, once, and reads the small blobs of the image.
 pub(crate) fn find(
     ctx: &Context<'_>,
     client: &Arc<Client>,
     name: &Reference,
 ) -> Result<(Repository, SignedImage), Error> {
+    let (repository, image, _) = find_with_encodings(ctx, client, name)?;
+    Ok((repository, image))
+}
+
+/// The same, with those of the image's referrers that list smaller representations, by what
+/// the registry says of them.
+fn find_with_encodings(
+    ctx: &Context<'_>,
+    client: &Arc<Client>,
+    name: &Reference,
+) -> Result<(Repository, SignedImage, Vec<Descriptor>), Error> {
     if name.digest().is_some_and(|d| d.algorithm() != Algorithm::Sha256) {
         return Err(Error::Usage(format!("{name}: images are named by their sha256 digest")));
     }
@@ -206,9 +233,11 @@ pub(crate) fn find(
     let descriptor = repository
         .resolve(name)?
         .ok_or_else(|| manifest_not_found(&repository, name))?;
-    let image = read_image(ctx, &repository, &name.to_string(), &descriptor)
-        .map_err(|e| attribute_to_registry(e, &repository))?;
-    Ok((repository, image))
+    let listing = Listing::new(&repository);
+    let image =
+        read_image(ctx, &listing, &name.to_string(), &descriptor).map_err(|e| attribute_to_registry(e, &repository))?;
+    let encodings = listing.encodings.into_inner();
+    Ok((repository, image, encodings))
 }
 
 pub(crate) fn manifest_not_found(repository: &Repository, name: &Reference) -> RemoteError {

@@ -8,7 +8,8 @@ use qyvol_store::{Exists, copy_graph};
 use qyvol_trust::TrustPolicy;
 use qyvol_types::{Descriptor, Reference};
 
-use super::{TransferReport, attribute_to_registry, find, layers_size};
+use super::{TransferReport, attribute_to_registry, find_with_encodings, layers_size};
+use crate::encodings::{Receiver, Ways};
 use crate::image_source::RequestedAs;
 use crate::install::stage_metadata;
 use crate::output::{Output, OutputPath};
@@ -23,15 +24,15 @@ pub struct PullRequest<'a> {
     pub output: Option<Destination<'a>>,
     /// The policy that must accept the image before any of it is stored.
     pub policy: Option<&'a TrustPolicy>,
-    /// Only look.
+    /// A dry run.
     pub dry_run: bool,
 }
 
 /// Fetches an image with its signatures, into the store or a file. Without a
-/// policy nothing is judged: that is done by whoever runs it.
+/// policy nothing is judged: whoever runs the image does that.
 pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) -> Result<TransferReport, Error> {
     let name = request.name;
-    let (repository, image) = find(ctx, client, name)?;
+    let (repository, image, encodings) = find_with_encodings(ctx, client, name)?;
     let label = name.to_string();
     let trusted = match request.policy {
         Some(policy) => {
@@ -65,9 +66,9 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
         }
         return Ok(moved);
     }
-    ctx.report.started("pulling", Some(layers_size(&image.manifest)));
     match &request.output {
         Some(path) => {
+            ctx.report.started("pulling", Some(layers_size(&image.manifest)));
             let mut file = Output::create(ctx, OutputPath::new(ctx, path)?)?;
             let written = write_archive(&head, &repository, &mut file, ctx.report);
             written.map_err(|e| attribute_to_registry(Error::image(&label)(e), &repository))?;
@@ -85,11 +86,17 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
             }
             signatures::keep(ctx, &store, request.policy, &label, &mut image)?;
             attestations::keep_large(ctx, &store, &label, &mut image)?;
+            let ways = Ways::find(ctx, &repository, &store, &image, &encodings)?;
+            let total = layers_size(&image.manifest).saturating_sub(ways.saved());
+            ctx.report.started("pulling", Some(total));
             let mut stage = store.begin()?.resumable();
-            // What was judged is what is stored: it is not asked for again.
+            // The judged bytes are stored: they are not fetched again.
             stage_metadata(&mut stage, &image)?;
-            copied += copy_graph(&repository, &stage, &image.descriptor(), ctx.report)
+            let receiver = Receiver::new(ctx, &repository, &stage, ways);
+            copied += copy_graph(&repository, &receiver, &image.descriptor(), ctx.report)
                 .map_err(|e| attribute_to_registry(e.into(), &repository))?;
+            let received = receiver.received();
+            received.account(&mut moved.parts);
             for manifest in &image.large_attestations {
                 copy_graph(&repository, &stage, &manifest.descriptor(), ctx.report)
                     .map_err(|e| attribute_to_registry(e.into(), &repository))?;
@@ -100,6 +107,7 @@ pub fn pull(ctx: &Context<'_>, client: &Arc<Client>, request: &PullRequest<'_>) 
                 trusted.remember(&store, &label)?;
             }
             stage.commit()?;
+            received.clean_up();
         }
     }
     ctx.report.finished();

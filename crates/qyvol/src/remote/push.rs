@@ -9,7 +9,20 @@ use qyvol_store::{CopyError, Fetch, LocalStore};
 use qyvol_types::{Digest, ImageManifest, Reference, limits};
 
 use super::{TransferReport, by_repository, copy_and_tag, layers_size, mark_present};
+use crate::encodings::{Encodings, Publisher};
 use crate::{Context, Error, ImageSource, Target};
+
+/// What to push.
+pub struct PushRequest<'a> {
+    /// A `.qyvbin`, or a name in the store.
+    pub target: &'a Target,
+    /// Where to; if empty, to the image's own name, which then has a registry in it.
+    pub names: &'a [Reference],
+    /// A dry run.
+    pub dry_run: bool,
+    /// Which smaller representations of the image are published with it.
+    pub encodings: Encodings<'a>,
+}
 
 /// Sends an image, from a file or the store, to every one of the names.
 ///
@@ -31,25 +44,28 @@ use crate::{Context, Error, ImageSource, Target};
 /// # let hub = runtime.block_on(qyvol_hub::Hub::open(config)?.bind())?;
 /// # let registry = hub.local_addr();
 /// # runtime.spawn(hub.serve(std::future::pending()));
-/// use qyvol::Target;
+/// use qyvol::{Encodings, PushRequest, Target};
 /// use qyvol::remote_store::{Anonymous, Client, Options};
 ///
 /// // No credentials; what is tried again is said on stderr.
 /// let notify = Box::new(|what: &str| eprintln!("{what}"));
 /// let client = Client::new(Options::default(), Box::new(Anonymous), notify);
 /// let name = format!("{registry}/team/hello-qyvol:1.0.0").parse()?;
-/// let report = qyvol::push(&host, &client, &Target::Archive(file), &[name], false)?;
+/// let request = PushRequest {
+///     target: &Target::Archive(file),
+///     names: &[name],
+///     dry_run: false,
+///     encodings: Encodings::default(),
+/// };
+/// let report = qyvol::push(&host, &client, &request)?;
 /// assert_eq!(report.signatures, 1);
 /// println!("pushed {}", report.digest);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn push(
-    ctx: &Context<'_>,
-    client: &Arc<Client>,
-    target: &Target,
-    names: &[Reference],
-    dry_run: bool,
-) -> Result<TransferReport, Error> {
+pub fn push(ctx: &Context<'_>, client: &Arc<Client>, request: &PushRequest<'_>) -> Result<TransferReport, Error> {
+    let PushRequest {
+        target, names, dry_run, ..
+    } = *request;
     let source = ImageSource::open(ctx, target)?;
     let label = source.label();
     let image = source.single()?;
@@ -68,6 +84,7 @@ pub fn push(
         }
         (names, _) => names.to_vec(),
     };
+    let publisher = Publisher::new(ctx, source.blobs(), image, &names, &request.encodings)?;
     for group in by_repository(&names)? {
         let Some(first) = group.first() else { continue };
         let mounts = match &source {
@@ -79,11 +96,12 @@ pub fn push(
             mark_present(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("pushing", Some(layers_size(&image.manifest)));
+            let more = || publisher.publish(&repository);
             let sent = match &source {
-                ImageSource::Archive { archive } => copy_and_tag(ctx, archive, image, &repository, &group),
-                ImageSource::Stored { store, .. } => copy_and_tag(ctx, store, image, &repository, &group),
+                ImageSource::Archive { archive } => copy_and_tag(ctx, archive, image, &repository, &group, &more),
+                ImageSource::Stored { store, .. } => copy_and_tag(ctx, store, image, &repository, &group, &more),
             };
-            // What can't be read is wrong here, and not with the registry.
+            // A read error is this host's, not the registry's.
             let copied = sent.map_err(|error| match (error, &source) {
                 (Error::Copy(CopyError::Source { source, .. }), ImageSource::Archive { .. }) => {
                     Error::image(&label)(ImageError::Store(*source))
@@ -107,7 +125,7 @@ fn mounts(store: &LocalStore, to: &Reference, image: &ImageManifest) -> Result<H
         if name.registry() != to.registry() || name.repository() == to.repository() {
             continue;
         }
-        // What can't be read here is just not mounted.
+        // Unreadable images are just not used for mounting.
         let Ok(raw) = store.fetch_bytes(&descriptor, limits::MANIFEST_BYTES) else {
             continue;
         };

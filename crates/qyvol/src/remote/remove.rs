@@ -9,7 +9,7 @@ use super::manifest_not_found;
 use crate::Error;
 
 /// Removes tags, or by their digest images with all of their tags, from their
-/// registries. All must be there before the first goes.
+/// registries. All must exist before the first is removed.
 pub fn remove_remote(
     client: &Arc<Client>,
     names: &[Reference],

@@ -1,5 +1,5 @@
-//! What a run may do: what its manifest asks for and the operator adds, less what the
-//! operator takes away, and at most what the rule of the trust policy allows.
+//! What a run may do: what its manifest asks for and the operator adds, without what the
+//! operator removes, and at most what the rule of the trust policy allows.
 
 use std::fs;
 use std::path::Path;
@@ -83,7 +83,7 @@ pub(super) fn decide(
         };
         return Err(refused(format!("{whose} does not let the operator add arguments")));
     }
-    tell(asked, ceiling, request);
+    report_grants(asked, ceiling, request);
     Ok(grant)
 }
 
@@ -124,7 +124,7 @@ fn rewritable<'r>(request: &'r RunRequest<'_>) -> Option<(&'r str, &'r DirGrant)
 }
 
 /// Reports what the operator grants.
-fn tell(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
+fn report_grants(asked: &Capabilities, ceiling: &Ceiling, request: &RunRequest<'_>) {
     for dir in &request.dirs {
         let mode = if dir.writable { "read and write" } else { "read" };
         let beyond = if asked.fs == FsAccess::Full {
@@ -173,7 +173,7 @@ pub(super) fn limits(app: &AppManifest, ceiling: &Ceiling, request: &RunRequest<
     limits
 }
 
-/// The limits that hold, with the defaults of those that nobody has set.
+/// The limits that apply, including the defaults.
 pub(super) fn in_force(limits: Resources, app: &AppManifest, fs: &FsAccess) -> Resources {
     let storage = match app.fs.kind {
         _ if *fs == FsAccess::None => None,

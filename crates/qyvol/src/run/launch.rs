@@ -1,4 +1,4 @@
-//! The guest and everything that it is given: arguments, environment, mounts, limits.
+//! The guest and everything that it is granted: arguments, environment, mounts, limits.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
@@ -38,7 +38,7 @@ pub(crate) struct Held {
 }
 
 impl Launch {
-    /// Grants what the manifest and the operator say, and nothing else.
+    /// Grants what the manifest and the operator allow, and nothing else.
     pub(crate) fn new(ctx: &Context<'_>, prepared: Prepared, request: &RunRequest<'_>) -> Result<Launch, Error> {
         let Prepared {
             mut judged,
@@ -171,7 +171,7 @@ impl Held {
     fn leave(self, ctx: &Context<'_>) {
         self.memory.into_iter().for_each(MemFs::leave);
         std::mem::forget((self.lock, self.directories));
-        tell_notices(ctx, self.remote.as_ref());
+        report_notices(ctx, self.remote.as_ref());
     }
 
     /// Ends it, once no guest runs any more. Assets that `failure` says are not what was
@@ -179,7 +179,7 @@ impl Held {
     /// netfs.
     pub(crate) fn finish(self, ctx: &Context<'_>, failure: Option<&RuntimeError>) -> Option<String> {
         let unsent = self.remote.as_ref().and_then(Mounted::finish);
-        tell_notices(ctx, self.remote.as_ref());
+        report_notices(ctx, self.remote.as_ref());
         drop(self.remote);
         for memory in self.memory {
             if let Err(error) = memory.close() {
@@ -197,7 +197,7 @@ impl Held {
 }
 
 /// Reports the notices of a netfs.
-fn tell_notices(ctx: &Context<'_>, remote: Option<&Mounted>) {
+fn report_notices(ctx: &Context<'_>, remote: Option<&Mounted>) {
     for notice in remote.map(Mounted::take_notices).unwrap_or_default() {
         ctx.report.warned(&notice);
     }

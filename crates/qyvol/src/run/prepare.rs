@@ -61,8 +61,8 @@ impl Prepared {
         self.program.functions()
     }
 
-    /// Looks up what is on this host already and makes the rest, with code of `kind`, for
-    /// so many guests at once.
+    /// Looks up what this host has already and makes the rest, with code of `kind`, for this
+    /// many guests at once.
     pub(crate) fn new(
         ctx: &Context<'_>,
         mut judged: VerifiedTarget,
@@ -142,9 +142,8 @@ fn component_bytes(judged: &VerifiedTarget, layers: &Layers) -> Result<Vec<u8>, 
     }
 }
 
-/// Brings an archive's blobs into the store and compiles the component, if that
-/// is needed. The disk is waited for while the compiler works; both read the
-/// source, each against the digests that were judged.
+/// Installs an archive's blobs in the store and compiles the component, if necessary. Both run
+/// at the same time and read the source, each checking it against the judged digests.
 fn install_and_compile(
     ctx: &Context<'_>,
     judged: &VerifiedTarget,
@@ -207,7 +206,7 @@ fn can_take_nothing(error: &StoreError) -> bool {
     error.is_unwritable() || error.is_full()
 }
 
-/// Keeps compiled code for the next run, where the store can take it.
+/// Stores compiled code for the next run, if the store can be written.
 fn keep_code(
     ctx: &Context<'_>,
     judged: &VerifiedTarget,
@@ -218,7 +217,7 @@ fn keep_code(
     match judged.store.put_code(engine.id(), &component.digest, compiled) {
         Ok(code) => Ok(code),
         Err(error) if can_take_nothing(&error) => {
-            // A store that this user can't write is no surprise; a full disk is worth a warning.
+            // A store that this user can't write is expected; a full disk is worth a warning.
             if error.is_full() {
                 let said = format!("the compiled code is not kept, and the next run compiles again: {error}");
                 ctx.report.warned(&said);

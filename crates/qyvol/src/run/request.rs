@@ -24,23 +24,23 @@ pub struct DirGrant {
     pub writable: bool,
 }
 
-/// What the operator grants beyond the manifest, or takes away. The rule of the trust
-/// policy limits all of it.
+/// What the operator grants beyond the manifest, or removes. The rule of the trust policy
+/// limits all of it.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Endpoints that the guest may connect to.
     pub net: Vec<Endpoint>,
     /// Whether it has no network at all.
     pub no_net: bool,
-    /// Absolute paths of the programs of the host that it may start, if its manifest asks
+    /// Absolute paths of the host programs that it may start, if its manifest asks
     /// for them.
     pub exec: Vec<String>,
     /// The most that it may do with its own file system.
     pub fs: Option<FsAccess>,
     /// Limits in place of the manifest's.
     pub limits: Resources,
-    /// The seed of a run that can be repeated: without network and programs of the
-    /// host, with clocks and random numbers that are the same each time.
+    /// The seed of a deterministic run: without network and host programs, with clocks and
+    /// random numbers that are the same each time.
     pub deterministic: Option<u64>,
 }
 
@@ -57,11 +57,11 @@ pub struct RunRequest<'a> {
     pub dirs: Vec<DirGrant>,
     /// The credentials for netfs.
     pub fs_credentials: Credentials,
-    /// What else the operator grants or takes away.
+    /// What else the operator grants or removes.
     pub overrides: Overrides,
     /// Receives what the guest uses and what it is denied.
     pub observer: Option<Arc<dyn Observer>>,
-    /// Who runs or calls it, for guests that ask.
+    /// The caller, for guests that ask.
     pub caller: Identity,
     /// A public key to trust instead of the policy: its file, or its name in
     /// the keyring.
@@ -70,11 +70,11 @@ pub struct RunRequest<'a> {
     pub pull: Pull<'a>,
     /// Whether bytes of output are counted where nothing limits them.
     pub measured: bool,
-    /// How the run is looked into.
+    /// How the run is debugged.
     pub debugging: Debugging,
     /// Whether the process ends with this run.
     pub last: bool,
-    /// Is told what is loaded.
+    /// Receives the steps of loading.
     pub events: &'a dyn RunEvents,
 }
 
@@ -100,8 +100,8 @@ impl<'a> RunRequest<'a> {
     }
 }
 
-/// How a run is looked into. Each way has code of its own, which tells more of itself than
-/// the code of other runs; what the guest may do is the same.
+/// How a run is debugged. Each way needs code of its own, which contains more than the code of
+/// other runs; what the guest may do is the same.
 #[derive(Clone, Debug, Default)]
 pub struct Debugging {
     /// Takes samples of the guest, which stay in it.
@@ -118,7 +118,7 @@ impl Debugging {
         self.profiler.is_some() || self.core_dump || self.debug_info
     }
 
-    /// What the code must tell of itself.
+    /// What the code must contain.
     pub(crate) fn details(&self) -> Result<Details, Error> {
         match (self.profiler.is_some(), self.debug_info) {
             (true, true) => Err(Error::Usage(
@@ -159,11 +159,11 @@ pub trait RunEvents {
     fn loaded(&self, image: &SignedImage, app: &AppManifest, path: &str) {
         let _ = (image, app, path);
     }
-    /// What the guest is given, once everything is decided.
+    /// What the guest is granted, once everything is decided.
     fn started(&self, app: &AppManifest, grant: &Grant, limits: &Resources, dirs: &[DirGrant]) {
         let _ = (app, grant, limits, dirs);
     }
-    /// A process has ended, and is started again after that time.
+    /// A process has ended, and is restarted after this time.
     fn restarting(&self, process: &str, why: &str, after: Duration) {
         let _ = (process, why, after);
     }
@@ -185,7 +185,7 @@ pub trait RunEvents {
     }
 }
 
-/// What a guest took.
+/// What a guest used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunFigures {

@@ -89,7 +89,7 @@ impl Resolved {
         let trusted = verify_source(ctx, policy, &source, source.single()?)?;
         let capabilities = check_supported(&source.label(), &trusted.config.qyv.app)?;
         let store = ctx.store()?;
-        // From here on no prune takes the image away.
+        // From here on no prune removes the image.
         let lock = store.running(&trusted.manifest.digest())?;
         Ok(VerifiedTarget {
             source: Arc::new(source),
@@ -185,7 +185,7 @@ fn build_unsigned(ctx: &Context<'_>, path: &Path, request: &RunRequest<'_>) -> R
     let mut stage = store.begin()?;
     let built = builder.write(&mut stage, ctx.report).map_err(Error::image(&label))?;
     crate::install::stage_metadata(&mut stage, &built.image)?;
-    // No name leads to it: only the lock keeps a prune from taking it.
+    // It has no name: only the lock keeps a prune from removing it.
     let lock = store.running(&built.descriptor.digest)?;
     stage.commit()?;
     let image = read_image(ctx, &store, &label, &built.descriptor)?;

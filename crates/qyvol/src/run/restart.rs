@@ -1,8 +1,8 @@
-//! Processes that a manifest names: a function that runs for itself, and is started again
-//! as the manifest says.
+//! Processes of a manifest: a function that runs by itself, and is restarted as the manifest
+//! says.
 //!
-//! A process that fails again and again at once is given up, for whoever watches `qyv` to
-//! see.
+//! A process that keeps failing soon after its start is abandoned, so that a supervisor of
+//! `qyv` sees the failure.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use super::request::StepTimer;
 use super::{Launch, Outcome, Prepared, RunRequest, VerifiedTarget};
 use crate::{Context, Error, functions};
 
-/// The pause before a process is started again. It doubles with each failure in a row.
+/// The pause before a restart. It doubles with each consecutive failure.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Failures in a row, each soon after a start, after which a process is given up.
+/// Consecutive failures, each soon after a start, after which a process is abandoned.
 const FAILURES: u32 = 5;
-/// A process that has run for so long has not failed soon.
+/// A process that has run for this long has not failed soon.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// A process that is asked for.
@@ -53,7 +53,7 @@ pub(super) fn process(judged: &VerifiedTarget, request: &RunRequest<'_>) -> Resu
     )))
 }
 
-/// Runs a process until it is not started again.
+/// Runs a process until it is no longer restarted.
 pub(super) fn run(
     ctx: &Context<'_>,
     judged: VerifiedTarget,
@@ -63,7 +63,7 @@ pub(super) fn run(
 ) -> Result<Outcome, Error> {
     check(&judged, request)?;
     let Asked { name, process } = asked;
-    // What follows its name is for the guest.
+    // The arguments after its name are for the guest.
     let request = &RunRequest {
         args: request.args.iter().skip(1).cloned().collect(),
         ..request.clone()
@@ -109,7 +109,7 @@ pub(super) fn run(
     outcome(ended).map_err(Error::runtime(&label))
 }
 
-/// Refuses what a process can't have.
+/// Refuses options that a process can't have.
 fn check(judged: &VerifiedTarget, request: &RunRequest<'_>) -> Result<(), Error> {
     let app = &judged.trusted.config.qyv.app;
     let why = if app.fs.kind == FsKind::Netfs {
@@ -119,7 +119,7 @@ fn check(judged: &VerifiedTarget, request: &RunRequest<'_>) -> Result<(), Error>
     } else if request.debugging.is_any() {
         "a process can't be run with --profile, --coredump or --debug-info"
     } else if !request.overrides.exec.is_empty() {
-        "a process is given no programs of the host (--allow-exec)"
+        "a process is given no host programs (--allow-exec)"
     } else {
         return Ok(());
     };
@@ -129,10 +129,10 @@ fn check(judged: &VerifiedTarget, request: &RunRequest<'_>) -> Result<(), Error>
     })
 }
 
-/// Decides whether a process that has ended is started again, and after which pause.
+/// Decides whether a process that has ended is restarted, and after which pause.
 struct Restarts {
     restart: Restart,
-    /// Failures in a row, each soon after a start.
+    /// Consecutive failures, each soon after a start.
     failures: u32,
     /// Before the next start.
     pause: Duration,
@@ -171,8 +171,8 @@ impl Restarts {
     }
 }
 
-/// Calls the function, and again as long as `restart` says so. Returns how it has ended
-/// last: whether it has returned an error, or why it has not returned.
+/// Calls the function, and repeats that as long as `restart` says so. Returns how it ended
+/// last: whether it returned an error, or why it did not return.
 fn supervise(
     caller: &Caller,
     (function, arguments): (&Function, &Arguments),
@@ -223,7 +223,7 @@ mod tests {
 
     // [RUN-070]
     #[test]
-    fn process_that_fails_soon_again_and_again_is_given_up() {
+    fn process_that_keeps_failing_soon_is_given_up() {
         let mut restarts = Restarts::new(Restart::OnFailure);
         for factor in [1, 2, 4, 8] {
             assert_eq!(restarts.next(true, Duration::ZERO), Some(PAUSE * factor));

@@ -1,4 +1,4 @@
-//! From a target to something that answers: the four values of a run, linked and tried.
+//! From a target to a service that can answer: the four values of a run, linked and tried.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ pub(super) struct Application {
     pub(super) identity: Identity,
 }
 
-/// What an application is. Another one with the same identity may do the same.
+/// The identity of an application. Another one with the same identity may do the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) name: String,
@@ -46,7 +46,7 @@ impl Identity {
 }
 
 impl Application {
-    /// Prepares what trust has accepted, links it, and tries one instance of it.
+    /// Prepares an accepted image, links it, and tries one instance of it.
     pub(super) fn new(
         ctx: &Context<'_>,
         request: &ServeRequest<'_>,
@@ -60,7 +60,7 @@ impl Application {
         let app = judged.trusted.config.qyv.app.clone();
         let has_handler = serves(judged.exports());
         let mut prepared = Prepared::new(ctx, judged, &served.run, kind, served.requests, clock)?;
-        // Before it is launched, which tells what limits hold.
+        // Before it is launched, which reports the limits that apply.
         prepared.limits = with_defaults(prepared.limits, served);
         let exported = prepared.functions();
         let launch = Launch::new(ctx, prepared, &served.run)?;
@@ -114,7 +114,7 @@ impl Application {
     }
 }
 
-/// The limits of each request: what a service has in addition to those of a run.
+/// The limits of each request, in addition to those of a run.
 fn with_defaults(limits: Resources, served: &ServedApp<'_>) -> Resources {
     let most = u64::try_from(served.time.as_millis().max(1)).unwrap_or(u64::MAX);
     Resources {
@@ -148,7 +148,7 @@ fn functions_service(
     ))
 }
 
-/// The kind of a service's code; refuses what can't be served, before it is compiled.
+/// The kind of a service's code; refuses a target that can't be served, before it is compiled.
 fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
     let target = judged.label();
     let app = &judged.trusted.config.qyv.app;
@@ -171,7 +171,7 @@ fn check_servable(judged: &VerifiedTarget) -> Result<CodeKind, Error> {
     })
 }
 
-/// What an application holds while guests of it exist.
+/// The resources that an application holds while guests of it exist.
 struct Kept {
     held: Mutex<Option<Held>>,
     /// The first failure of an asset's check.

@@ -1,6 +1,6 @@
-//! The file of the applications that one server answers with: the host's own, which says
-//! what each is given. It grants directories, so it is read only where nobody but its
-//! owner and root could have written it.
+//! The file of applications of one server. It belongs to the host and says what each
+//! application is granted. It grants directories, so it is read only where nobody but its owner
+//! and root could have written it.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ const KEYS: &[&str] = &[
 /// in the file begin at its directory.
 #[derive(Debug)]
 pub struct AppEntry {
-    /// What answers.
+    /// The target.
     pub target: Target,
     /// Its name, if it is not the image's.
     pub name: Option<String>,
@@ -50,7 +50,7 @@ pub struct AppEntry {
     pub env: Vec<(String, String)>,
     /// Variables whose values are in files.
     pub secrets: Vec<(String, PathBuf)>,
-    /// Directories that it is granted, as `run --dir` has them.
+    /// Directories that it is granted, as with `run --dir`.
     pub dirs: Vec<String>,
     /// Where it may connect to, beyond its manifest.
     pub net: Vec<Endpoint>,

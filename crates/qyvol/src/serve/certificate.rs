@@ -1,5 +1,5 @@
-//! The certificate of a server, its key, and those that clients' must chain to: files, which
-//! are read again when they have changed, as they do at each renewal.
+//! The certificate of a server, its key, and the authorities for clients: files that are
+//! reloaded when they change, as they do at each renewal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,16 +14,15 @@ use crate::keys::read_private;
 /// The files of a certificate.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The certificate and those above it, PEM.
+    /// The certificate and its chain, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM, which nobody else may read.
     pub key: PathBuf,
-    /// The certificates that a client's must chain to, PEM; none if clients need not prove
-    /// who they are.
+    /// The authorities for client certificates, PEM; none if clients are not authenticated.
     pub clients: Option<PathBuf>,
 }
 
-/// What is in them.
+/// Their content.
 struct Contents {
     chain: Vec<u8>,
     key: zeroize::Zeroizing<String>,
@@ -40,7 +39,7 @@ impl Contents {
     }
 }
 
-/// A certificate that is used.
+/// A certificate in use.
 pub(super) struct Certificate {
     files: TlsFiles,
     pub(super) tls: Arc<Tls>,
@@ -58,7 +57,7 @@ impl Certificate {
         })
     }
 
-    /// Reads the files again if they have changed. True if what is in them is used now.
+    /// Reads the files again if they have changed. True if the new content is used now.
     pub(super) fn renew(&mut self) -> Result<bool, Error> {
         let seen = self.files.stamps();
         if seen == self.seen {

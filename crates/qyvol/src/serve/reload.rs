@@ -1,9 +1,8 @@
-//! Replacing what answers: while requests are answered, and by nothing that trust, the
-//! compiler or a first instance refuses.
+//! Replaces the image that answers, while requests are answered, and only by an image that
+//! trust, the compiler and a trial instance accept.
 //!
-//! The thread that has begun the server stays behind it. It looks at the target, makes
-//! what is to answer next, and gives back what the one before held once its last guest
-//! has ended.
+//! The thread that started the server supervises it. It checks the target, prepares the next
+//! image, and releases the resources of the previous one once its last guest has ended.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +17,7 @@ use super::{ServeNotice, ServeRequest, ServedApp};
 use crate::run::{StepTimer, VerifiedTarget};
 use crate::{Context, Error, ErrorClass};
 
-/// What stays behind a server.
+/// The supervisor of a server.
 pub(super) struct Supervisor<'s> {
     pub(super) ctx: &'s Context<'s>,
     pub(super) request: &'s ServeRequest<'s>,
@@ -32,21 +31,20 @@ pub(super) struct Answering<'s> {
     request: &'s ServeRequest<'s>,
     pub(super) app: &'s ServedApp<'s>,
     pub(super) site: Arc<Site>,
-    /// What answers.
+    /// The site that answers.
     identity: Identity,
-    /// The same, to judge it again; none for a manifest under development.
+    /// The image, to judge it again; none for a manifest under development.
     accepted: Option<Accepted>,
     /// The policy by which it was judged last.
     judged_by: PolicySight,
-    /// What the target led to when it was looked at last.
+    /// The state of the target at the last check.
     seen: Option<Sight>,
-    /// The last failure that was told, so that it is told once.
-    told: Option<String>,
+    /// The last failure that was reported, so that it is reported once.
+    reported: Option<String>,
 }
 
 impl Supervisor<'_> {
-    /// Looks at the targets when it is asked or the time has come, until the server has
-    /// ended.
+    /// Checks the targets on request and at intervals, until the server has ended.
     pub(super) fn stay(&mut self) {
         let watch = self.request.watch;
         let next = || watch.map(|every| Instant::now() + every);
@@ -67,7 +65,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Looks at the certificate and at all targets, until the end begins.
+    /// Checks the certificate and all targets, until shutdown begins.
     fn check_targets(&mut self, is_asked: bool) {
         if !self.request.stop.has_begun() {
             self.check_certificate();
@@ -108,7 +106,7 @@ impl<'s> Answering<'s> {
         request: &'s ServeRequest<'s>,
         app: &'s ServedApp<'s>,
     ) -> Result<Answering<'s>, Error> {
-        // Before it is read: what is changed from here on is seen to have changed.
+        // Before it is read: later changes are then detected.
         let judged_by = PolicySight::of(ctx);
         let seen = Sight::of(ctx, &app.run, judged_by).ok();
         let mut clock = StepTimer::start(app.run.events);
@@ -126,12 +124,12 @@ impl<'s> Answering<'s> {
             accepted,
             judged_by,
             seen,
-            told: None,
+            reported: None,
         })
     }
 
-    /// Judges what answers again if the policy has changed, or if that was asked for. Then
-    /// it looks at the target, and judges what is there if that is something else.
+    /// Judges the current image again if the policy has changed, or on request. Then checks the
+    /// target, and judges its image if that has changed.
     fn check_target(&mut self, ctx: &Context<'_>, is_asked: bool) {
         let policy = PolicySight::of(ctx);
         if is_asked || self.judged_by != policy {
@@ -147,18 +145,18 @@ impl<'s> Answering<'s> {
                 self.accepted = accepted;
                 self.judged_by = policy;
                 self.seen = Some(sight);
-                self.told = None;
+                self.reported = None;
                 let is_other = replacement.is_some();
                 if let Some(Application { app, identity }) = replacement {
                     self.site.replace(app);
                     self.identity = identity;
                 }
                 if self.site.withhold(false) || is_other {
-                    self.tell_answering();
+                    self.report_answering();
                 }
             }
             Err(error) => {
-                // The same is not tried again, unless it is another time that it needs.
+                // The same image is not retried, unless it failed for a temporary reason.
                 if error.class() != ErrorClass::Temporary {
                     self.seen = Some(sight);
                 }
@@ -167,7 +165,7 @@ impl<'s> Answering<'s> {
         }
     }
 
-    /// Judges what answers, whatever the target leads to. If that is revoked, further
+    /// Judges the current image, whatever the target refers to. If it is revoked, further
     /// requests are refused until it is accepted again.
     fn judge_again(&mut self, ctx: &Context<'_>, policy: PolicySight) {
         let Some(accepted) = &self.accepted else {
@@ -176,14 +174,14 @@ impl<'s> Answering<'s> {
         match accepted.judge(ctx, self.app.run.key) {
             Ok(Standing::Accepted) => {
                 if self.site.withhold(false) {
-                    self.told = None;
-                    self.tell_answering();
+                    self.reported = None;
+                    self.report_answering();
                 }
             }
             Ok(Standing::Revoked(error)) => {
                 if !self.site.withhold(true) {
                     // The target may well fail in the same way.
-                    self.told = Some(error.to_string());
+                    self.reported = Some(error.to_string());
                     (self.request.notices)(ServeNotice::Withheld {
                         application: self.site.name().to_string(),
                         error: Box::new(error),
@@ -191,14 +189,13 @@ impl<'s> Answering<'s> {
                 }
             }
             Ok(Standing::Other) => {}
-            // It is tried again. The target is judged by the same policy, which tells why.
+            // It is retried. The target is judged by the same policy, which reports why.
             Err(_) => return,
         }
         self.judged_by = policy;
     }
 
-    /// What the target leads to, as it was accepted, and ready to answer; not the latter if
-    /// that answers already.
+    /// The target's image, accepted and, unless it answers already, ready to answer.
     fn replacement(&self, ctx: &Context<'_>) -> Result<(Option<Accepted>, Option<Application>), Error> {
         let mut clock = StepTimer::start(self.app.run.events);
         let judged = VerifiedTarget::new(ctx, &self.app.run)?;
@@ -211,19 +208,19 @@ impl<'s> Answering<'s> {
         Ok((accepted, Some(made)))
     }
 
-    fn tell_answering(&self) {
+    fn report_answering(&self) {
         (self.request.notices)(ServeNotice::Reloaded {
             image: format!("{}:{}", self.identity.name, self.identity.version),
             digest: self.identity.digest,
         });
     }
 
-    /// Nothing takes over: what answered before still does, unless it is withheld.
+    /// Nothing is replaced: the current image keeps answering, unless it is withheld.
     fn failed(&mut self, error: Error) {
         self.site.not_replaced();
         let what = error.to_string();
-        if self.told.as_ref() != Some(&what) {
-            self.told = Some(what);
+        if self.reported.as_ref() != Some(&what) {
+            self.reported = Some(what);
             (self.request.notices)(ServeNotice::NotReloaded {
                 application: self.site.name().to_string(),
                 is_withheld: self.site.is_withheld(),

@@ -1,5 +1,5 @@
-//! What the thread behind a server waits for: a request to look at its targets, the end of
-//! the server, and what an application held once its last guest has ended.
+//! The queue of a server's supervisor: requests to check its targets, the end of the server,
+//! and resources of applications whose last guest has ended.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,7 +9,7 @@ use qyvol_runtime::RuntimeError;
 use crate::Context;
 use crate::run::Held;
 
-/// Tells a server to look at its target at once. Clones tell the same one.
+/// Makes a server check its target at once. Clones signal the same one.
 #[derive(Clone, Default)]
 pub struct Reload {
     queue: Arc<Queue>,
@@ -21,7 +21,7 @@ struct Queue {
     changed: Condvar,
 }
 
-/// What waits to be done.
+/// Pending work.
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) is_asked: bool,
@@ -30,7 +30,7 @@ pub(super) struct Waiting {
 }
 
 impl Reload {
-    /// Has it look.
+    /// Requests a check.
     pub fn ask(&self) {
         self.waiting().is_asked = true;
         self.queue.changed.notify_all();
@@ -46,7 +46,7 @@ impl Reload {
         self.queue.changed.notify_all();
     }
 
-    /// Gives back what no guest needs any more.
+    /// Releases resources that no guest needs any more.
     pub(super) fn finish(&self, ctx: &Context<'_>) {
         let gone = std::mem::take(&mut self.waiting().gone);
         gone.into_iter().for_each(|gone| gone.finish(ctx));
@@ -56,7 +56,7 @@ impl Reload {
         self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to do, or until that time.
+    /// Waits until there is something to do, or until this time.
     pub(super) fn wait(&self, until: Option<Instant>) -> Waiting {
         let mut waiting = self.waiting();
         while !waiting.is_asked && !waiting.has_ended && waiting.gone.is_empty() {
@@ -75,7 +75,7 @@ impl Reload {
     }
 }
 
-/// What no guest needs any more.
+/// Resources that no guest needs any more.
 pub(super) struct Gone {
     pub(super) held: Held,
     /// The first failure of an asset's check.

@@ -1,8 +1,8 @@
-//! What answers, judged again when the policy has changed: by its own digest and the
-//! signatures that it was loaded with, whatever its target leads to by now.
+//! The image that answers, judged again when the policy has changed: by its own digest and the
+//! signatures that it was loaded with, whatever its target refers to by now.
 //!
-//! Deliberately absent: ending what answers because time has passed, or because a rule asks
-//! for more than it did. Nothing new takes over then, and what answers goes on.
+//! Deliberately absent: stopping an image because time has passed, or because a rule asks for
+//! more than before. It then keeps answering, and is not replaced.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::run::VerifiedTarget;
 use crate::verify::verify_source;
 use crate::{Context, Error, ErrorClass, ImageSource};
 
-/// The image that answers, and what spoke for it when it was accepted.
+/// The image that answers, and the signatures that counted when it was accepted.
 pub(super) struct Accepted {
     source: Arc<ImageSource>,
     digest: Digest,
@@ -22,13 +22,13 @@ pub(super) struct Accepted {
     report: Report,
 }
 
-/// How a policy stands to what answers.
+/// How a policy judges the image that answers.
 pub(super) enum Standing {
-    /// It accepts it, and allows it the same.
+    /// It accepts the image, and grants it the same.
     Accepted,
     /// It revokes the image, or a key without which the image is refused.
     Revoked(Error),
-    /// It refuses it for another reason, or allows it something else.
+    /// It refuses the image for another reason, or grants it something else.
     Other,
 }
 
@@ -43,7 +43,7 @@ impl Accepted {
         })
     }
 
-    /// Judges it by the policy as it is. Fails if that can't be told.
+    /// Judges it by the current policy. Fails if that is impossible.
     pub(super) fn judge(&self, ctx: &Context<'_>, key: Option<&str>) -> Result<Standing, Error> {
         let policy = policy_or_key_lapsed(ctx, key)?;
         match verify_source(ctx, &policy, &self.source, self.source.single()?) {

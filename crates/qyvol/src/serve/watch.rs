@@ -1,4 +1,4 @@
-//! Whether what a target leads to, and what judges it, are still the same.
+//! Detects changes of a target and of the policy that judges it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,27 +8,27 @@ use qyvol_remote::{Access, Repository};
 use qyvol_types::{Digest, Reference};
 
 use crate::follow::fresh_path;
+use crate::revocations::revocations_path;
 use crate::run::Pull;
 use crate::{Context, Error, RunRequest, Target, policy_path, validate};
 
-/// What a target leads to, and what judges it, as far as that can be told without reading
-/// all of it.
+/// The state of a target and of its policy, as far as it is known without reading everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sight {
     target: TargetSight,
     policy: PolicySight,
 }
 
-/// The policy, and what says that it is the newest.
+/// The policy, the statement that it is the newest, and what the host revokes beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PolicySight([Option<Stamp>; 2]);
+pub(super) struct PolicySight([Option<Stamp>; 3]);
 
-/// What a target leads to.
+/// The state of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum TargetSight {
     /// Files; none where there is none.
     Files(Vec<Option<Stamp>>),
-    /// What a name is a name of.
+    /// The image that a name refers to.
     Image(Option<Digest>),
 }
 
@@ -50,7 +50,7 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 impl Sight {
-    /// What the target leads to now, and a policy that was looked at before.
+    /// The current state of the target, with a policy that was checked before.
     pub(super) fn of(ctx: &Context<'_>, run: &RunRequest<'_>, policy: PolicySight) -> Result<Sight, Error> {
         Ok(Sight {
             target: TargetSight::of(ctx, run)?,
@@ -62,13 +62,13 @@ impl Sight {
 impl PolicySight {
     pub(super) fn of(ctx: &Context<'_>) -> PolicySight {
         let policy = policy_path(ctx);
-        PolicySight([stamp(&policy), stamp(&fresh_path(&policy))])
+        PolicySight([&policy, &fresh_path(&policy), &revocations_path(ctx)].map(|path| stamp(path)))
     }
 }
 
 impl TargetSight {
-    /// Looks at the files of a target, or at its name: in the store, or on its registry
-    /// if that is asked each time.
+    /// Checks the files of a target, or its name: in the store, or on its registry if it is
+    /// pulled each time.
     fn of(ctx: &Context<'_>, run: &RunRequest<'_>) -> Result<TargetSight, Error> {
         let name = match run.target {
             Target::Archive(path) | Target::Wasm(path) => return Ok(TargetSight::Files(vec![stamp(path)])),
@@ -78,7 +78,7 @@ impl TargetSight {
         let digest = match (name.reference(), name.in_registry(), &run.pull) {
             (_, Some(name), Pull::Always(client)) => on_registry(&client()?, name)?,
             (Some(name), _, _) => ctx.store()?.resolve(name)?.map(|descriptor| descriptor.digest),
-            // A digest is the name of one image for ever.
+            // A digest always refers to the same image.
             (None, _, _) => None,
         };
         Ok(TargetSight::Image(digest))

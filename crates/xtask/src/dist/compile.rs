@@ -46,7 +46,7 @@ const DEBUGGERS: [&str; 2] = ["__jit_debug_register_code", "__jit_debug_descript
 /// Builds `qyv` for the release's target.
 pub(super) fn binary(release: &Release) -> Result<PathBuf, String> {
     let target = release.root.join("target/dist/build");
-    let binary = target.join(&release.target).join("release/qyv");
+    let binary = target.join(&release.target).join("dist/qyv");
     let flags = Flags::new(release, &target)?;
     if !found("objcopy") {
         return Err("objcopy is missing: install the Debian package binutils".to_string());
@@ -197,7 +197,8 @@ fn build(release: &Release, target: &Path, flags: &Flags, order: Option<&Path>) 
     cargo
         .args([
             "build",
-            "--release",
+            "--profile",
+            "dist",
             "--locked",
             "-p",
             "qyv",

@@ -94,7 +94,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// How deep in a crate a licence of something that it brings along may be.
+/// How deep in a crate a licence of bundled code may be.
 const MAX_DEPTH: usize = 5;
 
 /// The texts of all licences, each once, with the crates that they are of.
@@ -168,7 +168,7 @@ pub(super) fn sbom(release: &Release, dependencies: &[Dependency]) -> Result<Str
             "licenses": [{ "expression": licence }],
         })
     });
-    // The version of the C library that a crate brings along: `2.0.16+zstd.1.5.7`.
+    // The version of the C library that a crate bundles: `2.0.16+zstd.1.5.7`.
     let bundled = dependencies.iter().filter_map(|dependency| {
         let (name, version) = dependency.version.split_once('+')?.1.split_once('.')?;
         let purl = format!("pkg:generic/{name}@{version}");

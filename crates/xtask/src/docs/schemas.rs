@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_told_with_their_values_and_meanings() {
+    fn fields_are_listed_with_their_values_and_meanings() {
         let schema = r##"{"title":"T","description":"D.","required":["a"],"properties":{
             "a":{"type":"string","description":"First."},
             "b":{"items":{"$ref":"#/$defs/e"},"type":"array"},

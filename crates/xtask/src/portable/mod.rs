@@ -1,9 +1,12 @@
-//! `cargo xtask portable QYV`: whether a static binary runs where nothing else is.
+//! `cargo xtask portable QYV [ROOT]...`: whether a static binary runs where nothing
+//! else is, and on other distributions.
 //!
-//! In network and user namespaces of its own, in roots that hold the binary alone,
-//! then `/etc/hosts` and `/etc/resolv.conf`: the quick start, and a registry by its
-//! name, as libc looks it up. The name servers are here too. Needs Linux with user
-//! namespaces, or root, and `unshare`, `chroot` and `ip`.
+//! In network, mount and user namespaces of its own, in roots that hold the binary
+//! alone, then `/etc/hosts` and `/etc/resolv.conf`: the quick start, and a registry
+//! by its name, as libc looks it up. The name servers are here too. In each ROOT, the
+//! root directory of a distribution (`debootstrap` makes one), the quick start under
+//! an overlay: the directory itself is not written to. Needs Linux with user
+//! namespaces, or root, and `unshare`, `mount`, `chroot` and `ip`.
 
 mod name_server;
 
@@ -17,10 +20,11 @@ use self::name_server::{Answer, NameServer};
 use crate::process::{output, run};
 
 const HELP: &str = "\
-usage: cargo xtask portable QYV
+usage: cargo xtask portable QYV [ROOT]...
 
 Runs the static binary QYV in empty roots, and looks up names with it in every way
-that /etc/hosts and /etc/resolv.conf allow.";
+that /etc/hosts and /etc/resolv.conf allow. Runs the quick start in each ROOT too,
+the root directory of a distribution, which is not written to.";
 
 /// Says that the namespaces are there.
 const INSIDE: &str = "--inside";
@@ -30,17 +34,18 @@ const HUB_PORT: u16 = 5000;
 /// Runs the checks, each of which is told.
 pub(crate) fn portable(args: &[String]) -> Result<(), String> {
     match args {
-        [binary] if !binary.starts_with('-') => {
-            let binary = fs::canonicalize(binary).map_err(|e| format!("{binary}: {e}"))?;
+        [binary, ..] if !binary.starts_with('-') => {
+            let absolute = |path| fs::canonicalize(path).map_err(|e| format!("{path}: {e}"));
+            let paths = args.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
             let own = env::current_exe().map_err(|e| e.to_string())?;
             let script = "ip link set lo up && exec \"$@\"";
             run(Command::new("unshare")
-                .args(["-rn", "sh", "-c", script, "sh"])
+                .args(["-rnm", "sh", "-c", script, "sh"])
                 .arg(own)
                 .args(["portable", INSIDE])
-                .arg(binary))
+                .args(paths))
         }
-        [inside, binary] if inside == INSIDE => check(Path::new(binary)),
+        [inside, binary, roots @ ..] if inside == INSIDE => check(Path::new(binary), roots),
         [help] if help == "--help" || help == "-h" => {
             println!("{HELP}");
             Ok(())
@@ -49,10 +54,13 @@ pub(crate) fn portable(args: &[String]) -> Result<(), String> {
     }
 }
 
-fn check(binary: &Path) -> Result<(), String> {
+fn check(binary: &Path, roots: &[String]) -> Result<(), String> {
     // A name that nobody could have taken before.
     let scratch = tempfile::tempdir().map_err(|e| format!("a temporary directory: {e}"))?;
     in_empty_root(binary, &scratch.path().join("empty"))?;
+    for (index, root) in roots.iter().enumerate() {
+        in_distribution(binary, Path::new(root), &scratch.path().join(format!("root-{index}")))?;
+    }
     by_name(binary, scratch.path())
 }
 
@@ -86,6 +94,32 @@ fn in_empty_root(binary: &Path, directory: &Path) -> Result<(), String> {
         return Err("the quick start left something in an empty root".to_string());
     }
     println!("ok: the quick start in an empty root");
+    Ok(())
+}
+
+/// Runs the quick start over `root`, which is the lower layer of an overlay.
+fn in_distribution(binary: &Path, root: &Path, scratch: &Path) -> Result<(), String> {
+    let [upper, work, merged] = ["upper", "work", "merged"].map(|name| scratch.join(name));
+    for directory in [&upper, &work, &merged] {
+        let failed = |e: std::io::Error| format!("{}: {e}", directory.display());
+        fs::create_dir_all(directory).map_err(failed)?;
+    }
+    fs::copy(binary, upper.join("qyv")).map_err(|e| format!("{}: {e}", upper.display()))?;
+    let [lower, upper, work] = [root, &upper, &work].map(Path::display);
+    // The characters that end a path in the options of an overlay.
+    if let Some(character) = root.to_string_lossy().chars().find(|c| ",:\\".contains(*c)) {
+        return Err(format!("{lower}: an overlay can't be over a path with `{character}`"));
+    }
+    let layers = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "overlay", "overlay", "-o", &layers]).arg(&merged);
+    run(&mut mount)?;
+    let done = output(in_root(&merged).arg("quickstart")).map_err(|e| format!("{lower}: {e}"));
+    // Whatever came of it: the scratch directory is removed at the end.
+    let unmounted = run(Command::new("umount").arg(&merged));
+    done?;
+    unmounted?;
+    println!("ok: the quick start in {lower}");
     Ok(())
 }
 

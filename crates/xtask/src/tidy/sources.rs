@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_head_and_length_are_told() {
+    fn missing_head_and_length_are_reported() {
         assert_eq!(found("crates/qyvol/src/a.rs", "fn f() {}\n").len(), 1);
         let long = found("crates/qyvol/src/a.rs", &format!("//! x\n{}", "\n".repeat(600)));
         assert!(long[0].starts_with("warning:"), "{long:?}");

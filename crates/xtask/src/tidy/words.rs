@@ -17,6 +17,13 @@ const REPLACED: &[(&str, &str)] = &[
     (concat!("pati", "ence"), "timeout or deadline"),
     (concat!("AT", "_ONCE"), "CONCURRENCY"),
     (concat!("volun", "teer"), "authenticate_preemptively"),
+    (concat!("time", "-out"), "timeout"),
+    (concat!("time", "-outs"), "timeouts"),
+    (concat!("brought", " along"), "comes with, or carries"),
+    (concat!("came", " along"), "comes with"),
+    (concat!("held", " against"), "checked against"),
+    (concat!("beside", " one another"), "concurrent, or in parallel"),
+    (concat!("limits", " that hold"), "limits that apply"),
 ];
 
 /// What is not English prose or code of ours.

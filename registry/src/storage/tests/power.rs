@@ -15,26 +15,26 @@ use super::{TestStore, has, image, name};
 use crate::cache::lock;
 use crate::storage::DeleteOutcome;
 
-/// What clients were told.
+/// What was acknowledged to clients.
 #[derive(Clone, Default)]
-struct Told {
+struct Acknowledged {
     names: BTreeMap<String, Digest>,
     blobs: BTreeSet<(&'static str, Digest)>,
     deleted: BTreeSet<(&'static str, Digest)>,
 }
 
-/// Does one thing after another, and says after each what a client then knows.
+/// Makes one change after another, and records after each what a client then knows.
 struct Client<'a> {
     subject: &'a TestStore,
     disk: &'a Recorder,
-    told: Vec<Told>,
+    told: Vec<Acknowledged>,
 }
 
 impl Client<'_> {
-    fn step(&mut self, act: impl FnOnce(&TestStore, &mut Told)) {
+    fn step(&mut self, act: impl FnOnce(&TestStore, &mut Acknowledged)) {
         let mut told = self.told.last().cloned().unwrap_or_default();
         act(self.subject, &mut told);
-        // A blob that is no business of clients any more is in neither set.
+        // A blob that no client needs any more is in neither set.
         told.names = self.subject.names();
         self.disk.acknowledge(0, self.told.len() as u64);
         self.told.push(told);
@@ -120,16 +120,16 @@ fn work(client: &mut Client<'_>) {
     client.changed(|s| _ = s.push("a", &second, &["last"]));
 }
 
-/// Starts again with what a loss of power left.
-fn start_again(model: &Model, survives: Survives, ahead: u64) -> (TempDir, TestStore) {
+/// Restarts from what a power loss left.
+fn restart(model: &Model, survives: Survives, ahead: u64) -> (TempDir, TestStore) {
     let root = TempDir::new().unwrap();
     model.lose_power(survives, root.path());
     let subject = TestStore::open(root.path(), Arc::new(Recorder::silent(root.path())), ahead);
     (root, subject)
 }
 
-/// What is there is what was told before the step that was cut off, or after.
-fn assert_told(subject: &TestStore, before: &Told, after: &Told) {
+/// What is stored is what was acknowledged before or after the step that was cut off.
+fn assert_acknowledged(subject: &TestStore, before: &Acknowledged, after: &Acknowledged) {
     let names = subject.names();
     assert!(
         names == before.names || names == after.names,
@@ -147,7 +147,7 @@ fn assert_told(subject: &TestStore, before: &Told, after: &Told) {
     }
 }
 
-/// The store goes on: it collects, takes a push and starts once more.
+/// The store works: it collects, accepts a push and restarts once more.
 fn assert_usable(root: &Path, subject: TestStore) {
     subject.advance();
     subject.store.collect().unwrap();
@@ -178,7 +178,7 @@ fn power_lost_at_any_step_undoes_nothing_acknowledged() {
     let ahead = subject.ahead.load(Ordering::Relaxed);
     let log = disk.log();
     assert!(log.len() > 150, "{}", log.len());
-    let nothing = Told::default();
+    let nothing = Acknowledged::default();
     let (mut model, mut step) = (Model::default(), 0);
     for (at, change) in log.iter().enumerate() {
         model.apply(change);
@@ -186,7 +186,7 @@ fn power_lost_at_any_step_undoes_nothing_acknowledged() {
         for survives in [Survives::Nothing, Survives::Everything, Survives::Some(at as u64)] {
             let before = step.checked_sub(1).map_or(&nothing, |step| &told[step]);
             let after = told.get(step).unwrap_or(before);
-            // What is synced changes by a sync alone, and what is not by all else.
+            // Synced content changes only by a sync; everything else changes the rest.
             let told_or_synced = matches!(change, Change::Sync(_) | Change::Acknowledged(..));
             match survives {
                 Survives::Nothing if !told_or_synced => continue,
@@ -195,8 +195,8 @@ fn power_lost_at_any_step_undoes_nothing_acknowledged() {
             }
             let context = (at, survives, step);
             let outcome = std::panic::catch_unwind(|| {
-                let (root, subject) = start_again(&model, survives, ahead);
-                assert_told(&subject, before, after);
+                let (root, subject) = restart(&model, survives, ahead);
+                assert_acknowledged(&subject, before, after);
                 if at % 5 == 0 {
                     assert_usable(root.path(), subject);
                 }
@@ -217,7 +217,7 @@ fn power_lost_among_many_pushes_undoes_nothing_acknowledged() {
     let config = subject.blob("a", b"{}");
     let layer = subject.blob("a", b"layer");
     let text = |writer: usize, number: u64| image(&config, &layer, writer as u64 * 1000 + number);
-    // The index is written just when a change waits for its sync, now and then.
+    // From time to time, the index is written while a change waits for its sync.
     let (wake, woken) = sync_channel(0);
     let writes = AtomicUsize::new(0);
     let waker = Arc::new(Mutex::new(Some(wake)));
@@ -256,16 +256,16 @@ fn power_lost_among_many_pushes_undoes_nothing_acknowledged() {
         told[*writer] = *number;
         acknowledged += 1;
         for survives in [Survives::Nothing, Survives::Everything, Survives::Some(at as u64)] {
-            let (_root, subject) = start_again(&model, survives, 0);
+            let (_root, subject) = restart(&model, survives, 0);
             subject.assert_whole();
             let names = subject.names();
             for (writer, number) in told.iter().enumerate().filter(|(_, number)| **number > 0) {
-                // The push after the acknowledged one may have got there too.
+                // The push after the acknowledged one may be there too.
                 let last = [*number, *number + 1].map(|n| Digest::of(text(writer, n).as_bytes()));
                 let found = names.get(&format!("a:t{writer}"));
                 assert!(
                     found.is_some_and(|found| last.contains(found)),
-                    "change {at}, {survives:?}: writer {writer} was told of {number}, and it is gone"
+                    "change {at}, {survives:?}: writer {writer} lost the acknowledged change {number}"
                 );
             }
         }
@@ -292,7 +292,7 @@ fn upload_hash_matches_its_file_after_power_loss() {
     for (at, change) in disk.log().iter().enumerate() {
         model.apply(change);
         for survives in [Survives::Nothing, Survives::Everything, Survives::Some(at as u64)] {
-            let (_root, subject) = start_again(&model, survives, 0);
+            let (_root, subject) = restart(&model, survives, 0);
             let Some(upload) = subject.store.uploads.get(&name("a"), &id, subject.store.now()) else {
                 continue;
             };

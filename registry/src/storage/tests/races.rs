@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::recorder::Recorder;
 use super::{DeleteOutcome, PutError, TestStore, has, image};
 
-/// Races in one round: every one of a manifest of its own.
+/// Races in one round, each with a manifest of its own.
 const RACES: u64 = 50;
 const ROUNDS: u64 = 200;
 
@@ -101,7 +101,7 @@ fn no_acknowledged_manifest_loses_a_blob_to_a_race() {
             }
         }
     }
-    // Each of them happened, or nothing was raced.
+    // Each outcome occurred, or there was no race.
     let seen = [put, mounted, deleted, needed, collected];
     assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
 }

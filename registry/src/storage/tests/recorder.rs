@@ -1,9 +1,8 @@
-//! A disk that records what is changed, and what of it a loss of power at any
-//! moment would leave.
+//! A disk that records changes, and computes what a power loss at any time would leave of them.
 //!
-//! What POSIX promises and no more: content is there after a sync of the file,
-//! a name after a sync of its directory, whatever the order in which the rest
-//! reaches the disk. A rename happens or does not. Directories are not removed.
+//! It guarantees what POSIX guarantees: content is durable after a sync of the file, a name
+//! after a sync of its directory, and the rest reaches the disk in any order. A rename is
+//! atomic. Directories are not removed.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -29,12 +28,11 @@ pub(super) enum Change {
     Rename(PathBuf, PathBuf),
     Link(PathBuf, PathBuf),
     Remove(PathBuf),
-    /// A client was told of this step of this writer.
+    /// This step of this writer was acknowledged to a client.
     Acknowledged(usize, u64),
 }
 
-/// Changes the directory without waiting for the disk, and keeps a record if
-/// asked to.
+/// Changes the directory without waiting for the disk, and records the changes if asked to.
 pub(super) struct Recorder {
     root: PathBuf,
     log: Option<Mutex<Vec<Change>>>,
@@ -72,8 +70,7 @@ impl Recorder {
         path.strip_prefix(&self.root).unwrap().to_path_buf()
     }
 
-    /// Changes and records as one step, so that the record has the order in
-    /// which things happened.
+    /// Changes and records in one step, so that the record is in the order of the changes.
     fn record<T>(&self, change: Change, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let mut log = self.log.as_ref().map(lock);
         let made = make()?;
@@ -139,17 +136,17 @@ impl Disk for Recorder {
     }
 }
 
-/// What of the changes that were not synced is there after the loss.
+/// Which unsynced changes survive the loss.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Survives {
     Nothing,
     Everything,
-    /// Any part of it, by chance.
+    /// Any part of them, at random.
     Some(u64),
 }
 
 impl Survives {
-    /// Of something with so many parts, how many are there.
+    /// How many of `parts` parts survive.
     fn of(&mut self, parts: usize) -> usize {
         match self {
             Survives::Nothing => 0,
@@ -170,7 +167,7 @@ impl Survives {
     }
 }
 
-/// One content and its time, durable and as it is in memory.
+/// A file's content and time: the durable ones, and those in memory.
 #[derive(Clone, Default)]
 struct Inode {
     bytes: Vec<u8>,
@@ -198,7 +195,7 @@ impl Inode {
     }
 }
 
-/// A change of names, with the file that it is about.
+/// A change of names, with the file that it concerns.
 type Naming = (Change, usize);
 
 /// A file system as the recorded changes leave it.
@@ -288,7 +285,7 @@ impl Model {
         }
     }
 
-    /// Loses power now, and writes what is left to `root`.
+    /// Simulates a power loss now, and writes what is left to `root`.
     pub(super) fn lose_power(&self, mut survives: Survives, root: &Path) {
         let mut left = self.clone();
         for (change, inode) in std::mem::take(&mut left.unsynced) {

@@ -1,15 +1,12 @@
-//! What other tools have published: artifacts, container images and indexes of
-//! platforms, read and never written.
+//! Artifacts of other tools, container images and indexes of platforms: read, never written.
 //!
 //! Names, manifests, lists of referrers and tokens are read by our own client,
-//! within its bounds, like everything else. The layers alone come through
-//! `oci-distribution`, the client that tools of WebAssembly are built on
-//! (`stream`); a caller holds them against their descriptors as it does any
-//! other blob.
+//! within its bounds, like everything else. Only layers come through `oci-distribution`, the
+//! client that WebAssembly tools are built on (`stream`); a caller checks them against their
+//! descriptors like any other blob.
 //!
 //! Invariants: a name is resolved once, to the digest of the bytes that came;
-//! the `urls` of a descriptor are never followed; what is read of signatures is
-//! counted and never believed.
+//! the `urls` of a descriptor are never followed; signatures are counted and never trusted.
 
 mod proxies;
 mod stream;
@@ -31,10 +28,10 @@ const SIGNATURES: [(&str, &str); 3] = [
     ("application/vnd.dev.cosign.", "cosign"),
     ("application/vnd.cncf.notary.signature", "notation"),
 ];
-/// Media type of what cosign signs.
+/// Media type of cosign's signature layers.
 const COSIGN_LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
-/// A manifest of another tool's, as a registry has it.
+/// A manifest of another tool, as a registry sends it.
 #[derive(Clone, Debug)]
 pub struct FetchedManifest {
     /// Its digest.
@@ -43,7 +40,7 @@ pub struct FetchedManifest {
     pub size: u64,
     /// The media type that it came as.
     pub media_type: String,
-    /// What it says.
+    /// Its parsed content.
     pub manifest: ForeignManifest,
 }
 
@@ -88,8 +85,7 @@ impl Repository {
         })
     }
 
-    /// A layer, through `oci-distribution`. Only its length is checked: whoever
-    /// reads it hashes it.
+    /// A layer, through `oci-distribution`. Only its length is checked: the reader hashes it.
     pub fn foreign_blob(&self, d: &Descriptor) -> Body {
         Box::new(Download::by(BlobClient::OciDistribution, &self.inner, d, 0))
     }
@@ -106,7 +102,7 @@ impl Repository {
             None if more > 0 => found.push((kind, more)),
             None => {}
         };
-        // Where cosign puts them without the referrers API.
+        // The tag that cosign uses without the referrers API.
         let tag = format!("{}.sig", digest.to_string().replacen(':', "-", 1));
         if let Some(ForeignManifest::Image(image)) = once.foreign(&tag, None)?.map(|f| f.manifest) {
             let signatures = image.layers.iter().filter(|layer| layer.media_type == COSIGN_LAYER);

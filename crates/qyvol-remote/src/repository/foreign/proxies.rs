@@ -4,8 +4,7 @@
 //! registry gets no exceptions either: one would let a redirect through to
 //! plain HTTP.
 //!
-//! Deliberately absent: what our own client does, which has a setting for each
-//! request.
+//! Deliberately absent: our own client's proxies, which are set for each request.
 
 use crate::Options;
 use crate::endpoint::Endpoint;
@@ -34,7 +33,7 @@ pub(super) fn proxies(options: &Options, endpoint: &Endpoint) -> (Option<String>
     };
     let without = || Some(hosts().chain([LOOPBACK.to_string()]).collect::<Vec<_>>().join(","));
     match (endpoint.origin.is_secure(), https, http) {
-        // Exceptions would hold for HTTP too, which must lead nowhere.
+        // Exceptions would apply to HTTP too, which must lead nowhere.
         (true, https, _) => {
             let host = bare(endpoint.host());
             let is_exempt = hosts().any(|exempt| match exempt.strip_prefix('.') {
@@ -77,7 +76,7 @@ mod tests {
             assert!(https.is_some() || http.is_some(), "{registry}");
             [https, http, without].map(Option::unwrap_or_default)
         };
-        // Nothing is said: HTTPS goes nowhere else, HTTP goes directly.
+        // Nothing is configured: HTTPS goes nowhere else, HTTP goes directly.
         assert_eq!(of(&options, "r.example"), ["", DEAD_PROXY, ""]);
         assert_eq!(of(&options, "plain.example"), [DEAD_PROXY, "", "*"]);
         options.https_proxy = Some("http://s.example".to_string());
@@ -86,7 +85,7 @@ mod tests {
             .map(String::from)
             .to_vec();
         let without = format!("a.example,.a.example,.b.example,::2,{LOOPBACK}");
-        // What is exempt from a proxy is not let through to HTTP.
+        // A host that is exempt from the proxy is not reached by HTTP.
         for registry in ["r.example", "xa.example", "b.example"] {
             assert_eq!(of(&options, registry), ["http://s.example", DEAD_PROXY, ""]);
         }
@@ -104,7 +103,7 @@ mod tests {
             of(&options, "plain.example"),
             ["http://s.example", "http://p.example", &without]
         );
-        // Loopback has none, whatever is said.
+        // Loopback has none, whatever is configured.
         assert_eq!(of(&options, "127.0.0.1:5000"), [DEAD_PROXY, "", "*"]);
         assert_eq!(of(&options, "localhost:5000"), ["", DEAD_PROXY, ""]);
     }

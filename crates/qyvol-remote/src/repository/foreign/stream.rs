@@ -1,21 +1,18 @@
 //! Streams one blob through `oci-distribution`, within limits.
 //!
 //! That client reads tokens, errors and redirects without a bound and by its
-//! own rules. So it is given nothing to decide:
+//! own rules. So it decides nothing:
 //!
-//! - our own client asks for the blob's head first. It obtains the token, and
-//!   says what is denied, missing or of another size;
-//! - the `Authorization` field is put into the other's cache: it asks nobody
-//!   for one. It shows it to that origin alone;
-//! - it is told the certificates, the proxies and the encryption of this host,
-//!   and takes none from the environment; a redirect from HTTPS to HTTP leads
-//!   nowhere;
-//! - it runs on a runtime of one thread that gets on only while somebody reads:
-//!   nothing comes ahead, and the body of an error ends with the turns that it
-//!   is given.
+//! - our own client sends a HEAD for the blob first. It obtains the token, and reports what is
+//!   denied, missing or of another size;
+//! - the `Authorization` field is put into the other client's cache, so it requests none, and
+//!   sends it to that origin only;
+//! - its certificates, proxies and encryption are set for this host, and it takes none from the
+//!   environment; a redirect from HTTPS to HTTP leads nowhere;
+//! - it runs on a runtime of one thread that makes progress only while the blob is read:
+//!   nothing is read ahead, and the body of an error is bounded by the number of polls.
 //!
-//! It keeps the fields of an answer to itself: how long a registry asks to wait
-//! (`Retry-After`) is known of the head alone.
+//! It hides the header fields of an answer, so `Retry-After` is known only from the HEAD.
 //!
 //! Deliberately absent: what [`super::super::download`] does for either client,
 //! and any check of the content.
@@ -66,7 +63,7 @@ const DEAD_PROXY_ADDRESS: &str = "127.0.0.1:0";
 /// Appended to connection errors: that client follows redirects without saying
 /// where they led.
 const OR_REDIRECT_TARGET: &str = " (there, or where it redirects to)";
-/// Bytes of a message of the other side that are shown.
+/// Bytes of the other side's message that are shown.
 const MESSAGE: usize = 200;
 
 /// Opens a blob at byte `at`; also returns how many leading bytes to discard.
@@ -81,8 +78,7 @@ pub(in crate::repository) fn open(
     let options = inner.client.options();
     let timeout = inner.client.timeout(endpoint);
     let setup = |why: String| RemoteError::Setup(format!("can't stream from {}: {why}", endpoint.host()));
-    // The process's default, which that client builds on; another that is there
-    // already stays.
+    // The process's default provider, which that client uses; one that is already set stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client =
         Client::try_from(config(options, endpoint, timeout).map_err(setup)?).map_err(|error| setup(cause(&error)))?;
@@ -111,8 +107,7 @@ pub(in crate::repository) fn open(
             host: endpoint.host().to_string(),
             why: "the time limit is over (blob)".to_string(),
         })?;
-        // An error, of which nothing is known but that it may be another's next
-        // time.
+        // An error of unknown cause, which may be gone at the next attempt.
         answered.ok_or_else(|| RemoteError::TimedOut {
             host: endpoint.host().to_string(),
             why: format!(
@@ -127,7 +122,7 @@ pub(in crate::repository) fn open(
         BlobResponse::Full(stream) => (stream, at, size),
         BlobResponse::Partial(stream) => (stream, 0, size.saturating_sub(at)),
     };
-    // A length that can't be right is not worth reading.
+    // A body of the wrong length is not read.
     let is_whole = discard == at;
     if let Some(length) = stream
         .content_length
@@ -160,7 +155,7 @@ fn probe_endpoint(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64
         }
         404 => return Err(content(StoreError::NotFound { digest: *digest })),
         401 | 403 => return Err(inner.client.error_of(&request, response).into()),
-        // A registry that has no answer to this may still send the blob.
+        // A registry that doesn't support HEAD may still send the blob.
         _ => {}
     }
     inner.client.drain(&request, response);
@@ -170,8 +165,8 @@ fn probe_endpoint(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64
 /// The other client's configuration for a host.
 fn config(options: &Options, endpoint: &Endpoint, timeout: Duration) -> Result<ClientConfig, String> {
     let mut certificates = system_certificates();
-    // One that can't be read would keep that client from starting, and so would
-    // none: it makes a client of its own along the way, and panics.
+    // With an unreadable certificate, or with none, that client would not start: it creates a
+    // default client first, and panics.
     certificates.retain(|certificate| {
         let der = CertificateDer::from_slice(certificate.der());
         RootCertStore::empty().add(der).is_ok()
@@ -270,7 +265,7 @@ fn failed(
         OciDistributionError::ServerError { code: 404, .. } => {
             return content(StoreError::NotFound { digest: *digest });
         }
-        // There is nothing behind what came.
+        // There is nothing after these bytes.
         OciDistributionError::ServerError { code: 416, .. } if at > 0 => return wrong_size(digest, size, at),
         OciDistributionError::ServerError { code, .. } => RemoteError::Status {
             host,
@@ -372,7 +367,7 @@ fn connection(endpoint: &Endpoint, error: &(dyn Error + 'static)) -> RemoteError
     }
 }
 
-/// The same as an error of I/O, of the kind that is at its root.
+/// The same as an I/O error, of the kind of its root cause.
 fn io_error(error: &(dyn Error + 'static)) -> io::Error {
     let mut kind = io::ErrorKind::Other;
     let mut next = error.source();
@@ -402,7 +397,7 @@ impl PolledRuntime {
 
 impl Drop for PolledRuntime {
     fn drop(&mut self) {
-        // A lookup of a name that still goes on must not be waited for.
+        // A name lookup that is still running must not be waited for.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }

@@ -1,8 +1,7 @@
-//! What refers to an image: the referrers API, or the tag that stands in for it
+//! The referrers of an image: the referrers API, or the tag schema in its place
 //! (OCI distribution-spec 1.1, "Listing Referrers", "Referrers Tag Schema").
 //!
-//! Descriptors in these lists are claims: whoever uses one reads the manifest
-//! and judges by that.
+//! Descriptors in these lists are claims: callers read the manifest and decide by that.
 
 mod tag_schema;
 
@@ -25,7 +24,7 @@ use crate::request::{Redirects, Request};
 const PAGE_BYTES: u64 = 4 << 20;
 /// Bytes of all pages together after which no more are read.
 const LIST_BYTES: usize = 16 << 20;
-/// Referrers that are looked at.
+/// Referrers that are read.
 const MAX_REFERRERS: usize = 16_384;
 /// Pages that are read.
 const MAX_PAGES: usize = 64;
@@ -82,9 +81,9 @@ impl Repository {
         self.list_from_tag(endpoint, subject)
     }
 
-    /// The API's list; none where the registry doesn't have the API: where it
-    /// says so, leads to another host (as GitHub's registry does, to a page
-    /// for people), or sends something else than an index.
+    /// The API's list; none if the registry doesn't have the API: it says so, redirects to
+    /// another host (GitHub's registry redirects to a web page), or sends something other than
+    /// an index.
     fn list_from_api(&self, endpoint: &Endpoint, subject: &Digest) -> Result<Option<Vec<Descriptor>>, RemoteError> {
         #[derive(Deserialize)]
         struct Page {

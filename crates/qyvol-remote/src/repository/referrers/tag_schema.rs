@@ -1,8 +1,8 @@
-//! The list of referrers under a tag, where the registry keeps none: the client
+//! The list of referrers under a tag, for registries without the referrers API: the client
 //! writes it.
 //!
-//! Writers don't lose one another's entries: each reads the list again after it
-//! wrote, and writes again until its own entries are in it.
+//! Writers don't lose each other's entries: each reads the list again after it wrote, and
+//! writes again until its own entries are in it.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -30,7 +30,7 @@ const MIN_SETTLE: Duration = Duration::from_millis(400);
 const MAX_SETTLE: Duration = Duration::from_secs(10);
 /// Another writer may take this many times as long as this one took.
 const SETTLE_FACTOR: u32 = 3;
-/// Milliseconds within which writers that collided try again.
+/// Milliseconds within which writers that collided retry.
 const JITTER_MILLIS: u64 = 256;
 
 /// What is under the tag.
@@ -41,7 +41,7 @@ enum Tagged {
     Other,
 }
 
-/// The tag that stands in for the API: `sha256-…`.
+/// The tag in place of the API: `sha256-…`.
 fn tag_of(subject: &Digest) -> String {
     format!("{}-{}", subject.algorithm().name(), subject.hex())
         .chars()
@@ -84,8 +84,8 @@ impl Repository {
             404 => return Ok(Tagged::List(empty_list(), None)),
             _ => return Err(client.unexpected(&request, answer)),
         }
-        // GitLab takes `sha256-…` for the digest itself while there is no such
-        // tag, and sends the image: there is no list yet.
+        // GitLab treats `sha256-…` as the digest itself while there is no such tag, and sends
+        // the image: there is no list yet.
         if subject.matches(&answer.bytes) {
             return Ok(Tagged::List(empty_list(), None));
         }
@@ -100,16 +100,15 @@ impl Repository {
         }
     }
 
-    /// Writes the referrers that were pushed and that the registry did not list
-    /// by itself into the lists under the tags. To be called before anything is
-    /// tagged.
+    /// Writes referrers that were pushed and that the registry does not list itself into the
+    /// lists under the tags. Call it before anything is tagged.
     pub fn publish_referrers(&self) -> Result<(), RemoteError> {
         let mut unlisted = std::mem::take(&mut *self.inner.unlisted());
         while let Some((subject, mut ours)) = unlisted.pop_first() {
             ours.sort_by_key(|d| d.digest);
             ours.dedup_by_key(|d| d.digest);
             if let Err(error) = self.publish(&subject, &ours) {
-                // The next call must find them still to be done.
+                // The next call must find them again.
                 unlisted.insert(subject, ours);
                 for (subject, mut ours) in unlisted {
                     self.inner.unlisted().entry(subject).or_default().append(&mut ours);
@@ -125,13 +124,12 @@ impl Repository {
         let mut writes = 0;
         // Lists that this call replaced.
         let mut superseded = BTreeSet::new();
-        // Writers that collided wait for different times, or they would collide
-        // again.
+        // Writers that collided wait for different times; otherwise they would collide again.
         let mut has_waited = true;
         loop {
             let begin = Instant::now();
-            // Written back as it was read, but for what is added: other
-            // writers' fields and entries stay.
+            // Written back as it was read, plus the new entries: other writers' fields and
+            // entries stay.
             let Tagged::List(mut list, current) = self.tagged(&self.inner.endpoint, subject)? else {
                 return Err(RemoteError::Protocol {
                     what: format!("something other than a referrers list under the tag {tag}, which is left unchanged"),
@@ -191,8 +189,8 @@ impl Repository {
         }
     }
 
-    /// Deletes lists that were replaced, where the registry lets this client
-    /// do so: no tag leads to them any more.
+    /// Deletes lists that were replaced, if the registry allows it: no tag refers to them any
+    /// more.
     fn delete_superseded(&self, superseded: &BTreeSet<Digest>) {
         let client = &self.inner.client;
         let endpoint = self.inner.endpoint.for_delete();

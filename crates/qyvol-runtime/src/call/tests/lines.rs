@@ -4,7 +4,7 @@ use super::super::*;
 use super::load;
 use crate::RunSpec;
 
-/// Gives one line at a time, and asks before each whether it is too early.
+/// Returns one line at a time, and checks before each whether it is too early.
 struct Watched {
     lines: std::vec::IntoIter<String>,
     given: usize,
@@ -26,7 +26,7 @@ impl std::io::Read for Watched {
 
 // [CALL-012]
 #[test]
-fn no_line_is_read_before_there_is_room_for_it() {
+fn no_call_begins_before_there_is_room_for_it() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     const WORKERS: usize = 3;
@@ -78,7 +78,7 @@ fn no_line_is_read_before_there_is_room_for_it() {
         assert_eq!(*answer, format!("{{\"id\":{n},\"result\":{n}}}"));
     }
     assert_eq!(answers.len(), 101);
-    // Those that run, those that wait for an earlier one, and what is on its way.
+    // Running calls, answers that wait for an earlier one, and the line in transit.
     let ahead = ahead.load(SeqCst);
     assert!(ahead <= 2 * WORKERS + 4, "{ahead}");
 }

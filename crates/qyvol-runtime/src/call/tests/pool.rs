@@ -114,7 +114,7 @@ fn instance_is_kept_until_its_call_does_not_return() {
             assert_eq!(counter.count().await, 1);
             assert_eq!(counter.count().await, 2);
         }
-        // Given up by whoever waits for it.
+        // Cancelled by its caller.
         let spinning = counter.call("spin", &[]);
         tokio::time::timeout(Duration::from_millis(20), spinning)
             .await
@@ -151,10 +151,10 @@ fn instance_with_more_memory_than_is_retained_is_not_kept() {
 
 // [CALL-014]
 #[test]
-fn limits_hold_for_each_call_of_an_instance() {
+fn limits_apply_to_each_call_of_an_instance() {
     block_on(async {
         let counter = Counter::new(settings(PoolKind::Lazy, 1));
-        // What was refused to one call is no reason for the trap of the next.
+        // A refusal in one call is not reported as the cause of a trap in the next.
         assert_eq!(
             counter.call("grow", &[Val::S32(100)]).await.unwrap(),
             Some(Val::S32(-1))
@@ -210,7 +210,7 @@ fn no_more_instances_are_made_at_the_start_than_can_be_called() {
 
 // [CALL-015]
 #[test]
-fn adaptive_pool_gives_up_instances_that_nobody_calls() {
+fn adaptive_pool_drops_idle_instances() {
     block_on(async {
         let counter = Counter::new(settings(PoolKind::Adaptive, 2));
         assert_eq!(counter.count().await, 1);

@@ -1,5 +1,4 @@
-//! What is written for values: the forms that are read, mistakes, and what was written to
-//! break the readers.
+//! The text of values: the accepted forms, mistakes, and hostile texts.
 
 use std::sync::OnceLock;
 
@@ -71,9 +70,9 @@ fn read(index: usize, language: Language, text: &str) -> Result<String, String> 
 
 // [CALL-005]
 #[test]
-fn mistake_is_told_with_its_place_and_both_types() {
+fn mistake_is_reported_with_its_place_and_both_types() {
     use Language::{Json, Wave};
-    for (index, language, text, told) in [
+    for (index, language, text, expected) in [
         (0, Json, "256", "at [0]: expected u8, which is from 0 to 255, found 256"),
         (0, Json, "-1", "at [0]: expected u8, which is from 0 to 255, found -1"),
         (0, Json, "1.0", "at [0]: expected u8, found number 1.0"),
@@ -210,7 +209,7 @@ fn mistake_is_told_with_its_place_and_both_types() {
         (5, Wave, "\"", "not WAVE: "),
     ] {
         let error = read(index, language, text).expect_err(text);
-        assert!(error.contains(told), "{text}: {error}");
+        assert!(error.contains(expected), "{text}: {error}");
         assert!(error.len() < 400, "{error}");
     }
     let function = samples().0.find("same0").unwrap();
@@ -220,7 +219,7 @@ fn mistake_is_told_with_its_place_and_both_types() {
         error.signature().starts_with("same0: func(v: tuple<u8, u8, "),
         "{error:?}"
     );
-    // Nothing of it moves a cursor.
+    // It can't move a cursor.
     let error = read(5, Language::Json, "{\"\\u001b[2J\":1}").unwrap_err();
     assert!(error.contains("\\u{1b}[2J"), "{error}");
 }
@@ -304,7 +303,7 @@ fn hostile_text_has_an_end() {
 
 // [CALL-007]
 #[test]
-fn function_with_types_that_exist_inside_alone_is_refused() {
+fn function_with_types_that_exist_only_inside_is_refused() {
     let wasm = wat::parse_str(
         r#"(component
         (core module $m

@@ -12,7 +12,7 @@ fn found<const N: usize>(files: [(&str, &str); N]) -> Vec<String> {
 const ROOT: (&str, &str) = ("lib.rs", "mod a;\nmod b;\nmod c;\n");
 
 #[test]
-fn circle_of_siblings_is_told_with_the_names_that_close_it() {
+fn cycle_of_siblings_is_reported_with_the_names_that_close_it() {
     let a = ("a.rs", "use crate::b::Bee;\npub struct Ant(Bee);\n");
     let b = ("b.rs", "pub struct Bee;\nfn f() -> super::a::Ant { todo() }\n");
     let told = found([ROOT, a, b, ("c.rs", "use crate::a::Ant;\n")]);
@@ -24,7 +24,7 @@ fn circle_of_siblings_is_told_with_the_names_that_close_it() {
 }
 
 #[test]
-fn component_is_told_once_by_its_shortest_circle() {
+fn component_is_reported_once_by_its_shortest_cycle() {
     let a = ("a.rs", "use crate::b::f;\n");
     let b = ("b.rs", "use crate::c::g;\nuse crate::a::x;\npub fn f() {}\n");
     let c = ("c.rs", "use crate::a::h;\npub fn g() {}\n");
@@ -77,7 +77,7 @@ fn module_uses_what_it_stands_in() {
 }
 
 #[test]
-fn siblings_under_one_parent_are_told() {
+fn siblings_under_one_parent_are_reported() {
     let root = ("lib.rs", "mod a;\n");
     let a = ("a/mod.rs", "mod x;\nmod y;\n");
     let x = ("a/x.rs", "pub fn f() { super::y::g() }\n");
@@ -117,7 +117,7 @@ fn module_in_braces_belongs_to_its_file() {
 }
 
 #[test]
-fn allowed_circle_passes_and_is_told_once_it_is_gone() {
+fn allowed_cycle_passes_and_is_reported_once_it_is_gone() {
     let (a, b) = ("crates/c/src/a.rs", "crates/c/src/b.rs");
     let allowed = [(a, b, "a parser's two halves")];
     let check = |b_text| {
@@ -131,7 +131,7 @@ fn allowed_circle_passes_and_is_told_once_it_is_gone() {
 }
 
 #[test]
-fn source_that_does_not_parse_is_told() {
+fn source_that_does_not_parse_is_reported() {
     let told = found([("lib.rs", "fn {")]);
     assert!(told[0].contains("reading the source"), "{told:?}");
 }

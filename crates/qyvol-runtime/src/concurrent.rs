@@ -1,4 +1,4 @@
-//! Guests beside one another: those of a [`crate::Service`] and of a [`crate::Caller`]. The
+//! Concurrent guests: those of a [`crate::Service`] and of a [`crate::Caller`]. The
 //! program is linked once, and each guest has a store of its own.
 //!
 //! A guest is ended at its deadline in two ways: by the epoch while it computes, and by
@@ -52,7 +52,7 @@ pub(crate) struct Terms {
     pub(crate) call_bytes: usize,
 }
 
-/// Why a guest did not come to its end.
+/// Why a guest did not finish.
 pub(crate) enum Failed {
     Trap(String),
     Limit(Limit, String),
@@ -68,8 +68,8 @@ pub(crate) enum Failed {
 struct PastDeadline;
 
 impl Guests {
-    /// Links a loaded program, whose engine must be one for services. `no_module` says what
-    /// a core module is not.
+    /// Links a loaded program, whose engine must be one for services. `no_module` is the error
+    /// for a core module.
     pub(crate) fn new(
         program: Program,
         mut spec: RunSpec,
@@ -109,7 +109,7 @@ impl Guests {
         Ok((guests, entry))
     }
 
-    /// The same program for other guests, with these limits.
+    /// The same program with other limits, for further guests.
     pub(crate) fn with_limits(&self, limits: RunLimits, terms: Terms) -> Result<Guests, RuntimeError> {
         let spec = RunSpec {
             limits,
@@ -125,13 +125,12 @@ impl Guests {
         })
     }
 
-    /// When a guest that begins now is ended. A time that the clock can't reach is no limit.
+    /// When a guest that begins now is ended. A time beyond the clock's range is no limit.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.terms.time.and_then(|time| Instant::now().checked_add(time))
     }
 
-    /// Who calls a guest: a client that has proved who it is, or the one that all calls
-    /// come from.
+    /// The caller of a guest: an authenticated client, or the one that all calls come from.
     pub(crate) fn identity(&self, peer: Option<&Peer>) -> Arc<Identity> {
         match peer {
             Some(peer) => Arc::new(Identity {
@@ -162,7 +161,8 @@ impl Guests {
         store.set_epoch_deadline(1);
         let state = store.data_mut();
         state.deadline = deadline;
-        state.limits.tell(&self.figures);
+        state.limits.call_bytes = self.terms.call_bytes;
+        state.limits.report_to(&self.figures);
         store.epoch_deadline_callback(|store| {
             match store.data().deadline.is_none_or(|deadline| Instant::now() < deadline) {
                 true => Ok(UpdateDeadline::Yield(1)),
@@ -185,7 +185,7 @@ impl Guests {
         self.program.refuel(store, &self.spec)
     }
 
-    /// Runs a call of a guest until it returns, or for as long as it may.
+    /// Runs a call of a guest until it returns or reaches a limit.
     pub(crate) async fn run<R>(
         &self,
         deadline: Option<Instant>,
@@ -202,7 +202,7 @@ impl Guests {
         returned.map_err(Failed::CpuTime)
     }
 
-    /// What the error means with which a call has returned.
+    /// The cause of the error that a call returned.
     pub(crate) fn failed(&self, error: &wasmtime::Error, limits: &Limits) -> Failed {
         if error.is::<PastDeadline>() {
             return self.out_of_time();
@@ -220,8 +220,8 @@ impl Guests {
     }
 }
 
-/// The engines whose epochs advance. One thread does it for all of them, for as long as
-/// there are any: a host may have a thousand services that nobody asks for anything.
+/// The engines whose epochs advance. One thread serves all of them, as long as there are any: a
+/// host may have a thousand idle services.
 static TICKING: Mutex<Vec<EngineWeak>> = Mutex::new(Vec::new());
 
 /// Advances the engine's epoch for as long as it exists.
@@ -250,8 +250,8 @@ fn start_ticking(engine: &wasmtime::Engine) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Polls a future for at most so much processor time, and counts how long it takes. Guests
-/// give up their thread at each tick, so that the limit is exceeded by little more than one.
+/// Polls a future for at most this much processor time, and measures it. Guests yield at each
+/// tick, so the limit is exceeded by little more than one tick.
 async fn within<F: Future>(limit: Option<Duration>, figures: &GuestFigures, future: F) -> Result<F::Output, Duration> {
     let mut future = pin!(future);
     let mut used = Duration::ZERO;

@@ -1,0 +1,9 @@
+package main
+
+import "testing"
+
+func TestGreetsByName(t *testing.T) {
+	if got := greeting("Ana"); got != "Hello, Ana!" {
+		t.Errorf("got %q", got)
+	}
+}
