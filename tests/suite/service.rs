@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGINT};
 
 use crate::support::User;
 
@@ -63,11 +63,12 @@ impl Server {
     }
 
     fn spawn(user: &User, verb: &[&str], args: &[&str]) -> Server {
-        // Whoever started the suite may have it ignore this signal, and what ignores it passes
-        // that on. What handles it does not.
+        // Whoever started the suite may have it ignore these signals, and what ignores them
+        // passes that on. What handles them does not.
         static HANDLED: Once = Once::new();
         HANDLED.call_once(|| {
             signal_hook::flag::register(SIGHUP, Arc::default()).unwrap();
+            signal_hook::flag::register_conditional_default(SIGINT, Arc::new(true.into())).unwrap();
         });
         let mut command = user.command();
         command.args(verb).args(args);
