@@ -9,6 +9,7 @@ use qyvol_types::{Descriptor, Timestamp};
 use serde_json::{Value, json};
 
 use crate::archive::{COMPONENT, Case};
+use crate::certified::Certified;
 use crate::facts::{Fact, Facts};
 use crate::random::Random;
 
@@ -46,6 +47,7 @@ pub struct Corpus {
     pub policies: Vec<String>,
     /// Chains of lines, each with its policy's text.
     pub chains: Vec<Vec<(String, Value)>>,
+    pub certified: Certified,
 }
 
 /// Signs P-256 payloads with the signatures that are kept.
@@ -129,7 +131,12 @@ fn image(name: &'static str, more: &[u8]) -> Image {
     }
 }
 
-fn statement(image: &Image, role: &str, expires: Option<u64>) -> Vec<u8> {
+/// Two of one name and version, as an attacker would want to exchange them, and another.
+pub fn images() -> Vec<Image> {
+    vec![image("a", b""), image("a", b"\0\x02\x01z"), image("b", b"")]
+}
+
+pub fn statement(image: &Image, role: &str, expires: Option<u64>) -> Vec<u8> {
     let statement = Statement {
         subject: image.descriptor.digest,
         name: image.name.to_string(),
@@ -141,6 +148,11 @@ fn statement(image: &Image, role: &str, expires: Option<u64>) -> Vec<u8> {
         critical: Vec::new(),
     };
     statement.to_json().unwrap()
+}
+
+/// What cosign signs.
+pub fn cosign(image: &Image) -> Vec<u8> {
+    other(image, COSIGN)
 }
 
 fn other(image: &Image, kind: &str) -> Vec<u8> {
@@ -167,11 +179,11 @@ impl Corpus {
             Key::ed25519("expired", 5),
             Key::ed25519("thief", 6),
         ];
-        // Two of one name and version, as an attacker would want to exchange them.
-        let images = vec![image("a", b""), image("a", b"\0\x02\x01z"), image("b", b"")];
+        let images = images();
         let mut corpus = Corpus {
             policies: policies(&keys, &images),
             chains: vec![chain("fleet"), chain("other")],
+            certified: Certified::new(&images),
             keys,
             images,
             bundles: Vec::new(),
@@ -185,7 +197,7 @@ impl Corpus {
                     (statement(of, "release", None), Some("release"), true),
                     (statement(of, "approve", None), Some("approve"), true),
                     (statement(of, "release", Some(NOW - 10)), Some("release"), false),
-                    (other(of, COSIGN), None, true),
+                    (cosign(of), None, true),
                     (other(of, PROVENANCE), None, false),
                 ];
                 let digest = of.descriptor.digest.to_string();

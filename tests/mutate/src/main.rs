@@ -1,5 +1,6 @@
-//! Typed mutations of bundles, policies, chains of policies and archives: what is accepted
-//! after them must be what was signed, and nothing may panic.
+//! Typed mutations of bundles (of keys and of certified identities), policies, chains of
+//! policies and archives: what is accepted after them must be what was signed, and nothing may
+//! panic.
 //!
 //! Invariants that each case is checked against:
 //! - a signature that counts is over a payload that its key signed in the corpus, byte for
@@ -14,6 +15,7 @@
 
 mod archives;
 mod bundles;
+mod certified;
 mod chains;
 mod corpus;
 mod facts;
@@ -36,10 +38,12 @@ use random::Random;
 
 const HELP: &str = "\
 usage: cargo xtask mutate [--count N] [--seed S] [--case I] [--threads N]
+       cargo xtask mutate --renew
 
 Alters bundles, policies, chains of policies and archives, N times (100000), by the
 seed S (1), and checks every verdict against what was signed. --case runs one of the
-cases of a seed again, and prints what it judged.";
+cases of a seed again, and prints what it judged. --renew signs the bundles with
+certificates anew, as is necessary when the images have changed.";
 
 /// What came of a case.
 pub struct Outcome {
@@ -52,8 +56,9 @@ pub struct Outcome {
 type Kind = (&'static str, fn(&Corpus, &mut Random) -> Outcome);
 
 /// How many cases in ten are of each kind.
-const KINDS: [(Kind, u64); 4] = [
-    (("bundles", bundles::case), 4),
+const KINDS: [(Kind, u64); 5] = [
+    (("bundles", bundles::case), 3),
+    (("certified", certified::case), 1),
     (("policies", policies::case), 3),
     (("chains", chains::case), 2),
     (("archives", archives::case), 1),
@@ -64,6 +69,7 @@ struct Options {
     seed: u64,
     case: Option<u64>,
     threads: usize,
+    renew: bool,
 }
 
 #[derive(Default)]
@@ -143,6 +149,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Options>, String> 
         seed: 1,
         case: None,
         threads,
+        renew: false,
     };
     let mut args = args;
     while let Some(arg) = args.next() {
@@ -155,6 +162,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Options>, String> 
             "--seed" => options.seed = number()?,
             "--case" => options.case = Some(number()?),
             "--threads" => options.threads = number()?.clamp(1, 256) as usize,
+            "--renew" => options.renew = true,
             "--help" | "-h" => return Ok(None),
             other => return Err(format!("unexpected argument `{other}`\n{HELP}")),
         }
@@ -174,6 +182,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if options.renew {
+        certified::renew();
+        return ExitCode::SUCCESS;
+    }
     if let Some(number) = options.case {
         let outcome = run_case(&Corpus::new(), options.seed, number);
         println!("{}\n{:?}", outcome.input, outcome.accepted);
@@ -199,6 +211,7 @@ mod tests {
             seed: 7,
             case: None,
             threads: 2,
+            renew: false,
         };
         let (lines, findings) = run(&options);
         assert!(findings.is_empty(), "{}", findings.join("\n"));
