@@ -25,6 +25,7 @@ mod rows;
 mod sandbox;
 mod servers;
 mod serving;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

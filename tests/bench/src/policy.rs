@@ -15,7 +15,7 @@ const SIGNERS: [&str; 3] = ["policy-a", "policy-b", "policy-c"];
 const LIMIT: f64 = 1.0;
 
 /// A key as it stands in a policy.
-fn entry(name: &str, pem: &str) -> String {
+pub(super) fn entry(name: &str, pem: &str) -> String {
     let pem: String = pem.lines().map(|line| format!("      {line}\n")).collect();
     format!("  {name}:\n    pem: |\n{pem}")
 }

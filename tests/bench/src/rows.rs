@@ -8,7 +8,7 @@ use qyvol_sandbox::parse_app_manifest;
 
 use super::measure::{Run, Side, Times, interleaved};
 use super::root;
-use super::{Bench, Row, Verdict, assets, fresh, hub, many, policy, registry, remove, sandbox, serving};
+use super::{Bench, Row, Verdict, assets, fresh, hub, many, policy, registry, remove, sandbox, serving, trust};
 
 /// The limit, as a share of wasmtime's time for precompiled code that it does not verify.
 const PRECOMPILED: f64 = 0.5;
@@ -27,6 +27,9 @@ pub(super) const ALL: &[(&str, Measure)] = &[
     ("peak memory at 1 GiB of assets", memory),
     ("size of the command", size),
     ("warm run by a large policy", policy::warm),
+    ("warm run by a keyless signature", trust::keyless),
+    ("verify of a thousand archives", trust::archives),
+    ("import of a chain of policies", trust::chain),
     ("files through memfs and diskfs", sandbox::files),
     ("warm run of hello with permissions", sandbox::start),
     ("computing under every limit", sandbox::limits),
