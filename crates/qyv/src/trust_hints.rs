@@ -96,7 +96,7 @@ fn untrusted(refusal: Refusal, report: &Report) -> Vec<String> {
         word(&scope)
     )];
     let last =
-        ["or for a single `run` or `verify`, without --policy: --key PUBLISHER.pub before the target".to_string()];
+        ["or, for one `run` or `verify`, trust that key in place of the policy: put --key PUBLISHER.pub before the target".to_string()];
     first.into_iter().chain(pin).chain(last).collect()
 }
 

@@ -325,6 +325,19 @@ pub fn key_name(text: &str) -> String {
     }
 }
 
+/// What a scope admits if a repository's path ends in the signed name.
+fn admitted(scope: &str) -> String {
+    let path = scope.split_once('/').map_or(scope, |(_, path)| path);
+    if path.contains('*') {
+        return "an image if its repository's path ends in the signed name: one signed as `app` is accepted as app, \
+                team/app and staging/app, where the scope covers them"
+            .to_string();
+    }
+    let tails = path.match_indices('/').map(|(at, _)| &path[at + 1..]);
+    let names: Vec<&str> = std::iter::once(path).chain(tails).collect();
+    format!("images that are signed as {}", names.join(" or "))
+}
+
 /// What a scope admits, in words, for whoever has just added it.
 pub fn describe_scope(policy: &TrustPolicy, scope: &Scope) -> Vec<String> {
     use qyvol_trust::{Identity, Names};
@@ -339,11 +352,8 @@ pub fn describe_scope(policy: &TrustPolicy, scope: &Scope) -> Vec<String> {
     let mut lines = Vec::new();
     lines.push(match (rule.identity, rule.names) {
         (Identity::Any, _) => format!("{scope} admits any signed name under any repository and tag that it covers"),
-        (_, Names::Full) => format!("{scope} admits an image under the repository that it is signed for, and no other"),
-        (_, Names::Trailing) => format!(
-            "{scope} admits an image in each of its repositories whose path ends in the signed name: one signed as \
-             `app` is accepted as app, as team/app and as staging/app, where the scope covers them"
-        ),
+        (_, Names::Full) => format!("{scope} admits an image only in the repository that it is signed for"),
+        (_, Names::Trailing) => format!("{scope} admits {}", admitted(&scope.to_string())),
     });
     match rule.identity {
         Identity::Exact => lines.push("the tag must be the signed version".to_string()),
@@ -373,5 +383,15 @@ mod tests {
         ] {
             assert_eq!(key_name(text), name, "{text}");
         }
+    }
+
+    #[test]
+    fn scope_of_one_repository_is_described_by_the_names_that_it_admits() {
+        assert_eq!(
+            admitted("r.example:5000/acme/tools/app"),
+            "images that are signed as acme/tools/app or tools/app or app"
+        );
+        assert_eq!(admitted("r.example/app"), "images that are signed as app");
+        assert!(admitted("r.example/acme/**").contains("path ends in the signed name"));
     }
 }
