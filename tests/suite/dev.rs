@@ -224,6 +224,10 @@ fn end_leaves_no_child_behind() {
         });
     };
     is_gone(text.to_str().unwrap());
+    let dev = Server::dev_without_service(&user, &["app"]);
+    dev.says("running unsigned");
+    dev.signal(Signal::KILL);
+    is_gone(text.to_str().unwrap());
     // A build that runs, and what it has started.
     project(&user, "touch out/app.wasm; sleep 600.25 & exec sleep 600.25");
     let dev = Server::dev_without_service(&user, &["app"]);

@@ -51,6 +51,10 @@ pub struct RunArgs {
     /// Create a JSON file that says who ended the run (the guest, a limit, trust, or qyv), with the figures of --stats
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// End with the process that started this one, which has this number
+    // For `qyv dev`, which may be ended by force.
+    #[arg(long, value_name = "PID", hide = true)]
+    pub end_with: Option<i32>,
 }
 
 /// The common options of `run`, `serve` and `call`: what a guest is given, and how its image is

@@ -16,6 +16,7 @@ use qyvol::{
     Context, Debugging, DirGrant, FsCredentials, Outcome, Overrides, Pull, ReadFrom, RunEvents, RunFigures, RunRequest,
     Target,
 };
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::first_use;
 use crate::audit::{Audit, Granted, now};
@@ -39,8 +40,22 @@ const STEPS: usize = 64;
 /// The guest trapped: 128 plus SIGABRT, as in a shell.
 pub const TRAPPED: u8 = 134;
 
+/// From now on, the end of the parent process ends this one too.
+fn end_with(parent: i32) -> Result<(), Failure> {
+    let set = set_parent_process_death_signal(Some(Signal::TERM));
+    set.map_err(|error| Failure::new(format!("can't ask for a signal at the parent's end: {error}")))?;
+    // It may have ended before.
+    match getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent) {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "process {parent}, which started this one, has ended"
+        ))),
+    }
+}
+
 pub fn run(ctx: &Context<'_>, ui: &Ui, args: RunArgs) -> Result<u8, Failure> {
-    // The report is opened first: if that fails, the run is not started.
+    args.end_with.map_or(Ok(()), end_with).map_err(Failure::before_guest)?;
+    // The report is opened next: if that fails, the run is not started.
     let report = args.report.as_deref().map(Report::create).transpose();
     let report = report.map_err(Failure::before_guest)?;
     let dirs = grants(&args.guest).map_err(Failure::before_guest)?;

@@ -62,7 +62,7 @@ impl Program {
     fn start(ui: &Ui, args: &DevArgs, project: &Project<'_>, number: u64) -> Result<Program, Failure> {
         let failed = |error: std::io::Error| Failure::new(format!("can't start the application: {error}"));
         let mut command = Command::new(env::current_exe().map_err(failed)?);
-        command.arg("run");
+        command.args(["run", &format!("--end-with={}", std::process::id())]);
         if ui.quiet {
             command.arg("--quiet");
         }
