@@ -8,7 +8,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::service::until;
-use crate::support::{PROBE, User};
+use crate::support::{CommandOutput, PROBE, User};
 
 /// An application whose component a script puts in place.
 #[track_caller]
@@ -143,6 +143,19 @@ fn failed_build_of_a_manifest_leaves_nothing() {
     // Neither an archive, nor a key, nor an image.
     assert!(!user.path("app.qyvbin").exists() && user.stored().is_empty());
     assert!(!user.home().join("keys").exists());
+}
+
+#[test]
+fn failed_build_of_a_manifest_names_the_tools_that_its_language_lacks() {
+    let user = User::new();
+    project(&user, "exit 7");
+    let manifest = fs::read_to_string(user.path("app/app.qyv")).unwrap();
+    user.write("app/app.qyv", manifest + "language: c\n");
+    let mut command = user.command();
+    command.args(["build", "--run-build", "app"]).env("PATH", user.path(""));
+    let failed = CommandOutput::from(&command.output().unwrap()).expect(1);
+    let hint = "hint: PATH has no clang and no wasm-ld and no make: on Debian";
+    assert!(failed.err.contains(hint), "{}", failed.err);
 }
 
 // [CMD-050]

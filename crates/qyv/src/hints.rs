@@ -273,6 +273,7 @@ fn store_hints(error: &StoreError) -> Vec<String> {
 fn io_hints(error: &io::Error) -> Vec<String> {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => one("free some space on that file system"),
+        io::ErrorKind::AlreadyExists => one("use another name, or move away what is there"),
         io::ErrorKind::ReadOnlyFilesystem => one("use a path on a file system that can be written"),
         _ => Vec::new(),
     }

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use qyvol::types::{BuildCommand, escape};
-use qyvol::{BuildSetup, Children, Validated};
+use qyvol::{BuildSetup, Children, Error, Validated};
 
 use crate::failure::Failure;
+use crate::toolchain::{Tools, tools};
 use crate::ui::Ui;
 
 /// Runs the `build` of a manifest, and shows it first. Its output goes to stderr.
@@ -23,7 +24,14 @@ pub fn run_build(ui: &Ui, manifest: &Validated, build: &BuildCommand, children: 
         error: stderr()?,
         children,
     };
-    Ok(qyvol::run_build(manifest, build, setup)?)
+    qyvol::run_build(manifest, build, setup).map_err(|error| {
+        let is_failed = matches!(error, Error::BuildFailed { .. });
+        let language = manifest.app.language.as_deref().filter(|_| is_failed);
+        match language.and_then(tools) {
+            Some(Tools::Lacking(what, from)) => Failure::from(error).hint(format!("PATH has {what}: {from}")),
+            _ => error.into(),
+        }
+    })
 }
 
 /// A word as a shell would take it.

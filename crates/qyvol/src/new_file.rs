@@ -1,8 +1,8 @@
 //! Files that a run leaves at its end, such as a profile or a core dump, and the directories of
 //! new projects.
 //!
-//! Such a file or directory appears under its name when all of it is written, and never replaces another.
-//! Whether it can be created is checked before the guest starts.
+//! Such a file or directory appears under its name when all of it is written, and never replaces
+//! another. Whether a file can be created is checked before the guest starts.
 
 use std::ffi::OsString;
 use std::fs;
@@ -30,7 +30,7 @@ impl<'a> NewFile<'a> {
             return Err(io::ErrorKind::IsADirectory.into());
         };
         if fs::symlink_metadata(path).is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
+            return Err(Errno::EXIST.into());
         }
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -70,7 +70,7 @@ pub(crate) fn create_directory(
     let _guard = ctx.temporaries.hold();
     let (temporary, path) = (parent.join(fresh_name()), parent.join(name));
     if fs::symlink_metadata(&path).is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
+        return Err(Errno::EXIST.into());
     }
     fs::create_dir(&temporary)?;
     let created = fill(&temporary).and_then(|()| rename_new(&temporary, &path));
