@@ -53,6 +53,12 @@ pub enum RuntimeError {
         /// What is wrong with it.
         why: String,
     },
+    /// The kernel gives this process no more memory, or no more mappings: more guests run than
+    /// fit.
+    #[error(
+        "this host has no room for another guest: {0}; each takes memory and about seven of the mappings that `vm.max_map_count` allows"
+    )]
+    NoRoom(String),
     /// The host's side of the run failed.
     #[error("can't run the guest: {0}")]
     Host(String),

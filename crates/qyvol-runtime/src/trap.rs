@@ -1,6 +1,9 @@
 //! How a guest ended, from the error that wasmtime returns.
 
+use std::error::Error;
+
 use qyvol_types::escape;
+use rustix::io::Errno;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -46,6 +49,9 @@ pub(crate) fn ended(
     if let Some(LimitReached(limit)) = error.downcast_ref::<LimitReached>() {
         return Some(Ok(Exit::Limit(*limit, String::new())));
     }
+    if error.chain().any(is_out_of_memory) {
+        return Some(Err(RuntimeError::NoRoom(chain(error))));
+    }
     let trap = error.downcast_ref::<Trap>()?;
     if let (Trap::OutOfFuel, Some(limit)) = (trap, limits.fuel) {
         return Some(Ok(Exit::Limit(Limit::Fuel(limit), String::new())));
@@ -56,6 +62,12 @@ pub(crate) fn ended(
         Trap::StackOverflow => Exit::Limit(Limit::Stack(STACK), text),
         _ => trapped(text, limits),
     }))
+}
+
+/// Whether the kernel gave this process no more memory or mappings. A guest is not the cause:
+/// a memory of its own that can't grow is no error.
+fn is_out_of_memory(cause: &(dyn Error + 'static)) -> bool {
+    cause.downcast_ref() == Some(&Errno::NOMEM)
 }
 
 /// wasmtime's message if a guest's component can have no more handles. It has no type for this
@@ -144,4 +156,23 @@ fn instruction(frame: &FrameInfo) -> Option<Instruction> {
         offset: u32::try_from(frame.module_offset()?).ok()?,
         function: frame.func_index(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunLimits;
+
+    // [SERVE-006]
+    #[test]
+    fn host_without_memory_is_no_trap_of_the_guest() {
+        let error = wasmtime::Error::from(Errno::NOMEM).context("mmap failed to reserve 0x4000 bytes");
+        let ended = end(&error, &Limits::new(RunLimits::default()), None);
+        assert!(matches!(ended, Err(RuntimeError::NoRoom(_))), "{ended:?}");
+        let other = wasmtime::Error::from(Errno::IO).context("read");
+        assert!(matches!(
+            end(&other, &Limits::new(RunLimits::default()), None),
+            Ok(Exit::Trap(_))
+        ));
+    }
 }

@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use qyvol_runtime::{Incomplete, NamedHost, Peer, Secure, ServiceError};
+use qyvol_runtime::{Incomplete, NamedHost, Peer, RuntimeError, Secure, ServiceError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -196,6 +196,7 @@ fn check(request: &mut Request<RequestBody>, caller: Caller, body: usize) -> Res
 fn status(error: &ServiceError) -> StatusCode {
     match error {
         ServiceError::Time(_) | ServiceError::CpuTime(_) => StatusCode::GATEWAY_TIMEOUT,
+        ServiceError::Runtime(RuntimeError::NoRoom(_)) => StatusCode::SERVICE_UNAVAILABLE,
         ServiceError::Exit(_) | ServiceError::NoResponse | ServiceError::Declined(_) => StatusCode::BAD_GATEWAY,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
