@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use qyvol_types::Hasher;
 use zstd::zstd_safe::DCtx;
 
-use crate::frame::{Frames, read_full, reserve};
+use crate::frame::{Frames, reserve};
 use crate::{BASE_BYTES, Blob, DecodeError, FRAME_BYTES, Representation, TARGET_BYTES};
 
 /// Where decoded bytes go. A sink that is dropped without being finished must leave nothing
@@ -47,14 +47,14 @@ pub struct Base {
 impl Base {
     /// Reads exactly `blob` from `from`. What it is read from may be on a disk where it changed
     /// since it was verified: it is hashed again.
-    pub fn read(mut from: impl Read, blob: Blob) -> Result<Base, DecodeError> {
+    pub fn read(from: impl Read, blob: Blob) -> Result<Base, DecodeError> {
         limit("base of a patch", blob.size, BASE_BYTES)?;
         let mut bytes = Vec::new();
         // A byte more shows that the source is longer.
         reserve(&mut bytes, blob.size + 1)?;
-        bytes.resize(blob.size as usize + 1, 0);
-        let read = read_full(&mut from, &mut bytes).map_err(DecodeError::Read)?;
-        bytes.truncate(read);
+        from.take(blob.size + 1)
+            .read_to_end(&mut bytes)
+            .map_err(DecodeError::Read)?;
         let mut hasher = Hasher::new(blob.digest.algorithm());
         hasher.update(&bytes);
         let got = Blob {

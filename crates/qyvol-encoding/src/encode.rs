@@ -114,6 +114,8 @@ impl Parameters {
     }
 }
 
+/// What zstd says when its output has no room left.
+const NO_ROOM: &str = "Destination buffer is too small";
 /// Bases of more bytes are searched for long matches.
 const LONG_FROM: u64 = 1 << 20;
 
@@ -147,7 +149,12 @@ pub fn encode(
     let mut input = Vec::new();
     reserve(&mut input, content).map_err(none)?;
     let mut frame = Vec::new();
-    reserve(&mut frame, zstd::zstd_safe::compress_bound(content as usize) as u64).map_err(none)?;
+    // No more room than what is worth keeping: zstd gives up as soon as that is full.
+    let room = (zstd::zstd_safe::compress_bound(content as usize) as u64).min(effort.largest);
+    reserve(&mut frame, room).map_err(none)?;
+    let not_smaller = EncodeError::NotSmaller {
+        largest: effort.largest,
+    };
     let mut read = Hasher::new(target.digest.algorithm());
     let mut written = Hasher::new(Algorithm::Sha256);
     while read.length() < target.size {
@@ -157,10 +164,11 @@ pub fn encode(
                 size: target.size,
             });
         }
-        let due = (target.size - read.length()).min(FRAME_BYTES) as usize;
-        input.resize(due, 0);
-        let got = read_full(&mut from, &mut input).map_err(EncodeError::Read)?;
-        read.update(input.get(..got).unwrap_or_default());
+        let due = (target.size - read.length()).min(FRAME_BYTES);
+        input.clear();
+        let got = from.by_ref().take(due).read_to_end(&mut input);
+        let got = got.map_err(EncodeError::Read)? as u64;
+        read.update(&input);
         if got < due {
             break;
         }
@@ -169,11 +177,10 @@ pub fn encode(
             encoder.ref_prefix(base.bytes()).map_err(failed)?;
         }
         frame.clear();
-        encoder.compress2(&mut frame, &input).map_err(failed)?;
-        if written.length() + frame.len() as u64 > effort.largest {
-            return Err(EncodeError::NotSmaller {
-                largest: effort.largest,
-            });
+        match encoder.compress2(&mut frame, &input) {
+            Ok(_) if written.length() + frame.len() as u64 <= effort.largest => {}
+            Err(code) if get_error_name(code) != NO_ROOM => return Err(failed(code)),
+            _ => return Err(not_smaller),
         }
         written.update(&frame);
         to.write_all(&frame).map_err(EncodeError::Write)?;

@@ -7,6 +7,8 @@
 //!
 //! Deliberately absent: representations of assets.
 
+mod bases;
+mod make;
 mod publish;
 mod receive;
 

@@ -1,31 +1,26 @@
 //! Makes representations of an image's component and publishes them beside it.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use qyvol_encoding::{Base, Blob, Effort, List, Representation, artifact, encode};
+use qyvol_encoding::{Blob, List, artifact};
 use qyvol_image::SignedImage;
 use qyvol_remote::Repository;
-use qyvol_store::{Body, Fetch, LocalStore, MemoryStore, NoopReporter, Referrers, copy_graph};
-use qyvol_types::{Descriptor, ImageConfig, ImageManifest, Reference, RepositoryName, Timestamp, limits, media_type};
+use qyvol_store::{Body, Fetch, MemoryStore, NoopReporter, Referrers, copy_graph};
+use qyvol_types::{Descriptor, Reference, RepositoryName, media_type};
 
+use super::bases::stored;
+use super::make::{Made, Making};
 use super::{blob, components, is_encodings};
 use crate::{Context, Error, ImageSource, Target};
 
-/// Time after which no further representation is begun.
+/// Time after which no further frame is begun.
 const TIME: Duration = Duration::from_secs(10);
-/// Memory of zstd, with the base of a patch.
-const MEMORY: u64 = 512 << 20;
-/// Stored images that are considered as the base of a patch.
-const CANDIDATES: usize = 256;
-/// Bases that patches are made from, if none were named.
-const BASES: usize = 2;
+/// The same after the image's own blobs were sent: until then nobody waits for it.
+const TIME_AFTER: Duration = Duration::from_secs(2);
 /// Bases that can be named.
 const NAMED_BASES: usize = 8;
-/// Components of at most this many bytes are compressed as well as zstd can.
-const SMALL: u64 = 1 << 20;
-const LEVEL: i32 = 3;
-const LEVEL_OF_SMALL: i32 = 19;
 
 /// Which smaller representations a push publishes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +42,9 @@ pub(crate) struct Publisher<'a> {
     image: &'a SignedImage,
     bases: Bases,
     made: OnceLock<Option<Artifact>>,
+    /// When the image's own blobs had been sent for the first time.
+    sent: OnceLock<Instant>,
+    failed: AtomicBool,
 }
 
 /// Where bases are looked for.
@@ -63,6 +61,24 @@ enum Bases {
 struct Artifact {
     store: MemoryStore,
     manifest: Descriptor,
+}
+
+impl Artifact {
+    /// Of what was made for an image.
+    fn of(image: &Descriptor, made: Vec<Made>) -> Result<Artifact, Error> {
+        let store = MemoryStore::new();
+        let mut entries = Vec::new();
+        for (entry, bytes) in made {
+            store.add(media_type::ENCODED, &bytes)?;
+            entries.push(entry);
+        }
+        let list = List::new(entries).map_err(malformed)?;
+        let (manifest, list) = artifact(image, &list).map_err(malformed)?;
+        store.add(media_type::ENCODINGS, &list)?;
+        store.add(media_type::EMPTY, b"{}")?;
+        let manifest = store.add(media_type::IMAGE_MANIFEST, manifest.raw())?;
+        Ok(Artifact { store, manifest })
+    }
 }
 
 impl<'a> Publisher<'a> {
@@ -101,7 +117,16 @@ impl<'a> Publisher<'a> {
             image,
             bases,
             made: OnceLock::new(),
+            sent: OnceLock::new(),
+            failed: AtomicBool::new(false),
         })
+    }
+
+    /// The image's own blobs were sent, or could not be: what is being made beside them may
+    /// take little time from now on, or none.
+    pub(crate) fn blobs_sent(&self, arrived: bool) {
+        self.sent.get_or_init(Instant::now);
+        self.failed.fetch_or(!arrived, Ordering::Relaxed);
     }
 
     /// Publishes them in a repository that has none, or if bases were named. A failure is a
@@ -145,54 +170,27 @@ impl<'a> Publisher<'a> {
 
     /// Makes what is worth it; none if nothing is.
     fn make(&self, component: &Descriptor) -> Result<Option<Artifact>, Error> {
-        let end = Instant::now() + TIME;
-        let store = MemoryStore::new();
-        let mut entries: Vec<Representation> = Vec::new();
-        let mut smallest = component.size;
-        let mut add = |base: Option<&Base>| -> Result<(), Error> {
-            let mut bytes = Vec::new();
-            let effort = Effort {
-                level: if component.size <= SMALL { LEVEL_OF_SMALL } else { LEVEL },
-                // A third less than what is fetched without it.
-                largest: smallest.saturating_mul(2) / 3,
-                memory: MEMORY,
-                proceed: &|| Instant::now() < end,
-            };
-            match encode(self.blobs.fetch(component)?, blob(component), base, &effort, &mut bytes) {
-                Ok(made) => {
-                    if base.is_none() {
-                        smallest = made.blob.size;
-                    }
-                    store.add(media_type::ENCODED, &bytes)?;
-                    entries.push(made);
-                }
-                Err(why) => self.ctx.report.detailed(&format!(
-                    "no {} representation of {}: {why}",
-                    if base.is_some() { "zstd-patch" } else { "zstd" },
-                    component.digest
-                )),
-            }
-            Ok(())
+        let begun = Instant::now();
+        let proceed = || {
+            let after = self.sent.get().map_or(Duration::ZERO, Instant::elapsed);
+            !self.failed.load(Ordering::Relaxed) && begun.elapsed() < TIME && after < TIME_AFTER
         };
-        add(None)?;
-        for (base, from) in self.bases(component)? {
-            match Base::read(from, base) {
-                Ok(base) => add(Some(&base))?,
-                Err(why) => self
-                    .ctx
-                    .report
-                    .detailed(&format!("no patch from {}: {why}", base.digest)),
-            }
+        let making = Making {
+            report: self.ctx.report,
+            target: blob(component),
+            open: &|| self.blobs.fetch_unverified(component),
+            proceed: &proceed,
+            needed: match self.bases {
+                Bases::Named(_) => NAMED_BASES,
+                _ => 1,
+            },
+            leisure: &|| self.sent.get().is_none(),
+        };
+        let made = making.run(self.bases(component)?);
+        match made.is_empty() || self.failed.load(Ordering::Relaxed) {
+            true => Ok(None),
+            false => Artifact::of(&self.image.descriptor(), made).map(Some),
         }
-        if entries.is_empty() {
-            return Ok(None);
-        }
-        let list = List::new(entries).map_err(malformed)?;
-        let (manifest, list) = artifact(&self.image.descriptor(), &list).map_err(malformed)?;
-        store.add(media_type::ENCODINGS, &list)?;
-        store.add(media_type::EMPTY, b"{}")?;
-        let manifest = store.add(media_type::IMAGE_MANIFEST, manifest.raw())?;
-        Ok(Some(Artifact { store, manifest }))
     }
 
     /// Components to make patches from, each once.
@@ -221,55 +219,12 @@ impl<'a> Publisher<'a> {
             }
             Bases::Store(repositories) => {
                 let store = self.ctx.store()?;
-                for base in self.stored(&store, repositories, component)? {
+                for base in stored(&store, repositories, component)? {
                     add(&base, &store);
                 }
             }
         }
         Ok(found)
-    }
-
-    /// The components of the latest stored images of these repositories.
-    fn stored(
-        &self,
-        store: &LocalStore,
-        repositories: &[RepositoryName],
-        component: &Descriptor,
-    ) -> Result<Vec<Descriptor>, Error> {
-        let mut images: Vec<(Timestamp, Reference, Descriptor)> = Vec::new();
-        let names = store.references()?.into_iter();
-        let names = names.filter(|(name, _)| repositories.contains(&name.repository_name()));
-        for (name, image) in names.take(CANDIDATES) {
-            // An image that can't be read is no base.
-            let Ok(raw) = store.fetch_bytes(&image, limits::MANIFEST_BYTES) else {
-                continue;
-            };
-            let Ok(manifest) = ImageManifest::parse(raw) else {
-                continue;
-            };
-            let Ok(config) = store.fetch_bytes(manifest.config(), limits::CONFIG_BYTES) else {
-                continue;
-            };
-            let Ok(config) = ImageConfig::parse(&config) else {
-                continue;
-            };
-            for base in components(manifest.layers()).filter(|base| base.digest != component.digest) {
-                images.push((config.created, name.clone(), base.clone()));
-            }
-        }
-        // Reproducible builds may all have the same time: then the version decides, 1.10 after 1.9.
-        let key = |(created, name, base): &(Timestamp, Reference, Descriptor)| {
-            let tag = name.tag().unwrap_or_default();
-            (*created, tag.len(), tag.to_string(), base.digest)
-        };
-        images.sort_by_cached_key(|image| std::cmp::Reverse(key(image)));
-        let mut bases: Vec<Descriptor> = Vec::new();
-        for (_, _, base) in images {
-            if bases.len() < BASES && bases.iter().all(|other| other.digest != base.digest) {
-                bases.push(base);
-            }
-        }
-        Ok(bases)
     }
 }
 

@@ -31,7 +31,7 @@ pub fn copy(
             mark_present(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("copying", Some(layers_size(&image.manifest)));
-            let copied = copy_and_tag(ctx, &src, &image, &repository, &group, &|| ())
+            let copied = copy_and_tag(ctx, &src, &image, &repository, &group, None)
                 .map_err(|e| attribute_to_registry(e, &src))?;
             *moved.copied.get_or_insert(0) += copied;
             ctx.report.finished();

@@ -28,7 +28,7 @@ pub use self::push::{PushRequest, push};
 pub use self::remove::remove_remote;
 pub use self::tags::tags;
 pub(crate) use self::verify::verify_remote;
-use crate::encodings::Listing;
+use crate::encodings::{Listing, Publisher};
 use crate::image_source::{own_name, read_image};
 use crate::{Context, Error};
 
@@ -141,33 +141,44 @@ fn by_repository(names: &[Reference]) -> Result<Vec<Vec<Reference>>, Error> {
 }
 
 /// Copies an image with its referrers, then tags it: a tag never appears before
-/// its signatures. `more` adds other referrers meanwhile.
+/// its signatures. `publisher` adds other referrers meanwhile.
 fn copy_and_tag<S: Fetch + Referrers + Sync>(
     ctx: &Context<'_>,
     from: &S,
     image: &SignedImage,
     to: &Repository,
     tags: &[Reference],
-    more: &(dyn Fn() + Sync),
+    publisher: Option<&Publisher<'_>>,
 ) -> Result<usize, Error> {
     let root = image.descriptor();
     // If the client keeps the lists of referrers, writing them takes long: it runs while the
-    // layers are transferred.
+    // layers are transferred. So does making other referrers.
     let copied = thread::scope(|scope| {
-        let referrers = scope.spawn(|| -> Result<(), Error> {
-            copy_referrers(from, to, &root, &|_| true, ctx.report)?;
-            more();
+        let more = publisher.map(|publisher| scope.spawn(move || publisher.publish(to)));
+        let root = &root;
+        let referrers = scope.spawn(move || -> Result<(), Error> {
+            copy_referrers(from, to, root, &|_| true, ctx.report)?;
+            if let Some(more) = more {
+                joined(more);
+            }
             Ok(to.publish_referrers()?)
         });
-        let copied = copy_graph(from, to, &root, ctx.report)?;
-        let sent = referrers.join();
-        sent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let copied = copy_graph(from, to, root, ctx.report);
+        if let Some(publisher) = publisher {
+            publisher.blobs_sent(copied.is_ok());
+        }
+        let copied = copied?;
+        joined(referrers)?;
         Ok::<_, Error>(copied)
     })?;
     for name in tags {
         to.tag(name.tag().unwrap_or(DEFAULT_TAG), &image.manifest)?;
     }
     Ok(copied)
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Checks which parts exist.

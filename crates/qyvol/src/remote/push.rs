@@ -96,10 +96,10 @@ pub fn push(ctx: &Context<'_>, client: &Arc<Client>, request: &PushRequest<'_>) 
             mark_present(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("pushing", Some(layers_size(&image.manifest)));
-            let more = || publisher.publish(&repository);
+            let more = Some(&publisher);
             let sent = match &source {
-                ImageSource::Archive { archive } => copy_and_tag(ctx, archive, image, &repository, &group, &more),
-                ImageSource::Stored { store, .. } => copy_and_tag(ctx, store, image, &repository, &group, &more),
+                ImageSource::Archive { archive } => copy_and_tag(ctx, archive, image, &repository, &group, more),
+                ImageSource::Stored { store, .. } => copy_and_tag(ctx, store, image, &repository, &group, more),
             };
             // A read error is this host's, not the registry's.
             let copied = sent.map_err(|error| match (error, &source) {
