@@ -30,6 +30,7 @@ mod denials;
 mod deterministic;
 mod dev;
 mod doctor;
+mod encode;
 mod exhaustion;
 mod first_use;
 mod fleet;

@@ -19,7 +19,7 @@ use crate::support::{PROBE, Prng, User, third_party};
 
 /// The probe with a custom section of `bytes` bytes, of which zstd saves about a half, and of
 /// whose end each version has its own.
-fn component(bytes: usize, version: &str) -> Vec<u8> {
+pub fn component(bytes: usize, version: &str) -> Vec<u8> {
     let mut noise = Prng(11);
     let mut payload: Vec<u8> = (0..bytes).map(|_| noise.next() as u8 & 0x0f).collect();
     payload.extend(version.bytes());
@@ -38,7 +38,7 @@ fn component(bytes: usize, version: &str) -> Vec<u8> {
 }
 
 /// A release of `app`, built and in the user's store; returns its file and its component.
-fn release(user: &User, bytes: usize, version: &str) -> (String, Vec<u8>) {
+pub fn release(user: &User, bytes: usize, version: &str) -> (String, Vec<u8>) {
     let component = component(bytes, version);
     user.write("app/probe.wasm", &component);
     user.write(
@@ -51,14 +51,14 @@ fn release(user: &User, bytes: usize, version: &str) -> (String, Vec<u8>) {
 }
 
 /// What a pull says of the component.
-fn component_part(report: &Value) -> Value {
+pub fn component_part(report: &Value) -> Value {
     let parts = report["parts"].as_array().unwrap().iter();
     let mut components = parts.filter(|part| part["mediaType"] == media_type::WASM);
     components.next().unwrap().clone()
 }
 
 /// Pulls, and holds the store against what should be in it.
-fn pulled(host: &User, name: &str, component: &[u8]) -> (Value, String) {
+pub fn pulled(host: &User, name: &str, component: &[u8]) -> (Value, String) {
     let done = host.qyv(&["pull", name, "--format", "json", "--verbose"]).expect(0);
     host.qyv(&["check"]).expect(0);
     assert_eq!(partial(host), 0);

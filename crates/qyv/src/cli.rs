@@ -13,7 +13,7 @@ pub use crate::cli_project::{DevArgs, InitArgs};
 #[cfg(feature = "import")]
 pub use crate::cli_registry::ImportArgs;
 pub use crate::cli_registry::{
-    CatalogArgs, CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullWhen, PushArgs, RegistryArgs, TagsArgs,
+    CatalogArgs, CopyArgs, EncodeArgs, LoginArgs, LogoutArgs, PullArgs, PullWhen, PushArgs, RegistryArgs, TagsArgs,
 };
 #[cfg(feature = "hub")]
 pub use crate::cli_registry::{HubCommand, HubServeArgs, HubUserAddArgs, HubUserArgs, HubUserCommand};
@@ -173,6 +173,8 @@ pub enum Command {
     /// Copy an image with all that refers to it from registry to registry
     #[command(visible_alias = "cp")]
     Copy(CopyArgs),
+    /// Publish smaller representations of an image that is in a registry
+    Encode(EncodeArgs),
     /// List the tags of a repository
     Tags(TagsArgs),
     /// List the repositories of a registry

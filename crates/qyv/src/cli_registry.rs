@@ -82,6 +82,21 @@ pub struct PushArgs {
 
 #[derive(Debug, Args)]
 #[command(
+    after_help = "For images that were pushed without them, or by another tool; whoever may push may do it. Patches\nthat are replaced, and those from components that the repository does not have any more, are\nremoved where the registry lets you delete. Exit codes: 69 failed, and trying again won't help;\n75 it may."
+)]
+pub struct EncodeArgs {
+    /// An image, as HOST/NAME[:TAG][@DIGEST]
+    #[arg(value_name = "REF", add = images())]
+    pub name: String,
+    /// Make a patch from the component of this image: a .qyvbin, a stored name or one in a registry (repeatable, at most 8) [default: the two latest stored images of the repository, or else its two tags before REF]
+    #[arg(long, value_name = "IMAGE", add = targets())]
+    pub patch_from: Vec<String>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
     after_help = "A tag is resolved once; everything after that is fetched by digest. Trust is decided by\n`qyv run` and `qyv verify`, or here with --verify. What an interrupted pull\nfetched stays in the store, and the next pull resumes from it (`qyv prune` removes it).\nExit codes: 69 failed, and trying again won't help; 75 it may; 10-19 refused by trust."
 )]
 pub struct PullArgs {

@@ -133,6 +133,7 @@ fn dispatch(cli: Cli, ui: &Ui, progress: &Progress) -> Result<u8, Failure> {
         #[cfg(feature = "import")]
         Command::Import(args) => commands::import::import(&ctx, ui, args),
         Command::Copy(args) => commands::remote::copy(&ctx, ui, args),
+        Command::Encode(args) => commands::remote::encode(&ctx, ui, &args),
         Command::Tags(args) => commands::remote::tags(&ctx, ui, args),
         Command::Catalog(args) => commands::remote::catalog(&ctx, ui, args),
         Command::Login(args) => commands::remote::login(&ctx, ui, args),

@@ -121,7 +121,8 @@ pub use policy::{
 };
 pub use policy_check::{ImageCheck, check_images};
 pub use remote::{
-    PullRequest, PushRequest, TransferReport, TransferredBlob, copy, inspect_remote, pull, push, remove_remote, tags,
+    EncodeReport, EncodeRequest, EncodedRow, PullRequest, PushRequest, TransferReport, TransferredBlob, copy, encode,
+    inspect_remote, pull, push, remove_remote, tags,
 };
 pub use revoke::revoke;
 pub use run::{Debugging, DirGrant, Outcome, Overrides, Pull, RunEvents, RunFigures, RunRequest, compile, run};

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use qyvol::remote_store::{Client, Credential, Secret, StaticCredential, erase_credentials, store_credentials};
 use qyvol::trust::{Identity, required_identity};
 use qyvol::types::{Reference, RepositoryName};
-use qyvol::{Context, Destination, Encodings, PullRequest, PushRequest, ReadFrom, Target, TransferReport};
+use qyvol::{
+    Context, Destination, EncodeRequest, Encodings, PullRequest, PushRequest, ReadFrom, Target, TransferReport,
+};
 use serde_json::{Value, json};
 
 use super::{first_use, reference};
-use crate::cli::{CatalogArgs, CopyArgs, Format, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmArgs, TagsArgs};
+use crate::cli::{
+    CatalogArgs, CopyArgs, EncodeArgs, Format, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmArgs, TagsArgs,
+};
 use crate::failure::Failure;
 use crate::registry::{client, client_with, credentials_file, inputs};
 use crate::ui::{Ui, size};
@@ -164,6 +168,39 @@ pub fn copy(ctx: &Context<'_>, ui: &Ui, args: CopyArgs) -> Result<u8, Failure> {
     let (from, to) = (reference(&args.from)?, references(&args.to)?);
     let moved = qyvol::copy(ctx, &client, &from, &to, args.dry_run)?;
     show(ui, &moved, "copied")?;
+    Ok(0)
+}
+
+pub fn encode(ctx: &Context<'_>, ui: &Ui, args: &EncodeArgs) -> Result<u8, Failure> {
+    let client = client(&ctx.home, ui, &args.registry)?;
+    let bases = args.patch_from.iter().map(|base| Target::parse(base));
+    let bases = bases.collect::<Result<Vec<Target>, _>>()?;
+    let request = EncodeRequest {
+        name: &reference(&args.name)?,
+        bases: &bases,
+    };
+    let done = qyvol::encode(ctx, &client, &request)?;
+    let mut value = serde_json::to_value(&done).map_err(|e| Failure::new(e.to_string()))?;
+    value["schema"] = 1.into();
+    ui.show(&value, || {
+        let rows = done.encodings.iter().map(|row| {
+            let from = row.base.map(|base| format!("  from {base}")).unwrap_or_default();
+            format!("{:<10} {:>8}{from}\n", row.encoding, size(row.size))
+        });
+        rows.collect()
+    })?;
+    if ui.format == Format::Text {
+        let name = &done.name;
+        ui.note(&match (done.encodings.len(), done.size) {
+            (0, None) => format!("{name} has no component of 16 KiB or more to encode"),
+            (0, Some(_)) => format!("nothing would save a third of the component of {name}"),
+            (1, _) => format!("published 1 representation of the component of {name}"),
+            (n, _) => format!("published {n} representations of the component of {name}"),
+        });
+        for digest in &done.removed {
+            ui.note(&format!("removed {digest}, of which nothing was of use any more"));
+        }
+    }
     Ok(0)
 }
 

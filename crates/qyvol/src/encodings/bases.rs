@@ -9,10 +9,10 @@ use crate::Error;
 /// Stored images that are considered as the base of a patch.
 const CANDIDATES: usize = 256;
 /// Bases that patches are made from, if none were named.
-pub(super) const BASES: usize = 2;
+pub(crate) const BASES: usize = 2;
 
 /// The components of the latest stored images of these repositories.
-pub(super) fn stored(
+pub(crate) fn stored(
     store: &LocalStore,
     repositories: &[RepositoryName],
     component: &Descriptor,

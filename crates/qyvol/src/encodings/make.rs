@@ -25,28 +25,28 @@ const LEVEL: i32 = 3;
 const LEVEL_OF_PATCH: i32 = 1;
 
 /// One representation and its bytes.
-pub(super) type Made = (Representation, Vec<u8>);
+pub(crate) type Made = (Representation, Vec<u8>);
 
 /// What the representations are made of.
-pub(super) struct Making<'a> {
-    pub(super) report: &'a dyn Reporter,
+pub(crate) struct Making<'a> {
+    pub(crate) report: &'a dyn Reporter,
     /// The component.
-    pub(super) target: Blob,
+    pub(crate) target: Blob,
     /// Opens it; what comes is checked against its digest.
-    pub(super) open: &'a (dyn Fn() -> Result<Body, StoreError> + Sync),
+    pub(crate) open: &'a (dyn Fn() -> Result<Body, StoreError> + Sync),
     /// Whether there is time for another frame.
-    pub(super) proceed: &'a (dyn Fn() -> bool + Sync),
+    pub(crate) proceed: &'a (dyn Fn() -> bool + Sync),
     /// How many patches are made whether or not anybody waits for them; further ones are begun
     /// only while there is `leisure`.
-    pub(super) needed: usize,
+    pub(crate) needed: usize,
     /// Whether nobody waits.
-    pub(super) leisure: &'a (dyn Fn() -> bool + Sync),
+    pub(crate) leisure: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl Making<'_> {
     /// The component compressed, and a patch from each base, in their order; without those that
     /// don't save a third.
-    pub(super) fn run(&self, bases: Vec<(Blob, Body)>) -> Vec<Made> {
+    pub(crate) fn run(&self, bases: Vec<(Blob, Body)>) -> Vec<Made> {
         let largest = bases.iter().map(|(base, _)| base.size).max().unwrap_or(0);
         let at_once = match largest.max(self.target.size) > LARGE {
             true => 1,

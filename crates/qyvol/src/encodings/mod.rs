@@ -19,8 +19,10 @@ use qyvol_remote::Repository;
 use qyvol_store::{Body, Fetch, Referrers, StoreError};
 use qyvol_types::{Descriptor, Digest, media_type};
 
+pub(crate) use self::bases::{BASES, stored};
+pub(crate) use self::make::Making;
 pub use self::publish::Encodings;
-pub(crate) use self::publish::Publisher;
+pub(crate) use self::publish::{Artifact, NAMED_BASES, Publisher};
 pub(crate) use self::receive::{Receiver, Ways};
 
 /// Components of fewer bytes are left as they are: the requests for a list would cost more than
@@ -28,16 +30,21 @@ pub(crate) use self::receive::{Receiver, Ways};
 const MIN_BYTES: u64 = 16 << 10;
 
 /// The component of an image among its layers, if it is large enough.
-fn components(layers: &[Descriptor]) -> impl Iterator<Item = &Descriptor> {
+pub(crate) fn components(layers: &[Descriptor]) -> impl Iterator<Item = &Descriptor> {
     let large = |layer: &&Descriptor| layer.media_type == media_type::WASM && layer.size >= MIN_BYTES;
     layers.iter().filter(large)
 }
 
-fn blob(descriptor: &Descriptor) -> Blob {
+pub(crate) fn blob(descriptor: &Descriptor) -> Blob {
     Blob {
         digest: descriptor.digest,
         size: descriptor.size,
     }
+}
+
+/// The descriptor by which a store is asked for some bytes.
+pub(crate) fn descriptor(blob: &Blob) -> Descriptor {
+    Descriptor::new(media_type::ENCODED, blob.digest, blob.size)
 }
 
 /// A repository that remembers which of the referrers it lists are lists of representations.
@@ -71,6 +78,6 @@ impl Referrers for Listing<'_> {
 }
 
 /// Whether a referrer claims to be a list of representations.
-fn is_encodings(referrer: &Descriptor) -> bool {
+pub(crate) fn is_encodings(referrer: &Descriptor) -> bool {
     referrer.artifact_type.as_deref() == Some(media_type::ENCODINGS)
 }

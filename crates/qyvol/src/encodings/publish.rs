@@ -20,7 +20,7 @@ const TIME: Duration = Duration::from_secs(10);
 /// The same after the image's own blobs were sent: until then nobody waits for it.
 const TIME_AFTER: Duration = Duration::from_secs(2);
 /// Bases that can be named.
-const NAMED_BASES: usize = 8;
+pub(crate) const NAMED_BASES: usize = 8;
 
 /// Which smaller representations a push publishes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,14 +58,14 @@ enum Bases {
 }
 
 /// The artifact with everything that it names.
-struct Artifact {
-    store: MemoryStore,
-    manifest: Descriptor,
+pub(crate) struct Artifact {
+    pub(crate) store: MemoryStore,
+    pub(crate) manifest: Descriptor,
 }
 
 impl Artifact {
     /// Of what was made for an image.
-    fn of(image: &Descriptor, made: Vec<Made>) -> Result<Artifact, Error> {
+    pub(crate) fn of(image: &Descriptor, made: Vec<Made>) -> Result<Artifact, Error> {
         let store = MemoryStore::new();
         let mut entries = Vec::new();
         for (entry, bytes) in made {

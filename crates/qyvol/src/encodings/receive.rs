@@ -10,9 +10,9 @@ use qyvol_encoding::{Base, Blob, LIST_BYTES, List, Representation, Sink, Size, W
 use qyvol_image::SignedImage;
 use qyvol_remote::Repository;
 use qyvol_store::{BlobWriter, Exists, Fetch, Ingest, LocalStore, Open, Push, Spooled, StoreError};
-use qyvol_types::{Descriptor, Digest, media_type};
+use qyvol_types::{Descriptor, Digest};
 
-use super::{blob, components};
+use super::{blob, components, descriptor};
 use crate::image_source::referrer_manifest;
 use crate::remote::TransferredBlob;
 use crate::{Context, Error};
@@ -107,11 +107,6 @@ fn read_list(repository: &Repository, image: &Descriptor, referrer: &Descriptor)
     let list = list_of(&manifest).ok_or("it has another form")?;
     let bytes = repository.fetch_bytes(list, LIST_BYTES).map_err(|e| e.to_string())?;
     List::parse(&bytes).map_err(|e| e.to_string())
-}
-
-/// The descriptor by which a store is asked for some bytes.
-fn descriptor(blob: &Blob) -> Descriptor {
-    Descriptor::new(media_type::ENCODED, blob.digest, blob.size)
 }
 
 /// What a blob has cost.

@@ -5,6 +5,7 @@
 //! client as an argument; what doesn't take one can't.
 
 mod copy;
+mod encode;
 mod inspect;
 mod pull;
 mod push;
@@ -22,6 +23,7 @@ use qyvol_types::{Algorithm, DEFAULT_TAG, Descriptor, Digest, ImageManifest, Ref
 use serde::Serialize;
 
 pub use self::copy::copy;
+pub use self::encode::{EncodeReport, EncodeRequest, EncodedRow, encode};
 pub use self::inspect::inspect_remote;
 pub use self::pull::{PullRequest, pull};
 pub use self::push::{PushRequest, push};

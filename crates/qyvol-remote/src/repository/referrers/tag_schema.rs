@@ -189,6 +189,46 @@ impl Repository {
         }
     }
 
+    /// Deletes a referrer of `subject`; false if there was none. Where the client keeps the
+    /// list, it is taken out of that first: nobody is sent to what is gone.
+    pub fn delete_referrer(&self, subject: &Digest, referrer: &Digest) -> Result<bool, RemoteError> {
+        let client = &self.inner.client;
+        let endpoint = self.inner.endpoint.for_delete();
+        if client.supports_referrers(&endpoint.registry) == Some(false) {
+            self.unlist(subject, referrer)?;
+        }
+        let url = endpoint.url(&format!("manifests/{referrer}"));
+        let request = Request::new(Method::DELETE, url, &endpoint, Operation::DeleteManifest(*referrer));
+        let answer = client.call(&request, None, PAGE_BYTES)?;
+        match answer.status {
+            200 | 202 | 204 => Ok(true),
+            404 => Ok(false),
+            _ => Err(client.unexpected(&request, answer)),
+        }
+    }
+
+    /// Takes an entry out of the list under the tag. A writer whose entry this loses finds that
+    /// out, as it reads the list again.
+    fn unlist(&self, subject: &Digest, referrer: &Digest) -> Result<(), RemoteError> {
+        let Tagged::List(mut list, Some(current)) = self.tagged(&self.inner.endpoint, subject)? else {
+            return Ok(());
+        };
+        let entries = list
+            .get_mut(MANIFESTS)
+            .and_then(Value::as_array_mut)
+            .ok_or_else(not_a_list)?;
+        let digest = Value::String(referrer.to_string());
+        let before = entries.len();
+        entries.retain(|entry| entry.get("digest") != Some(&digest));
+        if entries.len() == before {
+            return Ok(());
+        }
+        let bytes = serde_json::to_vec(&list).map_err(|_| not_a_list())?;
+        self.put_manifest(&tag_of(subject), media_type::IMAGE_INDEX, &bytes)?;
+        self.delete_superseded(&BTreeSet::from([current]));
+        Ok(())
+    }
+
     /// Deletes lists that were replaced, if the registry allows it: no tag refers to them any
     /// more.
     fn delete_superseded(&self, superseded: &BTreeSet<Digest>) {
