@@ -69,6 +69,7 @@ mod policy;
 mod policy_parsed;
 mod process;
 mod processes;
+mod promote;
 #[cfg(feature = "import")]
 mod publisher;
 mod quota;

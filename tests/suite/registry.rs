@@ -116,7 +116,7 @@ impl Server {
     }
 
     /// Requests whose line in the log has every one of the words.
-    fn requests(&self, words: &[&str]) -> usize {
+    pub fn requests(&self, words: &[&str]) -> usize {
         let log = fs::read_to_string(&self.log).unwrap();
         log.lines()
             .filter(|line| words.iter().all(|w| line.contains(w)))
@@ -321,7 +321,7 @@ fn copy_between_registries_keeps_every_byte_and_mounts_where_it_can() {
         user.qyv(&["pull", &first]).expect(0);
         user.qyv(&["push", &first, &server.name("z/app:1"), "--no-encodings"])
             .expect(0);
-        assert_eq!(server.requests(&["PUT", "/z/app/blobs/"]), 3);
+        assert_eq!(server.requests(&["PUT", "/z/app/blobs/"]), 0);
     }
 }
 

@@ -1,12 +1,13 @@
 //! `copy`: from one registry to another.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use qyvol_remote::{Access, Client, Mounts, Repository};
 use qyvol_types::Reference;
 
-use super::{TransferReport, attribute_to_registry, by_repository, copy_and_tag, find, layers_size, mark_present};
+use super::{
+    TransferReport, attribute_to_registry, by_repository, copy_and_tag, find, layers_size, mark_present, places,
+};
 use crate::{Context, Error};
 
 /// Copies an image with everything that belongs to it from registry to registry, mounting blobs
@@ -24,7 +25,7 @@ pub fn copy(
         let Some(first) = group.first() else { continue };
         let mounts = match first.registry() == from.registry() {
             true => Mounts::All(from.repository().to_string()),
-            false => Mounts::Each(HashMap::new()),
+            false => places::mounts(ctx, first, &image.manifest),
         };
         let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
         if dry_run {
@@ -34,6 +35,7 @@ pub fn copy(
             let copied = copy_and_tag(ctx, &src, &image, &repository, &group, None)
                 .map_err(|e| attribute_to_registry(e, &src))?;
             *moved.copied.get_or_insert(0) += copied;
+            places::remember(ctx, first, &image.manifest);
             ctx.report.finished();
         }
         moved.names.extend(group);

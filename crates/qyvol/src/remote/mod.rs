@@ -7,6 +7,7 @@
 mod copy;
 mod encode;
 mod inspect;
+mod places;
 mod pull;
 mod push;
 mod remove;

@@ -1,14 +1,13 @@
 //! `push`: from a file or the store to a registry.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use qyvol_image::ImageError;
 use qyvol_remote::{Access, Client, Repository};
-use qyvol_store::{CopyError, Fetch, LocalStore};
-use qyvol_types::{Digest, ImageManifest, Reference, limits};
+use qyvol_store::CopyError;
+use qyvol_types::Reference;
 
-use super::{TransferReport, by_repository, copy_and_tag, layers_size, mark_present};
+use super::{TransferReport, by_repository, copy_and_tag, layers_size, mark_present, places};
 use crate::encodings::{Encodings, Publisher};
 use crate::{Context, Error, ImageSource, Target};
 
@@ -87,10 +86,7 @@ pub fn push(ctx: &Context<'_>, client: &Arc<Client>, request: &PushRequest<'_>) 
     let publisher = Publisher::new(ctx, source.blobs(), image, &names, &request.encodings)?;
     for group in by_repository(&names)? {
         let Some(first) = group.first() else { continue };
-        let mounts = match &source {
-            ImageSource::Stored { store, .. } => mounts(store, first, &image.manifest)?,
-            ImageSource::Archive { .. } => HashMap::new(),
-        };
+        let mounts = places::mounts(ctx, first, &image.manifest);
         let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
         if dry_run {
             mark_present(&repository, &mut moved.parts)?;
@@ -110,29 +106,10 @@ pub fn push(ctx: &Context<'_>, client: &Arc<Client>, request: &PushRequest<'_>) 
                 (error, _) => error,
             })?;
             *moved.copied.get_or_insert(0) += copied;
+            places::remember(ctx, first, &image.manifest);
             ctx.report.finished();
         }
         moved.names.extend(group);
     }
     Ok(moved)
-}
-
-/// Other repositories of the same registry that, by the store's names, have
-/// some of the image's layers: to mount them instead of sending them.
-fn mounts(store: &LocalStore, to: &Reference, image: &ImageManifest) -> Result<HashMap<Digest, String>, Error> {
-    let mut found = HashMap::new();
-    for (name, descriptor) in store.references()? {
-        if name.registry() != to.registry() || name.repository() == to.repository() {
-            continue;
-        }
-        // Unreadable images are just not used for mounting.
-        let Ok(raw) = store.fetch_bytes(&descriptor, limits::MANIFEST_BYTES) else {
-            continue;
-        };
-        if let Ok(manifest) = ImageManifest::parse(raw) {
-            let shared = manifest.layers().iter().filter(|layer| image.layers().contains(layer));
-            found.extend(shared.map(|layer| (layer.digest, name.repository().to_string())));
-        }
-    }
-    Ok(found)
 }
