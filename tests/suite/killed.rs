@@ -13,7 +13,9 @@ use std::process::Command;
 use crate::fleet::{Publishers, TWO, serial};
 use crate::needs::lacks;
 use crate::registry::Server;
+use crate::resume::partial;
 use crate::support::User;
+use crate::wire::{component_part, release};
 
 /// The calls; those marked are missing on some processors.
 const CHANGES: &str = "write,pwrite64,writev,?rename,?renameat,renameat2,?unlink,unlinkat,?link,linkat,symlinkat,\
@@ -203,5 +205,51 @@ fn update_killed_at_a_call_leaves_a_document_of_the_chain_and_never_an_older_one
         assert_eq!(policy, fs::read_to_string(publishers.path(now)).unwrap(), "{case}");
         host.qyv(&["trust", "import", "fleet.jsonl"]).expect(0);
         assert_eq!(serial(&host), 4, "{case}");
+    });
+}
+
+// [REG-044] [STORE-023]
+#[test]
+fn patched_pull_that_is_killed_at_a_call_goes_on_when_repeated() {
+    if lacks(&["strace"]) {
+        return;
+    }
+    let server = Server::hub(&[]);
+    let user = User::new();
+    let (old_file, _) = release(&user, 3 << 20, "1.0.0");
+    // Half of the target is in the base: the patch is large enough to be kept when it breaks off.
+    let (file, component) = release(&user, 6 << 20, "1.0.1");
+    let (old, new) = (server.name("app:1.0.0"), server.name("app:1.0.1"));
+    user.qyv(&["push", &old_file, &old, "--no-encodings"]).expect(0);
+    user.qyv(&["push", &file, &new, "--patch-from", &old_file]).expect(0);
+    let host = User::new();
+    let prepare = || {
+        let _ = fs::remove_dir_all(host.home());
+        host.qyv(&["pull", &old]).expect(0);
+    };
+    at_every_call(&host, &["pull", &new], prepare, |case| {
+        // The image is there as a whole or not at all, and what was there stays.
+        let names = host.qyv(&["images", "--quiet"]).expect(0).out;
+        assert!(names.contains(":1.0.0"), "{case}: {names}");
+        if names.contains(":1.0.1") {
+            host.qyv(&["save", &new, "-o", "back.qyvbin", "--force"]).expect(0);
+        }
+        let again = host.qyv(&["pull", &new, "--format", "json"]);
+        assert_eq!(again.code, 0, "{case}: {}", again.err);
+        let part = component_part(&again.json());
+        let (fetched, encoding) = (part["fetched"].as_u64().unwrap(), part["encoding"].as_str());
+        assert!(fetched == 0 || encoding == Some("zstd-patch"), "{case}: {part}");
+        assert!(fetched < component.len() as u64 / 2, "{case}: {part}");
+        host.qyv(&["check"]).expect(0);
+        // Killed after the component was in place, it left a patch that nobody asks for again.
+        assert!(fetched == 0 || partial(&host) == 0, "{case}");
+        host.qyv(&["prune", "-y"]).expect(0);
+        assert_eq!(partial(&host), 0, "{case}");
+        // By a name of the store alone, an image is saved under its own name.
+        host.qyv(&["tag", &new, "app:1.0.1"]).expect(0);
+        host.qyv(&["save", "app:1.0.1", "-o", "back.qyvbin", "--force"])
+            .expect(0);
+        let same = fs::read(host.path("back.qyvbin")).unwrap() == fs::read(user.path(&file)).unwrap();
+        assert!(same, "{case}");
     });
 }

@@ -26,6 +26,7 @@ mod sandbox;
 mod servers;
 mod serving;
 mod trust;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

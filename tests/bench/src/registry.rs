@@ -37,7 +37,7 @@ fn image(bench: &Bench, mib: u64) -> Result<PathBuf, String> {
     bench.pack(&mixed(bench, mib)?, &format!("mixed-{mib}.qyvbin"))
 }
 
-fn skopeo(bench: &Bench, from: &str, to: &str) -> Result<Run, String> {
+pub(super) fn skopeo(bench: &Bench, from: &str, to: &str) -> Result<Run, String> {
     Run::new("skopeo", &["--version"])
         .check()
         .map_err(|e| format!("skopeo is missing: install the Debian package skopeo ({e})"))?;

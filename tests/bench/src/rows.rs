@@ -8,7 +8,7 @@ use qyvol_sandbox::parse_app_manifest;
 
 use super::measure::{Run, Side, Times, interleaved};
 use super::root;
-use super::{Bench, Row, Verdict, assets, fresh, hub, many, policy, registry, remove, sandbox, serving, trust};
+use super::{Bench, Row, Verdict, assets, fresh, hub, many, policy, registry, remove, sandbox, serving, trust, wire};
 
 /// The limit, as a share of wasmtime's time for precompiled code that it does not verify.
 const PRECOMPILED: f64 = 0.5;
@@ -45,6 +45,7 @@ pub(super) const ALL: &[(&str, Measure)] = &[
     ("pull again after a cut at 90 %", registry::resumed),
     ("push and pull of one component", registry::component),
     ("peak memory of push and pull, 1 GiB of assets", registry::memory),
+    ("components in few bytes", wire::components),
     ("small requests at a registry", hub::small),
     ("hub, peak memory with 16 uploads of 1 GiB", hub::uploads),
 ];
@@ -56,7 +57,7 @@ pub(super) struct Example {
 }
 
 impl Example {
-    fn find(name: &str, otherwise: &str) -> Result<Example, String> {
+    pub(super) fn find(name: &str, otherwise: &str) -> Result<Example, String> {
         let directory = root().join("examples").join(name);
         let missing = || format!("examples/{name} has no component: {otherwise}");
         let entries = fs::read_dir(&directory).map_err(|_| missing())?;
