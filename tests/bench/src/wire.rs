@@ -37,7 +37,7 @@ fn fiftieth(raw: u64) -> u64 {
 const CASES: [Case; 3] = [
     Case {
         language: "Rust",
-        example: "hello",
+        example: "greeter-assets",
         otherwise: "run `cargo xtask guests`",
         first: 0.45,
         // A patch of 2 kB, with manifests and signatures.
@@ -152,13 +152,13 @@ fn release(bench: &Bench, version: &str, component: &[u8]) -> Result<PathBuf, St
     bench.pack(&directory, &format!("wire-{version}.qyvbin"))
 }
 
-/// The component with one text in its data changed: it stays valid.
+/// The component with one text in its data changed, which comes last: it stays valid.
 fn changed(component: &[u8]) -> Option<Vec<u8>> {
     let is_text = |window: &[u8]| {
         let spaces = window.iter().filter(|byte| **byte == b' ').count();
         spaces > 1 && window.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b' ')
     };
-    let at = component.windows(TEXT).position(is_text)?;
+    let at = component.windows(TEXT).rposition(is_text)?;
     let mut changed = component.to_vec();
     changed.get_mut(at..at + TEXT)?.reverse();
     Some(changed)

@@ -16,13 +16,10 @@ const CONCURRENCY: usize = 2;
 const LARGE: u64 = 64 << 20;
 /// The largest representation, in bytes: it is held in memory until it is sent.
 const LARGEST: u64 = 64 << 20;
-/// Components of at most this many bytes are compressed better, which for them takes
-/// milliseconds.
-const SMALL: u64 = 1 << 20;
-const LEVEL_OF_SMALL: i32 = 9;
-const LEVEL: i32 = 3;
-/// Most of a patch is found by its long matches, whatever the level.
-const LEVEL_OF_PATCH: i32 = 1;
+/// zstd's level by the bytes of a component: what takes no more than about 20 ms.
+const LEVELS: [(u64, i32); 3] = [(256 << 10, 15), (1 << 20, 9), (u64::MAX, 3)];
+/// The same for a patch, most of which is found by its long matches at any level.
+const PATCH_LEVELS: [(u64, i32); 2] = [(1 << 20, 9), (u64::MAX, 1)];
 
 /// One representation and its bytes.
 pub(crate) type Made = (Representation, Vec<u8>);
@@ -123,11 +120,12 @@ impl Making<'_> {
             None => None,
             Some((blob, body)) => Some(Base::read(body, blob).map_err(|e| failed(&e))?),
         };
-        let level = match &base {
-            _ if self.target.size <= SMALL => LEVEL_OF_SMALL,
-            Some(_) => LEVEL_OF_PATCH,
-            None => LEVEL,
+        let levels: &[(u64, i32)] = match &base {
+            None => &LEVELS,
+            Some(_) => &PATCH_LEVELS,
         };
+        let level = levels.iter().find(|(bytes, _)| self.target.size <= *bytes);
+        let level = level.map_or(1, |(_, level)| *level);
         let without = compressed.load(Ordering::Relaxed);
         let effort = Effort {
             level,
