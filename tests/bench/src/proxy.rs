@@ -3,13 +3,14 @@
 //!
 //! Upwards it reads heads, to count requests and the bytes of uploads;
 //! downwards it counts all bytes as they are, heads and manifests included. It
-//! changes nothing of either.
+//! changes nothing of either. It can be as slow as a line is.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::http::Head;
 
@@ -37,8 +38,52 @@ pub(super) enum After {
     Nothing,
 }
 
+/// How slow the proxy is, in each direction.
+#[derive(Clone, Copy)]
+pub(super) struct Line {
+    pub(super) bytes_per_second: u32,
+    /// A request waits for this long: the way there and back.
+    pub(super) round_trip: Duration,
+}
+
+/// One direction of a line, shared by all connections.
+struct Pace {
+    line: Option<Line>,
+    /// When it has passed on everything so far.
+    free: Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(line: Option<Line>) -> Pace {
+        Pace {
+            line,
+            free: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn round_trip(&self) {
+        if let Some(line) = self.line {
+            thread::sleep(line.round_trip);
+        }
+    }
+
+    /// Waits as long as these bytes take.
+    fn pass(&self, bytes: usize) {
+        let Some(line) = self.line else { return };
+        let end = {
+            let mut free = locked(&self.free);
+            let takes = Duration::from_secs_f64(bytes as f64 / f64::from(line.bytes_per_second));
+            *free = Instant::now().max(*free) + takes;
+            *free
+        };
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+    }
+}
+
 struct Shared {
     target: String,
+    up: Pace,
+    down: Pace,
     requests: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
@@ -54,11 +99,18 @@ struct Shared {
 
 impl Proxy {
     pub(super) fn start(target: &str) -> Result<Proxy, String> {
+        Proxy::with_line(target, None)
+    }
+
+    /// A proxy that is as slow as this line.
+    pub(super) fn with_line(target: &str, line: Option<Line>) -> Result<Proxy, String> {
         let failed = |e: io::Error| format!("starting a proxy: {e}");
         let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?.to_string();
         let shared = Arc::new(Shared {
             target: target.to_string(),
+            up: Pace::new(line),
+            down: Pace::new(line),
             requests: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -181,13 +233,32 @@ fn upwards(shared: &Shared, client: TcpStream, mut registry: &TcpStream) -> io::
     while let Some(head) = Head::read(&mut client)? {
         let body = head.body().map_err(uncounted)?;
         shared.requests.fetch_add(1, SeqCst);
+        shared.up.round_trip();
         registry.write_all(head.text().as_bytes())?;
-        let went = io::copy(&mut (&mut client).take(body), &mut registry)?;
+        let went = paced(&shared.up, &mut (&mut client).take(body), registry)?;
         if is_upload(&head) {
             shared.sent.fetch_add(went, SeqCst);
         }
     }
     Ok(())
+}
+
+/// Copies a body as fast as the line is.
+fn paced(pace: &Pace, from: &mut impl Read, mut to: &TcpStream) -> io::Result<u64> {
+    if pace.line.is_none() {
+        return io::copy(from, &mut to);
+    }
+    let mut buffer = vec![0; 16 << 10];
+    let mut went = 0;
+    loop {
+        let n = from.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(went);
+        }
+        pace.pass(n);
+        to.write_all(buffer.get(..n).unwrap_or_default())?;
+        went += n as u64;
+    }
 }
 
 /// Whether the request's body is of a blob.
@@ -204,6 +275,7 @@ fn downwards(shared: &Shared, mut registry: TcpStream, mut client: &TcpStream) -
         }
         let (through, cut) = shared.receive(n as u64);
         let through = usize::try_from(through).unwrap_or(n);
+        shared.down.pass(through);
         client.write_all(buffer.get(..through).unwrap_or_default())?;
         if cut {
             let close = shared.close_after_cut.load(SeqCst);

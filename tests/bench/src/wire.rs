@@ -4,9 +4,10 @@
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::measure::{Side, interleaved};
-use super::proxy::Proxy;
+use super::proxy::{Line, Proxy};
 use super::registry::skopeo;
 use super::rows::{Example, ratio, reached, utf8};
 use super::servers::{Kind, Server};
@@ -14,8 +15,20 @@ use super::{Bench, Row, fresh, not_measured, remove};
 
 /// A push with representations, as a share of the time of one without.
 const PUSH: f64 = 1.3;
-/// The name of each release in a registry.
+/// The name of each release in a registry, and without representations.
 const NAME: &str = "bench/wire";
+const RAW: &str = "bench/raw";
+/// The line of an office, and that of a small host far away.
+const OFFICE: Line = Line {
+    bytes_per_second: 12_500_000,
+    round_trip: Duration::from_millis(5),
+};
+const FAR: Line = Line {
+    bytes_per_second: 1_000_000,
+    round_trip: Duration::from_millis(50),
+};
+/// Times that a transfer over such a line is measured.
+const LINE_RUNS: usize = 3;
 /// Letters of a text that is changed.
 const TEXT: usize = 24;
 
@@ -28,6 +41,8 @@ struct Case {
     first: f64,
     /// For an update, from the component's bytes.
     update: fn(u64) -> u64,
+    /// For an update over a slow line, of the time of the whole component.
+    time: f64,
 }
 
 fn fiftieth(raw: u64) -> u64 {
@@ -42,6 +57,8 @@ const CASES: [Case; 3] = [
         first: 0.45,
         // A patch of 2 kB, with manifests and signatures.
         update: |_| 10_000,
+        // Two round trips more.
+        time: 1.5,
     },
     Case {
         language: "JavaScript",
@@ -49,6 +66,7 @@ const CASES: [Case; 3] = [
         otherwise: "run `cargo xtask guests --large`",
         first: 0.35,
         update: fiftieth,
+        time: 0.02,
     },
     Case {
         language: "Python",
@@ -56,6 +74,7 @@ const CASES: [Case; 3] = [
         otherwise: "run `cargo xtask guests --large`",
         first: 0.35,
         update: fiftieth,
+        time: 0.02,
     },
 ];
 
@@ -116,28 +135,52 @@ impl Case {
             });
         }
         remove(&layout)?;
-        rows.push(self.pushes(bench, server, &[old_file, new_file])?);
+        let files = [old_file, new_file];
+        rows.push(self.update_far(bench, &server, &files)?);
+        rows.extend(self.pushes(bench, server, &files)?);
         Ok(rows)
     }
 
-    /// The second release, while the host has the first.
-    fn pushes(&self, bench: &Bench, server: Server, files: &[PathBuf; 2]) -> Result<Row, String> {
+    /// The second release over a slow line, by the patch and as a whole.
+    fn update_far(&self, bench: &Bench, server: &Server, files: &[PathBuf; 2]) -> Result<Row, String> {
+        let [old, new] = files;
+        let whole = server.name(&format!("{RAW}:1.0.1"));
+        bench.qyv(&["push", utf8(new)?, &whole, "--no-encodings"]).check()?;
+        let proxy = Proxy::with_line(&server.address, Some(FAR))?;
+        let pull = |repository: &str| [bench.qyv(&["pull", &format!("{}/{repository}:1.0.1", proxy.address)])];
+        let (patch, whole) = (pull(NAME), pull(RAW));
+        let before = || {
+            remove(&bench.home().join("store"))?;
+            bench.qyv(&["load", "--no-verify", utf8(old)?]).check()
+        };
+        let before = || before().map(drop);
+        let sides = [&patch, &whole].map(|runs| Side { before: &before, runs });
+        let [patch, whole] = interleaved(LINE_RUNS, sides)?;
+        let what = format!("update of a {} component over 1 MB/s and 50 ms", self.language);
+        Ok(ratio(&what, [&patch, &whole], "of the whole component", self.time))
+    }
+
+    /// Pushes of the second release, while the host has the first.
+    fn pushes(&self, bench: &Bench, server: Server, files: &[PathBuf; 2]) -> Result<[Row; 2], String> {
         let [old, new] = files;
         remove(&bench.home().join("store"))?;
         bench.qyv(&["load", "--no-verify", utf8(old)?]).check()?;
-        let name = server.name(&format!("{NAME}:1.0.1"));
-        let push = ["push", utf8(new)?, &name];
-        let with = [bench.qyv(&push)];
-        let without = [bench.qyv(&[&push[..], &["--no-encodings"]].concat())];
+        let office = Proxy::with_line(&server.address, Some(OFFICE))?;
+        let here = server.address.clone();
         let server = RefCell::new(server);
         let renew = || server.borrow_mut().renew();
-        let sides = [&with, &without].map(|runs| Side { before: &renew, runs });
-        let [with, without] = interleaved(bench.runs, sides)?;
-        let what = format!(
-            "push with representations, {} component, hub on the same cores",
-            self.language
-        );
-        Ok(ratio(&what, [&with, &without], "push --no-encodings", PUSH))
+        let row = |address: &str, place: &str, runs: usize| {
+            let name = format!("{address}/{NAME}:1.0.1");
+            let push = ["push", utf8(new)?, &name];
+            let with = [bench.qyv(&push)];
+            let without = [bench.qyv(&[&push[..], &["--no-encodings"]].concat())];
+            let sides = [&with, &without].map(|runs| Side { before: &renew, runs });
+            let [with, without] = interleaved(runs, sides)?;
+            let what = format!("push with representations, {} component, {place}", self.language);
+            Ok::<Row, String>(ratio(&what, [&with, &without], "push --no-encodings", PUSH))
+        };
+        let over_a_line = row(&office.address, "hub over 12.5 MB/s and 5 ms", LINE_RUNS)?;
+        Ok([over_a_line, row(&here, "hub on the same cores", bench.runs)?])
     }
 }
 
