@@ -28,6 +28,8 @@ pub(crate) use self::receive::{Receiver, Ways};
 /// Components of fewer bytes are left as they are: the requests for a list would cost more than
 /// it saves.
 const MIN_BYTES: u64 = 16 << 10;
+/// Lists that are read of one image: each costs requests, and anyone who may push can add some.
+const LISTS: usize = 8;
 
 /// The component of an image among its layers, if it is large enough.
 pub(crate) fn components(layers: &[Descriptor]) -> impl Iterator<Item = &Descriptor> {

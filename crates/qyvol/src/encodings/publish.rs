@@ -8,11 +8,12 @@ use qyvol_encoding::{Blob, List, artifact};
 use qyvol_image::SignedImage;
 use qyvol_remote::Repository;
 use qyvol_store::{Body, Fetch, MemoryStore, NoopReporter, Referrers, copy_graph};
-use qyvol_types::{Descriptor, Reference, RepositoryName, media_type};
+use qyvol_types::{Descriptor, ImageManifest, Reference, RepositoryName, media_type};
 
 use super::bases::stored;
 use super::make::{Made, Making};
-use super::{blob, components, is_encodings};
+use super::{LISTS, blob, components, is_encodings};
+use crate::image_source::referrer_manifest;
 use crate::{Context, Error, ImageSource, Target};
 
 /// Time after which no further frame is begun.
@@ -131,8 +132,9 @@ impl<'a> Publisher<'a> {
 
     /// Publishes them in a repository that has none, or if bases were named. A failure is a
     /// warning: the image is complete without them.
-    pub(crate) fn publish(&self, to: &Repository) {
-        if let Err(why) = self.try_publish(to) {
+    /// `known` is another repository of the registry that has the image's layers.
+    pub(crate) fn publish(&self, to: &Repository, known: Option<&Repository>) {
+        if let Err(why) = self.try_publish(to, known) {
             self.ctx.report.warned(&format!(
                 "smaller representations of {} were not published: {why}",
                 self.image.manifest.digest()
@@ -140,7 +142,7 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    fn try_publish(&self, to: &Repository) -> Result<(), Error> {
+    fn try_publish(&self, to: &Repository, known: Option<&Repository>) -> Result<(), Error> {
         let mut components = components(self.image.manifest.layers());
         let (Some(component), None) = (components.next(), components.next()) else {
             return Ok(());
@@ -149,7 +151,7 @@ impl<'a> Publisher<'a> {
             Bases::Nowhere => return Ok(()),
             Bases::Store(_) => {
                 let there = to.referrers(&self.image.manifest.digest())?;
-                if there.iter().any(is_encodings) {
+                if there.iter().any(is_encodings) || known.is_some_and(|known| self.take_along(known, to)) {
                     return Ok(());
                 }
             }
@@ -166,6 +168,23 @@ impl<'a> Publisher<'a> {
             copy_graph(&made.store, to, &made.manifest, &NoopReporter)?;
         }
         Ok(())
+    }
+
+    /// Copies the lists that the image has in another repository, whose blobs are mounted;
+    /// whether there was one.
+    fn take_along(&self, from: &Repository, to: &Repository) -> bool {
+        let image = self.image.manifest.digest();
+        let Ok(found) = from.referrers(&image) else {
+            return false;
+        };
+        let mut copied = false;
+        for list in found.iter().filter(|found| is_encodings(found)).take(LISTS) {
+            let is_ours = |manifest: &ImageManifest| manifest.subject().is_some_and(|subject| subject.digest == image);
+            if referrer_manifest(from, list).is_ok_and(|manifest| is_ours(&manifest)) {
+                copied |= copy_graph(from, to, list, &NoopReporter).is_ok();
+            }
+        }
+        copied
     }
 
     /// Makes what is worth it; none if nothing is.

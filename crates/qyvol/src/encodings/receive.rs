@@ -12,13 +12,10 @@ use qyvol_remote::Repository;
 use qyvol_store::{BlobWriter, Exists, Fetch, Ingest, LocalStore, Open, Push, Spooled, StoreError};
 use qyvol_types::{Descriptor, Digest};
 
-use super::{blob, components, descriptor};
+use super::{LISTS, blob, components, descriptor};
 use crate::image_source::referrer_manifest;
 use crate::remote::TransferredBlob;
 use crate::{Context, Error};
-
-/// Lists that are read of one image: each costs requests, and anyone who may push can add some.
-const LISTS: usize = 8;
 
 /// For each component that the store lacks and that has a smaller representation, the smallest.
 #[derive(Default)]

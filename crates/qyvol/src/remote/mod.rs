@@ -144,20 +144,21 @@ fn by_repository(names: &[Reference]) -> Result<Vec<Vec<Reference>>, Error> {
 }
 
 /// Copies an image with its referrers, then tags it: a tag never appears before
-/// its signatures. `publisher` adds other referrers meanwhile.
+/// its signatures. `publisher` adds other referrers meanwhile, from another repository of the
+/// registry that has the image, if there is one.
 fn copy_and_tag<S: Fetch + Referrers + Sync>(
     ctx: &Context<'_>,
     from: &S,
     image: &SignedImage,
     to: &Repository,
     tags: &[Reference],
-    publisher: Option<&Publisher<'_>>,
+    publisher: Option<(&Publisher<'_>, Option<&Repository>)>,
 ) -> Result<usize, Error> {
     let root = image.descriptor();
     // If the client keeps the lists of referrers, writing them takes long: it runs while the
     // layers are transferred. So does making other referrers.
     let copied = thread::scope(|scope| {
-        let more = publisher.map(|publisher| scope.spawn(move || publisher.publish(to)));
+        let more = publisher.map(|(publisher, known)| scope.spawn(move || publisher.publish(to, known)));
         let root = &root;
         let referrers = scope.spawn(move || -> Result<(), Error> {
             copy_referrers(from, to, root, &|_| true, ctx.report)?;
@@ -167,7 +168,7 @@ fn copy_and_tag<S: Fetch + Referrers + Sync>(
             Ok(to.publish_referrers()?)
         });
         let copied = copy_graph(from, to, root, ctx.report);
-        if let Some(publisher) = publisher {
+        if let Some((publisher, _)) = publisher {
             publisher.blobs_sent(copied.is_ok());
         }
         let copied = copied?;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use qyvol_image::ImageError;
-use qyvol_remote::{Access, Client, Repository};
+use qyvol_remote::{Access, Client, Mounts, Repository};
 use qyvol_store::CopyError;
-use qyvol_types::Reference;
+use qyvol_types::{Reference, RepositoryName};
 
 use super::{TransferReport, by_repository, copy_and_tag, layers_size, mark_present, places};
 use crate::encodings::{Encodings, Publisher};
@@ -87,12 +87,13 @@ pub fn push(ctx: &Context<'_>, client: &Arc<Client>, request: &PushRequest<'_>) 
     for group in by_repository(&names)? {
         let Some(first) = group.first() else { continue };
         let mounts = places::mounts(ctx, first, &image.manifest);
+        let known = known(client, first, &mounts)?;
         let repository = Repository::with_mounts(client, first, Access::Push, mounts)?;
         if dry_run {
             mark_present(&repository, &mut moved.parts)?;
         } else {
             ctx.report.started("pushing", Some(layers_size(&image.manifest)));
-            let more = Some(&publisher);
+            let more = Some((&publisher, known.as_ref()));
             let sent = match &source {
                 ImageSource::Archive { archive } => copy_and_tag(ctx, archive, image, &repository, &group, more),
                 ImageSource::Stored { store, .. } => copy_and_tag(ctx, store, image, &repository, &group, more),
@@ -112,4 +113,15 @@ pub fn push(ctx: &Context<'_>, client: &Arc<Client>, request: &PushRequest<'_>) 
         moved.names.extend(group);
     }
     Ok(moved)
+}
+
+/// The repository that everything can be mounted from.
+fn known(client: &Arc<Client>, to: &Reference, mounts: &Mounts) -> Result<Option<Repository>, Error> {
+    let (Mounts::All(from), Some(registry)) = (mounts, to.registry()) else {
+        return Ok(None);
+    };
+    let Ok(from) = format!("{registry}/{from}").parse::<RepositoryName>() else {
+        return Ok(None);
+    };
+    Ok(Some(Repository::new(client, &from.latest(), Access::Pull)?))
 }
