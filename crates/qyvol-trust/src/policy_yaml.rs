@@ -212,17 +212,15 @@ fn revoked_key<'n>(r: &mut Reader<'_>, node: &'n Node) -> Option<(&'n Node, Vec<
 }
 
 pub(crate) fn digests(r: &mut Reader<'_>, list: &Node, what: &str) -> Vec<Digest> {
-    let mut found = Vec::new();
-    for item in r.items(list, what) {
-        let Some(text) = r.text(item, "a digest") else {
-            continue;
-        };
-        match text.parse() {
-            Ok(digest) => found.push(digest),
-            Err(why) => r.problem(item.place, format!("not a digest: {why}")),
-        }
-    }
+    let items = r.items(list, what);
+    items.iter().filter_map(|item| digest(r, item)).collect()
+}
+
+pub(crate) fn digest(r: &mut Reader<'_>, item: &Node) -> Option<Digest> {
+    let found = r.text(item, "a digest")?.parse();
     found
+        .map_err(|why| r.problem(item.place, format!("not a digest: {why}")))
+        .ok()
 }
 
 fn floors(r: &mut Reader<'_>, node: &Node, policy: &mut TrustPolicy) {

@@ -12,7 +12,7 @@ use qyvol_types::yaml::{self, Node, Problems, Reader, Value, scalar};
 use qyvol_types::{Digest, escape, limits};
 
 use crate::policy_yaml::certified_name;
-use crate::policy_yaml::{MAX_ENTRIES, digests};
+use crate::policy_yaml::{MAX_ENTRIES, digest, digests};
 use crate::revoked::{HostRevoked, RevokedIdentity, RevokedKey};
 use crate::{KeyId, PolicyEdit, PolicyEditError, Signer, SignerIdentity, TrustPolicy};
 
@@ -264,8 +264,8 @@ fn read(r: &mut Reader<'_>, root: &Node) -> Option<Revocations> {
         }
     }
     if let Some(list) = fields.get("images") {
-        bounded(r, list, "images");
-        found.images = digests(r, list, "images");
+        let items = bounded(r, list, "images");
+        found.images = items.iter().filter_map(|item| digest(r, item)).collect();
     }
     Some(found)
 }

@@ -361,9 +361,11 @@ fn revocations_that_are_not_understood_are_refused_with_their_place() {
         ("version: 1\nimages: [sha256:00]\n", "digest"),
         ("version: 1\nfloors: {}\n", "floors"),
         ("version: 1\nrules: []\n", "rules"),
+        ("version: 1\nimages: {}\n", "images must be a list"),
         (many.as_str(), "more than 1000 images"),
     ] {
-        let error = Revocations::parse(text).unwrap_err().to_string();
-        assert!(error.contains(why), "{text:.60}: {error}");
+        let problems = Revocations::parse(text).unwrap_err();
+        let error = problems.to_string();
+        assert!(problems.0.len() == 1 && error.contains(why), "{text:.60}: {error}");
     }
 }
